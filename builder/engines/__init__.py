@@ -1,0 +1,1 @@
+"""Container engines; the only code that talks to one."""

@@ -1,0 +1,94 @@
+"""Every failure a user can act on, one class and one exit code each.
+
+Messages say what happened, where, and what to do. `builder.cli.main` is the one place that
+catches them; anything else that escapes is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class WheelyardError(Exception):
+    """Root of all expected failures."""
+
+    exit_code = 1
+
+
+class UsageError(WheelyardError):
+    """A command line that cannot be carried out as written."""
+
+    exit_code = 2
+
+
+class MatrixError(WheelyardError):
+    """matrix.yaml is not valid; the message lists every problem with its path and line."""
+
+    exit_code = 3
+
+
+class SelectionError(WheelyardError):
+    """A selector names no image."""
+
+    exit_code = 4
+
+
+class LockError(WheelyardError):
+    """A lock is missing, edited by hand, stale, or cannot be resolved."""
+
+    exit_code = 5
+
+
+class DriftError(WheelyardError):
+    """Committed output differs from what the matrix and the locks would render."""
+
+    exit_code = 6
+
+
+class FetchError(WheelyardError):
+    """A file could not be fetched, or is not the file the lock names."""
+
+    exit_code = 7
+
+
+class WheelError(WheelyardError):
+    """A wheel is damaged, hostile, or in conflict with another one."""
+
+    exit_code = 8
+
+
+class BaseImageError(WheelyardError):
+    """The base's root file system could not be made."""
+
+    exit_code = 9
+
+
+class StorageError(WheelyardError):
+    """A cache or output folder is full, read-only, or holds damaged data."""
+
+    exit_code = 10
+
+
+class InspectError(WheelyardError):
+    """A built image is not what its cell says."""
+
+    exit_code = 11
+
+
+class EngineError(WheelyardError):
+    """A container engine refused or failed."""
+
+    exit_code = 12
+
+
+class ToolMissingError(WheelyardError):
+    """A system tool that the command needs is not installed."""
+
+    exit_code = 13
+
+
+class SettingsError(WheelyardError):
+    """A setting (option, environment or config file) is not valid."""
+
+    exit_code = 14
+
+
+INTERRUPTED = 130

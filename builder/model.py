@@ -1,0 +1,137 @@
+"""The data that stages hand to each other: frozen, typed, without behaviour beyond naming."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkPin:
+    """One framework at one version, e.g. PyTorch 2.3.1 from the distribution `torch`."""
+
+    name: str  # "pytorch"
+    version: str  # "2.3.1"
+    distribution: str  # "torch"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base image: where its root file system comes from and which Python it holds."""
+
+    name: str  # "bookworm"
+    suite: str  # Debian suite the root file system is made of
+    python: str  # "3.11", the system interpreter of that suite
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """What a flavour adds: Debian packages and Python tools, its ancestors' included."""
+
+    name: str  # "devel"
+    extends: str | None  # "runtime": the flavour whose layers lie below
+    packages: tuple[str, ...]  # Debian package names, sorted
+    tools: tuple[str, ...]  # PEP 508 requirements, sorted
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One image of the matrix."""
+
+    id: str  # "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
+    frameworks: tuple[FrameworkPin, ...]
+    cuda: str  # "12.1"
+    cudnn: str  # "8.9"
+    python: str  # "3.11"
+    flavour: Flavour
+    base: Base
+    requirements: tuple[str, ...]  # PEP 508: frameworks and the flavour's tools
+    constraints: tuple[str, ...]  # PEP 508: bounds that upstream does not state
+    parent: str | None  # id of the cell whose lock this one extends (the `extends` flavour)
+    tags: tuple[str, ...]  # the full tag first, then the aliases this cell owns
+    default_base: bool  # False: the base is part of id and tags
+
+    @property
+    def framework(self) -> str:
+        """Framework name; several are joined by `+`."""
+        return "+".join(pin.name for pin in self.frameworks)
+
+    @property
+    def framework_version(self) -> str:
+        """Framework version; several are joined by `+`, in the order of `framework`."""
+        return "+".join(pin.version for pin in self.frameworks)
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """The image's folder, relative to the project: its lock and its Dockerfile."""
+        return PurePosixPath("images", self.id)
+
+    @property
+    def lock(self) -> PurePosixPath:
+        """The requirements lock, relative to the project."""
+        return self.folder / "requirements.lock"
+
+    @property
+    def base_lock(self) -> PurePosixPath:
+        """The Debian package lock of base and flavour, relative to the project."""
+        return PurePosixPath("images", "bases", f"{self.base.name}-{self.flavour.name}.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A combination of the axes that is not an image, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every image of the matrix and every excluded combination."""
+
+    cells: tuple[Cell, ...]
+    excluded: tuple[Exclusion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LockedWheel:
+    """One line of a requirements lock: the one wheel file that the image installs."""
+
+    name: str  # normalized distribution name
+    version: str
+    filename: str
+    sha256: str  # hex
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LockedDeb:
+    """One line of a base's package lock."""
+
+    name: str
+    version: str
+    architecture: str  # "amd64" or "all"
+    sha256: str  # hex
+    size: int  # bytes
+    archive: str  # "debian" or "debian-security": which archive's pool
+    path: str  # "pool/main/a/apt/apt_2.6.1_amd64.deb"
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementsLock:
+    """A parsed `requirements.lock`."""
+
+    cell_id: str
+    inputs: str  # sha256 hex of what was resolved: requirements, constraints, python, platform
+    wheels: tuple[LockedWheel, ...]  # sorted by name
+
+
+@dataclass(frozen=True, slots=True)
+class PackageLock:
+    """A parsed Debian package lock."""
+
+    base: str
+    flavour: str
+    suite: str
+    inputs: str  # sha256 hex of the package names that were resolved
+    packages: tuple[LockedDeb, ...]  # sorted by name
