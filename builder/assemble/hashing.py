@@ -1,0 +1,88 @@
+"""Two digests at once, on a thread of their own.
+
+Inflating and hashing both release the GIL, so one layer keeps two cores busy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+_BATCH = 1 << 18  # bytes; small pieces are joined before they cross threads
+_DEPTH = 16
+
+
+class BlobSink:
+    """Takes the blob's bytes and the bytes of the tar inside it; writes the one, hashes both."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._blob = hashlib.sha256()
+        self._tar = hashlib.sha256()
+        self._pending = {True: bytearray(), False: bytearray()}
+        self._queue: queue.Queue[tuple[bool, bytes | bytearray] | None] = queue.Queue(_DEPTH)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="hash", daemon=True)
+        self.size = 0  # of the blob, bytes
+        self.tar_size = 0  # of the tar inside it, bytes
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def blob(self, data: bytes) -> None:
+        """Append to the blob."""
+        self.size += len(data)
+        self._push(True, data)
+
+    def tar(self, data: bytes) -> None:
+        """Append to the tar whose digest is the diff_id."""
+        self.tar_size += len(data)
+        self._push(False, data)
+
+    def digests(self) -> tuple[str, str]:
+        """Finish; the blob's digest and the diff_id, both as `sha256:<hex>`."""
+        for is_blob, pending in self._pending.items():
+            if pending:
+                self._queue.put((is_blob, pending))
+        self._queue.put(None)
+        self._thread.join()
+        if self._error:
+            raise self._error
+        return f"sha256:{self._blob.hexdigest()}", f"sha256:{self._tar.hexdigest()}"
+
+    def _push(self, is_blob: bool, data: bytes) -> None:
+        if self._error:
+            raise self._error
+        pending = self._pending[is_blob]
+        if not pending and len(data) >= _BATCH:
+            self._queue.put((is_blob, data))
+            return
+        pending += data
+        if len(pending) >= _BATCH:
+            self._queue.put((is_blob, pending))
+            self._pending[is_blob] = bytearray()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            is_blob, data = item
+            if self._error:
+                continue  # keep draining, so that the writer never blocks
+            try:
+                if is_blob:
+                    self._blob.update(data)
+                    self._file.write(data)
+                else:
+                    self._tar.update(data)
+            except OSError as error:
+                self._error = error

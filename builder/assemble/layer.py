@@ -1,0 +1,178 @@
+"""Writing one layer: a tar inside a gzip file of many members.
+
+Every entry is owned by numbers, dated EPOCH, and written in the order given, so the blob is a
+function of what is put in. Content that is already DEFLATE goes in as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from builder.assemble import gzipmember
+from builder.assemble.hashing import BlobSink
+from builder.assemble.toc import Entry
+from builder.assemble.wheel import DEFLATED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.assemble.wheel import Member, Wheel
+
+EPOCH = 315532800  # 1980-01-01, the oldest time a zip can hold
+FORMAT = 1  # part of every layer's key: raise it whenever the bytes of a layer change
+CHUNK = 1 << 20  # content packed here goes into members of this many bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A finished layer."""
+
+    digest: str  # of the blob: sha256:<hex>
+    diff_id: str  # of the tar inside it: sha256:<hex>
+    size: int  # of the blob, bytes
+    unpacked_size: int  # of the tar, bytes
+
+
+class LayerWriter:
+    """Writes a layer's blob to `path`; `finish` gives its digests, `entries` its contents.
+
+    With `packed` the tar is cut into members of CHUNK bytes and packed here: better for thousands
+    of small files that come uncompressed. Without, every file has a member of its own.
+    """
+
+    def __init__(self, path: Path, *, packed: bool = False) -> None:
+        self.entries: list[Entry] = []
+        self._file = path.open("wb")
+        self._sink = BlobSink(self._file)
+        self._packed = packed
+        self._pending = bytearray()  # tar bytes that no member of the blob holds yet
+        self._members: list[int] = []  # blob offsets of the members, where `packed`
+        self._paths: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._sink.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._sink.__exit__(*exc)
+        self._file.close()
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._paths
+
+    def directory(self, path: str, mode: int, uid: int = 0, gid: int = 0) -> None:
+        """Add a directory."""
+        self.add(Entry(path, "dir", mode, uid, gid))
+
+    def symlink(self, path: str, target: str, uid: int = 0, gid: int = 0) -> None:
+        """Add a symbolic link."""
+        self.add(Entry(path, "symlink", 0o777, uid, gid, link=target))
+
+    def file(self, path: str, data: bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
+        """Add a file whose content is at hand."""
+        size, crc = len(data), gzipmember.crc32(data)
+        self.add(Entry(path, "file", mode, uid, gid, size, crc=crc), data)
+
+    def add(self, entry: Entry, data: bytes = b"", mtime: int = EPOCH) -> None:
+        """Add any entry; `data` is a file's content. Its place in the blob is filled in here."""
+        self._header(entry, mtime)
+        if self._packed:
+            start = self._sink.tar_size + len(self._pending)
+            self._pending += data + bytes(-len(data) % tarfile.BLOCKSIZE)
+            self.entries.append(replace(entry, offset=start))  # a tar offset until `finish`
+            self._drain(CHUNK)
+            return
+        offset = self._flush() if data else 0
+        for at in range(0, len(data), CHUNK):
+            self._sink.blob(gzipmember.compressed(data[at : at + CHUNK]))
+        self._end_content(entry, data, offset)
+
+    def member(self, path: str, wheel: Wheel, member: Member, mode: int, gid: int) -> None:
+        """Add a wheel's member; its DEFLATE stream is copied, not packed again."""
+        entry = Entry(path, "file", mode, 0, gid, member.size, crc=member.crc)
+        if member.method != DEFLATED or not member.size or self._packed:
+            self.add(entry, wheel.read(member))
+            return
+        self._header(entry, EPOCH)
+        offset = self._flush()
+        self._sink.blob(gzipmember.HEAD)
+        for packed, data in wheel.stream(member):
+            self._sink.blob(packed)
+            self._sink.tar(data)
+        self._sink.blob(gzipmember.tail(member.crc, member.size))
+        self._end_content(entry, b"", offset)
+
+    def finish(self) -> Layer:
+        """End the tar and wait for both digests."""
+        self._pending += bytes(2 * tarfile.BLOCKSIZE)
+        if self._packed:
+            self._drain(1)
+            self._members.append(self._sink.size)
+            self.entries = [self._place(entry) for entry in self.entries]
+        else:
+            self._flush()
+        digest, diff_id = self._sink.digests()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return Layer(digest, diff_id, self._sink.size, self._sink.tar_size)
+
+    def _header(self, entry: Entry, mtime: int) -> None:
+        if entry.path in self._paths:
+            raise ValueError(f"{entry.path} added twice")
+        self._paths.add(entry.path)
+        self._pending += tar_header(entry, mtime)
+
+    def _end_content(self, entry: Entry, data: bytes, offset: int) -> None:
+        self._sink.tar(data)
+        length = self._sink.size - offset if entry.size else 0
+        self.entries.append(replace(entry, offset=offset, length=length))
+        self._pending += bytes(-entry.size % tarfile.BLOCKSIZE)
+
+    def _flush(self) -> int:
+        """Write what is pending as one literal member; the blob's size after it."""
+        if self._pending:
+            data = bytes(self._pending)
+            self._sink.tar(data)
+            self._sink.blob(gzipmember.literal(data))
+            self._pending.clear()
+        return self._sink.size
+
+    def _drain(self, at_least: int) -> None:
+        """Pack what is pending in members of CHUNK bytes while there are `at_least` bytes."""
+        while len(self._pending) >= at_least:
+            data = bytes(self._pending[:CHUNK])
+            del self._pending[:CHUNK]
+            self._members.append(self._sink.size)
+            self._sink.tar(data)
+            self._sink.blob(gzipmember.compressed(data))
+
+    def _place(self, entry: Entry) -> Entry:
+        """Turn a tar offset into the members of the blob that hold the content."""
+        if not entry.size:
+            return replace(entry, offset=0)
+        first, last = entry.offset // CHUNK, (entry.offset + entry.size - 1) // CHUNK
+        offset = self._members[first]
+        length = self._members[last + 1] - offset
+        return replace(entry, offset=offset, length=length, skip=entry.offset % CHUNK)
+
+
+_TYPES = {
+    "file": tarfile.REGTYPE,
+    "dir": tarfile.DIRTYPE,
+    "symlink": tarfile.SYMTYPE,
+    "hardlink": tarfile.LNKTYPE,
+}
+
+
+def tar_header(entry: Entry, mtime: int = EPOCH) -> bytes:
+    """The entry's header blocks, PAX records included where the name or size needs them."""
+    info = tarfile.TarInfo(entry.path)
+    info.type = _TYPES[entry.kind]
+    info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
+    info.size = entry.size if entry.kind == "file" else 0
+    info.linkname = entry.link
+    info.mtime = mtime
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

@@ -1,0 +1,74 @@
+"""A layer's table of contents: what the tar inside a blob holds, and where.
+
+It is made while a layer is written, kept beside the blob, and lets a reader take one file out of
+a gigabyte without inflating the rest: members of the blob can be inflated on their own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+from isal import igzip_lib
+
+from builder.assemble.gzipmember import crc32
+from builder.errors import StorageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tar entry.
+
+    `offset` and `length` (bytes) name the gzip members that hold the content; after inflating
+    them, the content begins at `skip`. A directory or link has no content: length 0.
+    """
+
+    path: str  # relative, no leading "./", no trailing "/"
+    kind: str  # "file", "dir", "symlink", "hardlink"
+    mode: int
+    uid: int
+    gid: int
+    size: int = 0
+    link: str = ""
+    crc: int = 0
+    offset: int = 0
+    length: int = 0
+    skip: int = 0
+
+
+def dump(entries: list[Entry]) -> str:
+    """Serialize; one row an entry."""
+    rows = ",\n".join(
+        json.dumps(astuple(entry), separators=(",", ":"), ensure_ascii=True) for entry in entries
+    )
+    return f"[{rows}]\n"
+
+
+def parse(text: str) -> list[Entry]:
+    """Read what `dump` wrote."""
+    return [Entry(*row) for row in json.loads(text)]
+
+
+def read_content(blob: Path, entry: Entry) -> bytes:
+    """The content of one file, checked against its CRC-32.
+
+    Raises StorageError if the blob's bytes are not what the table of contents says.
+    """
+    if not entry.size:
+        return b""
+    with blob.open("rb") as file:
+        file.seek(entry.offset)
+        packed = file.read(entry.length)
+    data = bytearray()
+    while packed and len(data) < entry.skip + entry.size:
+        member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        data += member.decompress(packed)
+        packed = member.unused_data
+    content = bytes(data[entry.skip : entry.skip + entry.size])
+    if len(content) != entry.size or crc32(content) != entry.crc:
+        raise StorageError(f"{blob}: {entry.path} is damaged; delete the blob and build again")
+    return content

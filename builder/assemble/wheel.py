@@ -1,0 +1,174 @@
+"""Reading a wheel as the untrusted zip file it is.
+
+Only the central directory and the local headers are interpreted here; what the members mean is
+builder.assemble.install's part.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from isal import igzip_lib
+
+from builder.assemble.gzipmember import crc32
+from builder.errors import WheelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+CHUNK = 1 << 20
+_LOCAL_HEADER = struct.Struct("<4s5HIIIHH")
+_ENCRYPTED = 0x1 | 0x40 | 0x2000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a wheel; `offset` is where its packed bytes begin."""
+
+    name: str
+    offset: int
+    packed_size: int
+    size: int
+    crc: int
+    method: int  # STORED or DEFLATED
+    executable: bool
+
+
+class Wheel:
+    """An open wheel: its members by name, checked, and their bytes."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`; WheelError if it is no zip, truncated, or holds what a wheel must not."""
+        self.path = path
+        self._file: BinaryIO = path.open("rb")
+        try:
+            self.members = {m.name: m for m in _read_members(self._file, path.name)}
+        except zipfile.BadZipFile as error:
+            self._file.close()
+            raise WheelError(f"{path.name}: not a zip file, or truncated ({error})") from error
+        except WheelError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Wheel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def packed(self, member: Member) -> Iterator[bytes]:
+        """The member's bytes as they lie in the file, at most CHUNK at a time."""
+        left = member.packed_size
+        self._file.seek(member.offset)
+        while left:
+            data = self._file.read(min(CHUNK, left))
+            if not data:
+                raise WheelError(f"{self.path.name}: truncated inside {member.name}")
+            left -= len(data)
+            yield data
+
+    def read(self, member: Member) -> bytes:
+        """The member's content, checked against its size and CRC-32."""
+        return b"".join(data for _, data in self.stream(member) if data)
+
+    def stream(self, member: Member) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs of packed bytes and the content they complete; either may be empty.
+
+        Content comes in pieces of at most CHUNK. WheelError if the stream ends early or late, or
+        the content has another size or CRC-32 than the directory says.
+        """
+        pairs = self._inflate(member) if member.method == DEFLATED else self._plain(member)
+        size, crc = 0, 0
+        for packed, data in pairs:
+            size += len(data)
+            if size > member.size:
+                break
+            crc = crc32(data, crc)
+            yield packed, data
+        if size != member.size or crc != member.crc:
+            raise WheelError(f"{self.path.name}: {member.name} is damaged (size or CRC-32 differs)")
+
+    def _plain(self, member: Member) -> Iterator[tuple[bytes, bytes]]:
+        for data in self.packed(member):
+            yield data, data
+
+    def _inflate(self, member: Member) -> Iterator[tuple[bytes, bytes]]:
+        inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+        try:
+            for packed in self.packed(member):
+                if inflater.eof:
+                    raise WheelError(f"{self.path.name}: bytes after the end of {member.name}")
+                yield packed, inflater.decompress(packed, CHUNK)
+                while not inflater.needs_input and not inflater.eof:
+                    yield b"", inflater.decompress(b"", CHUNK)
+        except igzip_lib.IsalError as error:
+            raise WheelError(f"{self.path.name}: {member.name} is damaged ({error})") from error
+        if not inflater.eof:
+            raise WheelError(f"{self.path.name}: {member.name} ends early")
+        if inflater.unused_data:
+            raise WheelError(f"{self.path.name}: bytes after the end of {member.name}")
+
+
+def _read_members(file: BinaryIO, wheel: str) -> list[Member]:
+    with zipfile.ZipFile(file) as archive:
+        infos = archive.infolist()
+        limit = archive.start_dir
+    chosen: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        _check(info, wheel)
+        if info.is_dir():
+            continue
+        twin = chosen.setdefault(info.filename, info)
+        if (twin.CRC, twin.file_size) != (info.CRC, info.file_size):
+            raise WheelError(f"{wheel}: holds {info.filename} twice, with different content")
+    members = [_locate(file, info, wheel) for info in chosen.values()]
+    end = 0
+    for member in sorted(members, key=lambda m: m.offset):
+        if member.offset < end or member.offset + member.packed_size > limit:
+            raise WheelError(f"{wheel}: {member.name} overlaps another member; refused")
+        end = member.offset + member.packed_size
+    return sorted(members, key=lambda m: m.offset)
+
+
+def _check(info: zipfile.ZipInfo, wheel: str) -> None:
+    name = info.filename
+    parts = name.rstrip("/").split("/")
+    if name.startswith("/") or "\\" in name or "\0" in name or ":" in parts[0]:
+        raise WheelError(f"{wheel}: absolute or foreign path {name!r}; refused")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise WheelError(f"{wheel}: path {name!r} leaves its folder; refused")
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+        raise WheelError(f"{wheel}: {name} is a link or special file; refused")
+    if info.flag_bits & _ENCRYPTED:
+        raise WheelError(f"{wheel}: {name} is encrypted; refused")
+    if info.compress_type not in {STORED, DEFLATED}:
+        raise WheelError(
+            f"{wheel}: {name} is packed by method {info.compress_type}; wheels use 0 or 8"
+        )
+
+
+def _locate(file: BinaryIO, info: zipfile.ZipInfo, wheel: str) -> Member:
+    file.seek(info.header_offset)
+    raw = file.read(_LOCAL_HEADER.size)
+    if len(raw) < _LOCAL_HEADER.size or raw[:4] != b"PK\x03\x04":
+        raise WheelError(f"{wheel}: no local header for {info.filename}; damaged")
+    *_, name_length, extra_length = _LOCAL_HEADER.unpack(raw)
+    local_name = file.read(name_length)
+    if local_name != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
+        raise WheelError(f"{wheel}: {info.filename} has another name in its local header; refused")
+    return Member(
+        name=info.filename,
+        offset=info.header_offset + _LOCAL_HEADER.size + name_length + extra_length,
+        packed_size=info.compress_size,
+        size=info.file_size,
+        crc=info.CRC,
+        method=info.compress_type,
+        executable=bool(info.external_attr >> 16 & 0o111),
+    )
