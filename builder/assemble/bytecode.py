@@ -1,0 +1,127 @@
+"""Deterministic bytecode, made by the image's own interpreter.
+
+The interpreter runs out of the unpacked base through its own loader: no root, no chroot, any user.
+Modules are compiled in shards of a fixed size, each in a fresh process, so that neither the number
+of workers nor what was compiled before can reach the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from builder.errors import WheelError
+from builder.subprocesses import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SHARD_BYTES = 4 << 20  # of source
+_SCRIPT = Path(__file__).with_name("compile_worker.py")
+# Never imported in use, a third of SymPy's source; Python compiles them itself if somebody does.
+_SKIPPED = {"tests", "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """The image's Python, unpacked on this machine."""
+
+    root: Path  # holds usr/, lib64/ ... of the base
+    python: str  # "3.11"
+    identity: str  # sha256 hex over the packages that it consists of
+
+    def command(self, *arguments: str) -> list[str]:
+        """Argument list that runs it."""
+        multiarch = "lib/x86_64-linux-gnu"
+        libraries = f"{self.root}/{multiarch}:{self.root}/usr/{multiarch}"
+        loader = f"{self.root}/lib64/ld-linux-x86-64.so.2"
+        program = f"{self.root}/usr/bin/python{self.python}"
+        return [loader, "--library-path", libraries, program, "-s", "-S", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """All it may see of ours: nothing."""
+        return {
+            "PYTHONHOME": f"{self.root}/usr",
+            "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LC_ALL": "C.UTF-8",
+        }
+
+    @property
+    def cache_tag(self) -> str:
+        """What CPython puts between a module's name and `.pyc`."""
+        return f"cpython-{self.python.replace('.', '')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of a wheel to compile."""
+
+    member: str  # in the wheel
+    path: str  # installed, relative to the root of the image
+    size: int  # of the source, bytes
+
+
+def is_compiled(path: str) -> bool:
+    """Whether bytecode ships for the installed file `path`."""
+    parts = PurePosixPath(path).parts
+    return path.endswith(".py") and "site-packages" in parts and _SKIPPED.isdisjoint(parts[:-1])
+
+
+def pyc_path(path: str, interpreter: Interpreter) -> str:
+    """Where CPython looks for the bytecode of the module at `path`."""
+    module = PurePosixPath(path)
+    return str(module.parent / "__pycache__" / f"{module.stem}.{interpreter.cache_tag}.pyc")
+
+
+def compile_wheel(
+    wheel: Path, modules: Iterable[Module], interpreter: Interpreter, scratch: Path
+) -> Iterator[tuple[str, bytes]]:
+    """Pairs of installed .pyc path and content, sorted by module; uncompilable ones are left out.
+
+    `scratch` is a path for the interpreter's output. Raises WheelError when it fails.
+    """
+    for shard in _shards(sorted(modules, key=lambda m: m.path)):
+        _run_shard(wheel, shard, interpreter, scratch)
+        for module, pyc in zip(shard, _split(scratch.read_bytes()), strict=True):
+            if pyc:
+                yield pyc_path(module.path, interpreter), pyc
+
+
+def _run_shard(wheel: Path, shard: list[Module], interpreter: Interpreter, output: Path) -> None:
+    job = {
+        "wheel": str(wheel),
+        "output": str(output),
+        "modules": [[module.member, f"/{module.path}"] for module in shard],
+    }
+    run(
+        interpreter.command(str(_SCRIPT)),
+        env=interpreter.environment(),
+        stdin=json.dumps(job),
+        error=WheelError,
+        what=f"compiling the modules of {wheel.name} with the image's Python",
+    )
+
+
+def _shards(modules: list[Module]) -> Iterator[list[Module]]:
+    shard: list[Module] = []
+    size = 0
+    for module in modules:
+        if shard and size + module.size > SHARD_BYTES:
+            yield shard
+            shard, size = [], 0
+        shard.append(module)
+        size += module.size
+    if shard:
+        yield shard
+
+
+def _split(output: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(output):
+        (length,) = struct.unpack_from(">I", output, at)
+        yield output[at + 4 : at + 4 + length]
+        at += 4 + length

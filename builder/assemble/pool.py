@@ -1,0 +1,120 @@
+"""Layer jobs on worker processes.
+
+Processes, not threads: a wheel of ten thousand small files is mostly Python code, and two such
+wheels in one interpreter would wait for each other's GIL. A job's process dies with its job, so an
+interrupt is a kill, and a worker that the kernel kills is noticed as what it is.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from contextlib import suppress
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from builder.assemble.worker import Made, WheelJob, make_layer
+from builder.errors import WheelError, WheelyardError
+from builder.storage import storage_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerContext
+    from multiprocessing.process import BaseProcess
+    from pathlib import Path
+
+_POLL = 0.2  # seconds between looks at how far the blobs have grown
+
+
+def run_jobs(
+    jobs: Sequence[WheelJob], workers: int, on_bytes: Callable[[int], None]
+) -> Iterator[tuple[WheelJob, Made | WheelyardError]]:
+    """Run every job, the heaviest first, and yield each with its result as it ends.
+
+    `on_bytes` hears how many bytes of blobs were written since it was called last. Leaving the
+    iteration early (an error, Ctrl-C) kills what still runs and removes its scratch files.
+    """
+    waiting = sorted(jobs, key=lambda job: job.weight)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["builder.assemble.worker"])
+    running: dict[Connection, tuple[WheelJob, BaseProcess]] = {}
+    growth = _Growth(on_bytes)
+    try:
+        while waiting or running:
+            while waiting and len(running) < max(1, workers):
+                job = waiting.pop()
+                receiver, process = _start(context, job)
+                running[receiver] = (job, process)
+            ready = wait(list(running), timeout=_POLL)
+            growth.look(job.scratch for job, _ in running.values())
+            for receiver in [r for r in running if r in ready]:
+                job, process = running.pop(receiver)
+                result = _receive(receiver, job)
+                process.join()
+                if isinstance(result, WheelyardError):
+                    job.scratch.unlink(missing_ok=True)
+                yield job, result
+    finally:
+        for job, process in running.values():
+            process.kill()
+            process.join()
+            job.scratch.unlink(missing_ok=True)
+
+
+class _Growth:
+    """Turns the sizes of growing files into amounts of progress."""
+
+    def __init__(self, on_bytes: Callable[[int], None]) -> None:
+        self._on_bytes = on_bytes
+        self._sizes: dict[Path, int] = {}
+
+    def look(self, paths: Iterator[Path]) -> None:
+        for path in paths:
+            with suppress(FileNotFoundError):
+                size = path.stat().st_size
+                self._on_bytes(size - self._sizes.get(path, 0))
+                self._sizes[path] = size
+
+
+def _start(context: ForkServerContext, job: WheelJob) -> tuple[Connection, BaseProcess]:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(job, sender), daemon=True)
+    process.start()
+    sender.close()
+    return receiver, process
+
+
+def _receive(receiver: Connection, job: WheelJob) -> Made | WheelyardError:
+    """The worker's result; a bug in a worker is raised here as the bug it is."""
+    try:
+        result = receiver.recv()
+    except EOFError:
+        return WheelError(
+            f"{job.title}: the worker process died without a word; most often the machine ran out "
+            "of memory: run again with --workers 1"
+        )
+    finally:
+        receiver.close()
+    if isinstance(result, str):
+        raise RuntimeError(f"in the worker for {job.title}:\n{result}")
+    assert isinstance(result, Made | WheelyardError)
+    return result
+
+
+def _work(job: WheelJob, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and kills
+    result: Made | WheelyardError | str
+    try:
+        result = make_layer(job)
+    except WheelyardError as error:
+        result = error
+    except OSError as error:
+        result = storage_error(error, job.scratch.parent)
+    except Exception:  # noqa: BLE001  (sent to the parent, which raises it)
+        result = traceback.format_exc()
+    with suppress(BrokenPipeError):
+        sender.send(result)
+    os._exit(0)

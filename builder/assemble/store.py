@@ -1,0 +1,126 @@
+"""The cache of layers: blobs by digest, and which key gave which blob.
+
+A blob gets its final name only when it is complete, hashed and on disk; whoever finds the name may
+use the bytes. A blob whose size or time changed since is hashed again before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from builder.assemble import toc
+from builder.assemble.layer import Layer
+from builder.textfiles import write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.assemble.toc import Entry
+
+_READ = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A layer in the store, and where its blob lies."""
+
+    layer: Layer
+    path: Path
+
+
+class LayerStore:
+    """Layers under one folder; safe for several processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._blobs = folder / "blobs" / "sha256"
+        self._records = folder / "layers"
+        self._scratch = folder / "tmp"
+        for path in (self._blobs, self._records, self._scratch):
+            path.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+
+    def scratch(self) -> Path:
+        """A new path for a blob in the making; swept away if its process dies."""
+        return self._scratch / f"{os.getpid()}-{uuid.uuid4().hex}"
+
+    def blob(self, digest: str) -> Path:
+        """Where the blob of that digest lies, or would."""
+        return self._blobs / digest.removeprefix("sha256:")
+
+    def find(self, key: str) -> StoredLayer | None:
+        """The layer made for `key`, if it is whole; a damaged one is thrown away."""
+        record = self._records / f"{key}.json"
+        try:
+            data = json.loads(record.read_text())
+            layer = Layer(**data["layer"])
+            seen = data["seen"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        path = self.blob(layer.digest)
+        if not self._toc(layer.digest).exists() or not path.exists():
+            return None
+        if fingerprint(path) != seen:
+            if file_digest(path) != layer.digest:
+                path.unlink(missing_ok=True)
+                record.unlink(missing_ok=True)
+                return None
+            self._write_record(key, layer)
+        return StoredLayer(layer, path)
+
+    def add(self, key: str, scratch: Path, layer: Layer, entries: list[Entry]) -> StoredLayer:
+        """Take over a finished blob from `scratch` under its digest."""
+        path = self.blob(layer.digest)
+        write_text(self._toc(layer.digest), toc.dump(entries))
+        scratch.chmod(0o444)
+        scratch.replace(path)
+        self._write_record(key, layer)
+        return StoredLayer(layer, path)
+
+    def entries(self, digest: str) -> list[Entry]:
+        """The table of contents of a stored blob."""
+        return toc.parse(self._toc(digest).read_text())
+
+    def _toc(self, digest: str) -> Path:
+        return self._records / f"{digest.removeprefix('sha256:')}.toc.json"
+
+    def _write_record(self, key: str, layer: Layer) -> None:
+        seen = fingerprint(self.blob(layer.digest))
+        text = json.dumps({"layer": asdict(layer), "seen": seen})
+        write_text(self._records / f"{key}.json", text)
+
+    def _sweep(self) -> None:
+        """Remove what processes that are gone left half-made."""
+        for path in self._scratch.iterdir():
+            pid = path.name.partition("-")[0]
+            if pid.isdigit() and not _alive(int(pid)):
+                path.unlink(missing_ok=True)
+
+
+def fingerprint(path: Path) -> list[int]:
+    """Size, time and inode: equal as long as nobody wrote to the file."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:<hex>` of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(_READ):
+            digest.update(data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,132 @@
+"""What a worker process does: one layer, from wheels on disk to a blob in scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.assemble.bytecode import Interpreter, Module, compile_wheel, is_compiled
+from builder.assemble.install import PREFIX, plan_install
+from builder.assemble.layer import LayerWriter
+from builder.assemble.wheel import Wheel
+from builder.errors import WheelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.assemble.install import Target
+    from builder.assemble.layer import Layer
+    from builder.assemble.toc import Entry
+
+VENV_GID = 900
+DIRECTORY_MODE = 0o2775  # setgid: what a remapped user adds stays writable for the group
+FILE_MODE, PROGRAM_MODE = 0o664, 0o775
+
+
+@dataclass(frozen=True, slots=True)
+class WheelInput:
+    """A wheel on disk and what the lock says it is."""
+
+    path: Path
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WheelJob:
+    """Make a layer of wheels, or with `interpreter` of their bytecode, at `scratch`."""
+
+    key: str
+    title: str
+    wheels: tuple[WheelInput, ...]
+    python: str
+    scratch: Path
+    interpreter: Interpreter | None = None
+    weight: int = 0  # estimated work; the heaviest job starts first
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A finished layer, still in scratch."""
+
+    layer: Layer
+    entries: list[Entry]
+
+
+def make_layer(job: WheelJob) -> Made:
+    """Carry out one job; WheelError for a wheel that must not become a layer."""
+    with LayerWriter(job.scratch, packed=job.interpreter is not None) as writer:
+        owners: dict[str, tuple[WheelInput, Target]] = {}
+        for wheel_input in job.wheels:
+            with Wheel(wheel_input.path) as wheel:
+                plan = plan_install(wheel, wheel_input.name, wheel_input.version, job.python)
+                if job.interpreter:
+                    _add_bytecode(writer, wheel, plan, job.interpreter, job.scratch)
+                else:
+                    _add_files(writer, wheel, wheel_input, plan, owners)
+        return Made(writer.finish(), writer.entries)
+
+
+def _add_files(
+    writer: LayerWriter,
+    wheel: Wheel,
+    source: WheelInput,
+    plan: list[Target],
+    owners: dict[str, tuple[WheelInput, Target]],
+) -> None:
+    for target in plan:
+        if owner := owners.get(target.path):
+            _check_twin(wheel, target, owner)
+            continue
+        owners[target.path] = (source, target)
+        add_parents(writer, target.path)
+        mode = PROGRAM_MODE if target.executable else FILE_MODE
+        if target.member:
+            writer.member(target.path, wheel, target.member, mode, VENV_GID)
+        else:
+            writer.file(target.path, target.content, mode, 0, VENV_GID)
+
+
+def _check_twin(wheel: Wheel, target: Target, owner: tuple[WheelInput, Target]) -> None:
+    """Two wheels may own one path only with the same bytes (`nvidia/__init__.py`)."""
+    source, twin = owner
+    content = wheel.read(target.member) if target.member else target.content
+    with Wheel(source.path) as other:
+        twin_content = other.read(twin.member) if twin.member else twin.content
+    if twin_content != content:
+        raise conflict(target.path, source.path.name, wheel.path.name)
+
+
+def conflict(path: str, first: str, second: str) -> WheelError:
+    """The error for two wheels that both own `path`."""
+    return WheelError(
+        f"{first} and {second} both hold {path}, with different content; an image cannot hold "
+        "both wheels: change the requirements of the cell"
+    )
+
+
+def _add_bytecode(
+    writer: LayerWriter, wheel: Wheel, plan: list[Target], interpreter: Interpreter, scratch: Path
+) -> None:
+    modules = [
+        Module(t.member.name, t.path, t.member.size)
+        for t in plan
+        if t.member and is_compiled(t.path) and t.path not in writer
+    ]
+    output = scratch.with_name(f"{scratch.name}.pyc")
+    try:
+        for path, pyc in compile_wheel(wheel.path, modules, interpreter, output):
+            if path not in writer:
+                add_parents(writer, path)
+                writer.file(path, pyc, FILE_MODE, 0, VENV_GID)
+    finally:
+        output.unlink(missing_ok=True)
+
+
+def add_parents(writer: LayerWriter, path: str) -> None:
+    """The folders above `path` that lie inside the environment, each once a layer."""
+    parts = path.split("/")
+    for depth in range(PREFIX.count("/") + 1, len(parts)):
+        folder = "/".join(parts[:depth])
+        if folder not in writer:
+            writer.directory(folder, DIRECTORY_MODE, 0, VENV_GID)
