@@ -1,0 +1,241 @@
+"""Settings of a run: option > environment > user config file > default.
+
+None of them may enter an image, a lock or a rendered file; they say only where this machine
+gets its bytes from and where it keeps them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from builder.errors import SettingsError, UsageError
+from builder.urls import redact, url_problem
+
+__all__ = ["CONFIG_VARIABLE", "SOURCES", "Settings", "find_project", "load_settings", "redact"]
+
+CONFIG_VARIABLE = "WHEELYARD_CONFIG"
+DEFAULT_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Settings:
+    """Everything a run takes from this machine; its repr shows no credentials."""
+
+    project: Path  # the folder that holds matrix.yaml
+    cache_dir: Path
+    index_url: str | None  # None: uv's own default index
+    debian_mirror: str | None  # None: the sources mmdebstrap itself would write
+    debian_security_mirror: str | None
+    ca_bundle: Path | None  # extra CAs (PEM), added to the system's trust
+    workers: int  # threads and processes for CPU work
+    timeout: float  # seconds without a byte
+
+    def __repr__(self) -> str:
+        shown = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return f"Settings({', '.join(f'{name}={_shown(value)}' for name, value in shown)})"
+
+
+def _shown(value: object) -> str:
+    return repr(redact(value)) if isinstance(value, str) else repr(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The names one setting goes by, and how its text becomes a value.
+
+    `parse` takes the text and the folder that relative paths start from, and raises ValueError.
+    """
+
+    field: str
+    variable: str
+    parse: Callable[[str, Path], object]
+
+    @property
+    def key(self) -> str:
+        """The key in the config file; the option is the same behind two dashes."""
+        return self.field.replace("_", "-")
+
+
+def _url(text: str, _folder: Path) -> str:
+    if problem := url_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+def _workers(text: str, _folder: Path) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise ValueError(f"{text!r} is not a whole number from 1 to 1024")
+    return int(text)
+
+
+def _timeout(text: str, _folder: Path) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _path(text: str, folder: Path) -> Path:
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{text!r}: {error}") from error
+
+
+def _cache_dir(text: str, folder: Path) -> Path:
+    path = _path(text, folder)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is not a folder")
+    return path
+
+
+def _ca_bundle(text: str, folder: Path) -> Path:
+    import ssl  # here: few runs set a bundle, and every run pays for an import above
+
+    path = _path(text, folder)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except ssl.SSLError as error:
+        raise ValueError(f"{path} holds no certificate in PEM form") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    return path
+
+
+SOURCES = (
+    Source("index_url", "WHEELYARD_INDEX_URL", _url),
+    Source("debian_mirror", "WHEELYARD_DEBIAN_MIRROR", _url),
+    Source("debian_security_mirror", "WHEELYARD_DEBIAN_SECURITY_MIRROR", _url),
+    Source("ca_bundle", "WHEELYARD_CA_BUNDLE", _ca_bundle),
+    Source("cache_dir", "WHEELYARD_CACHE", _cache_dir),
+    Source("workers", "WHEELYARD_WORKERS", _workers),
+    Source("timeout", "WHEELYARD_TIMEOUT", _timeout),
+)
+
+
+def load_settings(
+    options: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Settings:
+    """Settings from `options` (field name -> text; None or absent: not given) and the rest.
+
+    An empty environment variable counts as not set. Raises SettingsError with every problem at
+    once, and UsageError when no project folder is found.
+    """
+    environ = os.environ if environ is None else environ
+    cwd = Path.cwd() if cwd is None else cwd
+    problems: list[str] = []
+    config_path = _config_path(environ)
+    config = _read_config(config_path, bool(environ.get(CONFIG_VARIABLE)), problems)
+    values: dict[str, Any] = _defaults()
+    for source in SOURCES:
+        for label, text, folder in _given(source, options, environ, config, config_path, cwd):
+            try:
+                values[source.field] = source.parse(text, folder)
+            except ValueError as error:
+                problems.append(f"{label}: {error}")
+            break
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise SettingsError(f"{len(problems)} setting(s) cannot be used:{listed}")
+    project = options.get("project")
+    return Settings(project=find_project(cwd, None if project is None else str(project)), **values)
+
+
+def find_project(cwd: Path, option: str | None = None) -> Path:
+    """The folder `option` names, else the nearest one above `cwd`, that holds matrix.yaml."""
+    if option is not None:
+        folder = (cwd / Path(option).expanduser()).resolve()
+        if not (folder / "matrix.yaml").is_file():
+            raise UsageError(f"--project {option}: there is no matrix.yaml in {folder}")
+        return folder
+    for folder in (cwd, *cwd.parents):
+        if (folder / "matrix.yaml").is_file():
+            return folder
+    raise UsageError(
+        f"no matrix.yaml in {cwd} or in a folder above it; "
+        "change to the project's folder or name it with --project FOLDER"
+    )
+
+
+def _defaults() -> dict[str, Any]:
+    from platformdirs import user_cache_path
+
+    return {
+        **{source.field: None for source in SOURCES},
+        "cache_dir": user_cache_path("wheelyard"),
+        "workers": os.cpu_count() or 1,
+        "timeout": DEFAULT_TIMEOUT,
+    }
+
+
+def _given(
+    source: Source,
+    options: Mapping[str, object],
+    environ: Mapping[str, str],
+    config: Mapping[str, str],
+    config_path: Path,
+    cwd: Path,
+) -> Iterator[tuple[str, str, Path]]:
+    """Where the setting is given, strongest first: label for messages, text, folder for paths."""
+    option = options.get(source.field)
+    if option is not None:
+        yield f"--{source.key}", str(option), cwd
+    if environ.get(source.variable):
+        yield source.variable, environ[source.variable], cwd
+    if source.key in config:
+        yield f"{source.key} in {config_path}", config[source.key], config_path.parent
+
+
+def _config_path(environ: Mapping[str, str]) -> Path:
+    if environ.get(CONFIG_VARIABLE):
+        return Path(environ[CONFIG_VARIABLE]).expanduser().absolute()
+    from platformdirs import user_config_path
+
+    return user_config_path("wheelyard") / "config.toml"
+
+
+def _read_config(path: Path, required: bool, problems: list[str]) -> dict[str, str]:
+    """The config file's settings as text; what is wrong with it goes to `problems`."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            problems.append(f"{CONFIG_VARIABLE}: there is no file {path}")
+        return {}
+    except OSError as error:
+        problems.append(f"{path} cannot be read: {error.strerror}")
+        return {}
+    except ValueError as error:  # TOML or UTF-8
+        problems.append(f"{path} is not valid TOML: {error}")
+        return {}
+    texts: dict[str, str] = {}
+    for key, value in table.items():
+        if problem := _entry_problem(key, value):
+            problems.append(f"{path}: {problem}")
+        else:
+            texts[key] = str(value)
+    return texts
+
+
+def _entry_problem(key: str, value: object) -> str | None:
+    known = [source.key for source in SOURCES]
+    if key not in known:
+        from difflib import get_close_matches
+
+        near = get_close_matches(key.replace("_", "-"), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return f"{key} must be a text or a number"
+    return None
