@@ -1,0 +1,161 @@
+"""One file from its URL to its verified place: resume, retries, hash check, atomic rename."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.errors import FetchError
+from builder.filelock import locked
+from builder.partial import Partial
+from builder.replies import Interrupted, RangeRefused, Refused
+from builder.transport import Body, open_body
+from builder.urls import redact
+from builder.wanted import Download, cached, place
+
+if TYPE_CHECKING:
+    import httpx
+
+    from builder.fetch import Patience
+    from builder.progress import Reporter, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What all downloads of one call share."""
+
+    client: httpx.Client
+    reporter: Reporter
+    patience: Patience
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Stopped(Exception):  # noqa: N818 - a request, not a defect
+    """`Session.stop` was set; what has arrived stays in the .part file."""
+
+
+class _WrongContent(Exception):  # noqa: N818
+    """The bytes are not those of the lock."""
+
+
+def download(item: Download, folder: Path, session: Session) -> Path:
+    """Fetch one file, or wait for another process that is fetching it.
+
+    Raises FetchError, Stopped, and OSError as the file system does.
+    """
+    target = place(folder, item.sha256, item.filename)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(target.name + ".lock")
+    with locked(lock, _on_wait(item, session)):
+        if path := cached(folder, item.sha256, item.filename, item.size):
+            return path
+        with session.reporter.task(item.filename, item.size, "bytes") as task:
+            try:
+                return _fetch(item, target, session, task)
+            except Refused as error:
+                raise FetchError(_failure(item, str(error))) from error
+
+
+def _on_wait(item: Download, session: Session) -> Callable[[], None]:
+    said: list[bool] = []
+
+    def on_wait() -> None:
+        if session.stop.is_set():
+            raise Stopped
+        if not said:
+            said.append(True)
+            session.reporter.info(
+                f"{item.filename}: waiting for another process that is fetching it"
+            )
+
+    return on_wait
+
+
+def _fetch(item: Download, target: Path, session: Session, task: Task) -> Path:
+    def on_chunk(gained: int) -> None:
+        task.advance(gained)
+        if session.stop.is_set():
+            raise Stopped
+
+    with Partial(target, on_chunk) as partial:
+        try:
+            _fill(item, partial, session)
+        except _WrongContent as error:
+            session.reporter.warn(f"{item.filename}: {error}; fetching it once more from the start")
+            partial.reset()
+            try:
+                _fill(item, partial, session)
+            except _WrongContent as again:
+                partial.delete()
+                hint = (
+                    "a mirror or proxy serves other bytes than the lock names; if the file was "
+                    "replaced upstream, decide with `wheelyard lock`"
+                )
+                raise FetchError(_failure(item, f"{again}; {hint}")) from again
+        return partial.finish()
+
+
+def _fill(item: Download, partial: Partial, session: Session) -> None:
+    """Append what is missing until size and hash are right; raises _WrongContent where not."""
+    failures, furthest = 0, partial.size
+    while partial.sha256 != item.sha256 or partial.size == 0:
+        try:
+            return _append_rest(item, partial, session)
+        except Interrupted as error:
+            if isinstance(error, RangeRefused):
+                partial.reset()
+            # Only new ground counts: a server without ranges repeats the same bytes for ever.
+            failures = 1 if partial.size > furthest else failures + 1
+            furthest = max(furthest, partial.size)
+            _wait(item, error, failures, session)
+    return None
+
+
+def _append_rest(item: Download, partial: Partial, session: Session) -> None:
+    if item.size is not None and partial.size >= item.size:
+        partial.reset()  # as long as the file, but not the file
+    with open_body(session.client, item.url, partial.size) as body:
+        expected = _expected_size(item, body)
+        if body.start == 0 and partial.size:
+            partial.reset()
+        for chunk in body.chunks:
+            partial.append(chunk)
+            if expected is not None and partial.size > expected:
+                raise _WrongContent(f"more than the expected {expected:,} bytes")
+    if expected is not None and partial.size < expected:
+        raise Interrupted(f"the connection ended after {partial.size:,} of {expected:,} bytes")
+    if partial.sha256 != item.sha256:
+        raise _WrongContent(f"SHA-256 is {partial.sha256}, expected {item.sha256}")
+
+
+def _expected_size(item: Download, body: Body) -> int | None:
+    if item.size is not None and body.total is not None and item.size != body.total:
+        raise _WrongContent(f"the server's file has {body.total:,} bytes, expected {item.size:,}")
+    return body.total if item.size is None else item.size
+
+
+def _wait(item: Download, error: Interrupted, failures: int, session: Session) -> None:
+    """Sleep before the next attempt; raises FetchError when there is none, Stopped when told to."""
+    patience = session.patience
+    if failures >= patience.attempts:
+        raise FetchError(_failure(item, f"{error}; gave up after {failures} attempts")) from error
+    if isinstance(error, RangeRefused):
+        return
+    wait = error.wait
+    if wait is None:
+        backoff = min(patience.longest_wait, patience.first_wait * 2 ** (failures - 1))
+        wait = backoff * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+    elif wait > patience.longest_retry_after:
+        message = f"{error}; the server asks to come back in {wait:.0f} s"
+        raise FetchError(_failure(item, message)) from error
+    session.reporter.info(f"{item.filename}: {error}; attempt {failures + 1} in {wait:.1f} s")
+    if session.stop.wait(wait):
+        raise Stopped
+
+
+def _failure(item: Download, reason: str) -> str:
+    return f"{item.filename} from {redact(item.url)}: {reason}"

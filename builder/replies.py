@@ -1,0 +1,86 @@
+"""Replies that are not the file: which are worth asking again, and what the user can do."""
+
+from __future__ import annotations
+
+import email.utils
+import ssl
+import time
+
+import httpx
+
+_RETRIED = frozenset({408, 425, 429})
+_CA_HINT = (
+    "if a proxy or a mirror of yours signs its certificates with a CA of its own, pass that CA "
+    "with --ca-bundle FILE, WHEELYARD_CA_BUNDLE, or `ca-bundle` in the config file"
+)
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a defect
+    """The request will not succeed by repeating it; the message says what to do."""
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The request may succeed when repeated, after `wait` seconds if the server said so."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class RangeRefused(Interrupted):
+    """The server does not continue the file where we stopped."""
+
+
+def status_failure(response: httpx.Response) -> Refused | Interrupted:
+    """What an HTTP status other than success means: ask again, or tell the user."""
+    code = response.status_code
+    text = f"HTTP {code} {response.reason_phrase}".rstrip()
+    if code in _RETRIED or code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return Interrupted(text, _retry_after(response.headers.get("Retry-After")))
+    if code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
+        return Refused(
+            f"{text}: the file is not there (any more); check the mirror settings (--index-url, "
+            "--debian-mirror), or choose files that exist with `wheelyard lock`"
+        )
+    if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return Refused(
+            f"{text}: access refused; check the credentials in the mirror's URL or in netrc, "
+            "and that the mirror serves this file"
+        )
+    return Refused(f"{text}: the server does not serve this file; check the mirror settings")
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds to wait: the header's number, or its date seen from now."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def transport_failure(error: Exception) -> Refused | Interrupted:
+    """What a request that got no usable reply means: ask again, or tell the user."""
+    text = str(error) or type(error).__name__
+    verification = _verification_error(error)
+    if verification is not None:
+        return Refused(f"TLS certificate not trusted ({verification.verify_message}); {_CA_HINT}")
+    if isinstance(error, httpx.TimeoutException):
+        return Interrupted(f"{text}: no byte for as long as --timeout or WHEELYARD_TIMEOUT says")
+    if isinstance(error, httpx.ProxyError):
+        message = f"the proxy from the environment (HTTPS_PROXY, HTTP_PROXY) refused: {text}"
+        return Refused(message) if text.startswith("4") else Interrupted(message)
+    if isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol):
+        return Interrupted(text)
+    return Refused(text)
+
+
+def _verification_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
