@@ -1,0 +1,128 @@
+"""The command line: parse, run one command, turn every outcome into an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from builder.errors import INTERRUPTED, UsageError, WheelyardError
+from builder.options import BROKEN_PIPE, BUG, make_parser
+
+if TYPE_CHECKING:
+    from builder.progress import Reporter
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0, the error's own, 70 for a bug, 130)."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    verbose = "-v" in argv or "--verbose" in argv
+    try:
+        with _terminated_like_interrupted():
+            code = _run(argv)
+            sys.stdout.flush()  # here, where a closed pipe can still be told from a bug
+    except SystemExit as stop:  # argparse: --help, --version, or a usage error it has printed
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        _say("interrupted; what is complete is kept, and the next run goes on from there")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _drop_stdout()
+        return BROKEN_PIPE
+    except WheelyardError as error:
+        return _failed(error, verbose)
+    except OSError as error:
+        return _storage_failure(error, verbose)
+    except Exception:  # noqa: BLE001 - the last resort, and it shows all it has
+        return _bug()
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = make_parser(argv).parse_args(argv)
+    if args.command is None:
+        raise UsageError("no command given; `wheelyard --help` lists them")
+    # Here: `--help` and usage errors answer without them.
+    from builder.context import Context
+    from builder.progress import make_reporter
+    from builder.settings import load_settings
+
+    given = vars(args)
+    reporter = make_reporter(
+        "quiet" if given.get("quiet") else "auto", sys.stderr, color=not given.get("no_color")
+    )
+    with contextlib.closing(reporter):
+        if given.get("verbose"):
+            _log_to(reporter)
+        code: int = args.run(args, Context(load_settings(given), reporter))
+        return code
+
+
+def _log_to(reporter: Reporter) -> None:
+    import logging
+
+    class _Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            reporter.info(self.format(record))
+
+    logger = logging.getLogger("builder")
+    logger.setLevel(logging.DEBUG)
+    logger.handlers[:] = [_Handler()]
+    logger.propagate = False
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM takes the same way out as Ctrl-C, so that nothing half-done is left locked."""
+
+    def interrupt(_signal: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # a library use of main()
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _failed(error: WheelyardError, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exception(error)
+    _say(f"error: {error}")
+    return error.exit_code
+
+
+def _storage_failure(error: OSError, verbose: bool) -> int:
+    from builder.storage import FULL, REFUSED, storage_error
+
+    if error.errno not in FULL | REFUSED:
+        return _bug()
+    wrapped = storage_error(error)
+    wrapped.__cause__ = error
+    return _failed(wrapped, verbose)
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    _say("this is a bug in wheelyard; please report it with the lines above")
+    return BUG
+
+
+def _say(message: str) -> None:
+    """A line on stderr; a run whose stderr is gone still ends with its exit code."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(message, file=sys.stderr, flush=True)
+
+
+def _drop_stdout() -> None:
+    """Let the interpreter's own flush at exit go nowhere instead of failing again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
