@@ -1,0 +1,5 @@
+"""`python -m selfcheck`."""
+
+from selfcheck.cli import main
+
+raise SystemExit(main())

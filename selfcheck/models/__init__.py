@@ -1,0 +1,1 @@
+"""Benchmark models, one module each; a framework's code is imported only when the model is made."""

@@ -1,0 +1,146 @@
+"""The `selfcheck` command: what it prints, how it ends, what becomes of a check's outcome."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from selfcheck import cli, report
+from selfcheck.cell import Cell, CellError, load_cell
+from selfcheck.data import load_digits
+from selfcheck.result import (
+    Options,
+    Outcome,
+    Result,
+    compared,
+    failed,
+    passed,
+    run_check,
+    skipped,
+)
+
+PROJECT = Path(__file__).parents[2]
+CELL = {
+    "id": "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime",
+    "framework": "pytorch",
+    "framework_version": "2.3.1",
+    "cuda": "12.1",
+    "cudnn": "8.9",
+    "python": "3.11",
+    "flavour": "runtime",
+    "base": "bookworm",
+}
+
+
+def selfcheck(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "selfcheck", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+    )
+
+
+def test_json_has_the_agreed_keys_and_nothing_else_on_stdout() -> None:
+    done = selfcheck("libraries", "--json")
+    checks = json.loads(done.stdout)["checks"]
+    assert checks
+    for check in checks:
+        assert list(check) == ["name", "status", "reason", "seen", "expected", "seconds"]
+        assert check["name"].startswith("libraries.")
+        assert check["status"] in ("pass", "skip")
+        assert check["status"] == "pass" or check["reason"]
+    assert done.returncode == cli.PASSED
+
+
+def test_a_failed_check_is_exit_one(tmp_path: Path) -> None:
+    cell = tmp_path / "cell.json"
+    cell.write_text(json.dumps(CELL | {"python": "2.7"}))
+    done = selfcheck("versions", "--json", "--cell", str(cell))
+    python = next(c for c in json.loads(done.stdout)["checks"] if c["name"] == "versions.python")
+    assert (python["status"], python["expected"]) == ("fail", "2.7")
+    assert "expected 2.7" in python["reason"]
+    assert done.returncode == cli.FAILED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gpuu"], "no such group: gpuu (there are versions, libraries, gpu, train, compile, all)"),
+        (["--device", "tpu"], "invalid choice"),
+        (["--cell", "/no/such/file"], "name a readable file with --cell"),
+    ],
+)
+def test_wrong_use_is_exit_two(arguments: list[str], message: str) -> None:
+    done = selfcheck(*arguments)
+    assert done.returncode == cli.WRONG_USE
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_groups_run_in_registry_order_once() -> None:
+    assert cli.selected(["gpu", "versions", "gpu"]) == ("versions", "gpu")
+    assert cli.selected(["all"]) == tuple(cli.GROUPS)
+
+
+def test_a_check_that_raises_is_a_failure_with_the_error_named() -> None:
+    def broken() -> Outcome:
+        raise OSError("libcudart.so.12: truncated")
+
+    result = run_check(("libraries.load.x", broken), Options(None))
+    assert result.status == "fail"
+    assert result.reason == "OSError: libcudart.so.12: truncated"
+
+
+def test_require_gpu_fails_only_the_skips_that_a_gpu_would_have_answered() -> None:
+    demanding = Options(None, require_gpu=True)
+    assert run_check(("a", lambda: skipped("no GPU", wants_gpu=True)), demanding).status == "fail"
+    assert run_check(("a", lambda: skipped("CPU build")), demanding).status == "skip"
+    lenient = run_check(("a", lambda: skipped("no GPU", wants_gpu=True)), Options(None))
+    assert lenient.status == "skip"
+
+
+def test_compared_reports_both_values() -> None:
+    assert compared("12.1", None, "CUDA") == passed("12.1")
+    assert compared("12.1", "12.1", "CUDA") == passed("12.1", "12.1")
+    assert compared("12.4", "12.1", "CUDA") == failed("CUDA is 12.4, expected 12.1", "12.4", "12.1")
+
+
+def test_cell_is_read_and_its_frameworks_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "cell.json"
+    both = CELL | {"framework": "pytorch+tensorflow", "framework_version": "2.9.1+2.20.0"}
+    path.write_text(json.dumps(both | {"a later key": "is ignored"}))
+    assert load_cell(path) == Cell(**both)
+    assert Cell(**both).frameworks == {"pytorch": "2.9.1", "tensorflow": "2.20.0"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"id": "x"}', "{"])
+def test_a_damaged_cell_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "cell.json"
+    path.write_text(text)
+    with pytest.raises(CellError, match=r"cell\.json is not a cell file"):
+        load_cell(path)
+
+
+def test_digits_are_the_1797_of_the_published_set() -> None:
+    pixels, digits = load_digits()
+    assert len(pixels) == len(digits) == 1797
+    assert {len(row) for row in pixels} == {64}
+    assert (min(map(min, pixels)), max(map(max, pixels))) == (0, 16)
+    assert [digits.count(digit) for digit in range(10)] == [
+        178, 182, 177, 183, 181, 182, 181, 179, 174, 180,
+    ]  # fmt: skip
+
+
+def test_lines_carry_colour_only_where_it_is_wanted() -> None:
+    result = Result("versions.cudnn", "fail", "cuDNN is 9.1.0, expected 8.9", "9.1.0", "8.9", 0.1)
+    plain = report.line(result, colour=False)
+    assert plain.startswith("fail  versions.cudnn")
+    assert plain.endswith("cuDNN is 9.1.0, expected 8.9")
+    assert report.line(result, colour=True) == plain.replace("fail", "\x1b[31mfail\x1b[0m", 1)
+    assert report.summary([result]) == "0 passed, 1 failed, 0 skipped"

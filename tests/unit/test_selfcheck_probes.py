@@ -1,0 +1,234 @@
+"""The probes' own logic: ELF facts, library lists, version numbers, driver floors."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from selfcheck import cudalib, libraries, versions
+from selfcheck.driver import (
+    Driver,
+    Gpu,
+    NoDriverError,
+    driver_floor,
+    is_older,
+    parse_smi,
+)
+from selfcheck.elf import SharedObject, read_shared_object
+from selfcheck.gpu import has_code_for, judge_driver
+from selfcheck.result import Options
+
+
+def mapped_library(name: str) -> Path:
+    """A shared library that this very process has loaded."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return next(Path(line.split()[-1]) for line in maps if line.endswith(f"/{name}"))
+
+
+LIBC = mapped_library("libc.so.6")
+LIBM = mapped_library("libm.so.6")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty site-packages that is the only one on `sys.path`."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.setattr(sys, "path", [str(folder)])
+    cudalib.shared_objects.cache_clear()
+    libraries.load_all.cache_clear()
+    yield folder
+    cudalib.shared_objects.cache_clear()
+
+
+def install(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copyfile(source, target))
+
+
+def test_elf_facts_of_real_libraries() -> None:
+    libc, libm = read_shared_object(LIBC), read_shared_object(LIBM)
+    assert libc is not None
+    assert libm is not None
+    assert libc.soname == "libc.so.6"
+    assert libm.soname == "libm.so.6"
+    assert "libc.so.6" in libm.needed
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"INPUT(libm.so.6)", b"\x7fELF\x02\x01", b"\x7fELF\x01\x01" + bytes(60)]
+)
+def test_what_is_not_a_64_bit_elf_file_is_no_library(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "lib.so"
+    path.write_bytes(content)
+    assert read_shared_object(path) is None
+
+
+@pytest.mark.parametrize("length", [64, 200, 4096])
+def test_a_truncated_elf_file_is_no_library(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "libm.so.6"
+    path.write_bytes(LIBM.read_bytes()[:length])
+    assert read_shared_object(path) is None
+
+
+def test_stem_drops_version_and_mangling() -> None:
+    assert cudalib.stem("libcudnn_ops.so.9") == "libcudnn_ops"
+    assert cudalib.stem("libcusparseLt-f80c68d1.so.0") == "libcusparseLt"
+    assert cudalib.stem("libnvrtc-builtins.so.12.1") == "libnvrtc-builtins"
+    assert cudalib.stem("libnvrtc.alt.so.13") == "libnvrtc.alt"
+
+
+def test_both_wheel_layouts_are_found_and_stubs_are_not(site: Path) -> None:
+    old = install(LIBM, site / "nvidia/cudnn/lib/libcudnn.so.8")
+    new = install(LIBM, site / "nvidia/cu13/lib/libcudart.so.13")
+    install(LIBM, site / "nvidia/cu13/lib/stubs/libcuda.so")
+    install(LIBM, site / "torch/lib/libtorch.so")
+    (site / "nvidia/cudnn/lib/libcudnn.so").symlink_to("libcudnn.so.8")
+    assert [library.path for library in cudalib.cuda_libraries()] == [new, old]
+
+
+def test_dependencies_come_first_even_in_a_circle() -> None:
+    solver = SharedObject(Path("a"), "libcusolver.so.11", ("libcublas.so.12", "libc.so.6"))
+    blas = SharedObject(Path("b"), "libcublas.so.12", ("libcublasLt.so.12",))
+    light = SharedObject(Path("c"), "libcublasLt.so.12", ("libcublas.so.12",))
+    assert cudalib.by_dependency((solver, blas, light)) == (light, blas, solver)
+
+
+def test_every_library_is_a_check_and_loads(site: Path) -> None:
+    install(LIBM, site / "nvidia/cuda_runtime/lib/libcudart.so.12")
+    checks = dict(libraries.checks(Options(None)))
+    assert list(checks) == ["libraries.load.libcudart.so.12", "libraries.unique"]
+    assert [check().status for check in checks.values()] == ["pass", "pass"]
+
+
+def test_a_library_that_kills_its_process_is_a_failure_and_the_rest_is_loaded(site: Path) -> None:
+    broken = install(LIBM, site / "nvidia/a/lib/libcublas.so.12")
+    with broken.open("r+b") as file:
+        file.truncate(12_288)  # headers are there; code and data behind them are not
+    whole = install(LIBC, site / "nvidia/b/lib/libcufft.so.11")
+    results = libraries.load_all((broken, whole))
+    error = results[broken]
+    assert error is not None
+    assert "libcublas.so.12" in error or "ended the process" in error
+    assert results[whole] is None
+
+
+def test_a_crash_names_its_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "dlopen.py"
+    program.write_text(
+        "import json, os, sys\n"
+        "for path in sys.argv[1:]:\n"
+        "    if 'bad' in path: os.kill(os.getpid(), 11)\n"
+        "    print(json.dumps([path, None]), flush=True)\n"
+    )
+    monkeypatch.setattr(libraries, "__file__", str(tmp_path / "libraries.py"))
+    libraries.load_all.cache_clear()
+    results = libraries.load_all((Path("first"), Path("bad"), Path("last")))
+    assert results == {
+        Path("first"): None,
+        Path("bad"): "loading it ended the process (SIGSEGV)",
+        Path("last"): None,
+    }
+
+
+def test_two_copies_of_a_library_fail_and_both_are_named(site: Path) -> None:
+    first = install(LIBM, site / "nvidia/cublas/lib/libcublas.so.12")
+    second = install(LIBM, site / "nvidia/cu13/lib/libcublas.so.13")
+    outcome = libraries.check_unique()
+    assert outcome.status == "fail"
+    assert outcome.reason is not None
+    assert str(first) in outcome.reason
+    assert str(second) in outcome.reason
+
+
+def test_a_copy_that_only_its_wheel_loads_is_reported_with_its_reason(site: Path) -> None:
+    # A real library under another name of the same length, which NVIDIA might have given it.
+    renamed = LIBM.read_bytes().replace(b"libm.so.6\0", b"libnvx.so\0")
+    places = ("nvidia/cuda_cupti/lib", "triton/backends/nvidia/lib/cupti", "torch/lib")
+    paths = [site / place / "libnvx.so" for place in places]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(renamed)
+    outcome = libraries.check_unique()
+    assert outcome.status == "fail"
+    assert outcome.seen["twice"] == {"libnvx": [str(paths[0]), str(paths[2])]}
+    assert outcome.seen["private"] == {str(paths[1]): "only Triton's profiler loads it, by path"}
+
+
+def test_version_numbers_are_decoded_as_their_headers_say() -> None:
+    assert versions.decode_cudart(12010) == (12, 1)
+    assert versions.decode_cudart(13000) == (13, 0)
+    assert versions.decode_cudnn(8902) == (8, 9, 2)
+    assert versions.decode_cudnn(90100) == (9, 1, 0)
+    assert versions.decode_nccl(22005) == (2, 20, 5)
+    assert versions.decode_nccl(2804) == (2, 8, 4)
+
+
+def test_a_version_is_compared_as_far_as_the_expected_one_goes() -> None:
+    assert versions.compared_version("8.9.2", "8.9", "cuDNN").status == "pass"
+    assert versions.compared_version("8.9.2", None, "cuDNN").status == "pass"
+    assert versions.compared_version("12.10", "12.1", "CUDA").status == "fail"
+    wrong = versions.compared_version("9.1.0", "8.9", "cuDNN")
+    assert wrong.reason == "cuDNN is 9.1.0, expected 8.9"
+
+
+def test_driver_floors_follow_the_major_version() -> None:
+    assert driver_floor("11.8") == "450.80.02"
+    assert driver_floor("12.1") == "525.60.13"
+    assert driver_floor("13.0") == "580.65.06"
+    assert driver_floor("99.0") is None
+
+
+def test_driver_versions_are_compared_as_numbers() -> None:
+    assert is_older("525.60.11", "525.60.13")
+    assert is_older("525.9", "525.60.13")
+    assert not is_older("525.147.05", "525.60.13")
+    assert not is_older("525.60.13", "525.60.13")
+
+
+def test_driver_is_judged_against_the_floor_of_the_images_cuda() -> None:
+    card = Gpu("NVIDIA A100-SXM4-40GB", 40960, "8.0")
+    assert judge_driver(Driver("535.104.05", (card,), "nvml"), "12.1").status == "pass"
+    old = judge_driver(Driver("515.65.01", (card,), "nvml"), "12.1")
+    assert old.status == "fail"
+    assert old.reason == (
+        "driver 515.65.01 is older than 525.60.13, which CUDA 12.1 needs: "
+        "update the host's driver, or take an image with an older CUDA"
+    )
+    none = judge_driver(NoDriverError("no NVIDIA driver here"), "12.1")
+    assert (none.status, none.wants_gpu) == ("skip", True)
+    assert none.reason == "no NVIDIA driver here (CUDA 12.1 needs driver >= 525.60.13)"
+
+
+def test_nvidia_smi_lines_become_gpus() -> None:
+    text = "550.54.14, NVIDIA H100 80GB HBM3, 81559, 9.0\n550.54.14, NVIDIA L4, 23034, 8.9\n"
+    assert parse_smi(text) == Driver(
+        "550.54.14",
+        (Gpu("NVIDIA H100 80GB HBM3", 81559, "9.0"), Gpu("NVIDIA L4", 23034, "8.9")),
+        "nvidia-smi",
+    )
+    with pytest.raises(NoDriverError, match="lists no GPU"):
+        parse_smi("\n")
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "fits"),
+    [
+        ("8.6", ["sm_80"], True),
+        ("8.0", ["sm_86"], False),
+        ("9.0", ["sm_80", "sm_86"], False),
+        ("9.0", ["sm_80", "compute_86"], True),
+        ("9.0", ["sm_90a"], True),
+        ("10.0", ["sm_90a", "sm_90"], False),
+        ("12.0", ["sm_90", "sm_100", "sm_120"], True),
+        ("6.1", ["sm_75", "compute_75"], False),
+    ],
+)
+def test_a_gpu_needs_code_of_its_generation_or_older_ptx(
+    capability: str, architectures: list[str], fits: bool
+) -> None:
+    assert has_code_for(capability, architectures) is fits
