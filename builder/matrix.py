@@ -1,0 +1,152 @@
+"""matrix.yaml -> Matrix, or every problem in it at once, each with its path and line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from builder.errors import MatrixError
+from builder.matrix_model import Matrix
+from builder.references import check_references
+from builder.yamlmap import Problem, Source, YamlPath, read_yaml
+
+__all__ = ["Matrix", "load_matrix", "read_matrix"]
+
+_WANTED = {  # what a pattern asks for, said in words
+    "^\\d+\\.\\d+$": "a version of two components, such as 12.1",
+    "^[a-z][a-z0-9]*$": "lower-case letters and digits, starting with a letter",
+    "^\\d+\\.\\d+(\\.\\d+){0,2}$": "a cuDNN version, such as 8.9 or 8.9.7",
+    "^[a-z0-9][a-z0-9.+-]+$": "a Debian package name",
+}
+
+
+def load_matrix(path: Path) -> Matrix:
+    """Read and check matrix.yaml; raises MatrixError that lists every problem found."""
+    matrix, source, problems = read_matrix(path)
+    if matrix is None or problems:
+        raise MatrixError(source.report(problems))
+    return matrix
+
+
+def read_matrix(path: Path) -> tuple[Matrix | None, Source, list[Problem]]:
+    """Read matrix.yaml with its problems; the matrix is None where too little of it is sound."""
+    data, source, problems = read_yaml(_text(path), path.name)
+    if data is None:
+        return None, source, problems or [Problem((), "the file is empty", 1)]
+    matrix, found = _validate(data, source)
+    problems += found
+    if matrix is not None:
+        matrix = matrix.located(source)
+        problems += check_references(matrix)
+    return matrix, source, problems
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MatrixError(
+            f"{path}: no such file; run inside a Wheelyard project or name one with --project"
+        ) from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise MatrixError(f"{path}: cannot be read as UTF-8 text ({problem})") from problem
+
+
+def _validate(data: object, source: Source) -> tuple[Matrix | None, list[Problem]]:
+    """Validate; on errors repair what can be, so that later checks still see the rest."""
+    try:
+        return Matrix.model_validate(data), []
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    problems = [_problem(detail, source) for detail in details]
+    for detail in details:
+        _repair(data, detail, source)
+    try:
+        return Matrix.model_validate(data), problems
+    except ValidationError:
+        return None, problems
+
+
+def _repair(data: object, detail: ErrorDetails, source: Source) -> None:
+    """Drop an unknown key, or take an unquoted version as the text it was written as."""
+    *above, last = detail["loc"] or ("",)
+    try:
+        place: Any = data
+        for part in above:
+            place = place[part]
+        if detail["type"] == "extra_forbidden":
+            del place[last]
+        elif detail["type"] == "string_type" and detail["loc"] in source.texts:
+            place[last] = source.texts[detail["loc"]]
+    except (KeyError, IndexError, TypeError):
+        return  # the error is about something that is not there
+
+
+def _problem(detail: ErrorDetails, source: Source) -> Problem:
+    """Say a pydantic error in the words of the file."""
+    path = tuple(part for part in detail["loc"] if part != "[key]")
+    return Problem(path, _message(detail, path, source))
+
+
+def _message(detail: ErrorDetails, path: YamlPath, source: Source) -> str:
+    given, context = detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown key; {_nearest(str(path[-1]), _keys_at(path[:-1]))}"
+        case "missing":
+            return "is missing"
+        case "string_type" if isinstance(given, int | float) and path in source.texts:
+            text = source.texts[path]
+            return f'write it in quotes, "{text}": YAML reads {text} as the {_kind(given)} {given}'
+        case "string_pattern_mismatch" if path[-2:-1] == ("framework",) or path[-1:] == (
+            "framework",
+        ):
+            return (
+                f'{given!r} must read "name version", such as "pytorch 2.3.1"; several '
+                'are joined by " + "'
+            )
+        case "string_pattern_mismatch":
+            pattern = str(context.get("pattern"))
+            return f"{given!r} must be {_WANTED.get(pattern, f'of the form {pattern}')}"
+        case "value_error":
+            return str(context.get("error"))
+        case "literal_error":
+            return f"must be {context.get('expected')}, not {given!r}"
+        case _:
+            return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, not {_kind(given)}"
+
+
+def _kind(value: object) -> str:
+    names = {bool: "truth value", int: "number", float: "number", str: "text", list: "a list"}
+    return "a mapping" if isinstance(value, Mapping) else names.get(type(value), "nothing")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return Matrix.model_json_schema()
+
+
+def _keys_at(path: YamlPath) -> list[str]:
+    """Return the keys that the mapping at `path` may have, by the JSON schema."""
+    schema = _schema()
+    node: dict[str, Any] = schema
+    for part in path:
+        if isinstance(part, int):
+            node = node["items"]
+        else:
+            node = node.get("properties", {}).get(part) or node["additionalProperties"]
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return list(node.get("properties", {}))

@@ -1,0 +1,159 @@
+"""What upstream ships: facts per framework release, read from the wheels, kept as a data file.
+
+`builder.wheelfacts` writes the file over the network; everything here is pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import MatrixError
+from builder.versions import leads, order, overlaps, short
+
+DATA = Path(__file__).parent / "data" / "upstream.json"
+
+_CUDA = re.compile(r"cuda-toolkit|nvidia-cuda-runtime(-cu\d+)?")
+_CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
+_NCCL = re.compile(r"nvidia-nccl(-cu\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One release of a framework, by the metadata of its Linux x86-64 wheel."""
+
+    version: str  # "2.3.1"
+    wheel: str  # the file the facts were read from
+    cuda: str  # "12.1": the CUDA it was compiled for, by the version file inside the wheel
+    cudnn: str  # "8.9.2.26": the pin, or the lower bound of a range
+    nccl: str | None  # "2.20.5"
+    pythons: tuple[str, ...]  # ("3.8", ..., "3.12"), ascending
+    requires: Mapping[str, str]  # NVIDIA's distributions and Triton -> specifiers as stated
+
+    @property
+    def cuda_requirement(self) -> tuple[str, str]:
+        """Distribution that stands for the CUDA set, and its specifiers."""
+        return _find(_CUDA, self.requires) or ("", f"=={self.cuda}.*")
+
+    @property
+    def cudnn_requirement(self) -> tuple[str, str]:
+        """Distribution of cuDNN, and its specifiers."""
+        return _find(_CUDNN, self.requires) or ("", f"=={self.cudnn}")
+
+
+Upstream = Mapping[str, Mapping[str, Release]]  # framework name -> version -> facts
+
+
+def load_upstream(path: Path = DATA) -> Upstream:
+    """Read the data file; raises MatrixError when it is missing or damaged."""
+    try:
+        return parse_upstream(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise MatrixError(
+            f"{path}: upstream facts cannot be read ({problem}); restore the committed file"
+        ) from problem
+
+
+def parse_upstream(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> Upstream:
+    """Turn the file's JSON into releases."""
+    return {
+        name: {version: _release(version, facts) for version, facts in releases.items()}
+        for name, releases in data.items()
+    }
+
+
+def dump_upstream(upstream: Upstream) -> str:
+    """Write the file's text: frameworks by name, releases ascending, one fact per line."""
+    data = {
+        name: {version: _facts(releases[version]) for version in sorted(releases, key=order)}
+        for name, releases in sorted(upstream.items())
+    }
+    return json.dumps(data, indent=1) + "\n"
+
+
+def make_release(
+    version: str, wheel: str, cuda: str, pythons: Iterable[str], requires: Mapping[str, str]
+) -> Release:
+    """Derive cuDNN and NCCL from the stated requirements; ValueError without a cuDNN."""
+    cudnn, nccl = _find(_CUDNN, requires), _find(_NCCL, requires)
+    if cudnn is None:
+        raise ValueError(f"{wheel} requires no cuDNN")
+    return Release(
+        version, wheel, cuda, _lowest(cudnn[1]), _lowest(nccl[1]) if nccl else None,
+        tuple(sorted(pythons, key=order)), dict(sorted(requires.items())),
+    )  # fmt: skip
+
+
+def misfit(title: str, release: Release, cuda: str, cudnn: str | None, python: str) -> str | None:
+    """Say why upstream does not ship this combination; None when it does.
+
+    `cudnn=None` leaves cuDNN out: an override has its own rule.
+    """
+    name = f"{title} {release.version}"
+    if not overlaps(cuda, release.cuda_requirement[1]):
+        return f"{name} is built for CUDA {release.cuda}"
+    if cudnn is not None and not overlaps(cudnn, release.cudnn_requirement[1]):
+        return f"{name} asks for cuDNN {short(release.cudnn)}"
+    if python not in release.pythons:
+        return f"{name} has no wheel for Python {python}, only for {', '.join(release.pythons)}"
+    return None
+
+
+def newest_for(releases: Mapping[str, Release], cuda: str, python: str | None) -> str | None:
+    """Return the newest release that fits a CUDA version (and a Python, if given)."""
+    fitting = (
+        version
+        for version, release in releases.items()
+        if overlaps(cuda, release.cuda_requirement[1])
+        and (python is None or python in release.pythons)
+    )
+    return max(fitting, key=order, default=None)
+
+
+def cuda_versions(releases: Iterable[Release]) -> list[str]:
+    """Return the CUDA versions that some release was built for, ascending."""
+    return sorted({release.cuda for release in releases}, key=order)
+
+
+def known_as(releases: Mapping[str, Release], asked: str) -> list[str]:
+    """Return the releases that `asked` names in full or by its first components, ascending."""
+    return sorted((version for version in releases if leads(asked, version)), key=order)
+
+
+def _find(pattern: re.Pattern[str], requires: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the first requirement whose name matches as a whole."""
+    return next(((name, spec) for name, spec in requires.items() if pattern.fullmatch(name)), None)
+
+
+def _lowest(specifiers: str) -> str:
+    """Return the version that a pin or a range starts from."""
+    found = re.search(r"(?:==|>=|~=)\s*([\d.]+\d)", specifiers)
+    if found is None:
+        raise ValueError(f"no lower bound in {specifiers!r}")
+    return found[1]
+
+
+def _release(version: str, facts: Mapping[str, object]) -> Release:
+    pythons, requires = facts["pythons"], facts["requires"]
+    if not isinstance(pythons, list) or not isinstance(requires, dict):
+        raise TypeError(f"release {version}")
+    nccl = facts["nccl"]
+    return Release(
+        version, str(facts["wheel"]), str(facts["cuda"]), str(facts["cudnn"]),
+        None if nccl is None else str(nccl), tuple(map(str, pythons)),
+        {str(name): str(spec) for name, spec in requires.items()},
+    )  # fmt: skip
+
+
+def _facts(release: Release) -> dict[str, object]:
+    return {
+        "wheel": release.wheel,
+        "cuda": release.cuda,
+        "cudnn": release.cudnn,
+        "nccl": release.nccl,
+        "pythons": list(release.pythons),
+        "requires": dict(release.requires),
+    }
