@@ -1,0 +1,158 @@
+"""The tar stream that a container engine loads images from, made while it is sent.
+
+One tar serves every engine. `manifest.json` is what Docker's classic store reads ("Docker image
+specification v1.2", combined image JSON); `index.json` and `oci-layout` are what the containerd
+image store prefers (OCI image layout), which keeps the manifest's digest.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import StorageError
+
+BLOCK = tarfile.BLOCKSIZE
+CHUNK = 1 << 20
+END = bytes(2 * BLOCK)
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadableImage:
+    """An image of an OCI layout, as far as an engine needs to know it; digests are `sha256:...`."""
+
+    config: str  # digest; Docker's classic store uses it as the image's id
+    layers: tuple[tuple[str, str], ...]  # (blob digest, diff_id), lowest first
+    tags: tuple[str, ...]  # "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
+    manifest: str | None = None  # digest; given, the containerd image store keeps it
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        """Digests of the layers' uncompressed tars, lowest first."""
+        return tuple(diff_id for _blob, diff_id in self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of the tar: bytes at hand, or a blob on disk that is read when its turn comes."""
+
+    name: str
+    size: int
+    source: bytes | Path
+
+
+def shared_layers(wanted: Sequence[str], present: Iterable[Sequence[str]]) -> int:
+    """How many of the lowest layers an engine has, in this order, below any of its images.
+
+    An engine stores a layer under the chain of all layers up to it, so only a common beginning
+    counts (moby, image/tarexport/load.go).
+    """
+    return max((_common(wanted, other) for other in present), default=0)
+
+
+def _common(left: Sequence[str], right: Sequence[str]) -> int:
+    pairs = zip(left, right, strict=False)
+    return next(
+        (index for index, (one, two) in enumerate(pairs) if one != two), min(len(left), len(right))
+    )
+
+
+def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
+    """The members of the image's tar, without the blobs of its `omit` lowest layers.
+
+    `blobs` is the layout's `blobs/sha256`. Raises StorageError when a blob is missing.
+    """
+    metadata = [_json("manifest.json", [docker_manifest(image)])]
+    digests = [image.config, *(blob for blob, _diff_id in image.layers[omit:])]
+    if image.manifest is not None:
+        size = _blob(blobs, image.manifest).size
+        metadata.append(_json("oci-layout", {"imageLayoutVersion": "1.0.0"}))
+        metadata.append(_json("index.json", oci_index(image, image.manifest, size)))
+        digests.insert(0, image.manifest)
+    return (*metadata, *(_blob(blobs, digest) for digest in dict.fromkeys(digests)))
+
+
+def docker_manifest(image: LoadableImage) -> dict[str, object]:
+    """The image's entry in `manifest.json`."""
+    return {
+        "Config": blob_name(image.config),
+        "RepoTags": list(image.tags) or None,
+        "Layers": [blob_name(blob) for blob, _diff_id in image.layers],
+    }
+
+
+def oci_index(image: LoadableImage, manifest: str, size: int) -> dict[str, object]:
+    """`index.json`: the manifest once a tag, named the way containerd reads names."""
+    descriptor = {"mediaType": MANIFEST_TYPE, "digest": manifest, "size": size}
+    named = [descriptor | {"annotations": _names(tag)} for tag in image.tags]
+    return {"schemaVersion": 2, "manifests": named or [descriptor]}
+
+
+def _names(tag: str) -> dict[str, str]:
+    return {
+        "io.containerd.image.name": full_name(tag),
+        "org.opencontainers.image.ref.name": tag.rpartition(":")[2],
+    }
+
+
+def full_name(tag: str) -> str:
+    """A tag with the registry that Docker adds to short names: reference/normalize.go."""
+    host, slash, _rest = tag.partition("/")
+    if slash and ("." in host or ":" in host or host == "localhost"):
+        return tag
+    return f"docker.io/{tag}" if slash else f"docker.io/library/{tag}"
+
+
+def blob_name(digest: str) -> str:
+    """Where a blob lies in an OCI layout."""
+    return f"blobs/{digest.replace(':', '/', 1)}"
+
+
+def _json(name: str, value: object) -> Member:
+    content = json.dumps(value, sort_keys=True).encode()
+    return Member(name, len(content), content)
+
+
+def _blob(blobs: Path, digest: str) -> Member:
+    path = blobs / digest.partition(":")[2]
+    try:
+        return Member(blob_name(digest), path.stat().st_size, path)
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} is missing from the image layout; build it again") from error
+
+
+def archive_size(members: Sequence[Member]) -> int:
+    """Length in bytes of what `stream` yields."""
+    return len(END) + sum(BLOCK + -(-member.size // BLOCK) * BLOCK for member in members)
+
+
+def stream(members: Sequence[Member]) -> Iterator[bytes]:
+    """The tar's bytes; raises StorageError when a blob is not as long as it was."""
+    for member in members:
+        yield _header(member)
+        if isinstance(member.source, bytes):
+            yield member.source
+        else:
+            yield from _read(member.source, member.size)
+        yield bytes(-member.size % BLOCK)
+    yield END
+
+
+def _header(member: Member) -> bytes:
+    info = tarfile.TarInfo(member.name)
+    info.size, info.mode = member.size, 0o644
+    return info.tobuf(format=tarfile.GNU_FORMAT)
+
+
+def _read(path: Path, size: int) -> Iterator[bytes]:
+    left = size
+    with path.open("rb") as file:
+        while chunk := file.read(min(CHUNK, left)):
+            left -= len(chunk)
+            yield chunk
+    if left:
+        raise StorageError(f"{path} became shorter while it was sent; build it again")
