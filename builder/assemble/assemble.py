@@ -1,0 +1,280 @@
+"""From locks to layers: fetch what is not known yet, make the layers, remember them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from builder.assemble import contract
+from builder.assemble.base import base_key, make_rootfs
+from builder.assemble.image import ImageLayer
+from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
+from builder.assemble.layer import FORMAT, LayerWriter
+from builder.assemble.pool import run_jobs
+from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
+from builder.assemble.store import LayerStore, StoredLayer, file_digest
+from builder.assemble.top import top_files, top_key, write_top
+from builder.assemble.worker import Made, WheelInput, WheelJob
+from builder.errors import WheelError, WheelyardError
+from builder.fetch import cached, fetch_all
+from builder.index import locate
+from builder.lock.debian import deb_url, debian_sources
+from builder.storage import storage_error
+from builder.wanted import Download
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from builder.assemble.bytecode import Interpreter
+    from builder.assemble.rootfs import RootFS
+    from builder.context import Context
+    from builder.model import LockedWheel
+    from builder.stages import Stage
+
+# Rough speed of the two kinds of work, to start the longest job first.
+_BYTECODE_COST = 40  # a byte of a wheel's modules costs as much as this many of its other bytes
+
+
+@dataclass(slots=True)
+class Assembly:
+    """One image in the making: its stages, the caches, and the seconds each part took."""
+
+    stages: Sequence[Stage]
+    context: Context
+    store: LayerStore
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def wheels_folder(self) -> Path:
+        """Where fetched files lie, by SHA-256."""
+        return self.context.settings.cache_dir / "files"
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of the block to `part`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - start
+
+
+def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
+    """Every layer of the image, lowest first; made here if the store does not know it.
+
+    Raises the WheelyardError of the first thing that fails; finished layers stay in the store.
+    """
+    recipe = make_recipe(work.stages[-1].cell, [stage.lock.wheels for stage in work.stages])
+    systems = _system_layers(work)
+    python = [layer for stage in recipe.stages for layer in stage]
+    known = _python_layers(work, python)
+    layers: list[ImageLayer] = []
+    for i, stage in enumerate(recipe.stages):
+        layers.append(systems[i])
+        layers += [ImageLayer(known[_key(layer, work)], layer.title, True) for layer in stage]
+    return [*layers, _top_layer(work, cell_json)]
+
+
+def _system_layers(work: Assembly) -> list[ImageLayer]:
+    """The base, and for every further flavour the difference to the one below it."""
+    layers = []
+    for i, stage in enumerate(work.stages):
+        below = work.stages[i - 1] if i else None
+        key = _system_key(stage, below)
+        stored = work.store.find(key)
+        if stored is None:
+            rootfs = _rootfs(work, stage)
+            lower = _rootfs(work, below) if below else None
+            with work.timed("base"):
+                stored = _write(work, key, lambda w, r=rootfs, b=lower: r.write(w, b))
+        name = f"{stage.packages.base}-{stage.packages.flavour}"
+        title = f"Debian {stage.packages.suite}, {name}" + (", difference" if below else "")
+        layers.append(ImageLayer(stored, title, False))
+    return layers
+
+
+def _system_key(stage: Stage, below: Stage | None) -> str:
+    parts = [FORMAT, contract.FORMAT, "system", stage.cell.python, base_key(stage.packages)]
+    if below:
+        parts.append(base_key(below.packages))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _rootfs(work: Assembly, stage: Stage) -> RootFS:
+    settings, reporter = work.context.settings, work.context.reporter
+    cache = settings.cache_dir / "rootfs"
+    lock = stage.packages
+    with work.timed("fetch"):
+        debs = {
+            deb.sha256: path
+            for deb in lock.packages
+            if (path := cached(work.wheels_folder, deb.sha256, _deb_name(deb.path), deb.size))
+        }
+        missing = [deb for deb in lock.packages if deb.sha256 not in debs]
+        if missing:
+            sources = debian_sources(lock.suite, settings, reporter)
+            downloads = [
+                Download(deb_url(deb, sources), _deb_name(deb.path), deb.sha256, deb.size)
+                for deb in missing
+            ]
+            debs |= fetch_all(downloads, work.wheels_folder, settings, reporter)
+    with work.timed("base"):
+        rootfs = make_rootfs(lock, debs, cache, reporter)
+        # What apt reads in the image are the distribution's own mirrors, never the user's.
+        public = replace(settings, debian_mirror=None, debian_security_mirror=None)
+        lines = [
+            f"deb {source.uri} {source.suite} {' '.join(source.components)}\n"
+            for source in debian_sources(lock.suite, public, reporter)
+        ]
+        return contract.apply_contract(rootfs, stage.cell.python, "".join(lines))
+
+
+def _deb_name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _python_layers(
+    work: Assembly, layers: Sequence[WheelLayer | BytecodeLayer]
+) -> dict[str, StoredLayer]:
+    known = {
+        key: stored
+        for layer in layers
+        if (stored := work.store.find(key := _key(layer, work))) is not None
+    }
+    missing = [layer for layer in layers if _key(layer, work) not in known]
+    if missing:
+        with work.timed("fetch"):
+            files = _fetch_wheels(work, {w.sha256: w for x in missing for w in x.wheels})
+        interpreter = _interpreter(work) if _needs_python(missing) else None
+        with work.timed("layers"):
+            known |= _make(work, missing, files, interpreter)
+    return known
+
+
+def _needs_python(layers: Sequence[WheelLayer | BytecodeLayer]) -> bool:
+    return any(isinstance(layer, BytecodeLayer) for layer in layers)
+
+
+def _interpreter(work: Assembly) -> Interpreter:
+    stage = work.stages[0]
+    rootfs = _rootfs(work, stage)
+    cache = work.context.settings.cache_dir / "interpreters"
+    return unpack_interpreter(rootfs, stage.packages, stage.cell.python, cache)
+
+
+def _fetch_wheels(work: Assembly, wheels: dict[str, LockedWheel]) -> dict[str, Path]:
+    files = {
+        sha256: path
+        for sha256, wheel in wheels.items()
+        if (path := cached(work.wheels_folder, sha256, wheel.filename, wheel.size))
+    }
+    missing = [wheel for sha256, wheel in wheels.items() if sha256 not in files]
+    if missing:
+        settings = work.context.settings
+        downloads = locate(missing, work.stages[0].cell.python, settings)
+        files |= fetch_all(downloads, work.wheels_folder, settings, work.context.reporter)
+    return files
+
+
+def _make(
+    work: Assembly,
+    layers: Sequence[WheelLayer | BytecodeLayer],
+    files: dict[str, Path],
+    interpreter: Interpreter | None,
+) -> dict[str, StoredLayer]:
+    """Make `layers`; a damaged file in the cache is fetched again, once."""
+    jobs = [_job(work, layer, files, interpreter) for layer in layers]
+    made, failed = _run(work, jobs)
+    if failed and (bad := _damaged(failed, files)):
+        wheels = {w.sha256: w for layer in layers for w in layer.wheels if w.sha256 in bad}
+        work.context.reporter.warn(f"damaged in the cache, fetched again: {', '.join(bad.values())}")
+        files = {**files, **_fetch_wheels(work, wheels)}
+        again = [_job(work, x, files, interpreter) for x in layers if _key(x, work) in failed]
+        made_again, failed = _run(work, again)
+        made |= made_again
+    for error in failed.values():
+        raise error
+    return made
+
+
+def _run(
+    work: Assembly, jobs: Sequence[WheelJob]
+) -> tuple[dict[str, StoredLayer], dict[str, WheelyardError]]:
+    made: dict[str, StoredLayer] = {}
+    failed: dict[str, WheelyardError] = {}
+    total = sum(w.path.stat().st_size for job in jobs if not job.interpreter for w in job.wheels)
+    with work.context.reporter.task("layers", total, "bytes") as task:
+        for job, result in run_jobs(jobs, work.context.settings.workers, task.advance):
+            if isinstance(result, Made):
+                made[job.key] = work.store.add(job.key, job.scratch, result.layer, result.entries)
+            else:
+                failed[job.key] = result
+    return made, failed
+
+
+def _damaged(failed: dict[str, WheelyardError], files: dict[str, Path]) -> dict[str, str]:
+    """Files whose bytes are not their hash's any more; removed here. SHA-256 -> name."""
+    if not any(isinstance(error, WheelError) for error in failed.values()):
+        return {}
+    bad = {
+        sha256: path.name
+        for sha256, path in files.items()
+        if file_digest(path) != f"sha256:{sha256}"
+    }
+    for sha256 in bad:
+        files[sha256].unlink(missing_ok=True)
+    return bad
+
+
+def _job(
+    work: Assembly,
+    layer: WheelLayer | BytecodeLayer,
+    files: dict[str, Path],
+    interpreter: Interpreter | None,
+) -> WheelJob:
+    is_bytecode = isinstance(layer, BytecodeLayer)
+    size = sum(wheel.size for wheel in layer.wheels)
+    return WheelJob(
+        key=_key(layer, work),
+        title=layer.title,
+        wheels=tuple(WheelInput(files[w.sha256], w.name, w.version) for w in layer.wheels),
+        python=layer.python,
+        scratch=work.store.scratch(),
+        interpreter=interpreter if is_bytecode else None,
+        weight=min(size * _BYTECODE_COST, 1 << 30) if is_bytecode else size,
+    )
+
+
+def _key(layer: WheelLayer | BytecodeLayer, work: Assembly) -> str:
+    if isinstance(layer, BytecodeLayer):
+        return layer.key(interpreter_identity(work.stages[0].packages))
+    return layer.key
+
+
+def _top_layer(work: Assembly, cell_json: str) -> ImageLayer:
+    files = top_files(cell_json)
+    key = top_key(files)
+    stored = work.store.find(key)
+    if stored is None:
+        scratch = work.store.scratch()
+        made = write_top(files, scratch)
+        stored = work.store.add(key, scratch, made.layer, made.entries)
+    return ImageLayer(stored, "selfcheck and the cell", False)
+
+
+def _write(work: Assembly, key: str, fill: Callable[[LayerWriter], None]) -> StoredLayer:
+    scratch = work.store.scratch()
+    try:
+        with LayerWriter(scratch, packed=True) as writer:
+            fill(writer)
+            layer = writer.finish()
+        return work.store.add(key, scratch, layer, writer.entries)
+    except OSError as error:
+        raise storage_error(error, scratch.parent) from error
+    finally:
+        scratch.unlink(missing_ok=True)

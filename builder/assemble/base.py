@@ -1,0 +1,145 @@
+"""The base's root file system, from locked .debs to a tar.
+
+mmdebstrap installs from a folder that holds the locked packages and nothing else. They were
+checked against the lock before; no network is used, so what is not locked cannot be installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.assemble.rootfs import RootFS, read_rootfs
+from builder.errors import BaseImageError
+from builder.subprocesses import run
+from builder.tools import require_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.model import LockedDeb, PackageLock
+    from builder.progress import Reporter
+
+FORMAT = 1  # part of the key: raise it whenever the same packages give another tar
+# What a container does not read. Licences stay: /usr/share/doc/*/copyright.
+PATH_RULES = (
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/lib/python3.*/config-*/libpython3*.a",
+    "path-exclude=/usr/bin/*-lto-dump-*",
+)
+
+
+def base_key(lock: PackageLock) -> str:
+    """The root file system is a function of this (sha256 hex)."""
+    parts = [str(FORMAT), lock.suite, *PATH_RULES, *(deb.sha256 for deb in lock.packages)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def make_rootfs(
+    lock: PackageLock, debs: dict[str, Path], cache: Path, reporter: Reporter
+) -> RootFS:
+    """The root file system of `lock`; `debs` maps SHA-256 to verified files.
+
+    Made once and kept in `cache`. Raises ToolMissingError without mmdebstrap and BaseImageError
+    with the end of its log when it fails.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    tar = cache / f"{base_key(lock)}.tar"
+    if not tar.exists():
+        require_tool("mmdebstrap", reporter)
+        with (
+            reporter.task(f"base {lock.base}-{lock.flavour}", len(lock.packages), "items") as task,
+            tempfile.TemporaryDirectory(prefix="wheelyard-base-") as folder,
+        ):
+            _bootstrap(lock, debs, Path(folder), tar)
+            task.advance(len(lock.packages))
+    return read_rootfs(tar)
+
+
+def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[str]:
+    """mmdebstrap's argument list."""
+    names = ",".join(sorted(f"{deb.name}={deb.version}" for deb in lock.packages))
+    return [
+        "mmdebstrap",
+        "--mode=auto",
+        "--variant=apt",
+        "--architectures=amd64",
+        f"--include={names}",
+        *(f"--dpkgopt={rule}" for rule in PATH_RULES),
+        lock.suite,
+        str(tar),
+        f"deb [trusted=yes] copy:{repository} ./",
+    ]
+
+
+def source_date(debs: Sequence[Path]) -> int:
+    """The newest build time of the packages, seconds since 1970.
+
+    A .deb is an ar archive; its first member is dated with the package's build (deb(5)). No file
+    in it is newer, so clamping to this keeps the times that Debian's own bytecode refers to.
+    """
+    dates = []
+    for path in debs:
+        with path.open("rb") as file:
+            header = file.read(8 + 60)
+        dates.append(int(header[8 + 16 : 8 + 28]))
+    return max(dates)
+
+
+def _bootstrap(lock: PackageLock, debs: dict[str, Path], folder: Path, tar: Path) -> None:
+    folder.chmod(0o755)  # unprivileged modes read it as another user
+    repository = folder / "repository"
+    repository.mkdir(mode=0o755)
+    files = [debs[deb.sha256] for deb in lock.packages]
+    stanzas = [_offer(deb, debs[deb.sha256], repository) for deb in lock.packages]
+    (repository / "Packages").write_text("\n".join(stanzas))
+    output = folder / "root.tar"
+    environment = {
+        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "SOURCE_DATE_EPOCH": str(source_date(files)),
+    }
+    result = run(bootstrap_command(lock, repository, output), env=environment, error=None)
+    if result.returncode:
+        raise BaseImageError(_failure(lock, result.tail))
+    partial = tar.with_name(f".{tar.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(output, partial)
+        partial.replace(tar)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _offer(deb: LockedDeb, file: Path, repository: Path) -> str:
+    """Put a package into the local repository; its stanza of the index."""
+    name = f"{deb.name}_{deb.sha256[:16]}.deb"
+    shutil.copyfile(file, repository / name)
+    control = run(
+        ["dpkg-deb", "--field", str(file)],
+        error=BaseImageError,
+        what=f"reading the control file of {deb.name} {deb.version}",
+    ).stdout
+    return f"{control.rstrip()}\nFilename: ./{name}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+
+
+def _failure(lock: PackageLock, tail: str) -> str:
+    message = f"mmdebstrap could not make the base {lock.base}-{lock.flavour}:\n{tail}"
+    if os.geteuid() != 0:
+        message += (
+            "\nWithout root it needs user namespaces (newuidmap from the package `uidmap`, ranges "
+            "for this user in /etc/subuid and /etc/subgid, and a kernel that lets users unshare) "
+            "or the package `fakechroot`; or run this command as root once: the base is cached"
+        )
+    return message

@@ -1,0 +1,136 @@
+"""The image contract laid over a base: user, group, environment, folders.
+
+Nothing is executed: the files are computed from the base's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.assemble.layer import EPOCH
+from builder.assemble.rootfs import Node, with_content
+from builder.assemble.toc import Entry
+from builder.errors import BaseImageError
+
+if TYPE_CHECKING:
+    from builder.assemble.rootfs import RootFS
+
+FORMAT = 1  # part of the base layer's key: raise it when the contract changes
+USER, UID = "dev", 1000
+GROUP, GID = "venv", 900
+VENV = "opt/venv"
+WORKDIR = "workspace"
+_HOME = f"home/{USER}"
+
+
+def apply_contract(base: RootFS, python: str, sources_list: str) -> RootFS:
+    """`base` with user `dev`, group `venv`, an empty environment at /opt/venv and a workspace.
+
+    `sources_list` is what apt in the image reads: the distribution's own mirrors.
+    """
+    nodes: list[Node] = []
+    nodes += _accounts(base)
+    nodes += [_folder(path, 0o755, UID, UID) for path in (_HOME, f"{_HOME}/.cache")]
+    nodes += [
+        _folder(f"{_HOME}/{path}", 0o755, UID, UID)
+        for path in (".vscode-server", ".vscode-server/extensions")
+    ]
+    nodes += _skeleton(base)
+    nodes += _environment(base, python)
+    nodes += [
+        _folder(WORKDIR, 0o2775, UID, UID),
+        _folder("opt/wheelyard", 0o755, 0, 0),
+        _file("etc/profile.d/10-venv.sh", _profile(), 0o644, 0, 0),
+        _file("etc/apt/sources.list", sources_list.encode(), 0o644, 0, 0),
+        _file("etc/machine-id", b"", 0o444, 0, 0),
+    ]
+    return base.overlaid({node.entry.path: node for node in nodes})
+
+
+def _accounts(base: RootFS) -> list[Node]:
+    passwd, group = _lines(base, "etc/passwd"), _lines(base, "etc/group")
+    shadow, gshadow = _lines(base, "etc/shadow"), _lines(base, "etc/gshadow")
+    taken = {line.split(":")[0] for line in passwd + group} & {USER, GROUP}
+    ids = {line.split(":")[2] for line in passwd + group} & {str(UID), str(GID)}
+    if taken or ids:
+        raise BaseImageError(
+            f"the base already uses {', '.join(sorted(taken | ids))}; the image contract needs "
+            f"user {USER} ({UID}) and group {GROUP} ({GID}) to be free"
+        )
+    passwd.append(f"{USER}:x:{UID}:{UID}::/{_HOME}:/bin/bash")
+    group += [f"{GROUP}:x:{GID}:{USER}", f"{USER}:x:{UID}:"]
+    # The third field is the day of the last change: a clock, so it stays empty.
+    shadow = [":".join([*(f := line.split(":"))[:2], "", *f[3:]]) for line in shadow]
+    shadow.append(f"{USER}:!::0:99999:7:::")
+    gshadow += [f"{GROUP}:!::{USER}", f"{USER}:!::"]
+    files = {"passwd": passwd, "group": group, "shadow": shadow, "gshadow": gshadow}
+    return [_edited(base, f"etc/{name}", lines) for name, lines in files.items()]
+
+
+def _skeleton(base: RootFS) -> list[Node]:
+    """What `useradd -m` copies, so that an interactive shell looks like Debian's."""
+    names = [path for path in base.nodes if path.startswith("etc/skel/")]
+    return [
+        _file(f"{_HOME}/{path.removeprefix('etc/skel/')}", base.read(path), 0o644, UID, UID)
+        for path in names
+        if base.nodes[path].entry.kind == "file"
+    ]
+
+
+def _environment(base: RootFS, python: str) -> list[Node]:
+    """An empty virtual environment, as `python -m venv` would make it."""
+    library = f"{VENV}/lib/python{python}"
+    folders = ["", "/bin", "/include", "/lib", f"/lib/python{python}"]
+    nodes = [_folder(VENV + folder, 0o2775, 0, GID) for folder in folders]
+    nodes.append(_folder(f"{library}/site-packages", 0o2775, 0, GID))
+    links = {"python": f"/usr/bin/python{python}", "python3": "python", f"python{python}": "python"}
+    nodes += [_link(f"{VENV}/bin/{name}", target) for name, target in links.items()]
+    nodes.append(_link(f"{VENV}/lib64", "lib"))
+    config = f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
+    nodes.append(_file(f"{VENV}/pyvenv.cfg", config.encode(), 0o664, 0, GID))
+    nodes.append(_file(f"{VENV}/bin/activate", _activate(base, python), 0o664, 0, GID))
+    return nodes
+
+
+def _activate(base: RootFS, python: str) -> bytes:
+    text = base.read(f"usr/lib/python{python}/venv/scripts/common/activate").decode()
+    values = {
+        "__VENV_DIR__": f"/{VENV}",
+        "__VENV_NAME__": "venv",
+        "__VENV_PROMPT__": "(venv) ",
+        "__VENV_BIN_NAME__": "bin",
+        "__VENV_PYTHON__": f"/{VENV}/bin/python",
+    }
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text.encode()
+
+
+def _profile() -> bytes:
+    return (
+        b"# Debian's /etc/profile resets PATH; login shells find the environment again here.\n"
+        b"export VIRTUAL_ENV=/opt/venv\n"
+        b'export PATH="/opt/venv/bin:$PATH"\n'
+    )
+
+
+def _lines(base: RootFS, path: str) -> list[str]:
+    return base.read(path).decode().splitlines()
+
+
+def _edited(base: RootFS, path: str, lines: list[str]) -> Node:
+    old = base.nodes[path].entry
+    return _file(path, "".join(f"{line}\n" for line in lines).encode(), old.mode, old.uid, old.gid)
+
+
+def _file(path: str, content: bytes, mode: int, uid: int, gid: int) -> Node:
+    entry = with_content(Entry(path, "file", mode, uid, gid), content)
+    return Node(entry, EPOCH, content=content)
+
+
+def _folder(path: str, mode: int, uid: int, gid: int) -> Node:
+    return Node(Entry(path, "dir", mode, uid, gid), EPOCH)
+
+
+def _link(path: str, target: str) -> Node:
+    return Node(Entry(path, "symlink", 0o777, 0, GID, link=target), EPOCH)

@@ -1,0 +1,93 @@
+"""An image from its layers: config and manifest, without a clock."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from builder.assemble.layer import EPOCH
+from builder.assemble.layout import CONFIG_TYPE, MANIFEST_TYPE, Descriptor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.assemble.layout import Layout
+    from builder.assemble.store import StoredLayer
+    from builder.imageconfig import ImageConfig
+
+CREATED = datetime.fromtimestamp(EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLayer:
+    """A layer and what `docker history` says of it."""
+
+    stored: StoredLayer
+    title: str
+    from_wheels: bool  # two such layers may not hold one path with different bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A finished image in a layout."""
+
+    manifest: Descriptor
+    config: Descriptor
+    layers: tuple[ImageLayer, ...]
+
+    @property
+    def size(self) -> int:
+        """Compressed bytes: what a pull onto an empty machine costs."""
+        return (
+            self.manifest.size
+            + self.config.size
+            + sum(layer.stored.layer.size for layer in self.layers)
+        )
+
+    @property
+    def unpacked_size(self) -> int:
+        """Bytes of the layers' tars."""
+        return sum(layer.stored.layer.unpacked_size for layer in self.layers)
+
+
+def write_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLayer]) -> Image:
+    """Put layers, config and manifest into `layout`; no reference points there yet."""
+    descriptors = [layout.put_layer(layer.stored) for layer in layers]
+    config_blob = layout.put(_canonical(config_json(config, layers)), CONFIG_TYPE)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": config_blob.as_json(),
+        "layers": [descriptor.as_json() for descriptor in descriptors],
+        "annotations": {
+            name: value
+            for name, value in config.labels
+            if name.startswith("org.opencontainers.image.")
+        },
+    }
+    return Image(layout.put(_canonical(manifest), MANIFEST_TYPE), config_blob, tuple(layers))
+
+
+def config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str, Any]:
+    """The image config (OCI image-spec 1.1, config.md)."""
+    return {
+        "created": CREATED,
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {
+            "User": config.user,
+            "Env": [f"{name}={value}" for name, value in config.env],
+            "Entrypoint": list(config.entrypoint),
+            "Cmd": list(config.cmd),
+            "WorkingDir": config.workdir,
+            "Labels": dict(config.labels),
+        },
+        "rootfs": {"type": "layers", "diff_ids": [x.stored.layer.diff_id for x in layers]},
+        "history": [{"created": CREATED, "created_by": f"wheelyard: {x.title}"} for x in layers],
+    }
+
+
+def _canonical(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -1,0 +1,67 @@
+"""The base's Python, unpacked far enough to run on this machine as any user."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.assemble.bytecode import Interpreter
+
+if TYPE_CHECKING:
+    from builder.assemble.rootfs import RootFS
+    from builder.model import PackageLock
+
+
+def interpreter_identity(lock: PackageLock) -> str:
+    """The interpreter is a function of this: its packages (sha256 hex)."""
+    parts = [f"{d.name} {d.sha256}" for d in lock.packages if re.match(r"(lib)?python3\.", d.name)]
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def unpack_interpreter(rootfs: RootFS, lock: PackageLock, python: str, cache: Path) -> Interpreter:
+    """Take the interpreter out of `rootfs`, once; it is kept in `cache`."""
+    identity = interpreter_identity(lock)
+    folder = cache / identity
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".part-", dir=cache))
+        try:
+            _unpack(rootfs, python, partial)
+            partial.chmod(0o755)
+            _publish(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return Interpreter(folder, python, identity)
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another process was faster
+            raise
+
+
+def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
+    """Standard library, loader and shared libraries, without Debian's bytecode."""
+    version = re.escape(python)
+    wanted = re.compile(
+        rf"(lib64|lib|usr/lib64(/.*)?|usr/bin/python{version}|usr/lib/python{version}/.*"
+        r"|(usr/)?lib/x86_64-linux-gnu/[^/]*\.so[^/]*)"
+    )
+    for path, node in rootfs.nodes.items():
+        if not wanted.fullmatch(path) or path.endswith(".pyc"):
+            continue
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if node.entry.kind == "dir":
+            target.mkdir(exist_ok=True)
+        elif node.entry.kind == "symlink":
+            target.symlink_to(node.entry.link)
+        elif node.entry.kind == "file":
+            target.write_bytes(rootfs.read(path))
+            target.chmod(node.entry.mode & 0o755)

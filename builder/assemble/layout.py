@@ -1,0 +1,174 @@
+"""An OCI image layout on disk: blobs by digest, an index of references.
+
+Also written is `manifest.json`, by which `docker load` of engines before 25 finds the same blobs.
+Source: OCI image-spec 1.1, image-layout.md; moby image/spec/v1.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import StorageError
+from builder.storage import storage_error
+from builder.textfiles import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from builder.assemble.store import StoredLayer
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A blob as manifests refer to it."""
+
+    media_type: str
+    digest: str
+    size: int  # bytes
+
+    def as_json(self) -> dict[str, Any]:
+        """The descriptor in OCI's spelling."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+
+class Layout:
+    """An image layout folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.blobs = folder / "blobs" / "sha256"
+
+    def create(self) -> None:
+        """Make the folder; StorageError if it holds something else or cannot be written."""
+        try:
+            self.blobs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, self.folder.parent) from error
+        write_text(self.folder / "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}))
+
+    def blob(self, digest: str) -> Path:
+        """Where a blob lies, or would."""
+        return self.blobs / digest.removeprefix("sha256:")
+
+    def put(self, data: bytes, media_type: str) -> Descriptor:
+        """Store a small blob."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        if not self._holds(digest, len(data)):
+            write_text(self.blob(digest), data.decode())
+        return Descriptor(media_type, digest, len(data))
+
+    def put_layer(self, stored: StoredLayer) -> Descriptor:
+        """Take a layer over from the store: a hard link, or a copy on another file system."""
+        layer = stored.layer
+        target = self.blob(layer.digest)
+        if not self._holds(layer.digest, layer.size):
+            partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+            partial.unlink(missing_ok=True)
+            try:
+                _link_or_copy(stored.path, partial)
+                partial.replace(target)
+            except OSError as error:
+                raise storage_error(error, self.folder, layer.size) from error
+            finally:
+                partial.unlink(missing_ok=True)
+        return Descriptor(LAYER_TYPE, layer.digest, layer.size)
+
+    def read_json(self, digest: str) -> Any:
+        """A manifest or config; StorageError if it is missing or not what its digest says."""
+        try:
+            data = self.blob(digest).read_bytes()
+        except FileNotFoundError:
+            raise StorageError(f"{self.folder}: blob {digest} is missing; build again") from None
+        if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+            raise StorageError(f"{self.blob(digest)}: damaged; delete it and build again")
+        return json.loads(data)
+
+    def references(self) -> dict[str, Descriptor]:
+        """Reference name -> manifest, as the index says."""
+        try:
+            index = json.loads((self.folder / "index.json").read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise StorageError(f"{self.folder}/index.json: not JSON ({error}); delete it") from None
+        return {
+            entry["annotations"][REF_NAME]: Descriptor(
+                entry["mediaType"], entry["digest"], entry["size"]
+            )
+            for entry in index["manifests"]
+            if REF_NAME in entry.get("annotations", {})
+        }
+
+    def set_references(self, references: dict[str, Descriptor]) -> None:
+        """Replace the index, and with it the list that `docker load` reads."""
+        manifests = [
+            {**descriptor.as_json(), "annotations": {REF_NAME: name}}
+            for name, descriptor in sorted(references.items())
+        ]
+        index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
+        docker = [
+            self._docker_entry(digest, names) for digest, names in _by_digest(references).items()
+        ]
+        write_text(self.folder / "manifest.json", json.dumps(docker, indent=1) + "\n")
+        write_text(self.folder / "index.json", json.dumps(index, indent=1) + "\n")
+
+    def prune(self) -> int:
+        """Remove blobs that no reference leads to; the number of bytes they held."""
+        wanted = {
+            digest for entry in self.references().values() for digest in self._closure(entry.digest)
+        }
+        freed = 0
+        for path in self.blobs.iterdir():
+            if re.fullmatch(r"[0-9a-f]{64}", path.name) and f"sha256:{path.name}" not in wanted:
+                freed += path.stat().st_size
+                path.unlink()
+        return freed
+
+    def _closure(self, manifest: str) -> Iterable[str]:
+        content = self.read_json(manifest)
+        yield manifest
+        yield content["config"]["digest"]
+        yield from (layer["digest"] for layer in content["layers"])
+
+    def _docker_entry(self, manifest: str, names: Sequence[str]) -> dict[str, Any]:
+        content = self.read_json(manifest)
+        return {
+            "Config": _path(content["config"]["digest"]),
+            "RepoTags": list(names),
+            "Layers": [_path(layer["digest"]) for layer in content["layers"]],
+        }
+
+    def _holds(self, digest: str, size: int) -> bool:
+        path = self.blob(digest)
+        return path.exists() and path.stat().st_size == size
+
+
+def _path(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def _by_digest(references: dict[str, Descriptor]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name, descriptor in sorted(references.items()):
+        groups.setdefault(descriptor.digest, []).append(name)
+    return groups
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

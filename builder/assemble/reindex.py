@@ -1,0 +1,137 @@
+"""A table of contents made from a blob alone.
+
+`toc` files are written beside a layer as it is made; this reads the same facts back from the bytes
+that a user would pull, and checks both digests on the way.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import tarfile
+from typing import TYPE_CHECKING
+
+from isal import igzip_lib
+
+from builder.assemble.gzipmember import crc32
+from builder.assemble.toc import Entry
+from builder.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_CHUNK = 1 << 20
+_KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.DIRTYPE: "dir",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+}
+
+
+def reindex(
+    blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], None]
+) -> list[Entry]:
+    """Read a layer's blob to its end; its entries, as LayerWriter would have listed them.
+
+    Raises StorageError when the blob or the tar inside it has another digest, or is no tar.
+    """
+    reader = _MemberReader(blob, on_bytes)
+    entries: list[tuple[tarfile.TarInfo, int]] = []
+    try:
+        with tarfile.open(fileobj=reader, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive:
+            for info in archive:
+                crc = 0
+                if info.isreg() and (content := archive.extractfile(info)) is not None:
+                    while data := content.read(_CHUNK):
+                        crc = crc32(data, crc)
+                entries.append((info, crc))
+        reader.drain()
+    except (tarfile.TarError, igzip_lib.IsalError, EOFError) as error:
+        raise StorageError(f"{blob}: damaged ({error}); delete it and build again") from error
+    for expected, seen in ((digest, reader.blob_digest), (diff_id, reader.tar_digest)):
+        if seen != expected:
+            raise StorageError(f"{blob}: is {seen}, expected {expected}; delete it, build again")
+    return [_entry(info, crc, reader) for info, crc in entries]
+
+
+def _entry(info: tarfile.TarInfo, crc: int, reader: _MemberReader) -> Entry:
+    kind = _KINDS[info.type]
+    size = info.size if kind == "file" else 0
+    name = info.name.rstrip("/")
+    plain = Entry(name, kind, info.mode, info.uid, info.gid, size, info.linkname, crc)
+    if not size:
+        return plain
+    offset, length, skip = reader.locate(info.offset_data, size)
+    return Entry(
+        name, kind, info.mode, info.uid, info.gid, size, info.linkname, crc, offset, length, skip
+    )
+
+
+class _MemberReader:
+    """A blob's tar as a stream that remembers where each gzip member begins."""
+
+    def __init__(self, path: Path, on_bytes: Callable[[int], None]) -> None:
+        self._file = path.open("rb")
+        self._on_bytes = on_bytes
+        self._blob_hash, self._tar_hash = hashlib.sha256(), hashlib.sha256()
+        self._starts: list[tuple[int, int]] = []  # (offset in the tar, offset in the blob)
+        self._tar_size = self._blob_size = 0
+        self._inflater: igzip_lib.IgzipDecompressor | None = None
+        self._left = b""  # bytes of the blob that no inflater has seen
+        self._ready = bytearray()
+
+    @property
+    def blob_digest(self) -> str:
+        return f"sha256:{self._blob_hash.hexdigest()}"
+
+    @property
+    def tar_digest(self) -> str:
+        return f"sha256:{self._tar_hash.hexdigest()}"
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes of the tar, fewer at its end."""
+        while len(self._ready) < size and self._fill():
+            pass
+        data = bytes(self._ready[:size])
+        del self._ready[:size]
+        return data
+
+    def drain(self) -> None:
+        """Read to the end of the blob, past the end of the tar's entries."""
+        while self._fill():
+            self._ready.clear()
+        self._file.close()
+
+    def locate(self, start: int, size: int) -> tuple[int, int, int]:
+        """Where `size` bytes of the tar from `start` lie: offset and length in the blob, skip."""
+        first = bisect.bisect_right(self._starts, start, key=lambda s: s[0]) - 1
+        after = bisect.bisect_left(self._starts, start + size, key=lambda s: s[0])
+        tar_start, offset = self._starts[first]
+        end = self._starts[after][1] if after < len(self._starts) else self._blob_size
+        return offset, end - offset, start - tar_start
+
+    def _fill(self) -> bool:
+        if not self._left and (self._inflater is None or self._inflater.needs_input):
+            self._left = self._file.read(_CHUNK)
+            self._blob_hash.update(self._left)
+            self._on_bytes(len(self._left))
+            if not self._left:
+                if self._inflater is not None:
+                    raise EOFError("ends inside a gzip member")
+                return False
+        if self._inflater is None:
+            self._inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+            self._starts.append((self._tar_size, self._blob_size))
+        fed, self._left = self._left, b""
+        data = self._inflater.decompress(fed, _CHUNK)
+        self._blob_size += len(fed)
+        self._tar_size += len(data)
+        self._tar_hash.update(data)
+        self._ready += data
+        if self._inflater.eof:
+            self._left = self._inflater.unused_data
+            self._blob_size -= len(self._left)
+            self._inflater = None
+        return True

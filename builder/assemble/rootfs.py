@@ -1,0 +1,166 @@
+"""A root file system as a tar on disk, read in place and made canonical.
+
+What a package manager leaves behind that is not content (logs, caches, this machine's name) is
+dropped; what the image contract asks for (builder.assemble.contract) is laid over it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.assemble.gzipmember import crc32
+from builder.assemble.toc import Entry
+from builder.errors import BaseImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from builder.assemble.layer import LayerWriter
+
+_KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.DIRTYPE: "dir",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+}
+# Contents of these are the machine's, the run's or the engine's business, not the image's.
+_DROPPED = (
+    "dev/*", "proc/*", "sys/*", "run/*", "tmp/*", "var/tmp/*", "var/log/*", "var/cache/*/*",
+    "var/lib/apt/lists/*", "var/lib/dpkg/*-old", "var/lib/systemd/*", "etc/*-", "etc/hostname",
+    "etc/resolv.conf", "etc/machine-id", "etc/.pwd.lock", "etc/apt/sources.list",
+    "etc/apt/sources.list.d/*", "root/.bash_history",
+)  # fmt: skip
+_KEPT = ("var/log/apt", "var/cache/apt/archives")  # apt wants these folders
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One path of a root file system; content is at hand or lies in the tar."""
+
+    entry: Entry
+    mtime: int  # seconds since 1970
+    at: int = 0  # offset of the content in the tar, bytes
+    content: bytes | None = None
+
+
+class RootFS:
+    """Paths and contents of a root file system's tar."""
+
+    def __init__(self, tar: Path, nodes: Mapping[str, Node]) -> None:
+        self._tar = tar
+        self.nodes = dict(sorted(nodes.items()))
+
+    def read(self, path: str) -> bytes:
+        """Content of the file at `path`; BaseImageError if there is none."""
+        node = self.nodes.get(path)
+        if node is None or node.entry.kind != "file":
+            raise BaseImageError(f"the base has no file /{path}; it is not what its lock says")
+        with self._tar.open("rb") as file:
+            return _content(node, file)
+
+    def overlaid(self, nodes: Mapping[str, Node]) -> RootFS:
+        """This root file system with `nodes` put over it."""
+        return RootFS(self._tar, {**self.nodes, **nodes})
+
+    def write(self, writer: LayerWriter, below: RootFS | None = None) -> None:
+        """Add everything to a layer, or with `below` only what differs from that one."""
+        chosen = self.nodes if below is None else self._difference(below)
+        with self._tar.open("rb") as file:
+            for node in chosen.values():
+                entry, data = node.entry, b""
+                if entry.kind == "file":
+                    data = _content(node, file)
+                    entry = with_content(entry, data)
+                writer.add(entry, data, node.mtime)
+
+    def _difference(self, below: RootFS) -> dict[str, Node]:
+        if gone := sorted(below.nodes.keys() - self.nodes.keys()):
+            raise BaseImageError(
+                f"a flavour may only add to the one below it, but /{gone[0]} is gone "
+                f"({len(gone)} paths); check the package lists of the flavours"
+            )
+        changed = {path for path, node in self.nodes.items() if not self._same(node, below)}
+        # A hard link needs its target in the same layer.
+        targets = {
+            node.entry.link for path in changed if (node := self.nodes[path]).entry.link
+            and node.entry.kind == "hardlink"
+        }  # fmt: skip
+        parents = {parent for path in changed | targets for parent in _parents(path)}
+        wanted = changed | targets | (parents & self.nodes.keys())
+        return {path: node for path, node in self.nodes.items() if path in wanted}
+
+    def _same(self, node: Node, below: RootFS) -> bool:
+        other = below.nodes.get(node.entry.path)
+        if other is None or other.entry != node.entry:
+            return False
+        if node.entry.kind != "file":
+            return True
+        return other.mtime == node.mtime and below.read(other.entry.path) == self.read(
+            node.entry.path
+        )
+
+
+def read_rootfs(tar: Path) -> RootFS:
+    """Index a root file system's tar; device nodes and dropped paths are left out."""
+    nodes: dict[str, Node] = {}
+    with tarfile.open(tar, "r:") as archive:
+        for info in archive:
+            path = info.name.removeprefix("./").strip("/")
+            kind = _KINDS.get(info.type)
+            if not path or path == "." or kind is None or _is_dropped(path):
+                continue
+            link = info.linkname.removeprefix("./") if kind == "hardlink" else info.linkname
+            entry = Entry(path, kind, info.mode, info.uid, info.gid, info.size, link)
+            nodes[path] = Node(entry, int(info.mtime), info.offset_data)
+    return RootFS(tar, _with_links_last(nodes))
+
+
+def with_content(entry: Entry, data: bytes) -> Entry:
+    """`entry` with the size and CRC-32 of `data`."""
+    return Entry(
+        entry.path, entry.kind, entry.mode, entry.uid, entry.gid, len(data), crc=crc32(data)
+    )
+
+
+def _with_links_last(nodes: dict[str, Node]) -> dict[str, Node]:
+    """Sorted by path, a hard link may precede its target: let the first of a set hold the bytes."""
+    first: dict[str, str] = {}
+    result = dict(nodes)
+    for path in sorted(nodes):
+        node = nodes[path]
+        if node.entry.kind != "hardlink":
+            continue
+        target = nodes[node.entry.link]
+        holder = first.setdefault(node.entry.link, min(path, node.entry.link))
+        for name in (path, node.entry.link):
+            meta = target.entry
+            if name == holder:
+                entry = Entry(name, "file", meta.mode, meta.uid, meta.gid, meta.size)
+                result[name] = Node(entry, target.mtime, target.at)
+            else:
+                entry = Entry(name, "hardlink", meta.mode, meta.uid, meta.gid, 0, holder)
+                result[name] = Node(entry, target.mtime)
+    return result
+
+
+def _is_dropped(path: str) -> bool:
+    return path not in _KEPT and any(fnmatch.fnmatchcase(path, pattern) for pattern in _DROPPED)
+
+
+def _parents(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _content(node: Node, file: BinaryIO) -> bytes:
+    if node.content is not None:
+        return node.content
+    file.seek(node.at)
+    return file.read(node.entry.size)

@@ -1,0 +1,60 @@
+"""The topmost layer: what the image knows of itself. A few kilobytes, different in every image."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import selfcheck
+from builder.assemble.install import PREFIX
+from builder.assemble.layer import FORMAT, LayerWriter
+
+if TYPE_CHECKING:
+    from builder.assemble.worker import Made
+
+FOLDER = "opt/wheelyard"
+_LAUNCHER = f"""#!/{PREFIX}/bin/python
+import sys
+
+sys.path.insert(0, "/{FOLDER}")
+from selfcheck.cli import main
+
+sys.exit(main())
+"""
+
+
+def top_files(cell_json: str) -> dict[str, tuple[bytes, int]]:
+    """Path -> content and mode: selfcheck, its launcher, and the cell."""
+    package = Path(selfcheck.__file__).parent
+    files = {
+        f"{FOLDER}/selfcheck/{path.relative_to(package).as_posix()}": (path.read_bytes(), 0o644)
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    files[f"{FOLDER}/cell.json"] = (cell_json.encode(), 0o644)
+    files["usr/local/bin/selfcheck"] = (_LAUNCHER.encode(), 0o755)
+    return files
+
+
+def top_key(files: dict[str, tuple[bytes, int]]) -> str:
+    """The layer is a function of this (sha256 hex)."""
+    digest = hashlib.sha256(f"{FORMAT} top".encode())
+    for path, (content, mode) in sorted(files.items()):
+        digest.update(f"{path} {mode:o} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def write_top(files: dict[str, tuple[bytes, int]], scratch: Path) -> Made:
+    """Write the layer to `scratch`."""
+    from builder.assemble.worker import Made
+
+    with LayerWriter(scratch, packed=True) as writer:
+        for path, (content, mode) in sorted(files.items()):
+            parts = path.split("/")
+            for depth in range(1, len(parts)):
+                folder = "/".join(parts[:depth])
+                if folder not in writer and folder.startswith(FOLDER):
+                    writer.directory(folder, 0o755)
+            writer.file(path, content, mode)
+        return Made(writer.finish(), writer.entries)

@@ -1,0 +1,173 @@
+"""Building images: every selected cell, one after the other, each on its own feet.
+
+An image gets its references only after it was read back and found to be what its cell says. One
+that fails does not stop the next.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.assemble.assemble import Assembly, assemble_layers
+from builder.assemble.image import write_image
+from builder.assemble.layout import Layout
+from builder.assemble.store import LayerStore
+from builder.errors import WheelyardError
+from builder.filelock import locked
+from builder.imageconfig import image_config
+from builder.inspect import Finding, inspect_image, require
+from builder.report import read_report, write_report
+from builder.stages import load_stages
+from builder.storage import storage_error
+from builder.tree import LayerContents, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from builder.assemble.image import Image
+    from builder.context import Context
+    from builder.model import Cell, Plan
+
+LOCK_NAME = ".wheelyard.lock"
+Loader = "Callable[[Cell, Image, Layout], bool]"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished image."""
+
+    cell: Cell
+    image: Image
+    new_bytes: int  # of blobs that no image built before it holds
+    seconds: dict[str, float]  # per part of the build
+    findings: tuple[Finding, ...]
+    loaded: bool  # into a container engine
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An image that could not be built, and why."""
+
+    cell: Cell
+    error: WheelyardError
+
+
+def build_images(
+    cells: Sequence[Cell],
+    plan: Plan,
+    output: Path,
+    context: Context,
+    *,
+    load: Callable[[Cell, Image, Layout], bool] | None = None,
+    fail_fast: bool = False,
+) -> list[Built | Failed]:
+    """Build `cells` into the OCI image layout `output`; one result each, in their order.
+
+    `load` hands a finished image to an engine. With `fail_fast` the first failure ends the
+    batch. Waits while another build holds `output`.
+    """
+    layout = Layout(output)
+    layout.create()
+    try:
+        store = LayerStore(context.settings.cache_dir)
+    except OSError as error:
+        raise storage_error(error, context.settings.cache_dir) from error
+    results: list[Built | Failed] = []
+    with locked(output / LOCK_NAME, _said_once(output, context)):
+        held = _held_blobs(output, cells)
+        for cell in cells:
+            try:
+                built = _build_one(cell, plan, layout, store, context, held, load)
+            except WheelyardError as error:
+                context.reporter.warn(f"{cell.id}: {error}")
+                results.append(Failed(cell, error))
+                if fail_fast:
+                    break
+            else:
+                results.append(built)
+                _publish(layout, built)
+        layout.prune()
+    return results
+
+
+def _build_one(
+    cell: Cell,
+    plan: Plan,
+    layout: Layout,
+    store: LayerStore,
+    context: Context,
+    held: set[str],
+    load: Callable[[Cell, Image, Layout], bool] | None,
+) -> Built:
+    stages = load_stages(cell, plan, context.settings.project)
+    config = image_config(cell, stages[-1].lock)
+    work = Assembly(stages, context, store)
+    layers = assemble_layers(work, json.dumps(config.cell, indent=1, sort_keys=True) + "\n")
+    with work.timed("image"):
+        image = write_image(layout, config, layers)
+    with work.timed("inspect"):
+        findings = inspect_image(
+            cell, stages[-1].lock, layout.read_json(image.config.digest), read_tree(image, store)
+        )
+        require(cell.id, findings)
+    new = {x.stored.layer.digest: x.stored.layer.size for x in image.layers}
+    new_bytes = sum(size for digest, size in new.items() if digest not in held)
+    held.update(new)
+    loaded = False
+    if load:
+        with work.timed("load"):
+            loaded = load(cell, image, layout)
+    return Built(cell, image, new_bytes, work.seconds, findings, loaded)
+
+
+def read_tree(image: Image, store: LayerStore) -> Tree:
+    """The image's files, by its layers' tables of contents."""
+    return Tree(
+        LayerContents(
+            layer.stored.path,
+            store.entries(layer.stored.layer.digest),
+            layer.title,
+            layer.from_wheels,
+        )
+        for layer in image.layers
+    )
+
+
+def _publish(layout: Layout, built: Built) -> None:
+    """Let the references point to the image; a tag belongs to one image only."""
+    references = {
+        name: descriptor
+        for name, descriptor in layout.references().items()
+        if name not in built.cell.tags
+    }
+    references |= dict.fromkeys(built.cell.tags, built.image.manifest)
+    layout.set_references(references)
+    write_report(
+        layout.folder, [built], {descriptor.digest for descriptor in references.values()}
+    )
+
+
+def _held_blobs(output: Path, cells: Iterable[Cell]) -> set[str]:
+    """Layers of the images that are in `output` and not about to be built."""
+    building = {cell.id for cell in cells}
+    return {
+        layer["digest"]
+        for image in read_report(output)
+        if image["id"] not in building
+        for layer in image["layers"]
+    }
+
+
+def _said_once(output: Path, context: Context) -> Callable[[], None]:
+    said = False
+
+    def say() -> None:
+        nonlocal said
+        if not said:
+            context.reporter.info(f"waiting: another build is writing to {output}")
+        said = True
+
+    return say

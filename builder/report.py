@@ -1,0 +1,65 @@
+"""`build.json`: what a folder of images holds, image by image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from builder.textfiles import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from builder.build import Built
+
+NAME = "build.json"
+
+
+def read_report(output: Path) -> list[dict[str, Any]]:
+    """The images listed in `output`; none if there is no readable report."""
+    try:
+        images = json.loads((output / NAME).read_text())["images"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return list(images)
+
+
+def write_report(output: Path, built: Iterable[Built], still_there: set[str]) -> None:
+    """Put `built` into the report; earlier images stay while their digest is `still_there`."""
+    fresh = {result.cell.id: image_json(result) for result in built}
+    kept = [
+        image
+        for image in read_report(output)
+        if image["id"] not in fresh and image["digest"] in still_there
+    ]
+    images = sorted([*kept, *fresh.values()], key=lambda image: str(image["id"]))
+    write_text(output / NAME, json.dumps({"version": 1, "images": images}, indent=1) + "\n")
+
+
+def image_json(built: Built) -> dict[str, Any]:
+    """One image; sizes in bytes, times in seconds."""
+    cell, image = built.cell, built.image
+    return {
+        "id": cell.id,
+        "digest": image.manifest.digest,
+        "config": image.config.digest,
+        "tags": list(cell.tags),
+        "framework": cell.framework,
+        "framework_version": cell.framework_version,
+        "cuda": cell.cuda,
+        "cudnn": cell.cudnn,
+        "python": cell.python,
+        "flavour": cell.flavour.name,
+        "base": cell.base.name,
+        "compressed_bytes": image.size,
+        "unpacked_bytes": image.unpacked_size,
+        "new_bytes": built.new_bytes,
+        "seconds": {part: round(time, 3) for part, time in built.seconds.items()},
+        "loaded": built.loaded,
+        "layers": [
+            {"title": layer.title, **asdict(layer.stored.layer)} for layer in image.layers
+        ],
+        "inspected": {finding.name: finding.seen for finding in built.findings},
+    }

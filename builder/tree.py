@@ -1,0 +1,88 @@
+"""The files of an image as its layers make them, read back from the blobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.assemble import toc
+from builder.errors import InspectError, WheelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from builder.assemble.toc import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class LayerContents:
+    """A layer's blob and its table of contents."""
+
+    blob: Path
+    entries: Sequence[Entry]
+    title: str
+    from_wheels: bool  # two such layers may not hold one path with different bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry of the merged tree and the layer it comes from."""
+
+    entry: Entry
+    layer: LayerContents
+
+
+class Tree:
+    """Path -> entry of the topmost layer that has it."""
+
+    def __init__(self, layers: Iterable[LayerContents]) -> None:
+        self._found: dict[str, Found] = {}
+        for layer in layers:
+            for entry in layer.entries:
+                found = Found(entry, layer)
+                twin = self._found.get(entry.path)
+                if twin and layer.from_wheels and twin.layer.from_wheels:
+                    _check_twin(twin, found)
+                self._found[entry.path] = found
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._found
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (found.entry for found in self._found.values())
+
+    def entry(self, path: str) -> Entry:
+        """The entry at `path`; InspectError if there is none."""
+        return self._get(path).entry
+
+    def read(self, path: str) -> bytes:
+        """The content of the file at `path`, checked against its CRC-32."""
+        found = self._get(path)
+        if found.entry.kind == "hardlink":
+            return self.read(found.entry.link)
+        return toc.read_content(found.layer.blob, found.entry)
+
+    def text(self, path: str) -> str:
+        """The content of the file at `path` as UTF-8."""
+        return self.read(path).decode("utf-8", "replace")
+
+    def _get(self, path: str) -> Found:
+        try:
+            return self._found[path]
+        except KeyError:
+            raise InspectError(f"the image has no /{path}") from None
+
+
+def _check_twin(first: Found, second: Found) -> None:
+    a, b = first.entry, second.entry
+    if a.kind == b.kind == "dir":
+        return
+    if (a.kind, a.size, a.crc, a.link) == (b.kind, b.size, b.crc, b.link) and (
+        toc.read_content(first.layer.blob, a) == toc.read_content(second.layer.blob, b)
+    ):
+        return
+    raise WheelError(
+        f"two layers hold /{a.path} with different content: {first.layer.title} and "
+        f"{second.layer.title}; an image cannot hold both: change the cell's requirements"
+    )
