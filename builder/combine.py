@@ -70,9 +70,17 @@ def releases(
 def unknown_release(title: str, version: str, known: Mapping[str, Release]) -> str:
     """Say that the facts hold no such release, and which ones they hold nearby."""
     near = known_as(known, short(version)) or known_as(known, short(version, 1))
-    near = near or sorted(known, key=order)
-    nearby = f"; known: {', '.join(near)}" if near else ""
+    near = near or sorted(known, key=order)[-1:]
+    nearby = f" (known: {', '.join(near)})" if near else ""
     return f"there are no upstream facts about {title} {version}{nearby}"
+
+
+def instead(title: str, known: Mapping[str, Release], cuda: str, python: str | None) -> str:
+    """Name the newest release for a CUDA version, on this Python if there is one."""
+    newest = newest_for(known, cuda, python) or newest_for(known, cuda, None)
+    return f"for CUDA {cuda} " + (
+        f"the newest is {title} {newest}" if newest else f"there is no {title}"
+    )
 
 
 def why_not(
@@ -88,9 +96,7 @@ def why_not(
         if reason and overlaps(cuda, release.cuda_requirement[1]):
             return reason
         if reason:
-            newest = newest_for(upstream[pin.name], cuda, python)
-            instead = f"the newest is {title} {newest}" if newest else f"there is no {title}"
-            return f"{reason}; for CUDA {cuda} {instead}"
+            return f"{reason}, {instead(title, upstream[pin.name], cuda, python)}"
     return None
 
 
@@ -128,13 +134,12 @@ def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> No
         unshipped = why_not(matrix, upstream, framework, cuda, cudnn, python)
         for base, flavour in itertools.product(axes.base, flavours):
             combination = Combination(framework, cuda, cudnn, python, base, flavour)
-            if base not in matrix.bases or flavour not in matrix.flavours:
-                verdicts.unresolved.add(combination)
-                continue
             asked_for = _excluded(matrix, combination, used)
             reason = asked_for or unshipped or _wrong_python(matrix, combination)
             if reason:
                 verdicts.excluded[combination] = reason
+            elif base not in matrix.bases or flavour not in matrix.flavours:
+                verdicts.unresolved.add(combination)
             else:
                 verdicts.images[combination] = ("axes",)
     for at in set(range(len(matrix.exclude))) - used:
@@ -218,10 +223,10 @@ def _matches(axis: str, asked: str, value: str) -> bool:
 
 
 def _wrong_python(matrix: Matrix, combination: Combination) -> str | None:
-    held = matrix.bases[combination.base].python
-    if held == combination.python:
+    entry = matrix.bases.get(combination.base)
+    if entry is None or entry.python == combination.python:
         return None
-    return f"{combination.base} holds Python {held}, not {combination.python}"
+    return f"{combination.base} holds Python {entry.python}, not {combination.python}"
 
 
 def _defined(matrix: Matrix, framework: str) -> bool:

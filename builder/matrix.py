@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,12 @@ _WANTED = {  # what a pattern asks for, said in words
     "^[a-z][a-z0-9]*$": "lower-case letters and digits, starting with a letter",
     "^\\d+\\.\\d+(\\.\\d+){0,2}$": "a cuDNN version, such as 8.9 or 8.9.7",
     "^[a-z0-9][a-z0-9.+-]+$": "a Debian package name",
+}
+_SHAPES = {  # what pydantic asks for, said in the words of YAML
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
 }
 
 
@@ -74,16 +80,19 @@ def _validate(data: object, source: Source) -> tuple[Matrix | None, list[Problem
 
 
 def _repair(data: object, detail: ErrorDetails, source: Source) -> None:
-    """Drop an unknown key, or take an unquoted version as the text it was written as."""
+    """Take an unquoted version as the text it was written as; drop another key that is wrong.
+
+    A list keeps its items: the paths of those behind would no longer be true.
+    """
     *above, last = detail["loc"] or ("",)
     try:
         place: Any = data
         for part in above:
             place = place[part]
-        if detail["type"] == "extra_forbidden":
-            del place[last]
-        elif detail["type"] == "string_type" and detail["loc"] in source.texts:
+        if detail["type"] == "string_type" and detail["loc"] in source.texts:
             place[last] = source.texts[detail["loc"]]
+        elif isinstance(place, dict):
+            del place[last]
     except (KeyError, IndexError, TypeError):
         return  # the error is about something that is not there
 
@@ -118,13 +127,22 @@ def _message(detail: ErrorDetails, path: YamlPath, source: Source) -> str:
             return str(context.get("error"))
         case "literal_error":
             return f"must be {context.get('expected')}, not {given!r}"
-        case _:
-            return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, not {_kind(given)}"
+        case "too_short":
+            return "must not be empty"
+        case kind:
+            return f"must be {_SHAPES.get(kind, detail['msg'])}, not {_shape(given)}"
+
+
+def _shape(value: object) -> str:
+    if value is None:
+        return "nothing"
+    names: dict[type, str] = {dict: "a mapping", list: "a list", str: f"the text {value!r}"}
+    return names.get(type(value), f"the {_kind(value)} {value}")
 
 
 def _kind(value: object) -> str:
-    names = {bool: "truth value", int: "number", float: "number", str: "text", list: "a list"}
-    return "a mapping" if isinstance(value, Mapping) else names.get(type(value), "nothing")
+    kinds: dict[type, str] = {bool: "truth value", int: "number", float: "number"}
+    return kinds.get(type(value), "value")  # a date, for one
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -143,10 +161,11 @@ def _keys_at(path: YamlPath) -> list[str]:
     schema = _schema()
     node: dict[str, Any] = schema
     for part in path:
+        named = {**node.get("patternProperties", {}), **node.get("properties", {})}
         if isinstance(part, int):
             node = node["items"]
         else:
-            node = node.get("properties", {}).get(part) or node["additionalProperties"]
+            node = named.get(part) or next(iter(node["patternProperties"].values()))
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     return list(node.get("properties", {}))

@@ -28,6 +28,13 @@ from builder.versions import order
 from builder.yamlmap import Problem, YamlPath
 
 MATRIX = "matrix.yaml"
+# How reasons call an axis: a value excluded for its own sake comes before one excluded beside it.
+_TITLES = {axis: axis for axis in Combination._fields} | {
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+    "python": "Python",
+    "base": "holds Python",
+}
 
 
 def load_plan(project: Path) -> Plan:
@@ -159,8 +166,10 @@ def _unused(matrix: Matrix, verdicts: Verdicts) -> Iterator[Problem]:
             reasons = dict.fromkeys(
                 why for item, why in verdicts.excluded.items() if item[number] == value
             )
+            about = [why for why in reasons if _TITLES[axis] in why]
             if reasons:
-                yield Problem(("axes", axis, at), f"no image uses {value}: {_some(reasons)}")
+                message = f"no image uses {value}: {_some(about or reasons)}"
+                yield Problem(("axes", axis, at), message)
 
 
 def _some(reasons: Iterable[str], limit: int = 4) -> str:

@@ -4,8 +4,9 @@ Id    pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11[-BASE]-FLAVOUR
 Tag   pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11[-FLAVOUR][-BASE]
 
 A combined image has the id pytorch-2.9.1-tensorflow-2.20.0-... and the tag
-pytorch-tensorflow:2.9.1-2.20.0-..., because a tag may not hold a plus sign. The base is named only where it is not the default base of
-its Python, the flavour in tags only where it is not the first one of the matrix.
+pytorch-tensorflow:2.9.1-2.20.0-..., because a tag may not hold a plus sign. The base is named
+only where it is not the default base of its Python, the flavour in tags only where it is not the
+first one of the matrix.
 
 Aliases shorten the tag: VERSION is the full version or its first two components.
 

@@ -94,7 +94,7 @@ def misfit(title: str, release: Release, cuda: str, cudnn: str | None, python: s
     """
     name = f"{title} {release.version}"
     if not overlaps(cuda, release.cuda_requirement[1]):
-        return f"{name} is built for CUDA {release.cuda}"
+        return f"{name} is built for CUDA {short(release.cuda)}"
     if cudnn is not None and not overlaps(cudnn, release.cudnn_requirement[1]):
         return f"{name} asks for cuDNN {short(release.cudnn)}"
     if python not in release.pythons:
@@ -111,11 +111,6 @@ def newest_for(releases: Mapping[str, Release], cuda: str, python: str | None) -
         and (python is None or python in release.pythons)
     )
     return max(fitting, key=order, default=None)
-
-
-def cuda_versions(releases: Iterable[Release]) -> list[str]:
-    """Return the CUDA versions that some release was built for, ascending."""
-    return sorted({release.cuda for release in releases}, key=order)
 
 
 def known_as(releases: Mapping[str, Release], asked: str) -> list[str]:

@@ -1,0 +1,87 @@
+"""`wheelyard plan`: list the images, or explain one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from builder.explain import explain
+from builder.model import Cell
+from builder.plan import load_inputs
+from builder.selector import select
+
+if TYPE_CHECKING:
+    from builder.context import Context
+
+EXAMPLES = """\
+examples:
+  wheelyard plan                               all images
+  wheelyard plan cuda12.1-cudnn8.9             axis words; every one must hold
+  wheelyard plan pytorch-2.3,pytorch-devel     several selectors
+  wheelyard plan --json 'pytorch-2.4*'         a glob on ids, for programs
+  wheelyard plan --explain pytorch-2.5.1-cuda12.1
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="list the images of the matrix, or explain one",
+        description="List the images that matrix.yaml asks for and upstream ships.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("selector", nargs="?", default="all", metavar="SELECTOR")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print a list of objects")
+    output.add_argument("--explain", metavar="ID", help="say why an image is, or is not")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Print the chosen images, or one explanation, to stdout."""
+    matrix, upstream, plan = load_inputs(context.settings.project)
+    if args.explain is not None:
+        print(explain(matrix, upstream, plan, args.explain))
+        return 0
+    cells = select(plan, args.selector)
+    if args.json:
+        print(json.dumps([as_json(cell) for cell in cells], indent=2))
+    else:
+        _print_table(cells)
+    return 0
+
+
+def as_json(cell: Cell) -> dict[str, Any]:
+    """Return a cell the way programs read it; paths are relative to the project."""
+    return {
+        "id": cell.id,
+        "framework": cell.framework,
+        "framework_version": cell.framework_version,
+        "cuda": cell.cuda,
+        "cudnn": cell.cudnn,
+        "python": cell.python,
+        "flavour": cell.flavour.name,
+        "base": cell.base.name,
+        "tags": list(cell.tags),
+        "lock": str(cell.lock),
+        "parent": cell.parent,
+        "requirements": list(cell.requirements),
+        "constraints": list(cell.constraints),
+    }
+
+
+def _print_table(cells: tuple[Cell, ...]) -> None:
+    """Print one row an image; away from a terminal the rows are never cut."""
+    console = Console(highlight=False)
+    table = Table("id", "tags", box=None, pad_edge=False)
+    for cell in cells:
+        table.add_row(cell.id, "  ".join(cell.tags))
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table).maximum)
+    console.print(table, soft_wrap=False)

@@ -1,0 +1,154 @@
+"""Why an image is as it is, or why there is none: `wheelyard plan --explain ID`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from packaging.specifiers import SpecifierSet
+
+from builder.combine import instead, unknown_release
+from builder.errors import SelectionError
+from builder.matrix_model import Matrix
+from builder.model import Cell, Plan
+from builder.selector import excluded_because, select, words
+from builder.upstream import Release, Upstream, known_as, misfit
+from builder.versions import is_exact, order, overlaps, short
+
+
+def explain(matrix: Matrix, upstream: Upstream, plan: Plan, name: str) -> str:
+    """Explain an image, an excluded combination, or any name in the grammar of ids.
+
+    Raises SelectionError when the name says nothing that could be looked up.
+    """
+    cells = [cell for cell in plan.cells if name == cell.id or name in cell.tags]
+    if cells:
+        return "\n".join(_image(matrix, upstream, cells[0]))
+    reasons = [exclusion.reason for exclusion in plan.excluded if exclusion.id == name]
+    if reasons:
+        return f"{name} is excluded: {reasons[0]}"
+    return "\n".join(_stranger(matrix, upstream, plan, name))
+
+
+def _image(matrix: Matrix, upstream: Upstream, cell: Cell) -> Iterator[str]:
+    yield f"{cell.id} is in the plan"
+    yield f"  tags: {', '.join(cell.tags)}"
+    yield f"  installs: {', '.join(cell.requirements)}"
+    for pin in cell.frameworks:
+        release = upstream[pin.name][pin.version]
+        yield f"  {matrix.frameworks[pin.name].title} {pin.version}, by {release.wheel}:"
+        yield f"    built for CUDA {release.cuda}; cuDNN {release.cudnn}, NCCL {release.nccl}"
+        yield f"    wheels for Python {', '.join(release.pythons)}"
+    reasons = _reasons(matrix, cell)
+    for bound in cell.constraints:
+        yield f"  bound {bound}: {reasons.get(bound, _own_bound(upstream, cell, bound))}"
+    if cell.parent:
+        yield f"  extends {cell.parent}"
+
+
+def _reasons(matrix: Matrix, cell: Cell) -> dict[str, str]:
+    """Return bound -> reason as stated in the matrix."""
+    entry = matrix.cuda.get(cell.cuda)
+    found = {bound.require: bound.reason for bound in (entry.constraints if entry else ())}
+    for pin in cell.frameworks:
+        for bound in matrix.frameworks[pin.name].constraints:
+            if bound.when is None or SpecifierSet(bound.when).contains(
+                pin.version, prereleases=True
+            ):
+                found[bound.require] = bound.reason
+    return found
+
+
+def _own_bound(upstream: Upstream, cell: Cell, bound: str) -> str:
+    """Give the reason of a bound that the plan added by itself."""
+    name = bound.split("==")[0]
+    stated = {upstream[pin.name][pin.version].requires.get(name, "") for pin in cell.frameworks}
+    if any(is_exact(spec) for spec in stated):
+        return f"asked for by an include, in place of upstream's {name}{''.join(sorted(stated))}"
+    return "upstream leaves a range, the cell does not"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a name in the grammar of ids says."""
+
+    frameworks: tuple[tuple[str, str | None], ...]  # (name, version if given)
+    cuda: str | None
+    cudnn: str | None
+    python: str | None
+
+
+def _parse(known: set[str], name: str) -> _Asked:
+    versions: dict[str, str] = {}
+    frameworks: list[tuple[str, str | None]] = []
+    for word in words(name.replace(":", "-")):
+        framework, _, version = word.partition("-")
+        if framework in known:
+            frameworks.append((framework, version or None))
+        elif found := re.fullmatch(r"(cuda|cudnn|py)(\d[\d.]*)", word):
+            versions[found[1]] = found[2]
+    return _Asked(
+        tuple(frameworks), versions.get("cuda"), versions.get("cudnn"), versions.get("py")
+    )
+
+
+def _stranger(matrix: Matrix, upstream: Upstream, plan: Plan, name: str) -> Iterator[str]:
+    asked = _parse({*matrix.frameworks, *upstream}, name)
+    if not asked.frameworks:
+        select(plan, name)  # a SelectionError says it best
+        raise SelectionError(f"{name} names several images; `wheelyard plan {name}` lists them")
+    yield f"{name} is not an id of the plan"
+    obstacles = [
+        obstacle
+        for framework, version in asked.frameworks
+        for obstacle in _obstacles(matrix, upstream.get(framework, {}), framework, version, asked)
+    ]
+    yield from (f"  {obstacle}" for obstacle in obstacles)
+    if not obstacles:
+        yield from _possible(plan, name)
+
+
+def _obstacles(
+    matrix: Matrix,
+    known: Mapping[str, Release],
+    framework: str,
+    version: str | None,
+    asked: _Asked,
+) -> Iterator[str]:
+    """Yield what upstream has against a framework in the asked surroundings."""
+    entry = matrix.frameworks.get(framework)
+    title = entry.title if entry else framework
+    candidates = known_as(known, version) if version else sorted(known, key=order)
+    if not candidates:
+        yield unknown_release(title, version or "", known)
+        return
+    reasons = [_why_not(title, known[candidate], asked) for candidate in candidates]
+    if None in reasons:
+        return
+    yield str(reasons[-1])
+    if asked.cuda and not overlaps(asked.cuda, known[candidates[-1]].cuda_requirement[1]):
+        yield instead(title, known, asked.cuda, asked.python)
+
+
+def _why_not(title: str, release: Release, asked: _Asked) -> str | None:
+    return misfit(
+        title,
+        release,
+        asked.cuda or short(release.cuda),
+        asked.cudnn,
+        asked.python or release.pythons[-1],
+    )
+
+
+def _possible(plan: Plan, name: str) -> Iterator[str]:
+    """Say what there is instead of a combination that upstream has nothing against."""
+    try:
+        cells = select(plan, name)
+    except SelectionError:
+        reasons = excluded_because(plan, name)
+        yield from (f"  excluded: {reason}" for reason in reasons)
+        if not reasons:
+            yield "  upstream ships it, the matrix does not ask for it: extend `axes` or `include`"
+    else:
+        yield f"  as a selector it means: {', '.join(cell.id for cell in cells)}"
