@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, Protocol, TextIO
 
 Unit = Literal["bytes", "items"]
@@ -54,14 +54,15 @@ def make_reporter(
     """The reporter for `stream` (usually stderr; None where the process has none)."""
     if stream is None or mode == "quiet":
         return QuietReporter(stream)
-    if mode == "plain" or (mode == "auto" and not _shows_bars(stream, environ or os.environ)):
+    if mode == "plain" or (mode == "auto" and not _shows_bars(stream, environ)):
         return PlainReporter(stream)
     from builder.terminal import TerminalReporter  # here: rich is slow to import
 
     return TerminalReporter(stream, color=color)
 
 
-def _shows_bars(stream: TextIO, environ: Mapping[str, str]) -> bool:
+def _shows_bars(stream: TextIO, environ: Mapping[str, str] | None) -> bool:
+    environ = os.environ if environ is None else environ
     return stream.isatty() and not environ.get("CI") and environ.get("TERM", "dumb") != "dumb"
 
 
@@ -99,10 +100,9 @@ class QuietReporter:
             self._stream.write(f"warning: {message}\n")
             self._stream.flush()
 
-    @contextmanager
-    def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:  # noqa: ARG002
+    def task(self, label: str, total: int | None, unit: Unit) -> AbstractContextManager[Task]:  # noqa: ARG002
         """Count nothing."""
-        yield _Silent()
+        return nullcontext(_Silent())
 
     def close(self) -> None:
         """Nothing to restore."""

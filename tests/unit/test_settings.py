@@ -1,0 +1,187 @@
+"""Where settings come from, which one wins, and that nothing secret is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from builder.errors import SettingsError, UsageError
+from builder.settings import Settings, find_project, load_settings, redact
+from builder.urls import url_problem
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    (folder / "images" / "deep").mkdir(parents=True)
+    (folder / "matrix.yaml").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config" / "config.toml"
+    path.parent.mkdir()
+    return path
+
+
+def test_defaults(project: Path, tmp_path: Path) -> None:
+    settings = load_settings({}, {}, project)
+    assert settings.project == project
+    assert (settings.index_url, settings.debian_mirror, settings.ca_bundle) == (None, None, None)
+    assert settings.workers >= 1
+    assert settings.timeout == 60
+    assert settings.cache_dir.name == "wheelyard"
+
+
+def test_option_wins_over_environment_over_config(project: Path, config: Path) -> None:
+    config.write_text('index-url = "http://c"\nworkers = 3\ntimeout = 1.5\n')
+    environ = {
+        "WHEELYARD_CONFIG": str(config),
+        "WHEELYARD_INDEX_URL": "http://e",
+        "WHEELYARD_WORKERS": "2",
+    }
+    settings = load_settings({"index_url": "http://o", "workers": None}, environ, project)
+    assert (settings.index_url, settings.workers, settings.timeout) == ("http://o", 2, 1.5)
+
+
+def test_config_file_in_the_user_folder(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "wheelyard").mkdir()
+    (tmp_path / "wheelyard" / "config.toml").write_text("workers = 7")
+    assert load_settings({}, {}, project).workers == 7
+
+
+def test_empty_variable_counts_as_not_set(project: Path) -> None:
+    environ = {"WHEELYARD_INDEX_URL": "", "WHEELYARD_CONFIG": "", "WHEELYARD_WORKERS": ""}
+    assert load_settings({}, environ, project).index_url is None
+
+
+def test_paths_start_where_they_were_written(project: Path, config: Path) -> None:
+    config.write_text('cache-dir = "c"')
+    environ = {"WHEELYARD_CONFIG": str(config)}
+    assert load_settings({}, environ, project).cache_dir == config.parent / "c"
+    assert load_settings({"cache_dir": "o"}, environ, project).cache_dir == project / "o"
+
+
+def test_every_problem_is_reported_at_once(project: Path, config: Path) -> None:
+    config.write_text('index-ur = "http://x"\nnonsense = 1\ntimeout = "soon"\nca-bundle = true\n')
+    environ = {"WHEELYARD_CONFIG": str(config), "WHEELYARD_DEBIAN_MIRROR": "ftp://mirror/debian"}
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"workers": "0"}, environ, project)
+    message = str(caught.value)
+    assert "unknown key 'index-ur'; did you mean index-url?" in message
+    assert "unknown key 'nonsense'; known keys: index-url" in message
+    assert f"timeout in {config}: 'soon' is not a number of seconds above 0" in message
+    assert "ca-bundle must be a text or a number" in message
+    assert "--workers: '0' is not a whole number" in message
+    assert "WHEELYARD_DEBIAN_MIRROR: 'ftp://mirror/debian' is not a URL that starts with" in message
+    assert message.startswith("6 setting(s)")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", "ten"])
+def test_timeouts_that_mean_nothing(project: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="--timeout"):
+        load_settings({"timeout": text}, {}, project)
+
+
+def test_config_file_that_is_not_toml(project: Path, config: Path) -> None:
+    config.write_text("index-url = \n")
+    with pytest.raises(SettingsError, match=r"not valid TOML.*line 1"):
+        load_settings({}, {"WHEELYARD_CONFIG": str(config)}, project)
+
+
+def test_named_config_file_must_exist(project: Path, config: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no file"):
+        load_settings({}, {"WHEELYARD_CONFIG": str(config)}, project)
+
+
+def test_ca_bundle_must_hold_a_certificate(project: Path, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.pem", tmp_path / "bad.pem"
+    trustme.CA().cert_pem.write_to_path(str(good))
+    bad.write_text("not a certificate")
+    assert load_settings({"ca_bundle": str(good)}, {}, project).ca_bundle == good
+    with pytest.raises(SettingsError, match=r"bad\.pem holds no certificate in PEM form"):
+        load_settings({"ca_bundle": str(bad)}, {}, project)
+    with pytest.raises(SettingsError, match=r"gone\.pem cannot be read: No such file"):
+        load_settings({"ca_bundle": str(tmp_path / "gone.pem")}, {}, project)
+
+
+def test_cache_folder_that_is_a_file(project: Path) -> None:
+    with pytest.raises(SettingsError, match="is not a folder"):
+        load_settings({"cache_dir": str(project / "matrix.yaml")}, {}, project)
+
+
+def test_project_is_the_nearest_folder_above(project: Path, tmp_path: Path) -> None:
+    assert find_project(project / "images" / "deep") == project
+    assert find_project(tmp_path, "project") == project
+    with pytest.raises(UsageError, match=r"no matrix\.yaml in .* name it with --project"):
+        find_project(tmp_path)
+    with pytest.raises(UsageError, match=r"--project images: there is no matrix\.yaml"):
+        find_project(project, "images")
+
+
+SECRET_URLS = [
+    "https://user:s3cret@mirror/simple",
+    "https://s3cret@mirror/simple",
+    "https://user:s3/cret@mirror/simple",
+    "https://user:s3?cret@mirror/simple",
+    "https://user:p@s3cret@mirror/simple",
+    "https://mirror/simple?token=s3cret",
+    "HTTP://user:s3cret@[::1/simple",
+    "ftp://user:s3cret@mirror",
+    "https://user:s3cret@mir ror/simple",
+]
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_credentials_are_never_shown(url: str, project: Path) -> None:
+    assert "s3cret" not in redact(url)
+    assert "cret" not in redact(url)
+    assert "s3cret" not in str(url_problem(url))
+    try:
+        shown = repr(load_settings({"index_url": url}, {}, project))
+    except SettingsError as error:
+        shown = str(error)
+    assert "cret" not in shown
+    assert "index" in shown
+
+
+def test_redact_leaves_the_rest_alone() -> None:
+    url = "https://mirror:8080/@scope/a.whl#sha256=1"
+    assert redact(url) == url
+    assert redact("https://u:p@mirror/a?x=1#f") == "https://***@mirror/a?***#f"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "https:///simple",
+        "mirror/simple",
+        "file://host/x",
+        "file:x",
+        "http://a:b/",
+        "",
+        "http://a\n",
+    ],
+)
+def test_urls_that_cannot_be_used(url: str) -> None:
+    assert url_problem(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h", "https://u:p@h:1/x", "file:///x", "file://localhost/x"]
+)
+def test_urls_that_can_be_used(url: str) -> None:
+    assert url_problem(url) is None
+
+
+def test_settings_are_frozen(project: Path) -> None:
+    settings: Settings = load_settings({}, {}, project)
+    with pytest.raises(AttributeError):
+        settings.workers = 3  # type: ignore[misc]
