@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from builder.progress import Reporter, Task
 
 
+_OTHER_FILE = (
+    "a mirror or proxy serves other bytes than the lock names; if the file was replaced upstream, "
+    "decide with `wheelyard lock`"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """What all downloads of one call share."""
@@ -91,11 +97,7 @@ def _fetch(item: Download, target: Path, session: Session, task: Task) -> Path:
                 _fill(item, partial, session)
             except _WrongContent as again:
                 partial.delete()
-                hint = (
-                    "a mirror or proxy serves other bytes than the lock names; if the file was "
-                    "replaced upstream, decide with `wheelyard lock`"
-                )
-                raise FetchError(_failure(item, f"{again}; {hint}")) from again
+                raise FetchError(_failure(item, f"{again}; {_OTHER_FILE}")) from again
         return partial.finish()
 
 
@@ -109,7 +111,7 @@ def _fill(item: Download, partial: Partial, session: Session) -> None:
             if isinstance(error, RangeRefused):
                 partial.reset()
             # Only new ground counts: a server without ranges repeats the same bytes for ever.
-            failures = 1 if partial.size > furthest else failures + 1
+            failures = 0 if partial.size > furthest else failures + 1
             furthest = max(furthest, partial.size)
             _wait(item, error, failures, session)
     return None
@@ -134,7 +136,10 @@ def _append_rest(item: Download, partial: Partial, session: Session) -> None:
 
 def _expected_size(item: Download, body: Body) -> int | None:
     if item.size is not None and body.total is not None and item.size != body.total:
-        raise _WrongContent(f"the server's file has {body.total:,} bytes, expected {item.size:,}")
+        # Final, and before anything is given up: it may be a login page in the file's place.
+        raise Refused(
+            f"the server's file has {body.total:,} bytes, expected {item.size:,}; {_OTHER_FILE}"
+        )
     return body.total if item.size is None else item.size
 
 
@@ -147,12 +152,12 @@ def _wait(item: Download, error: Interrupted, failures: int, session: Session) -
         return
     wait = error.wait
     if wait is None:
-        backoff = min(patience.longest_wait, patience.first_wait * 2 ** (failures - 1))
+        backoff = min(patience.longest_wait, patience.first_wait * 2 ** max(0, failures - 1))
         wait = backoff * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
     elif wait > patience.longest_retry_after:
         message = f"{error}; the server asks to come back in {wait:.0f} s"
         raise FetchError(_failure(item, message)) from error
-    session.reporter.info(f"{item.filename}: {error}; attempt {failures + 1} in {wait:.1f} s")
+    session.reporter.info(f"{item.filename}: {error}; trying again in {wait:.1f} s")
     if session.stop.wait(wait):
         raise Stopped
 

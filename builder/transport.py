@@ -23,7 +23,7 @@ from builder.replies import RangeRefused, Refused, status_failure, transport_fai
 from builder.settings import Settings
 from builder.urls import redact
 
-CHUNK = 1 << 20  # bytes: large enough that hashing and writing one costs no Python time
+CHUNK = 1 << 20  # bytes, of local files
 
 _log = logging.getLogger(__name__)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -92,7 +92,8 @@ def _open_http(client: httpx.Client, url: str, offset: int) -> Iterator[Body]:
     try:
         with client.stream("GET", url, headers=headers, auth=auth) as response:
             start, total = _extent(response, offset)
-            yield Body(start, total, response.iter_raw(CHUNK))
+            # Pieces as they come: with a chunk size, a lost connection loses a part-filled chunk.
+            yield Body(start, total, response.iter_raw())
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise transport_failure(error) from error
 
