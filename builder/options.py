@@ -91,18 +91,21 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
 
 def exit_codes() -> str:
     """One line per exit code, from the error classes themselves."""
-    rows = [(0, "success"), (1, "any other expected failure")]
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    rows += [(k.exit_code, _intent(k)) for k in kinds if k is not errors.WheelyardError]
+    rows = [(0, "Success")]
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.WheelyardError):
+            rows.append((kind.exit_code, _intent(kind)))
     rows += [
-        (BUG, "a bug in wheelyard"),
-        (errors.INTERRUPTED, "interrupted (Ctrl-C or SIGTERM)"),
-        (BROKEN_PIPE, "whoever read the output has gone"),
+        (BUG, "A bug in wheelyard"),
+        (errors.INTERRUPTED, "Interrupted (Ctrl-C or SIGTERM)"),
+        (BROKEN_PIPE, "Whoever read the output has gone"),
     ]
     return "\n".join(f"  {code:<4} {text}" for code, text in sorted(rows))
 
 
 def _intent(kind: type[errors.WheelyardError]) -> str:
+    if kind is errors.WheelyardError:
+        return "Any other expected failure"
     return (kind.__doc__ or kind.__name__).strip().splitlines()[0].rstrip(".")
 
 
