@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from builder.progress import Reporter
 
 FORMAT = 1  # part of the key: raise it whenever the same packages give another tar
+# Packages are unpacked in one go, so /bin, /lib ... must be links to /usr before the first.
+MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 # What a container does not read. Licences stay: /usr/share/doc/*/copyright.
 PATH_RULES = (
     "path-exclude=/usr/share/doc/*",
@@ -73,6 +75,7 @@ def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[st
         "--mode=auto",
         "--variant=apt",
         "--architectures=amd64",
+        f"--hook-dir={MERGED_USR}",
         f"--include={names}",
         *(f"--dpkgopt={rule}" for rule in PATH_RULES),
         lock.suite,
