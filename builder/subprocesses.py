@@ -1,0 +1,113 @@
+"""The one module that starts other programs: argument lists in, text out, never a shell."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import ToolMissingError, WheelyardError
+
+TAIL_LINES = 20
+GRACE_SECONDS = 10.0
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished program left behind."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def tail(self) -> str:
+        """The last lines of its log, credentials in URLs masked."""
+        log = self.stderr.strip() or self.stdout.strip()
+        return _USERINFO.sub("***@", "\n".join(log.splitlines()[-TAIL_LINES:]))
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    error: type[WheelyardError] | None,
+    what: str = "",
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+) -> Result:
+    """Run `argv` to its end and return its output.
+
+    `env` replaces the environment, `timeout` is in seconds. A non-zero exit or a time-out raises
+    `error` with `what` and the log's tail; with `error=None` the caller judges the exit code.
+    A program that is not installed raises ToolMissingError.
+    """
+    result = _communicate(tuple(argv), env, stdin, cwd, timeout)
+    if error is not None and result.returncode != 0:
+        raise error(failure(result, what))
+    return result
+
+
+def failure(result: Result, what: str = "", advice: str = "") -> str:
+    """Say in text which program failed, its exit code, the end of its log, and what to do."""
+    head = f"{what or Path(result.argv[0]).name} failed (exit code {result.returncode})"
+    return "\n".join(part for part in (f"{head}:", _indent(result.tail), advice) if part)
+
+
+def _communicate(
+    argv: tuple[str, ...],
+    env: Mapping[str, str] | None,
+    stdin: str | None,
+    cwd: Path | None,
+    timeout: float | None,
+) -> Result:
+    process = _start(argv, env, stdin is not None, cwd)
+    with process:
+        try:
+            stdout, stderr = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired:
+            stdout, stderr = _stop(process)
+            stderr += f"\nno end after {timeout:g} seconds"
+        except BaseException:
+            _stop(process)
+            raise
+    return Result(argv, process.returncode, stdout, stderr)
+
+
+def _start(
+    argv: tuple[str, ...], env: Mapping[str, str] | None, feed: bool, cwd: Path | None
+) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except FileNotFoundError as missing:
+        raise ToolMissingError(f"cannot start {argv[0]}: {missing.strerror}; install it") from None
+    except PermissionError as refused:
+        raise ToolMissingError(f"cannot start {argv[0]}: {refused.strerror}") from None
+
+
+def _stop(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """End a program kindly first: mmdebstrap and apt remove their temporary files on SIGTERM."""
+    process.terminate()
+    try:
+        return process.communicate(timeout=GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
