@@ -1,0 +1,173 @@
+"""An apt of its own: no state, no sources and no configuration of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from builder.errors import FetchError, LockError
+from builder.lock.inputs import ARCHITECTURE
+from builder.subprocesses import Result, failure, run
+from builder.tools import require_tool
+from builder.trust import CA_ADVICE, trust_file
+
+if TYPE_CHECKING:
+    from builder.lock.debian import Source
+    from builder.progress import Reporter
+    from builder.settings import Settings
+
+MIRROR_ADVICE = (
+    "check the network, or name a mirror: --debian-mirror URL or WHEELYARD_DEBIAN_MIRROR=URL"
+)
+_URI = re.compile(r"^'(?P<uri>[^']+)' (?P<filename>\S+)", re.MULTILINE)
+_NETWORK = re.compile(
+    r"failed to fetch|could not (resolve|connect)|unable to connect|timed out", re.IGNORECASE
+)
+_TLS = re.compile(r"certificate|handshake", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageUri:
+    """One line of `apt-get --print-uris`."""
+
+    uri: str
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apt:
+    """An isolated apt whose package lists have been fetched."""
+
+    folder: Path
+    env: Mapping[str, str]
+
+
+@contextmanager
+def isolated_apt(
+    sources: Sequence[Source], settings: Settings, reporter: Reporter
+) -> Iterator[Apt]:
+    """Give an apt that knows just `sources`, for as long as the context lasts.
+
+    Runs as root and as any other user. Raises FetchError when an archive cannot be reached or
+    its signature does not hold.
+    """
+    keyring = require_tool("debian-archive-keyring", reporter)
+    require_tool("gpgv", reporter)
+    for tool in ("apt-get", "apt-cache"):
+        require_tool(tool, reporter)
+    with tempfile.TemporaryDirectory(prefix="wheelyard-apt-") as name:
+        folder = Path(name)
+        _write_tree(folder, sources, keyring)
+        config = apt_config(folder, trust_file(settings, folder), settings.timeout)
+        (folder / "apt.conf").write_text(config, encoding="utf-8")
+        apt = Apt(folder, {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"})
+        _run(apt, ("apt-get", "update"), "fetching the package lists")
+        yield apt
+
+
+def print_uris(apt: Apt, targets: Sequence[str], pins: Mapping[str, str]) -> tuple[PackageUri, ...]:
+    """Resolve `targets` on an empty system; `pins` (name -> version) win where still on offer.
+
+    Raises LockError when a package does not exist or the set cannot be installed together.
+    """
+    (apt.folder / "preferences").write_text(preferences(pins), encoding="utf-8")
+    argv = ("apt-get", "install", "--print-uris", "--yes", *targets)
+    return parse_uris(_run(apt, argv, "resolving the Debian packages").stdout)
+
+
+def show(apt: Apt, packages: Iterable[PackageUri]) -> tuple[dict[str, str], ...]:
+    """Return the records (control fields and Filename, Size, SHA256) of these packages."""
+    names = [f"{package.name}={package.version}" for package in packages]
+    return parse_records(_run(apt, ("apt-cache", "show", *names), "reading the packages").stdout)
+
+
+def apt_config(folder: Path, trust: Path | None, timeout: float) -> str:
+    """Return an apt.conf that keeps everything in `folder` and reads nothing of the machine."""
+    options = {
+        "Dir": f"{folder}/",
+        "Dir::State": f"{folder}/state/",
+        "Dir::State::status": f"{folder}/status",
+        "Dir::Cache": f"{folder}/cache/",
+        "Dir::Etc": f"{folder}/",
+        "Dir::Etc::main": "/dev/null",
+        "Dir::Etc::parts": "/dev/null",
+        "Dir::Etc::sourcelist": f"{folder}/sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferences": f"{folder}/preferences",
+        "Dir::Etc::preferencesparts": "/dev/null",
+        "Dir::Etc::trusted": "/dev/null",
+        "Dir::Etc::trustedparts": "/dev/null",
+        "APT::Architecture": ARCHITECTURE,
+        "APT::Install-Recommends": "false",
+        "APT::Sandbox::User": "root",
+        "APT::Update::Error-Mode": "any",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "3",
+        "Acquire::http::Timeout": f"{max(1, round(timeout))}",
+        "Acquire::https::Timeout": f"{max(1, round(timeout))}",
+        **({} if trust is None else {"Acquire::https::CAInfo": str(trust)}),
+    }
+    lines = [f'{key} "{value}";' for key, value in options.items()]
+    return "\n".join((*lines, f'APT::Architectures {{ "{ARCHITECTURE}"; }};')) + "\n"
+
+
+def preferences(pins: Mapping[str, str]) -> str:
+    """Return an apt preferences file that prefers these versions, even older ones."""
+    return "\n".join(
+        f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"
+        for name, version in sorted(pins.items())
+    )
+
+
+def parse_uris(text: str) -> tuple[PackageUri, ...]:
+    """Read `--print-uris`: the file name there is `name_version_architecture.deb`, quoted."""
+    packages = []
+    for match in _URI.finditer(text):
+        name, version, architecture = unquote(match["filename"]).removesuffix(".deb").split("_")
+        packages.append(PackageUri(match["uri"], name, version, architecture))
+    return tuple(packages)
+
+
+def parse_records(text: str) -> tuple[dict[str, str], ...]:
+    """Read deb822 paragraphs; continuation lines are left out."""
+    return tuple(
+        dict(
+            line.split(": ", 1)
+            for line in paragraph.splitlines()
+            if ": " in line and not line.startswith(" ")
+        )
+        for paragraph in text.split("\n\n")
+        if paragraph.strip()
+    )
+
+
+def _write_tree(folder: Path, sources: Sequence[Source], keyring: str) -> None:
+    for part in ("state/lists/partial", "cache/archives/partial"):
+        (folder / part).mkdir(parents=True)
+    lines = [
+        f"deb [signed-by={keyring}] {source.uri} {source.suite} {' '.join(source.components)}\n"
+        for source in sources
+    ]
+    (folder / "sources.list").write_text("".join(lines), encoding="utf-8")
+    (folder / "status").write_text("", encoding="utf-8")
+
+
+def _run(apt: Apt, argv: tuple[str, ...], what: str) -> Result:
+    result = run(argv, error=None, env=apt.env, cwd=apt.folder)
+    if result.returncode == 0:
+        return result
+    if _TLS.search(result.stderr):
+        raise FetchError(failure(result, what, CA_ADVICE))
+    if _NETWORK.search(result.stderr) or "update" in argv:
+        raise FetchError(failure(result, what, MIRROR_ADVICE))
+    advice = "correct the flavour's or the base's packages in matrix.yaml"
+    raise LockError(failure(result, what, advice))

@@ -1,0 +1,50 @@
+"""The resolution must be what the cell says: its frameworks, its CUDA, its cuDNN."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from builder.errors import LockError
+from builder.model import Cell, LockedWheel
+from builder.versions import leads
+
+# cu11 and cu12 wheels carry the CUDA major in their name; the CUDA runtime's lost it with 13.
+_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
+_CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
+
+
+def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
+    """Raise LockError, with both values, where the wheels are not the cell's."""
+    problems = [
+        *_frameworks(cell, wheels),
+        *_component("CUDA", cell.cuda, _RUNTIME, wheels),
+        *_component("cuDNN", cell.cudnn, _CUDNN, wheels),
+    ]
+    if problems:
+        raise LockError(
+            f"{cell.id}: the resolution is not what the cell says:\n"
+            + "".join(f"  {problem}\n" for problem in problems)
+            + "correct the cell, or add a constraint to it, in matrix.yaml"
+        )
+
+
+def _frameworks(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
+    versions = {wheel.name: wheel.version for wheel in wheels}
+    for pin in cell.frameworks:
+        found = versions.get(pin.distribution)
+        if found != pin.version:
+            yield f"{pin.distribution}: the cell says {pin.version}, resolved was {found}"
+
+
+def _component(
+    title: str, wanted: str, names: re.Pattern[str], wheels: Sequence[LockedWheel]
+) -> Iterator[str]:
+    """Two runtimes in one image are as wrong as none: each one must match, and one must be."""
+    found = [wheel for wheel in wheels if names.fullmatch(wheel.name)]
+    if len(found) != 1:
+        listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in found) or "none"
+        yield f"{title}: the cell says {wanted}, resolved were {len(found)} distributions: {listed}"
+    for wheel in found:
+        if not leads(wanted, wheel.version):
+            yield f"{title}: the cell says {wanted}, resolved was {wheel.version} ({wheel.name})"

@@ -1,0 +1,65 @@
+"""`requirements.lock`: one pinned, hashed wheel per distribution, in pip's own format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from builder.errors import LockError
+from builder.lock.sealed import hex_digest, seal, unseal
+from builder.model import LockedWheel, RequirementsLock
+
+# The file's name and size stand in a comment above its pin: pip and uv read only the pin.
+_ENTRY = re.compile(
+    r"# (?P<filename>\S+\.whl) (?P<size>[0-9]+)\n"
+    r"(?P<name>[a-z0-9-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})\n"
+)
+
+
+def lock_command(cell_id: str) -> str:
+    """Return the command that writes this image's lock."""
+    return f"wheelyard lock {cell_id}"
+
+
+def render_requirements_lock(lock: RequirementsLock) -> str:
+    """Return the file's text: no host, no time, sorted by name."""
+    fields = {"cell": lock.cell_id, "inputs": f"sha256:{lock.inputs}"}
+    body = "".join(_entry(wheel) for wheel in sorted(lock.wheels, key=lambda wheel: wheel.name))
+    return seal(lock_command(lock.cell_id), fields, body)
+
+
+def read_requirements_lock(path: Path) -> RequirementsLock:
+    """Parse a lock; raises LockError when it is missing, malformed or was edited."""
+    command = lock_command(path.parent.name)
+    fields, body = unseal(path, command)
+    wheels = tuple(_wheels(body, path, command))
+    return RequirementsLock(
+        cell_id=fields.get("cell", ""),
+        inputs=hex_digest(fields["inputs"], path, command),
+        wheels=wheels,
+    )
+
+
+def _entry(wheel: LockedWheel) -> str:
+    return (
+        f"# {wheel.filename} {wheel.size}\n"
+        f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n"
+    )
+
+
+def _wheels(body: str, path: Path, command: str) -> Iterator[LockedWheel]:
+    position = 0
+    while position < len(body):
+        match = _ENTRY.match(body, position)
+        if match is None:
+            line = body[position:].split("\n", 1)[0]
+            raise LockError(f"{path}: cannot read {line!r}; write the lock again: {command}")
+        position = match.end()
+        yield LockedWheel(
+            name=match["name"],
+            version=match["version"],
+            filename=match["filename"],
+            sha256=match["sha256"],
+            size=int(match["size"]),
+        )

@@ -1,0 +1,63 @@
+"""`images/bases/<base>-<flavour>.lock`: the Debian packages of a base, pinned by hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from builder.errors import LockError
+from builder.lock.sealed import hex_digest, seal, unseal
+from builder.model import LockedDeb, PackageLock
+
+COMMAND = "wheelyard lock --bases-only"
+_FIELDS = ("base", "flavour", "suite")
+
+
+def render_package_lock(lock: PackageLock) -> str:
+    """Return the file's text: a line per package, sorted by name; no host, no time."""
+    fields = {
+        "base": lock.base,
+        "flavour": lock.flavour,
+        "suite": lock.suite,
+        "columns": "name version architecture sha256 bytes archive path",
+        "inputs": f"sha256:{lock.inputs}",
+    }
+    packages = sorted(lock.packages, key=lambda deb: (deb.name, deb.architecture))
+    return seal(COMMAND, fields, "".join(f"{_line(deb)}\n" for deb in packages))
+
+
+def read_package_lock(path: Path) -> PackageLock:
+    """Parse a package lock; raises LockError when it is missing, malformed or was edited."""
+    fields, body = unseal(path, COMMAND)
+    absent = [key for key in _FIELDS if key not in fields]
+    if absent:
+        raise LockError(f"{path}: no {absent[0]!r} in the header; write it again: {COMMAND}")
+    return PackageLock(
+        base=fields["base"],
+        flavour=fields["flavour"],
+        suite=fields["suite"],
+        inputs=hex_digest(fields["inputs"], path, COMMAND),
+        packages=tuple(_deb(line, path) for line in body.splitlines()),
+    )
+
+
+def _line(deb: LockedDeb) -> str:
+    return (
+        f"{deb.name} {deb.version} {deb.architecture} sha256:{deb.sha256}"
+        f" {deb.size} {deb.archive} {deb.path}"
+    )
+
+
+def _deb(line: str, path: Path) -> LockedDeb:
+    try:
+        name, version, architecture, sha256, size, archive, pool_path = line.split(" ")
+        return LockedDeb(
+            name=name,
+            version=version,
+            architecture=architecture,
+            sha256=hex_digest(sha256, path, COMMAND),
+            size=int(size),
+            archive=archive,
+            path=pool_path,
+        )
+    except ValueError:
+        raise LockError(f"{path}: cannot read {line!r}; write it again: {COMMAND}") from None

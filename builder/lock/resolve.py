@@ -1,0 +1,135 @@
+"""From a cell's requirements to exact wheels: one resolution by uv, checked against the cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from builder.errors import FetchError, LockError
+from builder.lock.check import check_resolution
+from builder.lock.inputs import wheel_platform
+from builder.lock.pylock import Resolved, WheelFile
+from builder.lock.uv import Question, ask
+from builder.model import Cell, LockedWheel, RequirementsLock
+from builder.urls import redact
+
+if TYPE_CHECKING:
+    from builder.settings import Settings
+
+_CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
+
+
+def resolve_cell(
+    cell: Cell,
+    inputs: str,
+    parent: RequirementsLock | None,
+    previous: RequirementsLock | None,
+    settings: Settings,
+) -> RequirementsLock:
+    """Resolve a cell: the parent's pins stay as they are, those of `previous` where possible.
+
+    `inputs` is the digest that goes into the lock. Raises LockError when there is no solution or
+    the result is not the cell's CUDA and cuDNN, FetchError when the index fails.
+    """
+    resolved = ask(question(cell, parent, previous), cell.id, settings)
+    inherited = {} if parent is None else {wheel.name: wheel for wheel in parent.wheels}
+    wheels = sorted(
+        (_locked(package, inherited, settings) for package in resolved),
+        key=lambda wheel: wheel.name,
+    )
+    check_resolution(cell, wheels)
+    _check_parent(cell, parent, wheels)
+    return RequirementsLock(cell.id, inputs, tuple(wheels))
+
+
+def question(
+    cell: Cell, parent: RequirementsLock | None, previous: RequirementsLock | None
+) -> Question:
+    """Say what uv is asked for a cell.
+
+    A cuDNN that the cell pins exactly is an override, not a constraint: the framework's own pin
+    names another one, and a constraint would contradict it.
+    """
+    overrides = tuple(line for line in cell.constraints if is_override(line))
+    return Question(
+        requirements=cell.requirements,
+        python=cell.python,
+        platform=wheel_platform(cell.base),
+        constraints=(
+            *(line for line in cell.constraints if line not in overrides),
+            *(f"{name}=={version}" for name, version in _pins(parent)),
+        ),
+        overrides=overrides,
+        preferences=_pins(previous),
+    )
+
+
+def is_override(constraint: str) -> bool:
+    """Tell whether a constraint pins cuDNN itself to one version."""
+    requirement = Requirement(constraint)
+    exact = [spec.operator for spec in requirement.specifier] == ["=="]
+    return exact and _CUDNN.fullmatch(canonicalize_name(requirement.name)) is not None
+
+
+def _pins(lock: RequirementsLock | None) -> tuple[tuple[str, str], ...]:
+    wheels: Iterable[LockedWheel] = () if lock is None else lock.wheels
+    return tuple((wheel.name, wheel.version) for wheel in wheels)
+
+
+def _locked(
+    package: Resolved, inherited: dict[str, LockedWheel], settings: Settings
+) -> LockedWheel:
+    """Take the parent's very file where it is the same version: an index may gain others."""
+    same = inherited.get(package.name)
+    if same is not None and same.version == package.version:
+        return same
+    wheel = package.wheels[0]
+    return LockedWheel(
+        name=package.name,
+        version=package.version,
+        filename=wheel.filename,
+        sha256=wheel.sha256,
+        size=_size(wheel, settings),
+    )
+
+
+def _size(wheel: WheelFile, settings: Settings) -> int:
+    """Return the file's size; an index of plain HTML pages does not list it, its server does."""
+    if wheel.size is not None:
+        return wheel.size
+    parts = urlsplit(wheel.url)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path)).stat().st_size
+    import httpx  # here: only such an index needs a client, which is slow to import
+
+    from builder.transport import make_client
+
+    try:
+        with make_client(settings, 1) as client:
+            reply = client.head(wheel.url).raise_for_status()
+            return int(reply.headers["Content-Length"])
+    except (httpx.HTTPError, KeyError, ValueError) as problem:
+        raise FetchError(
+            f"{redact(wheel.url)}: the server does not say how big the file is ({problem});"
+            " use another index (--index-url)"
+        ) from problem
+
+
+def _check_parent(
+    cell: Cell, parent: RequirementsLock | None, wheels: Sequence[LockedWheel]
+) -> None:
+    held = set(wheels)
+    lost = [wheel for wheel in (() if parent is None else parent.wheels) if wheel not in held]
+    if lost:
+        listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in lost)
+        raise LockError(
+            f"{cell.id} extends {cell.parent}, but does not hold its {listed};"
+            " a flavour must require all that the one below it requires (matrix.yaml)"
+        )

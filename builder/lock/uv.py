@@ -1,0 +1,128 @@
+"""How uv is asked: `uv pip compile` with nothing of this machine's own configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uv import find_uv_bin
+
+from builder.errors import FetchError, LockError, ToolMissingError, WheelyardError
+from builder.lock.pylock import Resolved, parse_pylock, preferences_pylock
+from builder.subprocesses import Result, failure, run
+from builder.trust import CA_ADVICE, trust_file
+
+if TYPE_CHECKING:
+    from builder.settings import Settings
+
+INDEX_ADVICE = "check the network, or name an index: --index-url URL or WHEELYARD_INDEX_URL=URL"
+_OUTPUT = "pylock.toml"
+# Dropped, because they steer which files uv sees: other indexes, local wheels, constraints.
+_STEERING = ("UV_", "PIP_")
+_TLS = re.compile(r"certificate|UnknownIssuer|\btls\b|handshake", re.IGNORECASE)
+_TIMEOUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
+_NETWORK = re.compile(
+    r"failed to fetch|error sending request|dns error|connection|"
+    r"HTTP status|could not connect|request failed",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One resolution; everything that `uv pip compile` is told."""
+
+    requirements: tuple[str, ...]
+    python: str
+    platform: str | None  # uv's name; None: list the wheels of every platform
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    preferences: tuple[tuple[str, str], ...] = ()  # name, version: taken where still possible
+    dependencies: bool = True
+
+
+def ask(question: Question, subject: str, settings: Settings) -> tuple[Resolved, ...]:
+    """Resolve with uv and return the distributions with the index's wheels.
+
+    With a platform there is one wheel each, the one that fits it best. Raises LockError when
+    there is no solution and FetchError when the index cannot be reached; `subject` names the
+    resolution in the message.
+    """
+    with tempfile.TemporaryDirectory(prefix="wheelyard-uv-") as name:
+        folder = Path(name)
+        _write_inputs(question, folder)
+        argv = compile_argv(_uv(), question, settings.index_url, settings.cache_dir / "uv")
+        env = uv_environment(os.environ, trust_file(settings, folder), settings.timeout)
+        result = run(argv, error=None, env=env, cwd=folder)
+        if result.returncode != 0:
+            raise uv_error(result, subject)
+        return parse_pylock((folder / _OUTPUT).read_text(encoding="utf-8"))
+
+
+def compile_argv(
+    uv: str, question: Question, index_url: str | None, cache: Path
+) -> tuple[str, ...]:
+    """Build the command; its files lie in the folder it is run in."""
+    target = (
+        ("--universal",) if question.platform is None else ("--python-platform", question.platform)
+    )
+    return (
+        *(uv, "--no-config", "--cache-dir", str(cache), "--color", "never", "--no-progress"),
+        *("pip", "compile", "requirements.in", "--constraints", "constraints.txt"),
+        *("--overrides", "overrides.txt", "--python", sys.executable),
+        *("--python-version", question.python, *target, "--only-binary", ":all:"),
+        *("--generate-hashes", "--format", "pylock.toml", "--output-file", _OUTPUT, "--quiet"),
+        *(() if index_url is None else ("--default-index", index_url)),
+        *(() if question.dependencies else ("--no-deps",)),
+    )
+
+
+def uv_environment(
+    environ: Mapping[str, str], trust: Path | None, timeout: float
+) -> dict[str, str]:
+    """Return the environment uv gets: proxies and trust, but no index, wheel or constraint."""
+    kept = {key: value for key, value in environ.items() if not key.startswith(_STEERING)}
+    kept["UV_HTTP_TIMEOUT"] = str(max(1, round(timeout)))
+    if trust is not None:
+        kept["SSL_CERT_FILE"] = str(trust)
+    return kept
+
+
+def uv_error(result: Result, subject: str) -> WheelyardError:
+    """Tell from uv's message what kind of failure it was, and what the user can do."""
+    what = f"resolving {subject}"
+    if _TLS.search(result.stderr):
+        return FetchError(failure(result, what, CA_ADVICE))
+    if _TIMEOUT.search(result.stderr):
+        advice = f"{INDEX_ADVICE}; a slow one may need a longer --timeout"
+        return FetchError(failure(result, what, advice))
+    if "No solution found" not in result.stderr and _NETWORK.search(result.stderr):
+        return FetchError(failure(result, what, INDEX_ADVICE))
+    advice = "correct its requirements or constraints in matrix.yaml"
+    return LockError(failure(result, what, advice))
+
+
+def _write_inputs(question: Question, folder: Path) -> None:
+    _lines(folder / "requirements.in", question.requirements)
+    _lines(folder / "constraints.txt", question.constraints)
+    _lines(folder / "overrides.txt", question.overrides)
+    if question.preferences:
+        text = preferences_pylock(dict(question.preferences))
+        (folder / _OUTPUT).write_text(text, encoding="utf-8")
+
+
+def _lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _uv() -> str:
+    try:
+        return find_uv_bin()
+    except FileNotFoundError as missing:
+        raise ToolMissingError("uv is not installed beside wheelyard: pip install uv") from missing
