@@ -1,0 +1,95 @@
+"""The config of an image: environment, labels, user, entry point. One place for every engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from builder.drivers import driver_floor, require_cuda
+from builder.model import Cell, RequirementsLock
+
+VENV = "/opt/venv"
+REMOTE_USER = "dev"
+OCI = "org.opencontainers.image"
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What a container starts with; pairs are in the order they are written."""
+
+    env: Pairs
+    labels: Pairs  # sorted by name
+    user: str
+    workdir: str
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+
+
+def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
+    """Return a cell's config: a function of the cell and its lock, of nothing else."""
+    return ImageConfig(
+        env=_environment(cell),
+        labels=tuple(sorted(_labels(cell, lock).items())),
+        user="1000",  # by number: Kubernetes' runAsNonRoot cannot judge a name
+        workdir="/workspace",
+        entrypoint=("/usr/bin/tini", "--"),
+        cmd=("bash",),
+    )
+
+
+def base_image(cell: Cell) -> str:
+    """Return the name that a cell's base has in an engine."""
+    return f"wheelyard/base:{cell.base.name}-{cell.flavour.name}"
+
+
+def title(cell: Cell) -> str:
+    """Return an image's name for people."""
+    frameworks = " + ".join(f"{pin.name} {pin.version}" for pin in cell.frameworks)
+    return f"{frameworks}, CUDA {cell.cuda}, cuDNN {cell.cudnn}, Python {cell.python}"
+
+
+def _environment(cell: Cell) -> Pairs:
+    return (
+        ("PATH", f"{VENV}/bin:{_SYSTEM_PATH}"),
+        ("VIRTUAL_ENV", VENV),
+        ("LANG", "C.UTF-8"),
+        ("NVIDIA_VISIBLE_DEVICES", "all"),
+        ("NVIDIA_DRIVER_CAPABILITIES", "compute,utility"),
+        ("NVIDIA_REQUIRE_CUDA", require_cuda(cell.cuda)),
+    )
+
+
+def _labels(cell: Cell, lock: RequirementsLock) -> dict[str, str]:
+    name = f"{title(cell)} ({cell.flavour.name})"
+    return {
+        f"{OCI}.title": name,
+        f"{OCI}.description": f"{name}, on Debian {cell.base.suite}, from wheels alone",
+        f"{OCI}.version": cell.tags[0].rpartition(":")[2],
+        f"{OCI}.base.name": base_image(cell),
+        "wheelyard.cell": _json(_facts(cell, lock)),
+        "devcontainer.metadata": _json([{"remoteUser": REMOTE_USER}]),
+    }
+
+
+def _facts(cell: Cell, lock: RequirementsLock) -> dict[str, Any]:
+    floor = driver_floor(cell.cuda)
+    return {
+        "id": cell.id,
+        "framework": cell.framework,
+        "framework_version": cell.framework_version,
+        "cuda": cell.cuda,
+        "cudnn": cell.cudnn,
+        "python": cell.python,
+        "flavour": cell.flavour.name,
+        "base": cell.base.name,
+        "lock": lock.inputs,
+        "driver": {"minimum": floor.minimum, "native": floor.native},
+    }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)

@@ -1,0 +1,142 @@
+"""render: matrix and locks -> Dockerfiles. Pure and offline: the same inputs, the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from builder.errors import StorageError
+from builder.imageconfig import VENV, base_image, image_config, title
+from builder.lock.inputs import cells_by_id
+from builder.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
+from builder.model import Cell, PackageLock, RequirementsLock
+from builder.textfiles import write_text
+
+DOCKERFILE = "Dockerfile"
+# What an image's folder may hold; anything else in a stale folder is not ours to delete.
+GENERATED = (DOCKERFILE, "requirements.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One path below images/ that is not what would be rendered."""
+
+    path: PurePosixPath  # relative to the project
+    kind: Literal["missing", "differs", "stale"]
+
+
+def render_all(project: Path, cells: Sequence[Cell]) -> dict[PurePosixPath, str]:
+    """Return every rendered file: path relative to the project -> text.
+
+    Raises LockError when a lock is missing, edited or stale.
+    """
+    index = cells_by_id(cells)
+    environment = make_environment(project / "templates")
+    return {
+        cell.folder / DOCKERFILE: render_dockerfile(
+            environment,
+            cell,
+            load_requirements_lock(project, cell, index),
+            load_package_lock(project, cell, index),
+        )
+        for cell in cells
+    }
+
+
+def render_dockerfile(
+    environment: Environment, cell: Cell, lock: RequirementsLock, packages: PackageLock
+) -> str:
+    """Return one Dockerfile: plain syntax that the classic builder, BuildKit and buildah read."""
+    return environment.get_template("Dockerfile.j2").render(
+        cell=cell,
+        title=title(cell),
+        base_image=base_image(cell),
+        venv=VENV,
+        config=image_config(cell, lock),
+        package_count=len(packages.packages),
+        wheel_count=len(lock.wheels),
+        wheel_bytes=f"{sum(wheel.size for wheel in lock.wheels):,}",
+    )
+
+
+def make_environment(templates: Path) -> Environment:
+    """Return the Jinja2 environment of all templates; an undefined name is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(templates, encoding="utf-8"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  Dockerfiles, not HTML
+    )
+    environment.filters["quoted"] = quoted
+    environment.filters["json_array"] = json_array
+    return environment
+
+
+def quoted(value: str) -> str:
+    """Quote a Dockerfile value so that nothing in it is expanded."""
+    if "'" not in value:
+        return f"'{value}'"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'
+
+
+def json_array(values: Iterable[str]) -> str:
+    """Return the exec form of ENTRYPOINT and CMD."""
+    return json.dumps(list(values))
+
+
+def find_drift(
+    project: Path, cells: Sequence[Cell], rendered: Mapping[PurePosixPath, str]
+) -> tuple[Drift, ...]:
+    """Compare images/ with what would be rendered; asks no version control."""
+    return (
+        *_differences(project, rendered),
+        *(Drift(path, "stale") for path in stale(project, cells)),
+    )
+
+
+def write_rendered(
+    project: Path, cells: Sequence[Cell], rendered: Mapping[PurePosixPath, str]
+) -> tuple[Drift, ...]:
+    """Bring images/ in line and return what was changed; stale files are removed."""
+    changed = find_drift(project, cells, rendered)
+    for drift in changed:
+        if drift.kind == "stale":
+            _remove(project / drift.path)
+        else:
+            write_text(project / drift.path, rendered[drift.path])
+    return changed
+
+
+def stale(project: Path, cells: Iterable[Cell]) -> Iterator[PurePosixPath]:
+    """Find generated files that belong to no cell."""
+    for path in orphans(project, cells):
+        if path.parent == BASES:
+            yield path
+        else:
+            yield from (path / name for name in GENERATED if (project / path / name).is_file())
+
+
+def _differences(project: Path, rendered: Mapping[PurePosixPath, str]) -> Iterator[Drift]:
+    for path, text in sorted(rendered.items()):
+        if not (project / path).is_file():
+            yield Drift(path, "missing")
+        elif (project / path).read_bytes() != text.encode():
+            yield Drift(path, "differs")
+
+
+def _remove(path: Path) -> None:
+    """Delete a generated file, and its folder when nothing else is left in it."""
+    try:
+        path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    except OSError as refused:
+        raise StorageError(f"cannot remove {path}: {refused.strerror}") from refused
