@@ -26,8 +26,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _terminated_like_interrupted():
             code = _run(argv)
             sys.stdout.flush()  # here, where a closed pipe can still be told from a bug
-    except SystemExit as stop:  # argparse: --help, --version, or a usage error it has printed
-        return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         _say("interrupted; what is complete is kept, and the next run goes on from there")
         return INTERRUPTED
@@ -44,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    args = make_parser(argv).parse_args(argv)
+    try:
+        args = make_parser(argv).parse_args(argv)
+    except SystemExit as stop:  # --help, --version, or a usage error that argparse has printed
+        return stop.code if isinstance(stop.code, int) else 2
     if args.command is None:
         raise UsageError("no command given; `wheelyard --help` lists them")
     # Here: `--help` and usage errors answer without them.

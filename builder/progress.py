@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, Protocol, TextIO
 
-Unit = Literal["bytes", "items"]
+from builder.amounts import Unit, amount, summary
+
+__all__ = ["ClosableReporter", "Mode", "Reporter", "Task", "Unit", "make_reporter"]
+
 Mode = Literal["auto", "terminal", "plain", "quiet"]
 
 LINE_SECONDS = 10.0  # the longest a plain log stays silent about a task that moves
@@ -64,25 +67,6 @@ def make_reporter(
 def _shows_bars(stream: TextIO, environ: Mapping[str, str] | None) -> bool:
     environ = os.environ if environ is None else environ
     return stream.isatty() and not environ.get("CI") and environ.get("TERM", "dumb") != "dumb"
-
-
-def amount(value: float, unit: Unit) -> str:
-    """`value` for people: decimal multiples of a byte, or a count."""
-    if unit == "items":
-        return f"{value:.0f}"
-    for name in ("B", "kB", "MB"):
-        if abs(value) < 1000:
-            return f"{value:.0f} B" if name == "B" else f"{value:.1f} {name}"
-        value /= 1000
-    return f"{value:.2f} GB"
-
-
-def summary(done: int, seconds: float, unit: Unit) -> str:
-    """What was done, in which time and, for bytes, how fast."""
-    text = f"{amount(done, unit)}{' items' if unit == 'items' else ''} in {seconds:.1f} s"
-    if unit == "bytes" and seconds > 0:
-        text += f" ({amount(done / seconds, unit)}/s)"
-    return text
 
 
 class QuietReporter:

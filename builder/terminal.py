@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -20,7 +20,10 @@ from rich.progress import (
 from rich.progress import Task as RichTask
 from rich.text import Text
 
-from builder.progress import Task, Unit, amount, summary
+from builder.amounts import Unit, amount, summary
+
+if TYPE_CHECKING:
+    from builder.progress import Task
 
 
 class _Amount(ProgressColumn):

@@ -11,7 +11,8 @@ from typing import TextIO
 
 import pytest
 
-from builder.progress import PlainReporter, QuietReporter, amount, make_reporter
+from builder.amounts import amount
+from builder.progress import PlainReporter, QuietReporter, make_reporter
 from builder.terminal import TerminalReporter
 
 

@@ -1,0 +1,26 @@
+"""Numbers of bytes and items, as people read them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Unit = Literal["bytes", "items"]
+
+
+def amount(value: float, unit: Unit) -> str:
+    """`value` for people: decimal multiples of a byte, or a count."""
+    if unit == "items":
+        return f"{value:.0f}"
+    for name in ("B", "kB", "MB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} B" if name == "B" else f"{value:.1f} {name}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def summary(done: int, seconds: float, unit: Unit) -> str:
+    """What was done, in which time and, for bytes, how fast."""
+    text = f"{amount(done, unit)}{' items' if unit == 'items' else ''} in {seconds:.1f} s"
+    if unit == "bytes" and seconds > 0:
+        text += f" ({amount(done / seconds, unit)}/s)"
+    return text
