@@ -1,0 +1,254 @@
+"""The command line as a user meets it: a real process, its output, its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builder import cli, errors, options
+from builder.context import Context
+
+Run = Callable[[argparse.Namespace, Context], int]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "matrix.yaml").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, project: Path) -> Callable[[Run], None]:
+    """Put one command, `probe`, in place of the real ones."""
+
+    def install(run: Run) -> None:
+        def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+            subparsers.add_parser("probe", help="for this test").set_defaults(run=run)
+
+        module = types.ModuleType("builder.commands.probe")
+        module.register = register  # type: ignore[attr-defined]
+        monkeypatch.setattr(options, "_modules", lambda argv: [module])
+
+    return install
+
+
+def failing(error: BaseException) -> Run:
+    def run(args: argparse.Namespace, context: Context) -> int:
+        raise error
+
+    return run
+
+
+def wheelyard(*argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "builder", *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_help_documents_examples_and_exit_codes() -> None:
+    done = wheelyard("--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "examples:" in done.stdout
+    for kind in errors.WheelyardError.__subclasses__():
+        assert f"\n  {kind.exit_code:<4} " in done.stdout, kind
+
+
+def test_exit_codes_are_distinct() -> None:
+    codes = [line.split()[0] for line in options.exit_codes().splitlines()]
+    assert len(codes) == len(set(codes))
+
+
+def test_version() -> None:
+    assert wheelyard("--version").stdout.startswith("wheelyard 0.")
+
+
+def test_no_command_and_unknown_command_are_usage_errors() -> None:
+    nothing, unknown = wheelyard(), wheelyard("fly")
+    assert (nothing.returncode, unknown.returncode) == (2, 2)
+    assert nothing.stderr == "error: no command given; `wheelyard --help` lists them\n"
+    assert "invalid choice: 'fly'" in unknown.stderr
+    assert nothing.stdout == unknown.stdout == ""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from builder.cli import main; main(['--help']); "
+        "print(sorted({'httpx', 'docker', 'rich', 'jinja2', 'ssl', 'isal'}"
+        " & set(sys.modules)), file=sys.stderr)"
+    )
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+def test_every_existing_command_shares_the_global_options() -> None:
+    parser = options.make_parser([])
+    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    assert set(commands.choices) <= set(options.COMMANDS)
+    for name, command in commands.choices.items():
+        text = command.format_help()
+        assert "--index-url URL" in text, name
+        assert "--project FOLDER" in text, name
+
+
+def test_only_the_named_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: seen.append(name))
+    options.make_parser(["--quiet", "lock", "all"])
+    assert seen == ["builder.commands.lock"]
+    options.make_parser(["--help"])
+    assert len(seen) == 1 + len(options.COMMANDS)
+
+
+@pytest.mark.parametrize("argv", [["--workers", "3", "probe"], ["probe", "--workers", "3"]])
+def test_global_options_before_and_after_the_command(
+    command: Callable[[Run], None], project: Path, argv: list[str]
+) -> None:
+    seen: list[Context] = []
+
+    def run(args: argparse.Namespace, context: Context) -> int:
+        seen.append(context)
+        return 0
+
+    command(run)
+    assert cli.main(argv) == 0
+    assert seen[0].settings.workers == 3
+    assert seen[0].settings.project == project
+
+
+def test_expected_error_is_one_line_and_its_own_code(
+    command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(
+        failing(errors.LockError("images/x/requirements.lock is missing; run `wheelyard lock`"))
+    )
+    assert cli.main(["probe"]) == errors.LockError.exit_code
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "error: images/x/requirements.lock is missing; run `wheelyard lock`\n",
+    )
+
+
+def test_verbose_shows_where_an_error_came_from(
+    command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(failing(errors.LockError("stale")))
+    assert cli.main(["probe", "-v"]) == errors.LockError.exit_code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_settings_errors_come_before_the_command(
+    command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(failing(AssertionError("the command ran")))
+    assert cli.main(["probe", "--workers", "0", "--timeout", "x"]) == errors.SettingsError.exit_code
+    err = capsys.readouterr().err
+    assert "--workers: '0'" in err
+    assert "--timeout: 'x'" in err
+
+
+def test_no_project(
+    command: Callable[[Run], None],
+    capsys: pytest.CaptureFixture[str],
+    project: Path,
+) -> None:
+    command(failing(AssertionError("the command ran")))
+    (project / "matrix.yaml").unlink()
+    assert cli.main(["probe"]) == errors.UsageError.exit_code
+    assert "no matrix.yaml in" in capsys.readouterr().err
+
+
+def test_bug_keeps_its_traceback(
+    command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(failing(ZeroDivisionError("a bug")))
+    assert cli.main(["probe"]) == 70
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError: a bug" in err
+    assert "this is a bug in wheelyard" in err
+
+
+def test_full_disk_is_a_storage_error(
+    command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: argparse.Namespace, context: Context) -> int:
+        with Path("/dev/full").open("w") as full:
+            full.write("x")
+        return 0
+
+    command(run)
+    assert cli.main(["probe"]) == errors.StorageError.exit_code
+    assert "no space left; make room" in capsys.readouterr().err
+
+
+def test_missing_permission_is_a_storage_error(
+    command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(failing(PermissionError(13, "Permission denied", "/srv/cache")))
+    assert cli.main(["probe"]) == errors.StorageError.exit_code
+    assert "error: /srv/cache: Permission denied; make it writable" in capsys.readouterr().err
+
+
+def test_other_system_errors_are_bugs(command: Callable[[Run], None]) -> None:
+    command(failing(FileNotFoundError(2, "No such file or directory", "x")))
+    assert cli.main(["probe"]) == 70
+
+
+CHILD = """
+import sys, time, types
+from builder import cli, options
+def run(args, context):
+    with context.reporter.task("work", None, "items"):
+        print("started", flush=True)
+        time.sleep(20)
+def register(subparsers):
+    subparsers.add_parser("probe").set_defaults(run=run)
+module = types.ModuleType("probe")
+module.register = register
+options._modules = lambda argv: [module]
+sys.exit(cli.main(["probe"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt(project: Path, number: signal.Signals) -> None:
+    argv = [sys.executable, "-c", CHILD]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "started\n"
+        child.send_signal(number)
+        _, err = child.communicate(timeout=10)
+    assert child.returncode == errors.INTERRUPTED
+    assert "interrupted; what is complete is kept" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("argument", ["probe", "--help"])
+def test_closed_pipe_is_quiet(project: Path, argument: str, unbuffered: str) -> None:
+    leader, follower = os.pipe()
+    os.close(leader)
+    child = CHILD.replace("time.sleep(20)", "return 0").replace('"probe"]', f'"{argument}"]')
+    done = subprocess.run(
+        [sys.executable, "-c", child],
+        stdout=follower,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(follower)
+    swallowed_by_argparse = argument == "--help" and unbuffered
+    assert done.returncode == (0 if swallowed_by_argparse else 141)
+    assert "rror" not in done.stderr
