@@ -57,24 +57,29 @@ def _run(argv: Sequence[str]) -> int:
     reporter = make_reporter(
         "quiet" if given.get("quiet") else "auto", sys.stderr, color=not given.get("no_color")
     )
-    with contextlib.closing(reporter):
-        if given.get("verbose"):
-            _log_to(reporter)
+    log = _log_to(reporter) if given.get("verbose") else contextlib.nullcontext()
+    with contextlib.closing(reporter), log:
         code: int = args.run(args, Context(load_settings(given), reporter))
         return code
 
 
-def _log_to(reporter: Reporter) -> None:
+@contextlib.contextmanager
+def _log_to(reporter: Reporter) -> Iterator[None]:
+    """Send the package's debug log through `reporter`, so that it does not tear the bars."""
     import logging
 
     class _Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             reporter.info(self.format(record))
 
-    logger = logging.getLogger("builder")
+    logger, handler = logging.getLogger("builder"), _Handler()
     logger.setLevel(logging.DEBUG)
-    logger.handlers[:] = [_Handler()]
-    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 @contextlib.contextmanager

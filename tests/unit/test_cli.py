@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import subprocess
@@ -145,6 +146,21 @@ def test_verbose_shows_where_an_error_came_from(
     command(failing(errors.LockError("stale")))
     assert cli.main(["probe", "-v"]) == errors.LockError.exit_code
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_verbose_log_ends_with_the_run(
+    command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("builder.transport")
+
+    def run(args: argparse.Namespace, context: Context) -> int:
+        log.debug("GET something")
+        return 0
+
+    command(run)
+    for argv in (["probe", "-v"], ["probe"]):
+        cli.main(argv)
+    assert capsys.readouterr().err == "GET something\n"
 
 
 def test_settings_errors_come_before_the_command(
