@@ -71,7 +71,7 @@ def unknown_release(title: str, version: str, known: Mapping[str, Release]) -> s
     """Say that the facts hold no such release, and which ones they hold nearby."""
     near = known_as(known, short(version)) or known_as(known, short(version, 1))
     near = near or sorted(known, key=order)[-1:]
-    nearby = f" (known: {', '.join(near)})" if near else ""
+    nearby = f" (known: {', '.join(near[-6:])})" if near else ""
     return f"there are no upstream facts about {title} {version}{nearby}"
 
 

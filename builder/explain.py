@@ -82,7 +82,7 @@ class _Asked:
 def _parse(known: set[str], name: str) -> _Asked:
     versions: dict[str, str] = {}
     frameworks: list[tuple[str, str | None]] = []
-    for word in words(name.replace(":", "-")):
+    for word in words(name.replace(":", "-"), known):
         framework, _, version = word.partition("-")
         if framework in known:
             frameworks.append((framework, version or None))

@@ -13,8 +13,9 @@ behind a framework's name is that framework's, which matters for combined images
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from builder.errors import SelectionError
@@ -33,11 +34,11 @@ def select(plan: Plan, selector: str) -> tuple[Cell, ...]:
     return tuple(cell for cell in plan.cells if cell.id in chosen)
 
 
-def words(name: str) -> list[str]:
-    """Split a selector or an id into words; a version stays with the framework before it."""
+def words(selector: str, frameworks: Collection[str]) -> list[str]:
+    """Split axis words; a version stays with the framework's name before it."""
     joined: list[str] = []
-    for word in name.split("-"):
-        if word[:1].isdigit() and joined and joined[-1].isalpha():
+    for word in selector.split("-"):
+        if word[:1].isdigit() and joined and joined[-1] in frameworks:
             joined[-1] += f"-{word}"
         else:
             joined.append(word)
@@ -51,28 +52,39 @@ def _part(plan: Plan, part: str) -> list[Cell]:
         )
     if part == "all":
         return list(plan.cells)
-    found = (
-        [cell for cell in plan.cells if part == cell.id or part in cell.tags]
-        or (
-            [cell for cell in plan.cells if fnmatchcase(cell.id, part)]
-            if _GLOB.search(part)
-            else []
-        )
-        or [
-            cell
-            for cell in plan.cells
-            if _all_hold(words(part), _vocabulary(cell.id, cell.base.name))
-        ]
-    )
+    found = _named(plan, part) or _globbed(plan, part) or _described(plan, part)
     if not found:
         raise SelectionError(_nothing(plan, part))
     return found
 
 
+def _named(plan: Plan, part: str) -> list[Cell]:
+    return [cell for cell in plan.cells if part == cell.id or part in cell.tags]
+
+
+def _globbed(plan: Plan, part: str) -> list[Cell]:
+    if not _GLOB.search(part):
+        return []
+    return [cell for cell in plan.cells if fnmatchcase(cell.id, part)]
+
+
+def _described(plan: Plan, part: str) -> list[Cell]:
+    wanted = words(part, _frameworks(plan))
+    return [c for c in plan.cells if _all_hold(wanted, _vocabulary(c.id, c.base.name))]
+
+
 def _vocabulary(identifier: str, *more: str) -> set[str]:
     """Return every word that is true of an image: `pytorch-2.3.1` is also pytorch and 2.3.1."""
-    joined = words(identifier)
-    return {*joined, *more, *(piece for word in joined for piece in word.split("-"))}
+    single = identifier.split("-")
+    pairs = itertools.pairwise(single)  # in an id only a framework stands before a bare version
+    return {*single, *more, *(f"{name}-{word}" for name, word in pairs if word[:1].isdigit())}
+
+
+def _frameworks(plan: Plan) -> set[str]:
+    """Return the names of the frameworks that ids speak of, excluded combinations' included."""
+    ids = (*(cell.id for cell in plan.cells), *(item.id for item in plan.excluded))
+    pairs = (pair for identifier in ids for pair in itertools.pairwise(identifier.split("-")))
+    return {name for name, word in pairs if word[:1].isdigit()}
 
 
 def _all_hold(wanted: Iterable[str], vocabulary: Iterable[str]) -> bool:
@@ -81,7 +93,7 @@ def _all_hold(wanted: Iterable[str], vocabulary: Iterable[str]) -> bool:
 
 def excluded_because(plan: Plan, part: str) -> list[str]:
     """Return the reasons of the excluded combinations that axis words describe, each once."""
-    wanted = words(part)
+    wanted = words(part, _frameworks(plan))
     found = (e.reason for e in plan.excluded if _all_hold(wanted, _vocabulary(e.id)))
     return list(dict.fromkeys(found))
 
@@ -99,7 +111,8 @@ def _hints(plan: Plan, part: str) -> Iterator[str]:
     near = difflib.get_close_matches(part, ids, 3, cutoff=0.3) or ids[:3]
     yield f"nearest ids: {', '.join(near) or 'none, the plan is empty'}"
     vocabulary = {word for cell in plan.cells for word in _vocabulary(cell.id, cell.base.name)}
-    lost = [word for word in words(part) if not any(leads(word, known) for known in vocabulary)]
+    wanted = words(part, _frameworks(plan))
+    lost = [word for word in wanted if not any(leads(word, known) for known in vocabulary)]
     if lost and not _GLOB.search(part):
         yield f"unknown: {', '.join(word or 'an empty word' for word in lost)}"
         yield f"words that exist: {', '.join(_by_kind(vocabulary))}"

@@ -80,7 +80,7 @@ def make_release(
     """Derive cuDNN and NCCL from the stated requirements; ValueError without a cuDNN."""
     cudnn, nccl = _find(_CUDNN, requires), _find(_NCCL, requires)
     if cudnn is None:
-        raise ValueError(f"{wheel} requires no cuDNN")
+        raise ValueError("it requires no cuDNN")
     return Release(
         version, wheel, cuda, _lowest(cudnn[1]), _lowest(nccl[1]) if nccl else None,
         tuple(sorted(pythons, key=order)), dict(sorted(requires.items())),

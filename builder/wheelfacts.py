@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import io
 import re
-import ssl
 import sys
-import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator
 from email.parser import Parser
+from typing import TYPE_CHECKING
 
-import httpx
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from builder.errors import FetchError
-from builder.subprocesses import run
+from builder.errors import FetchError, LockError
+from builder.lock.uv import Question, ask
+from builder.replies import Interrupted, Refused
+from builder.settings import Settings, load_settings
 from builder.textfiles import write_text
+from builder.transport import make_client, open_body
 from builder.upstream import DATA, Release, Upstream, dump_upstream, load_upstream, make_release
+from builder.urls import redact
+
+if TYPE_CHECKING:
+    import httpx
 
 PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 PLATFORM = "x86_64-manylinux_2_36"
@@ -39,20 +44,20 @@ _BUILD_FILES = {
 
 
 class RemoteFile(io.RawIOBase):
-    """A seekable read-only file behind a URL, read by HTTP range requests."""
+    """A seekable read-only file behind a URL; each read asks for the bytes from an offset on."""
 
     def __init__(self, url: str, client: httpx.Client) -> None:
         self._url, self._client, self._at = url, client, 0
-        self._size = int(client.head(url).raise_for_status().headers["content-length"])
+        with open_body(client, url, 0) as body:
+            if body.total is None:
+                raise FetchError(f"{redact(url)}: the server does not say how big the file is")
+            self._size = body.total
 
     def readable(self) -> bool:  # noqa: D102
         return True
 
     def seekable(self) -> bool:  # noqa: D102
         return True
-
-    def tell(self) -> int:  # noqa: D102
-        return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:  # noqa: D102
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
@@ -61,68 +66,74 @@ class RemoteFile(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill `buffer` from the current offset; FetchError if the server ignores ranges."""
-        length = min(len(buffer), self._size - self._at)
-        if length <= 0:
+        wanted = min(len(buffer), self._size - self._at)
+        filled = 0
+        if wanted <= 0:
             return 0
-        span = {"Range": f"bytes={self._at}-{self._at + length - 1}"}
-        with self._client.stream("GET", self._url, headers=span) as response:
-            if response.status_code != httpx.codes.PARTIAL_CONTENT:
-                raise FetchError(f"{self._url}: no byte ranges ({response.status_code})")
-            content = response.read()
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
+        with open_body(self._client, self._url, self._at) as body:
+            if body.start != self._at:
+                raise FetchError(f"{redact(self._url)}: the server ignores byte ranges")
+            for chunk in body.chunks:
+                part = chunk[: wanted - filled]
+                buffer[filled : filled + len(part)] = part
+                filled += len(part)
+                if filled == wanted:
+                    break
+        self._at += filled
+        return filled
 
 
-def wheel_urls(distribution: str, version: str, python: str) -> list[str]:
-    """Ask uv for the wheels of one release for one Python; empty when there is none."""
-    name = Requirement(distribution).name
-    argv = (
-        "uv", "pip", "compile", "--no-config", "--no-python-downloads", "--no-deps", "--quiet",
-        "--python-version", python, "--python-platform", PLATFORM, "--only-binary", ":all:",
-        "--format", "pylock.toml", "-",
-    )  # fmt: skip
-    result = run(argv, error=None, stdin=f"{name}=={version}\n")
-    if result.returncode != 0:
-        if "No solution found" in result.stderr:
-            return []
-        raise FetchError(f"uv cannot look up {name}=={version}:\n{result.tail}")
-    packages = tomllib.loads(result.stdout).get("packages", [])
-    return [wheel["url"] for package in packages for wheel in package.get("wheels", [])]
+def find_wheel(distribution: str, version: str, python: str, settings: Settings) -> str | None:
+    """Return the URL of one release's wheel for one Python; None when there is none."""
+    pin = f"{Requirement(distribution).name}=={version}"
+    question = Question((pin,), python=python, platform=PLATFORM, dependencies=False)
+    try:
+        (found,) = ask(question, pin, settings)
+    except LockError:  # no such release, or no wheel of it for this Python
+        return None
+    # One version may exist in several builds; installers prefer the highest build tag.
+    return max(found.wheels, key=lambda wheel: parse_wheel_filename(wheel.filename)[2]).url
 
 
 def read_release(
-    distribution: str, version: str, client: httpx.Client, pythons: Iterable[str] = PYTHONS
+    distribution: str, version: str, settings: Settings, pythons: Iterable[str] = PYTHONS
 ) -> Release:
     """Read one release's facts; FetchError when it has no Linux x86-64 wheel."""
-    found = {python: wheel_urls(distribution, version, python) for python in pythons}
-    shipped = {python: urls for python, urls in found.items() if urls}
-    if not shipped:
+    found = {python: find_wheel(distribution, version, python, settings) for python in pythons}
+    urls = {python: url for python, url in found.items() if url}
+    if not urls:
         raise FetchError(f"{distribution}=={version} has no wheel for Linux x86-64")
-    # The oldest framework wheels differ by Python in nothing but markers; 3.11 is in all of them.
-    url = max(shipped.get("3.11") or next(iter(shipped.values())), key=_build_tag)
-    stream = io.BufferedReader(RemoteFile(url, client), _CHUNK)
-    with zipfile.ZipFile(stream) as wheel:
-        cuda, requires = _build_cuda(wheel), dict(_requires(wheel, Requirement(distribution)))
-    return make_release(version, _filename(url), cuda, shipped, requires)
+    # Wheels of one release differ by Python in markers at most; nearly every release has 3.11.
+    return read_wheel(
+        urls.get("3.11") or next(iter(urls.values())), distribution, version, urls, settings
+    )
 
 
-def refresh(upstream: Upstream, name: str, distribution: str, versions: Iterable[str]) -> Upstream:
+def read_wheel(
+    url: str, distribution: str, version: str, pythons: Iterable[str], settings: Settings
+) -> Release:
+    """Read one wheel's facts where it lies: its directory, its metadata and its version file."""
+    wanted = Requirement(distribution)
+    try:
+        with make_client(settings) as client:
+            stream = io.BufferedReader(RemoteFile(url, client), _CHUNK)
+            with zipfile.ZipFile(stream) as wheel:
+                cuda, requires = _build_cuda(wheel), dict(_requires(wheel, wanted))
+    except (Refused, Interrupted, zipfile.BadZipFile) as problem:
+        raise FetchError(f"cannot read {redact(url)}: {problem}") from problem
+    filename = url.split("#")[0].rsplit("/", 1)[-1]
+    try:
+        return make_release(version, filename, cuda, pythons, requires)
+    except ValueError as problem:
+        raise FetchError(f"{filename}: {problem}") from problem
+
+
+def refresh(
+    upstream: Upstream, name: str, distribution: str, versions: Iterable[str], settings: Settings
+) -> Upstream:
     """Return the facts with the named releases read anew."""
-    with httpx.Client(
-        verify=ssl.create_default_context(), follow_redirects=True, timeout=60
-    ) as client:
-        read = {version: read_release(distribution, version, client) for version in versions}
+    read = {version: read_release(distribution, version, settings) for version in versions}
     return {**upstream, name: {**upstream.get(name, {}), **read}}
-
-
-def _filename(url: str) -> str:
-    return url.split("#")[0].rsplit("/", 1)[-1]
-
-
-def _build_tag(url: str) -> tuple[int, str] | tuple[()]:
-    """One version may exist in several builds; installers prefer the highest build tag."""
-    return parse_wheel_filename(_filename(url))[2]
 
 
 def _build_cuda(wheel: zipfile.ZipFile) -> str:
@@ -140,8 +151,9 @@ def _requires(wheel: zipfile.ZipFile, wanted: Requirement) -> Iterator[tuple[str
     metadata = Parser().parsestr(wheel.read(member).decode())
     for line in metadata.get_all("Requires-Dist", []):
         requirement = Requirement(line)
-        if _KEPT.fullmatch(requirement.name) and _holds(requirement, wanted.extras):
-            yield canonicalize_name(requirement.name), str(requirement.specifier)
+        name = canonicalize_name(requirement.name)
+        if _KEPT.fullmatch(name) and _holds(requirement, wanted.extras):
+            yield name, str(requirement.specifier)
 
 
 def _holds(requirement: Requirement, extras: set[str]) -> bool:
@@ -159,7 +171,9 @@ def main() -> None:
     """Read `NAME DISTRIBUTION VERSION...` from the command line into the data file."""
     name, distribution, *versions = sys.argv[1:]
     upstream = load_upstream() if DATA.exists() else {}
-    write_text(DATA, dump_upstream(refresh(upstream, name, distribution, versions)))
+    write_text(
+        DATA, dump_upstream(refresh(upstream, name, distribution, versions, load_settings({})))
+    )
 
 
 if __name__ == "__main__":

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.table import Table
 
 from builder.explain import explain
 from builder.model import Cell
 from builder.plan import load_inputs
 from builder.selector import select
+from builder.table import show_json, show_table
 
 if TYPE_CHECKING:
     from builder.context import Context
@@ -51,9 +49,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         return 0
     cells = select(plan, args.selector)
     if args.json:
-        print(json.dumps([as_json(cell) for cell in cells], indent=2))
+        show_json([as_json(cell) for cell in cells], sys.stdout)
     else:
-        _print_table(cells)
+        show_table(["id", "tags"], [[cell.id, " ".join(cell.tags)] for cell in cells], sys.stdout)
     return 0
 
 
@@ -74,14 +72,3 @@ def as_json(cell: Cell) -> dict[str, Any]:
         "requirements": list(cell.requirements),
         "constraints": list(cell.constraints),
     }
-
-
-def _print_table(cells: tuple[Cell, ...]) -> None:
-    """Print one row an image; away from a terminal the rows are never cut."""
-    console = Console(highlight=False)
-    table = Table("id", "tags", box=None, pad_edge=False)
-    for cell in cells:
-        table.add_row(cell.id, "  ".join(cell.tags))
-    if not console.is_terminal:
-        console.width = max(console.width, console.measure(table).maximum)
-    console.print(table, soft_wrap=False)

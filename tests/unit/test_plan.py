@@ -1,0 +1,275 @@
+"""From matrix and upstream facts to cells, exclusions and problems."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any, cast
+
+import planning
+import pytest
+
+from builder.commands import plan as command
+from builder.context import Context
+from builder.errors import MatrixError, SelectionError, WheelyardError
+from builder.explain import explain
+from builder.plan import load_inputs, load_plan, make_plan
+from builder.progress import Reporter
+from builder.settings import load_settings
+from builder.upstream import load_upstream
+
+ROOT = Path(__file__).parents[2]
+RUNTIME = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
+COMBINED = "pytorch 2.9.1 + tensorflow 2.20.0"
+OVERRIDE = {
+    "framework": "pytorch 2.3.1",
+    "cuda": "12.1",
+    "cudnn": "8.9.7",
+    "python": "3.11",
+    "base": "bookworm",
+    "flavours": ["runtime", "devel"],
+}
+
+
+def failure(folder: Path, **changes: Any) -> str:
+    with pytest.raises(MatrixError) as caught:
+        planning.plan(folder, **changes)
+    return str(caught.value)
+
+
+def test_the_committed_matrix_is_the_cuda_12_1_set() -> None:
+    made = load_plan(ROOT)
+    pairs = [("2.1.2", "8.9"), ("2.2.2", "8.9"), ("2.3.1", "8.9"), ("2.4.1", "9.1")]
+    assert planning.ids(made) == [
+        f"pytorch-{torch}-cuda12.1-cudnn{cudnn}-py3.11-{flavour}"
+        for torch, cudnn in pairs
+        for flavour in ("runtime", "devel")
+    ]
+    assert len(made.excluded) == 8
+    for cell in made.cells:
+        assert "nvidia-nvjitlink-cu12==12.1.*" in cell.constraints
+        assert ("numpy<2" in cell.constraints) == (cell.framework_version < "2.3")
+
+
+def test_a_cell_in_full(tmp_path: Path) -> None:
+    runtime, devel, *_ = planning.plan(tmp_path).cells
+    assert runtime.id == RUNTIME
+    assert runtime.requirements == ("torch==2.3.1", "pip")
+    assert runtime.constraints == ("numpy<2", "nvidia-nvjitlink-cu12==12.1.*")
+    assert runtime.parent is None
+    assert devel.parent == runtime.id
+    assert devel.flavour.packages == ("gcc", "git", "tini")
+    assert devel.requirements == ("torch==2.3.1", "jupyterlab", "pip")
+    with pytest.raises(FrozenInstanceError):
+        devel.parent = None  # type: ignore[misc]
+
+
+def test_what_upstream_does_not_ship_is_excluded_with_its_reason(tmp_path: Path) -> None:
+    reasons = {item.id: item.reason for item in planning.plan(tmp_path).excluded}
+    assert len(reasons) == 4
+    excluded = "pytorch-2.4.1-cuda12.1-cudnn8.9-py3.11-devel"
+    assert reasons[excluded] == "PyTorch 2.4.1 asks for cuDNN 9.1"
+
+
+def test_an_exclude_has_its_own_reason(tmp_path: Path) -> None:
+    rule = {"when": {"framework": "pytorch 2.4", "flavour": ["devel"]}, "reason": "not wanted"}
+    made = planning.plan(tmp_path, exclude=[rule])
+    assert "pytorch-2.4.1-cuda12.1-cudnn9.1-py3.11-devel" not in planning.ids(made)
+    assert "pytorch-2.4.1-cuda12.1-cudnn9.1-py3.11-runtime" in planning.ids(made)
+    assert [item.reason for item in made.excluded].count("not wanted") == 2
+
+
+@pytest.mark.parametrize(
+    ("axes", "says"),
+    [
+        (
+            {"framework": ["pytorch 2.3.1", "pytorch 2.5.1"], "cudnn": ["8.9"]},
+            "axes.framework[1]: no image uses pytorch 2.5.1: PyTorch 2.5.1 is built for CUDA 12.4, "
+            "for CUDA 12.1 the newest is PyTorch 2.4.1",
+        ),
+        ({"cuda": ["12.1", "11.8"]}, "axes.cuda[1]: no image uses 11.8: PyTorch 2.3.1 is built"),
+        ({"cudnn": ["8.9", "9.1", "9.5"]}, "axes.cudnn[2]: no image uses 9.5: PyTorch 2.3.1 asks"),
+        ({"python": ["3.11", "3.13"]}, "axes.python[1]: no image uses 3.13: PyTorch 2.3.1 has no"),
+        ({"base": ["bookworm", "trixie"]}, "no image uses trixie: trixie holds Python 3.13"),
+        (
+            {"framework": ["pytorch 2.3.1", "pytorch 2.3.9"]},
+            "no upstream facts about PyTorch 2.3.9",
+        ),
+    ],
+)
+def test_an_axis_value_nobody_uses(tmp_path: Path, axes: dict[str, Any], says: str) -> None:
+    assert says in failure(tmp_path, axes=axes)
+
+
+def test_an_exclude_that_matches_nothing(tmp_path: Path) -> None:
+    rule = {"when": {"cuda": "12.10"}, "reason": "never"}
+    assert "exclude[0]: matches no combination" in failure(tmp_path, exclude=[rule])
+
+
+def test_an_image_whose_lower_half_is_missing(tmp_path: Path) -> None:
+    assert "is not in the plan; add that one too" in failure(tmp_path, axes={"flavour": ["devel"]})
+
+
+def test_parents_come_first(tmp_path: Path) -> None:
+    made = planning.ids(planning.plan(tmp_path, axes={"flavour": ["devel", "runtime"]}))
+    assert made == planning.ids(planning.plan(tmp_path))
+
+
+def test_another_cudnn_of_the_same_major(tmp_path: Path) -> None:
+    made = planning.plan(tmp_path, include=[OVERRIDE])
+    cell = made.cells[-2]
+    assert cell.id == "pytorch-2.3.1-cuda12.1-cudnn8.9.7-py3.11-runtime"
+    assert "nvidia-cudnn-cu12==8.9.7.*" in cell.constraints
+    assert cell.tags == ("pytorch:2.3.1-cuda12.1-cudnn8.9.7-py3.11",)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"cudnn": "9.1"}, "PyTorch 2.3.1 asks for cuDNN 8.9; cuDNN 9.1 is another major version"),
+        ({"cuda": "12.4"}, "PyTorch 2.3.1 is built for CUDA 12.1, for CUDA 12.4 the newest is"),
+        ({"framework": "pytorch 2.0.0"}, "no upstream facts about PyTorch 2.0.0"),
+        ({"cudnn": "8.9"}, "is already in the plan"),
+        (
+            {"flavours": ["devel"]},
+            "extends pytorch-2.3.1-cuda12.1-cudnn8.9.7-py3.11-runtime, which",
+        ),
+    ],
+)
+def test_includes_that_cannot_be(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    found = failure(tmp_path, include=[{**OVERRIDE, **change}])
+    assert "include[0]: " in found
+    assert says in found
+
+
+def test_frameworks_combined_on_one_cuda_set(tmp_path: Path) -> None:
+    axes = {"framework": [COMBINED], "cuda": ["12.8"], "cudnn": ["9.10"], "flavour": ["runtime"]}
+    (cell,) = planning.plan(tmp_path, axes=axes).cells
+    assert cell.id == "pytorch-2.9.1-tensorflow-2.20.0-cuda12.8-cudnn9.10-py3.11-runtime"
+    assert cell.tags[0] == "pytorch-tensorflow:2.9.1-2.20.0-cuda12.8-cudnn9.10-py3.11"
+    assert cell.requirements[:2] == ("torch==2.9.1", "tensorflow[and-cuda]==2.20.0")
+    assert cell.constraints == ()  # torch pins what TensorFlow leaves open
+
+
+def test_a_range_is_bounded_to_what_the_cell_says(tmp_path: Path) -> None:
+    axes = {"framework": ["tensorflow 2.20.0"], "cuda": ["12.5"], "cudnn": ["9.3"]}
+    cell = planning.plan(tmp_path, axes=axes).cells[0]
+    assert cell.constraints == ("nvidia-cuda-runtime-cu12==12.5.*", "nvidia-cudnn-cu12==9.3.*")
+
+
+def test_bases_other_than_the_default_are_named(tmp_path: Path) -> None:
+    made = planning.plan(tmp_path, axes={"base": ["bookworm", "slim"]})
+    assert RUNTIME in planning.ids(made)
+    slim = next(cell for cell in made.cells if cell.base.name == "slim")
+    assert slim.id == "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-slim-runtime"
+    assert slim.tags == ("pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-slim",)
+    assert not slim.default_base
+
+
+def test_each_base_serves_its_own_python(tmp_path: Path) -> None:
+    axes = {
+        "framework": ["pytorch 2.9.1"],
+        "cuda": ["12.8"],
+        "cudnn": ["9.10"],
+        "python": ["3.11", "3.13"],
+        "base": ["bookworm", "trixie"],
+        "flavour": ["runtime"],
+    }
+    made = planning.plan(tmp_path, axes=axes)
+    assert [(cell.python, cell.base.name) for cell in made.cells] == [
+        ("3.11", "bookworm"),
+        ("3.13", "trixie"),
+    ]
+
+
+def test_ids_do_not_depend_on_other_cells(tmp_path: Path) -> None:
+    alone = planning.plan(tmp_path, axes={"framework": ["pytorch 2.3.1"], "cudnn": ["8.9"]})
+    assert set(planning.ids(alone)) < set(planning.ids(planning.plan(tmp_path)))
+
+
+def test_planning_is_pure(tmp_path: Path) -> None:
+    matrix = planning.matrix(tmp_path)
+    assert make_plan(matrix, planning.UPSTREAM) == make_plan(matrix, planning.UPSTREAM)
+
+
+def committed(name: str) -> str:
+    return explain(*load_inputs(ROOT), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (RUNTIME, "nvidia-nvjitlink-cu12==12.1.*: torch 2.1 to 2.4 leave nvJitLink open"),
+        ("pytorch:latest", "pytorch-2.4.1-cuda12.1-cudnn9.1-py3.11-runtime is in the plan"),
+        ("pytorch-2.4.1-cuda12.1-cudnn8.9-py3.11-devel", "excluded: PyTorch 2.4.1 asks for cuDNN"),
+        ("pytorch-2.5.1-cuda12.1", "PyTorch 2.5.1 is built for CUDA 12.4"),
+        ("pytorch-2.5.1-cuda12.1", "for CUDA 12.1 the newest is PyTorch 2.4.1"),
+        ("pytorch-2.3.1-py3.13", "PyTorch 2.3.1 has no wheel for Python 3.13"),
+        ("pytorch-2.1.0", "upstream ships it, the matrix does not ask for it"),
+        ("pytorch-2.3", f"as a selector it means: {RUNTIME}"),
+        ("pytorch-2.4.1-cudnn8.9", "asks for cuDNN 9.1"),
+        ("pytorch-2.999", "there are no upstream facts about PyTorch 2.999"),
+        ("tensorflow-2.15.0-cuda12.1", "tensorflow 2.15.0 is built for CUDA 12.2"),
+    ],
+)
+def test_explain(name: str, says: str) -> None:
+    assert says in committed(name)
+
+
+def test_explain_an_override_by_its_pin(tmp_path: Path) -> None:
+    matrix = planning.matrix(tmp_path, include=[OVERRIDE])
+    made = make_plan(matrix, planning.UPSTREAM)
+    text = explain(matrix, planning.UPSTREAM, made, made.cells[-1].id)
+    assert "in place of upstream's nvidia-cudnn-cu12==8.9.2.26" in text
+
+
+@pytest.mark.parametrize(("name", "says"), [("banana", "nearest ids"), ("cuda12.1", "several")])
+def test_explain_says_when_there_is_nothing_to_explain(name: str, says: str) -> None:
+    with pytest.raises(SelectionError, match=says):
+        committed(name)
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.register(parser.add_subparsers())
+    args = parser.parse_args(["plan", *arguments])
+    settings = load_settings({"project": str(ROOT)})
+    return command.run(args, Context(settings, cast(Reporter, None)))
+
+
+def test_json_has_what_programs_need(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("2.3.1-devel", "--json") == 0
+    (cell,) = json.loads(capsys.readouterr().out)
+    assert cell["id"] == RUNTIME.replace("runtime", "devel")
+    assert cell["lock"] == f"images/{cell['id']}/requirements.lock"
+    assert cell["parent"] == RUNTIME
+    assert {key: cell[key] for key in ("framework", "framework_version", "cuda", "cudnn")} == {
+        "framework": "pytorch",
+        "framework_version": "2.3.1",
+        "cuda": "12.1",
+        "cudnn": "8.9",
+    }
+    assert (cell["python"], cell["flavour"], cell["base"]) == ("3.11", "devel", "bookworm")
+    assert cell["tags"][0] == "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
+
+
+def test_table_has_a_row_for_each_image(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("cuda12.1") == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 9
+    assert any(row.startswith(RUNTIME) and "pytorch:2.3" in row for row in rows)
+
+
+def test_explain_prints_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--explain", "pytorch-2.5.1-cuda12.1") == 0
+    assert "2.4.1" in capsys.readouterr().out
+
+
+def test_damaged_facts_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "upstream.json"
+    for text in ("{", "[]", '{"pytorch": {"2.3.1": {}}}', '{"pytorch": {"2.3.1": {"pythons": 3}}}'):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(WheelyardError, match="upstream facts cannot be read"):
+            load_upstream(path)

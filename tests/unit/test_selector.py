@@ -1,0 +1,124 @@
+"""What each form of selector chooses from the committed matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import planning
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from builder.errors import SelectionError
+from builder.plan import load_plan, make_plan
+from builder.selector import select
+
+PLAN = load_plan(Path(__file__).parents[2])
+ALL = [cell.id for cell in PLAN.cells]
+RUNTIME = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
+DEVEL = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
+
+
+def chosen(selector: str) -> list[str]:
+    return [cell.id for cell in select(PLAN, selector)]
+
+
+def refused(selector: str) -> str:
+    with pytest.raises(SelectionError) as caught:
+        select(PLAN, selector)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("all", ALL),
+        ("cuda12.1", ALL),
+        ("cuda12", ALL),
+        ("pytorch", ALL),
+        ("bookworm", ALL),
+        (RUNTIME, [RUNTIME]),
+        ("pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11", [RUNTIME]),
+        ("pytorch:2.3-cuda12.1", [RUNTIME]),
+        ("pytorch:2.3-devel", [DEVEL]),
+        ("pytorch:devel", [ALL[-1]]),
+        ("pytorch-2.3*", [RUNTIME, DEVEL]),
+        ("*2.3.1*-runtime", [RUNTIME]),
+        ("*-py3.1[01]-devel", ALL[1::2]),
+        ("cuda12.1-cudnn8.9", ALL[:6]),
+        ("cudnn9", ALL[6:]),
+        ("pytorch-2.3", [RUNTIME, DEVEL]),
+        ("2.3.1", [RUNTIME, DEVEL]),
+        ("pytorch-devel", ALL[1::2]),
+        ("devel-pytorch", ALL[1::2]),
+        ("py3.11-runtime-bookworm-2.3", [RUNTIME]),
+        (f"{DEVEL},2.3.1, {RUNTIME}", [RUNTIME, DEVEL]),
+        ("2.4,2.1.2-devel", [ALL[1], *ALL[6:]]),
+    ],
+)
+def test_selects(selector: str, expected: list[str]) -> None:
+    assert chosen(selector) == expected
+
+
+@pytest.mark.parametrize("selector", ["", " ", ",", "cuda12.1,", ",all", "all,,all"])
+def test_an_empty_part_is_refused(selector: str) -> None:
+    assert "empty part" in refused(selector)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    ["cuda12.10", "cuda1", "2.30", "cudnn8.90", "py3.1", "pytorch-2.3.1.0", "Pytorch", "*x*", "-"],
+)
+def test_near_misses_select_nothing(selector: str) -> None:
+    assert "nearest ids: pytorch-" in refused(selector)
+
+
+def test_a_typo_is_answered_with_the_id_meant() -> None:
+    text = refused("pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtme")
+    assert f"nearest ids: {RUNTIME}" in text
+    assert "unknown: runtme" in text
+    assert "runtime" in text.split("words that exist:")[1]
+
+
+def test_one_bad_part_spoils_the_whole_selector() -> None:
+    assert "'cuda11.8' selects no image" in refused("all,cuda11.8")
+
+
+def test_an_excluded_combination_says_why() -> None:
+    excluded = "pytorch-2.4.1-cuda12.1-cudnn8.9-py3.11-runtime"
+    assert refused(excluded) == f"{excluded} is not an image: PyTorch 2.4.1 asks for cuDNN 9.1"
+    assert "excluded: PyTorch 2.4.1 asks for cuDNN 9.1" in refused("2.4.1-cudnn8.9")
+
+
+def test_a_version_belongs_to_the_framework_before_it(tmp_path: Path) -> None:
+    axes = {
+        "framework": ["pytorch 2.9.1 + tensorflow 2.20.0"],
+        "cuda": ["12.8"],
+        "cudnn": ["9.10"],
+        "flavour": ["runtime"],
+    }
+    plan = make_plan(planning.matrix(tmp_path, axes=axes), planning.UPSTREAM)
+    for selector in ("pytorch-2.9", "tensorflow-2.20", "pytorch-2.9-tensorflow-2.20", "2.20.0"):
+        assert select(plan, selector) == plan.cells
+    with pytest.raises(SelectionError, match=r"unknown: tensorflow-2\.9"):
+        select(plan, "tensorflow-2.9")
+
+
+PARTS = st.sampled_from([*ALL, "all", "2.3", "devel", "pytorch:2.4", "*runtime", "cudnn8.9"])
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PARTS, min_size=1, max_size=6))
+def test_a_union_keeps_plan_order_without_duplicates(parts: list[str]) -> None:
+    union = {name for part in parts for name in chosen(part)}
+    assert chosen(",".join(parts)) == [name for name in ALL if name in union]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(alphabet="pytorch-2.31cudaen*[]!?,: ", max_size=30))
+def test_any_text_selects_something_or_is_refused(text: str) -> None:
+    try:
+        cells = select(PLAN, text)
+    except SelectionError:
+        return
+    assert cells
