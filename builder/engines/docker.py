@@ -32,6 +32,8 @@ from builder.errors import EngineError
 if TYPE_CHECKING:
     from builder.progress import Reporter, Task
 
+__all__ = ["Endpoint", "LoadableImage", "Loaded", "connect", "find_endpoint", "load"]
+
 CONNECT_TIMEOUT = 5  # seconds; a local engine answers in milliseconds
 SILENCE = 900  # seconds without a word while an engine unpacks a layer
 

@@ -1,0 +1,172 @@
+"""A place where an image's programs run: a container, or a chroot into its unpacked files."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import testinfra
+from testinfra.backend.base import CommandResult
+from testinfra.backend.chroot import ChrootBackend
+from testinfra.host import Host
+
+from builder.engines.docker import connect, load
+from builder.errors import EngineError
+from tests.image.engine import can_start
+from tests.image.layout import BuiltImage
+from tests.image.loadable import loadable
+from tests.image.unpack import unpack
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from builder.progress import Reporter
+
+SHM_SIZE = "512m"
+GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]
+# A mount, network and process namespace for every command: nothing stays mounted after it.
+ENTER = (
+    'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" '
+    '&& mount -t tmpfs tmpfs "$1/dev/shm" && root=$1 && shift '
+    '&& exec chroot --userspec="$1" --groups="$2" "$root" /bin/sh -c "$3"'
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """One image, ready to run commands in."""
+
+    image: BuiltImage
+    backend: str  # "docker" or "chroot"
+    dev: Host  # the image's own user
+    root: Host
+    put: Callable[[str, bytes], None]  # absolute path, content; the file belongs to `dev`
+
+    def python(self, program: str, *, user: Host | None = None) -> Any:
+        """Run a program with the image's Python; it prints one JSON value, which is returned."""
+        host = user or self.dev
+        result = host.run("python -c %s", program)
+        assert result.rc == 0, f"{result.stderr}\n{result.stdout}"
+        return json.loads(result.stdout)
+
+    def lines(self, command: str, *arguments: str, user: Host | None = None) -> list[str]:
+        """Run a command that must succeed; the lines it prints."""
+        result = (user or self.dev).run(command, *arguments)
+        assert result.rc == 0, f"{command}: {result.stderr}\n{result.stdout}"
+        return list(result.stdout.splitlines())
+
+
+@contextmanager
+def docker_box(image: BuiltImage, client: DockerClient, reporter: Reporter) -> Iterator[Box]:
+    """The image in an engine, in a container without a network that waits to be told what to do."""
+    (loaded,) = load(client, image.dist / "blobs" / "sha256", [loadable(image)], reporter)
+    container = client.containers.run(
+        loaded.id,
+        ["sleep", "infinity"],
+        detach=True,
+        network_mode="none",
+        shm_size=SHM_SIZE,
+        device_requests=GPUS if has_gpus(client) else [],
+    )
+
+    def put(path: str, content: bytes) -> None:
+        assert container.put_archive(str(Path(path).parent), tar_of(Path(path).name, content))
+
+    try:
+        dev = testinfra.get_host(f"docker://{container.id}")
+        root = testinfra.get_host(f"docker://root@{container.id}")
+        yield Box(image, "docker", dev, root, put)
+    finally:
+        container.remove(force=True)
+
+
+def has_gpus(client: DockerClient) -> bool:
+    """True when the engine was set up for NVIDIA's GPUs."""
+    return "nvidia" in client.info().get("Runtimes", {})
+
+
+def tar_of(name: str, content: bytes) -> bytes:
+    """A tar with one file of user and group 1000."""
+    info = tarfile.TarInfo(name)
+    info.size, info.uid, info.gid, info.mode = len(content), 1000, 1000, 0o644
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who runs a command in a chroot."""
+
+    ids: str  # "1000:1000"
+    groups: str  # further groups, "900"
+    home: str
+
+
+class UnpackedImage(ChrootBackend):  # type: ignore[misc]
+    """testinfra's chroot backend with the image's user, environment and folder."""
+
+    def __init__(self, root: Path, image: BuiltImage, account: Account) -> None:
+        super().__init__(str(root))
+        self.image, self.account = image, account
+
+    def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
+        wanted = self.get_command(command, *args)
+        values = self.image.environment | {"HOME": self.account.home}
+        assignments = [f"{name}={value}" for name, value in values.items()]
+        folder = self.image.settings["WorkingDir"] or "/"
+        inside = shlex.join(["/usr/bin/env", "-i", *assignments, "/bin/sh", "-c", wanted])
+        namespaces = "unshare --mount --net --pid --fork --kill-child"
+        outcome = self.run_local(
+            f"{namespaces} sh -c %s enter %s %s %s %s",
+            ENTER,
+            self.name,
+            self.account.ids,
+            self.account.groups,
+            f"cd {shlex.quote(folder)} && {inside}",
+        )
+        outcome.command = self.encode(wanted)
+        return outcome
+
+
+@contextmanager
+def chroot_box(image: BuiltImage, parent: str | None) -> Iterator[Box]:
+    """The image's files in a folder that is removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="wheelyard-unpacked-", dir=parent))
+    root = folder / "root"
+    root.mkdir()
+
+    def put(path: str, content: bytes) -> None:
+        target = root / path.lstrip("/")
+        target.write_bytes(content)
+        os.chown(target, 1000, 1000)
+
+    try:
+        unpack([image.blob(digest) for digest in image.layers], root)
+        dev = Host(UnpackedImage(root, image, Account("1000:1000", "900", "/home/dev")))
+        superuser = Host(UnpackedImage(root, image, Account("0:0", "0", "/root")))
+        yield Box(image, "chroot", dev, superuser, put)
+    finally:
+        shutil.rmtree(folder)
+
+
+def possible_backends() -> tuple[str, ...]:
+    """The ways to run an image's programs on this machine, as far as it shows."""
+    try:
+        engine = can_start() or connect() is not None
+    except EngineError:
+        engine = False
+    docker = engine and shutil.which("docker") is not None
+    chroot = os.geteuid() == 0 and shutil.which("unshare") is not None
+    return tuple(name for name, there in (("docker", docker), ("chroot", chroot)) if there)

@@ -1,0 +1,122 @@
+"""CUDA inside the image: one set, every library loads, and each says the version it should be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.image.box import Box
+
+# Asked directly, by a few lines that share nothing with selfcheck.
+ASK = """
+import ctypes, glob, json, sysconfig
+site = sysconfig.get_path("purelib")
+def load(name):
+    return ctypes.CDLL(sorted(glob.glob(f"{site}/nvidia/*/lib/{name}.so.*"))[0])
+number = ctypes.c_int()
+load("libcudart").cudaRuntimeGetVersion(ctypes.byref(number)); cudart = number.value
+load("libnccl").ncclGetVersion(ctypes.byref(number)); nccl = number.value
+import torch  # finds cuDNN's dependencies, and says which cuDNN it uses itself
+cudnn = load("libcudnn").cudnnGetVersion()
+print(json.dumps([cudart, cudnn, nccl, torch.backends.cudnn.version()]))
+"""
+# Every shared object with readelf's fields, by a parser of its own: soname is tag 14.
+SONAMES = """
+import json, os, struct, sysconfig
+found = {}
+for parent, _, names in os.walk("/"):
+    if parent.startswith(("/proc", "/sys", "/dev")): continue
+    for name in names:
+        path = os.path.join(parent, name)
+        if ".so" not in name or os.path.islink(path) or "/stubs" in path: continue
+        with open(path, "rb") as file:
+            head = file.read(64)
+            if head[:5] != b"\\x7fELF\\x02": continue
+            (table,) = struct.unpack_from("<Q", head, 32)
+            size, count = struct.unpack_from("<HH", head, 54)
+            file.seek(table); raw = [file.read(size) for _ in range(count)]
+            parts = [struct.unpack_from("<IIQQQQ", part) for part in raw]
+            dynamic = [part for part in parts if part[0] == 2]
+            if not dynamic: continue
+            file.seek(dynamic[0][2]); raw = file.read(dynamic[0][5])
+            tags = dict(reversed(list(struct.iter_unpack("<QQ", raw[: len(raw) // 16 * 16]))))
+            if 14 not in tags: continue
+            base = next(tags[5] - part[3] + part[2] for part in parts
+                        if part[0] == 1 and part[3] <= tags[5] < part[3] + part[5])
+            file.seek(base + tags[14])
+            found.setdefault(file.read(256).split(b"\\0")[0].decode(), []).append(path)
+print(json.dumps(found))
+"""
+CUDA = ("libcu", "libnv", "libnccl")
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def selfcheck(box: Box, *groups: str, options: str = "") -> dict[str, dict[str, Any]]:
+    """The checks of `selfcheck --json` by name."""
+    result = box.dev.run(f"selfcheck --json {options} {' '.join(groups)}")
+    assert result.rc in (0, 1), result.stderr
+    return {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+
+
+def not_passed(checks: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {name: check["reason"] for name, check in checks.items() if check["status"] != "pass"}
+
+
+def test_libraries_asked_directly_are_the_cells(box: Box, pins: dict[str, str]) -> None:
+    cudart, cudnn, nccl, used = box.python(ASK)
+    major, minor = numbers(box.image.cell["cuda"])
+    assert cudart == major * 1000 + minor * 10
+    major, minor, patch = numbers(pins[f"nvidia-cudnn-cu{cudart // 1000}"])[:3]
+    assert cudnn == used == major * (10000 if major >= 9 else 1000) + minor * 100 + patch
+    assert box.image.cell["cudnn"] == f"{major}.{minor}"
+    major, minor, patch = numbers(pins[f"nvidia-nccl-cu{cudart // 1000}"])
+    assert nccl == major * 10000 + minor * 100 + patch
+
+
+def test_selfcheck_passes_every_version(box: Box) -> None:
+    checks = selfcheck(box, "versions")
+    assert not_passed(checks) == {}
+    assert {f"versions.{name}" for name in (
+        "python", "cudart", "cudnn", "nccl", "cublas", "cufft", "curand", "cusolver", "cusparse",
+        *box.image.cell["framework"].split("+"),
+    )} <= set(checks)  # fmt: skip
+    for name in ("cudart", "cudnn", "nccl", *box.image.cell["framework"].split("+")):
+        assert checks[f"versions.{name}"]["expected"] is not None, name
+
+
+def test_selfcheck_loads_every_library_of_the_wheels(box: Box) -> None:
+    checks = selfcheck(box, "libraries")
+    assert not_passed(checks) == {}
+    listed = box.lines("ls /opt/venv/lib/python*/site-packages/nvidia/*/lib")
+    libraries = {line for line in listed if ".so" in line}
+    assert len(libraries) > 20
+    assert {f"libraries.load.{name}" for name in libraries} | {"libraries.unique"} == set(checks)
+
+
+def test_no_soname_is_found_twice_in_the_whole_image(box: Box) -> None:
+    found: dict[str, list[str]] = box.python(SONAMES, user=box.root)
+    assert len(found) > 100
+    assert any(name.startswith("libcudart") for name in found)
+    twice = {name: paths for name, paths in found.items() if len(paths) > 1}
+    assert {name: paths for name, paths in twice.items() if name.startswith(CUDA)} == {}
+
+
+def test_no_cuda_compatibility_library_is_on_the_path(box: Box) -> None:
+    """The driver's own libcuda comes from the host."""
+    assert box.lines("find / -xdev -name 'libcuda.so*' ! -path '*/stubs/*'", user=box.root) == []
+
+
+def test_with_a_gpu_driver_and_computations_agree(box: Box, pytestconfig: pytest.Config) -> None:
+    required = pytestconfig.getoption("--require-gpu")
+    checks = selfcheck(box, "gpu", options="--require-gpu" if required else "")
+    assert set(checks) == {"gpu.driver", "gpu.devices", "gpu.matmul"}
+    failed = {name: c["reason"] for name, c in checks.items() if c["status"] == "fail"}
+    assert failed == {}
+    if all(check["status"] == "skip" for check in checks.values()):
+        pytest.skip(checks["gpu.driver"]["reason"])
+    assert not_passed(checks) == {}

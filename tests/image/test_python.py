@@ -1,0 +1,239 @@
+"""The Python environment, its user and its rights: the image contract, seen from inside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.image.box import Box
+from tests.image.layout import normalized
+
+VENV = "/opt/venv"
+WHEEL = "wheelyard_probe-1.0-py3-none-any.whl"
+
+
+def make_wheel() -> bytes:
+    """A wheel with a module and a command, made here so that nothing is fetched."""
+    files = {
+        "wheelyard_probe.py": b"def main():\n    print('probe answers')\n",
+        "wheelyard_probe-1.0.dist-info/METADATA": (
+            b"Metadata-Version: 2.1\nName: wheelyard-probe\nVersion: 1.0\n"
+        ),
+        "wheelyard_probe-1.0.dist-info/WHEEL": (
+            b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        ),
+        "wheelyard_probe-1.0.dist-info/entry_points.txt": (
+            b"[console_scripts]\nwheelyard-probe = wheelyard_probe:main\n"
+        ),
+    }
+    record = "wheelyard_probe-1.0.dist-info/RECORD"
+    lines = [f"{name},sha256={digest(data)},{len(data)}" for name, data in files.items()]
+    files[record] = "\n".join([*lines, f"{record},,", ""]).encode()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as wheel:
+        for name, data in files.items():
+            wheel.writestr(name, data)
+    return packed.getvalue()
+
+
+def digest(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def test_it_is_the_cells_python_in_the_venv(box: Box) -> None:
+    seen = box.python(
+        "import json, sys; print(json.dumps(["
+        "'.'.join(map(str, sys.version_info[:2])), sys.prefix, sys.executable]))"
+    )
+    assert seen == [box.image.cell["python"], VENV, f"{VENV}/bin/python"]
+
+
+def test_pip_check_finds_nothing(box: Box) -> None:
+    assert box.lines("pip check") == ["No broken requirements found."]
+
+
+def test_pip_list_is_the_lock(box: Box, pins: dict[str, str]) -> None:
+    listed = json.loads("".join(box.lines("pip list --format=json --disable-pip-version-check")))
+    assert {normalized(item["name"]): item["version"] for item in listed} == pins
+
+
+def test_pip_installs_and_removes_a_wheel_as_dev(box: Box) -> None:
+    box.put(f"/tmp/{WHEEL}", make_wheel())
+    try:
+        box.lines(f"pip install --no-index --disable-pip-version-check /tmp/{WHEEL}")
+        assert box.lines("wheelyard-probe") == ["probe answers"]
+    finally:
+        box.lines("pip uninstall --yes wheelyard-probe")
+        box.root.run(f"rm -f /tmp/{WHEEL}")
+    assert box.lines("find /opt/venv -name 'wheelyard_probe*' -o -name 'wheelyard-probe*'") == []
+
+
+def test_pip_removes_every_file_of_an_assembled_package(box: Box, pins: dict[str, str]) -> None:
+    """The RECORD that the build wrote is complete, bytecode included."""
+    package = "filelock"
+    site = box.python("import json, sysconfig; print(json.dumps(sysconfig.get_path('purelib')))")
+    folders = f"{site}/{package} {site}/{package}-{pins[package]}.dist-info"
+    assert box.lines(f"ls -d {folders}") == folders.split()
+    kept = f"/tmp/{package}.tar"
+    box.lines(f"tar -cf {kept} {folders}")
+    try:
+        box.lines(f"pip uninstall --yes {package}")
+        assert box.lines(f"find {VENV} -path '*{package}*'") == []
+    finally:
+        box.lines(f"tar -xf {kept} -C / && rm {kept}")
+    assert box.lines("pip check") == ["No broken requirements found."]
+
+
+def test_uv_installs_into_the_environment(box: Box) -> None:
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is not installed beside the tests")
+    box.put("/tmp/uv", Path(uv).read_bytes())
+    box.put(f"/tmp/{WHEEL}", make_wheel())
+    options = f"--python {VENV}/bin/python --no-cache --no-config --offline"
+    try:
+        box.lines("chmod 755 /tmp/uv")
+        box.lines(f"/tmp/uv pip install {options} --no-index /tmp/{WHEEL}")
+        assert box.lines("wheelyard-probe") == ["probe answers"]
+        box.lines(f"/tmp/uv pip uninstall {options} wheelyard-probe")
+        assert (
+            "All installed packages are compatible"
+            in box.dev.run(f"/tmp/uv pip check {options}").stderr
+        )
+    finally:
+        box.root.run(f"rm -f /tmp/uv /tmp/{WHEEL}")
+
+
+def test_dev_is_1000_and_in_the_group_of_the_venv(box: Box) -> None:
+    assert box.lines("id -u; id -g; id -un; id -gn") == ["1000", "1000", "dev", "dev"]
+    assert "900" in box.lines("id -G")[0].split()
+    assert box.root.group("venv").gid == 900
+    user = box.root.user("dev")
+    assert (user.uid, user.gid, user.home, user.shell) == (1000, 1000, "/home/dev", "/bin/bash")
+    assert "venv" in user.groups
+
+
+def test_no_account_has_a_password(box: Box) -> None:
+    """`*` and anything that begins with `!` match no password."""
+    for line in box.lines("cat /etc/shadow", user=box.root):
+        assert line.split(":")[1].startswith(("*", "!")), line
+
+
+def test_dev_finds_its_home_its_caches_and_its_workspace(box: Box) -> None:
+    assert box.lines("pwd; echo $HOME") == ["/workspace", "/home/dev"]
+    for folder in ("/workspace", "/home/dev/.cache", "/home/dev/.vscode-server/extensions"):
+        assert box.lines(f"test -w {folder} && stat -c '%u %g' {folder}") == ["1000 1000"]
+
+
+def test_the_venv_belongs_to_its_group_all_the_way_down(box: Box) -> None:
+    """A user with another id, in group 900, can install without a recursive chown."""
+    foreign = r"! -type l \( ! -user root -o ! -group venv \)"
+    assert box.lines(f"find {VENV} {foreign}") == []
+    assert box.lines(f"find {VENV} -type d ! -perm -2775") == []
+    assert box.lines(f"find {VENV} -type f ! -perm -g=w") == []
+
+
+def test_nothing_is_writable_by_everyone(box: Box) -> None:
+    """Except the folders for temporary files, which are sticky."""
+    found = box.lines(
+        "find / -xdev -perm -o=w ! -type l ! -path '/proc/*' ! -path '/dev/*' ! -path '/sys/*' "
+        r"! \( -type d -perm -1000 \)",
+        user=box.root,
+    )
+    assert found == []
+
+
+def test_no_setuid_program_beyond_debians(box: Box) -> None:
+    found = box.lines(
+        "find / -xdev -type f -perm /6000 ! -path '/proc/*' ! -path '/dev/*'", user=box.root
+    )
+    allowed = {
+        "chage", "chfn", "chsh", "expiry", "gpasswd", "mount", "newgrp", "passwd", "ssh-agent",
+        "ssh-keysign", "su", "umount", "unix_chkpwd", "dbus-daemon-launch-helper",
+    }  # fmt: skip
+    assert {Path(name).name for name in found} <= allowed
+
+
+def test_a_login_shell_has_the_venv_on_its_path(box: Box) -> None:
+    command = "env -i HOME=/home/dev bash -lc 'command -v python; echo $VIRTUAL_ENV'"
+    assert box.lines(command) == [f"{VENV}/bin/python", VENV]
+
+
+def test_the_first_process_reaps(box: Box) -> None:
+    if box.backend != "docker":
+        pytest.skip("a chroot has no first process of its own")
+    assert box.lines("cat /proc/1/comm") == ["tini"]
+    box.lines("sh -c '(sleep 0.2 & ) ; exit 0'")
+    box.lines("sleep 0.6")
+    states = box.lines("cat /proc/[0-9]*/stat 2>/dev/null | awk '{print $3}'; true")
+    assert "Z" not in states
+
+
+def test_programs_find_their_libraries(box: Box) -> None:
+    """`ldconfig`'s cache and every command on the path work: nothing is left half installed."""
+    assert box.root.run("dpkg --audit").stdout == ""
+    assert box.lines("tini --version")[0].startswith("tini version")
+
+
+def test_installed_packages_are_known_to_dpkg(box: Box) -> None:
+    for name in ("ca-certificates", "g++", "tini", f"python{box.image.cell['python']}"):
+        assert box.root.package(name).is_installed, name
+
+
+def test_certificates_of_the_public_web_are_there(box: Box) -> None:
+    count = box.python(
+        "import json, ssl; print(json.dumps(len(ssl.create_default_context().get_ca_certs())))"
+    )
+    assert count > 50
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/pip.conf", "/home/dev/.config/pip/pip.conf", "/home/dev/.pip/pip.conf",
+        "/opt/venv/pip.conf", "/root/.config/pip/pip.conf", "/etc/uv/uv.toml",
+        "/home/dev/.config/uv/uv.toml", "/root/.netrc", "/home/dev/.netrc",
+        "/home/dev/.bash_history", "/root/.bash_history",
+    ],
+)  # fmt: skip
+def test_no_settings_of_the_building_machine(box: Box, path: str) -> None:
+    assert not box.root.file(path).exists
+
+
+def test_apt_uses_the_distributions_own_mirrors_over_no_proxy(box: Box) -> None:
+    listed = box.lines(
+        "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null; true", user=box.root
+    )
+    sources = [line for line in listed if line.startswith(("deb ", "URIs:"))]
+    home = box.lines(". /etc/os-release; echo $HOME_URL")[0]
+    domain = home.split("/")[2].removeprefix("www.")
+    assert sources
+    for line in sources:
+        address = next(word for word in line.split() if "://" in word)
+        assert address.split("/")[2].endswith(f".{domain}"), line
+    settings = box.lines("apt-config dump", user=box.root)
+    assert settings
+    assert not [line for line in settings if "proxy" in line.lower() and '""' not in line]
+    assert box.lines("ls /usr/local/share/ca-certificates", user=box.root) == []
+
+
+def test_logs_caches_and_identities_are_empty(box: Box) -> None:
+    """They would differ from one build to the next."""
+    assert box.root.file("/etc/machine-id").size == 0
+    for folder in ("/var/lib/apt/lists", "/var/cache/apt/archives", "/var/log"):
+        kept = box.lines(f"find {folder} -type f -size +0 ! -name lock", user=box.root)
+        assert kept == [], folder
+
+
+def test_selfcheck_is_a_command_and_knows_its_image(box: Box) -> None:
+    assert box.lines("command -v selfcheck")
+    cell = json.loads("".join(box.lines("cat /opt/wheelyard/cell.json")))
+    assert cell.items() >= box.image.cell.items()

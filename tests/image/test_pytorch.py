@@ -1,0 +1,113 @@
+"""PyTorch inside the image: it imports from bytecode, trains, and compiles."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.image.box import Box
+from tests.image.test_cuda import not_passed, selfcheck
+
+pytestmark = pytest.mark.framework("pytorch")
+
+# Bit 0 of a .pyc's flags: the source's hash stands in it, not its time (PEP 552).
+BYTECODE = """
+import glob, importlib.util, json, sys
+import torch, numpy
+stale, missing, timed, count = [], [], [], 0
+for module in list(sys.modules.values()):
+    source = getattr(module, "__file__", None) or ""
+    if not source.startswith("/opt/venv/") or not source.endswith(".py"): continue
+    count += 1
+    try:
+        with open(importlib.util.cache_from_source(source), "rb") as file: head = file.read(16)
+    except FileNotFoundError:
+        missing.append(source); continue
+    if head[:4] != importlib.util.MAGIC_NUMBER: stale.append(source)
+    elif not head[4] & 1: timed.append(source)
+    elif head[8:16] != importlib.util.source_hash(open(source, "rb").read()): stale.append(source)
+print(json.dumps([count, missing, stale, timed]))
+"""
+# The seeds' model on data of its own, so that this shares nothing with selfcheck.
+TRAIN = """
+import json, torch
+torch.manual_seed(0)
+images = torch.rand(640, 784); labels = (images[:, :392].sum(1) > images[:, 392:].sum(1)).long()
+model = torch.nn.Sequential(torch.nn.Linear(784, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+losses = []
+for epoch in range(20):
+    for start in range(0, 640, 64):
+        optimizer.zero_grad()
+        batch = slice(start, start + 64)
+        loss = torch.nn.functional.cross_entropy(model(images[batch]), labels[batch])
+        loss.backward(); optimizer.step()
+    losses.append(loss.item())
+print(json.dumps(losses))
+"""
+COMPILE = """
+import json, torch
+def function(x): return torch.relu(x @ x.T + 1).sum(1).softmax(0)
+x = torch.linspace(-1, 1, 64).reshape(8, 8)
+print(json.dumps([function(x).tolist(), torch.compile(function)(x).tolist()]))
+"""
+DATALOADER = """
+import json, torch
+from torch.utils.data import DataLoader, TensorDataset
+if __name__ == "__main__":
+    data = TensorDataset(torch.arange(4_000_000.).reshape(4, -1))
+    print(json.dumps([batch[0].shape[1] for batch in DataLoader(data, num_workers=2)]))
+"""
+
+
+def test_it_imports_with_the_cells_versions(box: Box) -> None:
+    version, cuda = box.python(
+        "import json, torch; print(json.dumps([torch.__version__, torch.version.cuda]))"
+    )
+    assert version.split("+")[0] == box.image.cell["framework_version"].split("+")[0]
+    assert cuda == box.image.cell["cuda"]
+
+
+def test_importing_it_says_nothing(box: Box) -> None:
+    """A warning at import (NumPy's ABI, a missing module) is a fault of the lock."""
+    result = box.dev.run("python -W error -c 'import torch, numpy; torch.zeros(1).numpy()'")
+    assert (result.rc, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_every_imported_module_has_valid_hash_based_bytecode(box: Box) -> None:
+    count, missing, stale, timed = box.python(BYTECODE)
+    assert count > 400
+    assert (missing, stale, timed) == ([], [], [])
+
+
+def test_a_small_training_loop_learns(box: Box) -> None:
+    losses = box.python(TRAIN)
+    assert all(map(math.isfinite, losses))
+    assert losses[-1] < 0.4 < 0.9 < losses[0]
+
+
+def test_selfcheck_trains_the_benchmark_model(box: Box) -> None:
+    checks = selfcheck(box, "train")
+    assert set(checks) == {"train.mlp.pytorch"}
+    assert not_passed(checks) == {}
+    losses = checks["train.mlp.pytorch"]["seen"]["losses"]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_torch_compile_makes_the_same_numbers(box: Box) -> None:
+    plain, compiled = box.python(COMPILE)
+    assert compiled == pytest.approx(plain, abs=1e-5)
+
+
+def test_selfcheck_compiles(box: Box) -> None:
+    checks = selfcheck(box, "compile")
+    assert set(checks) == {"compile.inductor"}
+    assert not_passed(checks) == {}
+
+
+def test_loader_processes_share_memory(box: Box) -> None:
+    box.put("/tmp/loader.py", DATALOADER.encode())
+    assert box.lines("python /tmp/loader.py; rm -f /tmp/loader.py") == [
+        "[1000000, 1000000, 1000000, 1000000]"
+    ]
