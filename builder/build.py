@@ -6,7 +6,6 @@ that fails does not stop the next.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore
 from builder.errors import WheelyardError
 from builder.filelock import locked
-from builder.imageconfig import image_config
+from builder.imageconfig import CELL_LABEL, image_config
 from builder.inspect import Finding, inspect_image, require
 from builder.report import read_report, write_report
 from builder.stages import load_stages
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from builder.model import Cell, Plan
 
 LOCK_NAME = ".wheelyard.lock"
-Loader = "Callable[[Cell, Image, Layout], bool]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ def _build_one(
     stages = load_stages(cell, plan, context.settings.project)
     config = image_config(cell, stages[-1].lock)
     work = Assembly(stages, context, store)
-    layers = assemble_layers(work, json.dumps(config.cell, indent=1, sort_keys=True) + "\n")
+    layers = assemble_layers(work, dict(config.labels)[CELL_LABEL])
     with work.timed("image"):
         image = write_image(layout, config, layers)
     with work.timed("inspect"):

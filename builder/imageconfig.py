@@ -12,6 +12,7 @@ from builder.model import Cell, RequirementsLock
 VENV = "/opt/venv"
 REMOTE_USER = "dev"
 OCI = "org.opencontainers.image"
+CELL_LABEL = "wheelyard.cell"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Pairs = tuple[tuple[str, str], ...]
@@ -70,7 +71,7 @@ def _labels(cell: Cell, lock: RequirementsLock) -> dict[str, str]:
         f"{OCI}.description": f"{name}, on Debian {cell.base.suite}, from wheels alone",
         f"{OCI}.version": cell.tags[0].rpartition(":")[2],
         f"{OCI}.base.name": base_image(cell),
-        "wheelyard.cell": _json(_facts(cell, lock)),
+        CELL_LABEL: _json(_facts(cell, lock)),
         "devcontainer.metadata": _json([{"remoteUser": REMOTE_USER}]),
     }
 

@@ -55,7 +55,7 @@ def plan_install(wheel: Wheel, name: str, version: str, python: str) -> list[Tar
     targets = [
         target
         for member in wheel.members.values()
-        if member.name not in _regenerated(dist_info)
+        if member.name not in _regenerated(dist_info) and not _is_stale_bytecode(member, wheel)
         for target in _place(wheel, member, dist_info, python)
     ]
     targets += _entry_points(wheel, dist_info)
@@ -69,6 +69,12 @@ def plan_install(wheel: Wheel, name: str, version: str, python: str) -> list[Tar
 def _regenerated(dist_info: str) -> set[str]:
     names = ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "direct_url.json", "REQUESTED")
     return {f"{dist_info}/{name}" for name in names}
+
+
+def _is_stale_bytecode(member: Member, wheel: Wheel) -> bool:
+    """Bytecode that slipped into the wheel beside its source: the image's Python makes its own."""
+    folder, separator, name = member.name.rpartition("__pycache__/")
+    return bool(separator) and f"{folder}{name.split('.')[0]}.py" in wheel.members
 
 
 def _dist_info(wheel: Wheel, name: str, version: str) -> str:
@@ -107,7 +113,7 @@ def _place(wheel: Wheel, member: Member, dist_info: str, python: str) -> list[Ta
     if not member.name.startswith(data_folder):
         return [Target(f"{site}/{member.name}", member.executable, member)]
     scheme, _, rest = member.name.removeprefix(data_folder).partition("/")
-    project = dist_info.rpartition("-")[0]
+    project = dist_info.removesuffix(".dist-info").rpartition("-")[0]
     roots = {
         "purelib": site,
         "platlib": site,

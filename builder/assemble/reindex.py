@@ -20,6 +20,7 @@ from builder.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import BinaryIO
 
 _CHUNK = 1 << 20
 _KINDS = {
@@ -37,23 +38,32 @@ def reindex(
 
     Raises StorageError when the blob or the tar inside it has another digest, or is no tar.
     """
-    reader = _MemberReader(blob, on_bytes)
-    entries: list[tuple[tarfile.TarInfo, int]] = []
     try:
-        with tarfile.open(fileobj=reader, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive:
-            for info in archive:
-                crc = 0
-                if info.isreg() and (content := archive.extractfile(info)) is not None:
-                    while data := content.read(_CHUNK):
-                        crc = crc32(data, crc)
-                entries.append((info, crc))
-        reader.drain()
+        with blob.open("rb") as file:
+            reader = _MemberReader(file, on_bytes)
+            entries = _read_entries(reader)
+    except FileNotFoundError:
+        raise StorageError(f"{blob}: is missing; build again") from None
     except (tarfile.TarError, igzip_lib.IsalError, EOFError) as error:
         raise StorageError(f"{blob}: damaged ({error}); delete it and build again") from error
     for expected, seen in ((digest, reader.blob_digest), (diff_id, reader.tar_digest)):
         if seen != expected:
             raise StorageError(f"{blob}: is {seen}, expected {expected}; delete it, build again")
     return [_entry(info, crc, reader) for info, crc in entries]
+
+
+def _read_entries(reader: _MemberReader) -> list[tuple[tarfile.TarInfo, int]]:
+    """Every entry and its content's CRC-32; the blob is read past the end of the tar."""
+    entries = []
+    with tarfile.open(fileobj=reader, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive:
+        for info in archive:
+            crc = 0
+            if info.isreg() and (content := archive.extractfile(info)) is not None:
+                while data := content.read(_CHUNK):
+                    crc = crc32(data, crc)
+            entries.append((info, crc))
+    reader.drain()
+    return entries
 
 
 def _entry(info: tarfile.TarInfo, crc: int, reader: _MemberReader) -> Entry:
@@ -72,8 +82,8 @@ def _entry(info: tarfile.TarInfo, crc: int, reader: _MemberReader) -> Entry:
 class _MemberReader:
     """A blob's tar as a stream that remembers where each gzip member begins."""
 
-    def __init__(self, path: Path, on_bytes: Callable[[int], None]) -> None:
-        self._file = path.open("rb")
+    def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+        self._file = file
         self._on_bytes = on_bytes
         self._blob_hash, self._tar_hash = hashlib.sha256(), hashlib.sha256()
         self._starts: list[tuple[int, int]] = []  # (offset in the tar, offset in the blob)
@@ -102,7 +112,6 @@ class _MemberReader:
         """Read to the end of the blob, past the end of the tar's entries."""
         while self._fill():
             self._ready.clear()
-        self._file.close()
 
     def locate(self, start: int, size: int) -> tuple[int, int, int]:
         """Where `size` bytes of the tar from `start` lie: offset and length in the blob, skip."""

@@ -127,13 +127,15 @@ def _read_members(file: BinaryIO, wheel: str) -> list[Member]:
         twin = chosen.setdefault(info.filename, info)
         if (twin.CRC, twin.file_size) != (info.CRC, info.file_size):
             raise WheelError(f"{wheel}: holds {info.filename} twice, with different content")
-    members = [_locate(file, info, wheel) for info in chosen.values()]
+    members = []
     end = 0
-    for member in sorted(members, key=lambda m: m.offset):
-        if member.offset < end or member.offset + member.packed_size > limit:
+    for info in sorted(chosen.values(), key=lambda i: i.header_offset):
+        member = _locate(file, info, wheel)
+        if info.header_offset < end or member.offset + member.packed_size > limit:
             raise WheelError(f"{wheel}: {member.name} overlaps another member; refused")
         end = member.offset + member.packed_size
-    return sorted(members, key=lambda m: m.offset)
+        members.append(member)
+    return members
 
 
 def _check(info: zipfile.ZipInfo, wheel: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from packaging.utils import canonicalize_name
+
 from builder.errors import LockError
 from builder.model import Cell, LockedWheel
 from builder.versions import leads
@@ -32,9 +34,11 @@ def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
 def _frameworks(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
     versions = {wheel.name: wheel.version for wheel in wheels}
     for pin in cell.frameworks:
-        found = versions.get(pin.distribution)
+        # "tensorflow[and-cuda]": the extra is no part of the name
+        name = canonicalize_name(pin.distribution.partition("[")[0])
+        found = versions.get(name)
         if found != pin.version:
-            yield f"{pin.distribution}: the cell says {pin.version}, resolved was {found}"
+            yield f"{name}: the cell says {pin.version}, resolved was {found}"
 
 
 def _component(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -104,22 +101,19 @@ def _size(wheel: WheelFile, settings: Settings) -> int:
     """Return the file's size; an index of plain HTML pages does not list it, its server does."""
     if wheel.size is not None:
         return wheel.size
-    parts = urlsplit(wheel.url)
-    if parts.scheme == "file":
-        return Path(url2pathname(parts.path)).stat().st_size
-    import httpx  # here: only such an index needs a client, which is slow to import
-
-    from builder.transport import make_client
+    from builder.replies import Interrupted, Refused  # here: only such an index needs a client,
+    from builder.transport import make_client, open_body  # which is slow to import
 
     try:
-        with make_client(settings, 1) as client:
-            reply = client.head(wheel.url).raise_for_status()
-            return int(reply.headers["Content-Length"])
-    except (httpx.HTTPError, KeyError, ValueError) as problem:
-        raise FetchError(
-            f"{redact(wheel.url)}: the server does not say how big the file is ({problem});"
-            " use another index (--index-url)"
-        ) from problem
+        with make_client(settings, 1) as client, open_body(client, wheel.url, 0) as body:
+            if body.total is not None:
+                return body.total
+    except (Interrupted, Refused) as problem:
+        raise FetchError(f"{redact(wheel.url)}: {problem}") from problem
+    raise FetchError(
+        f"{redact(wheel.url)}: neither the index nor the server says how big the file is;"
+        " use another index (--index-url)"
+    )
 
 
 def _check_parent(
