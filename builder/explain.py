@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
-from builder.combine import instead, unknown_release
 from builder.errors import SelectionError
 from builder.matrix_model import Matrix
 from builder.model import Cell, Plan
 from builder.selector import excluded_because, select, words
+from builder.shipped import instead, unknown_release
 from builder.upstream import Release, Upstream, known_as, misfit
 from builder.versions import is_exact, order, overlaps, short
 

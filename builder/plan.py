@@ -13,15 +13,14 @@ from builder.combine import (
     Verdicts,
     ancestry,
     default_bases,
-    floating,
     identify,
     judge,
-    pins,
 )
 from builder.errors import MatrixError
 from builder.matrix import read_matrix
 from builder.matrix_model import Matrix
 from builder.model import Base, Cell, Exclusion, Flavour, FrameworkPin, Plan
+from builder.shipped import floating, pins
 from builder.tags import assign_aliases, full_tag
 from builder.upstream import Upstream, load_upstream
 from builder.versions import order
@@ -97,7 +96,12 @@ def _cell(matrix: Matrix, upstream: Upstream, item: Combination) -> Cell:
         base=Base(item.base, base.suite, base.python),
         requirements=(*(f"{p.distribution}=={p.version}" for p in frameworks), *flavour.tools),
         constraints=tuple(
-            sorted({*_bounds(matrix, item, frameworks), *floating(matrix, upstream, item)})
+            sorted(
+                {
+                    *_bounds(matrix, item, frameworks),
+                    *floating(matrix, upstream, item.framework, item.cuda, item.cudnn),
+                }
+            )
         ),
         parent=flavour.extends and identify(matrix, item._replace(flavour=flavour.extends)),
         tags=(full_tag(frameworks, item.cuda, item.cudnn, item.python, shown, suffix),),
