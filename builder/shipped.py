@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from builder.matrix_model import Matrix
 from builder.model import FrameworkPin
@@ -12,10 +13,16 @@ from builder.versions import is_exact, order, overlaps, short
 
 def pins(matrix: Matrix, framework: str) -> tuple[FrameworkPin, ...]:
     """Split a framework axis value; KeyError when a name is not defined."""
-    parts = (part.split(" ") for part in framework.split(" + "))
     return tuple(
-        FrameworkPin(name, version, matrix.frameworks[name].distribution) for name, version in parts
+        FrameworkPin(name, version, matrix.frameworks[name].distribution)
+        for name, version in _named_versions(framework)
     )
+
+
+@lru_cache(maxsize=4096)
+def _named_versions(framework: str) -> tuple[tuple[str, str], ...]:
+    parts = (part.partition(" ") for part in framework.split(" + "))
+    return tuple((name, version) for name, _, version in parts)
 
 
 def releases(
