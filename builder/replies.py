@@ -69,7 +69,7 @@ def transport_failure(error: Exception) -> Refused | Interrupted:
     if verification is not None:
         return Refused(f"TLS certificate not trusted ({verification.verify_message}); {_CA_HINT}")
     if isinstance(error, httpx.TimeoutException):
-        return Interrupted(f"{text}: no byte for as long as --timeout or WHEELYARD_TIMEOUT says")
+        return Interrupted(f"{text}: nothing came for as long as --timeout (WHEELYARD_TIMEOUT) allows")
     if isinstance(error, httpx.ProxyError):
         message = f"the proxy from the environment (HTTPS_PROXY, HTTP_PROXY) refused: {text}"
         return Refused(message) if text.startswith("4") else Interrupted(message)
