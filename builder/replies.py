@@ -69,7 +69,7 @@ def transport_failure(error: Exception) -> Refused | Interrupted:
     if verification is not None:
         return Refused(f"TLS certificate not trusted ({verification.verify_message}); {_CA_HINT}")
     if isinstance(error, httpx.TimeoutException):
-        return Interrupted(f"{text}: nothing came for as long as --timeout (WHEELYARD_TIMEOUT) allows")
+        return Interrupted(f"{text}: nothing came within --timeout (WHEELYARD_TIMEOUT)")
     if isinstance(error, httpx.ProxyError):
         message = f"the proxy from the environment (HTTPS_PROXY, HTTP_PROXY) refused: {text}"
         return Refused(message) if text.startswith("4") else Interrupted(message)
