@@ -25,9 +25,7 @@ OWNERS = {
     "subprocess": ("builder.subprocesses",),
 }
 # (module, library) -> why it may import the library besides its owner.
-EXCEPTIONS = {
-    ("builder.lock.resolve", "httpx"): "catches its error around one HEAD request",
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 # Data flows down this list; an import points up it, or to something not listed.
 STAGES = (
