@@ -70,12 +70,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "box" in metafunc.fixturenames:
         places = [place for place in config.stash[PLACES] if fits(place[0], node)]
         names = [f"{image.id}/{backend}" for image, backend in places]
-        reason = "no image to test, or neither a Docker Engine nor root to run it"
+        reason = "no selected image of this kind, or neither a Docker Engine nor root to run it"
         parametrize(metafunc, "box", places, names, reason)
     elif "image" in metafunc.fixturenames:
         images = [image for image in config.stash[CHOSEN] if fits(image, node)]
         names = [image.id for image in images]
-        parametrize(metafunc, "image", images, names, "no built image; run `make build` first")
+        parametrize(
+            metafunc, "image", images, names, "no built image of this kind; run `make build` first"
+        )
 
 
 def parametrize(

@@ -77,7 +77,7 @@ def test_the_environment_comes_first_on_the_path(image: BuiltImage) -> None:
 
 def test_labels_say_what_it_is(image: BuiltImage) -> None:
     labels = image.settings["Labels"]
-    for name in ("title", "version", "source", "licenses"):
+    for name in ("title", "description", "version", "base.name"):
         assert labels.get(f"org.opencontainers.image.{name}"), name
     cells = [json.loads(text) for text in labels.values() if text.startswith("{")]
     described = [cell for cell in cells if cell.get("id") == image.id]

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import json
-import shutil
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,35 +11,6 @@ from tests.image.box import Box
 from tests.image.layout import normalized
 
 VENV = "/opt/venv"
-WHEEL = "wheelyard_probe-1.0-py3-none-any.whl"
-
-
-def make_wheel() -> bytes:
-    """A wheel with a module and a command, made here so that nothing is fetched."""
-    files = {
-        "wheelyard_probe.py": b"def main():\n    print('probe answers')\n",
-        "wheelyard_probe-1.0.dist-info/METADATA": (
-            b"Metadata-Version: 2.1\nName: wheelyard-probe\nVersion: 1.0\n"
-        ),
-        "wheelyard_probe-1.0.dist-info/WHEEL": (
-            b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        ),
-        "wheelyard_probe-1.0.dist-info/entry_points.txt": (
-            b"[console_scripts]\nwheelyard-probe = wheelyard_probe:main\n"
-        ),
-    }
-    record = "wheelyard_probe-1.0.dist-info/RECORD"
-    lines = [f"{name},sha256={digest(data)},{len(data)}" for name, data in files.items()]
-    files[record] = "\n".join([*lines, f"{record},,", ""]).encode()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as wheel:
-        for name, data in files.items():
-            wheel.writestr(name, data)
-    return packed.getvalue()
-
-
-def digest(data: bytes) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
 def test_it_is_the_cells_python_in_the_venv(box: Box) -> None:
@@ -63,53 +28,6 @@ def test_pip_check_finds_nothing(box: Box) -> None:
 def test_pip_list_is_the_lock(box: Box, pins: dict[str, str]) -> None:
     listed = json.loads("".join(box.lines("pip list --format=json --disable-pip-version-check")))
     assert {normalized(item["name"]): item["version"] for item in listed} == pins
-
-
-def test_pip_installs_and_removes_a_wheel_as_dev(box: Box) -> None:
-    box.put(f"/tmp/{WHEEL}", make_wheel())
-    try:
-        box.lines(f"pip install --no-index --disable-pip-version-check /tmp/{WHEEL}")
-        assert box.lines("wheelyard-probe") == ["probe answers"]
-    finally:
-        box.lines("pip uninstall --yes wheelyard-probe")
-        box.root.run(f"rm -f /tmp/{WHEEL}")
-    assert box.lines("find /opt/venv -name 'wheelyard_probe*' -o -name 'wheelyard-probe*'") == []
-
-
-def test_pip_removes_every_file_of_an_assembled_package(box: Box, pins: dict[str, str]) -> None:
-    """The RECORD that the build wrote is complete, bytecode included."""
-    package = "filelock"
-    site = box.python("import json, sysconfig; print(json.dumps(sysconfig.get_path('purelib')))")
-    folders = f"{site}/{package} {site}/{package}-{pins[package]}.dist-info"
-    assert box.lines(f"ls -d {folders}") == folders.split()
-    kept = f"/tmp/{package}.tar"
-    box.lines(f"tar -cf {kept} {folders}")
-    try:
-        box.lines(f"pip uninstall --yes {package}")
-        assert box.lines(f"find {VENV} -path '*{package}*'") == []
-    finally:
-        box.lines(f"tar -xf {kept} -C / && rm {kept}")
-    assert box.lines("pip check") == ["No broken requirements found."]
-
-
-def test_uv_installs_into_the_environment(box: Box) -> None:
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    if uv is None:
-        pytest.skip("uv is not installed beside the tests")
-    box.put("/tmp/uv", Path(uv).read_bytes())
-    box.put(f"/tmp/{WHEEL}", make_wheel())
-    options = f"--python {VENV}/bin/python --no-cache --no-config --offline"
-    try:
-        box.lines("chmod 755 /tmp/uv")
-        box.lines(f"/tmp/uv pip install {options} --no-index /tmp/{WHEEL}")
-        assert box.lines("wheelyard-probe") == ["probe answers"]
-        box.lines(f"/tmp/uv pip uninstall {options} wheelyard-probe")
-        assert (
-            "All installed packages are compatible"
-            in box.dev.run(f"/tmp/uv pip check {options}").stderr
-        )
-    finally:
-        box.root.run(f"rm -f /tmp/uv /tmp/{WHEEL}")
 
 
 def test_dev_is_1000_and_in_the_group_of_the_venv(box: Box) -> None:
