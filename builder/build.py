@@ -143,9 +143,7 @@ def _publish(layout: Layout, built: Built) -> None:
     }
     references |= dict.fromkeys(built.cell.tags, built.image.manifest)
     layout.set_references(references)
-    write_report(
-        layout.folder, [built], {descriptor.digest for descriptor in references.values()}
-    )
+    write_report(layout.folder, [built], {descriptor.digest for descriptor in references.values()})
 
 
 def _held_blobs(output: Path, cells: Iterable[Cell]) -> set[str]:

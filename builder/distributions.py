@@ -36,7 +36,7 @@ def installed(tree: Tree, site: str) -> list[Distribution]:
 def dependency_problems(tree: Tree, site: str, python: str) -> list[str]:
     """What `pip check` would say: requirements that are missing or of another version."""
     distributions = installed(tree, site)
-    versions = {canonicalize_name(d.name): d.version for d in distributions}
+    versions: dict[str, str] = {canonicalize_name(d.name): d.version for d in distributions}
     problems = []
     for distribution in distributions:
         for text in distribution.requires:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from builder.progress import Reporter, Task
 
 
+SMALL = 16_000_000  # bytes
 _OTHER_FILE = (
     "a mirror or proxy serves other bytes than the lock names; if the file was replaced upstream, "
     "decide with `wheelyard lock`"
@@ -38,6 +40,18 @@ class Session:
     reporter: Reporter
     patience: Patience
     stop: threading.Event = field(default_factory=threading.Event)
+    shared: Task | None = None  # where small files count together; None: each has a bar
+
+    def task(self, item: Download) -> AbstractContextManager[Task]:
+        """Where the progress of `item` is shown."""
+        if self.shared is not None and is_small(item):
+            return nullcontext(self.shared)
+        return self.reporter.task(item.filename, item.size, "bytes")
+
+
+def is_small(item: Download) -> bool:
+    """Whether a bar of its own would be gone before anybody reads it."""
+    return item.size is not None and item.size < SMALL
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not a defect
@@ -59,7 +73,7 @@ def download(item: Download, folder: Path, session: Session) -> Path:
     with locked(lock, _on_wait(item, session)):
         if path := cached(folder, item.sha256, item.filename, item.size):
             return path
-        with session.reporter.task(item.filename, item.size, "bytes") as task:
+        with session.task(item) as task:
             try:
                 return _fetch(item, target, session, task)
             except Refused as error:

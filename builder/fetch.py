@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CONNECTIONS", "Download", "Patience", "cached", "fetch_all"]
 
 CONNECTIONS = 8
+FEW = 4  # small files that may still have a bar each
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,19 @@ def _fetch_missing(
 ) -> dict[str, Path]:
     # Here: a run that finds every file in its cache needs no HTTP client, which is slow to import.
     from builder.batch import Batch, bytes_missing
-    from builder.download import Session
+    from builder.download import Session, is_small
     from builder.transport import make_client
 
     _require_space(folder, bytes_missing(items, folder))
     session = Session(make_client(settings, CONNECTIONS), reporter, patience)
-    batch = Batch(items, folder, session)
-    batch.run(CONNECTIONS)
+    small = [item for item in items if is_small(item)]
+    with ExitStack() as stack:
+        if len(small) > FEW:
+            label, total = f"{len(small)} small files", bytes_missing(small, folder)
+            task = stack.enter_context(reporter.task(label, total, "bytes"))
+            session = replace(session, shared=task)
+        batch = Batch(items, folder, session)
+        batch.run(CONNECTIONS)
     session.client.close()  # not when interrupted: a thread may still be reading
     return batch.result()
 

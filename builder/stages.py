@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.errors import LockError
-from builder.lock.inputs import cells_by_id, package_inputs, requirements_inputs
-from builder.lock.lockfile import read_requirements_lock
-from builder.lock.packages import read_package_lock
+from builder.lock.inputs import cells_by_id
+from builder.lock.state import load_package_lock, load_requirements_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,27 +30,6 @@ def load_stages(cell: Cell, plan: Plan, project: Path) -> tuple[Stage, ...]:
     the matrix.
     """
     cells = cells_by_id(plan.cells)
-    parents = load_stages(cells[cell.parent], plan, project) if cell.parent else ()
-    lock = read_requirements_lock(project / cell.lock)
-    packages = read_package_lock(project / cell.base_lock)
-    if lock.cell_id != cell.id:
-        raise LockError(
-            f"{cell.lock}: is the lock of {lock.cell_id}, not of {cell.id}; "
-            f"run: wheelyard lock {cell.id}"
-        )
-    if (packages.base, packages.flavour) != (cell.base.name, cell.flavour.name):
-        raise LockError(
-            f"{cell.base_lock}: is the lock of {packages.base}-{packages.flavour}; "
-            "run: wheelyard lock --bases-only"
-        )
-    if lock.inputs != requirements_inputs(cell, cells):
-        raise LockError(
-            f"{cell.lock}: the matrix has changed since it was written; "
-            f"run: wheelyard lock {cell.id}"
-        )
-    if packages.inputs != package_inputs(cell, cells):
-        raise LockError(
-            f"{cell.base_lock}: the matrix has changed since it was written; "
-            "run: wheelyard lock --bases-only"
-        )
-    return (*parents, Stage(cell, lock, packages))
+    below = load_stages(cells[cell.parent], plan, project) if cell.parent else ()
+    lock = load_requirements_lock(project, cell, cells)
+    return (*below, Stage(cell, lock, load_package_lock(project, cell, cells)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from builder.assemble import contract
-from builder.assemble.base import base_key, make_rootfs
+from builder.assemble.base import base_key, find_rootfs, make_rootfs
 from builder.assemble.image import ImageLayer
 from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
 from builder.assemble.layer import FORMAT, LayerWriter
@@ -27,7 +27,7 @@ from builder.storage import storage_error
 from builder.wanted import Download
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from builder.assemble.bytecode import Interpreter
@@ -50,7 +50,7 @@ class Assembly:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def wheels_folder(self) -> Path:
+    def files(self) -> Path:
         """Where fetched files lie, by SHA-256."""
         return self.context.settings.cache_dir / "files"
 
@@ -88,14 +88,18 @@ def _system_layers(work: Assembly) -> list[ImageLayer]:
         key = _system_key(stage, below)
         stored = work.store.find(key)
         if stored is None:
-            rootfs = _rootfs(work, stage)
-            lower = _rootfs(work, below) if below else None
+            rootfs = _with_contract(work, stage)
+            lower = _with_contract(work, below) if below else None
             with work.timed("base"):
-                stored = _write(work, key, lambda w, r=rootfs, b=lower: r.write(w, b))
+                stored = _write_rootfs(work, key, rootfs, lower)
         name = f"{stage.packages.base}-{stage.packages.flavour}"
         title = f"Debian {stage.packages.suite}, {name}" + (", difference" if below else "")
         layers.append(ImageLayer(stored, title, False))
     return layers
+
+
+def _with_contract(work: Assembly, stage: Stage) -> RootFS:
+    return contract.apply_contract(_rootfs(work, stage), stage.cell.python)
 
 
 def _system_key(stage: Stage, below: Stage | None) -> str:
@@ -106,32 +110,27 @@ def _system_key(stage: Stage, below: Stage | None) -> str:
 
 
 def _rootfs(work: Assembly, stage: Stage) -> RootFS:
-    settings, reporter = work.context.settings, work.context.reporter
+    """The root file system of a stage's packages, as mmdebstrap made it."""
+    settings, reporter, lock = work.context.settings, work.context.reporter, stage.packages
     cache = settings.cache_dir / "rootfs"
-    lock = stage.packages
+    known = find_rootfs(lock, cache)
+    if known is not None:
+        return known
     with work.timed("fetch"):
-        debs = {
-            deb.sha256: path
+        sources = debian_sources(lock.suite, settings, reporter)
+        downloads = [
+            Download(deb_url(deb, sources), _deb_name(deb.path), deb.sha256, deb.size)
             for deb in lock.packages
-            if (path := cached(work.wheels_folder, deb.sha256, _deb_name(deb.path), deb.size))
-        }
-        missing = [deb for deb in lock.packages if deb.sha256 not in debs]
-        if missing:
-            sources = debian_sources(lock.suite, settings, reporter)
-            downloads = [
-                Download(deb_url(deb, sources), _deb_name(deb.path), deb.sha256, deb.size)
-                for deb in missing
-            ]
-            debs |= fetch_all(downloads, work.wheels_folder, settings, reporter)
-    with work.timed("base"):
-        rootfs = make_rootfs(lock, debs, cache, reporter)
-        # What apt reads in the image are the distribution's own mirrors, never the user's.
-        public = replace(settings, debian_mirror=None, debian_security_mirror=None)
-        lines = [
-            f"deb {source.uri} {source.suite} {' '.join(source.components)}\n"
-            for source in debian_sources(lock.suite, public, reporter)
         ]
-        return contract.apply_contract(rootfs, stage.cell.python, "".join(lines))
+        debs = fetch_all(downloads, work.files, settings, reporter)
+    # What apt reads in the image are the distribution's own mirrors, never the user's.
+    public = replace(settings, debian_mirror=None, debian_security_mirror=None)
+    lines = [
+        f"deb {source.uri} {source.suite} {' '.join(source.components)}\n"
+        for source in debian_sources(lock.suite, public, reporter)
+    ]
+    with work.timed("base"):
+        return make_rootfs(lock, debs, "".join(lines), cache, reporter)
 
 
 def _deb_name(path: str) -> str:
@@ -171,13 +170,13 @@ def _fetch_wheels(work: Assembly, wheels: dict[str, LockedWheel]) -> dict[str, P
     files = {
         sha256: path
         for sha256, wheel in wheels.items()
-        if (path := cached(work.wheels_folder, sha256, wheel.filename, wheel.size))
+        if (path := cached(work.files, sha256, wheel.filename, wheel.size))
     }
     missing = [wheel for sha256, wheel in wheels.items() if sha256 not in files]
     if missing:
         settings = work.context.settings
         downloads = locate(missing, work.stages[0].cell.python, settings)
-        files |= fetch_all(downloads, work.wheels_folder, settings, work.context.reporter)
+        files |= fetch_all(downloads, work.files, settings, work.context.reporter)
     return files
 
 
@@ -192,7 +191,8 @@ def _make(
     made, failed = _run(work, jobs)
     if failed and (bad := _damaged(failed, files)):
         wheels = {w.sha256: w for layer in layers for w in layer.wheels if w.sha256 in bad}
-        work.context.reporter.warn(f"damaged in the cache, fetched again: {', '.join(bad.values())}")
+        names = ", ".join(bad.values())
+        work.context.reporter.warn(f"damaged in the cache, fetched again: {names}")
         files = {**files, **_fetch_wheels(work, wheels)}
         again = [_job(work, x, files, interpreter) for x in layers if _key(x, work) in failed]
         made_again, failed = _run(work, again)
@@ -267,11 +267,11 @@ def _top_layer(work: Assembly, cell_json: str) -> ImageLayer:
     return ImageLayer(stored, "selfcheck and the cell", False)
 
 
-def _write(work: Assembly, key: str, fill: Callable[[LayerWriter], None]) -> StoredLayer:
+def _write_rootfs(work: Assembly, key: str, rootfs: RootFS, below: RootFS | None) -> StoredLayer:
     scratch = work.store.scratch()
     try:
         with LayerWriter(scratch, packed=True) as writer:
-            fill(writer)
+            rootfs.write(writer, below)
             layer = writer.finish()
         return work.store.add(key, scratch, layer, writer.entries)
     except OSError as error:

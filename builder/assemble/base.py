@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from builder.assemble.rootfs import RootFS, read_rootfs
 from builder.errors import BaseImageError
 from builder.subprocesses import run
+from builder.textfiles import write_text
 from builder.tools import require_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from builder.model import LockedDeb, PackageLock
     from builder.progress import Reporter
@@ -46,29 +47,45 @@ def base_key(lock: PackageLock) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def make_rootfs(
-    lock: PackageLock, debs: dict[str, Path], cache: Path, reporter: Reporter
-) -> RootFS:
-    """The root file system of `lock`; `debs` maps SHA-256 to verified files.
+def find_rootfs(lock: PackageLock, cache: Path) -> RootFS | None:
+    """The root file system of `lock`, if it was made before."""
+    tar, sources = _paths(lock, cache)
+    return read_rootfs(tar, sources.read_text()) if tar.exists() else None
 
-    Made once and kept in `cache`. Raises ToolMissingError without mmdebstrap and BaseImageError
-    with the end of its log when it fails.
+
+def make_rootfs(
+    lock: PackageLock,
+    debs: Mapping[str, Path],
+    sources_list: str,
+    cache: Path,
+    reporter: Reporter,
+) -> RootFS:
+    """Make the root file system of `lock` and keep it in `cache`.
+
+    `debs` maps SHA-256 to verified files; `sources_list` is what apt in the image shall read.
+    Raises ToolMissingError without mmdebstrap and BaseImageError with the end of its log when it
+    fails.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    tar = cache / f"{base_key(lock)}.tar"
-    if not tar.exists():
-        require_tool("mmdebstrap", reporter)
-        with (
-            reporter.task(f"base {lock.base}-{lock.flavour}", len(lock.packages), "items") as task,
-            tempfile.TemporaryDirectory(prefix="wheelyard-base-") as folder,
-        ):
-            _bootstrap(lock, debs, Path(folder), tar)
-            task.advance(len(lock.packages))
-    return read_rootfs(tar)
+    tar, sources = _paths(lock, cache)
+    require_tool("mmdebstrap", reporter)
+    with (
+        reporter.task(f"base {lock.base}-{lock.flavour}", len(lock.packages), "items") as task,
+        tempfile.TemporaryDirectory(prefix="wheelyard-base-") as folder,
+    ):
+        write_text(sources, sources_list)
+        _bootstrap(lock, debs, Path(folder), tar)
+        task.advance(len(lock.packages))
+    return read_rootfs(tar, sources_list)
+
+
+def _paths(lock: PackageLock, cache: Path) -> tuple[Path, Path]:
+    key = base_key(lock)
+    return cache / f"{key}.tar", cache / f"{key}.list"
 
 
 def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[str]:
-    """mmdebstrap's argument list."""
+    """Argument list for mmdebstrap."""
     names = ",".join(sorted(f"{deb.name}={deb.version}" for deb in lock.packages))
     return [
         "mmdebstrap",
@@ -98,7 +115,7 @@ def source_date(debs: Sequence[Path]) -> int:
     return max(dates)
 
 
-def _bootstrap(lock: PackageLock, debs: dict[str, Path], folder: Path, tar: Path) -> None:
+def _bootstrap(lock: PackageLock, debs: Mapping[str, Path], folder: Path, tar: Path) -> None:
     folder.chmod(0o755)  # unprivileged modes read it as another user
     repository = folder / "repository"
     repository.mkdir(mode=0o755)

@@ -23,11 +23,8 @@ WORKDIR = "workspace"
 _HOME = f"home/{USER}"
 
 
-def apply_contract(base: RootFS, python: str, sources_list: str) -> RootFS:
-    """`base` with user `dev`, group `venv`, an empty environment at /opt/venv and a workspace.
-
-    `sources_list` is what apt in the image reads: the distribution's own mirrors.
-    """
+def apply_contract(base: RootFS, python: str) -> RootFS:
+    """`base` with user `dev`, group `venv`, an empty environment at /opt/venv and a workspace."""
     nodes: list[Node] = []
     nodes += _accounts(base)
     nodes += [_folder(path, 0o755, UID, UID) for path in (_HOME, f"{_HOME}/.cache")]
@@ -41,7 +38,7 @@ def apply_contract(base: RootFS, python: str, sources_list: str) -> RootFS:
         _folder(WORKDIR, 0o2775, UID, UID),
         _folder("opt/wheelyard", 0o755, 0, 0),
         _file("etc/profile.d/10-venv.sh", _profile(), 0o644, 0, 0),
-        _file("etc/apt/sources.list", sources_list.encode(), 0o644, 0, 0),
+        _file("etc/apt/sources.list", base.sources_list.encode(), 0o644, 0, 0),
         _file("etc/machine-id", b"", 0o444, 0, 0),
     ]
     return base.overlaid({node.entry.path: node for node in nodes})

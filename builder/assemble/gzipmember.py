@@ -16,10 +16,12 @@ import struct
 from functools import lru_cache
 
 import deflate
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no flags, no time, OS unknown
 LEVEL = 6
+# What a damaged stream raises; the stubs declare an instance where the module has the class.
+IsalError: type[Exception] = igzip_lib.error  # type: ignore[assignment]
 STORED_MAX = 0xFFFF
 _RUNS = re.compile(rb"(\x00{16,})")
 # RFC 1951, 3.2.5: (first length, extra bits) of the length codes 257..285
@@ -107,8 +109,8 @@ def _zero_run(count: int, last: bool, next_is_last: bool) -> bytes:
     if not last:
         bits += [1 if next_is_last else 0, 0, 0]  # BFINAL, BTYPE=00 of the stored block
     bits += [0] * (-len(bits) % 8)
-    packed = (sum(bit << i for i, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8))
-    return bytes(packed)
+    octets = (bits[at : at + 8] for at in range(0, len(bits), 8))
+    return bytes(sum(bit << i for i, bit in enumerate(octet)) for octet in octets)
 
 
 def _fixed_code(symbol: int) -> list[int]:

@@ -172,13 +172,14 @@ def _record(wheel: Wheel, dist_info: str, targets: list[Target], site: str) -> b
         if target.member is None:
             digest, size = _record_hash(target.content), str(len(target.content))
         else:
-            digest, size = known.get(target.member.name, ("", "")), str(target.member.size)
+            digest, size = known.get(target.member.name, ""), str(target.member.size)
         writer.writerow((_relative(target.path, site), digest, size))
     writer.writerow((f"{dist_info}/RECORD", "", ""))
     return out.getvalue().encode()
 
 
 def _wheel_record(wheel: Wheel, dist_info: str) -> dict[str, str]:
+    """Member -> digest, as the wheel's own RECORD states them."""
     member = wheel.members.get(f"{dist_info}/RECORD")
     if member is None:
         raise WheelError(f"{wheel.path.name}: has no {dist_info}/RECORD; not a wheel")

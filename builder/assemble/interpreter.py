@@ -50,7 +50,7 @@ def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
     """Standard library, loader and shared libraries, without Debian's bytecode."""
     version = re.escape(python)
     wanted = re.compile(
-        rf"(lib64|lib|usr/lib64(/.*)?|usr/bin/python{version}|usr/lib/python{version}/.*"
+        rf"(lib|(usr/)?lib64(/.*)?|usr/bin/python{version}|usr/lib/python{version}/.*"
         r"|(usr/)?lib/x86_64-linux-gnu/[^/]*\.so[^/]*)"
     )
     for path, node in rootfs.nodes.items():

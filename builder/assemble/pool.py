@@ -98,10 +98,9 @@ def _receive(receiver: Connection, job: WheelJob) -> Made | WheelyardError:
         )
     finally:
         receiver.close()
-    if isinstance(result, str):
-        raise RuntimeError(f"in the worker for {job.title}:\n{result}")
-    assert isinstance(result, Made | WheelyardError)
-    return result
+    if isinstance(result, Made | WheelyardError):
+        return result
+    raise RuntimeError(f"in the worker for {job.title}:\n{result}")
 
 
 def _work(job: WheelJob, sender: Connection) -> None:

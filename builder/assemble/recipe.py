@@ -75,7 +75,9 @@ def make_recipe(cell: Cell, locks: Sequence[Sequence[LockedWheel]]) -> Recipe:
     """
     seen: set[str] = set()
     stages = []
-    frameworks = {canonicalize_name(pin.distribution.split("[")[0]) for pin in cell.frameworks}
+    frameworks: set[str] = {
+        canonicalize_name(pin.distribution.split("[")[0]) for pin in cell.frameworks
+    }
     for wheels in locks:
         fresh = [w for w in wheels if w.sha256 not in seen]
         seen.update(w.sha256 for w in fresh)

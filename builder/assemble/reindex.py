@@ -9,11 +9,11 @@ from __future__ import annotations
 import bisect
 import hashlib
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isal import igzip_lib
 
-from builder.assemble.gzipmember import crc32
+from builder.assemble.gzipmember import IsalError, crc32
 from builder.assemble.toc import Entry
 from builder.errors import StorageError
 
@@ -31,9 +31,7 @@ _KINDS = {
 }
 
 
-def reindex(
-    blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], None]
-) -> list[Entry]:
+def reindex(blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], None]) -> list[Entry]:
     """Read a layer's blob to its end; its entries, as LayerWriter would have listed them.
 
     Raises StorageError when the blob or the tar inside it has another digest, or is no tar.
@@ -44,7 +42,7 @@ def reindex(
             entries = _read_entries(reader)
     except FileNotFoundError:
         raise StorageError(f"{blob}: is missing; build again") from None
-    except (tarfile.TarError, igzip_lib.IsalError, EOFError) as error:
+    except (tarfile.TarError, IsalError, EOFError) as error:
         raise StorageError(f"{blob}: damaged ({error}); delete it and build again") from error
     for expected, seen in ((digest, reader.blob_digest), (diff_id, reader.tar_digest)):
         if seen != expected:
@@ -55,7 +53,8 @@ def reindex(
 def _read_entries(reader: _MemberReader) -> list[tuple[tarfile.TarInfo, int]]:
     """Every entry and its content's CRC-32; the blob is read past the end of the tar."""
     entries = []
-    with tarfile.open(fileobj=reader, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive:
+    stream: Any = reader  # has the one method that streaming needs
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive:
         for info in archive:
             crc = 0
             if info.isreg() and (content := archive.extractfile(info)) is not None:

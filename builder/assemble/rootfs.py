@@ -52,8 +52,9 @@ class Node:
 class RootFS:
     """Paths and contents of a root file system's tar."""
 
-    def __init__(self, tar: Path, nodes: Mapping[str, Node]) -> None:
+    def __init__(self, tar: Path, nodes: Mapping[str, Node], sources_list: str) -> None:
         self._tar = tar
+        self.sources_list = sources_list  # the distribution's own, for apt in the image
         self.nodes = dict(sorted(nodes.items()))
 
     def read(self, path: str) -> bytes:
@@ -65,8 +66,8 @@ class RootFS:
             return _content(node, file)
 
     def overlaid(self, nodes: Mapping[str, Node]) -> RootFS:
-        """This root file system with `nodes` put over it."""
-        return RootFS(self._tar, {**self.nodes, **nodes})
+        """The same root file system with `nodes` put over it."""
+        return RootFS(self._tar, {**self.nodes, **nodes}, self.sources_list)
 
     def write(self, writer: LayerWriter, below: RootFS | None = None) -> None:
         """Add everything to a layer, or with `below` only what differs from that one."""
@@ -106,7 +107,7 @@ class RootFS:
         )
 
 
-def read_rootfs(tar: Path) -> RootFS:
+def read_rootfs(tar: Path, sources_list: str) -> RootFS:
     """Index a root file system's tar; device nodes and dropped paths are left out."""
     nodes: dict[str, Node] = {}
     with tarfile.open(tar, "r:") as archive:
@@ -118,7 +119,7 @@ def read_rootfs(tar: Path) -> RootFS:
             link = info.linkname.removeprefix("./") if kind == "hardlink" else info.linkname
             entry = Entry(path, kind, info.mode, info.uid, info.gid, info.size, link)
             nodes[path] = Node(entry, int(info.mtime), info.offset_data)
-    return RootFS(tar, _with_links_last(nodes))
+    return RootFS(tar, _with_links_last(nodes), sources_list)
 
 
 def with_content(entry: Entry, data: bytes) -> Entry:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from isal import igzip_lib
 
-from builder.assemble.gzipmember import crc32
+from builder.assemble.gzipmember import IsalError, crc32
 from builder.errors import WheelError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Wheel:
                 yield packed, inflater.decompress(packed, CHUNK)
                 while not inflater.needs_input and not inflater.eof:
                     yield b"", inflater.decompress(b"", CHUNK)
-        except igzip_lib.IsalError as error:
+        except IsalError as error:
             raise WheelError(f"{self.path.name}: {member.name} is damaged ({error})") from error
         if not inflater.eof:
             raise WheelError(f"{self.path.name}: {member.name} ends early")

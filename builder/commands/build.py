@@ -74,9 +74,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return failures[0].error.exit_code if failures else 0
 
 
-def _loader(
-    wanted: bool | None, context: Context
-) -> Callable[[Cell, Image, Layout], bool] | None:
+def _loader(wanted: bool | None, context: Context) -> Callable[[Cell, Image, Layout], bool] | None:
     """How images get into an engine; None if they don't."""
     if wanted is False:
         return None
@@ -104,8 +102,8 @@ def _loader(
 
 
 def _show(results: Sequence[Built | Failed], *, as_json: bool) -> None:
+    from builder.amounts import amount
     from builder.build import Failed
-    from builder.progress import amount
     from builder.report import image_json
     from builder.table import show_json, show_table
 

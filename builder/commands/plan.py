@@ -6,14 +6,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from builder.explain import explain
-from builder.model import Cell
-from builder.plan import load_inputs
-from builder.selector import select
-from builder.table import show_json, show_table
-
 if TYPE_CHECKING:
     from builder.context import Context
+    from builder.model import Cell
 
 EXAMPLES = """\
 examples:
@@ -43,6 +38,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print the chosen images, or one explanation, to stdout."""
+    from builder.explain import explain
+    from builder.plan import load_inputs
+    from builder.selector import select
+    from builder.table import show_json, show_table
+
     matrix, upstream, plan = load_inputs(context.settings.project)
     if args.explain is not None:
         print(explain(matrix, upstream, plan, args.explain))

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from wheels import make_wheel
 
 from builder.assemble.install import PREFIX, plan_install
 from builder.assemble.wheel import Wheel
 from builder.errors import WheelError
-from wheels import make_wheel
 
 FILES: dict[str, bytes | str] = {
     "demo/__init__.py": "",
@@ -88,13 +88,17 @@ def test_normalized_names_are_the_same_distribution(tmp_path: Path) -> None:
         ({"demo-1.0.dist-info/WHEEL": "Wheel-Version: 2.0\n"}, "not supported"),
         ({"demo-1.0.data/evil/x": "x"}, "unknown scheme"),
         ({"demo-1.0.dist-info/RECORD": "only,one\n"}, "RECORD is damaged"),
-        ({"demo-1.0.dist-info/entry_points.txt": "[console_scripts]\n../x = demo:f\n"}, "leaves bin"),
+        (
+            {"demo-1.0.dist-info/entry_points.txt": "[console_scripts]\n../x = demo:f\n"},
+            "leaves bin",
+        ),
         ({"other-1.0.dist-info/METADATA": "x"}, "expected one .dist-info"),
         ({"demo-1.0.data/purelib/demo/__init__.py": "different"}, "both install to"),
     ],
 )
 def test_refuses(tmp_path: Path, extra: dict[str, str], message: str) -> None:
-    with Wheel(make_wheel(tmp_path, extra=extra)) as wheel, pytest.raises(WheelError, match=message):
+    path = make_wheel(tmp_path, extra=extra)
+    with Wheel(path) as wheel, pytest.raises(WheelError, match=message):
         plan_install(wheel, "demo", "1.0", "3.11")
 
 
@@ -109,7 +113,10 @@ def test_no_wheel_at_all(tmp_path: Path) -> None:
 
 
 def test_bytecode_in_a_wheel_gives_way_to_our_own(tmp_path: Path) -> None:
-    files = {"demo/a.py": "A = 1\n", "demo/__pycache__/a.cpython-311.pyc": b"stale"}
+    files: dict[str, bytes | str] = {
+        "demo/a.py": "A = 1\n",
+        "demo/__pycache__/a.cpython-311.pyc": b"stale",
+    }
     with Wheel(make_wheel(tmp_path, files=files)) as wheel:
         targets = plan_install(wheel, "demo", "1.0", "3.11")
     assert not [t.path for t in targets if t.path.endswith(".pyc")]

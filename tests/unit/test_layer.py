@@ -88,7 +88,7 @@ def test_one_flipped_bit_is_noticed(tmp_path: Path, packed: bool) -> None:
     blob = bytearray(path.read_bytes())
     blob[entry.offset + entry.length // 2] ^= 0x10
     path.write_bytes(blob)
-    with pytest.raises(StorageError, match="damaged|expected|is sha256"):
+    with pytest.raises(StorageError, match=r"damaged|expected|is sha256"):
         reindex(path, layer.digest, layer.diff_id, lambda _: None)
 
 
@@ -111,6 +111,5 @@ def test_a_full_disk_is_an_error_not_a_short_blob(tmp_path: Path) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
-    with pytest.raises(OSError, match="No space left"), LayerWriter(full) as writer:
-        writer.file("a", bytes(range(256)) * 20_000, 0o644)
-        writer.finish()
+    with pytest.raises(OSError, match="No space left"):
+        write(full)

@@ -3,12 +3,13 @@
 import struct
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import pytest
+from wheels import make_wheel
 
 from builder.assemble.wheel import Wheel
 from builder.errors import WheelError
-from wheels import make_wheel
 
 
 def raw_zip(path: Path, name: str, *, attributes: int = 0o100644 << 16, twice: bytes = b"") -> Path:
@@ -23,7 +24,12 @@ def raw_zip(path: Path, name: str, *, attributes: int = 0o100644 << 16, twice: b
 
 
 def test_reads_members_of_every_kind(tmp_path: Path) -> None:
-    files = {"a.py": b"x = 1\n", "empty.py": b"", "b/c.bin": bytes(range(256)) * 9000, "é/ü.txt": "ß"}
+    files: dict[str, bytes | str] = {
+        "a.py": b"x = 1\n",
+        "empty.py": b"",
+        "b/c.bin": bytes(range(256)) * 9000,
+        "é/ü.txt": "ß",
+    }
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         with Wheel(make_wheel(tmp_path, files=files, method=method)) as wheel:
             for name, content in files.items():
@@ -33,7 +39,7 @@ def test_reads_members_of_every_kind(tmp_path: Path) -> None:
 
 def test_reads_zip64_and_data_descriptors(tmp_path: Path) -> None:
     path = tmp_path / "a.whl"
-    with path.open("wb") as file, zipfile.ZipFile(Unseekable(file), "w") as archive:  # type: ignore[arg-type]
+    with path.open("wb") as file, zipfile.ZipFile(Unseekable(file), "w") as archive:
         with archive.open(zipfile.ZipInfo("big.txt"), "w", force_zip64=True) as member:
             member.write(b"x" * 100_000)
         archive.writestr("small.txt", b"y", zipfile.ZIP_DEFLATED)
@@ -45,10 +51,17 @@ def test_reads_zip64_and_data_descriptors(tmp_path: Path) -> None:
 class Unseekable:
     """Makes zipfile write data descriptors."""
 
-    def __init__(self, file: object) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.write = file.write  # type: ignore[attr-defined]
-        self.flush = file.flush  # type: ignore[attr-defined]
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """The test closes the file."""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+# `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
+.DEFAULT_GOAL := help
+.PHONY: help plan build test test-unit test-image lint format lock render check bench requirements clean
+
+MATRIX ?= all
+ARGS ?=
+TEST_MATRIX ?= pytorch-2.3.1
+BIN := .venv/bin
+
+help: ## Print the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+plan: .venv/run ## List the images: make plan MATRIX=cuda12.1
+	$(BIN)/wheelyard plan $(MATRIX) $(ARGS)
+
+build: .venv/run ## Build images into dist/: make build MATRIX=cuda12.1
+	$(BIN)/wheelyard build $(MATRIX) $(ARGS)
+
+test: lint test-unit test-image ## Lint, unit tests, then build the test images and test them from inside
+
+test-unit: .venv/dev ## Unit tests: seconds, no engine, no network
+	$(BIN)/pytest tests/unit $(ARGS)
+
+test-image: .venv/dev ## Build the images under test and test them from inside: TEST_MATRIX=pytorch-2.3.1
+	$(BIN)/wheelyard build $(TEST_MATRIX) --no-load
+	$(BIN)/pytest tests/image --images $(TEST_MATRIX) $(ARGS)
+
+lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/shellcheck tools/make-venv .ci/run
+	$(BIN)/wheelyard lock --check
+	$(BIN)/wheelyard render --check
+	$(BIN)/hadolint images/*/Dockerfile
+
+format: .venv/dev ## Format the Python code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: .venv/run ## Resolve versions again (network): make lock MATRIX=pytorch-2.3
+	$(BIN)/wheelyard lock $(MATRIX) $(ARGS)
+
+render: .venv/run ## Write images/*/Dockerfile
+	$(BIN)/wheelyard render
+
+bench: .venv/dev ## Measure speed, size and memory; ratios against what runs beside
+	$(BIN)/python -m tests.benchmark $(ARGS)
+
+requirements: .venv/dev ## Pin the tool's own dependencies again
+	$(BIN)/uv --no-config pip compile pyproject.toml --extra build --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-header --no-emit-index-url -o requirements/run.txt
+	$(BIN)/uv --no-config pip compile pyproject.toml --extra build --extra dev --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-header --no-emit-index-url -o requirements/dev.txt
+
+clean: ## Remove dist/ and .venv/; the cache of wheels and layers stays
+	rm -rf dist .venv
+
+.venv/run: requirements/run.txt pyproject.toml
+	tools/make-venv run
+	@touch $@
+
+.venv/dev: requirements/dev.txt pyproject.toml
+	tools/make-venv dev
+	@touch .venv/run $@

@@ -1,0 +1,248 @@
+"""A project small enough to build in a second: real stages, small wheels, this machine's Python.
+
+The base is made of this machine's own interpreter instead of Debian packages, and put where the
+build looks for one that mmdebstrap made before. Everything after that is the product's own code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wheels import make_wheel
+
+from builder.assemble.base import base_key
+from builder.context import Context
+from builder.lock.inputs import cells_by_id, package_inputs, requirements_inputs
+from builder.lock.lockfile import render_requirements_lock
+from builder.lock.packages import render_package_lock
+from builder.model import Cell, LockedDeb, LockedWheel, PackageLock, Plan, RequirementsLock
+from builder.plan import load_plan
+from builder.progress import QuietReporter
+from builder.settings import Settings
+from builder.wanted import place
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+MATRIX = f"""\
+version: 1
+axes:
+  cuda: ["12.1"]
+  cudnn: ["8.9"]
+  framework: [pytorch 2.3.1]
+  python: ["{PYTHON}"]
+  base: [tiny]
+  flavour: [runtime, devel]
+frameworks:
+  pytorch: {{title: PyTorch, distribution: torch}}
+bases:
+  tiny: {{suite: bookworm, python: "{PYTHON}"}}
+flavours:
+  runtime: {{description: small, packages: [tini], tools: [pip]}}
+  devel: {{description: larger, extends: runtime, packages: [git], tools: [demo]}}
+"""
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """The project, its plan, and the context to build it with."""
+
+    folder: Path
+    context: Context
+    plan: Plan
+    wheels: dict[str, Path]
+
+    def cell(self, flavour: str) -> Cell:
+        return next(c for c in self.plan.cells if c.flavour.name == flavour)
+
+    def with_cache(self, cache: Path, workers: int = 2) -> Tiny:
+        """The same project with an empty layer cache; its files and base are put there."""
+        settings = replace(self.context.settings, cache_dir=cache, workers=workers)
+        _fill_cache(self, cache)
+        return replace(self, context=replace(self.context, settings=settings))
+
+
+def make_tiny(folder: Path) -> Tiny:
+    """Write matrix, wheels and locks into `folder`."""
+    project, cache, source = folder / "project", folder / "cache", folder / "wheels"
+    for path in (project, source):
+        path.mkdir(parents=True)
+    (project / "matrix.yaml").write_text(MATRIX)
+    settings = Settings(
+        project=project,
+        cache_dir=cache,
+        index_url=None,
+        debian_mirror=None,
+        debian_security_mirror=None,
+        ca_bundle=None,
+        workers=2,
+        timeout=10,
+    )
+    plan = load_plan(project)
+    wheels = {path.name.split("-")[0].replace("_", "-"): path for path in _wheels(source)}
+    tiny = Tiny(project, Context(settings, QuietReporter(None)), plan, wheels)
+    _write_locks(tiny)
+    _fill_cache(tiny, cache)
+    return tiny
+
+
+def _wheels(folder: Path) -> list[Path]:
+    runtime = "#define CUDART_VERSION  12010\n"
+    cudnn = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 9\n#define CUDNN_PATCHLEVEL 2\n"
+    nccl = "#define NCCL_MAJOR 2\n#define NCCL_MINOR 20\n#define NCCL_PATCH 5\n"
+    modules = {f"torch/module_{i}.py": f"def f{i}(x):\n    return x + {i}\n" for i in range(20)}
+    return [
+        make_wheel(
+            folder,
+            "torch",
+            "2.3.1",
+            {
+                "torch/__init__.py": "from torch.version import __version__\n",
+                "torch/version.py": "__version__ = '2.3.1+cu121'\ncuda = '12.1'\n",
+                "torch/broken_template.py": "def {{ not python }}\n",
+                "torch/lib/libtorch.so": b"\x7fELF" + bytes(range(256)) * 4000,
+                **modules,
+            },
+            metadata="Requires-Dist: nvidia-cudnn-cu12==8.9.2.26\n",
+        ),
+        *(
+            make_wheel(
+                folder,
+                f"nvidia_{name}_cu12",
+                version,
+                {
+                    "nvidia/__init__.py": "",
+                    f"nvidia/{name}/__init__.py": "",
+                    f"nvidia/{name}/include/{header}": text,
+                    f"nvidia/{name}/lib/{library}": b"\x7fELF" + name.encode() * 1000,
+                },
+            )
+            for name, version, header, text, library in (
+                ("cuda_runtime", "12.1.105", "cuda_runtime_api.h", runtime, "libcudart.so.12"),
+                ("cudnn", "8.9.2.26", "cudnn_version.h", cudnn, "libcudnn.so.8"),
+                ("nccl", "2.20.5", "nccl.h", nccl, "libnccl.so.2"),
+            )
+        ),
+        make_wheel(
+            folder,
+            "pip",
+            "26.0",
+            {"pip/__init__.py": "", "pip/tests/test_pip.py": "assert True\n"},
+            extra={"pip-26.0.dist-info/entry_points.txt": "[console_scripts]\npip = pip:main\n"},
+        ),
+        make_wheel(folder, "demo", "1.0", metadata="Requires-Dist: torch>=2\n"),
+    ]
+
+
+def locked(path: Path) -> LockedWheel:
+    """The lock's line for a wheel on disk."""
+    name, version = path.name.split("-")[:2]
+    data = path.read_bytes()
+    return LockedWheel(
+        name.replace("_", "-"), version, path.name, hashlib.sha256(data).hexdigest(), len(data)
+    )
+
+
+def write_lock(tiny: Tiny, cell: Cell, wheels: list[Path]) -> None:
+    """Write the requirements lock of `cell`."""
+    inputs = requirements_inputs(cell, cells_by_id(tiny.plan.cells))
+    pins = sorted(map(locked, wheels), key=lambda wheel: wheel.name)
+    lock = RequirementsLock(cell.id, inputs, tuple(pins))
+    target = tiny.folder / cell.lock
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(render_requirements_lock(lock))
+
+
+def _package_lock(tiny: Tiny, cell: Cell) -> PackageLock:
+    names = sorted({f"python{PYTHON}", *cell.flavour.packages})
+    debs = tuple(
+        LockedDeb(name, "1.0", "all", hashlib.sha256(name.encode()).hexdigest(), 1, "debian",
+                  f"pool/{name}_1.0_all.deb")
+        for name in names
+    )  # fmt: skip
+    inputs = package_inputs(cell, cells_by_id(tiny.plan.cells))
+    return PackageLock(cell.base.name, cell.flavour.name, cell.base.suite, inputs, debs)
+
+
+def _write_locks(tiny: Tiny) -> None:
+    for cell in tiny.plan.cells:
+        below = [path for name, path in tiny.wheels.items() if name != "demo"]
+        extra = [tiny.wheels["demo"]] if cell.parent else []
+        write_lock(tiny, cell, [*below, *extra])
+        target = tiny.folder / cell.base_lock
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(render_package_lock(_package_lock(tiny, cell)))
+
+
+def _fill_cache(tiny: Tiny, cache: Path) -> None:
+    for path in tiny.wheels.values():
+        put_wheel(cache, path)
+    rootfs = cache / "rootfs"
+    rootfs.mkdir(parents=True, exist_ok=True)
+    for cell in tiny.plan.cells:
+        key = base_key(_package_lock(tiny, cell))
+        (rootfs / f"{key}.list").write_text("deb [trusted=yes] file:/nowhere tiny main\n")
+        _write_rootfs(rootfs / f"{key}.tar", devel=cell.parent is not None)
+
+
+def put_wheel(cache: Path, path: Path) -> Path:
+    """Put a wheel where `fetch` would."""
+    target = place(cache / "files", locked(path).sha256, path.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(path.read_bytes())
+    return target
+
+
+def _write_rootfs(target: Path, *, devel: bool) -> None:
+    files: dict[str, bytes] = {
+        "etc/passwd": b"root:x:0:0:root:/root:/bin/bash\n",
+        "etc/group": b"root:x:0:\n",
+        "etc/shadow": b"root:*:19000:0:99999:7:::\n",
+        "etc/gshadow": b"root:*::\n",
+        "etc/hostname": b"this-machine\n",
+        "etc/skel/.bashrc": b"# shell\n",
+        "var/log/dpkg.log": b"today\n",
+    }
+    if devel:
+        files["usr/bin/git"] = b"\x7fELFgit"
+        files["etc/group"] += b"_ssh:x:101:\n"
+    base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    names = list(stdlib.glob("*.py"))
+    for package in ("collections", "encodings", "importlib", "json", "re", "urllib", "zipfile"):
+        names += (stdlib / package).rglob("*.py")
+    names += [p for p in (stdlib / "lib-dynload").glob("*.so") if p.name.split(".")[0] in _NEEDED]
+    for path in names:
+        files[f"usr/lib/python{PYTHON}/{path.relative_to(stdlib)}"] = path.read_bytes()
+    activate = stdlib / "venv/scripts/common/activate"
+    files[f"usr/lib/python{PYTHON}/venv/scripts/common/activate"] = activate.read_bytes()
+    libraries = {lib for p in (base, *names) if p == base or p.suffix == ".so" for lib in _ldd(p)}
+    for library in libraries:
+        folder = "lib64" if library.name.startswith("ld-linux") else "lib/x86_64-linux-gnu"
+        files[f"{folder}/{library.name}"] = library.read_bytes()
+    with tarfile.open(target, "w") as archive:
+        for name, content in sorted(files.items()):
+            _add(archive, name, content, 0o755 if name.startswith("lib") else 0o644)
+        _add(archive, f"usr/bin/python{PYTHON}", base.read_bytes(), 0o755)
+
+
+# Extension modules that zipfile, json and their imports need.
+_NEEDED = {"_bisect", "_datetime", "_json", "_random", "_sha512", "_struct", "binascii", "math"}
+_NEEDED |= {"zlib"}
+
+
+def _add(archive: tarfile.TarFile, path: str, content: bytes, mode: int) -> None:
+    info = tarfile.TarInfo(path)
+    info.size, info.mode, info.mtime = len(content), mode, 1_600_000_000
+    archive.addfile(info, io.BytesIO(content))
+
+
+def _ldd(program: Path) -> list[Path]:
+    result = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
+    words = (word for line in result.stdout.splitlines() for word in line.split())
+    return [Path(word) for word in words if word.startswith("/")]
