@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.image import Image
     from builder.context import Context
+    from builder.loading import Loader
     from builder.model import Cell, Plan
 
 LOCK_NAME = ".wheelyard.lock"
@@ -59,7 +60,7 @@ def build_images(
     output: Path,
     context: Context,
     *,
-    load: Callable[[Cell, Image, Layout], bool] | None = None,
+    load: Loader | None = None,
     fail_fast: bool = False,
 ) -> list[Built | Failed]:
     """Build `cells` into the OCI image layout `output`; one result each, in their order.
@@ -98,7 +99,7 @@ def _build_one(
     store: LayerStore,
     context: Context,
     held: set[str],
-    load: Callable[[Cell, Image, Layout], bool] | None,
+    load: Loader | None,
 ) -> Built:
     stages = load_stages(cell, plan, context.settings.project)
     config = image_config(cell, stages[-1].lock)
@@ -114,11 +115,10 @@ def _build_one(
     new = {x.stored.layer.digest: x.stored.layer.size for x in image.layers}
     new_bytes = sum(size for digest, size in new.items() if digest not in held)
     held.update(new)
-    loaded = False
     if load:
         with work.timed("load"):
-            loaded = load(cell, image, layout)
-    return Built(cell, image, new_bytes, work.seconds, findings, loaded)
+            load(image, cell.tags, layout)
+    return Built(cell, image, new_bytes, work.seconds, findings, load is not None)
 
 
 def read_tree(image: Image, store: LayerStore) -> Tree:

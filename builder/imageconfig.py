@@ -42,6 +42,19 @@ def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
     )
 
 
+def base_config(cell: Cell) -> ImageConfig:
+    """Return the config of the base image that a cell's Dockerfile starts from."""
+    name = f"Debian {cell.base.suite}, Python {cell.python} ({cell.flavour.name})"
+    return ImageConfig(
+        env=(("PATH", f"{VENV}/bin:{_SYSTEM_PATH}"), ("VIRTUAL_ENV", VENV), ("LANG", "C.UTF-8")),
+        labels=((f"{OCI}.title", name),),
+        user="1000",
+        workdir="/workspace",
+        entrypoint=("/usr/bin/tini", "--"),
+        cmd=("bash",),
+    )
+
+
 def base_image(cell: Cell) -> str:
     """Return the name that a cell's base has in an engine."""
     return f"wheelyard/base:{cell.base.name}-{cell.flavour.name}"

@@ -148,12 +148,12 @@ _CUDA_LIBRARY = re.compile(
 
 
 def _one_cuda(tree: Tree) -> Finding:
-    """No library of the CUDA set under two paths."""
+    """No library of the CUDA set under two paths, whatever the versions."""
     places: dict[str, list[str]] = defaultdict(list)
     for entry in tree:
         name = _REPAIRED.sub("", entry.path.rpartition("/")[2])
         if entry.kind == "file" and _CUDA_LIBRARY.fullmatch(name) and "/stubs/" not in entry.path:
-            places[name].append(entry.path)
+            places[name.partition(".so")[0]].append(entry.path)
     twice = sorted(" and ".join(sorted(p)) for p in places.values() if len(p) > 1)
     return Finding("one CUDA set", "", "; ".join(twice))
 

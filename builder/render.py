@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from packaging.version import Version
 
 from builder.errors import StorageError
 from builder.imageconfig import VENV, base_image, image_config, title
@@ -18,6 +19,8 @@ from builder.model import Cell, PackageLock, RequirementsLock
 from builder.textfiles import write_text
 
 DOCKERFILE = "Dockerfile"
+README = PurePosixPath("README.md")
+BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
 # What an image's folder may hold; anything else in a stale folder is not ours to delete.
 GENERATED = (DOCKERFILE, "requirements.lock")
 
@@ -35,8 +38,32 @@ def render_all(project: Path, cells: Sequence[Cell]) -> dict[PurePosixPath, str]
 
     Raises LockError when a lock is missing, edited or stale.
     """
-    index = cells_by_id(cells)
     environment = make_environment(project / "templates")
+    return {**_dockerfiles(project, cells, environment), **_readme(project, cells, environment)}
+
+
+def _readme(
+    project: Path, cells: Sequence[Cell], environment: Environment
+) -> dict[PurePosixPath, str]:
+    """The README with the table of images between its two markers, where it has them."""
+    readme = project / README
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        return {}
+    table = environment.get_template("images.md.j2").render(cells=sorted(cells, key=_age))
+    return {README: f"{before}{BEGIN}\n{table}{END}{after}"}
+
+
+def _age(cell: Cell) -> tuple[str, list[Version], str]:
+    return cell.framework, [Version(pin.version) for pin in cell.frameworks], cell.tags[0]
+
+
+def _dockerfiles(
+    project: Path, cells: Sequence[Cell], environment: Environment
+) -> dict[PurePosixPath, str]:
+    index = cells_by_id(cells)
     return {
         cell.folder / DOCKERFILE: render_dockerfile(
             environment,

@@ -80,6 +80,14 @@ def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
     return [*layers, _top_layer(work, cell_json)]
 
 
+def base_layers(work: Assembly) -> list[ImageLayer]:
+    """The layers of a base image: the system of every flavour, and pip alone above it."""
+    pip = [wheel for wheel in work.stages[0].lock.wheels if wheel.name == "pip"]
+    layer = WheelLayer(tuple(pip), work.stages[0].cell.python)
+    known = _python_layers(work, [layer])
+    return [*_system_layers(work), ImageLayer(known[layer.key], layer.title, True)]
+
+
 def _system_layers(work: Assembly) -> list[ImageLayer]:
     """The base, and for every further flavour the difference to the one below it."""
     layers = []

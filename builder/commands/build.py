@@ -6,16 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import EngineError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from builder.assemble.image import Image
-    from builder.assemble.layout import Layout
     from builder.build import Built, Failed
     from builder.context import Context
-    from builder.model import Cell
 
 EXAMPLES = """\
 examples:
@@ -56,6 +51,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Build the selection; prints what was built and returns the first failure's exit code."""
     from builder.build import Failed, build_images
+    from builder.loading import find_loader
     from builder.plan import load_plan
     from builder.selector import select
 
@@ -66,39 +62,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
         plan,
         args.output.absolute(),
         context,
-        load=_loader(args.load, context),
+        load=find_loader(args.load, context),
         fail_fast=args.fail_fast,
     )
     _show(results, as_json=args.json)
     failures = [result for result in results if isinstance(result, Failed)]
     return failures[0].error.exit_code if failures else 0
-
-
-def _loader(wanted: bool | None, context: Context) -> Callable[[Cell, Image, Layout], bool] | None:
-    """How images get into an engine; None if they don't."""
-    if wanted is False:
-        return None
-    from builder.engines.docker import LoadableImage, connect, load
-
-    try:
-        client = connect()
-    except EngineError as error:
-        if wanted:
-            raise
-        context.reporter.warn(f"images are not loaded into an engine: {error}")
-        return None
-    if client is None:
-        if wanted:
-            raise EngineError("no Docker Engine answers here; start one, or build with --no-load")
-        return None
-
-    def send(cell: Cell, image: Image, layout: Layout) -> bool:
-        layers = tuple((x.stored.layer.digest, x.stored.layer.diff_id) for x in image.layers)
-        loadable = LoadableImage(image.config.digest, layers, cell.tags, image.manifest.digest)
-        load(client, layout.blobs, [loadable], context.reporter)
-        return True
-
-    return send
 
 
 def _show(results: Sequence[Built | Failed], *, as_json: bool) -> None:

@@ -222,13 +222,14 @@ class TestBadWheels:
         assert isinstance(error, InspectError)
         assert "CUDA: expected '12.1', the image has '12.4'" in str(error)
 
-    def test_a_cuda_library_twice(self, broken: Tiny, tmp_path: Path) -> None:
-        files = {"demo/libs/libcudart-0123abcd.so.12": b"\x7fELF"}
+    @pytest.mark.parametrize("name", ["libcudart-0123abcd.so.12", "libcudart.so.11.0"])
+    def test_a_cuda_library_twice(self, broken: Tiny, tmp_path: Path, name: str) -> None:
+        files = {f"demo/libs/{name}": b"\x7fELF"}
         self.swap(broken, "demo", make_wheel(tmp_path, files=files))
         runtime, devel = build(broken, tmp_path / "dist")
         assert isinstance(runtime, Built)
         assert isinstance(devel, Failed)
-        assert "demo/libs/libcudart-0123abcd.so.12 and " in str(devel.error)
+        assert f"demo/libs/{name} and " in str(devel.error)
 
     def test_an_unmet_requirement(self, broken: Tiny, tmp_path: Path) -> None:
         self.swap(broken, "demo", make_wheel(tmp_path, metadata="Requires-Dist: torch>=9\n"))

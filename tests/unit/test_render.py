@@ -23,6 +23,8 @@ from builder.lock.packages import render_package_lock
 from builder.model import Cell, LockedWheel, PackageLock, RequirementsLock
 from builder.plan import load_plan
 from builder.render import (
+    BEGIN,
+    END,
     find_drift,
     make_environment,
     quoted,
@@ -130,6 +132,15 @@ def test_what_belongs_to_no_image_is_removed_and_other_files_are_not(project: Pa
         ]
     )
     assert not (project / "images" / "gone-runtime").exists()
+
+
+def test_a_readme_with_the_markers_gets_the_table_of_images(project: Path) -> None:
+    write(project / "README.md", f"# Mine\n{BEGIN}\nold\n{END}\nrest\n")
+    text = render_all(project, CELLS)[PurePosixPath("README.md")]
+    assert text.startswith(f"# Mine\n{BEGIN}\n| image ")
+    assert text.endswith(f"{END}\nrest\n")
+    assert all(f"`{cell.tags[0]}`" in text for cell in CELLS)
+    assert "old" not in text
 
 
 def test_without_its_lock_nothing_is_rendered(project: Path) -> None:
