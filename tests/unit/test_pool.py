@@ -1,0 +1,91 @@
+"""Worker processes: results, order, and what a dying one leaves."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from wheels import make_wheel
+
+from builder.assemble.bytecode import Interpreter
+from builder.assemble.pool import run_jobs
+from builder.assemble.store import LayerStore
+from builder.assemble.worker import Made, WheelInput, WheelJob
+from builder.errors import StorageError, WheelError
+
+
+def job(folder: Path, name: str, weight: int = 1) -> WheelJob:
+    path = make_wheel(folder, name, "1.0", {f"{name}/data.bin": name.encode() * 100_000})
+    scratch = folder / f"{name}.scratch"
+    return WheelJob(name, name, (WheelInput(path, name, "1.0"),), "3.11", scratch, weight=weight)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_every_job_ends_whatever_the_number_of_workers(tmp_path: Path, workers: int) -> None:
+    jobs = [job(tmp_path, name, i) for i, name in enumerate("abcd")]
+    grown: list[int] = []
+    results = {j.key: r for j, r in run_jobs(jobs, workers, grown.append)}
+    assert all(isinstance(r, Made) for r in results.values())
+    assert sorted(results) == list("abcd")
+    alone = {j.key: r for j, r in run_jobs(jobs, 1, grown.append)}
+    assert {k: r.layer for k, r in results.items() if isinstance(r, Made)} == {
+        k: r.layer for k, r in alone.items() if isinstance(r, Made)
+    }
+
+
+def test_the_heaviest_starts_first(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, name, weight) for name, weight in (("a", 1), ("b", 9), ("c", 5))]
+    assert [j.key for j, _ in run_jobs(jobs, 1, lambda _: None)] == ["b", "c", "a"]
+
+
+def test_one_bad_wheel_does_not_stop_the_others(tmp_path: Path) -> None:
+    bad = job(tmp_path, "bad")
+    bad.wheels[0].path.write_bytes(b"no zip")
+    results = {j.key: r for j, r in run_jobs([bad, job(tmp_path, "good")], 2, lambda _: None)}
+    assert isinstance(results["good"], Made)
+    assert isinstance(results["bad"], WheelError)
+    assert not bad.scratch.exists()
+
+
+def test_a_killed_worker_is_noticed(tmp_path: Path) -> None:
+    """The interpreter of this job kills the worker that starts it, as the kernel would."""
+    killer = tmp_path / "root" / "lib64" / "ld-linux-x86-64.so.2"
+    killer.parent.mkdir(parents=True)
+    killer.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    killer.chmod(0o755)
+    path = make_wheel(tmp_path, "a", "1.0", {"a/x.py": "x = 1\n"})
+    doomed = replace(
+        job(tmp_path, "b"),
+        wheels=(WheelInput(path, "a", "1.0"),),
+        interpreter=Interpreter(tmp_path / "root", "3.11", "x"),
+    )
+    ((_, result),) = run_jobs([doomed], 1, lambda _: None)
+    assert isinstance(result, WheelError)
+    assert "--workers 1" in str(result)
+
+
+def test_no_permission_is_a_storage_error(tmp_path: Path) -> None:
+    missing = replace(job(tmp_path, "a"), scratch=tmp_path / "nowhere" / "blob")
+    ((_, result),) = run_jobs([missing], 1, lambda _: None)
+    assert isinstance(result, StorageError)
+
+
+def test_leaving_early_kills_what_runs(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, name) for name in "abcdef"]
+    running = run_jobs(jobs, 2, lambda _: None)
+    next(iter(running))
+    running.close()  # type: ignore[attr-defined]
+    left = [j.scratch for j in jobs if j.scratch.exists()]
+    assert len(left) <= 1  # the finished one's, which the caller takes over
+
+
+def test_scratch_files_of_dead_processes_are_swept(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    mine = store.scratch()
+    mine.write_bytes(b"x")
+    dead = mine.with_name("99999999-dead")
+    dead.write_bytes(b"x")
+    LayerStore(tmp_path)
+    assert mine.exists()
+    assert not dead.exists()
+    assert str(os.getpid()) in mine.name

@@ -1,0 +1,123 @@
+"""Root file systems: what is dropped, laid over, and different between two."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from builder.assemble.base import bootstrap_command, source_date
+from builder.assemble.contract import apply_contract
+from builder.assemble.layer import LayerWriter
+from builder.assemble.rootfs import RootFS, read_rootfs
+from builder.errors import BaseImageError
+from builder.model import LockedDeb, PackageLock
+
+ACCOUNTS = {
+    "etc/passwd": b"root:x:0:0:root:/root:/bin/bash\n",
+    "etc/group": b"root:x:0:\n",
+    "etc/shadow": b"root:*:19876:0:99999:7:::\n",
+    "etc/gshadow": b"root:*::\n",
+    "usr/lib/python3.11/venv/scripts/common/activate": b"VIRTUAL_ENV=__VENV_DIR__\n",
+}
+
+
+def rootfs(path: Path, files: dict[str, bytes], links: dict[str, str] | None = None) -> RootFS:
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size, info.mode, info.mtime = len(content), 0o644, 1_600_000_000
+            archive.addfile(info, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.type, info.linkname = tarfile.LNKTYPE, f"./{target}"
+            archive.addfile(info)
+        device = tarfile.TarInfo("./dev/null")
+        device.type = tarfile.CHRTYPE
+        archive.addfile(device)
+    return read_rootfs(path, "deb somewhere\n")
+
+
+def written(base: RootFS, path: Path, below: RootFS | None = None) -> dict[str, bytes]:
+    with LayerWriter(path, packed=True) as writer:
+        base.write(writer, below)
+        writer.finish()
+    with tarfile.open(path, "r:gz") as archive:
+        return {
+            i.name: f.read() if (f := archive.extractfile(i)) else b"" for i in archive if i.name
+        }
+
+
+def test_what_is_the_machine_s_or_the_day_s_is_dropped(tmp_path: Path) -> None:
+    junk = ["etc/hostname", "etc/resolv.conf", "var/log/dpkg.log", "var/cache/apt/pkgcache.bin",
+            "etc/passwd-", "var/lib/apt/lists/x", "tmp/x", "etc/machine-id"]  # fmt: skip
+    base = rootfs(tmp_path / "a.tar", {"etc/os-release": b"x", **dict.fromkeys(junk, b"x")})
+    assert list(base.nodes) == ["etc/os-release"]
+
+
+def test_hard_links_survive_in_any_order(tmp_path: Path) -> None:
+    base = rootfs(
+        tmp_path / "a.tar", {"usr/bin/perl5.36": b"perl"}, {"usr/bin/perl": "usr/bin/perl5.36"}
+    )
+    files = written(base, tmp_path / "blob")
+    assert files["usr/bin/perl"] == files["usr/bin/perl5.36"] == b"perl"
+
+
+def test_the_difference_holds_only_what_is_new_or_changed(tmp_path: Path) -> None:
+    lower = rootfs(tmp_path / "a.tar", {"etc/a": b"same", "etc/b": b"old"})
+    upper = rootfs(tmp_path / "b.tar", {"etc/a": b"same", "etc/b": b"new", "usr/bin/git": b"git"})
+    assert written(upper, tmp_path / "blob", lower) == {"etc/b": b"new", "usr/bin/git": b"git"}
+
+
+def test_a_flavour_may_only_add(tmp_path: Path) -> None:
+    lower = rootfs(tmp_path / "a.tar", {"etc/a": b"", "etc/b": b""})
+    upper = rootfs(tmp_path / "b.tar", {"etc/a": b""})
+    with pytest.raises(BaseImageError, match="/etc/b is gone"):
+        written(upper, tmp_path / "blob", lower)
+
+
+def test_the_contract_is_computed_from_the_base_s_own_files(tmp_path: Path) -> None:
+    base = apply_contract(
+        rootfs(tmp_path / "a.tar", {**ACCOUNTS, "etc/skel/.bashrc": b"#"}), "3.11"
+    )
+    assert base.read("etc/passwd").endswith(b"dev:x:1000:1000::/home/dev:/bin/bash\n")
+    assert b"venv:x:900:dev\n" in base.read("etc/group")
+    assert b"19876" not in base.read("etc/shadow")  # a clock
+    assert base.read("opt/venv/bin/activate") == b"VIRTUAL_ENV=/opt/venv\n"
+    assert base.read("home/dev/.bashrc") == b"#"
+    assert base.read("etc/apt/sources.list") == b"deb somewhere\n"
+    site = base.nodes["opt/venv/lib/python3.11/site-packages"].entry
+    assert (site.gid, site.mode) == (900, 0o2775)
+    home = base.nodes["home/dev/.vscode-server/extensions"].entry
+    assert (home.uid, home.gid) == (1000, 1000)
+
+
+@pytest.mark.parametrize("line", [b"dev:x:1234:1:::\n", b"other:x:1000:1:::\n"])
+def test_a_base_that_uses_our_names_or_numbers_is_refused(tmp_path: Path, line: bytes) -> None:
+    files = {**ACCOUNTS, "etc/passwd": ACCOUNTS["etc/passwd"] + line}
+    with pytest.raises(BaseImageError, match="to be free"):
+        apply_contract(rootfs(tmp_path / "a.tar", files), "3.11")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BaseImageError, match="no file /etc/passwd"):
+        apply_contract(rootfs(tmp_path / "a.tar", {"etc/other": b""}), "3.11")
+
+
+def test_the_source_date_is_the_newest_package_s(tmp_path: Path) -> None:
+    debs = []
+    for date in (1_600_000_000, 1_700_000_000, 1_650_000_000):
+        path = tmp_path / f"{date}.deb"
+        member = f"{'debian-binary':<16}{date:<12}{0:<6}{0:<6}{'100644':<8}{4:<10}`\n2.0\n"
+        path.write_bytes(b"!<arch>\n" + member.encode())
+        debs.append(path)
+    assert source_date(debs) == 1_700_000_000
+
+
+def test_mmdebstrap_may_install_what_is_locked_and_nothing_else(tmp_path: Path) -> None:
+    deb = LockedDeb("tini", "0.19.0-1+b3", "amd64", "0" * 64, 1, "debian", "pool/t.deb")
+    lock = PackageLock("bookworm", "runtime", "bookworm", "0" * 64, (deb,))
+    argv = bootstrap_command(lock, tmp_path, tmp_path / "root.tar")
+    assert "--include=tini=0.19.0-1+b3" in argv
+    assert [word for word in argv if "://" in word] == []
+    assert argv[-1] == f"deb [trusted=yes] copy:{tmp_path} ./"
