@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from netrc import NetrcParseError
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -19,6 +18,7 @@ import httpx
 import truststore
 
 from builder.errors import SettingsError
+from builder.logins import mirror_logins
 from builder.replies import RangeRefused, Refused, status_failure, transport_failure
 from builder.settings import Settings
 from builder.urls import redact
@@ -41,8 +41,8 @@ class Body:
 def make_client(settings: Settings, connections: int = 8) -> httpx.Client:
     """A client that trusts the system's CAs (SSL_CERT_FILE included) and `settings.ca_bundle`.
 
-    Proxies come from the environment (HTTPS_PROXY, NO_PROXY, ...), credentials from URLs and
-    netrc. Raises SettingsError for a proxy that cannot be used.
+    Proxies come from the environment (HTTPS_PROXY, NO_PROXY, ...), credentials from the mirrors'
+    URLs and netrc. Raises SettingsError for a proxy that cannot be used.
     """
     try:
         return httpx.Client(
@@ -50,7 +50,7 @@ def make_client(settings: Settings, connections: int = 8) -> httpx.Client:
             timeout=httpx.Timeout(settings.timeout, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             follow_redirects=True,
-            auth=_netrc(),
+            auth=mirror_logins(settings),
             headers={"User-Agent": f"wheelyard/{_version()}", "Accept-Encoding": "identity"},
         )
     except (ValueError, ImportError, httpx.InvalidURL) as error:
@@ -134,13 +134,6 @@ def _chunks(path: Path, read: Callable[[int], bytes | None]) -> Iterator[bytes]:
             yield chunk
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error
-
-
-def _netrc() -> httpx.NetRCAuth | None:
-    try:
-        return httpx.NetRCAuth()
-    except (OSError, NetrcParseError):
-        return None
 
 
 def _version() -> str:

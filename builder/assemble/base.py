@@ -50,7 +50,9 @@ def base_key(lock: PackageLock) -> str:
 def find_rootfs(lock: PackageLock, cache: Path) -> RootFS | None:
     """The root file system of `lock`, if it was made before."""
     tar, sources = _paths(lock, cache)
-    return read_rootfs(tar, sources.read_text()) if tar.exists() else None
+    if not tar.exists() or not sources.exists():
+        return None
+    return read_rootfs(tar, sources.read_text())
 
 
 def make_rootfs(

@@ -19,7 +19,7 @@ from builder.subprocesses import run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SHARD_BYTES = 4 << 20  # of source
+SHARD_BYTES = 8 << 20  # of source
 _SCRIPT = Path(__file__).with_name("compile_worker.py")
 # Never imported in use, a third of SymPy's source; Python compiles them itself if somebody does.
 _SKIPPED = {"tests", "test"}

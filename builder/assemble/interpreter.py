@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
     from builder.assemble.rootfs import RootFS
     from builder.model import PackageLock
 
+FORMAT = 2  # part of the identity: raise it when another part of the base is unpacked
+
 
 def interpreter_identity(lock: PackageLock) -> str:
     """The interpreter is a function of this: its packages (sha256 hex)."""
     parts = [f"{d.name} {d.sha256}" for d in lock.packages if re.match(r"(lib)?python3\.", d.name)]
+    parts.append(f"format {FORMAT}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
@@ -47,14 +51,18 @@ def _publish(partial: Path, folder: Path) -> None:
 
 
 def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
-    """Standard library, loader and shared libraries, without Debian's bytecode."""
+    """Standard library, loader and shared libraries.
+
+    Times are kept: Debian's bytecode refers to them, and without it every start would compile
+    the standard library again.
+    """
     version = re.escape(python)
     wanted = re.compile(
         rf"(lib|(usr/)?lib64(/.*)?|usr/bin/python{version}|usr/lib/python{version}/.*"
         r"|(usr/)?lib/x86_64-linux-gnu/[^/]*\.so[^/]*)"
     )
     for path, node in rootfs.nodes.items():
-        if not wanted.fullmatch(path) or path.endswith(".pyc"):
+        if not wanted.fullmatch(path):
             continue
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,3 +73,4 @@ def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
         elif node.entry.kind == "file":
             target.write_bytes(rootfs.read(path))
             target.chmod(node.entry.mode & 0o755)
+            os.utime(target, (node.mtime, node.mtime))
