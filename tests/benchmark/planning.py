@@ -1,22 +1,21 @@
-"""Time the planning of a generated matrix of 10,000 cells: YAML text in, Plan out.
-
-    python tests/benchmark/plan_cells.py [CELLS]
-
-Prints one JSON object; `seconds` has a goal of 2.
-"""
+"""Planning a generated matrix of 10,000 cells: YAML text in, Plan out."""
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from builder.matrix import load_matrix
 from builder.plan import make_plan
 from builder.upstream import Upstream, make_release
+from tests.benchmark.measure import Measurement, interleaved, median, rounded
+from tests.benchmark.place import Place
 
+CELLS = 10_000
+LIMIT = 2.0  # seconds
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 FLAVOURS = ("runtime", "devel")
 
@@ -64,26 +63,34 @@ def matrix_text(upstream: Upstream) -> str:
     return json.dumps(data, indent=1)  # JSON is YAML
 
 
-def measure(cells: int) -> dict[str, object]:
-    """Generate, then time reading and planning together."""
-    upstream = upstream_facts(cells // (len(PYTHONS) * len(FLAVOURS)))
+def measure(_place: Place, runs: int | None) -> list[Measurement]:
+    """Reading and planning together, beside a tenth of the cells: a ratio of 10 is linear."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "matrix.yaml")
-        path.write_text(matrix_text(upstream), encoding="utf-8")
+        values = interleaved(
+            runs or 5,
+            {"all": planner(CELLS, Path(folder)), "a tenth": planner(CELLS // 10, Path(folder))},
+        )
+    return [
+        Measurement(
+            "planning", f"planning a matrix of {CELLS} cells", median(values["all"]), "seconds",
+            "a tenth of the cells", median(values["a tenth"]), LIMIT,
+            details={"runs": rounded(values["all"])},
+        )
+    ]  # fmt: skip
+
+
+def planner(cells: int, folder: Path) -> Callable[[], float]:
+    """Something to call that plans a matrix of `cells` cells and returns its seconds."""
+    upstream = upstream_facts(cells // (len(PYTHONS) * len(FLAVOURS)))
+    path = folder / f"{cells}.yaml"
+    path.write_text(matrix_text(upstream), encoding="utf-8")
+
+    def plan() -> float:
         start = time.perf_counter()
-        matrix = load_matrix(path)
-        loaded = time.perf_counter()
-        plan = make_plan(matrix, upstream)
-        end = time.perf_counter()
-    return {
-        "benchmark": "plan",
-        "cells": len(plan.cells),
-        "excluded": len(plan.excluded),
-        "seconds": round(end - start, 3),
-        "seconds_reading": round(loaded - start, 3),
-        "goal_seconds": 2,
-    }
+        made = make_plan(load_matrix(path), upstream)
+        seconds = time.perf_counter() - start
+        if len(made.cells) != cells:
+            raise AssertionError(f"the generated matrix has {len(made.cells)} cells, not {cells}")
+        return seconds
 
-
-if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)))
+    return plan

@@ -1,0 +1,1 @@
+"""`make bench`: speed, size and memory, as ratios against what runs beside them."""

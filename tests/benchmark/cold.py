@@ -1,0 +1,96 @@
+"""A build that knows no layer, beside the least that its wheels can cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from builder.assemble.base import base_key
+from builder.errors import WheelyardError
+from builder.subprocesses import run
+from tests.benchmark.measure import Measurement, interleaved, median, rounded, say, timed
+from tests.benchmark.place import Place, build, prepared, read_once, record, stage_of, wheel_files
+
+LIMIT = 1.5
+KINDS = ("base", "bytecode", "wheels")
+
+
+def measure(place: Place, runs: int | None) -> list[Measurement]:
+    """The whole process of a build, by the seconds of the floor."""
+    prepared(place)
+    rootfs = place.cache / "rootfs" / f"{base_key(stage_of(place).packages)}.tar"
+    read_once([*wheel_files(place), rootfs])
+    parts: list[dict[str, float]] = []
+    values = interleaved(
+        runs or 3, {"floor": lambda: floor_run(place), "build": lambda: cold_run(place, parts)}
+    )
+    details = {
+        "build_runs": rounded(values["build"]),
+        "floor_runs": rounded(values["floor"]),
+        "build_parts": parts,
+        "only_this_unknown": _split(place),
+    }
+    return [
+        Measurement(
+            "cold", "build, wheels on disk, layers unknown", median(values["build"]), "seconds",
+            "floor: read, inflate, hash twice, write", median(values["floor"]), LIMIT, "ratio",
+            details,
+        )
+    ]  # fmt: skip
+
+
+def floor_run(place: Place) -> float:
+    """Seconds by the floor program's own clock: the start of Python is not part of the floor."""
+    folder = place.new("floor")
+    wheels = [str(path) for path in wheel_files(place)]
+    command = [sys.executable, "-m", "tests.benchmark.floor", str(folder), *wheels]
+    result = run(command, error=WheelyardError, what="the floor", cwd=place.project)
+    shutil.rmtree(folder)
+    return float(json.loads(result.stdout)["seconds"])
+
+
+def cold_run(place: Place, parts: list[dict[str, float]]) -> float:
+    """Seconds of the whole process; what build.json says of its parts goes to `parts`."""
+    cache, output = place.new_cache(), place.new("output")
+    seconds = timed(lambda: build(place, output, cache))
+    parts.append(record(output)["seconds"])
+    shutil.rmtree(output)
+    shutil.rmtree(cache)
+    return seconds
+
+
+def _split(place: Place) -> dict[str, float]:
+    """Seconds of a build that lacks only one kind of layer, less those of one that lacks none."""
+    cache, output = place.new_cache(), place.new("output")
+    build(place, output, cache)
+    known = timed(lambda: build(place, output, cache))
+    seconds = {}
+    for kind in KINDS:
+        forget(cache, {x["digest"] for x in record(output)["layers"] if kind_of(x) == kind})
+        seconds[kind] = round(timed(lambda: build(place, output, cache)) - known, 3)
+        say(f"  only the layers of {kind} unknown: {seconds[kind]:.3f} s more")
+    shutil.rmtree(output)
+    shutil.rmtree(cache)
+    return seconds
+
+
+def kind_of(layer: dict[str, Any]) -> str:
+    """What a layer of build.json is made of."""
+    title = str(layer["title"])
+    if title.startswith("Debian"):
+        return "base"
+    if title.startswith("bytecode"):
+        return "bytecode"
+    return "top" if title.startswith("selfcheck") else "wheels"
+
+
+def forget(cache: Path, digests: set[str]) -> None:
+    """Let the cache not know these layers."""
+    for path in (cache / "layers").glob("*.json"):
+        if path.name.endswith(".toc.json"):
+            continue
+        if json.loads(path.read_text())["layer"]["digest"] in digests:
+            path.unlink()

@@ -1,0 +1,107 @@
+"""Where the benchmark works: a scratch folder beside the cache, and the builds it measures."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from builder.assemble.base import base_key
+from builder.assemble.interpreter import interpreter_identity
+from builder.errors import WheelyardError
+from builder.fetch import cached
+from builder.plan import load_plan
+from builder.report import read_report
+from builder.selector import select
+from builder.stages import Stage, load_stages
+from builder.subprocesses import run
+from tests.benchmark.measure import say
+
+IMAGE = "pytorch-2.3.1-runtime"
+SOURCES = ("files", "rootfs", "interpreters")  # what a build with unknown layers starts from
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The project, the user's cache, and a folder of ours on the cache's file system."""
+
+    project: Path
+    cache: Path
+    folder: Path
+
+    def new(self, prefix: str) -> Path:
+        """A new empty folder."""
+        return Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=self.folder))
+
+    def new_cache(self) -> Path:
+        """A cache that has every download and the bases' files, and knows no layer."""
+        folder = self.new("cache")
+        for name in SOURCES:
+            (self.cache / name).mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(self.cache / name)
+        return folder
+
+
+def build_command(output: Path, cache: Path) -> list[str]:
+    """Argument list of the build that is measured."""
+    return [
+        sys.executable, "-m", "builder", "--quiet", "build", IMAGE, "--no-load",
+        "--output", str(output), "--cache-dir", str(cache),
+    ]  # fmt: skip
+
+
+def build(place: Place, output: Path, cache: Path) -> None:
+    """Build the image in a process of its own; WheelyardError with its log if that fails."""
+    run(build_command(output, cache), error=WheelyardError, what="the build", cwd=place.project)
+
+
+@lru_cache
+def prepared(place: Place) -> Path:
+    """A layout with the image, made with the user's cache: afterwards everything is fetched."""
+    say(f"building {IMAGE} with your cache, unmeasured")
+    output = place.new("image")
+    build(place, output, place.cache)
+    stage = stage_of(place)
+    needed = [
+        place.cache / "rootfs" / f"{base_key(stage.packages)}.tar",
+        place.cache / "interpreters" / interpreter_identity(stage.packages),
+        *wheel_files(place),
+    ]
+    if not all(path.exists() for path in needed):
+        say("building it once more from files, unmeasured, to have them all")
+        build(place, place.new("image"), place.new_cache())
+    return output
+
+
+@lru_cache
+def stage_of(place: Place) -> Stage:
+    """The image's cell and locks."""
+    plan = load_plan(place.project)
+    (cell,) = select(plan, IMAGE)
+    return load_stages(cell, plan, place.project)[-1]
+
+
+def wheel_files(place: Place) -> list[Path]:
+    """The image's wheels in the cache, those that are there."""
+    found = (
+        cached(place.cache / "files", wheel.sha256, wheel.filename, wheel.size)
+        for wheel in stage_of(place).lock.wheels
+    )
+    return [path for path in found if path]
+
+
+def record(output: Path) -> dict[str, Any]:
+    """What build.json says of the image."""
+    (image,) = read_report(output)
+    return image
+
+
+def read_once(paths: list[Path]) -> None:
+    """Bring files into the page cache."""
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while file.read(1 << 22):
+                pass
