@@ -20,6 +20,7 @@ from builder.textfiles import write_text
 
 DOCKERFILE = "Dockerfile"
 README = PurePosixPath("README.md")
+DEVELOPMENT = "devel"  # the flavour that editors open
 BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
 # What an image's folder may hold; anything else in a stale folder is not ours to delete.
 GENERATED = (DOCKERFILE, "requirements.lock")
@@ -39,7 +40,27 @@ def render_all(project: Path, cells: Sequence[Cell]) -> dict[PurePosixPath, str]
     Raises LockError when a lock is missing, edited or stale.
     """
     environment = make_environment(project / "templates")
-    return {**_dockerfiles(project, cells, environment), **_readme(project, cells, environment)}
+    return {
+        **_dockerfiles(project, cells, environment),
+        **_devcontainers(cells, environment),
+        **_readme(project, cells, environment),
+    }
+
+
+def _devcontainers(cells: Sequence[Cell], environment: Environment) -> dict[PurePosixPath, str]:
+    """One configuration a framework, for its newest devel image.
+
+    VS Code looks below .devcontainer/ only, so each is written twice.
+    """
+    template = environment.get_template("devcontainer.json.j2")
+    newest = {c.framework: c for c in sorted(cells, key=_age) if c.flavour.name == DEVELOPMENT}
+    return {
+        PurePosixPath(root, framework, "devcontainer.json"): template.render(
+            cell=cell, title=title(cell), venv=VENV
+        )
+        for framework, cell in newest.items()
+        for root in ("devcontainer", ".devcontainer")
+    }
 
 
 def _readme(
