@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import WheelyardError
+from builder.errors import INTERRUPTED, WheelyardError
 from builder.settings import load_settings
 from builder.table import show_json, show_table
 from builder.textfiles import write_text
@@ -134,4 +134,8 @@ def as_json(result: Measurement | Missing) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        say("interrupted; nothing is left behind")
+        sys.exit(INTERRUPTED)

@@ -40,7 +40,7 @@ def measure(place: Place, runs: int | None) -> list[Measurement]:
         raise NotMeasuredError(f"the environments differ: {versions}")
     run(roots["image"]), run(roots["pip"])
     warm = {name: partial(timed, partial(run, root)) for name, root in roots.items()}
-    values = interleaved(runs or 15, warm)
+    values = interleaved(runs or 21, warm)
     results = [_result("import", "import torch, files in memory", values, LIMIT)]
     if os.access(_DROP, os.W_OK):
         cold = {name: partial(_after_drop, action) for name, action in warm.items()}
