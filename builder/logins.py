@@ -28,9 +28,7 @@ class Logins(httpx.Auth):
         }
         self._netrc = _netrc()
 
-    def auth_flow(
-        self, request: httpx.Request
-    ) -> Generator[httpx.Request, httpx.Response, None]:
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Yield the request with its login, as httpx wants it."""
         login = self._mirrors.get(_origin(request.url)) or self._netrc
         if login is None:

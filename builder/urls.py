@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 SCHEMES = ("http", "https", "file")
 
@@ -16,6 +16,14 @@ def redact(url: str) -> str:
     """`url` with user name, password and query replaced by `***`, well-formed or not."""
     userinfo = _USERINFO if _has_valid_host(url) else _ANYTHING_BEFORE_AT
     return _QUERY.sub("?***", userinfo.sub("***@", url))
+
+
+def plain(url: str) -> str:
+    """`url` decoded and without user name and password, for comparisons only.
+
+    Programs give URLs back with other %-escapes than they were given.
+    """
+    return unquote(_USERINFO.sub("", url))
 
 
 def url_problem(url: str) -> str | None:

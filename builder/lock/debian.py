@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from builder.errors import BaseImageError, LockError
 from builder.lock.apt import Apt, PackageUri, print_uris, show
 from builder.model import LockedDeb, PackageLock
 from builder.subprocesses import Result, failure, run
 from builder.tools import require_tool
+from builder.urls import plain, redact
 
 if TYPE_CHECKING:
     from builder.progress import Reporter
@@ -173,10 +174,12 @@ def _deb(package: PackageUri, record: Mapping[str, str], archive: str, path: str
 
 def _split(uri: str, sources: Sequence[Source]) -> tuple[str, str]:
     """Split a package's URI into archive and pool path."""
+    chosen = plain(uri)
     for source in sources:
-        if uri.startswith(f"{source.uri}/"):
-            return source.archive, unquote(uri[len(source.uri) + 1 :])
-    raise LockError(f"apt chose {uri}, which is in none of the sources it was given")
+        root = f"{plain(source.uri)}/"
+        if chosen.startswith(root):
+            return source.archive, chosen.removeprefix(root)
+    raise LockError(f"apt chose {redact(uri)}, which is in none of the sources it was given")
 
 
 def _check_parent(debs: Sequence[LockedDeb], parent: Mapping[str, str]) -> None:
