@@ -8,11 +8,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.download import Session, Stopped, download
+from builder.download import NothingCame, Session, Stopped, download
 from builder.errors import FetchError, StorageError
 from builder.storage import storage_error
 from builder.wanted import Download, file_size, part, place
 
+NETWORK_ADVICE = (
+    "check the network and the proxy, or name mirrors that can be reached: --index-url, "
+    "--debian-mirror"
+)
+LISTED = 10  # failed files that a message names
 STOP_SECONDS = 2.0  # how long an interrupted call waits for its threads
 
 
@@ -23,7 +28,7 @@ class Batch:
         self._items, self._folder, self._session = items, folder, session
         self._paths: dict[str, Path] = {}
         self._failures: list[FetchError] = []
-        self._fatal: list[Exception] = []  # the disk, or a bug: no other file would fare better
+        self._fatal: list[Exception] = []  # disk, network or a bug: no other file would fare better
         self._queue: queue.SimpleQueue[Download] = queue.SimpleQueue()
         # The largest first: one that starts last would keep a single connection busy at the end.
         for item in sorted(items, key=lambda item: item.size or 0, reverse=True):
@@ -57,10 +62,10 @@ class Batch:
             return self._paths
         if len(self._failures) == 1:
             raise FetchError(f"could not fetch {self._failures[0]}") from self._failures[0]
-        listed = "".join(f"\n  {failure}" for failure in sorted(map(str, self._failures)))
-        raise FetchError(
-            f"could not fetch {len(self._failures)} of {len(self._items)} files:{listed}"
-        )
+        count = len(self._failures)
+        listed = "".join(f"\n  {text}" for text in sorted(map(str, self._failures))[:LISTED])
+        more = f"\n  and {count - LISTED} more" if count > LISTED else ""
+        raise FetchError(f"could not fetch {count} of {len(self._items)} files:{listed}{more}")
 
     def _work(self) -> None:
         while not self._session.stop.is_set():
@@ -72,6 +77,8 @@ class Batch:
                 self._paths[item.sha256] = download(item, self._folder, self._session)
             except Stopped:
                 return
+            except NothingCame as error:
+                self._give_up(self._unreachable(error))
             except FetchError as error:
                 self._failures.append(error)
             except OSError as error:
@@ -82,6 +89,13 @@ class Batch:
     def _give_up(self, error: Exception) -> None:
         self._fatal.append(error)
         self._session.stop.set()
+
+    def _unreachable(self, error: NothingCame) -> FetchError:
+        others = len(self._items) - 1
+        also = f"\nnothing came for the other {others} files either" if others else ""
+        wrapped = FetchError(f"could not fetch {error}{also}; {NETWORK_ADVICE}")
+        wrapped.__cause__ = error
+        return wrapped
 
     def _storage_error(self, error: OSError, item: Download) -> StorageError:
         wrapped = storage_error(error, self._folder, bytes_missing([item], self._folder))

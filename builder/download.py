@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from builder.errors import FetchError
 from builder.filelock import locked
 from builder.partial import Partial
-from builder.replies import Interrupted, RangeRefused, Refused
+from builder.replies import Gone, Interrupted, RangeRefused, Refused
 from builder.transport import Body, open_body
 from builder.urls import redact
 from builder.wanted import Download, cached, place
@@ -41,6 +41,7 @@ class Session:
     patience: Patience
     stop: threading.Event = field(default_factory=threading.Event)
     shared: Task | None = None  # where small files count together; None: each has a bar
+    alive: threading.Event = field(default_factory=threading.Event)  # a server has answered
 
     def task(self, item: Download) -> AbstractContextManager[Task]:
         """Where the progress of `item` is shown."""
@@ -52,6 +53,10 @@ class Session:
 def is_small(item: Download) -> bool:
     """Whether a bar of its own would be gone before anybody reads it."""
     return item.size is not None and item.size < SMALL
+
+
+class NothingCame(FetchError):  # noqa: N818
+    """A file was given up before a byte of any file came: the others would not fare better."""
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not a defect
@@ -76,6 +81,9 @@ def download(item: Download, folder: Path, session: Session) -> Path:
         with session.task(item) as task:
             try:
                 return _fetch(item, target, session, task)
+            except Gone as error:
+                session.alive.set()
+                raise FetchError(_failure(item, f"{error}, or {item.if_gone}")) from error
             except Refused as error:
                 raise FetchError(_failure(item, str(error))) from error
 
@@ -139,6 +147,7 @@ def _append_rest(item: Download, partial: Partial, session: Session) -> None:
         if body.start == 0 and partial.size:
             partial.reset()
         for chunk in body.chunks:
+            session.alive.set()
             partial.append(chunk)
             if expected is not None and partial.size > expected:
                 raise _WrongContent(f"more than the expected {expected:,} bytes")
@@ -161,7 +170,8 @@ def _wait(item: Download, error: Interrupted, failures: int, session: Session) -
     """Sleep before the next attempt; raises FetchError when there is none, Stopped when told to."""
     patience = session.patience
     if failures >= patience.attempts:
-        raise FetchError(_failure(item, f"{error}; gave up after {failures} attempts")) from error
+        kind = FetchError if session.alive.is_set() else NothingCame
+        raise kind(_failure(item, f"{error}; gave up after {failures} attempts")) from error
     if isinstance(error, RangeRefused):
         return
     wait = error.wait

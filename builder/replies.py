@@ -19,6 +19,10 @@ class Refused(Exception):  # noqa: N818 - an answer, not a defect
     """The request will not succeed by repeating it; the message says what to do."""
 
 
+class Gone(Refused):
+    """The server has no such file; what to do instead depends on the file."""
+
+
 class Interrupted(Exception):  # noqa: N818
     """The request may succeed when repeated, after `wait` seconds if the server said so."""
 
@@ -38,9 +42,9 @@ def status_failure(response: httpx.Response) -> Refused | Interrupted:
     if code in _RETRIED or code >= httpx.codes.INTERNAL_SERVER_ERROR:
         return Interrupted(text, _retry_after(response.headers.get("Retry-After")))
     if code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
-        return Refused(
+        return Gone(
             f"{text}: the file is not there (any more); check the mirror settings (--index-url, "
-            "--debian-mirror), or choose files that exist with `wheelyard lock`"
+            "--debian-mirror)"
         )
     if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return Refused(

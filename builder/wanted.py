@@ -19,6 +19,7 @@ class Download:
     filename: str
     sha256: str  # lower-case hex
     size: int | None  # bytes; None: not known beforehand
+    if_gone: str = "choose files that exist with `wheelyard lock`"  # when no server has it any more
 
 
 def problem(item: Download) -> str | None:

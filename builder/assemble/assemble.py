@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from builder.model import LockedWheel
     from builder.stages import Stage
 
+SUCCESSOR_ADVICE = (
+    "take its successor with `wheelyard lock --bases-only` (--upgrade takes the newest of all), or "
+    "name a snapshot of the archive that still has it: --debian-mirror, --debian-security-mirror"
+)
+
 # Rough speed of the two kinds of work, to start the longest job first.
 _BYTECODE_COST = 40  # a byte of a wheel's modules costs as much as this many of its other bytes
 
@@ -127,7 +132,9 @@ def _rootfs(work: Assembly, stage: Stage) -> RootFS:
     with work.timed("fetch"):
         sources = debian_sources(lock.suite, settings, reporter)
         downloads = [
-            Download(deb_url(deb, sources), _deb_name(deb.path), deb.sha256, deb.size)
+            Download(
+                deb_url(deb, sources), _deb_name(deb.path), deb.sha256, deb.size, SUCCESSOR_ADVICE
+            )
             for deb in lock.packages
         ]
         debs = fetch_all(downloads, work.files, settings, reporter)

@@ -268,6 +268,46 @@ def test_no_server(tmp_path: Path) -> None:
         pass
     message = failure([want(gone)], tmp_path)
     assert "Connection refused; gave up after 3 attempts" in message
+    assert "--index-url" in message
+
+
+def many(server: Server, count: int) -> list[Download]:
+    digests = (hashlib.sha256(b"%d" % n).hexdigest() for n in range(count))
+    return [Download(f"{server.url}/{d}", f"{d[:8]}.deb", d, 10) for d in digests]
+
+
+def test_no_server_is_found_out_once_and_not_for_each_file(tmp_path: Path) -> None:
+    with serve(Server({})) as gone:
+        pass
+    log = io.StringIO()
+    with pytest.raises(FetchError, match="nothing came for the other 99 files either"):
+        fetch_all(many(gone, 100), tmp_path, settings(tmp_path), PlainReporter(log), patience=QUICK)
+    assert log.getvalue().count("trying again") <= 2 * 8  # attempts less one, on 8 connections
+
+
+def test_one_file_that_never_comes_does_not_stop_the_others(server: Server, tmp_path: Path) -> None:
+    with serve(Server({})) as gone:
+        pass
+    present = want(server)
+    lost = Download(f"{gone.url}/x", "x", "0" * 64, 10_000_000)
+    slow = Patience(attempts=3, first_wait=0.3)
+    with pytest.raises(FetchError, match="could not fetch x"):
+        fetch_all([lost, present], tmp_path, settings(tmp_path), QuietReporter(None), patience=slow)
+    assert cached(tmp_path, present.sha256, present.filename)
+
+
+def test_a_long_list_of_failures_is_cut(server: Server, tmp_path: Path) -> None:
+    server.always = "404"
+    message = failure(many(server, 30), tmp_path)
+    assert "could not fetch 30 of 30 files" in message
+    assert "and 20 more" in message
+    assert message.count("HTTP 404") == 10
+
+
+def test_a_file_says_itself_what_to_do_when_it_is_gone(server: Server, tmp_path: Path) -> None:
+    server.always = "404"
+    item = Download(f"{server.url}/x.deb", "x.deb", "0" * 64, None, "take its successor")
+    assert "or take its successor" in failure([item], tmp_path)
 
 
 def test_credentials_are_sent_but_not_shown(server: Server, tmp_path: Path) -> None:
