@@ -13,17 +13,16 @@ from builder.assemble import contract
 from builder.assemble.base import base_key, find_rootfs, make_rootfs
 from builder.assemble.image import ImageLayer
 from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
-from builder.assemble.layer import FORMAT, LayerWriter
+from builder.assemble.layer import FORMAT
 from builder.assemble.pool import run_jobs
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.store import LayerStore, StoredLayer, file_digest
 from builder.assemble.top import top_files, top_key, write_top
-from builder.assemble.worker import Made, WheelInput, WheelJob
+from builder.assemble.worker import Made, SystemJob, WheelInput, WheelJob
 from builder.errors import WheelError, WheelyardError
 from builder.fetch import cached, fetch_all
 from builder.index import locate
 from builder.lock.debian import deb_url, debian_sources
-from builder.storage import storage_error
 from builder.wanted import Download
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.bytecode import Interpreter
     from builder.assemble.rootfs import RootFS
+    from builder.assemble.worker import Job
     from builder.context import Context
     from builder.model import LockedWheel
     from builder.stages import Stage
@@ -43,6 +43,7 @@ SUCCESSOR_ADVICE = (
 
 # Rough speed of the two kinds of work, to start the longest job first.
 _BYTECODE_COST = 40  # a byte of a wheel's modules costs as much as this many of its other bytes
+_SYSTEM_WEIGHT = 400 << 20  # as much as a wheel of this size
 
 
 @dataclass(slots=True)
@@ -75,12 +76,10 @@ def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
     Raises the WheelyardError of the first thing that fails; finished layers stay in the store.
     """
     recipe = make_recipe(work.stages[-1].cell, [stage.lock.wheels for stage in work.stages])
-    systems = _system_layers(work)
-    python = [layer for stage in recipe.stages for layer in stage]
-    known = _python_layers(work, python)
+    known = _known_or_made(work, [layer for stage in recipe.stages for layer in stage])
     layers: list[ImageLayer] = []
     for i, stage in enumerate(recipe.stages):
-        layers.append(systems[i])
+        layers.append(_system_layer(work, i, known))
         layers += [ImageLayer(known[_key(layer, work)], layer.title, True) for layer in stage]
     return [*layers, _top_layer(work, cell_json)]
 
@@ -89,37 +88,43 @@ def base_layers(work: Assembly) -> list[ImageLayer]:
     """The layers of a base image: the system of every flavour, and pip alone above it."""
     pip = [wheel for wheel in work.stages[0].lock.wheels if wheel.name == "pip"]
     layer = WheelLayer(tuple(pip), work.stages[0].cell.python)
-    known = _python_layers(work, [layer])
-    return [*_system_layers(work), ImageLayer(known[layer.key], layer.title, True)]
+    known = _known_or_made(work, [layer])
+    systems = [_system_layer(work, i, known) for i in range(len(work.stages))]
+    return [*systems, ImageLayer(known[layer.key], layer.title, True)]
 
 
-def _system_layers(work: Assembly) -> list[ImageLayer]:
+def _system_layer(work: Assembly, index: int, known: dict[str, StoredLayer]) -> ImageLayer:
+    return ImageLayer(known[_system_key(work, index)], _system_title(work, index), False)
+
+
+def _system_title(work: Assembly, index: int) -> str:
+    lock = work.stages[index].packages
+    difference = ", difference" if index else ""
+    return f"Debian {lock.suite}, {lock.base}-{lock.flavour}{difference}"
+
+
+def _system_key(work: Assembly, index: int) -> str:
     """The base, and for every further flavour the difference to the one below it."""
-    layers = []
-    for i, stage in enumerate(work.stages):
-        below = work.stages[i - 1] if i else None
-        key = _system_key(stage, below)
-        stored = work.store.find(key)
-        if stored is None:
-            rootfs = _with_contract(work, stage)
-            lower = _with_contract(work, below) if below else None
-            with work.timed("base"):
-                stored = _write_rootfs(work, key, rootfs, lower)
-        name = f"{stage.packages.base}-{stage.packages.flavour}"
-        title = f"Debian {stage.packages.suite}, {name}" + (", difference" if below else "")
-        layers.append(ImageLayer(stored, title, False))
-    return layers
+    locks = [stage.packages for stage in work.stages[max(0, index - 1) : index + 1]]
+    python = work.stages[index].cell.python
+    parts = [FORMAT, contract.FORMAT, "system", python, *(base_key(lock) for lock in locks)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _system_job(work: Assembly, index: int) -> SystemJob:
+    below = _with_contract(work, work.stages[index - 1]) if index else None
+    return SystemJob(
+        key=_system_key(work, index),
+        title=_system_title(work, index),
+        rootfs=_with_contract(work, work.stages[index]),
+        below=below,
+        scratch=work.store.scratch(),
+        weight=_SYSTEM_WEIGHT,
+    )
 
 
 def _with_contract(work: Assembly, stage: Stage) -> RootFS:
     return contract.apply_contract(_rootfs(work, stage), stage.cell.python)
-
-
-def _system_key(stage: Stage, below: Stage | None) -> str:
-    parts = [FORMAT, contract.FORMAT, "system", stage.cell.python, base_key(stage.packages)]
-    if below:
-        parts.append(base_key(below.packages))
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _rootfs(work: Assembly, stage: Stage) -> RootFS:
@@ -152,22 +157,22 @@ def _deb_name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _python_layers(
+def _known_or_made(
     work: Assembly, layers: Sequence[WheelLayer | BytecodeLayer]
 ) -> dict[str, StoredLayer]:
-    known = {
-        key: stored
-        for layer in layers
-        if (stored := work.store.find(key := _key(layer, work))) is not None
-    }
+    """Key -> layer, for `layers` and the system of every stage."""
+    systems = [_system_key(work, i) for i in range(len(work.stages))]
+    keys = [*systems, *(_key(layer, work) for layer in layers)]
+    known = {key: stored for key in keys if (stored := work.store.find(key)) is not None}
     missing = [layer for layer in layers if _key(layer, work) not in known]
-    if missing:
-        with work.timed("fetch"):
-            files = _fetch_wheels(work, {w.sha256: w for x in missing for w in x.wheels})
-        interpreter = _interpreter(work) if _needs_python(missing) else None
-        with work.timed("layers"):
-            known |= _make(work, missing, files, interpreter)
-    return known
+    if len(known) == len(set(keys)):
+        return known
+    with work.timed("fetch"):
+        files = _fetch_wheels(work, {w.sha256: w for x in missing for w in x.wheels})
+    system_jobs = [_system_job(work, i) for i, key in enumerate(systems) if key not in known]
+    interpreter = _interpreter(work) if _needs_python(missing) else None
+    with work.timed("layers"):
+        return known | _make(work, missing, files, interpreter, system_jobs)
 
 
 def _needs_python(layers: Sequence[WheelLayer | BytecodeLayer]) -> bool:
@@ -200,10 +205,11 @@ def _make(
     layers: Sequence[WheelLayer | BytecodeLayer],
     files: dict[str, Path],
     interpreter: Interpreter | None,
+    system_jobs: Sequence[SystemJob],
 ) -> dict[str, StoredLayer]:
     """Make `layers`; a damaged file in the cache is fetched again, once."""
     jobs = [_job(work, layer, files, interpreter) for layer in layers]
-    made, failed = _run(work, jobs)
+    made, failed = _run(work, [*system_jobs, *jobs])
     if failed and (bad := _damaged(failed, files)):
         wheels = {w.sha256: w for layer in layers for w in layer.wheels if w.sha256 in bad}
         names = ", ".join(bad.values())
@@ -218,11 +224,11 @@ def _make(
 
 
 def _run(
-    work: Assembly, jobs: Sequence[WheelJob]
+    work: Assembly, jobs: Sequence[Job]
 ) -> tuple[dict[str, StoredLayer], dict[str, WheelyardError]]:
     made: dict[str, StoredLayer] = {}
     failed: dict[str, WheelyardError] = {}
-    total = sum(w.path.stat().st_size for job in jobs if not job.interpreter for w in job.wheels)
+    total = sum(job.input_size for job in jobs)
     with work.context.reporter.task("layers", total, "bytes") as task:
         for job, result in run_jobs(jobs, work.context.settings.workers, task.advance):
             if isinstance(result, Made):
@@ -280,16 +286,3 @@ def _top_layer(work: Assembly, cell_json: str) -> ImageLayer:
         made = write_top(files, scratch)
         stored = work.store.add(key, scratch, made.layer, made.entries)
     return ImageLayer(stored, "selfcheck and the cell", False)
-
-
-def _write_rootfs(work: Assembly, key: str, rootfs: RootFS, below: RootFS | None) -> StoredLayer:
-    scratch = work.store.scratch()
-    try:
-        with LayerWriter(scratch, packed=True) as writer:
-            rootfs.write(writer, below)
-            layer = writer.finish()
-        return work.store.add(key, scratch, layer, writer.entries)
-    except OSError as error:
-        raise storage_error(error, scratch.parent) from error
-    finally:
-        scratch.unlink(missing_ok=True)

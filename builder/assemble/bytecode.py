@@ -1,7 +1,7 @@
 """Deterministic bytecode, made by the image's own interpreter.
 
 The interpreter runs out of the unpacked base through its own loader: no root, no chroot, any user.
-Modules are compiled in shards of a fixed size, each in a fresh process, so that neither the number
+Every wheel has a process of its own, with its modules in a fixed order, so that neither the number
 of workers nor what was compiled before can reach the bytes.
 """
 
@@ -19,7 +19,6 @@ from builder.subprocesses import run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SHARD_BYTES = 8 << 20  # of source
 _SCRIPT = Path(__file__).with_name("compile_worker.py")
 # Never imported in use, a third of SymPy's source; Python compiles them itself if somebody does.
 _SKIPPED = {"tests", "test"}
@@ -84,18 +83,22 @@ def compile_wheel(
 
     `scratch` is a path for the interpreter's output. Raises WheelError when it fails.
     """
-    for shard in _shards(sorted(modules, key=lambda m: m.path)):
-        _run_shard(wheel, shard, interpreter, scratch)
-        for module, pyc in zip(shard, _split(scratch.read_bytes()), strict=True):
-            if pyc:
-                yield pyc_path(module.path, interpreter), pyc
+    ordered = sorted(modules, key=lambda m: m.path)
+    if not ordered:
+        return
+    _run(wheel, ordered, interpreter, scratch)
+    with scratch.open("rb") as output:
+        for module in ordered:
+            (length,) = struct.unpack(">I", output.read(4))
+            if length:
+                yield pyc_path(module.path, interpreter), output.read(length)
 
 
-def _run_shard(wheel: Path, shard: list[Module], interpreter: Interpreter, output: Path) -> None:
+def _run(wheel: Path, modules: list[Module], interpreter: Interpreter, output: Path) -> None:
     job = {
         "wheel": str(wheel),
         "output": str(output),
-        "modules": [[module.member, f"/{module.path}"] for module in shard],
+        "modules": [[module.member, f"/{module.path}"] for module in modules],
     }
     run(
         interpreter.command(str(_SCRIPT)),
@@ -104,24 +107,3 @@ def _run_shard(wheel: Path, shard: list[Module], interpreter: Interpreter, outpu
         error=WheelError,
         what=f"compiling the modules of {wheel.name} with the image's Python",
     )
-
-
-def _shards(modules: list[Module]) -> Iterator[list[Module]]:
-    shard: list[Module] = []
-    size = 0
-    for module in modules:
-        if shard and size + module.size > SHARD_BYTES:
-            yield shard
-            shard, size = [], 0
-        shard.append(module)
-        size += module.size
-    if shard:
-        yield shard
-
-
-def _split(output: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(output):
-        (length,) = struct.unpack_from(">I", output, at)
-        yield output[at + 4 : at + 4 + length]
-        at += 4 + length

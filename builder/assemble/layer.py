@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from builder.assemble.wheel import Member, Wheel
 
 EPOCH = 315532800  # 1980-01-01, the oldest time a zip can hold
-FORMAT = 2  # part of every layer's key: raise it whenever the bytes of a layer change
+FORMAT = 3  # part of every layer's key: raise it whenever the bytes of a layer change
 CHUNK = 1 << 20  # content packed here goes into members of this many bytes
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from builder.assemble.worker import Made, WheelJob, make_layer
+from builder.assemble.worker import Job, Made, make_layer
 from builder.errors import WheelError, WheelyardError
 from builder.storage import storage_error
 
@@ -30,8 +30,8 @@ _POLL = 0.2  # seconds between looks at how far the blobs have grown
 
 
 def run_jobs(
-    jobs: Sequence[WheelJob], workers: int, on_bytes: Callable[[int], None]
-) -> Iterator[tuple[WheelJob, Made | WheelyardError]]:
+    jobs: Sequence[Job], workers: int, on_bytes: Callable[[int], None]
+) -> Iterator[tuple[Job, Made | WheelyardError]]:
     """Run every job, the heaviest first, and yield each with its result as it ends.
 
     `on_bytes` hears how many bytes of blobs were written since it was called last. Leaving the
@@ -40,7 +40,7 @@ def run_jobs(
     waiting = sorted(jobs, key=lambda job: job.weight)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["builder.assemble.worker"])
-    running: dict[Connection, tuple[WheelJob, BaseProcess]] = {}
+    running: dict[Connection, tuple[Job, BaseProcess]] = {}
     growth = _Growth(on_bytes)
     try:
         while waiting or running:
@@ -79,7 +79,7 @@ class _Growth:
                 self._sizes[path] = size
 
 
-def _start(context: ForkServerContext, job: WheelJob) -> tuple[Connection, BaseProcess]:
+def _start(context: ForkServerContext, job: Job) -> tuple[Connection, BaseProcess]:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(job, sender), daemon=True)
     process.start()
@@ -87,7 +87,7 @@ def _start(context: ForkServerContext, job: WheelJob) -> tuple[Connection, BaseP
     return receiver, process
 
 
-def _receive(receiver: Connection, job: WheelJob) -> Made | WheelyardError:
+def _receive(receiver: Connection, job: Job) -> Made | WheelyardError:
     """The worker's result; a bug in a worker is raised here as the bug it is."""
     try:
         result = receiver.recv()
@@ -103,7 +103,7 @@ def _receive(receiver: Connection, job: WheelJob) -> Made | WheelyardError:
     raise RuntimeError(f"in the worker for {job.title}:\n{result}")
 
 
-def _work(job: WheelJob, sender: Connection) -> None:
+def _work(job: Job, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and kills
     result: Made | WheelyardError | str
     try:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.install import Target
     from builder.assemble.layer import Layer
+    from builder.assemble.rootfs import RootFS
     from builder.assemble.toc import Entry
 
 VENV_GID = 900
@@ -44,6 +45,33 @@ class WheelJob:
     interpreter: Interpreter | None = None
     weight: int = 0  # estimated work; the heaviest job starts first
 
+    @property
+    def input_size(self) -> int:
+        """Bytes of the wheels, which a layer of them will have too; 0 for bytecode."""
+        if self.interpreter:
+            return 0
+        return sum(wheel.path.stat().st_size for wheel in self.wheels)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemJob:
+    """Make a layer of a root file system, or of its difference to the one below it."""
+
+    key: str
+    title: str
+    rootfs: RootFS
+    below: RootFS | None
+    scratch: Path
+    weight: int
+
+    @property
+    def input_size(self) -> int:
+        """Bytes that progress counts this job as; it has no wheels."""
+        return 0
+
+
+Job = WheelJob | SystemJob
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -53,8 +81,18 @@ class Made:
     entries: list[Entry]
 
 
-def make_layer(job: WheelJob) -> Made:
+def make_layer(job: Job) -> Made:
     """Carry out one job; WheelError for a wheel that must not become a layer."""
+    return _from_rootfs(job) if isinstance(job, SystemJob) else _from_wheels(job)
+
+
+def _from_rootfs(job: SystemJob) -> Made:
+    with LayerWriter(job.scratch, packed=True) as writer:
+        job.rootfs.write(writer, job.below)
+        return Made(writer.finish(), writer.entries)
+
+
+def _from_wheels(job: WheelJob) -> Made:
     with LayerWriter(job.scratch, packed=job.interpreter is not None) as writer:
         owners: dict[str, tuple[WheelInput, Target]] = {}
         for wheel_input in job.wheels:
