@@ -25,7 +25,8 @@ INDEX_ADVICE = "check the network, or name an index: --index-url URL or WHEELYAR
 _OUTPUT = "pylock.toml"
 # Dropped, because they steer which files uv sees: other indexes, local wheels, constraints.
 _STEERING = ("UV_", "PIP_")
-_TLS = re.compile(r"certificate|UnknownIssuer|\btls\b|handshake", re.IGNORECASE)
+# A connection that breaks off is no question of trust, though rustls names TLS there.
+_TLS = re.compile(r"certificate|UnknownIssuer|\btls\b(?! close_notify)|handshake", re.IGNORECASE)
 _TIMEOUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
 _NETWORK = re.compile(
     r"failed to fetch|error sending request|dns error|connection|"

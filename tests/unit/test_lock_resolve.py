@@ -203,6 +203,7 @@ def test_an_extra_ca_is_trusted_and_a_missing_one_named(index: Index, tmp_path: 
         ("error: Failed to fetch: x\n cause: Connection refused", FetchError, "--index-url"),
         ("error: Failed to fetch: x\n cause: operation timed out", FetchError, "--timeout"),
         ("cause: invalid peer certificate: UnknownIssuer", FetchError, "--ca-bundle"),
+        ("cause: peer closed connection without sending TLS close_notify", FetchError, "--index"),
     ],
 )
 def test_uvs_failures_are_told_apart(stderr: str, kind: type[Exception], advice: str) -> None:
