@@ -6,7 +6,6 @@ function of what is put in. Content that is already DEFLATE goes in as it is.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
@@ -116,7 +115,6 @@ class LayerWriter:
             self._flush()
         digest, diff_id = self._sink.digests()
         self._file.flush()
-        os.fsync(self._file.fileno())
         return Layer(digest, diff_id, self._sink.size, self._sink.tar_size)
 
     def _header(self, entry: Entry, mtime: int) -> None:

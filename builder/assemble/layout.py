@@ -14,6 +14,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from builder.assemble.store import file_digest
 from builder.errors import StorageError
 from builder.storage import storage_error
 from builder.textfiles import write_text
@@ -66,15 +67,16 @@ class Layout:
     def put(self, data: bytes, media_type: str) -> Descriptor:
         """Store a small blob."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if not self._holds(digest, len(data)):
-            write_text(self.blob(digest), data.decode())
+        target = self.blob(digest)
+        if not target.exists() or target.read_bytes() != data:
+            write_text(target, data.decode())
         return Descriptor(media_type, digest, len(data))
 
     def put_layer(self, stored: StoredLayer) -> Descriptor:
         """Take a layer over from the store: a hard link, or a copy on another file system."""
         layer = stored.layer
         target = self.blob(layer.digest)
-        if not self._holds(layer.digest, layer.size):
+        if not _is_whole(target, stored):
             partial = target.with_name(f".{target.name}.{os.getpid()}.part")
             partial.unlink(missing_ok=True)
             try:
@@ -151,9 +153,15 @@ class Layout:
             "Layers": [_path(layer["digest"]) for layer in content["layers"]],
         }
 
-    def _holds(self, digest: str, size: int) -> bool:
-        path = self.blob(digest)
-        return path.exists() and path.stat().st_size == size
+
+def _is_whole(target: Path, stored: StoredLayer) -> bool:
+    """Whether `target` needs no work: the store's own file, or a copy with the right bytes."""
+    if not target.exists():
+        return False
+    status, source = target.stat(), stored.path.stat()
+    if status.st_dev == source.st_dev:
+        return status.st_ino == source.st_ino
+    return status.st_size == stored.layer.size and file_digest(target) == stored.layer.digest
 
 
 def _path(digest: str) -> str:

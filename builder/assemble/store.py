@@ -1,7 +1,8 @@
 """The cache of layers: blobs by digest, and which key gave which blob.
 
-A blob gets its final name only when it is complete, hashed and on disk; whoever finds the name may
-use the bytes. A blob whose size or time changed since is hashed again before it is used.
+A blob gets its final name only when it is complete and hashed; whoever finds the name may use the
+bytes. Nothing waits for the disk: a blob whose size or time changed since, or that was written
+before the machine was last started, is hashed again before it is used.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import json
 import os
 import uuid
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.assemble import toc
@@ -18,8 +21,6 @@ from builder.assemble.layer import Layer
 from builder.textfiles import write_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from builder.assemble.toc import Entry
 
 _READ = 1 << 20
@@ -101,10 +102,19 @@ class LayerStore:
                 path.unlink(missing_ok=True)
 
 
-def fingerprint(path: Path) -> list[int]:
-    """Size, time and inode: equal as long as nobody wrote to the file."""
+def fingerprint(path: Path) -> list[int | str]:
+    """Size, time, inode and boot: equal as long as nobody wrote to the file or cut the power."""
     status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ino]
+    return [status.st_size, status.st_mtime_ns, status.st_ino, _boot()]
+
+
+@cache
+def _boot() -> str:
+    """What the kernel calls this start of the machine; empty where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def file_digest(path: Path) -> str:
