@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build test test-unit test-image lint format lock render check bench requirements clean
+.PHONY: help plan build test test-unit test-peers test-image lint format lock render check bench requirements clean
 
 MATRIX ?= all
 ARGS ?=
@@ -18,12 +18,15 @@ build: .venv/run ## Build images into dist/: make build MATRIX=cuda12.1
 
 test: lint test-unit test-image ## Lint, unit tests, then build the test images and test them from inside
 
+test-peers: .venv/dev ## skopeo, umoci, Docker, a registry, mirrors, ordinary users (root; needs their packages)
+	$(BIN)/pytest tests/peers --dist dist $(ARGS)
+
 test-unit: .venv/dev ## Unit tests: seconds, no engine, no network
 	$(BIN)/pytest tests/unit $(ARGS)
 
 test-image: .venv/dev ## Build the images under test and test them from inside: TEST_MATRIX=pytorch-2.3.1
 	$(BIN)/wheelyard build $(TEST_MATRIX) --no-load
-	$(BIN)/pytest tests/image --images $(TEST_MATRIX) $(ARGS)
+	$(BIN)/pytest tests/image --dist dist --images $(TEST_MATRIX) $(ARGS)
 
 lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders up to date
 	$(BIN)/ruff check .

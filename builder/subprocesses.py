@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +95,7 @@ def _start(
             cwd=cwd,
             encoding="utf-8",
             errors="replace",
+            process_group=0,  # so that it can be ended together with what it starts
         )
     except FileNotFoundError as missing:
         raise ToolMissingError(f"cannot start {argv[0]}: {missing.strerror}; install it") from None
@@ -100,13 +104,21 @@ def _start(
 
 
 def _stop(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """End a program kindly first: mmdebstrap and apt remove their temporary files on SIGTERM."""
-    process.terminate()
+    """End a program and its children, kindly first: mmdebstrap and apt tidy up on SIGTERM.
+
+    mmdebstrap waits for its children before it does, and does not tell them to end.
+    """
+    _signal(process, signal.SIGTERM)
     try:
         return process.communicate(timeout=GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        _signal(process, signal.SIGKILL)
         return process.communicate()
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _indent(text: str) -> str:

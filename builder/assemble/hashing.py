@@ -1,6 +1,8 @@
-"""Two digests at once, on a thread of their own.
+"""Two digests at once, and the blob's bytes to disk.
 
-Inflating and hashing both release the GIL, so one layer keeps two cores busy.
+Inflating and hashing both release the GIL, so with a thread of its own for the hashes one layer
+keeps two cores busy. Where every core has a layer to make anyway, it is cheaper to hash what was
+just inflated while it is still in the core's cache.
 """
 
 from __future__ import annotations
@@ -13,32 +15,33 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-_BATCH = 1 << 18  # bytes; small pieces are joined before they cross threads
+_BATCH = 1 << 18  # bytes; small pieces are joined before they are hashed
 _DEPTH = 16
 
 
 class BlobSink:
     """Takes the blob's bytes and the bytes of the tar inside it; writes the one, hashes both."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, threaded: bool) -> None:
         self._file = file
         self._blob = hashlib.sha256()
         self._tar = hashlib.sha256()
         self._pending = {True: bytearray(), False: bytearray()}
         self._queue: queue.Queue[tuple[bool, bytes | bytearray] | None] = queue.Queue(_DEPTH)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="hash", daemon=True)
+        self._thread: threading.Thread | None = None
+        if threaded:
+            self._thread = threading.Thread(target=self._work, name="hash", daemon=True)
         self.size = 0  # of the blob, bytes
         self.tar_size = 0  # of the tar inside it, bytes
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        if self._thread:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        self._join()
 
     def blob(self, data: bytes) -> None:
         """Append to the blob."""
@@ -54,9 +57,8 @@ class BlobSink:
         """Finish; the blob's digest and the diff_id, both as `sha256:<hex>`."""
         for is_blob, pending in self._pending.items():
             if pending:
-                self._queue.put((is_blob, pending))
-        self._queue.put(None)
-        self._thread.join()
+                self._hand_over(is_blob, pending)
+        self._join()
         if self._error:
             raise self._error
         return f"sha256:{self._blob.hexdigest()}", f"sha256:{self._tar.hexdigest()}"
@@ -66,23 +68,36 @@ class BlobSink:
             raise self._error
         pending = self._pending[is_blob]
         if not pending and len(data) >= _BATCH:
-            self._queue.put((is_blob, data))
+            self._hand_over(is_blob, data)
             return
         pending += data
         if len(pending) >= _BATCH:
-            self._queue.put((is_blob, pending))
+            self._hand_over(is_blob, pending)
             self._pending[is_blob] = bytearray()
+
+    def _hand_over(self, is_blob: bool, data: bytes | bytearray) -> None:
+        if self._thread:
+            self._queue.put((is_blob, data))
+        else:
+            self._take(is_blob, data)
+
+    def _take(self, is_blob: bool, data: bytes | bytearray) -> None:
+        if is_blob:
+            self._blob.update(data)
+            self._file.write(data)
+        else:
+            self._tar.update(data)
+
+    def _join(self) -> None:
+        if self._thread and self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            is_blob, data = item
             if self._error:
                 continue  # keep draining, so that the writer never blocks
             try:
-                if is_blob:
-                    self._blob.update(data)
-                    self._file.write(data)
-                else:
-                    self._tar.update(data)
+                self._take(*item)
             except OSError as error:
                 self._error = error

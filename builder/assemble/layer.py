@@ -39,13 +39,14 @@ class LayerWriter:
     """Writes a layer's blob to `path`; `finish` gives its digests, `entries` its contents.
 
     With `packed` the tar is cut into members of CHUNK bytes and packed here: better for thousands
-    of small files that come uncompressed. Without, every file has a member of its own.
+    of small files that come uncompressed. Without, every file has a member of its own. `threaded`
+    hashes on a second core.
     """
 
-    def __init__(self, path: Path, *, packed: bool = False) -> None:
+    def __init__(self, path: Path, *, packed: bool = False, threaded: bool = False) -> None:
         self.entries: list[Entry] = []
         self._file = path.open("wb")
-        self._sink = BlobSink(self._file)
+        self._sink = BlobSink(self._file, threaded=threaded)
         self._packed = packed
         self._pending = bytearray()  # tar bytes that no member of the blob holds yet
         self._members: list[int] = []  # blob offsets of the members, where `packed`

@@ -2,7 +2,7 @@
 
 Processes, not threads: a wheel of ten thousand small files is mostly Python code, and two such
 wheels in one interpreter would wait for each other's GIL. A job's process dies with its job, so an
-interrupt is a kill, and a worker that the kernel kills is noticed as what it is.
+interrupt is a signal, and a worker that the kernel kills is noticed as what it is.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -20,12 +22,13 @@ from builder.errors import WheelError, WheelyardError
 from builder.storage import storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkServerContext
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
+_GRACE = 2.0  # seconds that a worker may take to end what it started
 _POLL = 0.2  # seconds between looks at how far the blobs have grown
 
 
@@ -37,7 +40,8 @@ def run_jobs(
     `on_bytes` hears how many bytes of blobs were written since it was called last. Leaving the
     iteration early (an error, Ctrl-C) kills what still runs and removes its scratch files.
     """
-    waiting = sorted(jobs, key=lambda job: job.weight)
+    idle = len(jobs) < workers
+    waiting = [replace(job, threaded=idle) for job in sorted(jobs, key=lambda job: job.weight)]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["builder.assemble.worker"])
     running: dict[Connection, tuple[Job, BaseProcess]] = {}
@@ -58,10 +62,7 @@ def run_jobs(
                     job.scratch.unlink(missing_ok=True)
                 yield job, result
     finally:
-        for job, process in running.values():
-            process.kill()
-            process.join()
-            job.scratch.unlink(missing_ok=True)
+        _stop(running.values())
 
 
 class _Growth:
@@ -77,6 +78,17 @@ class _Growth:
                 size = path.stat().st_size
                 self._on_bytes(size - self._sizes.get(path, 0))
                 self._sizes[path] = size
+
+
+def _stop(running: Collection[tuple[Job, BaseProcess]]) -> None:
+    """End workers; on SIGTERM they end the program that they run, and remove its output."""
+    for _, process in running:
+        process.terminate()
+    for job, process in running:
+        process.join(_GRACE)
+        process.kill()
+        process.join()
+        job.scratch.unlink(missing_ok=True)
 
 
 def _start(context: ForkServerContext, job: Job) -> tuple[Connection, BaseProcess]:
@@ -104,7 +116,8 @@ def _receive(receiver: Connection, job: Job) -> Made | WheelyardError:
 
 
 def _work(job: Job, sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and kills
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     result: Made | WheelyardError | str
     try:
         result = make_layer(job)

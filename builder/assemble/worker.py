@@ -44,6 +44,7 @@ class WheelJob:
     scratch: Path
     interpreter: Interpreter | None = None
     weight: int = 0  # estimated work; the heaviest job starts first
+    threaded: bool = False  # hash on a second core: there are fewer jobs than workers
 
     @property
     def input_size(self) -> int:
@@ -63,6 +64,7 @@ class SystemJob:
     below: RootFS | None
     scratch: Path
     weight: int
+    threaded: bool = False
 
     @property
     def input_size(self) -> int:
@@ -87,13 +89,15 @@ def make_layer(job: Job) -> Made:
 
 
 def _from_rootfs(job: SystemJob) -> Made:
-    with LayerWriter(job.scratch, packed=True) as writer:
+    with LayerWriter(job.scratch, packed=True, threaded=job.threaded) as writer:
         job.rootfs.write(writer, job.below)
         return Made(writer.finish(), writer.entries)
 
 
 def _from_wheels(job: WheelJob) -> Made:
-    with LayerWriter(job.scratch, packed=job.interpreter is not None) as writer:
+    with LayerWriter(
+        job.scratch, packed=job.interpreter is not None, threaded=job.threaded
+    ) as writer:
         owners: dict[str, tuple[WheelInput, Target]] = {}
         for wheel_input in job.wheels:
             with Wheel(wheel_input.path) as wheel:

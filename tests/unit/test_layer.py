@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import random
 import tarfile
 from pathlib import Path
 
@@ -98,6 +99,32 @@ def test_half_a_blob_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: layer.size // 2])
     with pytest.raises(StorageError, match=r"delete it"):
         reindex(path, layer.digest, layer.diff_id, lambda _: None)
+
+
+def test_hashing_on_a_second_core_gives_the_same_bytes(tmp_path: Path) -> None:
+    results = []
+    for threaded in (False, True):
+        with LayerWriter(tmp_path / str(threaded), threaded=threaded) as writer:
+            for i in range(50):
+                writer.file(f"f{i}", bytes([i]) * 70_000, 0o644)
+            results.append(writer.finish())
+    assert results[0] == results[1]
+    assert (tmp_path / "True").read_bytes() == (tmp_path / "False").read_bytes()
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_a_full_disk_is_noticed_on_either_core(threaded: bool) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full on this system")
+    with pytest.raises(OSError, match="No space left"):
+        write_noise(full, threaded=threaded)
+
+
+def write_noise(path: Path, *, threaded: bool) -> None:
+    with LayerWriter(path, threaded=threaded) as writer:
+        writer.file("a", random.Random(1).randbytes(5_000_000), 0o644)
+        writer.finish()
 
 
 def test_a_path_goes_in_once(tmp_path: Path) -> None:

@@ -50,6 +50,24 @@ def test_credentials_in_urls_do_not_get_into_messages() -> None:
     assert "https://***@host/simple" in str(raised.value)
 
 
+def test_a_program_is_stopped_together_with_what_it_started(tmp_path: Path) -> None:
+    """Like mmdebstrap, which waits for its children on SIGTERM and does not pass it on."""
+    pid_file = tmp_path / "pid"
+    code = (
+        "import pathlib, signal, subprocess\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "child = subprocess.Popen(['sleep', '60'])\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid))\n"
+        "child.wait()\n"
+    )
+    start = time.monotonic()
+    with pytest.raises(LockError):
+        run(python(code), error=LockError, timeout=1)
+    assert time.monotonic() - start < 5
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
 def test_a_program_that_does_not_end_is_stopped() -> None:
     started = time.monotonic()
     with pytest.raises(LockError, match=r"no end after 0\.2 seconds"):

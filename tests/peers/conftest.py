@@ -1,0 +1,116 @@
+"""Other people's tools, and surroundings as they are at other people's sites."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.image.layout import BuiltImage, read_built
+from tests.peers.island import Island, can_isolate, island
+from tests.peers.site import Site, as_options, assert_clean, assert_through, open_site
+
+REQUIRED = "WHEELYARD_REQUIRE_PEERS"
+PACKAGES = {
+    "dockerd": "docker.io",
+    "docker": "docker.io",
+    "docker-registry": "docker-registry",
+    "newuidmap": "uidmap",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("peers", "suites with other tools")
+    group.addoption(
+        "--dist", help="image layout with build.json (default: $WHEELYARD_DIST or dist)"
+    )
+    group.addoption("--scratch", help="folder with room for a few gigabytes (default: a new one)")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip with the reason; a failure where everything is said to be installed."""
+    if os.environ.get(REQUIRED):
+        pytest.fail(f"{reason} ({REQUIRED} is set)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[..., None]:
+    """Call with the names of the tools that a test uses."""
+
+    def need(*tools: str) -> None:
+        path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+        for tool in tools:
+            if shutil.which(tool, path=path) is None:
+                missing(f"{tool} is not installed (package {PACKAGES.get(tool, tool)})")
+
+    return need
+
+
+@pytest.fixture(scope="session")
+def need_root() -> None:
+    if os.geteuid() != 0:
+        missing("needs root")
+
+
+@pytest.fixture(scope="session")
+def dist(request: pytest.FixtureRequest) -> Path:
+    """The image layout under test."""
+    given = request.config.getoption("--dist") or os.environ.get("WHEELYARD_DIST")
+    folder = Path(given or Path(__file__).parents[2] / "dist").absolute()
+    if not read_built(folder):
+        missing(f"{folder}/build.json lists no image; run `make build` first")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(dist: Path) -> tuple[BuiltImage, ...]:
+    return read_built(dist)
+
+
+@pytest.fixture(scope="session")
+def runtime_image(images: tuple[BuiltImage, ...]) -> BuiltImage:
+    """PyTorch 2.3.1 for running, or the first image for running that there is."""
+    runtimes = [image for image in images if image.flavour == "runtime"]
+    if not runtimes:
+        missing("dist holds no runtime image")
+    wanted = [image for image in runtimes if image.cell["framework_version"] == "2.3.1"]
+    return (wanted or runtimes)[0]
+
+
+@pytest.fixture(scope="session")
+def lonely() -> Iterator[Island]:
+    """A network with nothing but loopback."""
+    if not can_isolate():
+        missing("a network namespace of our own needs root")
+    with island() as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, lonely: Island, need: Callable[..., None]
+) -> Iterator[Site]:
+    """A company with a mirror and a project of one small image."""
+    need("mmdebstrap", "apt-get", "gpgv", "dpkg-deb")
+    folder = tmp_path_factory.mktemp("site")
+    with open_site(folder, lonely) as made:
+        yield made
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def first(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Cache and layout of a first build there, with the mirror in options."""
+    folder = tmp_path_factory.mktemp("first")
+    asked = len(site.mirror.requests)
+    built = site.build(folder, *as_options(site.settings))
+    assert built.returncode == 0, built.stderr
+    assert_through(site, asked)
+    assert_clean(site, built)
+    yield folder
+    shutil.rmtree(folder)
