@@ -27,6 +27,7 @@ DRIVER = ("libcuda.so.1", "libnvidia-ml.so.1")
 # Network fabrics that plug-ins of NVSHMEM and cuFile are for; the host decides which it has.
 FABRIC = ("libmlx5", "libibverbs", "librdmacm", "libmpi", "libfabric", "libucp", "libucs",
           "libpmix", "liboshmem")  # fmt: skip
+LAUNCHER = "undefined symbol: pmix_"  # NVSHMEM's bootstrap by PMIx: Slurm or mpirun bring it
 # Copies that a wheel keeps for a tool of its own, under a path that only this tool loads.
 PRIVATE_COPIES = {"triton/backends/nvidia/lib/cupti": "only Triton's profiler loads it, by path"}
 
@@ -51,6 +52,8 @@ def check_load(library: SharedObject) -> Outcome:
         return skipped(f"needs the NVIDIA driver's {missing}", wants_gpu=True)
     if missing.startswith(FABRIC):
         return skipped(f"a plug-in for a network fabric: needs the host's {missing}")
+    if LAUNCHER in error:
+        return skipped("a plug-in for a job launcher, which loads PMIx before it")
     return failed(f"{library.path}: {error}")
 
 
