@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from builder.assemble.rootfs import RootFS, read_rootfs
 from builder.errors import BaseImageError
@@ -99,7 +100,7 @@ def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[st
         *(f"--dpkgopt={rule}" for rule in PATH_RULES),
         lock.suite,
         str(tar),
-        f"deb [trusted=yes] copy:{repository} ./",
+        f"deb [trusted=yes] copy:{quote(str(repository))} ./",
     ]
 
 

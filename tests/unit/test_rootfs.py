@@ -121,3 +121,9 @@ def test_mmdebstrap_may_install_what_is_locked_and_nothing_else(tmp_path: Path) 
     assert "--include=tini=0.19.0-1+b3" in argv
     assert [word for word in argv if "://" in word] == []
     assert argv[-1] == f"deb [trusted=yes] copy:{tmp_path} ./"
+
+
+def test_a_blank_in_the_temporary_folder_s_name_does_not_split_the_source(tmp_path: Path) -> None:
+    lock = PackageLock("bookworm", "runtime", "bookworm", "0" * 64, ())
+    argv = bootstrap_command(lock, tmp_path / "else where", tmp_path / "root.tar")
+    assert argv[-1] == f"deb [trusted=yes] copy:{tmp_path}/else%20where ./"
