@@ -15,11 +15,12 @@ from builder.errors import BaseImageError
 if TYPE_CHECKING:
     from builder.assemble.rootfs import RootFS
 
-FORMAT = 1  # part of the base layer's key: raise it when the contract changes
+FORMAT = 2  # part of the base layer's key: raise it when the contract changes
 USER, UID = "dev", 1000
 GROUP, GID = "venv", 900
 VENV = "opt/venv"
 WORKDIR = "workspace"
+GITCONFIG = "etc/gitconfig"
 _HOME = f"home/{USER}"
 
 
@@ -27,6 +28,7 @@ def apply_contract(base: RootFS, python: str) -> RootFS:
     """`base` with user `dev`, group `venv`, an empty environment at /opt/venv and a workspace."""
     nodes: list[Node] = []
     nodes += _accounts(base)
+    nodes += _sorted_gitconfig(base)
     nodes += [_folder(path, 0o755, UID, UID) for path in (_HOME, f"{_HOME}/.cache")]
     nodes += [
         _folder(f"{_HOME}/{path}", 0o755, UID, UID)
@@ -62,6 +64,16 @@ def _accounts(base: RootFS) -> list[Node]:
     gshadow += [f"{GROUP}:!::{USER}", f"{USER}:!::"]
     files = {"passwd": passwd, "group": group, "shadow": shadow, "gshadow": gshadow}
     return [_edited(base, f"etc/{name}", lines) for name, lines in files.items()]
+
+
+def _sorted_gitconfig(base: RootFS) -> list[Node]:
+    """git-lfs writes its section in an order that differs from run to run; here it is sorted."""
+    if GITCONFIG not in base.nodes:
+        return []
+    lines = _lines(base, GITCONFIG)
+    if sum(line.startswith("[") for line in lines) != 1 or not lines[0].startswith("["):
+        raise BaseImageError(f"/{GITCONFIG} of the base is not the one section that git-lfs writes")
+    return [_edited(base, GITCONFIG, [lines[0], *sorted(lines[1:])])]
 
 
 def _skeleton(base: RootFS) -> list[Node]:

@@ -92,6 +92,16 @@ def test_the_contract_is_computed_from_the_base_s_own_files(tmp_path: Path) -> N
     assert (home.uid, home.gid) == (1000, 1000)
 
 
+def test_what_git_lfs_writes_in_any_order_is_sorted(tmp_path: Path) -> None:
+    section, keys = b'[filter "lfs"]\n', [b"\tclean = x\n", b"\tsmudge = y\n"]
+    contents = [section + b"".join(order) for order in (keys, keys[::-1])]
+    bases = [
+        apply_contract(rootfs(tmp_path / f"{i}.tar", {**ACCOUNTS, "etc/gitconfig": c}), "3.11")
+        for i, c in enumerate(contents)
+    ]
+    assert {base.read("etc/gitconfig") for base in bases} == {contents[0]}
+
+
 @pytest.mark.parametrize("line", [b"dev:x:1234:1:::\n", b"other:x:1000:1:::\n"])
 def test_a_base_that_uses_our_names_or_numbers_is_refused(tmp_path: Path, line: bytes) -> None:
     files = {**ACCOUNTS, "etc/passwd": ACCOUNTS["etc/passwd"] + line}
