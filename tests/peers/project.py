@@ -55,7 +55,7 @@ def small_wheels(folder: Path) -> dict[str, Path]:
     """The wheels of the unit tests' tiny project, and one whose bytecode takes a few seconds."""
     wheels = make_tiny(folder).wheels
     body = "".join(f"def f{n}(x, y={n}):\n    return [x + {n}, y, {{x: y}}]\n" for n in range(4000))
-    modules = {f"ballast/module_{n}.py": body for n in range(12)}
+    modules = {f"ballast/module_{n}.py": body for n in range(24)}
     ballast = make_wheel(folder, "ballast", "1.0", {"ballast/__init__.py": "", **modules})
     return {"ballast": ballast, **{name: x for name, x in wheels.items() if name != "demo"}}
 

@@ -20,7 +20,7 @@ from tests.peers.site import Site, as_options
 
 PATIENCE = 120  # seconds until a moment has come
 END = 15  # seconds that an interrupted build may take to end
-AFTER = 3  # seconds that a helper may take to see that its parent is gone
+AFTER = 2  # seconds that a helper may take to see that its parent is gone
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Bench:
     def cache(self) -> Path:
         return self.folder / "cache"
 
-    def interrupt(self, moment: Callable[[], object], whole_group: bool) -> str:
+    def interrupt(self, moment: Callable[[int], object], whole_group: bool) -> str:
         """Start a build, interrupt it at the moment, and check that it leaves nothing running."""
         process = self.site.start(self.folder, TMPDIR=str(self.temporary))
         try:
@@ -46,7 +46,7 @@ class Bench:
             kill = os.killpg if whole_group else os.kill
             kill(process.pid, signal.SIGINT)
             _, stderr = process.communicate(timeout=END)
-            wait_for(lambda: not members(process.pid), process, AFTER)
+            wait_for(lambda session: not members(session), process, AFTER)
         finally:
             left = members(process.pid)
             for pid in left:
@@ -62,11 +62,11 @@ class Bench:
 
 
 def wait_for(
-    moment: Callable[[], object], process: subprocess.Popen[str], seconds: float = PATIENCE
+    moment: Callable[[int], object], process: subprocess.Popen[str], seconds: float = PATIENCE
 ) -> None:
-    """Wait until `moment` is true; it is asked a hundred times a second."""
+    """Wait until `moment` is true of the build's session; it is asked a hundred times a second."""
     deadline = time.monotonic() + seconds
-    while not moment():
+    while not moment(process.pid):
         if seconds == PATIENCE and process.poll() is not None:
             pytest.fail(f"the build ended before the moment came: {process.communicate()[1]}")
         if time.monotonic() > deadline:
@@ -79,6 +79,11 @@ def there(folder: Path, pattern: str) -> bool:
     with suppress(FileNotFoundError):
         return any(folder.glob(pattern))
     return False
+
+
+def compiling(session: int) -> bool:
+    """Whether the image's Python is at work, below a worker."""
+    return any("compile_worker" in command for command in members(session).values())
 
 
 def members(session: int) -> dict[int, str]:
@@ -113,20 +118,20 @@ def test_interrupted_at_every_stage_and_then_completed(
     mirror.faults[".deb"] = ["stall"] * 8
     try:
         bench.interrupt(
-            lambda: sum(p.endswith(".deb") for p, _ in mirror.requests[asked:]) >= 8, whole_group
+            lambda _: sum(p.endswith(".deb") for p, _ in mirror.requests[asked:]) >= 8, whole_group
         )
     finally:
         mirror.faults.clear()
     assert list(bench.cache.glob("files/*/*/*.deb.part"))
 
     bench.interrupt(
-        lambda: there(bench.temporary, "wheelyard-base-*/mmdebstrap.*/var/lib/dpkg/info/*"),
+        lambda _: there(bench.temporary, "wheelyard-base-*/mmdebstrap.*/var/lib/dpkg/info/*"),
         whole_group,
     )
     assert not list(bench.cache.glob("rootfs/*.tar"))
 
-    bench.interrupt(lambda: there(bench.cache, "tmp/*"), whole_group)
-    bench.interrupt(lambda: there(bench.cache, "tmp/*.pyc"), whole_group)
+    bench.interrupt(lambda _: there(bench.cache, "tmp/*"), whole_group)
+    bench.interrupt(compiling, whole_group)
     assert list(bench.cache.glob("files/*/*/ballast-*.whl"))
 
     before = {path for path in bench.cache.glob("files/*/*/*") if path.is_file()}
