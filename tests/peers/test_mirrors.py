@@ -13,7 +13,7 @@ import pytest
 from builder.errors import FetchError
 from tests.image.layout import open_layer
 from tests.peers.mirror import HOST, PASSWORD, USER
-from tests.peers.project import digest_of, link_tree
+from tests.peers.project import digest_of, link_or_copy, link_tree
 from tests.peers.site import (
     Result,
     Site,
@@ -53,6 +53,17 @@ def traces(path: Path, needles: list[bytes]) -> list[bytes]:
     return sorted(found)
 
 
+@pytest.fixture
+def wheeled(folder: Path, first: Path) -> Path:
+    """A folder whose cache knows the wheels, and no package."""
+    target = folder / "wheeled"
+    for wheel in first.glob("cache/files/*/*/*.whl"):
+        place = target / wheel.relative_to(first)
+        place.parent.mkdir(parents=True)
+        link_or_copy(wheel, place)
+    return target
+
+
 def test_a_build_behind_a_mirror_leaves_no_trace_of_it(site: Site, first: Path) -> None:
     """Locks and Dockerfiles were written with the mirror in a config file, images with options."""
     needles = site.mirror.secrets + site.mirror.address
@@ -87,10 +98,11 @@ def assert_no_secrets(site: Site, *results: Result) -> None:
         assert [secret for secret in site.mirror.secrets if secret in said] == []
 
 
-def test_without_the_ca_the_error_names_the_option(site: Site, based: Path, folder: Path) -> None:
+def test_without_the_ca_the_error_names_the_option(
+    site: Site, based: Path, wheeled: Path, folder: Path
+) -> None:
     settings = as_options(site.mirror.settings)
-    wheels = site.build(based, *settings)
-    debs = site.build(folder / "other", *settings)
+    wheels, debs = site.build(based, *settings), site.build(wheeled, *settings)
     locked = site.run("lock", *settings, cache=folder / "c", project=copied(site, folder))
     for result in (wheels, debs, locked):
         assert result.returncode == FetchError.exit_code
@@ -133,9 +145,9 @@ def test_an_index_that_is_silent_ends_by_the_time_out(site: Site, based: Path) -
 
 
 def test_no_mirror_and_no_network_ends_with_what_to_do(
-    site: Site, based: Path, folder: Path
+    site: Site, based: Path, wheeled: Path
 ) -> None:
-    debs, wheels = site.build(folder / "other"), site.build(based)
+    debs, wheels = site.build(wheeled), site.build(based)
     assert debs.returncode == wheels.returncode == FetchError.exit_code
     assert "--debian-mirror" in debs.stderr
     assert "--index-url" in wheels.stderr
@@ -165,10 +177,10 @@ def test_a_wheel_that_the_index_lists_no_more(site: Site, based: Path) -> None:
     assert_no_secrets(site, result)
 
 
-def test_a_package_that_the_archive_dropped(site: Site, folder: Path) -> None:
+def test_a_package_that_the_archive_dropped(site: Site, wheeled: Path) -> None:
     site.mirror.faults[".deb"] = ["404"] * 500
     try:
-        result = site.build(folder, *as_options(site.settings))
+        result = site.build(wheeled, *as_options(site.settings))
     finally:
         site.mirror.faults.clear()
     assert result.returncode == FetchError.exit_code

@@ -80,14 +80,12 @@ class TestSkopeo:
             assert (seen["Os"], seen["Architecture"]) == ("linux", "amd64")
             assert seen["Env"] == image.settings["Env"]
 
-    def test_a_copy_holds_the_same_image(
-        self, dist: Path, runtime_image: BuiltImage, scratch: Path
-    ) -> None:
-        """skopeo hashes every blob that it copies."""
-        run("skopeo", "copy", f"oci:{dist}:{runtime_image.tags[0]}", f"oci:{scratch}/copy:it")
-        assert set(read_references(scratch / "copy").values()) == {runtime_image.digest}
-        names = {runtime_image.digest, runtime_image.manifest["config"]["digest"]}
-        names |= set(runtime_image.layers)
+    def test_a_copy_holds_the_same_image(self, tiny_dist: Path, scratch: Path) -> None:
+        """skopeo hashes every blob that it copies; a real image is copied to a registry below."""
+        image = read_built(tiny_dist)[0]
+        run("skopeo", "copy", f"oci:{tiny_dist}:{image.tags[0]}", f"oci:{scratch}/copy:it")
+        assert set(read_references(scratch / "copy").values()) == {image.digest}
+        names = {image.digest, image.manifest["config"]["digest"], *image.layers}
         assert {f"sha256:{x.name}" for x in (scratch / "copy/blobs/sha256").iterdir()} == names
 
 
@@ -157,58 +155,58 @@ def with_wrong_diff_id(layout: Path) -> None:
     (layout / "index.json").write_text(json.dumps(index))
 
 
-class TestDocker:
-    """An engine of its own for each test: nothing that it holds is known before."""
+@pytest.fixture
+def engine(need: Callable[..., None], need_root: None, scratch: Path) -> Iterator[DockerClient]:
+    """An engine that has never seen our layers."""
+    need("dockerd", "docker")
+    with own_engine(scratch) as client:
+        yield client
 
-    @pytest.fixture
-    def engine(
-        self, need: Callable[..., None], need_root: None, scratch: Path
-    ) -> Iterator[DockerClient]:
-        need("dockerd", "docker")
-        with own_engine(scratch) as client:
-            yield client
 
-    def test_load_takes_the_layout_as_a_tar(
-        self,
-        engine: DockerClient,
-        runtime_image: BuiltImage,
-        scratch: Path,
-        request: pytest.FixtureRequest,
-    ) -> None:
-        layout = scratch / "one"
-        given: list[str | Path] = ["build", runtime_image.id, "--no-load", "--output", layout]
-        given += ["--project", REPOSITORY, "--cache-dir", machine_cache()]
-        built = wheelyard(given, scratch)
-        assert built.returncode == 0, built.stderr
-        (image,) = read_built(layout)
-        tar = ["tar", "-C", str(layout), "-c", "."]
-        with subprocess.Popen(tar, stdout=subprocess.PIPE) as packing:
-            run("docker", "load", stdin=packing.stdout, env=client_environment(scratch))
-        assert packing.returncode == 0
-        for tag in image.tags:
-            assert engine.images.get(tag).id == image.manifest["config"]["digest"]
-        assert_imports(scratch, image.tags[0], image)
+def test_docker_pulls_from_a_registry_and_loads_the_layout_as_a_tar(
+    engine: DockerClient,
+    need: Callable[..., None],
+    dist: Path,
+    runtime_image: BuiltImage,
+    scratch: Path,
+) -> None:
+    """Pushed by skopeo, pulled and run by docker; then loaded, and found to be what it has.
 
-    def test_pull_from_a_registry(
-        self,
-        engine: DockerClient,
-        need: Callable[..., None],
-        dist: Path,
-        runtime_image: BuiltImage,
-        scratch: Path,
-    ) -> None:
-        need("docker-registry", "skopeo")
-        with registry(scratch) as address:
-            name = f"{address}/{runtime_image.tags[0]}"
-            source = f"oci:{dist}:{runtime_image.tags[0]}"
-            run("skopeo", "copy", "--dest-tls-verify=false", source, f"docker://{name}")
-            shown = run("skopeo", "inspect", "--tls-verify=false", f"docker://{name}")
-            assert json.loads(shown)["Digest"] == runtime_image.digest
-            run("docker", "pull", "--quiet", name, env=client_environment(scratch))
-            assert engine.images.get(name).attrs["RepoDigests"] == [
-                f"{name.rpartition(':')[0]}@{runtime_image.digest}"
-            ]
-            assert_imports(scratch, name, runtime_image)
+    Loading into an empty engine is what the image suite does.
+    """
+    need("docker-registry", "skopeo")
+    tag = runtime_image.tags[0]
+    with registry(scratch) as address:
+        name = f"{address}/{tag}"
+        run("skopeo", "copy", "--dest-tls-verify=false", f"oci:{dist}:{tag}", f"docker://{name}")
+        shown = run("skopeo", "inspect", "--tls-verify=false", f"docker://{name}")
+        assert json.loads(shown)["Digest"] == runtime_image.digest
+        run("docker", "pull", "--quiet", name, env=client_environment(scratch))
+    pulled = engine.images.get(name)
+    repository = name.rpartition(":")[0]
+    assert pulled.attrs["RepoDigests"] == [f"{repository}@{runtime_image.digest}"]
+    assert_imports(scratch, name, runtime_image)
+
+    image = only_this(runtime_image, scratch / "one")
+    tar = ["tar", "-C", str(image.dist), "-c", "."]
+    with subprocess.Popen(tar, stdout=subprocess.PIPE) as packing:
+        run("docker", "load", stdin=packing.stdout, env=client_environment(scratch))
+    assert packing.returncode == 0
+    for tag in image.tags:
+        assert engine.images.get(tag).id == image.manifest["config"]["digest"]
+    if image.digest == runtime_image.digest:
+        assert engine.images.get(image.tags[0]).id == pulled.id
+    assert_imports(scratch, image.tags[0], image)
+
+
+def only_this(image: BuiltImage, layout: Path) -> BuiltImage:
+    """The image in a layout of its own, built from what the cache knows."""
+    given: list[str | Path] = ["build", image.id, "--no-load", "--output", layout]
+    given += ["--project", REPOSITORY, "--cache-dir", machine_cache()]
+    built = wheelyard(given, layout.parent)
+    assert built.returncode == 0, built.stderr
+    (made,) = read_built(layout)
+    return made
 
 
 def client_environment(engine: Path) -> dict[str, str]:
