@@ -163,6 +163,17 @@ def engine(need: Callable[..., None], need_root: None, scratch: Path) -> Iterato
         yield client
 
 
+def test_docker_loads_a_layout_it_knows_nothing_of(
+    engine: DockerClient, tiny_dist: Path, scratch: Path
+) -> None:
+    load(scratch, tiny_dist)
+    for image in read_built(tiny_dist):
+        for tag in image.tags:
+            found = engine.images.get(tag)
+            assert found.id == image.manifest["config"]["digest"]
+            assert found.attrs["RootFS"]["Layers"] == image.config["rootfs"]["diff_ids"]
+
+
 def test_docker_pulls_from_a_registry_and_loads_the_layout_as_a_tar(
     engine: DockerClient,
     need: Callable[..., None],
@@ -170,10 +181,7 @@ def test_docker_pulls_from_a_registry_and_loads_the_layout_as_a_tar(
     runtime_image: BuiltImage,
     scratch: Path,
 ) -> None:
-    """Pushed by skopeo, pulled and run by docker; then loaded, and found to be what it has.
-
-    Loading into an empty engine is what the image suite does.
-    """
+    """Pushed by skopeo, pulled and run by docker; then loaded, and found to be what it has."""
     need("docker-registry", "skopeo")
     tag = runtime_image.tags[0]
     with registry(scratch) as address:
@@ -188,15 +196,20 @@ def test_docker_pulls_from_a_registry_and_loads_the_layout_as_a_tar(
     assert_imports(scratch, name, runtime_image)
 
     image = only_this(runtime_image, scratch / "one")
-    tar = ["tar", "-C", str(image.dist), "-c", "."]
-    with subprocess.Popen(tar, stdout=subprocess.PIPE) as packing:
-        run("docker", "load", stdin=packing.stdout, env=client_environment(scratch))
-    assert packing.returncode == 0
+    load(scratch, image.dist)
     for tag in image.tags:
         assert engine.images.get(tag).id == image.manifest["config"]["digest"]
     if image.digest == runtime_image.digest:
         assert engine.images.get(image.tags[0]).id == pulled.id
     assert_imports(scratch, image.tags[0], image)
+
+
+def load(engine: Path, layout: Path) -> None:
+    """`tar -C layout -c . | docker load`."""
+    tar = ["tar", "-C", str(layout), "-c", "."]
+    with subprocess.Popen(tar, stdout=subprocess.PIPE) as packing:
+        run("docker", "load", stdin=packing.stdout, env=client_environment(engine))
+    assert packing.returncode == 0
 
 
 def only_this(image: BuiltImage, layout: Path) -> BuiltImage:
