@@ -22,7 +22,7 @@ from testinfra.host import Host
 
 from builder.engines.docker import connect, load
 from builder.errors import EngineError
-from tests.image.engine import can_start
+from tests.engines.daemons import can_start
 from tests.image.layout import BuiltImage
 from tests.image.loadable import loadable
 from tests.image.unpack import unpack

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.progress import QuietReporter
+from tests.engines.daemons import can_start
 from tests.image.box import Box, chroot_box, docker_box, possible_backends
-from tests.image.engine import can_start, running_engine
+from tests.image.engine import running_engine
 from tests.image.layout import BuiltImage, matches, read_built, read_pins
 
 if TYPE_CHECKING:

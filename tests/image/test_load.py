@@ -17,7 +17,7 @@ from builder.engines import docker
 from builder.engines.docker import load, uses_containerd
 from builder.errors import EngineError
 from builder.progress import QuietReporter
-from tests.image.engine import can_start, own_engine, temporary_folder
+from tests.engines.daemons import can_start, own_engine, temporary_folder
 from tests.image.tiny import make_image, make_layer, store
 
 if TYPE_CHECKING:

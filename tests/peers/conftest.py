@@ -6,21 +6,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from tests.image.layout import BuiltImage, read_built
+from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers.island import Island, can_isolate, island
 from tests.peers.site import Site, as_options, assert_clean, assert_through, open_site
-
-REQUIRED = "WHEELYARD_REQUIRE_PEERS"
-PACKAGES = {
-    "dockerd": "docker.io",
-    "docker": "docker.io",
-    "docker-registry": "docker-registry",
-    "newuidmap": "uidmap",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,30 +23,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--scratch", help="folder with room for a few gigabytes (default: a new one)")
 
 
-def missing(reason: str) -> NoReturn:
-    """Skip with the reason; a failure where everything is said to be installed."""
-    if os.environ.get(REQUIRED):
-        pytest.fail(f"{reason} ({REQUIRED} is set)")
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def need() -> Callable[..., None]:
     """Call with the names of the tools that a test uses."""
-
-    def need(*tools: str) -> None:
-        path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-        for tool in tools:
-            if shutil.which(tool, path=path) is None:
-                missing(f"{tool} is not installed (package {PACKAGES.get(tool, tool)})")
-
-    return need
+    return need_tools
 
 
 @pytest.fixture(scope="session")
 def need_root() -> None:
-    if os.geteuid() != 0:
-        missing("needs root")
+    need_to_be_root()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 from tiny import make_tiny
 
 from builder.build import Built, build_images
-from tests.image.engine import own_engine, temporary_folder
+from tests.engines.daemons import client_environment, own_engine, temporary_folder
 from tests.image.layout import BuiltImage, read_built, read_references
 from tests.peers.command import wheelyard
 from tests.peers.project import REPOSITORY, machine_cache
@@ -220,10 +219,6 @@ def only_this(image: BuiltImage, layout: Path) -> BuiltImage:
     assert built.returncode == 0, built.stderr
     (made,) = read_built(layout)
     return made
-
-
-def client_environment(engine: Path) -> dict[str, str]:
-    return {**os.environ, "DOCKER_HOST": f"unix://{engine}/docker.sock"}
 
 
 def assert_imports(engine: Path, name: str, image: BuiltImage) -> None:

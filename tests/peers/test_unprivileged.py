@@ -17,8 +17,8 @@ import pytest
 from builder.errors import BaseImageError
 from builder.lock.packages import read_package_lock
 from builder.model import PackageLock
+from tests.needs import missing
 from tests.peers.command import TIMEOUT, wheelyard
-from tests.peers.conftest import missing
 from tests.peers.project import (
     REPOSITORY,
     digest_of,

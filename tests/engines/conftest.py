@@ -1,0 +1,81 @@
+"""Engines that live as long as the module that asked for them: their images are gigabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.settings import Settings, load_settings
+from tests.engines import trixie
+from tests.engines.daemons import INSTALLED, Kind, client_environment, own_engine, temporary_folder
+from tests.needs import need_to_be_root, need_tools
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+REPOSITORY = Path(__file__).parents[2]
+# Names for @pytest.mark.parametrize("engine", [...], indirect=True).
+OLD, NEW, CONTAINERD = "docker-20.10", "docker-26.1", "docker-26.1-containerd"
+KINDS: dict[str, Callable[[Settings], Kind]] = {
+    OLD: lambda _settings: INSTALLED,
+    NEW: trixie.classic,
+    CONTAINERD: trixie.containerd,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A running engine, and how programs reach it."""
+
+    name: str
+    client: DockerClient
+    folder: Path
+    environment: dict[str, str]  # DOCKER_HOST, and a client's configuration with buildx
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("engines", "suites with container engines")
+    group.addoption(
+        "--dist", help="image layout with build.json (default: $WHEELYARD_DIST or dist)"
+    )
+    group.addoption("--scratch", help="folder with room for some 15 GB (default: a new one)")
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    """This user's settings: the cache that keeps Debian trixie, and its mirrors."""
+    return load_settings({"project": str(REPOSITORY)})
+
+
+@pytest.fixture(scope="module")
+def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for gigabytes, gone with the module."""
+    with temporary_folder(request.config.getoption("--scratch")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Engine]:
+    """Each engine in turn, empty when it starts; one at a time is there."""
+    need_to_be_root()
+    need_tools("docker", "unshare", "setpriv", "mmdebstrap")
+    if request.param == OLD:
+        need_tools("dockerd")
+    kind = KINDS[request.param](settings)
+    parent = request.config.getoption("--scratch")
+    with temporary_folder(parent) as folder, own_engine(folder, kind) as client:
+        config = client_configuration(folder, trixie.trixie_root(settings))
+        environment = {**client_environment(folder), "DOCKER_CONFIG": str(config)}
+        yield Engine(request.param, client, folder, environment)
+
+
+def client_configuration(folder: Path, root: Path) -> Path:
+    """A folder for DOCKER_CONFIG that knows buildx and nothing of this user's."""
+    plugins = folder / "client" / "cli-plugins"
+    plugins.mkdir(parents=True)
+    (plugins / trixie.BUILDX.name).symlink_to(root / trixie.BUILDX)
+    return plugins.parent

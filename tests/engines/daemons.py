@@ -1,0 +1,152 @@
+"""Docker Engines for the tests: ended with us, whatever becomes of us, and without a trace.
+
+An engine runs in a mount and a process namespace of its own. What it mounts is seen by nobody else,
+and what it starts ends when it does; and it ends when the test run does, even when that is killed.
+It keeps everything in one folder and leaves the host's network alone: a container has the host's
+network or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.engines.docker import connect
+from builder.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+# What the engine's root shows of the machine; its own files are only read.
+ENTER = """\
+root=$1 folder=$2; shift 2
+mount --bind "$root" "$root"
+mount --bind "$folder" "$root/mnt"
+mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
+mount --rbind /dev "$root/dev"
+mount --rbind /sys "$root/sys"
+mount -t proc proc "$root/proc"
+for writable in run tmp var/tmp; do mount -t tmpfs tmpfs "$root/$writable"; done
+mount -o remount,bind,ro "$root"
+exec chroot "$root" "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A Docker Engine: where its programs are, and its settings."""
+
+    name: str
+    root: Path | None = None  # the root file system it is started in; None: this machine's
+    settings: Mapping[str, object] = field(default_factory=dict)  # dockerd's daemon.json
+
+
+INSTALLED = Kind("installed")
+
+
+def can_start() -> bool:
+    """Whether this machine's own dockerd can be started."""
+    return os.geteuid() == 0 and shutil.which("dockerd") is not None
+
+
+def daemon_command(folder: str) -> list[str]:
+    """A dockerd that keeps everything below `folder`."""
+    return [
+        "dockerd",
+        f"--config-file={folder}/daemon.json",
+        f"--data-root={folder}/data",
+        f"--exec-root={folder}/exec",
+        f"--pidfile={folder}/docker.pid",
+        f"--host=unix://{folder}/docker.sock",
+        "--iptables=false",
+        "--ip6tables=false",
+        "--bridge=none",
+    ]
+
+
+def start_command(kind: Kind, folder: Path) -> list[str]:
+    """The daemon in namespaces of its own; killed when who started it is gone."""
+    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    alone = ["setpriv", "--pdeathsig=KILL", *namespaces]
+    if kind.root is None:
+        return [*alone, "--mount-proc", *daemon_command(str(folder))]
+    enter = ["sh", "-e", "-c", ENTER, "enter", str(kind.root), str(folder)]
+    return [*alone, *enter, *daemon_command("/mnt")]
+
+
+def address_of(folder: Path) -> str:
+    """DOCKER_HOST of the engine that keeps its things in `folder`."""
+    return f"unix://{folder}/docker.sock"
+
+
+def client_environment(folder: Path) -> dict[str, str]:
+    """This process's environment for programs that talk to the engine in `folder`."""
+    chosen = {name: value for name, value in os.environ.items() if name != "DOCKER_CONTEXT"}
+    return {**chosen, "DOCKER_HOST": address_of(folder)}
+
+
+@contextmanager
+def temporary_folder(parent: str | Path | None = None) -> Iterator[Path]:
+    """A folder with a short name: a socket's path has at most 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="wheelyard-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def own_engine(folder: Path, kind: Kind = INSTALLED) -> Iterator[DockerClient]:
+    """A daemon that keeps everything in `folder`, ended together with its containers."""
+    (folder / "daemon.json").write_text(json.dumps(dict(kind.settings)))
+    with (folder / "log").open("wb") as log:
+        daemon = subprocess.Popen(
+            start_command(kind, folder), stdout=log, stderr=log, process_group=0
+        )
+    try:
+        client = wait_for(folder, daemon)
+        yield client
+        client.close()
+    finally:
+        end(daemon)
+
+
+def end(daemon: subprocess.Popen[bytes]) -> None:
+    """Stop a daemon; `unshare` itself takes no SIGTERM, so its whole group gets it."""
+    try:
+        os.killpg(daemon.pid, signal.SIGTERM)
+        daemon.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+    except ProcessLookupError:
+        daemon.wait()
+
+
+def wait_for(folder: Path, daemon: subprocess.Popen[bytes]) -> DockerClient:
+    """The client of a daemon that was just started."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and daemon.poll() is None:
+        try:
+            client = connect({"DOCKER_HOST": address_of(folder)})
+        except EngineError:
+            time.sleep(0.2)
+        else:
+            assert client is not None
+            return client
+    tail = (folder / "log").read_text().splitlines()[-10:]
+    pytest.fail("dockerd did not start:\n" + "\n".join(tail))

@@ -1,0 +1,79 @@
+"""The engines of these tests: what they are, and that nothing is left of them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from builder.engines.docker import uses_containerd
+from builder.settings import Settings
+from tests.engines import trixie
+from tests.engines.conftest import CONTAINERD, NEW, OLD, Engine
+from tests.engines.daemons import temporary_folder
+from tests.needs import need_to_be_root, need_tools
+
+START = """
+import sys, time
+from pathlib import Path
+from tests.engines.daemons import Kind, own_engine
+with own_engine(Path(sys.argv[1]), Kind("it", Path(sys.argv[2]))) as client:
+    print(client.info()["ServerVersion"], flush=True)
+    time.sleep(600)
+"""
+
+
+def test_an_engine_is_what_its_name_says(engine: Engine) -> None:
+    version = engine.client.version()["Version"]
+    if engine.name in (NEW, CONTAINERD):
+        assert version.startswith("26.1.")
+    assert uses_containerd(engine.client) is (engine.name == CONTAINERD)
+
+
+@pytest.mark.parametrize("engine", [OLD, NEW], indirect=True)
+def test_buildx_reaches_the_engine(engine: Engine) -> None:
+    argv = ["docker", "buildx", "version"]
+    said = subprocess.run(argv, env=engine.environment, capture_output=True, text=True, check=True)
+    assert " 0.13." in said.stdout
+    argv = ["docker", "buildx", "inspect", "default"]
+    said = subprocess.run(argv, env=engine.environment, capture_output=True, text=True, check=True)
+    assert "running" in said.stdout
+
+
+def test_nothing_is_left_of_an_engine_whose_test_run_was_killed(
+    settings: Settings, request: pytest.FixtureRequest
+) -> None:
+    need_to_be_root()
+    need_tools("unshare", "setpriv", "mmdebstrap")
+    root = trixie.trixie_root(settings)
+    before = processes_inside(root)
+    with temporary_folder(request.config.getoption("--scratch")) as folder:
+        argv = [sys.executable, "-c", START, str(folder), str(root)]
+        repository = Path(__file__).parents[2]
+        with subprocess.Popen(argv, cwd=repository, stdout=subprocess.PIPE, text=True) as starter:
+            assert starter.stdout is not None
+            assert starter.stdout.readline().startswith("26.1.")
+            assert processes_inside(root) - before
+            starter.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while (left := processes_inside(root) - before) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not left
+        mounts = Path("/proc/self/mountinfo").read_text()
+        assert str(folder) not in mounts
+        assert str(root) not in mounts
+
+
+def processes_inside(root: Path) -> set[int]:
+    """Processes whose root is this folder."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "root").readlink() == root:
+                found.add(int(process.name))
+    return found

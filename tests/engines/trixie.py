@@ -1,0 +1,80 @@
+"""Docker 26.1 with buildx 0.13 from Debian trixie: a root file system made once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from builder.errors import BaseImageError
+from builder.filelock import locked
+from builder.lock.debian import Source, debian_sources
+from builder.progress import QuietReporter
+from builder.settings import Settings
+from builder.subprocesses import run
+from builder.tools import require_tool
+from builder.trust import trust_file
+from tests.engines.daemons import Kind
+
+SUITE = "trixie"
+# buildx is a package of its own; without iptables dockerd does not start, even told not to use it.
+PACKAGES = ("ca-certificates", "docker-buildx", "docker-cli", "docker.io", "iptables")
+LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+BUILDX = Path("usr/libexec/docker/cli-plugins/docker-buildx")
+CONTAINERD_STORE = {"features": {"containerd-snapshotter": True}}
+
+
+def classic(settings: Settings) -> Kind:
+    """The engine with the image store that Docker has had since its beginning."""
+    return Kind("docker-26.1", trixie_root(settings))
+
+
+def containerd(settings: Settings) -> Kind:
+    """The engine with containerd's image store."""
+    return Kind("docker-26.1-containerd", trixie_root(settings), CONTAINERD_STORE)
+
+
+def bootstrap_command(
+    tool: str, root: Path, sources: list[Source], trust: Path | None
+) -> list[str]:
+    """Argument list for mmdebstrap."""
+    return [
+        tool,
+        "--mode=root",
+        "--variant=essential",
+        f"--include={','.join(PACKAGES)}",
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
+        *([] if trust is None else [f'--aptopt=Acquire::https::CAInfo "{trust}"']),
+        SUITE,
+        str(root),
+        *(f"deb {x.uri} {x.suite} {' '.join(x.components)}" for x in sources),
+    ]
+
+
+def trixie_root(settings: Settings) -> Path:
+    """The root file system in the cache, made if need be; its mirrors are the settings'.
+
+    The name holds what it was asked for. Raises ToolMissingError and BaseImageError.
+    """
+    asked = "\n".join((SUITE, *PACKAGES, *LEFT_OUT))
+    name = f"{SUITE}-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
+    folder = settings.cache_dir / "engines"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / f"{name}.lock"):
+        if not (folder / name).exists():
+            _make(folder / name, settings)
+    return folder / name
+
+
+def _make(root: Path, settings: Settings) -> None:
+    reporter = QuietReporter(None)
+    tool = require_tool("mmdebstrap", reporter)
+    sources = list(debian_sources(SUITE, settings, reporter))
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
+        made = Path(scratch, "root")
+        command = bootstrap_command(tool, made, sources, trust_file(settings, Path(scratch)))
+        run(command, error=BaseImageError, what=f"making {SUITE} for Docker")
+        shutil.rmtree(made / "var/lib/apt/lists", ignore_errors=True)
+        (made / "etc/resolv.conf").touch()
+        made.rename(root)

@@ -1,0 +1,40 @@
+"""What a test needs of this machine: skipped with the reason, or failed where all must be there."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+from builder.tools import find_tool
+
+REQUIRED = "WHEELYARD_REQUIRE_PEERS"
+PACKAGES = {
+    "dockerd": "docker.io",
+    "docker": "docker.io",
+    "docker-registry": "docker-registry",
+    "newuidmap": "uidmap",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+}
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip with the reason; a failure where everything is said to be installed."""
+    if os.environ.get(REQUIRED):
+        pytest.fail(f"{reason} ({REQUIRED} is set)")
+    pytest.skip(reason)
+
+
+def need_tools(*tools: str) -> None:
+    """Go on only with these programs."""
+    for tool in tools:
+        if find_tool(tool) is None:
+            missing(f"{tool} is not installed (package {PACKAGES.get(tool, tool)})")
+
+
+def need_to_be_root() -> None:
+    """Go on only as root."""
+    if os.geteuid() != 0:
+        missing("needs root")
