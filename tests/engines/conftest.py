@@ -61,16 +61,19 @@ def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
 @pytest.fixture(scope="module", params=KINDS)
 def engine(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Engine]:
     """Each engine in turn, empty when it starts; one at a time is there."""
-    need_to_be_root()
-    need_tools("docker", "unshare", "setpriv", "mmdebstrap")
-    if request.param == OLD:
-        need_tools("dockerd")
-    kind = KINDS[request.param](settings)
+    kind = choose(request.param, settings)
     parent = request.config.getoption("--scratch")
     with temporary_folder(parent) as folder, own_engine(folder, kind) as client:
         config = client_configuration(folder, trixie.trixie_root(settings))
         environment = {**client_environment(folder), "DOCKER_CONFIG": str(config)}
         yield Engine(request.param, client, folder, environment)
+
+
+def choose(name: str, settings: Settings) -> Kind:
+    """The kind of engine of that name, if this machine can start it."""
+    need_to_be_root()
+    need_tools("docker", "unshare", "setpriv", "mmdebstrap", *(["dockerd"] if name == OLD else []))
+    return KINDS[name](settings)
 
 
 def client_configuration(folder: Path, root: Path) -> Path:

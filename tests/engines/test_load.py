@@ -1,4 +1,4 @@
-"""Loading into a real engine: what is there is not sent, and failures are the engine's words."""
+"""Loading into engines old and new: what is there is not sent, and failures are their words."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ from builder.engines import docker
 from builder.engines.docker import load, uses_containerd
 from builder.errors import EngineError
 from builder.progress import QuietReporter
-from tests.engines.daemons import can_start, own_engine, temporary_folder
-from tests.image.tiny import make_image, make_layer, store
+from builder.settings import Settings
+from tests.engines.conftest import KINDS, NEW, OLD, Engine, choose
+from tests.engines.daemons import own_engine, temporary_folder
+from tests.engines.tiny import make_image, make_layer, store
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 QUIET = QuietReporter(None)
 BULK = 1 << 20  # bytes that do not compress away, to see whether a layer was sent
+
+
+@pytest.fixture(name="client")
+def _client(engine: Engine) -> DockerClient:
+    return engine.client
 
 
 @pytest.fixture
@@ -35,12 +42,12 @@ def blobs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def name(engine: DockerClient) -> Iterator[str]:
+def name(client: DockerClient) -> Iterator[str]:
     """A repository of this test's own; its images are removed afterwards."""
     repository = f"wheelyard-test-{uuid.uuid4().hex[:12]}"
     yield repository
-    for image in engine.images.list(repository):
-        engine.images.remove(str(image.id), force=True)
+    for image in client.images.list(repository):
+        client.images.remove(str(image.id), force=True)
 
 
 def noise(seed: int) -> bytes:
@@ -48,116 +55,112 @@ def noise(seed: int) -> bytes:
 
 
 def test_an_image_arrives_under_its_digest_and_all_its_tags(
-    engine: DockerClient, blobs: Path, name: str
+    client: DockerClient, blobs: Path, name: str
 ) -> None:
     tags = (f"{name}:1.0", f"{name}:latest")
     image = make_image(blobs, tags, make_layer(blobs, "a", noise(1)), make_layer(blobs, "b", b"b"))
-    (loaded,) = load(engine, blobs, [image], QUIET)
+    (loaded,) = load(client, blobs, [image], QUIET)
     assert loaded.sent > BULK
-    expected = image.manifest if uses_containerd(engine) else image.config
+    expected = image.manifest if uses_containerd(client) else image.config
     assert loaded.id == expected
-    found = engine.images.get(f"{name}:1.0")
-    assert found.id == engine.images.get(f"{name}:latest").id == expected
+    found = client.images.get(f"{name}:1.0")
+    assert found.id == client.images.get(f"{name}:latest").id == expected
     assert tuple(found.attrs["RootFS"]["Layers"]) == image.diff_ids
 
 
 def test_an_image_that_is_there_is_only_tagged(
-    engine: DockerClient, blobs: Path, name: str
+    client: DockerClient, blobs: Path, name: str
 ) -> None:
     layer = make_layer(blobs, "a", noise(2))
-    load(engine, blobs, [make_image(blobs, (f"{name}:1",), layer)], QUIET)
-    (again,) = load(engine, blobs, [make_image(blobs, (f"{name}:1", f"{name}:2"), layer)], QUIET)
+    load(client, blobs, [make_image(blobs, (f"{name}:1",), layer)], QUIET)
+    (again,) = load(client, blobs, [make_image(blobs, (f"{name}:1", f"{name}:2"), layer)], QUIET)
     assert again.sent == 0
-    assert engine.images.get(f"{name}:2").id == again.id
+    assert client.images.get(f"{name}:2").id == again.id
 
 
+# Nothing is left out for containerd's store: it wants every blob of an image.
+@pytest.mark.parametrize("engine", [OLD, NEW], indirect=True)
 def test_shared_lower_layers_are_not_sent_again(
-    engine: DockerClient, blobs: Path, name: str
+    client: DockerClient, blobs: Path, name: str
 ) -> None:
-    if uses_containerd(engine):
-        pytest.skip("the containerd image store wants every blob of an image")
     below = [make_layer(blobs, "base", noise(3)), make_layer(blobs, "cuda", noise(4))]
-    load(engine, blobs, [make_image(blobs, (f"{name}:1",), *below)], QUIET)
+    load(client, blobs, [make_image(blobs, (f"{name}:1",), *below)], QUIET)
     upper = make_image(blobs, (f"{name}:2",), *below, make_layer(blobs, "tools", b"small"))
-    (loaded,) = load(engine, blobs, [upper], QUIET)
+    (loaded,) = load(client, blobs, [upper], QUIET)
     assert loaded.reused == 2
     assert loaded.sent < 20_000
-    assert tuple(engine.images.get(f"{name}:2").attrs["RootFS"]["Layers"]) == upper.diff_ids
+    assert tuple(client.images.get(f"{name}:2").attrs["RootFS"]["Layers"]) == upper.diff_ids
 
 
 def test_the_same_layer_under_another_one_is_sent(
-    engine: DockerClient, blobs: Path, name: str
+    client: DockerClient, blobs: Path, name: str
 ) -> None:
     """An engine knows a layer by all layers below it."""
     first, second = make_layer(blobs, "a", noise(5)), make_layer(blobs, "b", noise(6))
-    load(engine, blobs, [make_image(blobs, (f"{name}:1",), first, second)], QUIET)
-    (loaded,) = load(engine, blobs, [make_image(blobs, (f"{name}:2",), second, first)], QUIET)
-    assert loaded.reused == 0 or uses_containerd(engine)
+    load(client, blobs, [make_image(blobs, (f"{name}:1",), first, second)], QUIET)
+    (loaded,) = load(client, blobs, [make_image(blobs, (f"{name}:2",), second, first)], QUIET)
+    assert loaded.reused == 0 or uses_containerd(client)
     assert loaded.sent > 2 * BULK
 
 
-def test_a_tag_moves_to_the_new_image(engine: DockerClient, blobs: Path, name: str) -> None:
+def test_a_tag_moves_to_the_new_image(client: DockerClient, blobs: Path, name: str) -> None:
     layer = make_layer(blobs, "a", noise(7))
-    load(engine, blobs, [make_image(blobs, (f"{name}:1",), layer, label="old")], QUIET)
-    (new,) = load(engine, blobs, [make_image(blobs, (f"{name}:1",), layer, label="new")], QUIET)
-    found = engine.images.get(f"{name}:1")
+    load(client, blobs, [make_image(blobs, (f"{name}:1",), layer, label="old")], QUIET)
+    (new,) = load(client, blobs, [make_image(blobs, (f"{name}:1",), layer, label="new")], QUIET)
+    found = client.images.get(f"{name}:1")
     assert found.id == new.id
     assert found.labels == {"label": "new"}
 
 
 def test_a_layer_that_is_not_its_diff_id_is_refused(
-    engine: DockerClient, blobs: Path, name: str
+    client: DockerClient, blobs: Path, name: str
 ) -> None:
     blob, _diff_id = make_layer(blobs, "a", b"a")
     image = make_image(blobs, (f"{name}:1",), (blob, f"sha256:{'0' * 64}"))
     with pytest.raises(EngineError, match="the engine could not load the image"):
-        load(engine, blobs, [image], QUIET)
+        load(client, blobs, [image], QUIET)
 
 
-def test_a_layer_that_is_no_tar_is_refused(engine: DockerClient, blobs: Path, name: str) -> None:
+def test_a_layer_that_is_no_tar_is_refused(client: DockerClient, blobs: Path, name: str) -> None:
     rubbish = store(blobs, b"not a tar, and not gzip either")
     image = make_image(blobs, (f"{name}:1",), (rubbish, rubbish))
     with pytest.raises(EngineError, match="could not load"):
-        load(engine, blobs, [image], QUIET)
+        load(client, blobs, [image], QUIET)
 
 
+@pytest.mark.parametrize("engine", [OLD, NEW], indirect=True)
 def test_layers_that_vanished_are_sent_after_all(
-    engine: DockerClient,
+    client: DockerClient,
     blobs: Path,
     name: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Somebody removes an image between our question and our answer."""
-    if uses_containerd(engine):
-        pytest.skip("nothing is left out for the containerd image store")
     layer = make_layer(blobs, "a", noise(8))
     image = make_image(blobs, (f"{name}:1",), layer, make_layer(blobs, "b", b"b"))
     monkeypatch.setattr(docker, "present_layers", lambda _client: [image.diff_ids[:1]])
-    (loaded,) = load(engine, blobs, [image], QuietReporter(sys.stderr))
+    (loaded,) = load(client, blobs, [image], QuietReporter(sys.stderr))
     assert (loaded.reused, loaded.sent > BULK) == (0, True)
     assert "sending them all" in capsys.readouterr().err
 
 
-@pytest.fixture
-def small_engine() -> Iterator[DockerClient]:
+@pytest.fixture(params=KINDS)
+def small_client(request: pytest.FixtureRequest, settings: Settings) -> Iterator[DockerClient]:
     """An engine with room for a few megabytes."""
-    if not can_start():
-        pytest.skip("an engine of our own needs root and dockerd")
+    kind = choose(request.param, settings)
     with temporary_folder() as folder:
         room = folder / "room"
         room.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", room], check=True)
         try:
-            with own_engine(room) as client:
+            with own_engine(room, kind) as client:
                 yield client
         finally:
             subprocess.run(["umount", "--lazy", room], check=True)
 
 
-def test_a_full_disk_is_named_with_what_to_do(
-    small_engine: DockerClient, blobs: Path, name: str
-) -> None:
+def test_a_full_disk_is_named_with_what_to_do(small_client: DockerClient, blobs: Path) -> None:
     big = make_layer(blobs, "big", os.urandom(40 * BULK))
     with pytest.raises(EngineError, match=r"disk is full: make room \(`docker system df`\)"):
-        load(small_engine, blobs, [make_image(blobs, (f"{name}:1",), big)], QUIET)
+        load(small_client, blobs, [make_image(blobs, ("wheelyard-test:1",), big)], QUIET)
