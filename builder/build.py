@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from builder.assemble.assemble import Assembly, assemble_layers
 from builder.assemble.image import write_image
 from builder.assemble.layout import Layout
+from builder.assemble.pool import warm_up
 from builder.assemble.store import LayerStore
 from builder.errors import WheelyardError
 from builder.filelock import locked
@@ -68,6 +69,7 @@ def build_images(
     `load` hands a finished image to an engine. With `fail_fast` the first failure ends the
     batch. Waits while another build holds `output`.
     """
+    warm_up()
     layout = Layout(output)
     layout.create()
     try:

@@ -13,12 +13,12 @@ from builder.assemble import contract
 from builder.assemble.base import base_key, find_rootfs, make_rootfs
 from builder.assemble.image import ImageLayer
 from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
-from builder.assemble.layer import FORMAT
+from builder.assemble.layer import FORMAT, Layer
 from builder.assemble.pool import run_jobs
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.store import LayerStore, StoredLayer, file_digest
 from builder.assemble.top import top_files, top_key, write_top
-from builder.assemble.worker import Made, SystemJob, WheelInput, WheelJob
+from builder.assemble.worker import SystemJob, WheelInput, WheelJob
 from builder.errors import WheelError, WheelyardError
 from builder.fetch import cached, fetch_all
 from builder.index import locate
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.assemble.bytecode import Interpreter
-    from builder.assemble.rootfs import RootFS
+    from builder.assemble.rootfs import RootTar
     from builder.assemble.worker import Job
     from builder.context import Context
     from builder.model import LockedWheel
@@ -112,22 +112,19 @@ def _system_key(work: Assembly, index: int) -> str:
 
 
 def _system_job(work: Assembly, index: int) -> SystemJob:
-    below = _with_contract(work, work.stages[index - 1]) if index else None
+    stage = work.stages[index]
     return SystemJob(
         key=_system_key(work, index),
         title=_system_title(work, index),
-        rootfs=_with_contract(work, work.stages[index]),
-        below=below,
+        root=_root(work, stage),
+        below=_root(work, work.stages[index - 1]) if index else None,
+        python=stage.cell.python,
         scratch=work.store.scratch(),
         weight=_SYSTEM_WEIGHT,
     )
 
 
-def _with_contract(work: Assembly, stage: Stage) -> RootFS:
-    return contract.apply_contract(_rootfs(work, stage), stage.cell.python)
-
-
-def _rootfs(work: Assembly, stage: Stage) -> RootFS:
+def _root(work: Assembly, stage: Stage) -> RootTar:
     """The root file system of a stage's packages, as mmdebstrap made it."""
     settings, reporter, lock = work.context.settings, work.context.reporter, stage.packages
     cache = settings.cache_dir / "rootfs"
@@ -181,9 +178,8 @@ def _needs_python(layers: Sequence[WheelLayer | BytecodeLayer]) -> bool:
 
 def _interpreter(work: Assembly) -> Interpreter:
     stage = work.stages[0]
-    rootfs = _rootfs(work, stage)
     cache = work.context.settings.cache_dir / "interpreters"
-    return unpack_interpreter(rootfs, stage.packages, stage.cell.python, cache)
+    return unpack_interpreter(_root(work, stage), stage.packages, stage.cell.python, cache)
 
 
 def _fetch_wheels(work: Assembly, wheels: dict[str, LockedWheel]) -> dict[str, Path]:
@@ -231,8 +227,8 @@ def _run(
     total = sum(job.input_size for job in jobs)
     with work.context.reporter.task("layers", total, "bytes") as task:
         for job, result in run_jobs(jobs, work.context.settings.workers, task.advance):
-            if isinstance(result, Made):
-                made[job.key] = work.store.add(job.key, job.scratch, result.layer, result.entries)
+            if isinstance(result, Layer):
+                made[job.key] = work.store.add(job.key, job.scratch, result)
             else:
                 failed[job.key] = result
     return made, failed
@@ -283,6 +279,5 @@ def _top_layer(work: Assembly, cell_json: str) -> ImageLayer:
     stored = work.store.find(key)
     if stored is None:
         scratch = work.store.scratch()
-        made = write_top(files, scratch)
-        stored = work.store.add(key, scratch, made.layer, made.entries)
+        stored = work.store.add(key, scratch, write_top(files, scratch))
     return ImageLayer(stored, "selfcheck and the cell", False)

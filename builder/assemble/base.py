@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from builder.assemble.rootfs import RootFS, read_rootfs
+from builder.assemble.rootfs import RootTar
 from builder.errors import BaseImageError
 from builder.subprocesses import run
 from builder.textfiles import write_text
@@ -40,20 +40,41 @@ PATH_RULES = (
     "path-exclude=/usr/lib/python3.*/config-*/libpython3*.a",
     "path-exclude=/usr/bin/*-lto-dump-*",
 )
+# A flavour without BUILD has its compilers for Triton and Inductor alone, which use neither
+# link-time optimization nor sanitizers nor profilers: a fifth of such a base.
+BUILD = "build-essential"
+COMPILER_RULES = (
+    "path-exclude=/usr/lib/gcc/*/lto1",
+    "path-exclude=/usr/lib/gcc/*/lib*san.*",
+    "path-exclude=/usr/lib/gcc/*/lib*san_preinit.o",
+    "path-exclude=/usr/lib/x86_64-linux-gnu/lib*san.so*",
+    "path-exclude=/usr/lib/x86_64-linux-gnu/libgprofng.so*",
+    "path-exclude=/usr/lib/x86_64-linux-gnu/gprofng/*",
+    "path-exclude=/usr/bin/gp-*",
+    "path-exclude=/usr/bin/*gprofng",
+    "path-exclude=/usr/bin/*dwp",
+)
 
 
 def base_key(lock: PackageLock) -> str:
     """The root file system is a function of this (sha256 hex)."""
-    parts = [str(FORMAT), lock.suite, *PATH_RULES, *(deb.sha256 for deb in lock.packages)]
+    parts = [str(FORMAT), lock.suite, *path_rules(lock), *(deb.sha256 for deb in lock.packages)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def find_rootfs(lock: PackageLock, cache: Path) -> RootFS | None:
+def path_rules(lock: PackageLock) -> tuple[str, ...]:
+    """Dpkg's options for what is left out; they stay in the image for packages added later."""
+    if any(deb.name == BUILD for deb in lock.packages):
+        return PATH_RULES
+    return PATH_RULES + COMPILER_RULES
+
+
+def find_rootfs(lock: PackageLock, cache: Path) -> RootTar | None:
     """The root file system of `lock`, if it was made before."""
     tar, sources = _paths(lock, cache)
     if not tar.exists() or not sources.exists():
         return None
-    return read_rootfs(tar, sources.read_text())
+    return RootTar(tar, sources.read_text())
 
 
 def make_rootfs(
@@ -62,7 +83,7 @@ def make_rootfs(
     sources_list: str,
     cache: Path,
     reporter: Reporter,
-) -> RootFS:
+) -> RootTar:
     """Make the root file system of `lock` and keep it in `cache`.
 
     `debs` maps SHA-256 to verified files; `sources_list` is what apt in the image shall read.
@@ -79,7 +100,7 @@ def make_rootfs(
         write_text(sources, sources_list)
         _bootstrap(lock, debs, Path(folder), tar)
         task.advance(len(lock.packages))
-    return read_rootfs(tar, sources_list)
+    return RootTar(tar, sources_list)
 
 
 def _paths(lock: PackageLock, cache: Path) -> tuple[Path, Path]:
@@ -97,7 +118,7 @@ def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[st
         "--architectures=amd64",
         f"--hook-dir={MERGED_USR}",
         f"--include={names}",
-        *(f"--dpkgopt={rule}" for rule in PATH_RULES),
+        *(f"--dpkgopt={rule}" for rule in path_rules(lock)),
         lock.suite,
         str(tar),
         f"deb [trusted=yes] copy:{quote(str(repository))} ./",

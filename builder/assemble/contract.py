@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.assemble.layer import EPOCH
 from builder.assemble.rootfs import Node, with_content
+from builder.assemble.tarheader import EPOCH
 from builder.assemble.toc import Entry
 from builder.errors import BaseImageError
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.layer import EPOCH
 from builder.assemble.layout import CONFIG_TYPE, MANIFEST_TYPE, Descriptor
+from builder.assemble.tarheader import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from builder.assemble.bytecode import Interpreter
 
 if TYPE_CHECKING:
-    from builder.assemble.rootfs import RootFS
+    from builder.assemble.rootfs import RootFS, RootTar
     from builder.model import PackageLock
 
 FORMAT = 2  # part of the identity: raise it when another part of the base is unpacked
@@ -26,15 +26,15 @@ def interpreter_identity(lock: PackageLock) -> str:
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
-def unpack_interpreter(rootfs: RootFS, lock: PackageLock, python: str, cache: Path) -> Interpreter:
-    """Take the interpreter out of `rootfs`, once; it is kept in `cache`."""
+def unpack_interpreter(root: RootTar, lock: PackageLock, python: str, cache: Path) -> Interpreter:
+    """Take the interpreter out of `root`, once; it is kept in `cache`."""
     identity = interpreter_identity(lock)
     folder = cache / identity
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".part-", dir=cache))
         try:
-            _unpack(rootfs, python, partial)
+            _unpack(root.read(), python, partial)
             partial.chmod(0o755)
             _publish(partial, folder)
         finally:

@@ -6,12 +6,12 @@ function of what is put in. Content that is already DEFLATE goes in as it is.
 
 from __future__ import annotations
 
-import tarfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from builder.assemble import gzipmember
+from builder.assemble import gzipmember, toc
 from builder.assemble.hashing import BlobSink
+from builder.assemble.tarheader import BLOCK, EPOCH, tar_header
 from builder.assemble.toc import Entry
 from builder.assemble.wheel import DEFLATED
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.wheel import Member, Wheel
 
-EPOCH = 315532800  # 1980-01-01, the oldest time a zip can hold
-FORMAT = 3  # part of every layer's key: raise it whenever the bytes of a layer change
+FORMAT = 4  # part of every layer's key: raise it whenever the bytes of a layer change
 CHUNK = 1 << 20  # content packed here goes into members of this many bytes
 
 
@@ -36,7 +35,7 @@ class Layer:
 
 
 class LayerWriter:
-    """Writes a layer's blob to `path`; `finish` gives its digests, `entries` its contents.
+    """Writes a layer's blob to `path`, and beside it the table of contents, `entries`.
 
     With `packed` the tar is cut into members of CHUNK bytes and packed here: better for thousands
     of small files that come uncompressed. Without, every file has a member of its own. `threaded`
@@ -45,6 +44,7 @@ class LayerWriter:
 
     def __init__(self, path: Path, *, packed: bool = False, threaded: bool = False) -> None:
         self.entries: list[Entry] = []
+        self._contents = toc.beside(path)
         self._file = path.open("wb")
         self._sink = BlobSink(self._file, threaded=threaded)
         self._packed = packed
@@ -81,8 +81,8 @@ class LayerWriter:
         self._header(entry, mtime)
         if self._packed:
             start = self._sink.tar_size + len(self._pending)
-            self._pending += data + bytes(-len(data) % tarfile.BLOCKSIZE)
-            self.entries.append(replace(entry, offset=start))  # a tar offset until `finish`
+            self._pending += data + bytes(-len(data) % BLOCK)
+            self.entries.append(entry.at(start, 0))  # a tar offset until `finish`
             self._drain(CHUNK)
             return
         offset = self._flush() if data else 0
@@ -106,8 +106,8 @@ class LayerWriter:
         self._end_content(entry, b"", offset)
 
     def finish(self) -> Layer:
-        """End the tar and wait for both digests."""
-        self._pending += bytes(2 * tarfile.BLOCKSIZE)
+        """End the tar, wait for both digests, write the table of contents beside the blob."""
+        self._pending += bytes(2 * BLOCK)
         if self._packed:
             self._drain(1)
             self._members.append(self._sink.size)
@@ -116,6 +116,7 @@ class LayerWriter:
             self._flush()
         digest, diff_id = self._sink.digests()
         self._file.flush()
+        self._contents.write_text(toc.dump(self.entries))
         return Layer(digest, diff_id, self._sink.size, self._sink.tar_size)
 
     def _header(self, entry: Entry, mtime: int) -> None:
@@ -127,8 +128,8 @@ class LayerWriter:
     def _end_content(self, entry: Entry, data: bytes, offset: int) -> None:
         self._sink.tar(data)
         length = self._sink.size - offset if entry.size else 0
-        self.entries.append(replace(entry, offset=offset, length=length))
-        self._pending += bytes(-entry.size % tarfile.BLOCKSIZE)
+        self.entries.append(entry.at(offset, length))
+        self._pending += bytes(-entry.size % BLOCK)
 
     def _flush(self) -> int:
         """Write what is pending as one literal member; the blob's size after it."""
@@ -151,27 +152,8 @@ class LayerWriter:
     def _place(self, entry: Entry) -> Entry:
         """Turn a tar offset into the members of the blob that hold the content."""
         if not entry.size:
-            return replace(entry, offset=0)
+            return entry.at(0, 0)
         first, last = entry.offset // CHUNK, (entry.offset + entry.size - 1) // CHUNK
         offset = self._members[first]
         length = self._members[last + 1] - offset
-        return replace(entry, offset=offset, length=length, skip=entry.offset % CHUNK)
-
-
-_TYPES = {
-    "file": tarfile.REGTYPE,
-    "dir": tarfile.DIRTYPE,
-    "symlink": tarfile.SYMTYPE,
-    "hardlink": tarfile.LNKTYPE,
-}
-
-
-def tar_header(entry: Entry, mtime: int = EPOCH) -> bytes:
-    """The entry's header blocks, PAX records included where the name or size needs them."""
-    info = tarfile.TarInfo(entry.path)
-    info.type = _TYPES[entry.kind]
-    info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
-    info.size = entry.size if entry.kind == "file" else 0
-    info.linkname = entry.link
-    info.mtime = mtime
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        return entry.at(offset, length, entry.offset % CHUNK)

@@ -14,10 +14,12 @@ import sys
 import traceback
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from builder.assemble.worker import Job, Made, make_layer
+from builder.assemble.layer import Layer
+from builder.assemble.worker import Job, make_layer
 from builder.errors import WheelError, WheelyardError
 from builder.storage import storage_error
 
@@ -32,9 +34,15 @@ _GRACE = 2.0  # seconds that a worker may take to end what it started
 _POLL = 0.2  # seconds between looks at how far the blobs have grown
 
 
+def warm_up() -> None:
+    """Start what workers are forked from; it imports their code while the caller goes on."""
+    forkserver.set_forkserver_preload(["builder.assemble.worker"])
+    forkserver.ensure_running()
+
+
 def run_jobs(
     jobs: Sequence[Job], workers: int, on_bytes: Callable[[int], None]
-) -> Iterator[tuple[Job, Made | WheelyardError]]:
+) -> Iterator[tuple[Job, Layer | WheelyardError]]:
     """Run every job, the heaviest first, and yield each with its result as it ends.
 
     `on_bytes` hears how many bytes of blobs were written since it was called last. Leaving the
@@ -43,7 +51,6 @@ def run_jobs(
     idle = len(jobs) < workers
     waiting = [replace(job, threaded=idle) for job in sorted(jobs, key=lambda job: job.weight)]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["builder.assemble.worker"])
     running: dict[Connection, tuple[Job, BaseProcess]] = {}
     growth = _Growth(on_bytes)
     try:
@@ -99,7 +106,7 @@ def _start(context: ForkServerContext, job: Job) -> tuple[Connection, BaseProces
     return receiver, process
 
 
-def _receive(receiver: Connection, job: Job) -> Made | WheelyardError:
+def _receive(receiver: Connection, job: Job) -> Layer | WheelyardError:
     """The worker's result; a bug in a worker is raised here as the bug it is."""
     try:
         result = receiver.recv()
@@ -110,7 +117,7 @@ def _receive(receiver: Connection, job: Job) -> Made | WheelyardError:
         )
     finally:
         receiver.close()
-    if isinstance(result, Made | WheelyardError):
+    if isinstance(result, Layer | WheelyardError):
         return result
     raise RuntimeError(f"in the worker for {job.title}:\n{result}")
 
@@ -118,7 +125,7 @@ def _receive(receiver: Connection, job: Job) -> Made | WheelyardError:
 def _work(job: Job, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    result: Made | WheelyardError | str
+    result: Layer | WheelyardError | str
     try:
         result = make_layer(job)
     except WheelyardError as error:

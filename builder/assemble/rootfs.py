@@ -107,6 +107,18 @@ class RootFS:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RootTar:
+    """A root file system as it lies on disk."""
+
+    tar: Path
+    sources_list: str  # the distribution's own, for apt in the image
+
+    def read(self) -> RootFS:
+        """Index it; seconds for a big one, so it is done where the content is needed."""
+        return read_rootfs(self.tar, self.sources_list)
+
+
 def read_rootfs(tar: Path, sources_list: str) -> RootFS:
     """Index a root file system's tar; device nodes and dropped paths are left out."""
     nodes: dict[str, Node] = {}

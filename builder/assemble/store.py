@@ -73,10 +73,10 @@ class LayerStore:
             self._write_record(key, layer)
         return StoredLayer(layer, path)
 
-    def add(self, key: str, scratch: Path, layer: Layer, entries: list[Entry]) -> StoredLayer:
-        """Take over a finished blob from `scratch` under its digest."""
+    def add(self, key: str, scratch: Path, layer: Layer) -> StoredLayer:
+        """Take over a finished blob and its table of contents from `scratch`."""
         path = self.blob(layer.digest)
-        write_text(self._toc(layer.digest), toc.dump(entries))
+        toc.beside(scratch).replace(self._toc(layer.digest))
         scratch.chmod(0o444)
         scratch.replace(path)
         self._write_record(key, layer)

@@ -7,7 +7,8 @@ a gigabyte without inflating the rest: members of the blob can be inflated on th
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from isal import igzip_lib
@@ -39,12 +40,26 @@ class Entry:
     length: int = 0
     skip: int = 0
 
+    def at(self, offset: int, length: int, skip: int = 0) -> Entry:
+        """The same entry with its content at another place in the blob."""
+        return Entry(
+            self.path, self.kind, self.mode, self.uid, self.gid, self.size, self.link, self.crc,
+            offset, length, skip,
+        )  # fmt: skip
+
+
+_ROW = attrgetter(*(field.name for field in fields(Entry)))  # astuple() copies what it takes
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
+def beside(blob: Path) -> Path:
+    """Where the table of contents of a blob in the making lies."""
+    return blob.with_name(f"{blob.name}.toc")
+
 
 def dump(entries: list[Entry]) -> str:
     """Serialize; one row an entry."""
-    rows = ",\n".join(
-        json.dumps(astuple(entry), separators=(",", ":"), ensure_ascii=True) for entry in entries
-    )
+    rows = ",\n".join(_ENCODER.encode(_ROW(entry)) for entry in entries)
     return f"[{rows}]\n"
 
 

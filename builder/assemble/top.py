@@ -11,7 +11,7 @@ from builder.assemble.install import PREFIX
 from builder.assemble.layer import FORMAT, LayerWriter
 
 if TYPE_CHECKING:
-    from builder.assemble.worker import Made
+    from builder.assemble.layer import Layer
 
 FOLDER = "opt/wheelyard"
 _LAUNCHER = f"""#!/{PREFIX}/bin/python
@@ -45,10 +45,8 @@ def top_key(files: dict[str, tuple[bytes, int]]) -> str:
     return digest.hexdigest()
 
 
-def write_top(files: dict[str, tuple[bytes, int]], scratch: Path) -> Made:
+def write_top(files: dict[str, tuple[bytes, int]], scratch: Path) -> Layer:
     """Write the layer to `scratch`."""
-    from builder.assemble.worker import Made
-
     with LayerWriter(scratch, packed=True) as writer:
         for path, (content, mode) in sorted(files.items()):
             parts = path.split("/")
@@ -57,4 +55,4 @@ def write_top(files: dict[str, tuple[bytes, int]], scratch: Path) -> Made:
                 if folder not in writer and folder.startswith(FOLDER):
                     writer.directory(folder, 0o755)
             writer.file(path, content, mode)
-        return Made(writer.finish(), writer.entries)
+        return writer.finish()

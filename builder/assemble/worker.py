@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.assemble.bytecode import Interpreter, Module, compile_wheel, is_compiled
+from builder.assemble.contract import apply_contract
 from builder.assemble.install import PREFIX, plan_install
 from builder.assemble.layer import LayerWriter
 from builder.assemble.wheel import Wheel
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.install import Target
     from builder.assemble.layer import Layer
-    from builder.assemble.rootfs import RootFS
-    from builder.assemble.toc import Entry
+    from builder.assemble.rootfs import RootTar
 
 VENV_GID = 900
 DIRECTORY_MODE = 0o2775  # setgid: what a remapped user adds stays writable for the group
@@ -60,8 +60,9 @@ class SystemJob:
 
     key: str
     title: str
-    rootfs: RootFS
-    below: RootFS | None
+    root: RootTar
+    below: RootTar | None
+    python: str
     scratch: Path
     weight: int
     threaded: bool = False
@@ -75,26 +76,22 @@ class SystemJob:
 Job = WheelJob | SystemJob
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A finished layer, still in scratch."""
+def make_layer(job: Job) -> Layer:
+    """Carry out one job: a blob at `job.scratch`, its table of contents beside it.
 
-    layer: Layer
-    entries: list[Entry]
-
-
-def make_layer(job: Job) -> Made:
-    """Carry out one job; WheelError for a wheel that must not become a layer."""
+    Raises WheelError for a wheel that must not become a layer.
+    """
     return _from_rootfs(job) if isinstance(job, SystemJob) else _from_wheels(job)
 
 
-def _from_rootfs(job: SystemJob) -> Made:
+def _from_rootfs(job: SystemJob) -> Layer:
+    below = apply_contract(job.below.read(), job.python) if job.below else None
     with LayerWriter(job.scratch, packed=True, threaded=job.threaded) as writer:
-        job.rootfs.write(writer, job.below)
-        return Made(writer.finish(), writer.entries)
+        apply_contract(job.root.read(), job.python).write(writer, below)
+        return writer.finish()
 
 
-def _from_wheels(job: WheelJob) -> Made:
+def _from_wheels(job: WheelJob) -> Layer:
     with LayerWriter(
         job.scratch, packed=job.interpreter is not None, threaded=job.threaded
     ) as writer:
@@ -106,7 +103,7 @@ def _from_wheels(job: WheelJob) -> Made:
                     _add_bytecode(writer, wheel, plan, job.interpreter, job.scratch)
                 else:
                     _add_files(writer, wheel, wheel_input, plan, owners)
-        return Made(writer.finish(), writer.entries)
+        return writer.finish()
 
 
 def _add_files(

@@ -11,8 +11,9 @@ import pytest
 from wheels import make_wheel
 
 from builder.assemble import toc
-from builder.assemble.layer import EPOCH, Layer, LayerWriter
+from builder.assemble.layer import Layer, LayerWriter
 from builder.assemble.reindex import reindex
+from builder.assemble.tarheader import EPOCH
 from builder.assemble.wheel import Wheel
 from builder.errors import StorageError
 

@@ -8,9 +8,10 @@ import pytest
 from wheels import make_wheel
 
 from builder.assemble.bytecode import Interpreter
+from builder.assemble.layer import Layer
 from builder.assemble.pool import run_jobs
 from builder.assemble.store import LayerStore
-from builder.assemble.worker import Made, WheelInput, WheelJob
+from builder.assemble.worker import WheelInput, WheelJob
 from builder.errors import StorageError, WheelError
 
 
@@ -25,12 +26,10 @@ def test_every_job_ends_whatever_the_number_of_workers(tmp_path: Path, workers: 
     jobs = [job(tmp_path, name, i) for i, name in enumerate("abcd")]
     grown: list[int] = []
     results = {j.key: r for j, r in run_jobs(jobs, workers, grown.append)}
-    assert all(isinstance(r, Made) for r in results.values())
+    assert all(isinstance(r, Layer) for r in results.values())
     assert sorted(results) == list("abcd")
     alone = {j.key: r for j, r in run_jobs(jobs, 1, grown.append)}
-    assert {k: r.layer for k, r in results.items() if isinstance(r, Made)} == {
-        k: r.layer for k, r in alone.items() if isinstance(r, Made)
-    }
+    assert results == alone
 
 
 def test_the_heaviest_starts_first(tmp_path: Path) -> None:
@@ -42,7 +41,7 @@ def test_one_bad_wheel_does_not_stop_the_others(tmp_path: Path) -> None:
     bad = job(tmp_path, "bad")
     bad.wheels[0].path.write_bytes(b"no zip")
     results = {j.key: r for j, r in run_jobs([bad, job(tmp_path, "good")], 2, lambda _: None)}
-    assert isinstance(results["good"], Made)
+    assert isinstance(results["good"], Layer)
     assert isinstance(results["bad"], WheelError)
     assert not bad.scratch.exists()
 
