@@ -91,4 +91,10 @@ class SettingsError(WheelyardError):
     exit_code = 14
 
 
+class UpstreamError(WheelyardError):
+    """Upstream moved: files are yanked or gone, releases are new, or a lock is old."""
+
+    exit_code = 15
+
+
 INTERRUPTED = 130

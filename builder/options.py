@@ -13,7 +13,7 @@ from typing import Any
 from builder import errors
 
 # A command is a module in builder/commands/ with register(subparsers) and run(args, context).
-COMMANDS = ("plan", "lock", "render", "build", "base", "inspect", "clean")
+COMMANDS = ("plan", "lock", "render", "build", "base", "inspect", "clean", "upstream")
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -26,7 +26,7 @@ examples:
   wheelyard build all --index-url URL  take the wheels from a mirror
 
 Every setting can also be given in the environment (WHEELYARD_INDEX_URL,
-WHEELYARD_DEBIAN_MIRROR, WHEELYARD_DEBIAN_SECURITY_MIRROR, WHEELYARD_CA_BUNDLE,
+WHEELYARD_INDEXES, WHEELYARD_DEBIAN_MIRROR, WHEELYARD_DEBIAN_SECURITY_MIRROR, WHEELYARD_CA_BUNDLE,
 WHEELYARD_CACHE, WHEELYARD_WORKERS, WHEELYARD_TIMEOUT) or in the user's config
 file ($WHEELYARD_CONFIG, else wheelyard/config.toml in the user's config folder,
 with keys such as index-url). An option wins over the environment, and that over
@@ -77,6 +77,7 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
 
     option("--project", metavar="FOLDER", help="holds matrix.yaml (default: nearest above here)")
     option("--index-url", metavar="URL", help="Python index to take wheels from")
+    option("--indexes", metavar="NAME=URL...", help="where the indexes are that matrix.yaml names")
     option("--debian-mirror", metavar="URL", help="Debian archive to take packages from")
     option("--debian-security-mirror", metavar="URL", help="Debian security archive")
     option("--ca-bundle", metavar="FILE", help="CAs (PEM) to trust besides the system's")

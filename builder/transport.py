@@ -69,24 +69,42 @@ def ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
 
 
 @contextmanager
-def open_body(client: httpx.Client, url: str, offset: int) -> Iterator[Body]:
+def open_body(
+    client: httpx.Client, url: str, offset: int, length: int | None = None
+) -> Iterator[Body]:
     """The file behind an http, https or file URL, from `offset` or, where it must be, from 0.
 
-    Raises Refused, Interrupted or RangeRefused, while opening and while reading.
+    With `length` the server is asked for that many bytes; it may send more. Raises Refused,
+    Interrupted or RangeRefused, while opening and while reading.
     """
     _log.debug("GET %s from byte %d", redact(url), offset)
     source = (
         _open_file(url, offset)
         if urlsplit(url).scheme == "file"
-        else _open_http(client, url, offset)
+        else _open_http(client, url, offset, length)
     )
     with source as body:
         yield body
 
 
+def read_page(client: httpx.Client, url: str, accept: str) -> tuple[str, bytes]:
+    """A page's content type and its body; raises Refused, Gone or Interrupted."""
+    _log.debug("GET %s", redact(url))
+    headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+    auth = None if "@" in urlsplit(url).netloc else httpx.USE_CLIENT_DEFAULT
+    try:
+        response = client.get(url, headers=headers, auth=auth)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise transport_failure(error) from error
+    if response.status_code != httpx.codes.OK:
+        raise status_failure(response)
+    return response.headers.get("Content-Type", "").partition(";")[0].strip(), response.content
+
+
 @contextmanager
-def _open_http(client: httpx.Client, url: str, offset: int) -> Iterator[Body]:
-    headers = {"Range": f"bytes={offset}-"} if offset else {}
+def _open_http(client: httpx.Client, url: str, offset: int, length: int | None) -> Iterator[Body]:
+    end = "" if length is None else str(offset + length - 1)
+    headers = {"Range": f"bytes={offset}-{end}"} if offset or end else {}
     # A URL's own credentials win over netrc; httpx uses them only where no other auth is set.
     auth = None if "@" in urlsplit(url).netloc else httpx.USE_CLIENT_DEFAULT
     try:

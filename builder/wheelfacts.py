@@ -1,156 +1,126 @@
-"""Read a framework release's facts from its wheel over HTTP ranges: megabytes, not gigabytes.
-
-    python -m builder.wheelfacts pytorch torch 2.15.0 2.16.0
-
-adds those releases to the data file. It is the only writer of `data/upstream.json`.
-"""
+"""A framework release's facts, read from its wheel where it lies: megabytes, not gigabytes."""
 
 from __future__ import annotations
 
-import io
+import hashlib
 import re
-import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from email.parser import Parser
 from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
-from builder.errors import FetchError, LockError
-from builder.lock.uv import Question, ask
+from builder.errors import FetchError
+from builder.remotefile import RemoteFile, buffered
 from builder.replies import Interrupted, Refused
-from builder.settings import Settings, load_settings
-from builder.textfiles import write_text
-from builder.transport import make_client, open_body
-from builder.upstream import DATA, Release, Upstream, dump_upstream, load_upstream, make_release
-from builder.urls import redact
+from builder.upstream import CPU
 
 if TYPE_CHECKING:
     import httpx
 
-PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
-PLATFORM = "x86_64-manylinux_2_36"
-_CHUNK = 1 << 20  # bytes a request: a zip directory of torch is about 1 MB
+    from builder.listing import IndexFile
+
 _KEPT = re.compile(r"nvidia-.*|cuda-.*|triton")
-# The file inside the wheel that says which CUDA the framework was compiled for.
-_BUILD_FILES = {
-    "torch/version.py": re.compile(r"^cuda\b[^=]*=\s*['\"]([\d.]+)['\"]", re.MULTILINE),
-    "tensorflow/python/platform/build_info.py": re.compile(
-        r"['\"]cuda_version['\"]\s*[,:]\s*['\"]([\d.]+)['\"]"
-    ),
-}
+_TORCH, _TENSORFLOW = "torch/version.py", "tensorflow/python/platform/build_info.py"
+_TORCH_CONFIG = "torch/include/ATen/cuda/CUDAConfig.h"
+_TORCH_CUDA = re.compile(r"^cuda\b[^=]*=\s*(?:['\"]([\d.]+)['\"]|None)", re.MULTILINE)
+_ARCHITECTURE = re.compile(r"code=\[?([a-z]+_\d+[a-z]?)")
 
 
-class RemoteFile(io.RawIOBase):
-    """A seekable read-only file behind a URL; each read asks for the bytes from an offset on."""
+@dataclass(frozen=True, slots=True)
+class WheelFacts:
+    """What one wheel states about itself."""
 
-    def __init__(self, url: str, client: httpx.Client) -> None:
-        self._url, self._client, self._at = url, client, 0
-        with open_body(client, url, 0) as body:
-            if body.total is None:
-                raise FetchError(f"{redact(url)}: the server does not say how big the file is")
-            self._size = body.total
-
-    def readable(self) -> bool:  # noqa: D102
-        return True
-
-    def seekable(self) -> bool:  # noqa: D102
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:  # noqa: D102
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = origin + offset
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill `buffer` from the current offset; FetchError if the server ignores ranges."""
-        wanted = min(len(buffer), self._size - self._at)
-        filled = 0
-        if wanted <= 0:
-            return 0
-        with open_body(self._client, self._url, self._at) as body:
-            if body.start != self._at:
-                raise FetchError(f"{redact(self._url)}: the server ignores byte ranges")
-            for chunk in body.chunks:
-                part = chunk[: wanted - filled]
-                buffer[filled : filled + len(part)] = part
-                filled += len(part)
-                if filled == wanted:
-                    break
-        self._at += filled
-        return filled
-
-
-def find_wheel(distribution: str, version: str, python: str, settings: Settings) -> str | None:
-    """Return the URL of one release's wheel for one Python; None when there is none."""
-    pin = f"{Requirement(distribution).name}=={version}"
-    question = Question((pin,), python=python, platform=PLATFORM, dependencies=False)
-    try:
-        (found,) = ask(question, pin, settings)
-    except LockError:  # no such release, or no wheel of it for this Python
-        return None
-    # One version may exist in several builds; installers prefer the highest build tag.
-    return max(found.wheels, key=lambda wheel: parse_wheel_filename(wheel.filename)[2]).url
-
-
-def read_release(
-    distribution: str, version: str, settings: Settings, pythons: Iterable[str] = PYTHONS
-) -> Release:
-    """Read one release's facts; FetchError when it has no Linux x86-64 wheel."""
-    found = {python: find_wheel(distribution, version, python, settings) for python in pythons}
-    urls = {python: url for python, url in found.items() if url}
-    if not urls:
-        raise FetchError(f"{distribution}=={version} has no wheel for Linux x86-64")
-    # Wheels of one release differ by Python in markers at most; nearly every release has 3.11.
-    return read_wheel(
-        urls.get("3.11") or next(iter(urls.values())), distribution, version, urls, settings
-    )
+    cuda: str  # "12.1", "12.5.1"; CPU for a build without CUDA
+    cudnn: str | None  # the cuDNN it was built for, as far as a file inside says it: "9"
+    architectures: tuple[str, ...]  # "sm_80" for machine code, "compute_90" for PTX
+    requires: dict[str, str]  # NVIDIA's distributions and Triton -> specifiers as stated
 
 
 def read_wheel(
-    url: str, distribution: str, version: str, pythons: Iterable[str], settings: Settings
-) -> Release:
-    """Read one wheel's facts where it lies: its directory, its metadata and its version file."""
-    wanted = Requirement(distribution)
+    file: IndexFile,
+    wanted: Requirement,
+    client: httpx.Client,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> WheelFacts:
+    """Read one wheel's directory, its METADATA and the files that say what it was built for.
+
+    `wanted` names the extras whose requirements count. Raises FetchError, which names the file,
+    when it cannot be read, lacks one of those files, or is not the file that the index describes.
+    """
     try:
-        with make_client(settings) as client:
-            stream = io.BufferedReader(RemoteFile(url, client), _CHUNK)
-            with zipfile.ZipFile(stream) as wheel:
-                cuda, requires = _build_cuda(wheel), dict(_requires(wheel, wanted))
-    except (Refused, Interrupted, zipfile.BadZipFile) as problem:
-        raise FetchError(f"cannot read {redact(url)}: {problem}") from problem
-    filename = url.split("#")[0].rsplit("/", 1)[-1]
-    try:
-        return make_release(version, filename, cuda, pythons, requires)
+        with zipfile.ZipFile(buffered(RemoteFile(file.url, client, on_bytes))) as wheel:
+            metadata = _metadata(wheel, file)
+            cuda, cudnn, architectures = _build(wheel)
+            return WheelFacts(cuda, cudnn, architectures, dict(_requires(metadata, wanted)))
+    except (Refused, Interrupted) as problem:
+        raise FetchError(f"{file.filename}: cannot be read from the index: {problem}") from problem
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as problem:
+        raise FetchError(f"{file.filename}: what the index serves is no wheel: {problem}") from None
     except ValueError as problem:
-        raise FetchError(f"{filename}: {problem}") from problem
+        raise FetchError(f"{file.filename}: {problem}") from problem
 
 
-def refresh(
-    upstream: Upstream, name: str, distribution: str, versions: Iterable[str], settings: Settings
-) -> Upstream:
-    """Return the facts with the named releases read anew."""
-    read = {version: read_release(distribution, version, settings) for version in versions}
-    return {**upstream, name: {**upstream.get(name, {}), **read}}
+def _metadata(wheel: zipfile.ZipFile, file: IndexFile) -> str:
+    members = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    if len(members) != 1:
+        raise ValueError(f"it has {len(members)} METADATA files, not one")
+    content = wheel.read(members[0])
+    if file.metadata not in (None, hashlib.sha256(content).hexdigest()):
+        raise ValueError("its METADATA has another hash than the index lists; not the same file")
+    return content.decode("utf-8")
 
 
-def _build_cuda(wheel: zipfile.ZipFile) -> str:
-    for member in wheel.namelist():
-        if pattern := _BUILD_FILES.get(member):
-            found = pattern.search(wheel.read(member).decode())
-            if found:
-                return found[1]
-    raise FetchError(f"{wheel.filename}: no file inside says which CUDA it was built for")
+def _build(wheel: zipfile.ZipFile) -> tuple[str, str | None, tuple[str, ...]]:
+    """Return CUDA, cuDNN where it is stated, and the compiled architectures."""
+    members = set(wheel.namelist())
+    if _TORCH in members:
+        return _torch_build(wheel, members)
+    if _TENSORFLOW in members:
+        return _tensorflow_build(wheel.read(_TENSORFLOW).decode("utf-8"))
+    raise ValueError(f"it has neither {_TORCH} nor {_TENSORFLOW}, which say the CUDA of the build")
 
 
-def _requires(wheel: zipfile.ZipFile, wanted: Requirement) -> Iterator[tuple[str, str]]:
+def _torch_build(
+    wheel: zipfile.ZipFile, members: set[str]
+) -> tuple[str, str | None, tuple[str, ...]]:
+    found = _TORCH_CUDA.search(wheel.read(_TORCH).decode("utf-8"))
+    if found is None:
+        raise ValueError(f"{_TORCH} inside does not say which CUDA it was built for")
+    if found[1] is None:
+        return CPU, None, ()
+    if _TORCH_CONFIG not in members:
+        raise ValueError(f"it has no {_TORCH_CONFIG}, which says the compiled architectures")
+    config = wheel.read(_TORCH_CONFIG).decode("utf-8")
+    return found[1], None, tuple(dict.fromkeys(_ARCHITECTURE.findall(config)))
+
+
+def _tensorflow_build(text: str) -> tuple[str, str | None, tuple[str, ...]]:
+    cuda, cudnn = _stated("cuda_version", text), _stated("cudnn_version", text)
+    if cuda is None:
+        if re.search(r"['\"]is_cuda_build['\"]\s*[,:]\s*False", text):
+            return CPU, None, ()
+        raise ValueError(f"{_TENSORFLOW} inside does not say which CUDA it was built for")
+    listed = re.search(r"['\"]cuda_compute_capabilities['\"]\s*[,:]\s*\[([^\]]*)\]", text)
+    return cuda, cudnn, tuple(re.findall(r"[a-z]+_\d+[a-z]?", listed[1] if listed else ""))
+
+
+def _stated(key: str, text: str) -> str | None:
+    found = re.search(rf"['\"]{key}['\"]\s*[,:]\s*['\"]([\d.]+)['\"]", text)
+    return found[1] if found else None
+
+
+def _requires(metadata: str, wanted: Requirement) -> Iterator[tuple[str, str]]:
     """Yield NVIDIA's and Triton's requirements that hold on Linux for the wanted extras."""
-    member = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-    metadata = Parser().parsestr(wheel.read(member).decode())
-    for line in metadata.get_all("Requires-Dist", []):
-        requirement = Requirement(line)
+    for line in Parser().parsestr(metadata).get_all("Requires-Dist", []):
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement as problem:
+            raise ValueError(f"its METADATA has a requirement nobody can read: {line}") from problem
         name = canonicalize_name(requirement.name)
         if _KEPT.fullmatch(name) and _holds(requirement, wanted.extras):
             yield name, str(requirement.specifier)
@@ -165,16 +135,3 @@ def _holds(requirement: Requirement, extras: set[str]) -> bool:
     return marker is None or any(
         marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras)
     )
-
-
-def main() -> None:
-    """Read `NAME DISTRIBUTION VERSION...` from the command line into the data file."""
-    name, distribution, *versions = sys.argv[1:]
-    upstream = load_upstream() if DATA.exists() else {}
-    write_text(
-        DATA, dump_upstream(refresh(upstream, name, distribution, versions, load_settings({})))
-    )
-
-
-if __name__ == "__main__":
-    main()

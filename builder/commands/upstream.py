@@ -1,0 +1,133 @@
+"""`wheelyard upstream`: read upstream's facts anew, or say what moved since the locks."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.context import Context
+    from builder.refresh import Change
+    from builder.watch import Finding
+
+EXAMPLES = """\
+refresh reads each framework release's facts from its wheel by byte ranges and rewrites the
+data file; a wheel that was read before is not read again. check writes nothing.
+
+examples:
+  wheelyard upstream refresh                  new releases into builder/data/upstream.json
+  wheelyard upstream refresh --all --json     read every wheel again; changes for programs
+  wheelyard upstream check                    exit code 15 when something needs a person
+  wheelyard upstream check --max-age 90       call a lock old after 90 days
+"""
+MAX_AGE = 120  # days
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "upstream",
+        help="read upstream's facts anew, or say what moved since the locks",
+        description="What the indexes have: facts of framework releases, and the locks' files.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("refresh", "check"))
+    parser.add_argument("--all", action="store_true", help="refresh: read known wheels again, too")
+    parser.add_argument("--data", type=Path, metavar="FILE", help="facts (default: the project's)")
+    parser.add_argument(
+        "--max-age", type=int, default=MAX_AGE, metavar="DAYS",
+        help=f"check: a lock whose newest file is older is old (default: {MAX_AGE})",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Carry out one of the two actions."""
+    return _check(args, context) if args.action == "check" else _refresh(args, context)
+
+
+def _refresh(args: argparse.Namespace, context: Context) -> int:
+    from builder.amounts import amount
+    from builder.matrix import load_matrix
+    from builder.plan import MATRIX
+    from builder.refresh import changes, merge, read_shelf
+    from builder.shelves import make_shelves
+    from builder.simpleindex import CONNECTIONS
+    from builder.textfiles import write_text
+    from builder.transport import make_client
+    from builder.upstream import DATA, dump_upstream, load_upstream
+
+    path = args.data or DATA
+    matrix = load_matrix(context.settings.project / MATRIX)
+    before = load_upstream(path) if path.exists() else {}
+    after, received = before, [0]
+    with (
+        make_client(context.settings, CONNECTIONS) as client,
+        context.reporter.task("upstream facts", None, "bytes") as task,
+    ):
+
+        def on_bytes(count: int) -> None:
+            received.append(count)
+            task.advance(count)
+
+        shelves = make_shelves(matrix, client, context)
+        for shelf in shelves:
+            known = before.get(shelf.framework, {})
+            read = read_shelf(shelf, known, client, on_bytes, anew=args.all)
+            after = merge(after, shelf, read)
+    found = changes(before, after, shelves)
+    text = dump_upstream(after)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    context.reporter.info(f"read {amount(sum(received), 'bytes')} of wheels")
+    _show_changes(found, as_json=args.json)
+    return 0
+
+
+def _check(args: argparse.Namespace, context: Context) -> int:
+    from builder.table import show_json, show_table
+    from builder.watch import check_upstream
+
+    findings = check_upstream(context, args.max_age, args.data)
+    if args.json:
+        show_json([_as_json(finding) for finding in findings])
+    elif findings:
+        rows = [(f.kind, f.subject, f.detail, str(len(f.locks) or "")) for f in findings]
+        show_table(("kind", "what", "detail", "locks"), rows)
+    else:
+        print("nothing moved: every locked file is there, and no lock is old")
+    if findings:
+        raise UpstreamError(
+            f"{len(findings)} thing(s) moved upstream; take new versions with `wheelyard upstream "
+            "refresh`, `wheelyard lock --upgrade` and `wheelyard render`, and look at the change"
+        )
+    return 0
+
+
+def _show_changes(found: Sequence[Change], *, as_json: bool) -> None:
+    from builder.table import show_json, show_table
+
+    rows = [(c.framework, c.version, c.kind, c.detail) for c in found]
+    if as_json:
+        names = ("framework", "version", "kind", "detail")
+        show_json([dict(zip(names, row, strict=True)) for row in rows])
+    elif rows:
+        show_table(("framework", "version", "change", "detail"), rows)
+    else:
+        print("no release and no fact changed")
+
+
+def _as_json(finding: Finding) -> dict[str, object]:
+    return {
+        "kind": finding.kind,
+        "what": finding.subject,
+        "detail": finding.detail,
+        "locks": list(finding.locks),
+    }

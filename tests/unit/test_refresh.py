@@ -1,0 +1,249 @@
+"""`wheelyard upstream refresh`: facts from wheels by byte ranges, and indexes that misbehave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import planning
+import pytest
+from facts_index import (
+    METADATA,
+    VERSION,
+    FactsIndex,
+    serving,
+    settings_for,
+    tensorflow_wheel,
+    torch_wheel,
+)
+
+from builder.cli import main
+from builder.errors import FetchError
+from builder.listing import parse_listing
+from builder.refresh import Shelf, offers, read_shelf
+from builder.simpleindex import read_listing
+from builder.transport import make_client
+from builder.upstream import CPU, Release, load_upstream
+
+NAME = "torch-2.3.1-cp311-cp311-manylinux1_x86_64.whl"
+
+
+@pytest.fixture
+def index() -> Iterator[FactsIndex]:
+    with serving(FactsIndex()) as found:
+        yield found
+
+
+def read(
+    folder: Path, index: FactsIndex, known: dict[str, Release] | None = None, **shelf: Any
+) -> dict[str, Release]:
+    """The facts of a shelf of `index`, by the real client."""
+    wanted = {"framework": "pytorch", "distribution": "torch", "since": "2.1", "local": None}
+    wanted |= shelf
+    project = wanted["distribution"].partition("[")[0]
+    settings = settings_for(folder, index)
+    with make_client(settings) as client:
+        files = read_listing(client, str(settings.index_url), project)
+        assert files is not None
+        return read_shelf(Shelf(**wanted, files=files), known or {}, client, int, anew=False)
+
+
+def test_facts_are_read_from_the_wheel_by_parts(tmp_path: Path, index: FactsIndex) -> None:
+    digest = index.add("torch", NAME, torch_wheel())
+    index.add("torch", NAME.replace("cp311", "cp39"), torch_wheel())
+    index.add("torch", NAME.replace("cp311-cp311", "cp313-cp313t"), torch_wheel())
+    index.add("torch", NAME.replace("manylinux1_x86_64", "macosx_11_0_arm64"), b"")
+    release = read(tmp_path, index, distribution="torch[and-cuda]")["2.3.1"]
+    assert (release.cuda, release.cudnn, release.nccl) == ("12.1", "8.9.2.26", "2.20.5")
+    assert release.pythons == ("3.9", "3.11")
+    assert release.architectures == ("sm_80", "compute_90")
+    assert (release.wheel, release.sha256, release.built_cudnn) == (NAME, digest, None)
+    assert release.requires == {
+        "nvidia-cuda-runtime-cu12": "==12.1.105",
+        "nvidia-cudnn-cu12": "==8.9.2.26",
+        "nvidia-nccl-cu12": "==2.20.5",
+        "triton": "==2.3.1",
+    }
+    assert sum(index.sent) < 500_000  # of 5 MB
+
+
+def test_tensorflow_says_what_it_was_built_for(tmp_path: Path, index: FactsIndex) -> None:
+    name = "tensorflow-2.20.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
+    index.add("tensorflow", name, tensorflow_wheel())
+    release = read(tmp_path, index, distribution="tensorflow", framework="tensorflow")["2.20.0"]
+    assert (release.cuda, release.built_cudnn) == ("12.5.1", "9")
+    assert release.architectures == ("sm_60", "compute_90")
+
+
+def test_only_final_releases_since_the_floor_count(tmp_path: Path, index: FactsIndex) -> None:
+    for version in ("2.0.1", "2.3.1", "2.4.0rc1", "2.3.1+cu118"):
+        index.add("torch", NAME.replace("2.3.1", version), torch_wheel())
+    assert set(read(tmp_path, index)) == {"2.3.1"}
+    assert set(read(tmp_path, index, local="cu118")) == {"2.3.1+cu118"}
+
+
+def test_of_two_builds_of_one_version_the_higher_counts(tmp_path: Path, index: FactsIndex) -> None:
+    index.add("torch", NAME.replace("2.3.1-", "2.3.1-3-"), torch_wheel())
+    index.add("torch", NAME, torch_wheel(version=VERSION.replace("12.1", "11.8")))
+    index.add("torch", NAME.replace("2.3.1-", "2.3.1-10-"), torch_wheel(), yanked="broken")
+    release = read(tmp_path, index)["2.3.1"]
+    assert (release.wheel, release.cuda) == (NAME.replace("2.3.1-", "2.3.1-3-"), "12.1")
+
+
+def test_a_wheel_that_was_read_is_not_read_again(tmp_path: Path, index: FactsIndex) -> None:
+    index.add("torch", NAME, torch_wheel())
+    known = read(tmp_path, index)
+    index.sent.clear()
+    index.add("torch", NAME.replace("cp311", "cp310"), torch_wheel())
+    again = read(tmp_path, index, known)
+    assert index.sent == []
+    assert again["2.3.1"].pythons == ("3.10", "3.11")
+
+
+def test_a_build_without_cuda(tmp_path: Path, index: FactsIndex) -> None:
+    name = NAME.replace("2.3.1", "2.3.1+cpu")
+    wheel = torch_wheel(version="cuda: Optional[str] = None\n", metadata="Name: torch\n")
+    index.add("torch", name, wheel)
+    release = read(tmp_path, index, local="cpu")["2.3.1+cpu"]
+    assert (release.cuda, release.cudnn, release.requires) == (CPU, "none", {})
+
+
+@pytest.mark.parametrize(
+    ("wheel", "says"),
+    [
+        (None, "404"),
+        (b"not a zip", "what the index serves is no wheel"),
+        (torch_wheel()[:-400], "what the index serves is no wheel"),
+        (torch_wheel(version="cuda = 12"), "does not say which CUDA it was built for"),
+        (torch_wheel(version=None), "neither torch/version.py nor"),
+        (torch_wheel(config=None), "has no torch/include/ATen/cuda/CUDAConfig.h"),
+        (torch_wheel(metadata=None), "0 METADATA files"),
+        (torch_wheel(metadata="Name: torch\n"), "it requires no cuDNN"),
+        (torch_wheel(metadata="Requires-Dist: ~~\n"), "a requirement nobody can read"),
+        (tensorflow_wheel("build_info = {}"), "does not say which CUDA it was built for"),
+    ],
+)
+def test_a_wheel_without_facts_is_named(
+    tmp_path: Path, index: FactsIndex, wheel: bytes | None, says: str
+) -> None:
+    index.add("torch", NAME, wheel)
+    index.add("torch", NAME.replace("2.3.1", "2.4.0"), torch_wheel())
+    with pytest.raises(FetchError, match=rf"(?s)1 wheel\(s\) of pytorch.*{NAME}: .*{says}"):
+        read(tmp_path, index)
+
+
+def test_a_server_without_byte_ranges_is_refused(tmp_path: Path, index: FactsIndex) -> None:
+    index.ranges = False
+    index.add("torch", NAME, torch_wheel())
+    with pytest.raises(FetchError, match="ignores byte ranges"):
+        read(tmp_path, index)
+
+
+def test_metadata_of_another_file_is_refused(tmp_path: Path, index: FactsIndex) -> None:
+    """The index lists one file's hashes and serves another."""
+    index.add("torch", NAME, torch_wheel(), **{"core-metadata": {"sha256": "0" * 64}})
+    with pytest.raises(FetchError, match=f"{NAME}: its METADATA has another hash"):
+        read(tmp_path, index)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((200, "text/html", b"\x00garbage"), "no HTML in it"),
+        ((200, "image/png", b"x"), "it is image/png, not an index page"),
+        ((200, "application/json", b"{"), "is no project page"),
+        ((200, "application/json", b"[]"), "has no list of files"),
+        ((200, "application/json", b'{"files": [3]}'), "a file of it cannot be read"),
+        ((200, "application/json", b'{"files": [{"filename": "x"}]}'), "cannot be read"),
+        ((403, "text/plain", b""), "access refused"),
+    ],
+)
+def test_an_index_that_answers_garbage(
+    tmp_path: Path, index: FactsIndex, answer: tuple[int, str, bytes], says: str
+) -> None:
+    index.pages["/simple/torch/"] = answer
+    with pytest.raises(FetchError, match=rf"(?s)torch.*{says}"):
+        read(tmp_path, index)
+
+
+def test_a_busy_index_is_asked_again(tmp_path: Path, index: FactsIndex) -> None:
+    index.add("torch", NAME, torch_wheel())
+    index.busy = 2
+    assert set(read(tmp_path, index)) == {"2.3.1"}
+
+
+def test_a_plain_html_index_lists_the_same() -> None:
+    body = (
+        b'<!DOCTYPE html><a href="/f/a-1-cp311-cp311-linux_x86_64.whl#sha256=ab" '
+        b'data-yanked="bad" data-core-metadata="sha256=cd">a</a><a href="b-2.tar.gz">b</a>'
+    )
+    one, other = parse_listing("text/html", body, "http://host/simple/a/")
+    assert one.url == "http://host/f/a-1-cp311-cp311-linux_x86_64.whl"
+    assert (one.sha256, one.yanked, one.metadata) == ("ab", "bad", "cd")
+    assert (other.filename, other.sha256, other.yanked) == ("b-2.tar.gz", None, None)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with the tests' matrix, and facts that know PyTorch 2.3.1 only."""
+    planning.write(tmp_path, planning.document())
+    return tmp_path
+
+
+def refresh(project: Path, index: FactsIndex, *options: str) -> int:
+    return main(
+        ["--project", str(project), "--cache-dir", str(project / "cache"), "--quiet",
+         "--index-url", f"{index.url}/simple", "upstream", "refresh",
+         "--data", str(project / "facts.json"), *options]
+    )  # fmt: skip
+
+
+def test_the_command_reports_what_changed_and_writes_it(
+    project: Path, index: FactsIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index.add("torch", NAME, torch_wheel())
+    index.add("torch", NAME.replace("2.3.1", "2.4.0"), torch_wheel())
+    index.listed["tensorflow"] = []
+    assert refresh(project, index, "--json") == 0
+    assert [(c["version"], c["kind"]) for c in json.loads(capsys.readouterr().out)] == [
+        ("2.3.1", "new"), ("2.4.0", "new"),
+    ]  # fmt: skip
+    for file in index.listed["torch"]:
+        file["yanked"] = "2.4.0" in file["filename"] and "crashes"
+    del index.listed["torch"][0]
+    newer = torch_wheel(metadata=METADATA.replace("2.20.5", "2.21.5"))
+    index.add("torch", NAME.replace("2.3.1-", "2.3.1-1-"), newer)
+    assert refresh(project, index, "--json") == 0
+    changes = {c["version"]: c for c in json.loads(capsys.readouterr().out)}
+    assert changes["2.4.0"]["kind"] == "yanked"
+    assert changes["2.4.0"]["detail"] == "crashes"
+    assert "nccl: 2.20.5 -> 2.21.5" not in changes["2.3.1"]["detail"]  # no extra was asked for
+    assert "wheel: " in changes["2.3.1"]["detail"]
+    assert set(load_upstream(project / "facts.json")["pytorch"]) == {"2.3.1", "2.4.0"}
+    index.listed["torch"] = []
+    assert refresh(project, index) == 0
+    assert "gone" in capsys.readouterr().out
+
+
+def test_a_failed_refresh_writes_nothing(
+    project: Path, index: FactsIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index.add("torch", NAME, torch_wheel(version=None))
+    index.listed["tensorflow"] = []
+    assert refresh(project, index) == FetchError.exit_code
+    assert NAME in capsys.readouterr().err
+    assert not (project / "facts.json").exists()
+    del index.listed["torch"]
+    assert refresh(project, index) == FetchError.exit_code
+    assert "has no project torch" in capsys.readouterr().err
+
+
+def test_a_release_that_is_yanked_as_a_whole_is_still_an_offer() -> None:
+    body = json.dumps(
+        {"files": [{"filename": NAME, "url": NAME, "hashes": {}, "yanked": "bad"}]}
+    ).encode()
+    files = parse_listing("application/json", body, "http://host/simple/torch/")
+    offer = offers(Shelf("pytorch", "torch", "2.1", None, files))["2.3.1"]
+    assert (offer.yanked, offer.pythons) == ("bad", ("3.11",))
