@@ -6,11 +6,11 @@ import itertools
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from builder.matrix_model import Include, Matrix, When
-from builder.shipped import pins, releases, why_not
+from builder.matrix_model import Include, Matrix, Policy, When
+from builder.shipped import override, pins, releases, why_not
 from builder.tags import image_id
 from builder.upstream import Upstream
-from builder.versions import leads, overlaps, short
+from builder.versions import leads, short
 from builder.yamlmap import Problem, YamlPath
 
 
@@ -32,6 +32,7 @@ class Verdicts:
     images: dict[Combination, YamlPath] = field(default_factory=dict)  # -> where it comes from
     excluded: dict[Combination, str] = field(default_factory=dict)  # -> reason
     overrides: set[Combination] = field(default_factory=set)  # cuDNN swapped by an include
+    policies: dict[Combination, Policy] = field(default_factory=dict)  # another than the matrix's
     unresolved: set[Combination] = field(default_factory=set)  # names that are not defined
     problems: list[Problem] = field(default_factory=list)
 
@@ -63,7 +64,7 @@ def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> No
     sets = itertools.product(known, axes.cuda, axes.cudnn, axes.python)
     flavours = sorted(axes.flavour, key=lambda name: len(ancestry(matrix, name)))
     for framework, cuda, cudnn, python in sets:
-        unshipped = why_not(matrix, upstream, framework, cuda, cudnn, python)
+        unshipped = why_not(matrix, upstream, framework, cuda, cudnn, python, matrix.policy)
         for base, flavour in itertools.product(axes.base, flavours):
             combination = Combination(framework, cuda, cudnn, python, base, flavour)
             asked_for = _excluded(matrix, combination, used)
@@ -85,7 +86,7 @@ def _include(
     """Judge one include: what upstream does not ship is an error here, not an exclusion."""
     if not _defined(matrix, entry.framework):
         return
-    problem, override = _include_problem(matrix, upstream, entry)
+    problem, swapped = _include_problem(matrix, upstream, entry)
     if problem:
         verdicts.problems.append(Problem(("include", at), problem))
         return
@@ -102,8 +103,10 @@ def _include(
         else:
             verdicts.images[combination] = ("include", at)
             verdicts.excluded.pop(combination, None)
-            if override:
+            if swapped:
                 verdicts.overrides.add(combination)
+            if entry.policy:
+                verdicts.policies[combination] = entry.policy
 
 
 def _include_problem(matrix: Matrix, upstream: Upstream, entry: Include) -> tuple[str | None, bool]:
@@ -112,20 +115,22 @@ def _include_problem(matrix: Matrix, upstream: Upstream, entry: Include) -> tupl
     cuDNN keeps its ABI within a major version, so another minor or patch release may replace
     upstream's; another major may not.
     """
-    reason = why_not(matrix, upstream, entry.framework, entry.cuda, None, entry.python)
-    found = releases(matrix, upstream, entry.framework)
+    policy = entry.policy or matrix.policy
+    found = releases(matrix, upstream, entry.framework, entry.cuda)
+    reason = why_not(matrix, upstream, entry.framework, entry.cuda, None, entry.python, policy)
     if reason or isinstance(found, str):
         return reason, False
-    override = False
+    if override(found, entry.cudnn) is None:
+        held = why_not(
+            matrix, upstream, entry.framework, entry.cuda, entry.cudnn, entry.python, policy
+        )
+        return held, False
     for pin, release in found.items():
-        if overlaps(entry.cudnn, release.cudnn_requirement[1]):
-            continue
-        override = True
         if short(entry.cudnn, 1) != short(release.cudnn, 1):
             title = matrix.frameworks[pin.name].title
             wants = f"{title} {release.version} asks for cuDNN {short(release.cudnn)}"
             return f"{wants}; cuDNN {entry.cudnn} is another major version", False
-    return None, override
+    return None, True
 
 
 def _excluded(matrix: Matrix, combination: Combination, used: set[int]) -> str | None:

@@ -10,6 +10,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.tree import Tree
 
 
@@ -44,6 +46,21 @@ def dependency_problems(tree: Tree, site: str, python: str) -> list[str]:
             if problem:
                 problems.append(f"{distribution.name} {distribution.version} {problem}")
     return problems
+
+
+def overridden(tree: Tree, site: str, python: str, overrides: Sequence[str]) -> list[str]:
+    """Those of `dependency_problems` that pins in the place of upstream's own bring about."""
+    pins = {canonicalize_name(pin.name): pin.specifier for pin in map(Requirement, overrides)}
+    excused = []
+    for distribution in installed(tree, site):
+        name = canonicalize_name(distribution.name)
+        if name in pins and pins[name].contains(distribution.version, prereleases=True):
+            excused.append(f", but {name} {distribution.version} is installed")
+    return [
+        problem
+        for problem in dependency_problems(tree, site, python)
+        if problem.endswith(tuple(excused)) and excused
+    ]
 
 
 def environment(python: str) -> dict[str, str]:

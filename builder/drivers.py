@@ -9,6 +9,8 @@ from importlib.resources import files
 from typing import Any
 
 from builder.errors import MatrixError
+from builder.upstream import CPU
+from builder.versions import order
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,19 @@ def driver_floor(cuda: str) -> DriverFloor:
         )
     floor = table["minor_version"][major]
     return DriverFloor(floor["driver"], floor["reports"], table["native"].get(cuda))
+
+
+def runs_on(cuda: str, driver: str) -> bool:
+    """Tell whether a driver such as "550.54.14" is new enough for a CUDA version, or for none."""
+    return cuda == CPU or order(driver) >= order(driver_floor(cuda).minimum)
+
+
+def too_old(cuda: str, driver: str) -> str | None:
+    """Say what a driver that is too old for a CUDA version lacks; None where it will do."""
+    if runs_on(cuda, driver):
+        return None
+    needed = driver_floor(cuda).minimum
+    return f"CUDA {cuda} needs driver {needed} or newer; {driver} is too old"
 
 
 def require_cuda(cuda: str) -> str:

@@ -8,38 +8,50 @@ from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
+from builder.drivers import runs_on, too_old
 from builder.errors import SelectionError
 from builder.matrix_model import Matrix
 from builder.model import Cell, Plan
 from builder.selector import excluded_because, select, words
 from builder.shipped import instead, unknown_release
-from builder.upstream import Release, Upstream, known_as, misfit
-from builder.versions import is_exact, order, overlaps, short
+from builder.upstream import CPU, Release, Upstream, fits_cuda, known_as, misfit, release_of
+from builder.versions import leads, order, short
 
 
-def explain(matrix: Matrix, upstream: Upstream, plan: Plan, name: str) -> str:
+def explain(
+    matrix: Matrix, upstream: Upstream, plan: Plan, name: str, driver: str | None = None
+) -> str:
     """Explain an image, an excluded combination, or any name in the grammar of ids.
 
-    Raises SelectionError when the name says nothing that could be looked up.
+    `driver` is a host's NVIDIA driver that the image should run on. Raises SelectionError when
+    the name says nothing that could be looked up.
     """
     cells = [cell for cell in plan.cells if name == cell.id or name in cell.tags]
     if cells:
-        return "\n".join(_image(matrix, upstream, cells[0]))
+        return "\n".join(_image(matrix, upstream, plan, cells[0], driver))
     reasons = [exclusion.reason for exclusion in plan.excluded if exclusion.id == name]
     if reasons:
         return f"{name} is excluded: {reasons[0]}"
-    return "\n".join(_stranger(matrix, upstream, plan, name))
+    return "\n".join(_stranger(matrix, upstream, plan, name, driver))
 
 
-def _image(matrix: Matrix, upstream: Upstream, cell: Cell) -> Iterator[str]:
+def _image(
+    matrix: Matrix, upstream: Upstream, plan: Plan, cell: Cell, driver: str | None
+) -> Iterator[str]:
     yield f"{cell.id} is in the plan"
+    yield from _driver_lines(plan, cell.framework, cell.cuda, driver)
     yield f"  tags: {', '.join(cell.tags)}"
     yield f"  installs: {', '.join(cell.requirements)}"
     for pin in cell.frameworks:
-        release = upstream[pin.name][pin.version]
+        release = release_of(upstream, pin)
         yield f"  {matrix.frameworks[pin.name].title} {pin.version}, by {release.wheel}:"
         yield f"    built for CUDA {release.cuda}; cuDNN {release.cudnn}, NCCL {release.nccl}"
         yield f"    wheels for Python {', '.join(release.pythons)}"
+        if release.architectures:
+            yield f"    compiled for {', '.join(release.architectures)}"
+    yield f"  policy {cell.policy}"
+    for line in cell.overrides:
+        yield f"  {line}: asked for by an include, in place of {_replaced(upstream, cell)}"
     reasons = _reasons(matrix, cell)
     for bound in cell.constraints:
         yield f"  bound {bound}: {reasons.get(bound, _own_bound(upstream, cell, bound))}"
@@ -49,8 +61,12 @@ def _image(matrix: Matrix, upstream: Upstream, cell: Cell) -> Iterator[str]:
 
 def _reasons(matrix: Matrix, cell: Cell) -> dict[str, str]:
     """Return bound -> reason as stated in the matrix."""
-    entry = matrix.cuda.get(cell.cuda)
-    found = {bound.require: bound.reason for bound in (entry.constraints if entry else ())}
+    found = {
+        bound.require: bound.reason
+        for asked, entry in matrix.cuda.items()
+        if leads(asked, cell.cuda)
+        for bound in entry.constraints
+    }
     for pin in cell.frameworks:
         for bound in matrix.frameworks[pin.name].constraints:
             if bound.when is None or SpecifierSet(bound.when).contains(
@@ -60,13 +76,34 @@ def _reasons(matrix: Matrix, cell: Cell) -> dict[str, str]:
     return found
 
 
+def _replaced(upstream: Upstream, cell: Cell) -> str:
+    wanted = (release_of(upstream, pin).cudnn_requirement for pin in cell.frameworks)
+    return "upstream's " + ", ".join(dict.fromkeys("".join(pair) for pair in wanted))
+
+
 def _own_bound(upstream: Upstream, cell: Cell, bound: str) -> str:
     """Give the reason of a bound that the plan added by itself."""
     name = bound.split("==")[0]
-    stated = {upstream[pin.name][pin.version].requires.get(name, "") for pin in cell.frameworks}
-    if any(is_exact(spec) for spec in stated):
-        return f"asked for by an include, in place of upstream's {name}{''.join(sorted(stated))}"
-    return "upstream leaves a range, the cell does not"
+    stated = {release_of(upstream, pin).requires.get(name, "") for pin in cell.frameworks}
+    return f"upstream leaves {' '.join(sorted(stated - {''})) or 'it open'}; policy {cell.policy}"
+
+
+def _driver_lines(
+    plan: Plan, framework: str, cuda: str | None, driver: str | None
+) -> Iterator[str]:
+    """Say that a host's driver is too old, and what runs on it instead."""
+    if driver is None or cuda is None:
+        return
+    reason = too_old(cuda, driver)
+    if reason is None:
+        return
+    yield f"  {reason}"
+    fitting = [c for c in plan.cells if c.framework == framework and runs_on(c.cuda, driver)]
+    newest = max(fitting, key=lambda c: [order(p.version) for p in c.frameworks], default=None)
+    if newest:
+        yield f"  for driver {driver} the newest of {framework} is {newest.tags[0]}"
+    else:
+        yield f"  no image of {framework} runs on driver {driver}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +125,16 @@ def _parse(known: set[str], name: str) -> _Asked:
             frameworks.append((framework, version or None))
         elif found := re.fullmatch(r"(cuda|cudnn|py)(\d[\d.]*)", word):
             versions[found[1]] = found[2]
+        elif word == CPU:
+            versions["cuda"] = CPU
     return _Asked(
         tuple(frameworks), versions.get("cuda"), versions.get("cudnn"), versions.get("py")
     )
 
 
-def _stranger(matrix: Matrix, upstream: Upstream, plan: Plan, name: str) -> Iterator[str]:
+def _stranger(
+    matrix: Matrix, upstream: Upstream, plan: Plan, name: str, driver: str | None
+) -> Iterator[str]:
     asked = _parse({*matrix.frameworks, *upstream}, name)
     if not asked.frameworks:
         select(plan, name)  # a SelectionError says it best
@@ -105,6 +146,8 @@ def _stranger(matrix: Matrix, upstream: Upstream, plan: Plan, name: str) -> Iter
         for obstacle in _obstacles(matrix, upstream.get(framework, {}), framework, version, asked)
     ]
     yield from (f"  {obstacle}" for obstacle in obstacles)
+    names = "+".join(framework for framework, _ in asked.frameworks)
+    yield from _driver_lines(plan, names, asked.cuda, driver)
     if not obstacles:
         yield from _possible(plan, name)
 
@@ -127,8 +170,20 @@ def _obstacles(
     if None in reasons:
         return
     yield str(reasons[-1])
-    if asked.cuda and not overlaps(asked.cuda, known[candidates[-1]].cuda_requirement[1]):
+    release = known[candidates[-1]]
+    if asked.cuda and not fits_cuda(release, asked.cuda):
         yield instead(title, known, asked.cuda, asked.python)
+    elif asked.python and asked.python not in release.pythons:
+        yield _other_python(title, known, asked)
+
+
+def _other_python(title: str, known: Mapping[str, Release], asked: _Asked) -> str:
+    """Name the releases that do have a wheel for a Python."""
+    python = str(asked.python)
+    having = sorted((v for v, release in known.items() if python in release.pythons), key=order)
+    if not having:
+        return f"no release of {title} has a wheel for Python {python}"
+    return f"for Python {python} the oldest is {title} {having[0]}, the newest {having[-1]}"
 
 
 def _why_not(title: str, release: Release, asked: _Asked) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.drivers import driver_floor, require_cuda
 from builder.model import Cell, RequirementsLock
+from builder.upstream import CPU
 
 VENV = "/opt/venv"
 REMOTE_USER = "dev"
@@ -63,7 +64,8 @@ def base_image(cell: Cell) -> str:
 def title(cell: Cell) -> str:
     """Return an image's name for people."""
     frameworks = " + ".join(f"{pin.name} {pin.version}" for pin in cell.frameworks)
-    return f"{frameworks}, CUDA {cell.cuda}, cuDNN {cell.cudnn}, Python {cell.python}"
+    cuda = "CPU only" if cell.cuda == CPU else f"CUDA {cell.cuda}, cuDNN {cell.cudnn}"
+    return f"{frameworks}, {cuda}, Python {cell.python}"
 
 
 def _environment(cell: Cell) -> Pairs:
@@ -71,6 +73,12 @@ def _environment(cell: Cell) -> Pairs:
         ("PATH", f"{VENV}/bin:{_SYSTEM_PATH}"),
         ("VIRTUAL_ENV", VENV),
         ("LANG", "C.UTF-8"),
+        *(() if cell.cuda == CPU else _driver(cell)),
+    )
+
+
+def _driver(cell: Cell) -> Pairs:
+    return (
         ("NVIDIA_VISIBLE_DEVICES", "all"),
         ("NVIDIA_DRIVER_CAPABILITIES", "compute,utility"),
         ("NVIDIA_REQUIRE_CUDA", require_cuda(cell.cuda)),
@@ -90,8 +98,8 @@ def _labels(cell: Cell, lock: RequirementsLock) -> dict[str, str]:
 
 
 def _facts(cell: Cell, lock: RequirementsLock) -> dict[str, Any]:
-    floor = driver_floor(cell.cuda)
-    return {
+    floor = None if cell.cuda == CPU else driver_floor(cell.cuda)
+    facts: dict[str, Any] = {
         "id": cell.id,
         "framework": cell.framework,
         "framework_version": cell.framework_version,
@@ -101,8 +109,18 @@ def _facts(cell: Cell, lock: RequirementsLock) -> dict[str, Any]:
         "flavour": cell.flavour.name,
         "base": cell.base.name,
         "lock": lock.inputs,
-        "driver": {"minimum": floor.minimum, "native": floor.native},
+        "driver": floor and {"minimum": floor.minimum, "native": floor.native},
     }
+    # Said only where it is so: the label of an image that is as upstream built it stays short.
+    if cell.policy != "match-build":
+        facts["policy"] = cell.policy
+    if cell.overrides:
+        facts["overrides"] = list(cell.overrides)
+    if cell.built_for:
+        facts["built_for"] = dict(cell.built_for)
+    if cell.index is not None:
+        facts["index"] = cell.index
+    return facts
 
 
 def _json(value: object) -> str:

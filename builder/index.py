@@ -17,17 +17,25 @@ if TYPE_CHECKING:
 RELOCK = "use an index that still has it (--index-url), or lock again: wheelyard lock --upgrade"
 
 
-def locate(wheels: Sequence[LockedWheel], python: str, settings: Settings) -> list[Download]:
+def locate(
+    wheels: Sequence[LockedWheel],
+    python: str,
+    settings: Settings,
+    indexes: tuple[str, ...] = (),
+) -> list[Download]:
     """Return a download for each locked wheel, in their order.
 
-    Every wheel that the index lists for a pinned version is looked at, and the one with the
-    locked hash taken: a better fitting file that came later changes nothing. Raises FetchError
-    for a file that is gone or replaced, or when the index cannot be reached.
+    `indexes` are URLs that go before the default index. Every wheel that an index lists for a
+    pinned version is looked at, and the one with the locked hash taken: a better fitting file that
+    came later changes nothing. Raises FetchError for a file that is gone or replaced, or when the
+    index cannot be reached.
     """
     if not wheels:
         return []
     pins = tuple(f"{wheel.name}=={wheel.version}" for wheel in wheels)
-    listing = Question(requirements=pins, python=python, platform=None, dependencies=False)
+    listing = Question(
+        requirements=pins, python=python, platform=None, dependencies=False, indexes=indexes
+    )
     try:
         offered = ask(listing, f"the addresses of {len(wheels)} locked wheels", settings)
     except LockError as gone:  # a pinned version is there no more: the index's fault, not ours

@@ -16,9 +16,10 @@ from packaging.utils import canonicalize_name
 from builder.assemble.contract import GID, GROUP, UID, USER, VENV
 from builder.assemble.install import site_packages
 from builder.assemble.reindex import reindex
-from builder.distributions import dependency_problems, installed
+from builder.distributions import dependency_problems, installed, overridden
 from builder.errors import InspectError
 from builder.tree import LayerContents, Tree
+from builder.upstream import CPU, NONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,12 +49,12 @@ def inspect_image(
     site = site_packages(cell.python)
     findings = [_framework(pin.name, pin.version, tree, site) for pin in cell.frameworks]
     findings += [
-        _component("CUDA", cell.cuda, _cuda(tree, site)),
-        _component("cuDNN", cell.cudnn, _cudnn(tree, site)),
+        _cuda_set("CUDA", cell.cuda, _cuda, tree, site),
+        _cuda_set("cuDNN", cell.cudnn, _cudnn, tree, site),
         _nccl(lock, tree, site),
-        _one_cuda(tree),
+        _one_cuda(tree, site),
         _distributions(lock, tree, site),
-        Finding("pip check", "", "; ".join(dependency_problems(tree, site, cell.python))),
+        _dependencies(cell, tree, site),
         Finding("user", f"{USER}:{UID}:{UID}", _user(tree)),
         Finding("group", f"{GROUP}:{GID}:{USER}", _group(tree)),
         Finding("environment", f"0:{GID} 2775", _folder(tree, VENV)),
@@ -108,6 +109,23 @@ def _header(tree: Tree, site: str, folder: str, name: str) -> str:
     raise InspectError(f"the image has no {name}: no CUDA set with {folder} is installed")
 
 
+def _cuda_set(
+    name: str, expected: str, read: Callable[[Tree, str], str], tree: Tree, site: str
+) -> Finding:
+    """A part of the CUDA set, or that there is none in a build without CUDA."""
+    if expected not in (CPU, NONE):
+        return _component(name, expected, read(tree, site))
+    there = any(e.path.startswith(f"{site}/nvidia/") and ".so" in e.path for e in tree)
+    return Finding(name, expected, "libraries of NVIDIA's" if there else expected)
+
+
+def _dependencies(cell: Cell, tree: Tree, site: str) -> Finding:
+    """`pip check`: nothing, except the very pins of upstream that the cell overrides."""
+    expected = overridden(tree, site, cell.python, cell.overrides)
+    seen = dependency_problems(tree, site, cell.python)
+    return Finding("pip check", "; ".join(expected), "; ".join(seen))
+
+
 def _cuda(tree: Tree, site: str) -> str:
     header = _header(tree, site, "cuda_runtime", "cuda_runtime_api.h")
     code = int(_search(r"#define CUDART_VERSION\s+(\d+)", header, "CUDART_VERSION"))
@@ -147,11 +165,18 @@ _CUDA_LIBRARY = re.compile(
 )
 
 
-def _one_cuda(tree: Tree) -> Finding:
+# Copies that a wheel keeps for a tool of its own, under a path that only this tool loads: Triton's
+# profiler brings its CUPTI since Triton 3.1.
+PRIVATE_COPIES = ("triton/backends/nvidia/lib/cupti/",)
+
+
+def _one_cuda(tree: Tree, site: str) -> Finding:
     """No library of the CUDA set under two paths, whatever the versions."""
     places: dict[str, list[str]] = defaultdict(list)
     for entry in tree:
         name = _REPAIRED.sub("", entry.path.rpartition("/")[2])
+        if entry.path.partition(f"{site}/")[2].startswith(PRIVATE_COPIES):
+            continue
         if entry.kind == "file" and _CUDA_LIBRARY.fullmatch(name) and "/stubs/" not in entry.path:
             places[name.partition(".so")[0]].append(entry.path)
     twice = sorted(" and ".join(sorted(p)) for p in places.values() if len(p) > 1)

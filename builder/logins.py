@@ -39,7 +39,12 @@ class Logins(httpx.Auth):
 
 def mirror_logins(settings: Settings) -> Logins:
     """The logins that stand in the settings' mirrors."""
-    urls = (settings.index_url, settings.debian_mirror, settings.debian_security_mirror)
+    urls = (
+        settings.index_url,
+        settings.debian_mirror,
+        settings.debian_security_mirror,
+        *(url for _, url in settings.indexes),
+    )
     return Logins([url for url in urls if url is not None])
 
 

@@ -21,7 +21,9 @@ __all__ = ["Matrix", "load_matrix", "read_matrix"]
 _WANTED = {  # what a pattern asks for, said in words
     "^\\d+\\.\\d+$": "a version of two components, such as 12.1",
     "^[a-z][a-z0-9]*$": "lower-case letters and digits, starting with a letter",
-    "^\\d+\\.\\d+(\\.\\d+){0,2}$": "a cuDNN version, such as 8.9 or 8.9.7",
+    "^(\\d+\\.\\d+|cpu)$": "a version of two components, such as 12.1, or cpu",
+    "^(\\d+(\\.\\d+)?|cpu)$": "a CUDA version such as 12.1 or 13, or cpu",
+    "^(\\d+\\.\\d+(\\.\\d+){0,2}|none)$": "a cuDNN version, such as 8.9 or 8.9.7, or none",
     "^[a-z0-9][a-z0-9.+-]+$": "a Debian package name",
 }
 _SHAPES = {  # what pydantic asks for, said in the words of YAML

@@ -49,7 +49,12 @@ Text = Annotated[str, Field(min_length=1)]
 Word = Annotated[str, Field(pattern=f"^{WORD}$")]
 Frameworks = Annotated[str, Field(pattern=rf"^{FRAMEWORK}(?: \+ {FRAMEWORK})*$")]
 MajorMinor = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
-CudnnVersion = Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+){0,2}$")]
+CudaVersion = Annotated[str, Field(pattern=r"^(\d+\.\d+|cpu)$")]  # cpu: a build without CUDA
+CudaPrefix = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|cpu)$")]
+CudnnVersion = Annotated[str, Field(pattern=r"^(\d+\.\d+(\.\d+){0,2}|none)$")]
+IndexName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+LocalVersion = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$")]
+Policy = Literal["match-build", "upstream-latest"]
 DebianName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
 RequirementText = Annotated[str, AfterValidator(_requirement)]
 Distribution = Annotated[str, AfterValidator(_distribution)]
@@ -78,7 +83,7 @@ class Entry(BaseModel):
 class Axes(Entry):
     """The values whose cross product is the plan."""
 
-    cuda: Annotated[tuple[MajorMinor, ...], Field(min_length=1)]
+    cuda: Annotated[tuple[CudaVersion, ...], Field(min_length=1)]
     cudnn: Annotated[tuple[CudnnVersion, ...], Field(min_length=1)]
     framework: Annotated[
         tuple[Frameworks, ...],
@@ -102,25 +107,40 @@ class FrameworkBound(Bound):
     when: Specifiers | None = None
 
 
+class IndexBuild(Entry):
+    """Where builds for another CUDA than the default index's are: an index by its name.
+
+    Its URL is a setting of the machine (`indexes`), and never stands in the matrix or a lock.
+    """
+
+    index: IndexName
+    local: LocalVersion  # "cu118": the local version of its builds, 2.3.1+cu118
+
+
 class FrameworkEntry(Entry):
     """A framework: the distribution that installs it and the bounds its releases need."""
 
     title: Text
     distribution: Distribution
+    since: MajorMinor = "0.0"  # the oldest release that `upstream refresh` reads
     constraints: tuple[FrameworkBound, ...] = ()
+    tools: dict[Word, tuple[RequirementText, ...]] = {}  # flavour -> what it adds for this one
+    indexes: dict[CudaVersion, IndexBuild] = {}  # CUDA that the default index has no build for
 
 
 class CudaEntry(Entry):
-    """Bounds that every image of one CUDA version needs."""
+    """Bounds and tools that every image of a CUDA version, or of all its minors, needs."""
 
     constraints: tuple[Bound, ...] = ()
+    tools: dict[Word, tuple[RequirementText, ...]] = {}
 
 
 class BaseEntry(Entry):
-    """A base: the Debian suite and the Python that it holds."""
+    """A base: the Debian suite, the Python that it holds, and packages for that Python."""
 
     suite: Text
     python: MajorMinor
+    packages: tuple[DebianName, ...] = ()
 
 
 class FlavourEntry(Entry):
@@ -154,20 +174,22 @@ class Include(Entry):
     """One cell outside the cross product; its cuDNN may differ from upstream's pin."""
 
     framework: Frameworks
-    cuda: MajorMinor
+    cuda: CudaVersion
     cudnn: CudnnVersion
     python: MajorMinor
     base: Word
     flavours: Annotated[tuple[Word, ...], Field(min_length=1)]
+    policy: Policy | None = None  # None: the matrix's
 
 
 class Matrix(Entry):
     """matrix.yaml: the one list of images."""
 
     version: Literal[1]
+    policy: Policy = "match-build"  # how requirements that leave a range are met
     axes: Axes
     frameworks: Annotated[dict[Word, FrameworkEntry], Field(min_length=1)]
-    cuda: dict[MajorMinor, CudaEntry] = {}
+    cuda: dict[CudaPrefix, CudaEntry] = {}
     bases: Annotated[dict[Word, BaseEntry], Field(min_length=1)]
     flavours: Annotated[dict[Word, FlavourEntry], Field(min_length=1)]
     exclude: tuple[Exclude, ...] = ()

@@ -13,6 +13,7 @@ class FrameworkPin:
     name: str  # "pytorch"
     version: str  # "2.3.1"
     distribution: str  # "torch"
+    local: str | None = None  # "cu118": the build that an index of its own holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,10 @@ class Cell:
     parent: str | None  # id of the cell whose lock this one extends (the `extends` flavour)
     tags: tuple[str, ...]  # the full tag first, then the aliases this cell owns
     default_base: bool  # False: the base is part of id and tags
+    policy: str = "match-build"  # how requirements that leave a range are met
+    overrides: tuple[str, ...] = ()  # PEP 508: pins that replace upstream's own
+    built_for: tuple[tuple[str, str], ...] = ()  # framework -> its build's CUDA, where another
+    index: str | None = None  # name of the index that has the build; None: the default one
 
     @property
     def framework(self) -> str:

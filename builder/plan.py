@@ -18,12 +18,12 @@ from builder.combine import (
 )
 from builder.errors import MatrixError
 from builder.matrix import read_matrix
-from builder.matrix_model import Matrix
+from builder.matrix_model import CudaEntry, Matrix
 from builder.model import Base, Cell, Exclusion, Flavour, FrameworkPin, Plan
-from builder.shipped import floating, pins
+from builder.shipped import floating, index_of, override, pins, releases
 from builder.tags import assign_aliases, full_tag
 from builder.upstream import Upstream, load_upstream
-from builder.versions import order
+from builder.versions import leads, order
 from builder.yamlmap import Problem, YamlPath
 
 MATRIX = "matrix.yaml"
@@ -63,7 +63,7 @@ def make_plan(matrix: Matrix, upstream: Upstream) -> Plan:
 
 def _expand(matrix: Matrix, upstream: Upstream) -> tuple[Plan, list[Problem]]:
     verdicts = judge(matrix, upstream)
-    cells = [_cell(matrix, upstream, item) for item in verdicts.images]
+    cells = [_cell(matrix, upstream, item, verdicts) for item in verdicts.images]
     plain = [
         cell for cell, item in zip(cells, verdicts.images, strict=True)
         if item not in verdicts.overrides
@@ -79,9 +79,13 @@ def _expand(matrix: Matrix, upstream: Upstream) -> tuple[Plan, list[Problem]]:
     return plan, problems
 
 
-def _cell(matrix: Matrix, upstream: Upstream, item: Combination) -> Cell:
-    frameworks = pins(matrix, item.framework)
-    flavour = _flavour(matrix, item.flavour)
+def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdicts) -> Cell:
+    found = releases(matrix, upstream, item.framework, item.cuda)
+    facts = {} if isinstance(found, str) else found
+    frameworks = tuple(facts) or pins(matrix, item.framework)
+    policy = verdicts.policies.get(item, matrix.policy)
+    swapped = override(facts, item.cudnn) if item in verdicts.overrides else None
+    flavour = _flavour(matrix, item, frameworks)
     base = matrix.bases[item.base]
     default = default_bases(matrix)[item.python] == item.base
     shown = "" if default else item.base
@@ -94,31 +98,53 @@ def _cell(matrix: Matrix, upstream: Upstream, item: Combination) -> Cell:
         python=item.python,
         flavour=flavour,
         base=Base(item.base, base.suite, base.python),
-        requirements=(*(f"{p.distribution}=={p.version}" for p in frameworks), *flavour.tools),
+        requirements=(*map(_requirement, frameworks), *flavour.tools),
         constraints=tuple(
             sorted(
                 {
                     *_bounds(matrix, item, frameworks),
-                    *floating(matrix, upstream, item.framework, item.cuda, item.cudnn),
+                    *floating(facts, item.cuda, item.cudnn, policy),
                 }
             )
         ),
         parent=flavour.extends and identify(matrix, item._replace(flavour=flavour.extends)),
         tags=(full_tag(frameworks, item.cuda, item.cudnn, item.python, shown, suffix),),
         default_base=default,
+        policy=policy,
+        overrides=() if swapped is None else (swapped,),
+        built_for=tuple(
+            (pin.name, release.cuda)
+            for pin, release in facts.items()
+            if not leads(item.cuda, release.cuda)
+        ),
+        index=index_of(matrix, facts, item.cuda),
     )
 
 
-def _flavour(matrix: Matrix, name: str) -> Flavour:
-    """Gather a flavour with all it extends."""
-    entries = [matrix.flavours[ancestor] for ancestor in ancestry(matrix, name)]
+def _requirement(pin: FrameworkPin) -> str:
+    local = "" if pin.local is None else f"+{pin.local}"
+    return f"{pin.distribution}=={pin.version}{local}"
+
+
+def _flavour(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPin]) -> Flavour:
+    """Gather a flavour with all it extends, and what base, CUDA and frameworks add to them."""
+    names = ancestry(matrix, item.flavour)
+    entries = [matrix.flavours[name] for name in names]
     extends = entries[0].extends if entries[0].extends in matrix.flavours else None
-    return Flavour(
-        name,
-        extends,
-        tuple(sorted({package for entry in entries for package in entry.packages})),
-        tuple(sorted({tool for entry in entries for tool in entry.tools})),
-    )
+    beside = [
+        *(matrix.frameworks[pin.name].tools for pin in frameworks),
+        *(entry.tools for entry in _cuda_entries(matrix, item.cuda)),
+    ]
+    packages = {*matrix.bases[item.base].packages}
+    tools = {tool for added in beside for name in names for tool in added.get(name, ())}
+    for entry in entries:
+        packages.update(entry.packages)
+        tools.update(entry.tools)
+    return Flavour(item.flavour, extends, tuple(sorted(packages)), tuple(sorted(tools)))
+
+
+def _cuda_entries(matrix: Matrix, cuda: str) -> Iterator[CudaEntry]:
+    return (entry for asked, entry in matrix.cuda.items() if leads(asked, cuda))
 
 
 def _bounds(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPin]) -> Iterator[str]:
@@ -129,8 +155,8 @@ def _bounds(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPin
                 order(pin.version), prereleases=True
             ):
                 yield bound.require
-    if item.cuda in matrix.cuda:
-        yield from (bound.require for bound in matrix.cuda[item.cuda].constraints)
+    for entry in _cuda_entries(matrix, item.cuda):
+        yield from (bound.require for bound in entry.constraints)
 
 
 def _with_aliases(

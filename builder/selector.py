@@ -7,7 +7,8 @@
 
 A word is a name (framework, flavour, base), a version of a framework, or cuda, cudnn, py with a
 version. Versions match by leading components: cuda12 is every CUDA 12, 2.3 is not 2.30. A version
-behind a framework's name is that framework's, which matters for combined images.
+behind a framework's name is that framework's, which matters for combined images. An image whose
+cuDNN was put in the place of upstream's is chosen by words only where they name that cuDNN in full.
 """
 
 from __future__ import annotations
@@ -70,7 +71,16 @@ def _globbed(plan: Plan, part: str) -> list[Cell]:
 
 def _described(plan: Plan, part: str) -> list[Cell]:
     wanted = words(part, _frameworks(plan))
-    return [c for c in plan.cells if _all_hold(wanted, _vocabulary(c.id, c.base.name))]
+    return [
+        cell
+        for cell in plan.cells
+        if _all_hold(wanted, _vocabulary(cell.id, cell.base.name)) and _meant(cell, wanted)
+    ]
+
+
+def _meant(cell: Cell, wanted: list[str]) -> bool:
+    """An image with another cuDNN than upstream's is for those who name that cuDNN."""
+    return not cell.overrides or f"cudnn{cell.cudnn}" in wanted
 
 
 def _vocabulary(identifier: str, *more: str) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -35,13 +36,27 @@ class Settings:
     ca_bundle: Path | None  # extra CAs (PEM), added to the system's trust
     workers: int  # threads and processes for CPU work
     timeout: float  # seconds without a byte
+    indexes: tuple[tuple[str, str], ...] = ()  # name in the matrix -> URL
 
     def __repr__(self) -> str:
         shown = ((field.name, getattr(self, field.name)) for field in fields(self))
         return f"Settings({', '.join(f'{name}={_shown(value)}' for name, value in shown)})"
 
+    def index(self, name: str) -> str:
+        """Return the URL of the index that the matrix calls `name`; SettingsError without one."""
+        for known, url in self.indexes:
+            if known == name:
+                return url
+        raise SettingsError(
+            f"the matrix takes wheels from the index {name!r}, and no setting says where that is; "
+            f'name it: --indexes "{name}=URL", WHEELYARD_INDEXES, or {name} = "URL" under '
+            "[indexes] in the config file"
+        )
+
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return repr(tuple((name, redact(url)) for name, url in value))
     return repr(redact(value)) if isinstance(value, str) else repr(value)
 
 
@@ -111,8 +126,22 @@ def _ca_bundle(text: str, folder: Path) -> Path:
     return path
 
 
+def _indexes(text: str, folder: Path) -> tuple[tuple[str, str], ...]:
+    """NAME=URL, several with a blank between."""
+    found: dict[str, str] = {}
+    for word in text.split():
+        name, _, url = word.partition("=")
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or not url:
+            raise ValueError(f"{redact(word)!r} is not NAME=URL, NAME as in matrix.yaml")
+        if name in found:
+            raise ValueError(f"the index {name!r} stands twice")
+        found[name] = _url(url, folder)
+    return tuple(found.items())
+
+
 SOURCES = (
     Source("index_url", "WHEELYARD_INDEX_URL", _url),
+    Source("indexes", "WHEELYARD_INDEXES", _indexes),
     Source("debian_mirror", "WHEELYARD_DEBIAN_MIRROR", _url),
     Source("debian_security_mirror", "WHEELYARD_DEBIAN_SECURITY_MIRROR", _url),
     Source("ca_bundle", "WHEELYARD_CA_BUNDLE", _ca_bundle),
@@ -176,6 +205,7 @@ def _defaults() -> dict[str, Any]:
         "cache_dir": user_cache_path("wheelyard"),
         "workers": os.cpu_count() or 1,
         "timeout": DEFAULT_TIMEOUT,
+        "indexes": (),
     }
 
 
@@ -221,7 +251,9 @@ def _read_config(path: Path, required: bool, problems: list[str]) -> dict[str, s
         return {}
     texts: dict[str, str] = {}
     for key, value in table.items():
-        if problem := _entry_problem(key, value):
+        if key == "indexes" and isinstance(value, dict):
+            texts[key] = " ".join(f"{name}={url}" for name, url in value.items())
+        elif problem := _entry_problem(key, value):
             problems.append(f"{path}: {problem}")
         else:
             texts[key] = str(value)

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from packaging.version import Version
 
 from builder.model import Cell, FrameworkPin
+from builder.upstream import CPU, NONE
 from builder.versions import order, short
 
 
@@ -32,8 +33,18 @@ def image_id(
 ) -> str:
     """Join an id; `base` is empty for the default base of the Python."""
     named = (f"{pin.name}-{pin.version}" for pin in pins)
-    words = (*named, f"cuda{cuda}", f"cudnn{cudnn}", f"py{python}", base, flavour)
+    words = (*named, cuda_word(cuda), cudnn_word(cudnn), f"py{python}", base, flavour)
     return "-".join(word for word in words if word)
+
+
+def cuda_word(cuda: str) -> str:
+    """Return how ids and tags say a CUDA version; a build without CUDA is `cpu`."""
+    return CPU if cuda == CPU else f"cuda{cuda}"
+
+
+def cudnn_word(cudnn: str) -> str:
+    """Return how ids and tags say a cuDNN version; nothing for none."""
+    return "" if cudnn == NONE else f"cudnn{cudnn}"
 
 
 def full_tag(
@@ -41,7 +52,7 @@ def full_tag(
 ) -> str:
     """Join the full tag; `base` and `flavour` are empty where they are the default."""
     versions = (pin.version for pin in pins)
-    words = (*versions, f"cuda{cuda}", f"cudnn{cudnn}", f"py{python}", flavour, base)
+    words = (*versions, cuda_word(cuda), cudnn_word(cudnn), f"py{python}", flavour, base)
     return f"{repository(pins)}:{'-'.join(word for word in words if word)}"
 
 
@@ -70,7 +81,8 @@ def _precedence(
     cell: Cell,
 ) -> tuple[tuple[Version, ...], Version, Version, Version, bool]:
     newest = tuple(order(pin.version) for pin in cell.frameworks)
-    return newest, order(cell.cuda), order(cell.cudnn), order(cell.python), cell.default_base
+    cuda, cudnn = ("0" if v in (CPU, NONE) else v for v in (cell.cuda, cell.cudnn))
+    return newest, order(cuda), order(cudnn), order(cell.python), cell.default_base
 
 
 def _claims(cell: Cell, default_flavour: str) -> Iterator[str]:
@@ -83,7 +95,7 @@ def _claims(cell: Cell, default_flavour: str) -> Iterator[str]:
     full = "-".join(pin.version for pin in cell.frameworks)
     brief = "-".join(short(pin.version) for pin in cell.frameworks)
     for version in dict.fromkeys((full, brief)):
-        yield f"{image}:{version}-cuda{cell.cuda}{suffix}"
+        yield f"{image}:{version}-{cuda_word(cell.cuda)}{suffix}"
     for version in dict.fromkeys((full, brief)):
         yield f"{image}:{version}{suffix}"
     yield f"{image}:{flavour or 'latest'}"

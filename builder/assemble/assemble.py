@@ -23,6 +23,7 @@ from builder.errors import WheelError, WheelyardError
 from builder.fetch import cached, fetch_all
 from builder.index import locate
 from builder.lock.debian import deb_url, debian_sources
+from builder.lock.resolve import index_urls
 from builder.wanted import Download
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ def _fetch_wheels(work: Assembly, wheels: dict[str, LockedWheel]) -> dict[str, P
     missing = [wheel for sha256, wheel in wheels.items() if sha256 not in files]
     if missing:
         settings = work.context.settings
-        downloads = locate(missing, work.stages[0].cell.python, settings)
+        cell = work.stages[0].cell
+        downloads = locate(missing, cell.python, settings, index_urls(cell, settings))
         files |= fetch_all(downloads, work.files, settings, work.context.reporter)
     return files
 

@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import LockError
 from builder.model import Cell, LockedWheel
+from builder.upstream import CPU, NONE
 from builder.versions import leads
 
 # cu11 and cu12 wheels carry the CUDA major in their name; the CUDA runtime's lost it with 13.
@@ -36,9 +37,10 @@ def _frameworks(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
     for pin in cell.frameworks:
         # "tensorflow[and-cuda]": the extra is no part of the name
         name = canonicalize_name(pin.distribution.partition("[")[0])
+        wanted = pin.version if pin.local is None else f"{pin.version}+{pin.local}"
         found = versions.get(name)
-        if found != pin.version:
-            yield f"{name}: the cell says {pin.version}, resolved was {found}"
+        if found != wanted:
+            yield f"{name}: the cell says {wanted}, resolved was {found}"
 
 
 def _component(
@@ -46,6 +48,9 @@ def _component(
 ) -> Iterator[str]:
     """Two runtimes in one image are as wrong as none: each one must match, and one must be."""
     found = [wheel for wheel in wheels if names.fullmatch(wheel.name)]
+    if wanted in (CPU, NONE):
+        yield from (f"{title}: the cell has none, resolved was {wheel.name}" for wheel in found)
+        return
     if len(found) != 1:
         listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in found) or "none"
         yield f"{title}: the cell says {wanted}, resolved were {len(found)} distributions: {listed}"

@@ -31,16 +31,19 @@ def parent_of(cell: Cell, cells: Cells) -> Cell | None:
 def requirements_inputs(cell: Cell, cells: Cells) -> str:
     """Return the digest (SHA-256 hex) of all that decides a cell's requirements lock."""
     parent = parent_of(cell, cells)
-    return digest(
-        {
-            "format": FORMAT,
-            "requirements": sorted(cell.requirements),
-            "constraints": sorted(cell.constraints),
-            "python": cell.python,
-            "platform": wheel_platform(cell.base),
-            "parent": None if parent is None else requirements_inputs(parent, cells),
-        }
-    )
+    inputs: dict[str, object] = {
+        "format": FORMAT,
+        "requirements": sorted(cell.requirements),
+        "constraints": sorted(cell.constraints),
+        "python": cell.python,
+        "platform": wheel_platform(cell.base),
+        "parent": None if parent is None else requirements_inputs(parent, cells),
+    }
+    if cell.overrides:  # named only where there are some: most cells have neither
+        inputs["overrides"] = sorted(cell.overrides)
+    if cell.index is not None:
+        inputs["index"] = cell.index
+    return digest(inputs)
 
 
 def package_inputs(cell: Cell, cells: Cells) -> str:

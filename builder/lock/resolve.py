@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from builder.errors import FetchError, LockError
 from builder.lock.check import check_resolution
@@ -19,8 +15,6 @@ from builder.urls import redact
 
 if TYPE_CHECKING:
     from builder.settings import Settings
-
-_CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
 
 
 def resolve_cell(
@@ -35,7 +29,8 @@ def resolve_cell(
     `inputs` is the digest that goes into the lock. Raises LockError when there is no solution or
     the result is not the cell's CUDA and cuDNN, FetchError when the index fails.
     """
-    resolved = ask(question(cell, parent, previous), cell.id, settings)
+    asked = question(cell, parent, previous, index_urls(cell, settings))
+    resolved = ask(asked, cell.id, settings)
     inherited = {} if parent is None else {wheel.name: wheel for wheel in parent.wheels}
     wheels = sorted(
         (_locked(package, inherited, settings) for package in resolved),
@@ -46,33 +41,34 @@ def resolve_cell(
     return RequirementsLock(cell.id, inputs, tuple(wheels))
 
 
+def index_urls(cell: Cell, settings: Settings) -> tuple[str, ...]:
+    """Return the indexes a cell's wheels come from before the default one."""
+    return () if cell.index is None else (settings.index(cell.index),)
+
+
 def question(
-    cell: Cell, parent: RequirementsLock | None, previous: RequirementsLock | None
+    cell: Cell,
+    parent: RequirementsLock | None,
+    previous: RequirementsLock | None,
+    indexes: tuple[str, ...] = (),
 ) -> Question:
     """Say what uv is asked for a cell.
 
-    A cuDNN that the cell pins exactly is an override, not a constraint: the framework's own pin
-    names another one, and a constraint would contradict it.
+    A cuDNN that the cell puts in the place of upstream's is an override, not a constraint: the
+    framework's own pin names another one, and a constraint would contradict it.
     """
-    overrides = tuple(line for line in cell.constraints if is_override(line))
     return Question(
         requirements=cell.requirements,
         python=cell.python,
         platform=wheel_platform(cell.base),
         constraints=(
-            *(line for line in cell.constraints if line not in overrides),
+            *cell.constraints,
             *(f"{name}=={version}" for name, version in _pins(parent)),
         ),
-        overrides=overrides,
+        overrides=cell.overrides,
         preferences=_pins(previous),
+        indexes=indexes,
     )
-
-
-def is_override(constraint: str) -> bool:
-    """Tell whether a constraint pins cuDNN itself to one version."""
-    requirement = Requirement(constraint)
-    exact = [spec.operator for spec in requirement.specifier] == ["=="]
-    return exact and _CUDNN.fullmatch(canonicalize_name(requirement.name)) is not None
 
 
 def _pins(lock: RequirementsLock | None) -> tuple[tuple[str, str], ...]:

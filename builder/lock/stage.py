@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +30,8 @@ from builder.textfiles import write_text
 if TYPE_CHECKING:
     from builder.progress import Reporter
     from builder.settings import Settings
+
+RESOLVERS = 4  # at once: uv waits for the index most of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +60,39 @@ def families(selected: Iterable[Cell], plan: Iterable[Cell]) -> tuple[Cell, ...]
 def lock_images(desk: Desk, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
     """Write the requirements lock of each cell; `cells` come parents first (see `families`).
 
-    One that cannot be resolved does not stop the others: LockError at the end names all that
-    failed. FetchError (no index) ends the run at once.
+    Cells of one generation are resolved side by side. One that cannot be resolved does not stop
+    the others: LockError at the end names all that failed. FetchError (no index) ends the run at
+    once.
     """
-    done: list[LockChange] = []
+    done: dict[str, LockChange] = {}
     failed: dict[str, str] = {}
-    with desk.reporter.task("resolving wheels", len(cells), "items") as task:
-        for cell in cells:
-            if cell.parent in failed:
-                failed[cell.id] = f"{cell.id}: not locked, because {cell.parent} is not"
-            else:
-                try:
-                    done.append(_lock_image(desk, cell))
-                except LockError as problem:
-                    failed[cell.id] = str(problem)
-            task.advance(1)
+    pool = ThreadPoolExecutor(RESOLVERS)
+    try:
+        with desk.reporter.task("resolving wheels", len(cells), "items") as task:
+            for _, members in groupby(cells, key=lambda cell: len(_line(cell, desk.cells))):
+                generation = list(members)
+                outcomes = pool.map(lambda cell: _outcome(desk, cell, failed), generation)
+                for cell, outcome in zip(generation, outcomes, strict=True):
+                    task.advance(1)
+                    if isinstance(outcome, LockChange):
+                        done[cell.id] = outcome
+                    else:
+                        failed[cell.id] = outcome
+    finally:
+        pool.shutdown(cancel_futures=True)
     if failed:
         raise LockError("\n".join(failed.values()))
-    return tuple(done)
+    return tuple(done.values())
+
+
+def _outcome(desk: Desk, cell: Cell, failed: Mapping[str, str]) -> LockChange | str:
+    """Lock one cell, or say why it is not locked."""
+    if cell.parent in failed:
+        return f"{cell.id}: not locked, because {cell.parent} is not"
+    try:
+        return _lock_image(desk, cell)
+    except LockError as problem:
+        return str(problem)
 
 
 def lock_bases(desk: Desk, cells: Sequence[Cell]) -> tuple[LockChange, ...]:

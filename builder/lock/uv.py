@@ -27,6 +27,7 @@ _OUTPUT = "pylock.toml"
 _STEERING = ("UV_", "PIP_")
 # A connection that breaks off is no question of trust, though rustls names TLS there.
 _TLS = re.compile(r"certificate|UnknownIssuer|\btls\b(?! close_notify)|handshake", re.IGNORECASE)
+_INDEX_LINE = re.compile(r"^--index-url (\S+)$", re.MULTILINE)
 _TIMEOUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
 _NETWORK = re.compile(
     r"failed to fetch|error sending request|dns error|connection|"
@@ -46,6 +47,7 @@ class Question:
     overrides: tuple[str, ...] = ()
     preferences: tuple[tuple[str, str], ...] = ()  # name, version: taken where still possible
     dependencies: bool = True
+    indexes: tuple[str, ...] = ()  # URLs; what one of them has is taken from it alone
 
 
 def ask(question: Question, subject: str, settings: Settings) -> tuple[Resolved, ...]:
@@ -66,6 +68,25 @@ def ask(question: Question, subject: str, settings: Settings) -> tuple[Resolved,
         return parse_pylock((folder / _OUTPUT).read_text(encoding="utf-8"))
 
 
+def default_index(settings: Settings) -> str:
+    """Return the index in force: the setting, or the one that uv itself asks without any."""
+    if settings.index_url is not None:
+        return settings.index_url
+    with tempfile.TemporaryDirectory(prefix="wheelyard-uv-") as name:
+        folder = Path(name)
+        _lines(folder / "requirements.in", ())
+        argv = (
+            *(_uv(), "--no-config", "--cache-dir", str(settings.cache_dir / "uv")),
+            *("pip", "compile", "requirements.in", "--emit-index-url", "--no-header", "--quiet"),
+        )
+        env = uv_environment(os.environ, None, settings.timeout)
+        result = run(argv, error=None, env=env, cwd=folder)
+    found = _INDEX_LINE.search(result.stdout)
+    if found is None:
+        raise FetchError(failure(result, "asking uv for its index", INDEX_ADVICE))
+    return found[1]
+
+
 def compile_argv(
     uv: str, question: Question, index_url: str | None, cache: Path
 ) -> tuple[str, ...]:
@@ -80,6 +101,7 @@ def compile_argv(
         *("--python-version", question.python, *target, "--only-binary", ":all:"),
         *("--generate-hashes", "--format", "pylock.toml", "--output-file", _OUTPUT, "--quiet"),
         *(() if index_url is None else ("--default-index", index_url)),
+        *(word for url in question.indexes for word in ("--index", url)),
         *(() if question.dependencies else ("--no-deps",)),
     )
 

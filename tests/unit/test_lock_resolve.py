@@ -21,7 +21,7 @@ from uv import find_uv_bin
 
 from builder.errors import FetchError, LockError
 from builder.lock.lockfile import render_requirements_lock
-from builder.lock.resolve import is_override, resolve_cell
+from builder.lock.resolve import resolve_cell
 from builder.lock.uv import uv_environment, uv_error
 from builder.model import RequirementsLock
 from builder.subprocesses import Result
@@ -155,25 +155,13 @@ def test_another_cuda_than_the_cells_is_named_with_both_values(
     assert "cuDNN: the cell says 9.1, resolved was 8.9.2.26" in text
 
 
-def test_an_exact_cudnn_of_the_cell_overrides_upstreams_pin(index: Index, tmp_path: Path) -> None:
+def test_a_cudnn_of_the_cells_own_overrides_upstreams_pin(index: Index, tmp_path: Path) -> None:
     index.add("nvidia-cudnn-cu12", "9.5.1.17")
     pin = "nvidia-cudnn-cu12==9.5.1.17"
-    cell = replace(runtime_cell(), cudnn="9.5.1", constraints=(pin,))
+    cell = replace(runtime_cell(), cudnn="9.5.1", overrides=(pin,))
     assert versions(lock(index, tmp_path, cell))["nvidia-cudnn-cu12"] == "9.5.1.17"
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("nvidia-cudnn-cu12==9.5.1.17", True),
-        ("nvidia_cudnn_cu12 == 9.5.1.17", True),
-        ("nvidia-cudnn-cu12>=9", False),
-        ("nvidia-cudnn-frontend==1.0", False),
-        ("numpy==1.26", False),
-    ],
-)
-def test_only_an_exact_cudnn_is_an_override(line: str, expected: bool) -> None:
-    assert is_override(line) is expected
+    with pytest.raises(LockError, match="nvidia-cudnn-cu12"):
+        lock(index, tmp_path, replace(cell, overrides=(), constraints=(pin,)))
 
 
 def test_requirements_without_a_solution_say_so(index: Index, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from builder.plan import load_inputs, load_plan, make_plan
 from builder.progress import Reporter
 from builder.settings import load_settings
 from builder.upstream import load_upstream
+from builder.versions import order, short
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
@@ -39,18 +40,19 @@ def failure(folder: Path, **changes: Any) -> str:
     return str(caught.value)
 
 
-def test_the_committed_matrix_is_the_cuda_12_1_set() -> None:
+def test_the_committed_matrix_has_every_minor_on_its_own_cuda() -> None:
     made = load_plan(ROOT)
-    pairs = [("2.1.2", "8.9"), ("2.2.2", "8.9"), ("2.3.1", "8.9"), ("2.4.1", "9.1")]
-    assert planning.ids(made) == [
-        f"pytorch-{torch}-cuda12.1-cudnn{cudnn}-py3.11-{flavour}"
-        for torch, cudnn in pairs
-        for flavour in ("runtime", "devel")
-    ]
-    assert len(made.excluded) == 8
+    facts = load_upstream()
+    for name, since in (("pytorch", "2.1"), ("tensorflow", "2.15")):
+        minors = {short(v) for v in facts[name] if order(v) >= order(since)}
+        asked = {short(p.version) for c in made.cells for p in c.frameworks if p.name == name}
+        assert asked == minors
     for cell in made.cells:
-        assert "nvidia-nvjitlink-cu12==12.1.*" in cell.constraints
-        assert ("numpy<2" in cell.constraints) == (cell.framework_version < "2.3")
+        assert ("numpy<2" in cell.constraints) == ("pytorch-2.1." in cell.id or "-2.2." in cell.id)
+        if not cell.overrides and cell.policy == "match-build" and len(cell.frameworks) == 1:
+            release = facts[cell.framework][cell.framework_version]
+            assert (cell.cuda, cell.cudnn) == (short(release.cuda), short(release.cudnn))
+            assert cell.python in release.pythons
 
 
 def test_a_cell_in_full(tmp_path: Path) -> None:
@@ -121,7 +123,8 @@ def test_another_cudnn_of_the_same_major(tmp_path: Path) -> None:
     made = planning.plan(tmp_path, include=[OVERRIDE])
     cell = made.cells[-2]
     assert cell.id == "pytorch-2.3.1-cuda12.1-cudnn8.9.7-py3.11-runtime"
-    assert "nvidia-cudnn-cu12==8.9.7.*" in cell.constraints
+    assert cell.overrides == ("nvidia-cudnn-cu12==8.9.7.*",)
+    assert not [line for line in cell.constraints if "cudnn" in line]
     assert cell.tags == ("pytorch:2.3.1-cuda12.1-cudnn8.9.7-py3.11",)
 
 
@@ -153,10 +156,35 @@ def test_frameworks_combined_on_one_cuda_set(tmp_path: Path) -> None:
     assert cell.constraints == ()  # torch pins what TensorFlow leaves open
 
 
-def test_a_range_is_bounded_to_what_the_cell_says(tmp_path: Path) -> None:
+def test_match_build_pins_a_range_to_what_the_build_was_made_with(tmp_path: Path) -> None:
     axes = {"framework": ["tensorflow 2.20.0"], "cuda": ["12.5"], "cudnn": ["9.3"]}
     cell = planning.plan(tmp_path, axes=axes).cells[0]
-    assert cell.constraints == ("nvidia-cuda-runtime-cu12==12.5.*", "nvidia-cudnn-cu12==9.3.*")
+    assert cell.constraints == ("nvidia-cuda-runtime-cu12==12.5.82", "nvidia-cudnn-cu12==9.3.0.75")
+    assert (cell.policy, cell.built_for) == ("match-build", ())
+
+
+def test_upstream_latest_lets_the_rest_of_a_range_float(tmp_path: Path) -> None:
+    axes = {"framework": ["tensorflow 2.20.0"], "cuda": ["12.9"], "cudnn": ["9.28"]}
+    cell = planning.plan(tmp_path, axes=axes, policy="upstream-latest").cells[0]
+    assert cell.constraints == ("nvidia-cuda-runtime-cu12==12.9.*", "nvidia-cudnn-cu12==9.28.*")
+    assert cell.built_for == (("tensorflow", "12.5.1"),)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "cudnn", "says"),
+    [
+        ("12.9", "9.3", "is built for CUDA 12.5 and allows <13.0,>=12.5.82; policy match-build"),
+        ("12.5", "9.28", "policy match-build takes 9.3, an include with upstream-latest another"),
+    ],
+)
+def test_match_build_refuses_what_only_a_range_allows(
+    tmp_path: Path, cuda: str, cudnn: str, says: str
+) -> None:
+    axes = {"framework": ["tensorflow 2.20.0"], "cuda": ["12.5"], "cudnn": ["9.3"]}
+    entry = OVERRIDE | {"framework": "tensorflow 2.20.0", "cuda": cuda, "cudnn": cudnn}
+    assert says in failure(tmp_path, axes=axes, include=[entry])
+    entry["policy"] = "upstream-latest"
+    assert planning.plan(tmp_path, axes=axes, include=[entry]).cells[-1].cuda == cuda
 
 
 def test_bases_other_than_the_default_are_named(tmp_path: Path) -> None:
@@ -202,7 +230,7 @@ def committed(name: str) -> str:
     ("name", "says"),
     [
         (RUNTIME, "nvidia-nvjitlink-cu12==12.1.*: torch 2.1 to 2.4 leave nvJitLink open"),
-        ("pytorch:latest", "pytorch-2.4.1-cuda12.1-cudnn9.1-py3.11-runtime is in the plan"),
+        ("pytorch:latest", "pytorch-2.15.0-cuda13.2-cudnn9.26-py3.13-runtime is in the plan"),
         ("pytorch-2.4.1-cuda12.1-cudnn8.9-py3.11-devel", "excluded: PyTorch 2.4.1 asks for cuDNN"),
         ("pytorch-2.5.1-cuda12.1", "PyTorch 2.5.1 is built for CUDA 12.4"),
         ("pytorch-2.5.1-cuda12.1", "for CUDA 12.1 the newest is PyTorch 2.4.1"),
@@ -211,7 +239,13 @@ def committed(name: str) -> str:
         ("pytorch-2.3", f"as a selector it means: {RUNTIME}"),
         ("pytorch-2.4.1-cudnn8.9", "asks for cuDNN 9.1"),
         ("pytorch-2.999", "there are no upstream facts about PyTorch 2.999"),
-        ("tensorflow-2.15.0-cuda12.1", "tensorflow 2.15.0 is built for CUDA 12.2"),
+        ("pytorch-2.3.1-py3.13", "for Python 3.13 the oldest is PyTorch 2.5.0, the newest 2.15.0"),
+        ("pytorch-2.3.1-py3.99", "no release of PyTorch has a wheel for Python 3.99"),
+        ("tensorflow-2.15.0-cuda12.1", "TensorFlow 2.15.0 is built for CUDA 12.2"),
+        ("tensorflow-2.15.0-cuda12.1", "for CUDA 12.1 there is no TensorFlow"),
+        ("pytorch-2.3.1-cpu", "PyTorch 2.3.1 is built for CUDA 12.1"),
+        ("pytorch:latest", "compiled for sm_75, sm_80"),
+        ("pytorch-2.3.1-cuda12.1-cudnn8.9.7-py3.11-runtime", "in place of upstream's nvidia-cudnn"),
     ],
 )
 def test_explain(name: str, says: str) -> None:
@@ -223,6 +257,20 @@ def test_explain_an_override_by_its_pin(tmp_path: Path) -> None:
     made = make_plan(matrix, planning.UPSTREAM)
     text = explain(matrix, planning.UPSTREAM, made, made.cells[-1].id)
     assert "in place of upstream's nvidia-cudnn-cu12==8.9.2.26" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "driver", "says"),
+    [
+        ("pytorch:latest", "550.54.14", "CUDA 13.2 needs driver 580.65.06 or newer; 550.54.14 is"),
+        ("pytorch:latest", "550.54.14", "the newest of pytorch is pytorch:2.10.0-cuda12.8"),
+        ("pytorch-2.14.1-cuda13.0", "525.60.13", "525.60.13 is too old"),
+        ("pytorch:latest", "450.80.02", "no image of pytorch runs on driver 450.80.02"),
+    ],
+)
+def test_explain_a_driver_that_is_too_old(name: str, driver: str, says: str) -> None:
+    assert says in explain(*load_inputs(ROOT), name, driver)
+    assert "too old" not in explain(*load_inputs(ROOT), name, "999.0")
 
 
 @pytest.mark.parametrize(("name", "says"), [("banana", "nearest ids"), ("cuda12.1", "several")])

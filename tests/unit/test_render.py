@@ -75,7 +75,7 @@ def test_every_dockerfile_keeps_the_image_contract(cell: Cell) -> None:
     assert "WORKDIR /workspace" in lines
     assert 'ENTRYPOINT ["/usr/bin/tini", "--"]' in lines
     assert "--require-hashes" in text
-    assert "NVIDIA_REQUIRE_CUDA='cuda>=12.0'" in text
+    assert f"NVIDIA_REQUIRE_CUDA='cuda>={cell.cuda.partition('.')[0]}.0'" in text
     newer = ("# syntax=", "<<", "--link", "--mount", "--chmod")  # than the classic builder reads
     assert [word for word in (*newer, "://") if word in text] == []  # nor any host
 
@@ -140,7 +140,7 @@ def test_a_devcontainer_opens_the_newest_devel_image() -> None:
     text = rendered[PurePosixPath("devcontainer/pytorch/devcontainer.json")]
     assert rendered[PurePosixPath(".devcontainer/pytorch/devcontainer.json")] == text
     config = json.loads("".join(x for x in text.splitlines(True) if not x.strip().startswith("//")))
-    assert config["image"] == "pytorch:2.4.1-cuda12.1-cudnn9.1-py3.11-devel"
+    assert config["image"] == "pytorch:2.15.0-cuda13.2-cudnn9.26-py3.13-devel"
     assert config["remoteUser"] == "dev"
     assert config["hostRequirements"] == {"gpu": "optional"}
 

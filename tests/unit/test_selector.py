@@ -10,10 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import SelectionError
+from builder.model import Plan
 from builder.plan import load_plan, make_plan
 from builder.selector import select
 
-PLAN = load_plan(Path(__file__).parents[2])
+WHOLE = load_plan(Path(__file__).parents[2])
+# The CUDA 12.1 set alone: what a selector means is easier to read off eight images.
+PLAN = Plan(
+    tuple(cell for cell in WHOLE.cells if cell.cuda == "12.1" and not cell.overrides),
+    tuple(item for item in WHOLE.excluded if "cuda12.1-" in item.id and "py3.11" in item.id),
+)
 ALL = [cell.id for cell in PLAN.cells]
 RUNTIME = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
 DEVEL = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
@@ -41,7 +47,7 @@ def refused(selector: str) -> str:
         ("pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11", [RUNTIME]),
         ("pytorch:2.3-cuda12.1", [RUNTIME]),
         ("pytorch:2.3-devel", [DEVEL]),
-        ("pytorch:devel", [ALL[-1]]),
+        ("pytorch:2.4-devel", [ALL[-1]]),
         ("pytorch-2.3*", [RUNTIME, DEVEL]),
         ("*2.3.1*-runtime", [RUNTIME]),
         ("*-py3.1[01]-devel", ALL[1::2]),
@@ -58,6 +64,23 @@ def refused(selector: str) -> str:
 )
 def test_selects(selector: str, expected: list[str]) -> None:
     assert chosen(selector) == expected
+
+
+def test_the_cuda_12_1_set_is_eight_images_of_the_whole_matrix() -> None:
+    pairs = [("2.1.2", "8.9"), ("2.2.2", "8.9"), ("2.3.1", "8.9"), ("2.4.1", "9.1")]
+    assert [cell.id for cell in select(WHOLE, "cuda12.1")] == [
+        f"pytorch-{torch}-cuda12.1-cudnn{cudnn}-py3.11-{flavour}"
+        for torch, cudnn in pairs
+        for flavour in ("runtime", "devel")
+    ]
+
+
+def test_an_image_with_a_swapped_cudnn_is_chosen_by_its_name_alone() -> None:
+    swapped = "pytorch-2.3.1-cuda12.1-cudnn8.9.7-py3.11-runtime"
+    assert swapped not in [cell.id for cell in select(WHOLE, "pytorch-2.3-runtime")]
+    for selector in ("cuda12.1-cudnn8.9.7-runtime", swapped, "*cudnn8.9.7*-runtime"):
+        assert [cell.id for cell in select(WHOLE, selector)] == [swapped]
+    assert swapped in [cell.id for cell in select(WHOLE, "all")]
 
 
 @pytest.mark.parametrize("selector", ["", " ", ",", "cuda12.1,", ",all", "all,,all"])
