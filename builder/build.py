@@ -15,7 +15,7 @@ from builder.assemble.layout import Layout
 from builder.assemble.pool import warm_up
 from builder.assemble.store import LayerStore
 from builder.errors import WheelyardError
-from builder.filelock import locked
+from builder.filelock import locked, once
 from builder.imageconfig import CELL_LABEL, image_config
 from builder.inspect import Finding, inspect_image, require
 from builder.report import read_report, write_report
@@ -24,7 +24,7 @@ from builder.storage import storage_error
 from builder.tree import LayerContents, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from builder.assemble.image import Image
@@ -77,7 +77,8 @@ def build_images(
     except OSError as error:
         raise storage_error(error, context.settings.cache_dir) from error
     results: list[Built | Failed] = []
-    with locked(output / LOCK_NAME, _said_once(output, context)):
+    waiting = once(lambda: context.reporter.info(f"waiting: another build is writing to {output}"))
+    with locked(output / LOCK_NAME, waiting):
         held = _held_blobs(output, cells)
         for cell in cells:
             try:
@@ -157,15 +158,3 @@ def _held_blobs(output: Path, cells: Iterable[Cell]) -> set[str]:
         if image["id"] not in building
         for layer in image["layers"]
     }
-
-
-def _said_once(output: Path, context: Context) -> Callable[[], None]:
-    said = False
-
-    def say() -> None:
-        nonlocal said
-        if not said:
-            context.reporter.info(f"waiting: another build is writing to {output}")
-        said = True
-
-    return say

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError
-from builder.filelock import locked
+from builder.filelock import locked, once
 from builder.partial import Partial
 from builder.replies import Gone, Interrupted, RangeRefused, Refused
 from builder.transport import Body, open_body
@@ -89,16 +89,13 @@ def download(item: Download, folder: Path, session: Session) -> Path:
 
 
 def _on_wait(item: Download, session: Session) -> Callable[[], None]:
-    said: list[bool] = []
+    reason = f"{item.filename}: waiting for another process that is fetching it"
+    say = once(lambda: session.reporter.info(reason))
 
     def on_wait() -> None:
         if session.stop.is_set():
             raise Stopped
-        if not said:
-            said.append(True)
-            session.reporter.info(
-                f"{item.filename}: waiting for another process that is fetching it"
-            )
+        say()
 
     return on_wait
 

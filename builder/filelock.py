@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,18 @@ POLL_SECONDS = 0.1
 
 def _nothing() -> None:
     return None
+
+
+def once(say: Callable[[], None]) -> Callable[[], None]:
+    """`say`, for an `on_wait` that is called again and again: only the first call counts."""
+    said = threading.Event()
+
+    def first() -> None:
+        if not said.is_set():
+            said.set()
+            say()
+
+    return first
 
 
 @contextmanager

@@ -55,8 +55,8 @@ def inspect_image(
         _one_cuda(tree, site),
         _distributions(lock, tree, site),
         _dependencies(cell, tree, site),
-        Finding("user", f"{USER}:{UID}:{UID}", _user(tree)),
-        Finding("group", f"{GROUP}:{GID}:{USER}", _group(tree)),
+        Finding("user", f"{USER}:{UID}:{UID}", _account(tree, "etc/passwd", USER)),
+        Finding("group", f"{GROUP}:{GID}:{USER}", _account(tree, "etc/group", GROUP)),
         Finding("environment", f"0:{GID} 2775", _folder(tree, VENV)),
         Finding("site-packages", f"0:{GID} 2775", _folder(tree, site)),
         Finding("runs as", str(UID), str(config["config"]["User"])),
@@ -191,26 +191,10 @@ def _distributions(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
     return Finding("distributions", "", "; ".join(missing + extra))
 
 
-def _user(tree: Tree) -> str:
-    return next(
-        (
-            f"{f[0]}:{f[2]}:{f[3]}"
-            for line in tree.text("etc/passwd").splitlines()
-            if (f := line.split(":"))[0] == USER
-        ),
-        "no such user",
-    )
-
-
-def _group(tree: Tree) -> str:
-    return next(
-        (
-            f"{f[0]}:{f[2]}:{f[3]}"
-            for line in tree.text("etc/group").splitlines()
-            if (f := line.split(":"))[0] == GROUP
-        ),
-        "no such group",
-    )
+def _account(tree: Tree, path: str, name: str) -> str:
+    """Name, first number, and group or members, as /etc/passwd and /etc/group have them."""
+    lines = (line.split(":") for line in tree.text(path).splitlines())
+    return next((f"{f[0]}:{f[2]}:{f[3]}" for f in lines if f[0] == name), f"no {name} in /{path}")
 
 
 def _folder(tree: Tree, path: str) -> str:
