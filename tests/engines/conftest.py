@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.settings import Settings, load_settings
+from tests.built import need_dist, need_runtime
 from tests.engines import trixie
 from tests.engines.daemons import INSTALLED, Kind, client_environment, own_engine, temporary_folder
+from tests.image.layout import BuiltImage
 from tests.needs import need_to_be_root, need_tools
 
 if TYPE_CHECKING:
@@ -49,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def settings() -> Settings:
     """This user's settings: the cache that keeps Debian trixie, and its mirrors."""
     return load_settings({"project": str(REPOSITORY)})
+
+
+@pytest.fixture(scope="session")
+def runtime_image(request: pytest.FixtureRequest) -> BuiltImage:
+    """PyTorch 2.3.1 for running, or the first image for running that there is."""
+    return need_runtime(need_dist(request.config))
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,10 @@ from builder.errors import EngineError
 if TYPE_CHECKING:
     from docker import DockerClient
 
+# Mounts and processes of its own: what is mounted nobody else sees, and all ends with its parent.
+ALONE = (
+    "setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child",
+)  # fmt: skip
 START_SECONDS = 60
 STOP_SECONDS = 30
 # What the engine's root shows of the machine; its own files are only read.
@@ -80,12 +84,10 @@ def daemon_command(folder: str) -> list[str]:
 
 def start_command(kind: Kind, folder: Path) -> list[str]:
     """The daemon in namespaces of its own; killed when who started it is gone."""
-    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-    alone = ["setpriv", "--pdeathsig=KILL", *namespaces]
     if kind.root is None:
-        return [*alone, "--mount-proc", *daemon_command(str(folder))]
+        return [*ALONE, "--mount-proc", *daemon_command(str(folder))]
     enter = ["sh", "-e", "-c", ENTER, "enter", str(kind.root), str(folder)]
-    return [*alone, *enter, *daemon_command("/mnt")]
+    return [*ALONE, *enter, *daemon_command("/mnt")]
 
 
 def address_of(folder: Path) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.built import need_dist, need_runtime
 from tests.image.layout import BuiltImage, read_built
 from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers.island import Island, can_isolate, island
@@ -37,11 +37,7 @@ def need_root() -> None:
 @pytest.fixture(scope="session")
 def dist(request: pytest.FixtureRequest) -> Path:
     """The image layout under test."""
-    given = request.config.getoption("--dist") or os.environ.get("WHEELYARD_DIST")
-    folder = Path(given or Path(__file__).parents[2] / "dist").absolute()
-    if not read_built(folder):
-        missing(f"{folder}/build.json lists no image; run `make build` first")
-    return folder
+    return need_dist(request.config)
 
 
 @pytest.fixture(scope="session")
@@ -50,13 +46,9 @@ def images(dist: Path) -> tuple[BuiltImage, ...]:
 
 
 @pytest.fixture(scope="session")
-def runtime_image(images: tuple[BuiltImage, ...]) -> BuiltImage:
+def runtime_image(dist: Path) -> BuiltImage:
     """PyTorch 2.3.1 for running, or the first image for running that there is."""
-    runtimes = [image for image in images if image.flavour == "runtime"]
-    if not runtimes:
-        missing("dist holds no runtime image")
-    wanted = [image for image in runtimes if image.cell["framework_version"] == "2.3.1"]
-    return (wanted or runtimes)[0]
+    return need_runtime(dist)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,72 @@
+"""podman and buildah with their own storage, and what they need to run as root in a sandbox."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.engines.daemons import ALONE
+
+TIMEOUT = 600
+# Debian's crun refuses a machine that has cgroup v1 beside v2; runc takes both.
+RUNTIME = "--runtime=runc"
+# Where root may not raise limits, podman's default limits are refused.
+LIMITS = "--ulimit=host"
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Images and containers of both tools, below one folder."""
+
+    folder: Path
+
+    def take(self, layout: Path, reference: str) -> str:
+        """Copy an image from a layout; the name it has here.
+
+        `podman pull oci:FOLDER` would make a name of the folder, and not every folder is one.
+        """
+        name = f"localhost/{reference}"
+        places = f"overlay@{self.folder}/storage+{self.folder}/run"
+        copy = ["skopeo", "copy", "--quiet", f"oci:{layout}:{reference}"]
+        _run([*copy, f"containers-storage:[{places}]{name}"])
+        return name
+
+    def buildah(self, command: str, *arguments: str | Path) -> str:
+        """Run buildah; what it prints."""
+        return _run(["buildah", *self._places(), command, *map(str, arguments)])
+
+    def build(self, context: Path, name: str, *options: str) -> str:
+        """`buildah build`, with the machine's network in its steps; the image's id."""
+        given = [RUNTIME, "--network=host", f"--tag={name}", *options, str(context)]
+        return self.buildah("build", *given).splitlines()[-1]
+
+    def podman(self, command: str, *arguments: str | Path) -> str:
+        """Run podman; what it prints."""
+        # Neither systemd nor its journal has to be there.
+        places = [*self._places(), f"--tmpdir={self.folder}/tmp"]
+        engine = [*places, RUNTIME, "--cgroup-manager=cgroupfs", "--events-backend=file"]
+        return _run(["podman", *engine, command, *map(str, arguments)])
+
+    def run(self, image: str, *command: str) -> str:
+        """What a command prints in a container without a network."""
+        return self.podman("run", "--rm", "--network=none", LIMITS, image, *command)
+
+    def _places(self) -> list[str]:
+        return [
+            f"--root={self.folder}/storage",
+            f"--runroot={self.folder}/run",
+            "--storage-driver=overlay",
+        ]
+
+
+def _run(argv: list[str]) -> str:
+    done = subprocess.run(
+        [*ALONE, "--mount-proc", *argv],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, f"{argv}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
