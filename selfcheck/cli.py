@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from selfcheck import bench, distributed, gpu, libraries, report, train, versions
 from selfcheck import compile as compiling
-from selfcheck import gpu, libraries, report, train, versions
-from selfcheck.cell import CellError, load_cell
+from selfcheck.cell import Cell, CellError, load_cell
+from selfcheck.data.pictures import DataError
+from selfcheck.frameworks import MODULES
 from selfcheck.result import Group, Options, Result, run_check
 
 GROUPS: dict[str, Group] = {
@@ -19,6 +21,8 @@ GROUPS: dict[str, Group] = {
     "gpu": gpu.checks,
     "train": train.checks,
     "compile": compiling.checks,
+    "distributed": distributed.checks,
+    "bench": bench.checks,
 }
 PASSED, FAILED, WRONG_USE = 0, 1, 2
 
@@ -40,11 +44,33 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="where models train (default: the GPU if there is one)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=7, help="seed of the training (default: 7)")
     parser.add_argument(
         "--cell", type=Path, metavar="FILE", help="description to compare with, instead of our own"
     )
+    _training_options(parser.add_argument_group("training (train, bench)"))
     return parser
+
+
+def _training_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--framework", choices=tuple(MODULES), help="only this one")
+    names = ", ".join(train.NAMES)
+    group.add_argument("--model", action="append", default=[], choices=train.NAMES,
+                       metavar="NAME", help=f"only this one; may be repeated: {names}")  # fmt: skip
+    group.add_argument("--seed", type=int, default=7, help="seed (default: 7)")
+    group.add_argument("--batch", type=_positive, help="samples a step (default: the model's own)")
+    group.add_argument("--data", type=Path, metavar="FOLDER",
+                       help="MNIST (idx) or CIFAR-10 (binary) instead of our digits")  # fmt: skip
+    group.add_argument("--samples", type=_positive, default=6000,
+                       help="of that folder, to train with (default: 6000)")  # fmt: skip
+    group.add_argument("--logdir", type=Path, metavar="FOLDER",
+                       help="write curves for TensorBoard and checkpoints here")  # fmt: skip
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 def selected(names: Sequence[str]) -> tuple[str, ...]:
@@ -70,11 +96,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         names, cell = selected(given.groups), load_cell(given.cell)
-    except (ValueError, CellError) as error:
+        options = _options(given, cell)
+    except (ValueError, CellError, DataError) as error:
         parser.error(str(error))
-    options = Options(cell, given.require_gpu, given.device, given.seed)
     results = _run_and_show(names, options, as_json=given.json)
     return FAILED if any(result.status == "fail" for result in results) else PASSED
+
+
+def _options(given: argparse.Namespace, cell: Cell | None) -> Options:
+    """What the checks get; raises DataError for a data folder that cannot be used."""
+    options = Options(
+        cell,
+        require_gpu=given.require_gpu,
+        device=given.device,
+        seed=given.seed,
+        framework=given.framework,
+        models=tuple(given.model),
+        data=given.data,
+        samples=given.samples,
+        batch=given.batch,
+        log=given.logdir,
+        free_memory=gpu.free_memory,
+    )
+    if given.data is not None:
+        train.pictures(options)  # before any work
+    return options
 
 
 def _run_and_show(names: Sequence[str], options: Options, *, as_json: bool) -> list[Result]:

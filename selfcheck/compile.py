@@ -1,4 +1,4 @@
-"""`torch.compile` makes code on this machine, and that code computes the same numbers."""
+"""`torch.compile` and XLA make code on this machine, and that code computes the same numbers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from os import environ
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from selfcheck.device import pick_device
+from selfcheck.frameworks import chosen_frameworks, import_framework, pick_device
 from selfcheck.result import Check, Options, Outcome, failed, passed, skipped
 
 if TYPE_CHECKING:
@@ -21,8 +21,31 @@ TOLERANCE = 1e-5  # float32, a few operations
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """TorchInductor, on the device the options name."""
-    yield "compile.inductor", partial(check_inductor, options)
+    """TorchInductor and XLA, on the device the options name."""
+    names = chosen_frameworks(options)
+    if "pytorch" in names:
+        yield "compile.inductor", partial(check_inductor, options)
+    if "tensorflow" in names:
+        yield "compile.xla", partial(check_xla, options)
+
+
+def check_xla(options: Options) -> Outcome:
+    """A function compiled by XLA agrees with the same function run step by step."""
+    tf = import_framework("tensorflow")
+    device = pick_device(options, "tensorflow")
+
+    def mixed(values: Any) -> Any:
+        scaled = tf.sin(values * 2 + 1) * tf.exp(-tf.abs(values))
+        return scaled + tf.reduce_mean(scaled)
+
+    with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+        values = tf.linspace(-3.0, 3.0, 4096)
+        compiled = tf.function(mixed, jit_compile=True)(values)
+        difference = float(tf.reduce_max(tf.abs(compiled - mixed(values))))
+    seen = {"device": device, "largest_difference": difference}
+    if difference > TOLERANCE:
+        return failed("the compiled function computes something else", seen, TOLERANCE)
+    return passed(seen, TOLERANCE)
 
 
 def check_inductor(options: Options) -> Outcome:
@@ -34,7 +57,7 @@ def check_inductor(options: Options) -> Outcome:
     compiler = environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         return failed("torch.compile needs a C++ compiler: install g++, or set CXX")
-    device = pick_device(options)
+    device = pick_device(options, "pytorch")
     values = torch.linspace(-3, 3, 4096, device=device)
     with fresh_cache():
         compiled = torch.compile(mixture, backend="inductor", fullgraph=True)(values)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from selfcheck.cell import Cell
+from selfcheck.trouble import explain
 
 Status = Literal["pass", "fail", "skip"]
 
@@ -20,6 +22,13 @@ class Options:
     require_gpu: bool = False  # a check skipped for want of a GPU has failed
     device: str = "auto"  # where models train: "auto", "cpu" or "cuda"
     seed: int = 7
+    framework: str | None = None  # only this one
+    models: tuple[str, ...] = ()  # only these; empty: all
+    data: Path | None = None  # a folder of MNIST or CIFAR-10 instead of the digits
+    samples: int = 6000  # of that folder, to train with
+    batch: int | None = None  # instead of each model's own
+    log: Path | None = None  # where curves and checkpoints go
+    free_memory: Callable[[], str | None] = lambda: None  # the GPUs' free memory, for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ def run_check(check: Check, options: Options) -> Result:
     try:
         outcome = work()
     except Exception as error:  # noqa: BLE001 - the report must go on with the next check
-        outcome = failed(f"{type(error).__name__}: {error}")
+        outcome = failed(explain(error, options.free_memory))
     if options.require_gpu and outcome.status == "skip" and outcome.wants_gpu:
         outcome = replace(outcome, status="fail")
     seconds = round(time.perf_counter() - start, 4)

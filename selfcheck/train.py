@@ -1,92 +1,128 @@
-"""Train the benchmark models on real digits: the loss must fall, and a seed must repeat."""
+"""Train the benchmark models: each must learn, and a checkpoint must lead to the same losses."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
 
-from selfcheck.data import SIDE, load_digits
-from selfcheck.device import pick_device
-from selfcheck.models import mlp
-from selfcheck.result import Check, Options, Outcome, failed, passed
+from selfcheck.data import digits
+from selfcheck.data.folder import read_folder
+from selfcheck.data.pictures import Split
+from selfcheck.frameworks import chosen_frameworks, pick_device
+from selfcheck.models.catalogue import SPECS, Spec
+from selfcheck.result import Check, Options, Outcome, failed, passed, skipped
+from selfcheck.training.distilling import check_distillation, check_quantization
+from selfcheck.training.figures import figures
+from selfcheck.training.learner import NotHereError, Setup
+from selfcheck.training.run import Run, train
+from selfcheck.training.sides import learner_of
 
-if TYPE_CHECKING:
-    import torch
+# A GPU adds in no fixed order unless it is told to (gpu.determinism does).
+REPEATED = {"cpu": 1e-4, "cuda": 0.05}
+TEACHER, STUDENT = "cnn-9216", "mlp"
+MORE = {"distillation": check_distillation, "quantization": check_quantization}
+NAMES = (*SPECS, "seed", *MORE)
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """One check a model and framework."""
-    yield "train.mlp.pytorch", partial(check_mlp, options)
+    """One check a model and framework, in the order of the catalogue."""
+    wanted = options.models or NAMES
+    for framework in chosen_frameworks(options):
+        for spec in SPECS.values():
+            if spec.name in wanted and framework in spec.frameworks:
+                yield (
+                    f"train.{spec.name}.{framework}",
+                    partial(check_model, spec, framework, options),
+                )
+        if "seed" in wanted:
+            yield f"train.seed.{framework}", partial(check_seed, framework, options)
+        for name, check in MORE.items():
+            if name in wanted:
+                yield f"train.{name}.{framework}", partial(_with_teacher, check, framework, options)
 
 
-def check_mlp(options: Options) -> Outcome:
-    """The MLP's loss falls below its threshold, and the same seed gives the same losses again."""
-    device = pick_device(options)
-    losses = train_mlp(device, options.seed)
-    seen = {"device": device, "losses": [round(loss, 6) for loss in losses]}
-    if not all(map(math.isfinite, losses)):
-        return failed("the loss is not a finite number", seen)
-    if losses[-1] >= mlp.THRESHOLD or losses[-1] >= losses[0]:
-        return failed("the loss did not fall far enough", seen, {"below": mlp.THRESHOLD})
-    again = train_mlp(device, options.seed)
-    if again != losses:
-        return failed(f"seed {options.seed} gave other losses the second time: {again}", seen)
-    return passed(seen, {"below": mlp.THRESHOLD})
-
-
-def train_mlp(device: str, seed: int) -> list[float]:
-    """Mean loss of each epoch; the global random state is left alone."""
-    import torch
-
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), one_thread():
-        torch.manual_seed(seed)
-        model = mlp.torch_model().to(device)
-        images, labels = (tensor.to(device) for tensor in digits_tensors())
-        optimizer = torch.optim.SGD(model.parameters(), lr=mlp.LEARNING_RATE, momentum=mlp.MOMENTUM)
-        return [_epoch(model, optimizer, images, labels) for _ in range(mlp.EPOCHS)]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Layers this small lose more to waiting than threads gain; and sums come out the same."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def check_model(spec: Spec, framework: str, options: Options) -> Outcome:
+    """The loss falls below its threshold, the score rises above, and a checkpoint repeats both."""
     try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        run = trained(framework, setup_of(spec, framework, options), options)
+    except NotHereError as missing:
+        return skipped(f"{missing} (devel images have it)")
+    seen = figures(run)
+    wanted = {"loss_below": spec.loss, "score_at_least": spec.score}
+    if options.data is not None:  # thresholds are for the digits: elsewhere the loss must fall
+        wanted = {"loss_below": run.curve.losses[0]}
+    return judge(run, seen, wanted)
 
 
-def _epoch(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-) -> float:
-    import torch
-
-    total = 0.0
-    # Drawn on the CPU, so that every device sees the same batches.
-    order = torch.randperm(len(images)).to(images.device)
-    for chosen in order.split(mlp.BATCH):
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(images[chosen]), labels[chosen])
-        loss.backward()
-        optimizer.step()
-        total += loss.item() * len(chosen)
-    return total / len(images)
+def judge(run: Run, seen: object, wanted: dict[str, float]) -> Outcome:
+    """Compare a run with what it must reach."""
+    losses = run.curve.losses
+    if not all(map(math.isfinite, losses)):
+        return failed("the loss is not a finite number", seen, wanted)
+    if losses[-1] >= min(wanted["loss_below"], losses[0]):
+        return failed(f"the loss fell to {losses[-1]:.4g} only", seen, wanted)
+    reached = run.scores.get("accuracy", run.scores.get("pearson", math.nan))
+    if not reached >= wanted.get("score_at_least", -1):
+        return failed(f"the score on unseen samples is {reached:.4g} only", seen, wanted)
+    expected, again = run.resumed
+    if not math.isclose(expected, again, rel_tol=REPEATED[run.setup.device]):
+        return failed(f"from its checkpoint the loss is {again}, not {expected}", seen, wanted)
+    return passed(seen, wanted)
 
 
-def digits_tensors() -> tuple[torch.Tensor, torch.Tensor]:
-    """Images of shape (1797, 784) from 0 to 1, and labels of shape (1797,)."""
-    import torch
+def check_seed(framework: str, options: Options) -> Outcome:
+    """The same seed gives the same losses twice, another seed gives others."""
+    setup = setup_of(SPECS["mlp"], framework, options)
+    short = replace(setup, spec=replace(setup.spec, epochs=2))
+    make = learner_of(framework)
+    first, again, other = (
+        train(make, each).curve.losses
+        for each in (short, short, replace(short, seed=short.seed + 1))
+    )
+    seen = {"losses": first, "again": again, "other_seed": other}
+    tolerance = REPEATED[setup.device]
+    if not all(math.isclose(a, b, rel_tol=tolerance) for a, b in zip(first, again, strict=True)):
+        return failed(f"seed {short.seed} gave other losses the second time", seen)
+    if first == other:
+        return failed("another seed gave the very same losses", seen)
+    return passed(seen)
 
-    pixels, digits = load_digits()
-    small = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, SIDE, SIDE) / 16
-    large = torch.nn.functional.interpolate(small, size=(mlp.SIDE, mlp.SIDE), mode="bilinear")
-    return large.flatten(1), torch.tensor(digits)
+
+def setup_of(spec: Spec, framework: str, options: Options) -> Setup:
+    """How the options want a model trained."""
+    if options.batch is not None:
+        spec = replace(spec, batch=options.batch)
+    split = pictures(options)
+    if spec.batch > split.train.count:
+        spec = replace(spec, batch=split.train.count)
+    device = pick_device(options, framework)
+    # Layers this small lose more to waiting than threads gain.
+    return Setup(spec, split, device, options.seed, threads=1 if spec.small else None)
+
+
+def pictures(options: Options) -> Split:
+    """The digits, or the folder that the options name; read once."""
+    return _pictures(options.data, options.samples)
+
+
+@cache
+def _pictures(folder: Path | None, samples: int) -> Split:
+    return digits() if folder is None else read_folder(folder, samples)
+
+
+def trained(framework: str, setup: Setup, options: Options) -> Run:
+    """Train a model; the teacher's run is kept, because later checks build on it."""
+    log = options.log / framework if options.log else None
+    work = _kept if setup.spec.name == TEACHER else train
+    return work(learner_of(framework), setup, log)
+
+
+_kept = cache(train)
+
+
+def _with_teacher(check: Callable[..., Outcome], framework: str, options: Options) -> Outcome:
+    teacher = trained(framework, setup_of(SPECS[TEACHER], framework, options), options)
+    return check(framework, teacher, setup_of(SPECS[STUDENT], framework, options))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import importlib.metadata
-import importlib.util
 import platform
 import re
 from collections.abc import Callable, Iterator
@@ -13,9 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from selfcheck.cudalib import cuda_libraries, load, stem
+from selfcheck.frameworks import chosen_frameworks, import_framework
+from selfcheck.gpu.architectures import architectures, built_cuda
+from selfcheck.gpu.judge import driver_floor
 from selfcheck.result import Check, Options, Outcome, compared, failed, passed, skipped
 
-MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
+SHORT = {"pytorch": "torch", "tensorflow": "tensorflow"}
 PROPERTY_LIBRARIES = ("cublas", "cufft", "curand", "cusolver", "cusparse")
 
 
@@ -57,22 +58,18 @@ def checks(options: Options) -> Iterator[Check]:
     """Python, each framework and the CUDA it was built for, then every library's own answer."""
     cell = options.cell
     yield "versions.python", partial(check_python, cell.python if cell else None)
-    for name in cell.frameworks if cell else installed_frameworks():
+    cuda = cell.cuda if cell else None
+    for name in chosen_frameworks(options):
         expected = cell.frameworks[name] if cell else None
         yield f"versions.{name}", partial(check_framework, name, expected)
-    if not cell or "pytorch" in cell.frameworks:
-        yield "versions.torch-cuda", partial(check_torch_cuda, cell.cuda if cell else None)
-    yield "versions.cudart", partial(check_call, CALLS["cudart"], cell.cuda if cell else None)
+        yield f"versions.{SHORT[name]}-cuda", partial(check_built_cuda, name, cuda)
+        yield f"versions.{SHORT[name]}-architectures", partial(check_architectures, name)
+    yield "versions.driver", partial(check_floor, options)
+    yield "versions.cudart", partial(check_call, CALLS["cudart"], cuda)
     yield "versions.cudnn", partial(check_call, CALLS["cudnn"], cell.cudnn if cell else None)
     yield "versions.nccl", partial(check_call, CALLS["nccl"], wheel_version("libnccl", 3))
     for library in PROPERTY_LIBRARIES:
         yield f"versions.{library}", partial(check_property, library)
-
-
-def installed_frameworks() -> tuple[str, ...]:
-    """The frameworks that can be imported here, PyTorch when there is none."""
-    found = tuple(name for name, module in MODULES.items() if importlib.util.find_spec(module))
-    return found or ("pytorch",)
 
 
 def check_python(expected: str | None) -> Outcome:
@@ -82,17 +79,46 @@ def check_python(expected: str | None) -> Outcome:
 
 def check_framework(name: str, expected: str | None) -> Outcome:
     """The framework imports and has the cell's version; a local part such as `+cu121` is free."""
-    version = importlib.import_module(MODULES[name]).__version__
+    version = import_framework(name).__version__
     seen = version if expected and "+" in expected else version.split("+")[0]
     return compared(seen, expected, name)
 
 
-def check_torch_cuda(expected: str | None) -> Outcome:
-    """The CUDA version PyTorch was compiled for is the cell's."""
-    seen = importlib.import_module("torch").version.cuda
-    if seen is None and expected is None:
-        return skipped("PyTorch is a CPU build")
-    return compared(seen, expected, "the CUDA that PyTorch was built for")
+def check_built_cuda(name: str, expected: str | None) -> Outcome:
+    """The CUDA version the framework was compiled for is the cell's.
+
+    A cell may ship another minor version (TensorFlow 2.20 is built for 12.5 and runs on 12.9):
+    minor-version compatibility covers that, and the report says it.
+    """
+    seen = built_cuda((name,))
+    if seen is None:
+        if expected is None:
+            return skipped(f"{name} is a CPU build")
+        return failed(f"{name} is a CPU build", None, expected)
+    seen = ".".join(seen.split(".")[:2])
+    if expected is None or seen == expected:
+        return passed(seen, expected)
+    if seen.split(".")[0] == expected.split(".")[0]:
+        return passed(seen, expected, f"built for CUDA {seen}, shipped with {expected}")
+    return failed(f"{name} was built for CUDA {seen}, the image has {expected}", seen, expected)
+
+
+def check_architectures(name: str) -> Outcome:
+    """The GPU generations that the framework's wheel has code for."""
+    found = architectures(name)
+    return passed(found) if found else skipped(f"{name} is a CPU build")
+
+
+def check_floor(options: Options) -> Outcome:
+    """The driver that the host needs, stated whether or not there is one."""
+    names = chosen_frameworks(options)
+    cuda = options.cell.cuda if options.cell else built_cuda(names)
+    if cuda is None:
+        return skipped("a CPU build needs no driver")
+    floor = driver_floor(cuda)
+    if floor is None:
+        return failed(f"no driver floor is known for CUDA {cuda}")
+    return passed({"cuda": cuda, "driver_at_least": floor})
 
 
 def check_call(call: VersionCall, expected: str | None) -> Outcome:

@@ -1,1 +1,4 @@
-"""Benchmark models, one module each; a framework's code is imported only when the model is made."""
+"""Benchmark models: a catalogue, and the same models in PyTorch and in Keras.
+
+A framework is imported only when one of its models is made.
+"""

@@ -114,7 +114,7 @@ def test_no_cuda_compatibility_library_is_on_the_path(box: Box) -> None:
 def test_with_a_gpu_driver_and_computations_agree(box: Box, pytestconfig: pytest.Config) -> None:
     required = pytestconfig.getoption("--require-gpu")
     checks = selfcheck(box, "gpu", options="--require-gpu" if required else "")
-    assert set(checks) == {"gpu.driver", "gpu.devices", "gpu.matmul"}
+    assert {"gpu.driver", "gpu.devices", "gpu.nvcc"} < set(checks)
     failed = {name: c["reason"] for name, c in checks.items() if c["status"] == "fail"}
     assert failed == {}
     if all(check["status"] == "skip" for check in checks.values()):

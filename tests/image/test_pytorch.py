@@ -91,7 +91,7 @@ def test_a_small_training_loop_learns(box: Box) -> None:
 
 
 def test_selfcheck_trains_the_benchmark_model(box: Box) -> None:
-    checks = selfcheck(box, "train")
+    checks = selfcheck(box, "train", options="--model mlp")
     assert set(checks) == {"train.mlp.pytorch"}
     assert not_passed(checks) == {}
     losses = checks["train.mlp.pytorch"]["seen"]["losses"]

@@ -71,7 +71,10 @@ def test_a_failed_check_is_exit_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gpuu"], "no such group: gpuu (there are versions, libraries, gpu, train, compile, all)"),
+        (["gpuu"], "no such group: gpuu (there are versions, libraries, gpu, train, compile, "),
+        (["train", "--model", "resnet"], "invalid choice: 'resnet' (choose from "),
+        (["train", "--batch", "0"], "must be at least 1"),
+        (["train", "--data", "/no/such/folder"], "/no/such/folder is not a folder"),
         (["--device", "tpu"], "invalid choice"),
         (["--cell", "/no/such/file"], "name a readable file with --cell"),
     ],

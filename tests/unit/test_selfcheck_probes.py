@@ -10,16 +10,9 @@ from pathlib import Path
 import pytest
 
 from selfcheck import cudalib, libraries, versions
-from selfcheck.driver import (
-    Driver,
-    Gpu,
-    NoDriverError,
-    driver_floor,
-    is_older,
-    parse_smi,
-)
 from selfcheck.elf import SharedObject, read_shared_object
-from selfcheck.gpu import has_code_for, judge_driver
+from selfcheck.gpu.driver import Driver, Gpu, NoDriverError, parse_smi
+from selfcheck.gpu.judge import driver_floor, has_code_for, is_older, judge_driver
 from selfcheck.result import Options
 
 
@@ -205,12 +198,13 @@ def test_driver_is_judged_against_the_floor_of_the_images_cuda() -> None:
 
 
 def test_nvidia_smi_lines_become_gpus() -> None:
-    text = "550.54.14, NVIDIA H100 80GB HBM3, 81559, 9.0\n550.54.14, NVIDIA L4, 23034, 8.9\n"
-    assert parse_smi(text) == Driver(
-        "550.54.14",
-        (Gpu("NVIDIA H100 80GB HBM3", 81559, "9.0"), Gpu("NVIDIA L4", 23034, "8.9")),
-        "nvidia-smi",
+    text = (
+        "550.54.14, 0, NVIDIA H100 80GB HBM3, 81559, 81008, 9.0, Enabled, 0, Disabled, Enabled\n"
+        "550.54.14, 1, Quadro RTX 4000, 8192, 7900, 7.5, [N/A], [N/A], [N/A], Disabled\n"
     )
+    hopper = Gpu("NVIDIA H100 80GB HBM3", 81559, "9.0", 81008, True, 0, False, None, True)
+    turing = Gpu("Quadro RTX 4000", 8192, "7.5", 7900, None, None, None, None, False)
+    assert parse_smi(text) == Driver("550.54.14", (hopper, turing), "nvidia-smi")
     with pytest.raises(NoDriverError, match="lists no GPU"):
         parse_smi("\n")
 

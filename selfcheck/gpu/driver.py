@@ -1,0 +1,223 @@
+"""Which NVIDIA driver and GPUs this machine has, as NVML or nvidia-smi tells it. Judges nothing."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SMI_FIELDS = (
+    "driver_version,index,name,memory.total,memory.free,compute_cap,ecc.mode.current,"
+    "ecc.errors.uncorrected.volatile.total,mig.mode.current,persistence_mode"
+)
+START = "start the container with --gpus all"
+
+
+class NoDriverError(Exception):
+    """No NVIDIA driver answers here; the message says what was tried."""
+
+
+class BrokenDriverError(NoDriverError):
+    """There is a driver and it does not work; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU as the driver describes it; None: it does not say."""
+
+    name: str
+    memory: int  # MiB
+    capability: str  # "9.0"
+    free: int | None = None  # MiB
+    ecc: bool | None = None
+    memory_errors: int | None = None  # uncorrected ones since the driver was loaded
+    mig: bool | None = None
+    mig_devices: int | None = None
+    persistence: bool | None = None
+    nvlinks: int | None = None  # active ones
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """The host's driver and the GPUs it shows to this process."""
+
+    version: str  # "550.54.14"
+    gpus: tuple[Gpu, ...]
+    source: str  # who said so: "nvml" or "nvidia-smi"
+    cuda: str | None = None  # "12.4", the newest that the driver supports
+    links: tuple[str, ...] = ()  # how two GPUs are joined: "0-1 same board"
+
+
+def read_driver() -> Driver:
+    """Ask NVML, or nvidia-smi where its Python binding is not installed; raises NoDriverError."""
+    if importlib.util.find_spec("pynvml"):
+        return _from_nvml()
+    if shutil.which("nvidia-smi"):
+        return _from_smi()
+    raise NoDriverError(
+        f"no NVIDIA driver here: neither nvidia-ml-py nor nvidia-smi is installed; {START}"
+    )
+
+
+def free_memory() -> str | None:
+    """How much memory is free on each GPU, for a message; None when nothing can tell."""
+    try:
+        gpus = read_driver().gpus
+    except (NoDriverError, OSError, subprocess.SubprocessError):
+        return None
+    said = (f"GPU {at}: {gpu.free} of {gpu.memory} MiB free" for at, gpu in enumerate(gpus))
+    return ", ".join(said) or None
+
+
+def _from_nvml() -> Driver:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise not_answering(type(error).__name__, str(error)) from error
+    try:
+        return _describe(pynvml)
+    except pynvml.NVMLError as error:
+        raise not_answering(type(error).__name__, str(error)) from error
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def not_answering(kind: str, text: str) -> NoDriverError:
+    """What an error of NVML means: no driver in this container, or one that is broken."""
+    if kind == "NVMLError_LibraryNotFound":
+        return NoDriverError(f"no NVIDIA driver answers (NVML: {text}); {START}")
+    advice = {
+        "NVMLError_DriverNotLoaded": "load the kernel module on the host (modprobe nvidia)",
+        "NVMLError_LibRmVersionMismatch": "the driver was updated under its kernel module: "
+        "restart the host, or unload and load the module",
+        "NVMLError_GpuIsLost": "a GPU fell off the bus: look for Xid lines in dmesg, restart "
+        "the host",
+        "NVMLError_NoPermission": "this user may not use /dev/nvidia*: see the devices' rights",
+    }.get(kind, "run nvidia-smi on the host and see what it says")
+    return BrokenDriverError(f"the NVIDIA driver does not work (NVML: {text}): {advice}")
+
+
+def _describe(nvml: Any) -> Driver:
+    handles = [nvml.nvmlDeviceGetHandleByIndex(at) for at in range(nvml.nvmlDeviceGetCount())]
+    number = _asked(nvml, nvml.nvmlSystemGetCudaDriverVersion)
+    return Driver(
+        _text(nvml.nvmlSystemGetDriverVersion()),
+        tuple(_gpu(nvml, handle) for handle in handles),
+        "nvml",
+        None if number is None else f"{number // 1000}.{number % 1000 // 10}",
+        tuple(_links(nvml, handles)),
+    )
+
+
+def _gpu(nvml: Any, handle: Any) -> Gpu:
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    ecc = _asked(nvml, nvml.nvmlDeviceGetEccMode, handle)
+    errors = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
+    mig = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
+    persistence = _asked(nvml, nvml.nvmlDeviceGetPersistenceMode, handle)
+    return Gpu(
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        memory=int(memory.total) // 2**20,
+        capability=f"{major}.{minor}",
+        free=int(memory.free) // 2**20,
+        ecc=None if ecc is None else bool(ecc[0]),
+        memory_errors=_asked(nvml, nvml.nvmlDeviceGetTotalEccErrors, handle, *errors),
+        mig=None if mig is None else bool(mig[0]),
+        mig_devices=_mig_devices(nvml, handle) if mig and mig[0] else None,
+        persistence=None if persistence is None else bool(persistence),
+        nvlinks=_nvlinks(nvml, handle),
+    )
+
+
+def _mig_devices(nvml: Any, handle: Any) -> int:
+    count = _asked(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
+    found = (
+        _asked(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, at) for at in range(count)
+    )
+    return sum(device is not None for device in found)
+
+
+def _nvlinks(nvml: Any, handle: Any) -> int:
+    states = (
+        _asked(nvml, nvml.nvmlDeviceGetNvLinkState, handle, at)
+        for at in range(nvml.NVML_NVLINK_MAX_LINKS)
+    )
+    return sum(state == 1 for state in states)
+
+
+# nvmlGpuTopologyLevel_t, nvml.h.
+LEVELS = {
+    0: "same board", 10: "one PCIe switch", 20: "several PCIe switches",
+    30: "one PCIe host bridge", 40: "one NUMA node", 50: "across NUMA nodes",
+}  # fmt: skip
+
+
+def _links(nvml: Any, handles: Sequence[Any]) -> list[str]:
+    found = []
+    for left, first in enumerate(handles):
+        for right in range(left + 1, len(handles)):
+            level = _asked(nvml, nvml.nvmlDeviceGetTopologyCommonAncestor, first, handles[right])
+            if level is not None:
+                found.append(f"{left}-{right} {LEVELS.get(level, f'level {level}')}")
+    return found
+
+
+def _asked(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer; None where this GPU or driver does not know the question. A lost GPU raises."""
+    try:
+        return function(*arguments)
+    except nvml.NVMLError as error:
+        if type(error).__name__ == "NVMLError_GpuIsLost":
+            raise
+        return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value  # bytes before nvidia-ml-py 12
+
+
+def _from_smi() -> Driver:
+    command = ["nvidia-smi", f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if answer.returncode:
+        message = (answer.stdout + answer.stderr).strip().splitlines() or ["no message"]
+        raise BrokenDriverError(f"nvidia-smi failed: {message[0]}")
+    return parse_smi(answer.stdout)
+
+
+def parse_smi(text: str) -> Driver:
+    """Read nvidia-smi's CSV lines of SMI_FIELDS; raises NoDriverError when it lists no GPU."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
+    if not rows:
+        raise NoDriverError(f"nvidia-smi lists no GPU; {START}")
+    return Driver(rows[0][0], tuple(_gpu_of_row(row) for row in rows), "nvidia-smi")
+
+
+def _gpu_of_row(row: Sequence[str]) -> Gpu:
+    _version, _index, name, memory, free, capability, ecc, errors, mig, persistence = row
+    return Gpu(
+        name=name,
+        memory=_number(memory) or 0,
+        capability=capability,
+        free=_number(free),
+        ecc=_switch(ecc),
+        memory_errors=_number(errors),
+        mig=_switch(mig),
+        persistence=_switch(persistence),
+    )
+
+
+def _number(text: str) -> int | None:
+    """A number, or None for "[N/A]"."""
+    return int(float(text)) if text.replace(".", "", 1).isdigit() else None
+
+
+def _switch(text: str) -> bool | None:
+    return {"Enabled": True, "Disabled": False}.get(text)

@@ -1,0 +1,84 @@
+"""The benchmark models as data: what goes in, how they are trained, what they must reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal["digits", "binary", "regression", "pixels", "tokens"]
+
+VOCABULARY = 17  # a pixel of 0 to 16
+TOKENS = 64  # 8 x 8 pixels
+WIDTH, LAYERS, HEADS, INNER = 64, 2, 4, 128  # of both transformers
+HIDDEN = 128  # of the LSTM
+SEGMENTS = 2  # an LSTM sequence is read in parts, the state carried from one to the next
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One model of the benchmark."""
+
+    name: str
+    title: str
+    task: Task  # digits: logits of ten kinds; tokens: the same, from pixels as words;
+    # pixels: the next pixel; binary, regression: one number
+    shape: tuple[int, ...]  # of one sample
+    optimizer: Literal["sgd", "adam"]
+    rate: float
+    epochs: int
+    loss: float  # what the last epoch's mean training loss must stay below
+    score: float  # what accuracy (regression: Pearson's r) on unseen samples must reach
+    operations: int  # floating-point operations forward for one sample, a multiply-add as two
+    batch: int = 64
+    frameworks: tuple[str, ...] = ("pytorch", "tensorflow")
+    small: bool = False  # layers so small that threads cost more than they gain
+    dropout: bool = False
+
+
+def dense(inputs: int, outputs: int) -> int:
+    """Operations of a fully connected layer."""
+    return 2 * inputs * outputs
+
+
+def convolution(side: int, outputs: int, inputs: int) -> int:
+    """Operations of a 3 x 3 convolution with pictures of `side` pixels as its output."""
+    return side * side * dense(9 * inputs, outputs)
+
+
+def attention_blocks(tokens: int) -> int:
+    """Operations of the transformer's blocks: projections, attention, feed-forward."""
+    projections = 4 * dense(WIDTH, WIDTH) + 2 * dense(WIDTH, INNER)
+    return LAYERS * tokens * (projections + 2 * dense(WIDTH, tokens))
+
+
+MOMENTUM = 0.9
+SPECS = {
+    spec.name: spec
+    for spec in (
+        Spec("mlp", "MLP 784-128-10", "digits", (784,), "sgd", 0.01, 5, 0.5, 0.80,
+             dense(784, 128) + dense(128, 10), small=True),
+        Spec("cnn-9216", "CNN 1-32-64, 9216-128-10", "digits", (1, 28, 28), "sgd", 0.01, 5,
+             0.8, 0.80,
+             convolution(26, 32, 1) + convolution(24, 64, 32) + dense(9216, 128) + dense(128, 10),
+             dropout=True),
+        Spec("cnn-6272", "CNN 3-64-128, 6272-1000-10", "digits", (3, 28, 28), "sgd", 0.01, 4,
+             0.8, 0.80,
+             convolution(28, 64, 3) + convolution(14, 128, 64) + dense(6272, 1000)
+             + dense(1000, 10)),
+        Spec("cnn-2304", "CNN 3-32-64, 2304-128-10", "digits", (3, 32, 32), "sgd", 0.01, 5,
+             1.0, 0.75,
+             convolution(30, 32, 3) + convolution(13, 64, 32) + dense(2304, 128)
+             + dense(128, 10)),
+        Spec("lstm", "LSTM 28-128, state carried over", "digits", (28, 28), "adam", 0.003, 6,
+             0.9, 0.70, 28 * dense(28 + HIDDEN, 4 * HIDDEN) + dense(HIDDEN, 10)),
+        Spec("transformer", "Transformer language model of pixels", "pixels", (TOKENS,), "adam",
+             0.003, 4, 1.6, 0.50, attention_blocks(TOKENS) + TOKENS * dense(WIDTH, VOCABULARY)),
+        Spec("binary", "binary classifier 10-10-1: even or odd", "binary", (10,), "adam", 0.01, 15,
+             0.4, 0.80, dense(10, 10) + dense(10, 1), small=True),
+        Spec("regression", "MLP 784-128-1: height of the ink's centre", "regression", (784,),
+             "adam", 0.001, 8, 0.1, 0.90, dense(784, 128) + dense(128, 1), small=True),
+        Spec("bert", "BERT of Hugging Face, from its config", "tokens", (TOKENS,), "adam",
+             0.001, 6, 1.2, 0.60, attention_blocks(TOKENS) + dense(WIDTH, WIDTH)
+             + dense(WIDTH, 10), frameworks=("pytorch",)),
+    )
+}  # fmt: skip

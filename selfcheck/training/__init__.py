@@ -1,0 +1,1 @@
+"""Train a benchmark model, in whichever framework, and measure it."""
