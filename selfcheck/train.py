@@ -11,7 +11,7 @@ from pathlib import Path
 from selfcheck.data import digits
 from selfcheck.data.folder import read_folder
 from selfcheck.data.pictures import Split
-from selfcheck.frameworks import chosen_frameworks, pick_device
+from selfcheck.frameworks import chosen_frameworks, import_framework, pick_device
 from selfcheck.models.catalogue import SPECS, Spec
 from selfcheck.result import Check, Options, Outcome, failed, passed, skipped
 from selfcheck.training.distilling import check_distillation, check_quantization
@@ -24,7 +24,7 @@ from selfcheck.training.sides import learner_of
 REPEATED = {"cpu": 1e-4, "cuda": 0.05}
 TEACHER, STUDENT = "cnn-9216", "mlp"
 MORE = {"distillation": check_distillation, "quantization": check_quantization}
-NAMES = (*SPECS, "seed", *MORE)
+NAMES = (*SPECS, "loader", "seed", *MORE)
 
 
 def checks(options: Options) -> Iterator[Check]:
@@ -37,6 +37,8 @@ def checks(options: Options) -> Iterator[Check]:
                     f"train.{spec.name}.{framework}",
                     partial(check_model, spec, framework, options),
                 )
+        if "loader" in wanted and framework == "pytorch":
+            yield "train.loader.pytorch", check_loader
         if "seed" in wanted:
             yield f"train.seed.{framework}", partial(check_seed, framework, options)
         for name, check in MORE.items():
@@ -71,6 +73,14 @@ def judge(run: Run, seen: object, wanted: dict[str, float]) -> Outcome:
     if not math.isclose(expected, again, rel_tol=REPEATED[run.setup.device]):
         return failed(f"from its checkpoint the loss is {again}, not {expected}", seen, wanted)
     return passed(seen, wanted)
+
+
+def check_loader() -> Outcome:
+    """Loader processes and shared memory."""
+    import_framework("pytorch")
+    from selfcheck.training import loader
+
+    return loader.check_loader()
 
 
 def check_seed(framework: str, options: Options) -> Outcome:

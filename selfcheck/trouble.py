@@ -42,6 +42,8 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
             f"shared memory is too small ({first}): start the container with --shm-size 1g "
             "or --ipc host"
         )
+    if type(error).__module__.partition(".")[0] == "selfcheck":
+        return str(error)
     return _of_files(error) or text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ BLOCK = 16 << 20  # bytes
 
 def memory() -> Outcome:
     """Memory comes back when it is freed, and holes are used again."""
+    gc.collect()
     before = _used()
     tf.config.experimental.reset_memory_stats("GPU:0")
     blocks = [_block() for _ in range(32)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
 from selfcheck.result import Outcome, failed, passed
@@ -11,6 +13,7 @@ BLOCK = 16 << 20  # bytes
 
 def memory() -> Outcome:
     """Memory comes back when it is freed, and holes are used again."""
+    gc.collect()
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()

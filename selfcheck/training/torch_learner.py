@@ -37,7 +37,7 @@ class TorchLearner:
         self.optimizer = make_optimizer(setup.spec, self.model)
         self.type = _mixed_type(self.device) if setup.mixed else torch.float32
         self.mixed_type = str(self.type).removeprefix("torch.")
-        self.scaler = torch.cuda.amp.GradScaler(enabled=self.type == torch.float16)
+        self.scaler = make_scaler(enabled=self.type == torch.float16)
         self.train_data = prepare(setup.spec, setup.split.train, self.device)
         self.test_data = prepare(setup.spec, setup.split.test, self.device)
         self.teacher = teacher
@@ -111,6 +111,13 @@ class TorchLearner:
             self.device.type, dtype=kind, enabled=wanted
         )
         return context
+
+
+def make_scaler(*, enabled: bool) -> Any:
+    """What keeps float16 gradients from vanishing."""
+    if hasattr(torch.amp, "GradScaler"):  # from PyTorch 2.3 on
+        return torch.amp.GradScaler("cuda", enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)
 
 
 def make_optimizer(spec: Spec, model: torch.nn.Module) -> torch.optim.Optimizer:

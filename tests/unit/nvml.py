@@ -1,0 +1,94 @@
+"""A `pynvml` that answers from a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+FOLDER = Path(__file__).parent / "data" / "nvml"
+
+
+class NVMLError(Exception):
+    """As in nvidia-ml-py, where each error is a class of its own."""
+
+
+def error(name: str, text: str) -> NVMLError:
+    kind: type[NVMLError] = type(name, (NVMLError,), {})
+    return kind(text)
+
+
+def simulated(name: str) -> ModuleType:
+    """The module, answering as the machine of `name`.json would."""
+    machine = json.loads((FOLDER / f"{name}.json").read_text())
+    machine["gpus"] = machine.get("gpus", []) * machine.get("times", 1)
+    module: Any = ModuleType("pynvml")
+    module.NVMLError = NVMLError
+    module.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, module.NVML_VOLATILE_ECC = 1, 0
+    module.NVML_NVLINK_MAX_LINKS = 18
+    module.nvmlShutdown = lambda: None
+    module.nvmlInit = lambda: _refuse_init(machine)
+    module.nvmlSystemGetDriverVersion = lambda: machine["driver"]
+    module.nvmlSystemGetCudaDriverVersion = lambda: machine["cuda"]
+    module.nvmlDeviceGetCount = lambda: len(machine["gpus"])
+    module.nvmlDeviceGetHandleByIndex = lambda at: _handle(machine, at)
+    module.nvmlDeviceGetName = lambda handle: _gpu(machine, handle)["name"].encode()
+    module.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(
+        **_gpu(machine, handle)["memory"]
+    )
+    module.nvmlDeviceGetCudaComputeCapability = lambda handle: _gpu(machine, handle)["capability"]
+    module.nvmlDeviceGetEccMode = lambda handle: _answer(machine, handle, "ecc")
+    module.nvmlDeviceGetTotalEccErrors = lambda handle, _kind, _counter: _answer(
+        machine, handle, "memory_errors"
+    )
+    module.nvmlDeviceGetMigMode = lambda handle: _answer(machine, handle, "mig")
+    module.nvmlDeviceGetMaxMigDeviceCount = lambda handle: _answer(machine, handle, "mig_devices")
+    module.nvmlDeviceGetMigDeviceHandleByIndex = lambda handle, at: _slice(machine, handle, at)
+    module.nvmlDeviceGetPersistenceMode = lambda handle: _answer(machine, handle, "persistence")
+    module.nvmlDeviceGetNvLinkState = lambda handle, link: _link(machine, handle, link)
+    module.nvmlDeviceGetTopologyCommonAncestor = lambda left, right: _ancestor(machine, left, right)
+    found: ModuleType = module
+    return found
+
+
+def _refuse_init(machine: dict[str, Any]) -> None:
+    if "init_error" in machine:
+        raise error(machine["init_error"], machine["text"])
+
+
+def _handle(machine: dict[str, Any], at: int) -> int:
+    if machine.get("lost"):
+        raise error("NVMLError_GpuIsLost", machine["text"])
+    return at
+
+
+def _gpu(machine: dict[str, Any], handle: int) -> dict[str, Any]:
+    gpu: dict[str, Any] = machine["gpus"][handle]
+    return gpu
+
+
+def _answer(machine: dict[str, Any], handle: int, question: str) -> Any:
+    gpu = _gpu(machine, handle)
+    if question not in gpu:
+        raise error("NVMLError_NotSupported", "Not Supported")
+    return gpu[question]
+
+
+def _slice(machine: dict[str, Any], handle: int, at: int) -> str:
+    if at not in _answer(machine, handle, "mig_present"):
+        raise error("NVMLError_NotFound", "Not Found")
+    return f"slice {at}"
+
+
+def _link(machine: dict[str, Any], handle: int, link: int) -> int:
+    links = _answer(machine, handle, "nvlinks")
+    if link >= len(links):
+        raise error("NVMLError_InvalidArgument", "Invalid Argument")
+    return int(links[link])
+
+
+def _ancestor(machine: dict[str, Any], left: int, right: int) -> int:
+    """Two boards of four, as in a DGX."""
+    levels = machine.get("ancestor", {"near": 10, "far": 10})
+    return int(levels["near"] if left // 4 == right // 4 else levels["far"])

@@ -1,0 +1,214 @@
+"""What selfcheck concludes from a driver's answers; NVML is simulated, the decisions are real."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+
+import pytest
+from nvml import simulated
+
+from selfcheck.gpu import driver as drivers
+from selfcheck.gpu.compare import TOLERANCES, compare
+from selfcheck.gpu.driver import BrokenDriverError, Driver, NoDriverError, read_driver
+from selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework
+from selfcheck.gpu.kernel import check_nvcc, compile_command
+from selfcheck.result import Options, Outcome, run_check
+from selfcheck.training.peaks import stated_peak
+
+TORCH_23 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The simulated NVML named by the test's parameter is the one that is installed."""
+    monkeypatch.setitem(sys.modules, "pynvml", simulated(request.param))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        drivers.importlib.util,
+        "find_spec",
+        lambda name: ModuleSpec(name, None) if name == "pynvml" else find(name),
+    )
+    return str(request.param)
+
+
+def asked() -> Driver | NoDriverError:
+    try:
+        return read_driver()
+    except NoDriverError as error:
+        return error
+
+
+@pytest.mark.parametrize("machine", ["h100"], indirect=True)
+def test_a_good_machine_passes_and_everything_about_it_is_told(machine: str) -> None:
+    driver = asked()
+    assert isinstance(driver, Driver)
+    assert (driver.version, driver.cuda, driver.source) == ("580.159.04", "13.0", "nvml")
+    (gpu,) = driver.gpus
+    assert (gpu.name, gpu.memory, gpu.capability) == ("NVIDIA H100 80GB HBM3", 81559, "9.0")
+    assert (gpu.ecc, gpu.mig, gpu.persistence, gpu.nvlinks) == (True, False, True, 18)
+    assert judge_driver(driver, "12.1").status == "pass"
+    devices = judge_devices(driver)
+    assert (devices.status, devices.reason) == ("pass", None)
+    assert judge_framework("pytorch", driver, 1, TORCH_23, None).status == "pass"
+
+
+@pytest.mark.parametrize("machine", ["driver-too-old"], indirect=True)
+def test_an_old_driver_fails_with_what_to_do(machine: str) -> None:
+    outcome = judge_driver(asked(), "12.1")
+    assert outcome.status == "fail"
+    assert outcome.reason == (
+        "driver 515.65.01 is older than 525.60.13, which CUDA 12.1 needs: "
+        "update the host's driver, or take an image with an older CUDA"
+    )
+    assert judge_driver(asked(), "11.8").status == "pass"
+    assert "persistence mode is off" in (judge_devices(asked()).reason or "")
+
+
+@pytest.mark.parametrize("machine", ["mig-on"], indirect=True)
+def test_mig_is_told_and_a_missing_slice_fails(machine: str) -> None:
+    driver = asked()
+    assert isinstance(driver, Driver)
+    assert (driver.gpus[0].mig, driver.gpus[0].mig_devices) == (True, 2)
+    devices = judge_devices(driver)
+    assert (devices.status, devices.reason) == ("pass", "GPU 0 in MIG mode: programs get a slice")
+    assert judge_framework("pytorch", driver, 1, TORCH_23, None).status == "pass"
+    blind = judge_framework("pytorch", driver, 0, TORCH_23, None)
+    assert blind.status == "fail"
+    assert "MIG is on and no slice was given" in (blind.reason or "")
+
+
+@pytest.mark.parametrize("machine", ["eight-gpus"], indirect=True)
+def test_eight_gpus_are_all_wanted_and_their_links_are_told(machine: str) -> None:
+    driver = asked()
+    assert isinstance(driver, Driver)
+    assert len(driver.gpus) == 8
+    assert len(driver.links) == 28
+    assert driver.links[0] == "0-1 one PCIe switch"
+    assert driver.links[-1] == "6-7 one PCIe switch"
+    assert "3-4 across NUMA nodes" in driver.links
+    assert judge_framework("pytorch", driver, 8, TORCH_23, None).status == "pass"
+    seven = judge_framework("pytorch", driver, 7, TORCH_23, None)
+    assert (seven.status, "the driver shows 8 GPUs, pytorch sees 7" in (seven.reason or "")) == (
+        "fail",
+        True,
+    )
+    assert judge_framework("pytorch", driver, 2, TORCH_23, "0,1").status == "pass"
+
+
+@pytest.mark.parametrize("machine", ["geforce"], indirect=True)
+def test_what_a_card_does_not_say_is_unknown(machine: str) -> None:
+    driver = asked()
+    assert isinstance(driver, Driver)
+    (gpu,) = driver.gpus
+    assert (gpu.ecc, gpu.memory_errors, gpu.mig, gpu.mig_devices) == (None, None, None, None)
+    assert judge_devices(driver).status == "pass"
+    hidden = judge_framework("tensorflow", driver, 0, ["sm_86"], "-1")
+    assert hidden.reason == "tensorflow sees no GPU: CUDA_VISIBLE_DEVICES is '-1'"
+    unfit = judge_framework("tensorflow", driver, 1, ["sm_90"], None)
+    assert unfit.reason == "tensorflow's wheel has no code for NVIDIA GeForce RTX 3090"
+
+
+@pytest.mark.parametrize("machine", ["memory-errors"], indirect=True)
+def test_memory_errors_fail(machine: str) -> None:
+    outcome = judge_devices(asked())
+    assert outcome.status == "fail"
+    assert "has 3 uncorrected memory errors: reset it" in (outcome.reason or "")
+
+
+@pytest.mark.parametrize("machine", ["no-gpu", "no-driver"], indirect=True)
+def test_without_a_gpu_everything_is_skipped_and_on_demand_failed(machine: str) -> None:
+    outcomes = judge_devices(asked()), judge_framework("pytorch", asked(), 0, TORCH_23, None)
+    for outcome in outcomes:
+        assert (outcome.status, outcome.wants_gpu) == ("skip", True)
+        assert "--gpus all" in (outcome.reason or "")
+        result = run_check(("gpu.x", lambda found=outcome: found), Options(None, require_gpu=True))
+        assert result.status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("machine", "advice"),
+    [
+        ("module-not-loaded", "modprobe nvidia"),
+        ("version-mismatch", "restart the host"),
+        ("gpu-lost", "Xid"),
+    ],
+    indirect=["machine"],
+)
+def test_a_broken_driver_is_a_failure_and_no_skip(machine: str, advice: str) -> None:
+    driver = asked()
+    assert isinstance(driver, BrokenDriverError)
+    for outcome in (
+        judge_driver(driver, "12.1"),
+        judge_devices(driver),
+        judge_framework("pytorch", driver, 0, TORCH_23, None),
+    ):
+        assert outcome.status == "fail"
+        assert advice in (outcome.reason or "")
+
+
+@pytest.mark.parametrize("machine", ["h100"], indirect=True)
+def test_free_memory_is_told_for_messages(machine: str) -> None:
+    assert drivers.free_memory() == "GPU 0: 81008 of 81559 MiB free"
+
+
+class Side:
+    """Computations that are as wrong as they are told to be."""
+
+    def __init__(self, **wrong: float) -> None:
+        self.wrong = wrong
+
+    def kinds(self, what: str, device: str) -> tuple[str, ...]:
+        return tuple(self.wrong)
+
+    def difference(self, what: str, kind: str, device: str) -> float:
+        return self.wrong[kind]
+
+
+def test_computations_are_held_to_the_tolerance_of_their_type() -> None:
+    assert compare(Side(float32=5e-5, tf32=4e-3, float16=5e-3), "matmul", "cuda").status == "pass"
+    for kind, tolerance in TOLERANCES.items():
+        wrong = compare(Side(**{kind: tolerance * 1.01}), "matmul", "cuda")
+        assert (wrong.status, wrong.reason) == (
+            "fail",
+            f"matmul in {kind} differs from the CPU's",
+        )
+    assert compare(Side(float32=float("nan")), "matmul", "cuda").status == "fail"
+
+
+def test_a_compiler_compiles_for_the_gpu_that_is_here() -> None:
+    from pathlib import Path
+
+    with_gpu = compile_command(Path("nvcc"), Path("out"), "9.0")
+    assert with_gpu[1:3] == ["-cubin", "-arch=sm_90"]
+    assert compile_command(Path("nvcc"), Path("out"), None)[1] == "-ptx"
+
+
+def test_without_a_compiler_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    outcome: Outcome = check_nvcc(NoDriverError("none"))
+    assert outcome.status == "skip"
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "rate"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 989.4),
+        ("NVIDIA H100 PCIe", "tf32", 378),
+        ("NVIDIA H100 NVL", "float16", 835.5),
+        ("NVIDIA L40S", "float16", 362),
+        ("NVIDIA L4", "float16", 121),
+        ("Tesla V100-SXM2-16GB", "tf32", 15.7),
+    ],
+)
+def test_a_devices_stated_rate_is_found_by_its_name(device: str, kind: str, rate: float) -> None:
+    peak = stated_peak(device, kind)
+    assert peak is not None
+    assert peak.rate == rate
+    assert "NVIDIA" in peak.source
+
+
+def test_no_rate_is_guessed() -> None:
+    assert stated_peak("AMD EPYC", "float32") is None
+    assert stated_peak("Tesla T4", "bfloat16") is None

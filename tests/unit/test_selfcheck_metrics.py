@@ -1,0 +1,121 @@
+"""Metrics are scikit-learn's, and event files are what TensorBoard reads."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfcheck.training import metrics
+from selfcheck.training.events import EventFile, crc32c, varint
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from sklearn import metrics as reference
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+
+def labels(seed: int, kinds: int, count: int = 300) -> tuple[list[int], list[int]]:
+    """Truth, and answers that are right about two times in three."""
+    chance = random.Random(seed)
+    truth = [chance.randrange(kinds) for _ in range(count)]
+    return truth, [t if chance.random() < 0.66 else chance.randrange(kinds) for t in truth]
+
+
+@pytest.mark.parametrize("kinds", [2, 3, 10])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_scores_of_classes_are_scikit_learns(kinds: int, seed: int) -> None:
+    truth, said = labels(seed, kinds)
+    assert metrics.accuracy(truth, said) == pytest.approx(reference.accuracy_score(truth, said))
+    assert metrics.recall(truth, said) == pytest.approx(
+        reference.recall_score(truth, said, average="macro")
+    )
+    assert metrics.f1(truth, said) == pytest.approx(
+        reference.f1_score(truth, said, average="macro")
+    )
+    assert metrics.cohen_kappa(truth, said) == pytest.approx(
+        reference.cohen_kappa_score(truth, said)
+    )
+
+
+def test_a_class_that_is_only_answered_or_only_true_counts_as_scikit_learn_counts_it() -> None:
+    truth, said = [0, 0, 1, 1, 3], [0, 2, 1, 1, 1]
+    assert metrics.recall(truth, said) == pytest.approx(
+        reference.recall_score(truth, said, average="macro", zero_division=0)
+    )
+    assert metrics.f1(truth, said) == pytest.approx(
+        reference.f1_score(truth, said, average="macro", zero_division=0)
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=60))
+def test_roc_auc_is_scikit_learns_with_ties_too(pairs: list[tuple[bool, int]]) -> None:
+    truth, scores = [yes for yes, _ in pairs], [float(score) for _, score in pairs]
+    if len(set(truth)) < 2:
+        assert math.isnan(metrics.roc_auc(truth, scores))
+    else:
+        expected = reference.roc_auc_score(truth, scores)
+        assert metrics.roc_auc(truth, scores) == pytest.approx(expected)
+
+
+def test_roc_auc_of_classes_is_scikit_learns_one_against_the_rest() -> None:
+    chance = random.Random(3)
+    truth, _ = labels(3, 4)
+    rows = [[chance.random() + (kind == label) for kind in range(4)] for label in truth]
+    rows = [[value / sum(row) for value in row] for row in rows]
+    assert metrics.roc_auc_of_classes(truth, rows) == pytest.approx(
+        reference.roc_auc_score(truth, rows, multi_class="ovr", average="macro")
+    )
+
+
+def test_scores_of_numbers() -> None:
+    chance = random.Random(4)
+    truth = [chance.gauss(3, 2) for _ in range(200)]
+    said = [value + chance.gauss(0, 1) for value in truth]
+    assert metrics.mean_squared_error(truth, said) == pytest.approx(
+        reference.mean_squared_error(truth, said)
+    )
+    assert metrics.root_mean_squared_error(truth, said) == pytest.approx(
+        reference.root_mean_squared_error(truth, said)
+    )
+    assert metrics.pearson(truth, said) == pytest.approx(statistics.correlation(truth, said))
+
+
+def test_what_cannot_be_scored_is_not_a_number() -> None:
+    assert math.isnan(metrics.cohen_kappa([1, 1], [1, 1]))
+    assert math.isnan(metrics.pearson([1.0, 1.0], [1.0, 2.0]))
+    assert math.isnan(metrics.roc_auc([True, True], [0.1, 0.2]))
+
+
+def test_checksums_are_castagnolis() -> None:
+    assert crc32c(b"123456789") == 0xE3069283  # RFC 3720, appendix B.4
+    assert crc32c(bytes(32)) == 0x8A9136AA
+
+
+def test_varints_are_protocol_buffers() -> None:
+    assert [varint(number) for number in (0, 1, 127, 128, 300)] == [
+        b"\x00", b"\x01", b"\x7f", b"\x80\x01", b"\xac\x02",
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensorboard_reads_the_curves(tmp_path: Path) -> None:
+    events = EventFile(tmp_path / "run")
+    for step in (1, 2, 300):
+        events.scalar("train/loss", step, 1 / step)
+    events.scalar("test/accuracy", 300, 0.875)
+    events.close()
+    read = EventAccumulator(str(tmp_path / "run"))
+    read.Reload()
+    assert sorted(read.Tags()["scalars"]) == ["test/accuracy", "train/loss"]
+    points = read.Scalars("train/loss")
+    assert [point.step for point in points] == [1, 2, 300]
+    assert [point.value for point in points] == pytest.approx([1, 0.5, 1 / 300])
+    assert read.Scalars("test/accuracy")[0].value == 0.875

@@ -1,0 +1,92 @@
+"""What errors of frameworks and systems are turned into."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from selfcheck.child import ChildError
+from selfcheck.data.pictures import DataError
+from selfcheck.result import Options, failed, run_check
+from selfcheck.trouble import explain
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch.cuda names it."""
+
+
+class ResourceExhaustedError(Exception):
+    """As tf.errors names it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        ResourceExhaustedError("OOM when allocating tensor with shape[64,9216]"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
+def test_out_of_memory_says_how_much_was_free_and_what_to_try(error: Exception) -> None:
+    text = explain(error, lambda: "GPU 0: 312 of 24564 MiB free")
+    assert "GPU 0: 312 of 24564 MiB free" in text
+    assert "try a smaller batch (--batch)" in text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: unspecified launch failure",
+        "CUDA error: uncorrectable ECC error encountered",
+        "Unable to determine the device handle: GPU is lost. Reboot the system",
+    ],
+)
+def test_a_gpu_lost_in_mid_run(message: str) -> None:
+    text = explain(RuntimeError(message))
+    assert text.startswith("the GPU stopped answering in mid-run")
+    assert "Xid" in text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that "
+            "dataloader's workers are out of shared memory."
+        ),
+        OSError(errno.ENOSPC, "No space left on device", "/dev/shm/nccl-x"),
+        RuntimeError("unable to write to file </torch_12_345_6>: No space left on device (28)"),
+    ],
+)
+def test_too_little_shared_memory_names_the_option(error: Exception) -> None:
+    assert "--shm-size 1g or --ipc host" in explain(error)
+
+
+def test_a_read_only_file_system_names_the_way_out() -> None:
+    refused = OSError(errno.EROFS, "Read-only file system", "/var/run/x")
+    assert "cannot write /var/run/x: Read-only file system" in explain(refused)
+    assert "--logdir" in explain(refused)
+    nowhere = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    assert "--tmpfs /tmp" in explain(nowhere)
+
+
+def test_a_user_without_a_name_is_told_so() -> None:
+    text = explain(KeyError("getpwuid(): uid not found: 4242"))
+    assert text.startswith("user 4242 has no name in this container")
+
+
+def test_our_own_messages_stand_alone_and_others_keep_their_kind() -> None:
+    assert explain(DataError("x is damaged")) == "x is damaged"
+    assert explain(ValueError("shapes differ")) == "ValueError: shapes differ"
+    assert "smaller batch" in explain(ChildError("exit code 1: CUDA out of memory"))
+
+
+def test_a_check_that_runs_out_of_memory_is_a_failure_with_advice() -> None:
+    def work() -> None:
+        raise OutOfMemoryError("CUDA out of memory")
+
+    options = Options(None, free_memory=lambda: "GPU 0: 1 of 2 MiB free")
+    result = run_check(("train.mlp.pytorch", work), options)  # type: ignore[arg-type]
+    assert result.status == failed("").status
+    assert "GPU 0: 1 of 2 MiB free" in (result.reason or "")
