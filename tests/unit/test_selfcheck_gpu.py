@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import partial
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pytest
 from nvml import simulated
@@ -26,7 +28,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "pynvml", simulated(request.param))
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        drivers.importlib.util,
+        importlib.util,
         "find_spec",
         lambda name: ModuleSpec(name, None) if name == "pynvml" else find(name),
     )
@@ -123,7 +125,7 @@ def test_without_a_gpu_everything_is_skipped_and_on_demand_failed(machine: str) 
     for outcome in outcomes:
         assert (outcome.status, outcome.wants_gpu) == ("skip", True)
         assert "--gpus all" in (outcome.reason or "")
-        result = run_check(("gpu.x", lambda found=outcome: found), Options(None, require_gpu=True))
+        result = run_check(("gpu.x", partial(_same, outcome)), Options(None, require_gpu=True))
         assert result.status == "fail"
 
 
@@ -153,6 +155,10 @@ def test_free_memory_is_told_for_messages(machine: str) -> None:
     assert drivers.free_memory() == "GPU 0: 81008 of 81559 MiB free"
 
 
+def _same(outcome: Outcome) -> Outcome:
+    return outcome
+
+
 class Side:
     """Computations that are as wrong as they are told to be."""
 
@@ -178,8 +184,6 @@ def test_computations_are_held_to_the_tolerance_of_their_type() -> None:
 
 
 def test_a_compiler_compiles_for_the_gpu_that_is_here() -> None:
-    from pathlib import Path
-
     with_gpu = compile_command(Path("nvcc"), Path("out"), "9.0")
     assert with_gpu[1:3] == ["-cubin", "-arch=sm_90"]
     assert compile_command(Path("nvcc"), Path("out"), None)[1] == "-ptx"
