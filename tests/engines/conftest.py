@@ -72,7 +72,7 @@ def engine(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Engin
     kind = choose(request.param, settings)
     parent = request.config.getoption("--scratch")
     with temporary_folder(parent) as folder, own_engine(folder, kind) as client:
-        config = client_configuration(folder, trixie.trixie_root(settings))
+        config = trixie.client_configuration(folder, trixie.trixie_root(settings))
         environment = {**client_environment(folder), "DOCKER_CONFIG": str(config)}
         yield Engine(request.param, client, folder, environment)
 
@@ -82,11 +82,3 @@ def choose(name: str, settings: Settings) -> Kind:
     need_to_be_root()
     need_tools("docker", "unshare", "setpriv", "mmdebstrap", *(["dockerd"] if name == OLD else []))
     return KINDS[name](settings)
-
-
-def client_configuration(folder: Path, root: Path) -> Path:
-    """A folder for DOCKER_CONFIG that knows buildx and nothing of this user's."""
-    plugins = folder / "client" / "cli-plugins"
-    plugins.mkdir(parents=True)
-    (plugins / trixie.BUILDX.name).symlink_to(root / trixie.BUILDX)
-    return plugins.parent

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.engines.daemons import ALONE
 
 TIMEOUT = 600
+APART = (*ALONE, "--mount-proc")
 # Debian's crun refuses a machine that has cgroup v1 beside v2; runc takes both.
 RUNTIME = "--runtime=runc"
 # Where root may not raise limits, podman's default limits are refused.
@@ -28,25 +29,29 @@ class Storage:
         """
         name = f"localhost/{reference}"
         places = f"overlay@{self.folder}/storage+{self.folder}/run"
-        copy = ["skopeo", "copy", "--quiet", f"oci:{layout}:{reference}"]
+        copy = [*APART, "skopeo", "copy", "--quiet", f"oci:{layout}:{reference}"]
         _run([*copy, f"containers-storage:[{places}]{name}"])
         return name
 
     def buildah(self, command: str, *arguments: str | Path) -> str:
         """Run buildah; what it prints."""
-        return _run(["buildah", *self._places(), command, *map(str, arguments)])
+        return _run([*APART, "buildah", *self._places(), command, *map(str, arguments)])
 
     def build(self, context: Path, name: str, *options: str) -> str:
-        """`buildah build`, with the machine's network in its steps; the image's id."""
+        """Build a Dockerfile; the image's id."""
+        return _run(self.build_command(context, name, *options)).splitlines()[-1]
+
+    def build_command(self, context: Path, name: str, *options: str) -> list[str]:
+        """`buildah build`, with the machine's network in its steps."""
         given = [RUNTIME, "--network=host", f"--tag={name}", *options, str(context)]
-        return self.buildah("build", *given).splitlines()[-1]
+        return [*APART, "buildah", *self._places(), "build", *given]
 
     def podman(self, command: str, *arguments: str | Path) -> str:
         """Run podman; what it prints."""
         # Neither systemd nor its journal has to be there.
         places = [*self._places(), f"--tmpdir={self.folder}/tmp"]
         engine = [*places, RUNTIME, "--cgroup-manager=cgroupfs", "--events-backend=file"]
-        return _run(["podman", *engine, command, *map(str, arguments)])
+        return _run([*APART, "podman", *engine, command, *map(str, arguments)])
 
     def run(self, image: str, *command: str) -> str:
         """What a command prints in a container without a network."""
@@ -61,12 +66,6 @@ class Storage:
 
 
 def _run(argv: list[str]) -> str:
-    done = subprocess.run(
-        [*ALONE, "--mount-proc", *argv],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, f"{argv}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout

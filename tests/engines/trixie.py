@@ -67,6 +67,14 @@ def trixie_root(settings: Settings) -> Path:
     return folder / name
 
 
+def client_configuration(folder: Path, root: Path) -> Path:
+    """A folder for DOCKER_CONFIG that knows buildx and nothing of this user's."""
+    plugins = folder / "client" / "cli-plugins"
+    plugins.mkdir(parents=True)
+    (plugins / BUILDX.name).symlink_to(root / BUILDX)
+    return plugins.parent
+
+
 def _make(root: Path, settings: Settings) -> None:
     reporter = QuietReporter(None)
     tool = require_tool("mmdebstrap", reporter)

@@ -1,0 +1,1 @@
+"""`make bench-engines`: the same image by pip, docker, BuildKit, buildah and `assemble`."""

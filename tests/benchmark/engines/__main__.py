@@ -1,0 +1,131 @@
+"""`python -m tests.benchmark.engines`: one image in five ways, as ratios to `pip install`.
+
+Every way starts with an empty engine that has the base, and with no wheel in any cache (cold). It
+builds again (same), then a project with one more small tool (changed), then, after its images and
+kept steps were removed but no cache, the first project once more (warm).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from builder.errors import INTERRUPTED, WheelyardError
+from builder.settings import Settings, load_settings
+from builder.table import show_table
+from builder.textfiles import write_text
+from tests.benchmark.engines.plot import draw
+from tests.benchmark.engines.projects import REPOSITORY, Project, as_committed, changed
+from tests.benchmark.engines.report import COLUMNS, Run, measurements
+from tests.benchmark.engines.stage import Stage, staged
+from tests.benchmark.engines.ways import WAYS, Way
+from tests.benchmark.environment import environment
+from tests.benchmark.measure import NotMeasuredError, say
+from tests.benchmark.place import Place
+from tests.engines.daemons import temporary_folder
+
+RESULT = REPOSITORY / "docs" / "results" / "bench-engines.json"
+REPEATED = ("pip", "assemble")  # mostly download time, which varies: cold once more at the end
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON and plot; 0, or with --strict 1 if a target is missed."""
+    args = parse(argv)
+    if args.plot:
+        write_text(args.output.with_suffix(".svg"), draw(json.loads(args.output.read_text())))
+        return 0
+    settings = load_settings({"project": str(REPOSITORY)})
+    with temporary_folder(args.folder or settings.cache_dir) as folder:
+        machine = environment(Place(REPOSITORY, settings.cache_dir, folder))
+        runs, failures = take(args, settings, folder)
+    if not (results := measurements(runs)):
+        return 1
+    report = {
+        "version": 1,
+        "environment": {**machine, "load_after": list(os.getloadavg())},
+        "runs": [run.as_json() for run in runs],
+        "not_measured": failures,
+        "measures": [result.as_json() for result in results],
+    }
+    write_text(args.output, json.dumps(report, indent=1) + "\n")
+    write_text(args.output.with_suffix(".svg"), draw(report))
+    show_table(COLUMNS, [result.row() for result in results])
+    missed = failures or any(result.ok is False for result in results)
+    return 1 if args.strict and missed else 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    names = [way.name for way in WAYS]
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmark.engines",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", choices=names, metavar="WAY", default=names,
+                        help=f"some of {', '.join(names)}")  # fmt: skip
+    parser.add_argument("--once", action="store_true", help="no second cold run")
+    parser.add_argument("--output", type=Path, default=RESULT, help="JSON; the plot beside it")
+    parser.add_argument("--folder", type=Path, help="for 15 GB (default: the cache's folder)")
+    parser.add_argument("--plot", action="store_true", help="only draw the plot again")
+    parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
+    return parser.parse_args(argv)
+
+
+def take(
+    args: argparse.Namespace, settings: Settings, folder: Path
+) -> tuple[list[Run], dict[str, str]]:
+    """All runs, and why ways could not be measured; one that fails does not stop the others."""
+    project = as_committed(folder / "project")
+    other = changed(project, folder / "changed")
+    runs: list[Run] = []
+    failures: dict[str, str] = {}
+    chosen = [way for way in WAYS if way.name in args.only]
+    rounds: list[tuple[Way, Callable[[Stage, Project, Project], Iterator[Run]]]]
+    rounds = [(way, whole) for way in chosen]
+    if not args.once:
+        rounds += [(way, only_cold) for way in chosen if way.name in REPEATED]
+    for way, measure in rounds:
+        try:
+            with staged(way, project, settings, folder) as stage:
+                for run in measure(stage, project, other):
+                    runs.append(run)  # at once: what fails later does not take it away
+        except (NotMeasuredError, WheelyardError, OSError) as error:
+            say(f"{way.name} was not measured: {error}")
+            failures[way.name] = str(error).splitlines()[0]
+    return runs, failures
+
+
+def whole(stage: Stage, project: Project, other: Project) -> Iterator[Run]:
+    """The four scenarios, in the order in which they follow from each other."""
+    yield one(stage, "cold", project)
+    yield one(stage, "same", project)
+    yield one(stage, "changed", other)
+    stage.forget_image()
+    stage.provide_base(project)
+    yield one(stage, "warm", project)
+
+
+def only_cold(stage: Stage, project: Project, _other: Project) -> Iterator[Run]:
+    """The first scenario once more."""
+    yield one(stage, "cold", project)
+
+
+def one(stage: Stage, scenario: str, project: Project) -> Run:
+    """One build, measured; its result is tried out."""
+    sample = stage.measure(project)
+    size = stage.image_bytes(project)
+    say(f"  {stage.way.name}, {scenario}: {sample.seconds:.1f} s")
+    return Run(stage.way.name, scenario, sample, size)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        say("interrupted; nothing is left behind")
+        sys.exit(INTERRUPTED)

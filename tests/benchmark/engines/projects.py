@@ -1,0 +1,78 @@
+"""The project that is built: one cell of this repository, and the same cell after a change."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from builder.errors import WheelyardError
+from builder.model import Cell
+from builder.plan import load_plan
+from builder.subprocesses import run
+
+REPOSITORY = Path(__file__).parents[3]
+FRAMEWORK, VERSION = "pytorch", "2.3.1"
+# Wanted of every axis, so that nothing else has to be locked again.
+AXES = {
+    "cuda": "12.1", "cudnn": "8.9", "framework": f"{FRAMEWORK} {VERSION}", "python": "3.11",
+    "base": "bookworm", "flavour": "runtime",
+}  # fmt: skip
+KEPT = ("version", "policy", "axes", "frameworks", "cuda", "bases", "flavours")
+ADDED = "tqdm"  # the change: one more small tool in the image
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder with a matrix of one image, locked and rendered."""
+
+    folder: Path
+    cell: Cell
+    requirements: tuple[str, ...]  # what somebody would give to pip for the same image
+
+
+def as_committed(folder: Path) -> Project:
+    """The cell with its committed locks."""
+    write_matrix(REPOSITORY, folder, ())
+    (cell,) = load_plan(folder).cells
+    for path in (cell.lock, cell.base_lock):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / path, folder / path)
+    wheelyard(folder, "render")
+    return Project(folder, cell, (f"torch=={VERSION}",))
+
+
+def changed(project: Project, folder: Path) -> Project:
+    """The cell with one more tool, locked again."""
+    shutil.copytree(project.folder, folder)
+    write_matrix(project.folder, folder, (ADDED,))
+    wheelyard(folder, "lock")
+    wheelyard(folder, "render")
+    (cell,) = load_plan(folder).cells
+    return Project(folder, cell, (*project.requirements, ADDED))
+
+
+def write_matrix(source: Path, folder: Path, tools: tuple[str, ...]) -> None:
+    """The one cell's matrix, with further tools."""
+    matrix: dict[str, Any] = yaml.safe_load((source / "matrix.yaml").read_text())
+    matrix = {name: value for name, value in matrix.items() if name in KEPT}
+    matrix["axes"] = {name: [value] for name, value in AXES.items()}
+    for name, chosen in (("frameworks", FRAMEWORK), ("cuda", "12.1"), ("bases", "bookworm"),
+                         ("flavours", "runtime")):  # fmt: skip
+        if name in matrix:
+            matrix[name] = {key: x for key, x in matrix[name].items() if key == chosen}
+    matrix["flavours"]["runtime"]["tools"] += tools
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "matrix.yaml").write_text(yaml.safe_dump(matrix, sort_keys=False))
+    if not (folder / "templates").exists():
+        shutil.copytree(source / "templates", folder / "templates")
+
+
+def wheelyard(project: Path, *arguments: str) -> None:
+    """Run a command in the project, unmeasured."""
+    command = [sys.executable, "-m", "builder", "--quiet", *arguments, "--project", str(project)]
+    run(command, error=WheelyardError, what=" ".join(arguments), cwd=REPOSITORY)

@@ -1,0 +1,104 @@
+"""From single runs to ratios, beside what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from builder.amounts import amount
+from tests.benchmark.engines.watch import Sample
+from tests.benchmark.engines.ways import PIP, WAYS
+from tests.benchmark.measure import median
+
+SCENARIOS = {
+    "cold": "no wheel in any cache",
+    "warm": "wheels and layers cached, the engine has only the base",
+    "changed": "one small tool more",
+    "same": "nothing changed",
+}
+LIMITS = {("docker", "cold"): 0.8, ("assemble", "cold"): 0.5, ("assemble", "warm"): 0.3}
+COLUMNS = ("scenario", "way", "seconds", "ratio", "wanted", "", "memory", "received", "image")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One build by one way."""
+
+    way: str
+    scenario: str
+    sample: Sample
+    image_bytes: int  # unpacked, as the engine counts
+
+    def as_json(self) -> dict[str, Any]:
+        """An entry of the report."""
+        names = {"way": self.way, "scenario": self.scenario}
+        return {**names, **asdict(self.sample), "image_bytes": self.image_bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A way in a scenario, beside pip in the same one."""
+
+    way: str
+    title: str
+    scenario: str
+    seconds: float  # the median of the runs
+    peak_bytes: int  # the most of the runs
+    received_bytes: int  # likewise
+    image_bytes: int
+    ratio: float | None  # to pip's seconds; None where pip was not measured
+
+    @property
+    def limit(self) -> float | None:
+        """The ratio that is wanted."""
+        return LIMITS.get((self.way, self.scenario))
+
+    @property
+    def ok(self) -> bool | None:
+        """Whether it is kept; None where there is none, or nothing to compare with."""
+        return None if self.limit is None or self.ratio is None else self.ratio <= self.limit
+
+    def as_json(self) -> dict[str, Any]:
+        """An entry of the report."""
+        return {**asdict(self), "limit": self.limit, "ok": self.ok}
+
+    def row(self) -> Sequence[str]:
+        """A line of the table."""
+        verdict = {True: "ok", False: "MISSED", None: ""}[self.ok]
+        ratio = "-" if self.ratio is None else f"{self.ratio:.2f}"
+        limit = "-" if self.limit is None else f"<= {self.limit:g}"
+        sizes = (self.peak_bytes, self.received_bytes, self.image_bytes)
+        shown = (amount(size, "bytes") for size in sizes)
+        return (self.scenario, self.title, f"{self.seconds:.1f}", ratio, limit, verdict, *shown)
+
+
+def measurements(runs: Sequence[Run]) -> list[Result]:
+    """Every way in every scenario that was run."""
+    results = []
+    for scenario in SCENARIOS:
+        for way in WAYS:
+            found = [x for x in runs if (x.way, x.scenario) == (way.name, scenario)]
+            if found:
+                results.append(_result(way.title, found, _seconds(runs, PIP.name, scenario)))
+    return results
+
+
+def _result(title: str, runs: Sequence[Run], reference: float | None) -> Result:
+    first = runs[0]
+    seconds = median([run.sample.seconds for run in runs])
+    return Result(
+        way=first.way,
+        title=title,
+        scenario=first.scenario,
+        seconds=round(seconds, 2),
+        peak_bytes=max(run.sample.peak_bytes for run in runs),
+        received_bytes=max(run.sample.received_bytes for run in runs),
+        image_bytes=first.image_bytes,
+        ratio=None if reference is None else round(seconds / reference, 3),
+    )
+
+
+def _seconds(runs: Sequence[Run], way: str, scenario: str) -> float | None:
+    found = [x.sample.seconds for x in runs if (x.way, x.scenario) == (way, scenario)]
+    return median(found) if found else None

@@ -1,0 +1,127 @@
+"""Where a way is measured: an engine of its own that has the base, and empty caches."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import WheelyardError
+from builder.imageconfig import base_image
+from builder.settings import Settings
+from builder.subprocesses import run
+from builder.trust import trust_file
+from tests.benchmark.engines.projects import REPOSITORY, Project
+from tests.benchmark.engines.watch import Sample, watched
+from tests.benchmark.engines.ways import BUILDAH, PIP, PIP_BASE, Folders, Way, docker_build
+from tests.engines import trixie
+from tests.engines.daemons import client_environment, own_engine, temporary_folder
+from tests.engines.podman import Storage
+
+KNOWN = ("rootfs", "interpreters")  # of the base: it is there in all ways, so nobody makes it
+IMPORT = ("python", "-c", "import torch; print(torch.__version__)")
+STEPS = ("regular", "source.local")  # what BuildKit keeps, cache mounts of RUN steps aside
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A way, and what it works with."""
+
+    way: Way
+    folders: Folders
+    environment: Mapping[str, str]
+    log: Path
+
+    def measure(self, project: Project) -> Sample:
+        """Build the project's image once."""
+        os.sync()  # what others left to be written is not part of it
+        command = self.way.command(project, self.folders)
+        return watched(command, self.log, env=self.environment, cwd=project.folder)
+
+    def image_bytes(self, project: Project) -> int:
+        """Size of the result, unpacked, as its engine counts it; it must work, too."""
+        image, storage = self.way.image(project), self.folders.storage
+        if self.way is BUILDAH:
+            storage.run(image, *IMPORT)
+            return int(storage.podman("image", "inspect", "--format={{.Size}}", image))
+        self._run("docker", "run", "--rm", "--network=none", image, *IMPORT)
+        return int(self._run("docker", "image", "inspect", "--format={{.Size}}", image))
+
+    def provide_base(self, project: Project) -> None:
+        """Give the engine what `FROM` names."""
+        bases = self.folders.output / "bases"
+        load = "--no-load" if self.way is BUILDAH else "--load"
+        self._run(
+            sys.executable, "-m", "builder", "base", load, "--project", str(project.folder),
+            "--output", str(bases), "--cache-dir", str(self.folders.cache),
+        )  # fmt: skip
+        if self.way is BUILDAH:
+            self.folders.storage.take(bases, base_image(project.cell))
+        if self.way is PIP:
+            self._run(*docker_build(PIP_BASE), str(self.folders.contexts / "base"))
+
+    def forget_image(self) -> None:
+        """Remove all images and kept steps; wheels and layers that were cached stay."""
+        if self.way is BUILDAH:
+            self.folders.storage.buildah("rmi", "--all", "--force")
+        else:
+            images = self._run("docker", "image", "ls", "--quiet").split()
+            self._run("docker", "image", "rm", "--force", *sorted(set(images)))
+            for kind in STEPS:
+                self._run("docker", "buildx", "prune", "--all", "--force", f"--filter=type={kind}")
+        shutil.rmtree(self.folders.output, ignore_errors=True)
+
+    def _run(self, *argv: str) -> str:
+        return run(argv, error=WheelyardError, what=" ".join(argv[:4]), env=self.environment).stdout
+
+
+@contextmanager
+def staged(way: Way, project: Project, settings: Settings, parent: Path) -> Iterator[Stage]:
+    """A way with an empty engine and empty caches, all gone afterwards."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder(parent))
+        folders = make_folders(project, settings, folder)
+        environment = dict(os.environ)
+        if way is not BUILDAH:
+            kind = trixie.classic(settings)
+            engine = stack.enter_context(temporary_folder(parent))
+            stack.enter_context(own_engine(engine, kind))
+            config = trixie.client_configuration(engine, trixie.trixie_root(settings))
+            environment = {**client_environment(engine), "DOCKER_CONFIG": str(config)}
+        environment["PYTHONPATH"] = str(REPOSITORY)  # builds run in the project's folder
+        stage = Stage(way, folders, environment, folder / "log")
+        stage.provide_base(project)
+        yield stage
+
+
+def make_folders(project: Project, settings: Settings, folder: Path) -> Folders:
+    """Empty caches; the base's parts are lent by the user's cache."""
+    cache, contexts = folder / "cache", folder / "contexts"
+    for path in (cache, contexts / "base"):
+        path.mkdir(parents=True)
+    for name in KNOWN:
+        (settings.cache_dir / name).mkdir(parents=True, exist_ok=True)
+        (cache / name).symlink_to(settings.cache_dir / name)
+    certificates = folder / "certificates.pem"
+    if found := trust_file(settings, folder):
+        shutil.copy(found, certificates)
+    write_pip_base(project, settings, contexts / "base", certificates)
+    return Folders(cache, folder / "output", contexts, certificates, Storage(folder / "podman"))
+
+
+def write_pip_base(project: Project, settings: Settings, context: Path, certificates: Path) -> None:
+    """The base with what pip needs at this site; without its cache, which nothing would read."""
+    shutil.copy(certificates, context / "certificates.pem")
+    env = {"PIP_CERT": "/etc/certificates.pem", "PIP_NO_CACHE_DIR": "1"}
+    if settings.index_url:
+        env["PIP_INDEX_URL"] = settings.index_url
+    lines = [
+        f"FROM {base_image(project.cell)}",
+        "COPY certificates.pem /etc/certificates.pem",
+        *(f"ENV {name}={value}" for name, value in env.items()),
+    ]
+    (context / "Dockerfile").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,121 @@
+"""The ways to the image: the command of each, as users give it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tests.benchmark.engines.projects import Project
+from tests.engines.podman import Storage
+
+CA = "/etc/ssl/certs/ca-certificates.crt"  # where RUN steps find this machine's certificates
+PIP_BASE = "bench/base"
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """What the ways work in."""
+
+    cache: Path  # Wheelyard's
+    output: Path  # Wheelyard's
+    contexts: Path  # for Dockerfiles of the benchmark's own
+    certificates: Path  # PEM: the system's CAs and the settings' extra ones
+    storage: Storage  # buildah's
+
+
+class Way(Protocol):
+    """One way to build the image."""
+
+    @property
+    def name(self) -> str:
+        """A word for the report."""
+
+    @property
+    def title(self) -> str:
+        """A line for people."""
+
+    def command(self, project: Project, folders: Folders) -> list[str]:
+        """The argument list that is measured."""
+        ...
+
+    def image(self, project: Project) -> str:
+        """The name of the result."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pip:
+    """The Dockerfile most people write."""
+
+    name: str
+    title: str
+
+    def command(self, project: Project, folders: Folders) -> list[str]:
+        """`docker build` of two lines."""
+        context = folders.contexts / f"pip-{len(project.requirements)}"
+        context.mkdir(exist_ok=True)
+        lines = (f"FROM {PIP_BASE}", f"RUN pip install {' '.join(project.requirements)}")
+        (context / "Dockerfile").write_text("\n".join(lines) + "\n")
+        return [*docker_build(self.image(project)), str(context)]
+
+    def image(self, project: Project) -> str:
+        """A name of its own."""
+        return f"bench/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wheelyard:
+    """`wheelyard build`."""
+
+    name: str
+    title: str
+    options: tuple[str, ...]
+
+    def command(self, project: Project, folders: Folders) -> list[str]:
+        """All of it: start, fetch, build, load, tag."""
+        return [
+            sys.executable, "-m", "builder", "build", project.cell.id, *self.options,
+            "--project", str(project.folder), "--output", str(folders.output),
+            "--cache-dir", str(folders.cache),
+        ]  # fmt: skip
+
+    def image(self, project: Project) -> str:
+        """The full tag."""
+        return project.cell.tags[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Buildah:
+    """The rendered Dockerfile, as it is, by buildah."""
+
+    name: str
+    title: str
+
+    def command(self, project: Project, folders: Folders) -> list[str]:
+        """With layers kept, as docker does and podman; certificates mounted, as at a site."""
+        trust = [f"--volume={folders.certificates}:{CA}:ro", f"--env=SSL_CERT_FILE={CA}"]
+        context = project.folder / project.cell.folder
+        return folders.storage.build_command(context, self.image(project), "--layers", *trust)
+
+    def image(self, project: Project) -> str:
+        """A name of its own."""
+        return f"localhost/bench/{self.name}"
+
+
+PIP = Pip("pip", "FROM base, RUN pip install torch")
+BUILDAH = Buildah("buildah", "our Dockerfile, by buildah")
+WAYS: tuple[Way, ...] = (
+    PIP,
+    Wheelyard("docker", "wheelyard build --engine docker",
+              ("--engine", "docker", "--network", "host")),
+    Wheelyard("bake", "wheelyard build --engine bake", ("--engine", "bake", "--network", "host")),
+    BUILDAH,
+    Wheelyard("assemble", "wheelyard build, then loaded", ("--load",)),
+)  # fmt: skip
+
+
+def docker_build(tag: str) -> list[str]:
+    """`docker build`, as a plain log."""
+    return ["docker", "buildx", "build", "--network=host", "--progress=plain", f"--tag={tag}"]
