@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build test test-unit test-peers test-image lint format lock render check bench requirements clean
+.PHONY: help plan build verify test test-unit test-engines test-peers test-image lint format lock render check bench bench-engines requirements clean
 
 MATRIX ?= all
 ARGS ?=
@@ -20,6 +20,12 @@ test: lint test-unit test-image ## Lint, unit tests, then build the test images 
 
 test-peers: .venv/dev ## skopeo, umoci, Docker, a registry, mirrors, ordinary users (root; needs their packages)
 	$(BIN)/pytest tests/peers --dist dist $(ARGS)
+
+test-engines: .venv/dev ## Docker 20.10 and 26.1, podman, buildah (root; needs their packages; 26.1 comes from Debian trixie)
+	$(BIN)/pytest tests/engines --dist dist $(ARGS)
+
+verify: .venv/run ## Run the checks that images carry; page in reports/verify: make verify MATRIX=cuda12.1
+	$(BIN)/wheelyard verify $(MATRIX) $(ARGS)
 
 test-unit: .venv/dev ## Unit tests: seconds, no engine, no network
 	$(BIN)/pytest tests/unit $(ARGS)
@@ -50,6 +56,9 @@ render: .venv/run ## Write images/*/Dockerfile
 
 bench: .venv/dev ## Measure speed, size and memory; ratios against what runs beside
 	$(BIN)/python -m tests.benchmark $(ARGS)
+
+bench-engines: .venv/dev ## One image by pip, docker, bake, buildah and assemble (root; half an hour, 15 GB)
+	$(BIN)/python -m tests.benchmark.engines $(ARGS)
 
 requirements: .venv/dev ## Pin the tool's own dependencies again
 	$(BIN)/uv --no-config pip compile pyproject.toml --extra build --universal --python-version 3.11 \

@@ -97,4 +97,22 @@ class UpstreamError(WheelyardError):
     exit_code = 15
 
 
+class RegistryError(WheelyardError):
+    """A container registry refused, failed, or does not hold what it should."""
+
+    exit_code = 16
+
+
+class MachineError(WheelyardError):
+    """This machine cannot run what was asked for, or lacks something it needs."""
+
+    exit_code = 17
+
+
+class VerifyError(WheelyardError):
+    """A check that an image carries failed, or could not be run."""
+
+    exit_code = 18
+
+
 INTERRUPTED = 130

@@ -13,7 +13,8 @@ from typing import Any
 from builder import errors
 
 # A command is a module in builder/commands/ with register(subparsers) and run(args, context).
-COMMANDS = ("plan", "lock", "render", "build", "base", "inspect", "clean", "upstream")
+COMMANDS = ("plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "clean",
+            "upstream")  # fmt: skip
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
 BROKEN_PIPE = 128 + signal.SIGPIPE

@@ -34,6 +34,8 @@ def import_framework(name: str) -> ModuleType:
     if name == "tensorflow":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    else:  # OpenMP threads that spin while they wait halve the speed of a machine that others use
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module = importlib.import_module(MODULES[name])
     if name == "tensorflow":
         module.get_logger().setLevel("ERROR")

@@ -55,24 +55,24 @@ MOMENTUM = 0.9
 SPECS = {
     spec.name: spec
     for spec in (
-        Spec("mlp", "MLP 784-128-10", "digits", (784,), "sgd", 0.01, 5, 0.5, 0.80,
+        Spec("mlp", "MLP 784-128-10", "digits", (784,), "sgd", 0.01, 5, 0.5, 0.75,
              dense(784, 128) + dense(128, 10), small=True),
         Spec("cnn-9216", "CNN 1-32-64, 9216-128-10", "digits", (1, 28, 28), "sgd", 0.01, 5,
-             0.8, 0.80,
+             0.8, 0.75,
              convolution(26, 32, 1) + convolution(24, 64, 32) + dense(9216, 128) + dense(128, 10),
              dropout=True),
         Spec("cnn-6272", "CNN 3-64-128, 6272-1000-10", "digits", (3, 28, 28), "sgd", 0.01, 4,
-             0.8, 0.80,
+             0.8, 0.70,
              convolution(28, 64, 3) + convolution(14, 128, 64) + dense(6272, 1000)
              + dense(1000, 10)),
         Spec("cnn-2304", "CNN 3-32-64, 2304-128-10", "digits", (3, 32, 32), "sgd", 0.01, 5,
-             1.0, 0.75,
+             1.0, 0.70,
              convolution(30, 32, 3) + convolution(13, 64, 32) + dense(2304, 128)
              + dense(128, 10)),
         Spec("lstm", "LSTM 28-128, state carried over", "digits", (28, 28), "adam", 0.003, 6,
              0.9, 0.70, 28 * dense(28 + HIDDEN, 4 * HIDDEN) + dense(HIDDEN, 10)),
         Spec("transformer", "Transformer language model of pixels", "pixels", (TOKENS,), "adam",
-             0.003, 4, 1.6, 0.50, attention_blocks(TOKENS) + TOKENS * dense(WIDTH, VOCABULARY)),
+             0.003, 4, 1.85, 0.52, attention_blocks(TOKENS) + TOKENS * dense(WIDTH, VOCABULARY)),
         Spec("binary", "binary classifier 10-10-1: even or odd", "binary", (10,), "adam", 0.01, 15,
              0.4, 0.80, dense(10, 10) + dense(10, 1), small=True),
         Spec("regression", "MLP 784-128-1: height of the ink's centre", "regression", (784,),

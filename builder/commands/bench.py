@@ -1,0 +1,65 @@
+"""`wheelyard bench`: compare two benchmark reports."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.context import Context
+
+EXAMPLES = """\
+A report is what `selfcheck bench --json` prints, in an image or outside.
+
+examples:
+  docker run --rm --gpus all IMAGE selfcheck bench --json > new.json
+  wheelyard bench --compare old.json new.json       exit code 18 if something became slower
+
+A difference counts when it is larger than 5 % and than twice the spread of both reports' windows.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="compare two benchmark reports",
+        description="Show which throughputs changed beyond noise.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, required=True, metavar=("BEFORE", "AFTER"),
+        help="reports of `selfcheck bench --json`",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:  # noqa: ARG001
+    """Print a row a measurement; exit code 18 when one is slower beyond noise."""
+    from builder.errors import VerifyError
+    from builder.table import show_json, show_table
+    from builder.verify.compare import compare, read_series, regressions
+
+    found = compare(*map(read_series, args.compare))
+    if args.json:
+        show_json(
+            [
+                {"name": item.name, "before": item.before, "after": item.after,
+                 "ratio": round(item.ratio, 4), "noise": round(item.noise, 4),
+                 "verdict": item.verdict}
+                for item in found
+            ]
+        )  # fmt: skip
+    else:
+        show_table(
+            ("measurement", "before", "after", "ratio", "noise", ""),
+            [
+                (item.name, f"{item.before:,.4g}", f"{item.after:,.4g}", f"{item.ratio:.3f}",
+                 f"{item.noise:.0%}", "" if item.verdict == "same" else item.verdict.upper())
+                for item in found
+            ],
+        )  # fmt: skip
+    return VerifyError.exit_code if regressions(found) else 0

@@ -1,0 +1,212 @@
+"""Records, pages and comparisons: what `wheelyard verify` and `wheelyard bench` make of checks."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from builder.cli import main
+from builder.errors import VerifyError
+from builder.verify.charts import BAR, HEIGHT, WIDTH, bars, curves, polyline
+from builder.verify.compare import Series, compare
+from builder.verify.junit import to_junit
+from builder.verify.pages import to_html, write_pages
+from builder.verify.places import Answer, chroot_command
+from builder.verify.record import Record, read_record, record_path, write_record
+from builder.verify.verify import parse
+
+PROJECT = Path(__file__).parents[2]
+DIGEST = "sha256:" + "ab" * 32
+
+
+def check(name: str, status: str = "pass", reason: str | None = None, seen: Any = None) -> Any:
+    return {"name": name, "status": status, "reason": reason, "seen": seen, "expected": None,
+            "seconds": 0.5}  # fmt: skip
+
+
+def bench(name: str, *speeds: float, mixed: float | None = None) -> Any:
+    seen: dict[str, Any] = {"float32": {"samples_per_second": speeds[0], "runs": list(speeds)}}
+    if mixed is not None:
+        seen["mixed"] = {"samples_per_second": mixed, "runs": [mixed]}
+    return check(name, seen=seen)
+
+
+CHECKS = (
+    check("versions.python", seen="3.11.2"),
+    check("gpu.driver", "skip", "no NVIDIA driver here"),
+    check("train.mlp.pytorch", "fail", "the loss <fell> & stayed\x1b", {"losses": [2.0, 1.0, 0.5],
+          "scores": {"accuracy": 0.875}}),
+    bench("bench.mlp.pytorch", 1000.0, 990, 1010, 1005, mixed=2000.0),
+)  # fmt: skip
+
+
+def record(**changes: Any) -> Record:
+    values: dict[str, Any] = {
+        "id": "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime", "digest": DIGEST,
+        "tags": ("pytorch:2.3.1",), "backend": "chroot", "gpu": False, "groups": ("all",),
+        "seconds": 12.5, "checks": CHECKS,
+    }  # fmt: skip
+    return Record(**values | changes)
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    write_record(tmp_path, record())
+    assert read_record(tmp_path, DIGEST) == record()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 0}', '{"version": 1}'])
+def test_a_damaged_record_is_no_record(tmp_path: Path, text: str) -> None:
+    record_path(tmp_path, DIGEST).write_text(text)
+    assert read_record(tmp_path, DIGEST) is None
+    assert read_record(tmp_path, "sha256:other") is None
+
+
+def test_only_a_pass_in_the_same_place_answers_again() -> None:
+    good = record(checks=CHECKS[:2])
+    assert good.answers("chroot", False, ("all",))
+    assert good.answers("chroot", False, ("versions", "gpu"))
+    assert not good.answers("docker", False, ("all",))
+    assert not good.answers("chroot", True, ("all",))
+    assert not record().answers("chroot", False, ("all",))  # a check failed
+    assert not record(checks=(), error="no engine").answers("chroot", False, ("all",))
+    part = record(checks=CHECKS[:1], groups=("versions",))
+    assert part.answers("chroot", False, ("versions",))
+    assert not part.answers("chroot", False, ("all",))
+
+
+def test_junit_has_a_case_a_check() -> None:
+    root = ET.fromstring(to_junit([record(), record(checks=(), error="it did not start")]))
+    first, second = root.findall("testsuite")
+    assert (first.get("tests"), first.get("failures"), first.get("skipped")) == ("4", "1", "1")
+    failure = first.find("testcase[@name='train.mlp.pytorch']/failure")
+    assert failure is not None
+    assert failure.get("message") == "the loss <fell> & stayed"
+    assert json.loads(failure.text or "")["seen"]["losses"] == [2.0, 1.0, 0.5]
+    skipped = first.find("testcase[@name='gpu.driver']/skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "no NVIDIA driver here"
+    assert second.get("errors") == "1"
+
+
+def test_curves_fill_their_frame() -> None:
+    (curve,) = curves(record())
+    assert (curve.title, curve.first, curve.last) == ("mlp.pytorch", 2.0, 0.5)
+    assert curve.points.split()[0] == "0.0,0.0"
+    assert curve.points.split()[-1] == f"{WIDTH:.1f},{HEIGHT * 0.75:.1f}"
+    assert polyline([1.0]) == "0.0,0.0"
+
+
+def test_bars_are_parts_of_the_longest_of_their_model() -> None:
+    slow = record(id="other", checks=(bench("bench.mlp.pytorch", 500.0),))
+    (shapes,) = bars([record(), slow]).values()
+    assert [(bar.kind, bar.length) for bar in shapes] == [
+        ("float32", BAR / 2), ("mixed", BAR), ("float32", BAR / 4),
+    ]  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Counts elements, and sees that every one is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.count: dict[str, int] = {}
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.count[tag] = self.count.get(tag, 0) + 1
+        if tag not in ("meta", "br", "rect", "polyline"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.count[tag] = self.count.get(tag, 0) + 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_shows_every_image_with_curves_and_bars() -> None:
+    page = Page(to_html([record(), record(digest="sha256:cd")], PROJECT / "templates"))
+    assert page.open == []
+    assert (page.count["polyline"], page.count["rect"]) == (2, 4)
+    assert page.count["h2"] == 3
+    assert "the loss <fell> & stayed" in page.words
+
+
+def test_pages_are_written_together(tmp_path: Path) -> None:
+    paths = write_pages(tmp_path / "new", [record()], PROJECT / "templates")
+    assert sorted(path.name for path in paths.values()) == [
+        "index.html", "junit.xml", "report.json",
+    ]  # fmt: skip
+    (image,) = json.loads(paths["json"].read_text())["images"]
+    assert (image["digest"], image["ok"]) == (DIGEST, False)
+
+
+def test_what_selfcheck_prints_is_checks_or_an_error() -> None:
+    assert parse(Answer(1, '{"checks": [{"name": "a"}]}', "")) == [{"name": "a"}]
+    with pytest.raises(VerifyError) as caught:
+        parse(Answer(127, "", "selfcheck: not found\n"))
+    assert "selfcheck in the image failed (exit code 127)" in str(caught.value)
+    assert "selfcheck: not found" in str(caught.value)
+
+
+def test_a_chroot_gets_the_images_user_environment_and_folder() -> None:
+    settings = {"Env": ["PATH=/opt/venv/bin:/bin", "LANG=C.UTF-8"], "WorkingDir": "/workspace"}
+    command = chroot_command(Path("/srv/root"), settings, ["selfcheck", "--json"])
+    start = command.index("/srv/root")
+    assert command[start : start + 5] == ["/srv/root", "1000:1000", "900", "/usr/bin/env", "-i"]
+    assert command[start + 5 :] == [
+        "-C", "/workspace", "PATH=/opt/venv/bin:/bin", "LANG=C.UTF-8", "HOME=/home/dev",
+        "selfcheck", "--json",
+    ]  # fmt: skip
+
+
+def series(*runs: float) -> dict[str, Series]:
+    return {"x": Series("x", runs)}
+
+
+def test_a_slowdown_counts_only_beyond_noise() -> None:
+    quiet = series(100, 100.5, 99.5, 100, 100)
+    assert compare(quiet, series(96, 96, 96, 96, 96))[0].verdict == "same"
+    assert compare(quiet, series(90, 90, 90, 90, 90))[0].verdict == "slower"
+    assert compare(quiet, series(110, 110, 110, 110, 110))[0].verdict == "faster"
+    noisy = series(60, 140, 80, 120, 100)
+    assert compare(noisy, series(80, 80, 80, 80, 80))[0].verdict == "same"
+
+
+def report(path: Path, *speeds: float) -> str:
+    path.write_text(json.dumps({"checks": [bench("bench.mlp.pytorch", *speeds)]}))
+    return str(path)
+
+
+def test_bench_compare_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = report(tmp_path / "a.json", 100, 101, 99, 100, 100)
+    after = report(tmp_path / "b.json", 70, 71, 69, 70, 70)
+    assert main(["bench", "--compare", before, before]) == 0
+    capsys.readouterr()
+    assert main(["bench", "--compare", before, after, "--json"]) == VerifyError.exit_code
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["verdict"], row["ratio"]) == (
+        "bench.mlp.pytorch float32",
+        "slower",
+        0.7,
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"checks": []}', '{"checks": [{"name": "x"}]}'])
+def test_bench_names_a_file_that_is_no_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(text)
+    assert main(["bench", "--compare", str(wrong), str(wrong)]) == 2
+    assert "wrong.json" in capsys.readouterr().err
