@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from builder.compiler import HOME, has_compiler
 from builder.drivers import driver_floor, require_cuda
 from builder.model import Cell, RequirementsLock
 from builder.upstream import CPU
@@ -34,7 +35,7 @@ class ImageConfig:
 def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
     """Return a cell's config: a function of the cell and its lock, of nothing else."""
     return ImageConfig(
-        env=_environment(cell),
+        env=_environment(cell, lock),
         labels=tuple(sorted(_labels(cell, lock).items())),
         user="1000",  # by number: Kubernetes' runAsNonRoot cannot judge a name
         workdir="/workspace",
@@ -68,9 +69,12 @@ def title(cell: Cell) -> str:
     return f"{frameworks}, {cuda}, Python {cell.python}"
 
 
-def _environment(cell: Cell) -> Pairs:
+def _environment(cell: Cell, lock: RequirementsLock) -> Pairs:
+    compiler = has_compiler(lock.wheels)
+    path = f"{VENV}/bin:{_SYSTEM_PATH}"
     return (
-        ("PATH", f"{VENV}/bin:{_SYSTEM_PATH}"),
+        ("PATH", f"{path}:/{HOME}/bin" if compiler else path),
+        *((("CUDA_HOME", f"/{HOME}"),) if compiler else ()),
         ("VIRTUAL_ENV", VENV),
         ("LANG", "C.UTF-8"),
         *(() if cell.cuda == CPU else _driver(cell)),

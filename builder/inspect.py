@@ -166,8 +166,8 @@ _CUDA_LIBRARY = re.compile(
 
 
 # Copies that a wheel keeps for a tool of its own, under a path that only this tool loads: Triton's
-# profiler brings its CUPTI since Triton 3.1.
-PRIVATE_COPIES = ("triton/backends/nvidia/lib/cupti/",)
+# profiler brings its CUPTI since Triton 3.1, in `cupti` and later in `cupti-blackwell` too.
+PRIVATE_COPIES = ("triton/backends/nvidia/lib/cupti",)
 
 
 def _one_cuda(tree: Tree, site: str) -> Finding:

@@ -11,6 +11,7 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.version import Version
 
+from builder.compiler import HOME, PROFILE, PROFILE_TEXT, has_compiler
 from builder.errors import StorageError
 from builder.imageconfig import VENV, base_image, image_config, title
 from builder.lock.inputs import cells_by_id
@@ -20,6 +21,7 @@ from builder.textfiles import write_text
 
 DOCKERFILE = "Dockerfile"
 README = PurePosixPath("README.md")
+COMPILER = {"home": HOME, "profile": PROFILE, "lines": PROFILE_TEXT.splitlines()}
 DEVELOPMENT = "devel"  # the flavour that editors open
 BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
 # What an image's folder may hold; anything else in a stale folder is not ours to delete.
@@ -106,6 +108,7 @@ def render_dockerfile(
         base_image=base_image(cell),
         venv=VENV,
         config=image_config(cell, lock),
+        compiler=COMPILER if has_compiler(lock.wheels) else None,
         package_count=len(packages.packages),
         wheel_count=len(lock.wheels),
         wheel_bytes=f"{sum(wheel.size for wheel in lock.wheels):,}",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from builder.assemble import contract
 from builder.assemble.base import base_key, find_rootfs, make_rootfs
 from builder.assemble.image import ImageLayer
+from builder.assemble.install import site_packages
 from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
 from builder.assemble.layer import FORMAT, Layer
 from builder.assemble.pool import run_jobs
@@ -19,6 +20,7 @@ from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.store import LayerStore, StoredLayer, file_digest
 from builder.assemble.top import top_files, top_key, write_top
 from builder.assemble.worker import SystemJob, WheelInput, WheelJob
+from builder.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 from builder.errors import WheelError, WheelyardError
 from builder.fetch import cached, fetch_all
 from builder.index import locate
@@ -82,7 +84,16 @@ def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
     for i, stage in enumerate(recipe.stages):
         layers.append(_system_layer(work, i, known))
         layers += [ImageLayer(known[_key(layer, work)], layer.title, True) for layer in stage]
-    return [*layers, _top_layer(work, cell_json)]
+    return [*layers, _top_layer(work, cell_json, _links(work, layers))]
+
+
+def _links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str]:
+    """What makes the compiler's wheels a toolkit, where the image has them."""
+    if not has_compiler(work.stages[-1].lock.wheels):
+        return {}
+    digests = (layer.stored.layer.digest for layer in layers if layer.from_wheels)
+    paths = (entry.path for digest in digests for entry in work.store.entries(digest))
+    return compiler_links(paths, site_packages(work.stages[-1].cell.python))
 
 
 def base_layers(work: Assembly) -> list[ImageLayer]:
@@ -105,9 +116,13 @@ def _system_title(work: Assembly, index: int) -> str:
 
 
 def _system_key(work: Assembly, index: int) -> str:
+    return system_key(work.stages, index)
+
+
+def system_key(stages: Sequence[Stage], index: int) -> str:
     """The base, and for every further flavour the difference to the one below it."""
-    locks = [stage.packages for stage in work.stages[max(0, index - 1) : index + 1]]
-    python = work.stages[index].cell.python
+    locks = [stage.packages for stage in stages[max(0, index - 1) : index + 1]]
+    python = stages[index].cell.python
     parts = [FORMAT, contract.FORMAT, "system", python, *(base_key(lock) for lock in locks)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -275,11 +290,13 @@ def _key(layer: WheelLayer | BytecodeLayer, work: Assembly) -> str:
     return layer.key
 
 
-def _top_layer(work: Assembly, cell_json: str) -> ImageLayer:
+def _top_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLayer:
     files = top_files(cell_json)
-    key = top_key(files)
+    if links:
+        files[PROFILE] = (PROFILE_TEXT.encode(), 0o644)
+    key = top_key(files, links)
     stored = work.store.find(key)
     if stored is None:
         scratch = work.store.scratch()
-        stored = work.store.add(key, scratch, write_top(files, scratch))
+        stored = work.store.add(key, scratch, write_top(files, links, scratch))
     return ImageLayer(stored, "selfcheck and the cell", False)

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from builder.model import Cell, LockedWheel
 
 OWN_LAYER = 8 << 20  # bytes; a wheel at least this big has a layer of its own
-_LATE_CUDA = ("cudnn", "nccl", "nvshmem", "cusparselt")  # change more often than the toolkit
+# Above the toolkit, in this order: what changes more often than it does, and last the few
+# compiler libraries that TensorFlow alone brings, so that combined images share all below.
+_LATE_CUDA = ("cusparselt", "cudnn", "nccl", "nvshmem", "nvcc")
+_LAST_OF_TOOLKIT = ("nvidia-cublas",)  # CUDA 13's: PyTorch moves it alone within one toolkit
 _COMPILERS = ("triton",)  # pinned by the framework as tightly as the framework itself
 
 
@@ -89,14 +92,15 @@ def _stage(
     wheels: list[LockedWheel], frameworks: set[str], python: str
 ) -> Iterable[WheelLayer | BytecodeLayer]:
     cuda = [w for w in wheels if w.name.startswith("nvidia-") and not _is_pure_tool(w)]
-    late = [w for w in cuda if any(word in w.name for word in _LATE_CUDA)]
-    early = [w for w in cuda if w not in late]
+    late = [w for word in _LATE_CUDA for w in _ordered(cuda) if word in w.name]
+    early = [w for w in _ordered(cuda) if w not in late]
+    early.sort(key=lambda w: w.name in _LAST_OF_TOOLKIT)
     framework = [w for w in wheels if w.name in frameworks or w.name.startswith(_COMPILERS)]
     packages = [w for w in wheels if w not in cuda and w not in framework]
     yield from _split(early, python)
     yield from _split(late, python)
     for group in (packages, framework):
-        yield from _split(group, python)
+        yield from _split(_ordered(group), python)
         if group:
             yield BytecodeLayer(tuple(_ordered(group)), python)
 
@@ -107,12 +111,11 @@ def _is_pure_tool(wheel: LockedWheel) -> bool:
 
 
 def _split(wheels: list[LockedWheel], python: str) -> Iterable[WheelLayer]:
-    """One layer for the small ones together, then one for each big one."""
-    ordered = _ordered(wheels)
-    small = tuple(w for w in ordered if w.size < OWN_LAYER)
+    """One layer for the small ones together, by name, then one for each big one, as they come."""
+    small = tuple(w for w in _ordered(wheels) if w.size < OWN_LAYER)
     if small:
         yield WheelLayer(small, python)
-    for wheel in ordered:
+    for wheel in wheels:
         if wheel.size >= OWN_LAYER:
             yield WheelLayer((wheel,), python)
 

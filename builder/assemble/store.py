@@ -21,6 +21,8 @@ from builder.assemble.layer import Layer
 from builder.textfiles import write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.assemble.toc import Entry
 
 _READ = 1 << 20
@@ -100,6 +102,19 @@ class LayerStore:
             pid = path.name.partition("-")[0]
             if pid.isdigit() and not _alive(int(pid)):
                 path.unlink(missing_ok=True)
+
+
+def known_sizes(folder: Path) -> Callable[[str], int | None]:
+    """Look up a layer's compressed size by its key, as its record has it; nothing is verified."""
+
+    def size(key: str) -> int | None:
+        try:
+            data = json.loads((folder / "layers" / f"{key}.json").read_text())
+            return int(data["layer"]["size"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    return size
 
 
 def fingerprint(path: Path) -> list[int | str]:

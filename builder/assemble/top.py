@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import selfcheck
 from builder.assemble.install import PREFIX
 from builder.assemble.layer import FORMAT, LayerWriter
+from builder.assemble.worker import VENV_GID
 
 if TYPE_CHECKING:
     from builder.assemble.layer import Layer
@@ -37,16 +38,18 @@ def top_files(cell_json: str) -> dict[str, tuple[bytes, int]]:
     return files
 
 
-def top_key(files: dict[str, tuple[bytes, int]]) -> str:
+def top_key(files: dict[str, tuple[bytes, int]], links: dict[str, str]) -> str:
     """The layer is a function of this (sha256 hex)."""
     digest = hashlib.sha256(f"{FORMAT} top".encode())
     for path, (content, mode) in sorted(files.items()):
         digest.update(f"{path} {mode:o} {hashlib.sha256(content).hexdigest()}\n".encode())
+    for path, target in sorted(links.items()):
+        digest.update(f"{path} -> {target}\n".encode())
     return digest.hexdigest()
 
 
-def write_top(files: dict[str, tuple[bytes, int]], scratch: Path) -> Layer:
-    """Write the layer to `scratch`."""
+def write_top(files: dict[str, tuple[bytes, int]], links: dict[str, str], scratch: Path) -> Layer:
+    """Write the layer to `scratch`; what is in the environment belongs to its group."""
     with LayerWriter(scratch, packed=True) as writer:
         for path, (content, mode) in sorted(files.items()):
             parts = path.split("/")
@@ -55,4 +58,6 @@ def write_top(files: dict[str, tuple[bytes, int]], scratch: Path) -> Layer:
                 if folder not in writer and folder.startswith(FOLDER):
                     writer.directory(folder, 0o755)
             writer.file(path, content, mode)
+        for path, target in sorted(links.items()):
+            writer.symlink(path, target, gid=VENV_GID if path.startswith(PREFIX) else 0)
         return writer.finish()

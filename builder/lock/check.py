@@ -14,6 +14,8 @@ from builder.versions import leads
 
 # cu11 and cu12 wheels carry the CUDA major in their name; the CUDA runtime's lost it with 13.
 _RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
+# Distributions that are numbered as their toolkit is; cuBLAS and its like go their own ways.
+_TOOLKIT = re.compile(r"nvidia-(cuda-(crt|cupti|nvcc|nvrtc)|nvjitlink|nvtx|nvvm)(-cu\d+)?")
 _CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
 
 
@@ -23,6 +25,7 @@ def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
         *_frameworks(cell, wheels),
         *_component("CUDA", cell.cuda, _RUNTIME, wheels),
         *_component("cuDNN", cell.cudnn, _CUDNN, wheels),
+        *(_strays(cell, wheels) if cell.policy == "match-build" else ()),
     ]
     if problems:
         raise LockError(
@@ -41,6 +44,13 @@ def _frameworks(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
         found = versions.get(name)
         if found != wanted:
             yield f"{name}: the cell says {wanted}, resolved was {found}"
+
+
+def _strays(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
+    """Find parts of the toolkit that floated away from it, such as nvJitLink."""
+    for wheel in wheels:
+        if _TOOLKIT.fullmatch(wheel.name) and not leads(cell.cuda, wheel.version):
+            yield f"{wheel.name}: the cell's CUDA is {cell.cuda}, resolved was {wheel.version}"
 
 
 def _component(

@@ -18,9 +18,14 @@ def load(name):
 number = ctypes.c_int()
 load("libcudart").cudaRuntimeGetVersion(ctypes.byref(number)); cudart = number.value
 load("libnccl").ncclGetVersion(ctypes.byref(number)); nccl = number.value
-import torch  # finds cuDNN's dependencies, and says which cuDNN it uses itself
+try:
+    import torch  # finds cuDNN's dependencies, and says which cuDNN it uses itself
+    used = torch.backends.cudnn.version()
+except ModuleNotFoundError:
+    import tensorflow
+    used = None
 cudnn = load("libcudnn").cudnnGetVersion()
-print(json.dumps([cudart, cudnn, nccl, torch.backends.cudnn.version()]))
+print(json.dumps([cudart, cudnn, nccl, used]))
 """
 # Every shared object with readelf's fields, by a parser of its own: soname is tag 14.
 SONAMES = """
@@ -31,6 +36,7 @@ for parent, _, names in os.walk("/"):
     for name in names:
         path = os.path.join(parent, name)
         if ".so" not in name or os.path.islink(path) or "/stubs" in path: continue
+        if "triton/backends/nvidia/lib/cupti" in path: continue  # only its profiler loads it
         with open(path, "rb") as file:
             head = file.read(64)
             if head[:5] != b"\\x7fELF\\x02": continue
@@ -72,15 +78,18 @@ def test_libraries_asked_directly_are_the_cells(box: Box, pins: dict[str, str]) 
     major, minor = numbers(box.image.cell["cuda"])
     assert cudart == major * 1000 + minor * 10
     major, minor, patch = numbers(pins[f"nvidia-cudnn-cu{cudart // 1000}"])[:3]
-    assert cudnn == used == major * (10000 if major >= 9 else 1000) + minor * 100 + patch
-    assert box.image.cell["cudnn"] == f"{major}.{minor}"
+    assert cudnn == major * (10000 if major >= 9 else 1000) + minor * 100 + patch
+    assert used in (None, cudnn)
+    assert f"{major}.{minor}.{patch}.".startswith(f"{box.image.cell['cudnn']}.")
     major, minor, patch = numbers(pins[f"nvidia-nccl-cu{cudart // 1000}"])
     assert nccl == major * 10000 + minor * 100 + patch
 
 
-def test_selfcheck_passes_every_version(box: Box) -> None:
+def test_selfcheck_passes_every_version(box: Box, pins: dict[str, str]) -> None:
     checks = selfcheck(box, "versions")
-    assert not_passed(checks) == {}
+    absent = {f"versions.{name}": f"no wheel here brings lib{name}" for name in ("curand",)
+              if not any(pin.startswith(f"nvidia-{name}") for pin in pins)}  # fmt: skip
+    assert not_passed(checks) == absent
     assert {f"versions.{name}" for name in (
         "python", "cudart", "cudnn", "nccl", "cublas", "cufft", "curand", "cusolver", "cusparse",
         *box.image.cell["framework"].split("+"),
@@ -91,10 +100,13 @@ def test_selfcheck_passes_every_version(box: Box) -> None:
 
 def test_selfcheck_loads_every_library_of_the_wheels(box: Box) -> None:
     checks = selfcheck(box, "libraries")
-    assert not_passed(checks) == {}
-    listed = box.lines("ls /opt/venv/lib/python*/site-packages/nvidia/*/lib")
+    left = {why for why in not_passed(checks).values() if not why.startswith("a plug-in for a ")}
+    assert left == set()
+    listed = box.lines(
+        "find /opt/venv/lib/python*/site-packages/nvidia/*/lib -maxdepth 1 -type f -printf '%f\\n'"
+    )
     libraries = {line for line in listed if ".so" in line}
-    assert len(libraries) > 20
+    assert len(libraries) > 15
     assert {f"libraries.load.{name}" for name in libraries} | {"libraries.unique"} == set(checks)
 
 

@@ -7,12 +7,71 @@ import pytest
 from tests.image.box import Box
 
 pytestmark = pytest.mark.flavour("devel")
+PYTORCH = pytest.mark.framework("pytorch")
+TENSORFLOW = pytest.mark.framework("tensorflow")
 
+TRAIN_PYTORCH = """
+import json, torch, transformers as t
+torch.manual_seed(0)
+c = t.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                 intermediate_size=64, vocab_size=100, num_labels=2)
+model, words = t.BertForSequenceClassification(c), torch.randint(100, (8, 5))
+model.train()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+losses = []
+for step in range(2):
+    optimizer.zero_grad()
+    out = model(words, labels=torch.arange(8) % 2)
+    out.loss.backward(); optimizer.step(); losses.append(out.loss.item())
+print(json.dumps([list(out.logits.shape), losses]))
+"""
+TRAIN_TENSORFLOW = """
+import json, tensorflow as tf, transformers as t
+tf.random.set_seed(0)
+c = t.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                 intermediate_size=64, vocab_size=100, num_labels=2)
+model = t.TFBertForSequenceClassification(c)
+words, labels = tf.constant([[7 * i % 100, i, i + 1] for i in range(8)]), tf.range(8) % 2
+losses = []
+for step in range(2):
+    with tf.GradientTape() as tape:
+        logits = model(words).logits
+        loss = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+    for variable, slope in zip(model.trainable_variables,
+                               tape.gradient(loss, model.trainable_variables)):
+        if slope is not None: variable.assign_sub(0.05 * tf.convert_to_tensor(slope))
+    losses.append(float(loss))
+print(json.dumps([list(logits.shape), losses]))
+"""
 EXTENSION = """
 import json, torch
 from torch.utils.cpp_extension import load_inline
 source = "int twice(int x) { return 2 * x; }"
 print(json.dumps(load_inline("probe", source, functions=["twice"], verbose=False).twice(21)))
+"""
+# Compiled and linked, not run: that takes a GPU.
+CUDA_EXTENSION = """
+import json, os
+os.environ["TORCH_CUDA_ARCH_LIST"] = "8.0"
+from torch.utils.cpp_extension import load_inline
+device = '''
+#include <thrust/device_vector.h>
+__global__ void doubled(float* x) { x[threadIdx.x] *= 2; }
+torch::Tensor twice(torch::Tensor x) {
+    doubled<<<1, x.numel()>>>(x.data_ptr<float>());
+    return x;
+}
+'''
+module = load_inline("cuda_probe", "torch::Tensor twice(torch::Tensor x);", device,
+                     functions=["twice"], verbose=False)
+print(json.dumps(callable(module.twice)))
+"""
+KERNEL = """
+#include <cstdio>
+#include <cuda_runtime.h>
+__global__ void doubled(float* x) { x[threadIdx.x] *= 2; }
+int main() { int version = 0; cudaRuntimeGetVersion(&version); printf("%d\\n", version); }
 """
 
 
@@ -21,44 +80,115 @@ print(json.dumps(load_inline("probe", source, functions=["twice"], verbose=False
     [
         "git --version", "git lfs version", "gdb --version", "cmake --version", "ninja --version",
         "make --version", "g++ --version", "curl --version", "wget --version", "ssh -V",
-        "jupyter lab --version", "tensorboard --version_tb", "nvitop --version",
+        "jupyter lab --version", "tensorboard --version_tb", "nvitop --version", "ruff --version",
     ],
 )  # fmt: skip
 def test_the_tools_run(box: Box, command: str) -> None:
     assert box.dev.run(command).rc == 0
 
 
-@pytest.mark.parametrize("module", ["transformers", "tensorboard", "debugpy", "nvitop"])
+@pytest.mark.parametrize(
+    "module",
+    ["transformers", "tensorboard", "debugpy", "nvitop", "datasets", "pandas", "sklearn",
+     "matplotlib.pyplot"],
+)  # fmt: skip
 def test_the_libraries_import(box: Box, module: str) -> None:
     name = box.python(f"import json, {module}; print(json.dumps({module}.__name__))")
     assert name == module
 
 
-def test_transformers_runs_a_model_made_from_a_configuration(box: Box) -> None:
-    shape = box.python(
-        "import json, torch, transformers as t\n"
-        "c = t.BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2,\n"
-        "                 intermediate_size=64, vocab_size=100)\n"
-        "out = t.BertModel(c)(torch.ones(1, 5, dtype=torch.long))\n"
-        "print(json.dumps(list(out.last_hidden_state.shape)))"
+@PYTORCH
+def test_accelerate_prepares_a_model(box: Box) -> None:
+    kind = box.python(
+        "import json, torch, accelerate\n"
+        "model = accelerate.Accelerator(cpu=True).prepare(torch.nn.Linear(2, 2))\n"
+        "print(json.dumps(type(model).__name__))"
     )
-    assert shape == [1, 5, 32]
+    assert kind == "Linear"
 
 
-def test_tensorboard_files_are_written_and_read(box: Box) -> None:
+def check_training(box: Box, program: str) -> None:
+    """A model made from a configuration alone learns: nothing is downloaded."""
+    shape, losses = box.python(program)
+    assert shape == [8, 2]
+    assert losses[1] < losses[0]
+
+
+@PYTORCH
+def test_transformers_trains_a_model_made_from_a_configuration(box: Box) -> None:
+    check_training(box, TRAIN_PYTORCH)
+
+
+@TENSORFLOW
+def test_transformers_trains_a_tensorflow_model_too(box: Box) -> None:
+    if "pytorch" in box.image.cell["framework"].split("+"):
+        pytest.skip("with PyTorch in the image, Transformers is used with that")
+    check_training(box, TRAIN_TENSORFLOW)
+
+
+def check_scalars(box: Box, written: str) -> None:
+    """TensorBoard reads what the framework wrote into `folder`."""
     tags = box.python(
-        "import json, tempfile\n"
-        "from torch.utils.tensorboard import SummaryWriter\n"
+        f"import json, tempfile\nfolder = tempfile.mkdtemp()\n{written}\n"
         "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator\n"
-        "folder = tempfile.mkdtemp()\n"
-        "with SummaryWriter(folder) as writer: writer.add_scalar('loss', 1.0, 0)\n"
-        "events = EventAccumulator(folder); events.Reload()\n"
-        "print(json.dumps(events.Tags()['scalars']))"
+        "events = EventAccumulator(folder); events.Reload(); tags = events.Tags()\n"
+        "print(json.dumps([*tags['scalars'], *tags['tensors']]))"
     )
     assert tags == ["loss"]
 
 
+@PYTORCH
+def test_tensorboard_reads_what_pytorch_writes(box: Box) -> None:
+    check_scalars(
+        box,
+        "from torch.utils.tensorboard import SummaryWriter\n"
+        "with SummaryWriter(folder) as writer: writer.add_scalar('loss', 1.0, 0)",
+    )
+
+
+@TENSORFLOW
+def test_tensorboard_reads_what_tensorflow_writes(box: Box) -> None:
+    check_scalars(
+        box,
+        "import tensorflow as tf\n"
+        "with tf.summary.create_file_writer(folder).as_default():\n"
+        "    tf.summary.scalar('loss', 1.0, step=0)",
+    )
+
+
+@PYTORCH
 def test_a_c_plus_plus_extension_is_built_and_loaded(box: Box) -> None:
     result = box.dev.run("TORCH_EXTENSIONS_DIR=$(mktemp -d) python -c %s", EXTENSION)
     assert result.rc == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "42"
+
+
+@pytest.fixture
+def nvcc(box: Box, pins: dict[str, str]) -> str:
+    """The compiler's version, where the image's CUDA comes with one."""
+    if int(box.image.cell["cuda"].partition(".")[0]) < 13:
+        assert "nvidia-cuda-nvcc" not in pins
+        pytest.skip("CUDA 11 and 12 wheels hold no nvcc")
+    return pins["nvidia-cuda-nvcc"]
+
+
+def test_nvcc_is_the_cells_and_on_every_path(box: Box, nvcc: str) -> None:
+    cuda = box.image.cell["cuda"]
+    assert nvcc.startswith(f"{cuda}.")
+    for command in ("nvcc --version", "bash -lc 'nvcc --version'", "$CUDA_HOME/bin/nvcc --version"):
+        assert f"release {cuda}," in "".join(box.lines(command))
+
+
+def test_nvcc_compiles_a_kernel_and_links_the_shared_runtime(box: Box, nvcc: str) -> None:
+    box.put("/tmp/kernel.cu", KERNEL.encode())
+    box.lines("nvcc -arch=sm_80 -cudart shared -o /tmp/kernel /tmp/kernel.cu")
+    major, minor = box.image.cell["cuda"].split(".")
+    found = box.lines("LD_LIBRARY_PATH=$CUDA_HOME/lib64 /tmp/kernel; rm /tmp/kernel /tmp/kernel.cu")
+    assert found == [str(int(major) * 1000 + int(minor) * 10)]
+
+
+@PYTORCH
+def test_a_cuda_extension_of_pytorch_is_compiled_and_linked(box: Box, nvcc: str) -> None:
+    result = box.dev.run("TORCH_EXTENSIONS_DIR=$(mktemp -d) python -c %s", CUDA_EXTENSION)
+    assert result.rc == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "true"
