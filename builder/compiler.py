@@ -32,7 +32,8 @@ def compiler_links(paths: Iterable[str], site: str) -> dict[str, str]:
     for path in there:
         folder, _, name = path.rpartition("/")
         stem, dot, version = name.partition(".so.")
-        if dot and version[:1].isdigit() and folder.count("/") == nvidia.count("/") + 1:
+        inside = folder.removeprefix(nvidia).split("/")
+        if dot and version[:1].isdigit() and len(inside) == 2 and inside[1] == "lib":
             links.setdefault(f"{folder}/{stem}.so", name)
-    kept = {link: name for link, name in links.items() if link not in there and "/lib/" in link}
-    return {**kept, f"{nvidia}cu13/lib64": "lib", HOME: f"/{nvidia}cu13"}
+    missing = {link: name for link, name in links.items() if link not in there}
+    return {**missing, f"{nvidia}cu13/lib64": "lib", HOME: f"/{nvidia}cu13"}
