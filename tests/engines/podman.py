@@ -18,9 +18,10 @@ LIMITS = "--ulimit=host"
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Images and containers of both tools, below one folder."""
+    """Images and containers of both tools."""
 
-    folder: Path
+    folder: Path  # for gigabytes
+    state: Path  # short: podman takes at most 50 characters
 
     def take(self, layout: Path, reference: str) -> str:
         """Copy an image from a layout; the name it has here.
@@ -28,7 +29,7 @@ class Storage:
         `podman pull oci:FOLDER` would make a name of the folder, and not every folder is one.
         """
         name = f"localhost/{reference}"
-        places = f"overlay@{self.folder}/storage+{self.folder}/run"
+        places = f"overlay@{self.folder}/storage+{self.state}/run"
         copy = [*APART, "skopeo", "copy", "--quiet", f"oci:{layout}:{reference}"]
         _run([*copy, f"containers-storage:[{places}]{name}"])
         return name
@@ -49,7 +50,7 @@ class Storage:
     def podman(self, command: str, *arguments: str | Path) -> str:
         """Run podman; what it prints."""
         # Neither systemd nor its journal has to be there.
-        places = [*self._places(), f"--tmpdir={self.folder}/tmp"]
+        places = [*self._places(), f"--tmpdir={self.state}/tmp"]
         engine = [*places, RUNTIME, "--cgroup-manager=cgroupfs", "--events-backend=file"]
         return _run([*APART, "podman", *engine, command, *map(str, arguments)])
 
@@ -60,7 +61,7 @@ class Storage:
     def _places(self) -> list[str]:
         return [
             f"--root={self.folder}/storage",
-            f"--runroot={self.folder}/run",
+            f"--runroot={self.state}/run",
             "--storage-driver=overlay",
         ]
 

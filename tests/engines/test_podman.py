@@ -33,8 +33,9 @@ print(json.dumps({"uid": os.getuid(), "groups": os.getgroups(), "found": found})
 def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
     need_to_be_root()
     need_tools("podman", "buildah", "runc", "skopeo", "unshare", "setpriv")
-    with temporary_folder(request.config.getoption("--scratch")) as folder:
-        yield Storage(folder)
+    given = request.config.getoption("--scratch")
+    with temporary_folder(given) as folder, temporary_folder() as state:
+        yield Storage(folder, state)
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def take(
             with staged(way, project, settings, folder) as stage:
                 for run in measure(stage, project, other):
                     runs.append(run)  # at once: what fails later does not take it away
-        except (NotMeasuredError, WheelyardError, OSError) as error:
+        except (NotMeasuredError, WheelyardError, OSError, AssertionError) as error:
             say(f"{way.name} was not measured: {error}")
             failures[way.name] = str(error).splitlines()[0]
     return runs, failures

@@ -84,7 +84,8 @@ def staged(way: Way, project: Project, settings: Settings, parent: Path) -> Iter
     """A way with an empty engine and empty caches, all gone afterwards."""
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(parent))
-        folders = make_folders(project, settings, folder)
+        storage = Storage(folder / "podman", stack.enter_context(temporary_folder()))
+        folders = make_folders(project, settings, folder, storage)
         environment = dict(os.environ)
         if way is not BUILDAH:
             kind = trixie.classic(settings)
@@ -98,7 +99,7 @@ def staged(way: Way, project: Project, settings: Settings, parent: Path) -> Iter
         yield stage
 
 
-def make_folders(project: Project, settings: Settings, folder: Path) -> Folders:
+def make_folders(project: Project, settings: Settings, folder: Path, storage: Storage) -> Folders:
     """Empty caches; the base's parts are lent by the user's cache."""
     cache, contexts = folder / "cache", folder / "contexts"
     for path in (cache, contexts / "base"):
@@ -110,7 +111,7 @@ def make_folders(project: Project, settings: Settings, folder: Path) -> Folders:
     if found := trust_file(settings, folder):
         shutil.copy(found, certificates)
     write_pip_base(project, settings, contexts / "base", certificates)
-    return Folders(cache, folder / "output", contexts, certificates, Storage(folder / "podman"))
+    return Folders(cache, folder / "output", contexts, certificates, storage)
 
 
 def write_pip_base(project: Project, settings: Settings, context: Path, certificates: Path) -> None:
