@@ -66,7 +66,7 @@ def _expand(matrix: Matrix, upstream: Upstream) -> tuple[Plan, list[Problem]]:
     cells = [_cell(matrix, upstream, item, verdicts) for item in verdicts.images]
     plain = [
         cell for cell, item in zip(cells, verdicts.images, strict=True)
-        if item not in verdicts.overrides
+        if item not in verdicts.overrides and item not in verdicts.policies
     ]  # fmt: skip
     excluded = (Exclusion(identify(matrix, item), why) for item, why in verdicts.excluded.items())
     plan = Plan(_with_aliases(cells, plain, next(iter(matrix.flavours))), tuple(excluded))

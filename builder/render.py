@@ -17,7 +17,9 @@ from builder.imageconfig import VENV, base_image, image_config, title
 from builder.lock.inputs import cells_by_id
 from builder.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
 from builder.model import Cell, PackageLock, RequirementsLock
+from builder.provenance import Provenance, provenance
 from builder.textfiles import write_text
+from builder.upstream import load_upstream
 
 DOCKERFILE = "Dockerfile"
 README = PurePosixPath("README.md")
@@ -75,8 +77,22 @@ def _readme(
     _, end, after = rest.partition(END)
     if not begin or not end:
         return {}
-    table = environment.get_template("images.md.j2").render(cells=sorted(cells, key=_age))
+    table = environment.get_template("images.md.j2").render(rows=_rows(project, cells))
     return {README: f"{before}{BEGIN}\n{table}{END}{after}"}
+
+
+def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, list[str]]]:
+    """Each image that extends none, where its CUDA comes from, and the flavours on top of it."""
+    upstream, index = load_upstream(), cells_by_id(cells)
+    return [
+        (
+            cell,
+            provenance(cell, upstream, load_requirements_lock(project, cell, index).wheels),
+            [other.flavour.name for other in cells if other.parent == cell.id],
+        )
+        for cell in sorted(cells, key=_age)
+        if cell.parent is None
+    ]
 
 
 def _age(cell: Cell) -> tuple[str, list[Version], str]:

@@ -14,7 +14,8 @@ Aliases shorten the tag: VERSION is the full version or its first two components
 
 Of all images that an alias could mean, one owns it: the newest framework, then the newest CUDA,
 cuDNN and Python, then the default base. Pre-releases own none, nor does an image whose cuDNN was
-swapped for another than upstream's: both are for those who ask for them by name.
+swapped for another than upstream's or that follows another policy than the matrix: they are for
+those who ask for them by name.
 """
 
 from __future__ import annotations
