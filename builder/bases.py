@@ -11,10 +11,10 @@ from builder.assemble.assemble import Assembly, base_layers
 from builder.assemble.image import Image, write_image
 from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore
-from builder.build import LOCK_NAME
 from builder.filelock import locked
 from builder.imageconfig import base_config, base_image
 from builder.lock.inputs import base_cells
+from builder.report import LOCK_NAME
 from builder.stages import load_stages
 
 if TYPE_CHECKING:

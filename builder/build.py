@@ -18,7 +18,7 @@ from builder.errors import WheelyardError
 from builder.filelock import locked, once
 from builder.imageconfig import CELL_LABEL, image_config
 from builder.inspect import Finding, inspect_image, require
-from builder.report import read_report, write_report
+from builder.report import LOCK_NAME, read_report, write_report
 from builder.stages import load_stages
 from builder.storage import storage_error
 from builder.tree import LayerContents, Tree
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from builder.context import Context
     from builder.loading import Loader
     from builder.model import Cell, Plan
-
-LOCK_NAME = ".wheelyard.lock"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,12 +54,13 @@ def _run(argv: Sequence[str]) -> int:
     from builder.settings import load_settings
 
     given = vars(args)
+    settings = load_settings(given, needs_project=given.get("needs_project", True))
     reporter = make_reporter(
         "quiet" if given.get("quiet") else "auto", sys.stderr, color=not given.get("no_color")
     )
     log = _log_to(reporter) if given.get("verbose") else contextlib.nullcontext()
     with contextlib.closing(reporter), log:
-        code: int = args.run(args, Context(load_settings(given), reporter))
+        code: int = args.run(args, Context(settings, reporter))
         return code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from builder.errors import FetchError
 from builder.filelock import locked, once
 from builder.partial import Partial
+from builder.patience import GaveUp, next_wait
 from builder.replies import Gone, Interrupted, RangeRefused, Refused
 from builder.transport import Body, open_body
 from builder.urls import redact
@@ -21,7 +21,7 @@ from builder.wanted import Download, cached, place
 if TYPE_CHECKING:
     import httpx
 
-    from builder.fetch import Patience
+    from builder.patience import Patience
     from builder.progress import Reporter, Task
 
 
@@ -165,19 +165,13 @@ def _expected_size(item: Download, body: Body) -> int | None:
 
 def _wait(item: Download, error: Interrupted, failures: int, session: Session) -> None:
     """Sleep before the next attempt; raises FetchError when there is none, Stopped when told to."""
-    patience = session.patience
-    if failures >= patience.attempts:
-        kind = FetchError if session.alive.is_set() else NothingCame
-        raise kind(_failure(item, f"{error}; gave up after {failures} attempts")) from error
+    try:
+        wait = next_wait(error, failures, session.patience)
+    except GaveUp as reason:
+        kind = FetchError if session.alive.is_set() or error.wait is not None else NothingCame
+        raise kind(_failure(item, str(reason))) from error
     if isinstance(error, RangeRefused):
         return
-    wait = error.wait
-    if wait is None:
-        backoff = min(patience.longest_wait, patience.first_wait * 2 ** max(0, failures - 1))
-        wait = backoff * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
-    elif wait > patience.longest_retry_after:
-        message = f"{error}; the server asks to come back in {wait:.0f} s"
-        raise FetchError(_failure(item, message)) from error
     session.reporter.info(f"{item.filename}: {error}; trying again in {wait:.1f} s")
     if session.stop.wait(wait):
         raise Stopped

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError
+from builder.patience import PATIENCE, Patience
 from builder.storage import free_bytes, no_space, storage_error
 from builder.wanted import Download, cached, problem
 
@@ -22,23 +23,13 @@ CONNECTIONS = 8
 FEW = 4  # small files that may still have a bar each
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a file that does not come is asked for."""
-
-    attempts: int = 6  # in a row without a byte gained
-    first_wait: float = 0.5  # seconds; doubles with each attempt
-    longest_wait: float = 30.0  # seconds, of our own back-off
-    longest_retry_after: float = 300.0  # seconds that a server may ask for
-
-
 def fetch_all(
     downloads: Sequence[Download],
     folder: Path,
     settings: Settings,
     reporter: Reporter,
     *,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENCE,
 ) -> dict[str, Path]:
     """Fetch every file that is not there yet; returns SHA-256 -> path of the verified file.
 

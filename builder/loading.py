@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from builder.context import Context
 
     Loader = Callable[[Image, Sequence[str], Layout], None]
+    Receiver = Callable[[Layout, str, Sequence[str]], None]  # layout, manifest's digest, tags
 
 
 def find_loader(wanted: bool | None, context: Context) -> Loader | None:
@@ -22,6 +23,18 @@ def find_loader(wanted: bool | None, context: Context) -> Loader | None:
     `wanted` False: not at all. None: into an engine if one answers, with a warning when one is
     there but cannot be used. True: EngineError when none can be used.
     """
+    give = find_receiver(wanted, context)
+    if give is None:
+        return None
+
+    def send(image: Image, tags: Sequence[str], layout: Layout) -> None:
+        give(layout, image.manifest.digest, tags)
+
+    return send
+
+
+def find_receiver(wanted: bool | None, context: Context) -> Receiver | None:
+    """The same for an image that is known by its manifest alone."""
     if wanted is False:
         return None
     from builder.engines.docker import LoadableImage, connect, load
@@ -38,9 +51,13 @@ def find_loader(wanted: bool | None, context: Context) -> Loader | None:
             raise EngineError("no Docker Engine answers here; start one, or use --no-load")
         return None
 
-    def send(image: Image, tags: Sequence[str], layout: Layout) -> None:
-        layers = tuple((x.stored.layer.digest, x.stored.layer.diff_id) for x in image.layers)
-        loadable = LoadableImage(image.config.digest, layers, tuple(tags), image.manifest.digest)
+    def give(layout: Layout, manifest: str, tags: Sequence[str]) -> None:
+        content = layout.read_json(manifest)
+        config = content["config"]["digest"]
+        diff_ids = layout.read_json(config)["rootfs"]["diff_ids"]
+        digests = [layer["digest"] for layer in content["layers"]]
+        layers = tuple(zip(digests, diff_ids, strict=True))
+        loadable = LoadableImage(config, layers, tuple(tags), manifest)
         load(client, layout.blobs, [loadable], context.reporter)
 
-    return send
+    return give

@@ -22,7 +22,7 @@ class Logins(httpx.Auth):
 
     def __init__(self, urls: list[str]) -> None:
         self._mirrors = {
-            _origin(url): httpx.BasicAuth(url.username, url.password)
+            origin(url): httpx.BasicAuth(url.username, url.password)
             for url in map(httpx.URL, urls)
             if url.username or url.password
         }
@@ -30,7 +30,7 @@ class Logins(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Yield the request with its login, as httpx wants it."""
-        login = self._mirrors.get(_origin(request.url)) or self._netrc
+        login = self._mirrors.get(origin(request.url)) or self._netrc
         if login is None:
             yield request
         else:
@@ -48,7 +48,8 @@ def mirror_logins(settings: Settings) -> Logins:
     return Logins([url for url in urls if url is not None])
 
 
-def _origin(url: httpx.URL) -> Origin:
+def origin(url: httpx.URL) -> Origin:
+    """Scheme, host and port: what a login is bound to."""
     return url.scheme, url.host, url.port
 
 

@@ -13,8 +13,10 @@ from typing import Any
 from builder import errors
 
 # A command is a module in builder/commands/ with register(subparsers) and run(args, context).
-COMMANDS = ("plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "clean",
-            "upstream")  # fmt: skip
+COMMANDS = (
+    "plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "push", "import",
+    "clean", "upstream",
+)  # fmt: skip
 
 BUG = 70  # EX_SOFTWARE of sysexits.h
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -28,7 +30,7 @@ examples:
 
 Every setting can also be given in the environment (WHEELYARD_INDEX_URL,
 WHEELYARD_INDEXES, WHEELYARD_DEBIAN_MIRROR, WHEELYARD_DEBIAN_SECURITY_MIRROR, WHEELYARD_CA_BUNDLE,
-WHEELYARD_CACHE, WHEELYARD_WORKERS, WHEELYARD_TIMEOUT) or in the user's config
+WHEELYARD_CACHE, WHEELYARD_WORKERS, WHEELYARD_TIMEOUT, WHEELYARD_REGISTRY) or in the user's config
 file ($WHEELYARD_CONFIG, else wheelyard/config.toml in the user's config folder,
 with keys such as index-url). An option wins over the environment, and that over
 the file.
@@ -85,6 +87,7 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     option("--cache-dir", metavar="FOLDER", help="where downloads and layers are kept")
     option("--workers", metavar="N", help="threads and processes for CPU work (default: all CPUs)")
     option("--timeout", metavar="SECONDS", help="how long a connection may be silent (default: 60)")
+    option("--registry", metavar="HOST/PREFIX", help="where images are published; http:// if so")
     option("-q", "--quiet", action="store_true", help="no progress, only warnings and errors")
     option("-v", "--verbose", action="store_true", help="show requests, and the cause of an error")
     option("--no-color", action="store_true", help="no colours (NO_COLOR does the same)")

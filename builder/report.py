@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from builder.textfiles import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from builder.build import Built
 
 NAME = "build.json"
+LOCK_NAME = ".wheelyard.lock"  # held by whoever writes to the folder
 
 
 def read_report(output: Path) -> list[dict[str, Any]]:
@@ -28,14 +29,21 @@ def read_report(output: Path) -> list[dict[str, Any]]:
 
 def write_report(output: Path, built: Iterable[Built], still_there: set[str]) -> None:
     """Put `built` into the report; earlier images stay while their digest is `still_there`."""
-    fresh = {result.cell.id: image_json(result) for result in built}
+    merge_report(output, map(image_json, built), still_there)
+
+
+def merge_report(
+    output: Path, images: Iterable[dict[str, Any]], still_there: Collection[str]
+) -> None:
+    """Put entries into the report; earlier ones stay while their digest is `still_there`."""
+    fresh = {image["id"]: image for image in images}
     kept = [
         image
         for image in read_report(output)
         if image["id"] not in fresh and image["digest"] in still_there
     ]
-    images = sorted([*kept, *fresh.values()], key=lambda image: str(image["id"]))
-    write_text(output / NAME, json.dumps({"version": 1, "images": images}, indent=1) + "\n")
+    listed = sorted([*kept, *fresh.values()], key=lambda image: str(image["id"]))
+    write_text(output / NAME, json.dumps({"version": 1, "images": listed}, indent=1) + "\n")
 
 
 def image_json(built: Built) -> dict[str, Any]:

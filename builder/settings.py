@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import SettingsError, UsageError
+from builder.registry.address import Address, parse_address
 from builder.urls import redact, url_problem
 
 __all__ = ["CONFIG_VARIABLE", "SOURCES", "Settings", "find_project", "load_settings", "redact"]
@@ -37,6 +38,7 @@ class Settings:
     workers: int  # threads and processes for CPU work
     timeout: float  # seconds without a byte
     indexes: tuple[tuple[str, str], ...] = ()  # name in the matrix -> URL
+    registry: Address | None = None  # where images are published
 
     def __repr__(self) -> str:
         shown = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -126,6 +128,10 @@ def _ca_bundle(text: str, folder: Path) -> Path:
     return path
 
 
+def _registry(text: str, _folder: Path) -> Address:
+    return parse_address(text)
+
+
 def _indexes(text: str, folder: Path) -> tuple[tuple[str, str], ...]:
     """NAME=URL, several with a blank between."""
     found: dict[str, str] = {}
@@ -148,6 +154,7 @@ SOURCES = (
     Source("cache_dir", "WHEELYARD_CACHE", _cache_dir),
     Source("workers", "WHEELYARD_WORKERS", _workers),
     Source("timeout", "WHEELYARD_TIMEOUT", _timeout),
+    Source("registry", "WHEELYARD_REGISTRY", _registry),
 )
 
 
@@ -155,11 +162,14 @@ def load_settings(
     options: Mapping[str, object],
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    *,
+    needs_project: bool = True,
 ) -> Settings:
     """Settings from `options` (field name -> text; None or absent: not given) and the rest.
 
     An empty environment variable counts as not set. Raises SettingsError with every problem at
-    once, and UsageError when no project folder is found.
+    once, and UsageError when no project folder is found; without `needs_project`, `cwd` is then
+    taken for it.
     """
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
@@ -177,8 +187,14 @@ def load_settings(
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
         raise SettingsError(f"{len(problems)} setting(s) cannot be used:{listed}")
-    project = options.get("project")
-    return Settings(project=find_project(cwd, None if project is None else str(project)), **values)
+    named = options.get("project")
+    try:
+        project = find_project(cwd, None if named is None else str(named))
+    except UsageError:
+        if needs_project or named is not None:
+            raise
+        project = cwd
+    return Settings(project=project, **values)
 
 
 def find_project(cwd: Path, option: str | None = None) -> Path:

@@ -38,11 +38,13 @@ class Body:
     chunks: Iterator[bytes]
 
 
-def make_client(settings: Settings, connections: int = 8) -> httpx.Client:
+def make_client(
+    settings: Settings, connections: int = 8, auth: httpx.Auth | None = None
+) -> httpx.Client:
     """A client that trusts the system's CAs (SSL_CERT_FILE included) and `settings.ca_bundle`.
 
-    Proxies come from the environment (HTTPS_PROXY, NO_PROXY, ...), credentials from the mirrors'
-    URLs and netrc. Raises SettingsError for a proxy that cannot be used.
+    Proxies come from the environment (HTTPS_PROXY, NO_PROXY, ...), credentials from `auth`, else
+    from the mirrors' URLs and netrc. Raises SettingsError for a proxy that cannot be used.
     """
     try:
         return httpx.Client(
@@ -50,7 +52,7 @@ def make_client(settings: Settings, connections: int = 8) -> httpx.Client:
             timeout=httpx.Timeout(settings.timeout, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             follow_redirects=True,
-            auth=mirror_logins(settings),
+            auth=auth or mirror_logins(settings),
             headers={"User-Agent": f"wheelyard/{_version()}", "Accept-Encoding": "identity"},
         )
     except (ValueError, ImportError, httpx.InvalidURL) as error:

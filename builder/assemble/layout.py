@@ -80,7 +80,7 @@ class Layout:
             partial = target.with_name(f".{target.name}.{os.getpid()}.part")
             partial.unlink(missing_ok=True)
             try:
-                _link_or_copy(stored.path, partial)
+                link_or_copy(stored.path, partial)
                 partial.replace(target)
             except OSError as error:
                 raise storage_error(error, self.folder, layer.size) from error
@@ -175,7 +175,8 @@ def _by_digest(references: dict[str, Descriptor]) -> dict[str, list[str]]:
     return groups
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, or a copy on another file system; OSError where `target` exists."""
     try:
         os.link(source, target)
     except OSError:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +17,7 @@ from tests.engines.daemons import client_environment, own_engine, temporary_fold
 from tests.image.layout import BuiltImage, read_built, read_references
 from tests.peers.command import wheelyard
 from tests.peers.project import REPOSITORY, machine_cache
+from tests.peers.registries import registry
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -228,39 +225,3 @@ def assert_imports(engine: Path, name: str, image: BuiltImage) -> None:
     version, total = said.split()
     assert version.partition("+")[0] == image.cell["framework_version"]
     assert float(total) == 4.0
-
-
-@contextmanager
-def registry(folder: Path) -> Iterator[str]:
-    """Debian's docker-registry on loopback; host and port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = folder / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/registry}}}}\n"
-        f"http: {{addr: '{address}'}}\n"
-    )
-    with (folder / "registry.log").open("wb") as log:
-        argv = ["docker-registry", "serve", str(config)]
-        server = subprocess.Popen(argv, stdout=log, stderr=log)
-    try:
-        wait_until_it_listens(address, server)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder / "registry", ignore_errors=True)
-
-
-def wait_until_it_listens(address: str, server: subprocess.Popen[bytes]) -> None:
-    host, _, port = address.partition(":")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"docker-registry does not listen on {address}")

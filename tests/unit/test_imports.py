@@ -19,7 +19,7 @@ OUTSIDE = ("httpx", "docker", "subprocess", "builder.engines", "builder.subproce
 # Library -> the modules (or packages) of ours that may import it.
 OWNERS = {
     "docker": ("builder.engines",),
-    "httpx": ("builder.transport", "builder.replies", "builder.logins"),
+    "httpx": ("builder.transport", "builder.replies", "builder.logins", "builder.registry"),
     "rich": ("builder.terminal", "builder.table"),
     "jinja2": ("builder.render",),
     "subprocess": ("builder.subprocesses",),

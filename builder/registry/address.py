@@ -1,0 +1,49 @@
+"""Where images are published: `HOST[:PORT][/PREFIX]`, with `http://` only where it is written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# OCI distribution-spec 1.1, "Pulling manifests": <name>.
+_NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_ADDRESS = re.compile(
+    rf"(?:(?P<scheme>https?)://)?"
+    rf"(?P<host>(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d{{1,5}})?)"
+    rf"(?:/(?P<prefix>{_NAME}(?:/{_NAME})*))?/?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A registry, and the prefix below which all repositories lie."""
+
+    host: str  # "registry.example:5000"
+    prefix: str  # "team/images", or empty
+    scheme: str = "https"
+
+    @property
+    def url(self) -> str:
+        """The registry's API."""
+        return f"{self.scheme}://{self.host}/v2/"
+
+    def repository(self, name: str) -> str:
+        """The full name of a repository below the prefix."""
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+    def reference(self, tag: str) -> str:
+        """What `docker pull` takes for a tag such as `pytorch:2.3.1-cuda12.1`."""
+        return f"{self.host}/{self.repository(tag)}"
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.prefix}" if self.prefix else self.host
+
+
+def parse_address(text: str) -> Address:
+    """Read an address; raises ValueError, without the secrets that the text may hold."""
+    if "@" in text:
+        raise ValueError("a registry's address holds no login; use `docker login HOST`")
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not HOST[:PORT][/PREFIX], PREFIX in lower case")
+    return Address(found["host"], found["prefix"] or "", found["scheme"] or "https")

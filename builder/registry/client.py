@@ -1,0 +1,196 @@
+"""One registry: requests with a login, repeated while that may help.
+
+Source: OCI distribution-spec 1.1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import httpx
+
+from builder.errors import RegistryError
+from builder.patience import PATIENCE, GaveUp, Patience, next_wait
+from builder.registry.credentials import find_credential
+from builder.registry.login import Login
+from builder.registry.replies import connection_failure, registry_failure
+from builder.replies import Gone, Interrupted, Refused
+from builder.transport import make_client
+from builder.urls import redact
+
+if TYPE_CHECKING:
+    from builder.progress import Reporter
+    from builder.registry.address import Address
+    from builder.settings import Settings
+
+CONNECTIONS = 4  # blobs under way at once
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+DIGEST_HEADER = "Docker-Content-Digest"
+
+_log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):  # noqa: N818 - a request, not a defect
+    """`Registry.stop` was set; uploads under way can be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry as one call uses it."""
+
+    address: Address
+    http: httpx.Client
+    reporter: Reporter
+    patience: Patience = PATIENCE
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def url(self, repository: str, rest: str) -> str:
+        """A URL of the API; `repository` is the full name."""
+        return f"{self.address.url}{repository}/{rest}"
+
+
+@contextmanager
+def open_registry(
+    address: Address, settings: Settings, reporter: Reporter, patience: Patience = PATIENCE
+) -> Iterator[Registry]:
+    """Talk to a registry for as long as the context lasts."""
+    login = Login(address.url, lambda repository: find_credential(address.host, repository))
+    http = make_client(settings, 2 * CONNECTIONS, login)
+    registry = Registry(address, http, reporter, patience)
+    yield registry
+    http.close()  # not when interrupted: a thread may still be reading
+
+
+def send(
+    registry: Registry,
+    method: str,
+    url: str | httpx.URL,
+    *,
+    ok: Iterable[int],
+    headers: Mapping[str, str] | None = None,
+    content: bytes | Iterable[bytes] | None = None,
+) -> httpx.Response:
+    """One request, once; raises Refused, Gone or Interrupted for a status that is not in `ok`."""
+    _log.debug("%s %s", method, redact(str(url)))
+    if registry.stop.is_set():
+        raise Stopped
+    try:
+        response = registry.http.request(method, url, headers=headers, content=content)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise connection_failure(error, registry.address.host) from error
+    if response.status_code not in ok:
+        raise registry_failure(response, registry.address.host)
+    return response
+
+
+def ask(
+    registry: Registry,
+    method: str,
+    url: str | httpx.URL,
+    *,
+    ok: Iterable[int],
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+) -> httpx.Response:
+    """A request that may be sent twice, repeated with back-off; raises RegistryError or Gone."""
+    failures = 0
+    while True:
+        try:
+            return send(registry, method, url, ok=ok, headers=headers, content=content)
+        except Interrupted as error:
+            failures += 1
+            wait(registry, error, failures)
+        except Gone:
+            raise
+        except Refused as error:
+            raise RegistryError(f"{registry.address}: {error}") from error
+
+
+def wait(registry: Registry, error: Interrupted, failures: int) -> None:
+    """Sleep before the next attempt; raises RegistryError where there is none, Stopped if told."""
+    try:
+        seconds = next_wait(error, failures, registry.patience)
+    except GaveUp as reason:
+        raise RegistryError(
+            f"{registry.address}: {reason}; what arrived stays there, and the next run goes on"
+        ) from error
+    registry.reporter.info(f"{registry.address.host}: {error}; trying again in {seconds:.1f} s")
+    if registry.stop.wait(seconds):
+        raise Stopped
+
+
+def has_blob(registry: Registry, repository: str, digest: str, size: int) -> bool:
+    """Whether a repository holds a blob, whole."""
+    url = registry.url(repository, f"blobs/{digest}")
+    try:
+        response = ask(registry, "HEAD", url, ok=(httpx.codes.OK,))
+    except Gone:
+        return False
+    return str(response.headers.get("Content-Length", size)) == str(size)
+
+
+def manifest_digest(registry: Registry, repository: str, reference: str) -> str | None:
+    """The digest that a tag (or digest) has there; None where there is none."""
+    url = registry.url(repository, f"manifests/{reference}")
+    accept = {"Accept": ", ".join(MANIFEST_TYPES)}
+    try:
+        response = ask(registry, "HEAD", url, ok=(httpx.codes.OK,), headers=accept)
+    except Gone:
+        return None
+    digest: str | None = response.headers.get(DIGEST_HEADER)
+    return digest
+
+
+def put_manifest(
+    registry: Registry, repository: str, reference: str, data: bytes, media_type: str
+) -> None:
+    """Store a manifest under a tag or its digest; RegistryError where the registry has another."""
+    url = registry.url(repository, f"manifests/{reference}")
+    headers = {"Content-Type": media_type}
+    try:
+        response = ask(
+            registry, "PUT", url, ok=(httpx.codes.CREATED,), headers=headers, content=data
+        )
+    except Gone as error:
+        raise RegistryError(
+            f"{registry.address}: {repository}: the manifest was not taken: {error}; "
+            "run the command again"
+        ) from error
+    expected = digest_of(data)
+    if response.headers.get(DIGEST_HEADER, expected) != expected:
+        raise RegistryError(
+            f"{registry.address}: {repository}: the registry stored "
+            f"{response.headers[DIGEST_HEADER]} where {expected} was sent: something on the way "
+            "changes what passes"
+        )
+
+
+def get_content(
+    registry: Registry, repository: str, kind: str, reference: str, accept: str = "*/*"
+) -> bytes:
+    """A manifest (`kind` "manifests") or small blob ("blobs"); raises Gone or RegistryError.
+
+    What is asked for by digest is checked against it.
+    """
+    url = registry.url(repository, f"{kind}/{reference}")
+    response = ask(registry, "GET", url, ok=(httpx.codes.OK,), headers={"Accept": accept})
+    if reference.startswith("sha256:") and digest_of(response.content) != reference:
+        raise RegistryError(
+            f"{registry.address}: {repository}: what came for {reference} is something else; "
+            "do not use this registry or proxy before that is explained"
+        )
+    return response.content
+
+
+def digest_of(data: bytes) -> str:
+    """`sha256:<hex>` of some bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,429 @@
+"""Publishing to Debian's docker-registry: whole, again, over a bad line, and with every login."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from tiny import Tiny, make_tiny
+
+from builder.assemble.layout import Layout
+from builder.build import Built, build_images
+from builder.cli import main
+from builder.errors import InspectError, RegistryError, StorageError
+from builder.progress import QuietReporter
+from builder.published import publications
+from builder.registry import upload
+from builder.registry.address import parse_address
+from builder.registry.client import open_registry
+from builder.registry.push import image_blobs, push_image
+from tests.peers.command import argv, environment
+from tests.peers.faulty import Fault, Faulty, faulty
+from tests.peers.registries import PASSWORD, USER, registry, with_passwords, with_tls
+from tests.peers.tokens import token_server
+
+RUNTIME = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs_a_registry(need: Callable[..., None]) -> None:
+    need("docker-registry", "skopeo")
+
+
+@pytest.fixture(autouse=True)
+def _at_nobodys_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No login and no proxy of this machine."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name in ("DOCKER_CONFIG", "XDG_RUNTIME_DIR"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def dist(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small images, of which one extends the other."""
+    dist = tmp_path_factory.mktemp("tiny-out") / "dist"
+    results = build_images(tiny.plan.cells, tiny.plan, dist, tiny.context)
+    assert all(isinstance(result, Built) for result in results), results
+    return dist
+
+
+@pytest.fixture
+def push(tiny: Tiny, dist: Path, tmp_path: Path) -> Callable[..., int]:
+    """The command on the small images; its exit code."""
+
+    def call(*words: str | Path) -> int:
+        given = ["push", *words, "--project", tiny.folder, "--output", dist]
+        return main([*map(str, given), "--cache-dir", str(tmp_path / "cache"), "--timeout", "5"])
+
+    return call
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small pieces, short waits."""
+    monkeypatch.setattr(upload, "PIECE", 200_000)
+    monkeypatch.setattr(upload, "SMALLEST", 50_000)
+    monkeypatch.setattr("builder.patience.random.uniform", lambda low, high: 0.02)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    with registry(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def line(address: str) -> Iterator[Faulty]:
+    """A bad line to the registry."""
+    with faulty(address) as found:
+        yield found
+
+
+def results(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def digest_there(host: str, name: str, *options: str) -> str | None:
+    """What skopeo finds under a tag; None: nothing."""
+    command = ["skopeo", "inspect", *(options or ["--tls-verify=false"]), f"docker://{host}/{name}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return json.loads(done.stdout)["Digest"] if done.returncode == 0 else None
+
+
+def layout_digest(dist: Path, tag: str = RUNTIME) -> str:
+    entries = json.loads((dist / "index.json").read_text())["manifests"]
+    found: str = next(
+        entry["digest"]
+        for entry in entries
+        if entry["annotations"]["org.opencontainers.image.ref.name"] == tag
+    )
+    return found
+
+
+def assert_whole(host: str, dist: Path, scratch: Path) -> None:
+    """skopeo pulls the image from there, which checks every digest."""
+    target = scratch / "pulled"
+    command = ["skopeo", "copy", "--src-tls-verify=false", f"docker://{host}/{RUNTIME}"]
+    done = subprocess.run([*command, f"oci:{target}:x"], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert digest_there(host, RUNTIME) == layout_digest(dist)
+
+
+class TestPush:
+    def test_images_arrive_with_all_their_tags(
+        self, push: Callable[..., int], address: str, dist: Path, capsys: Any
+    ) -> None:
+        assert push("all", "--registry", f"http://{address}/team/gpu", "--json") == 0
+        seen = results(capsys)
+        assert len(seen) == 2
+        for image in seen:
+            assert len(image["references"]) == len(image["moved"]) > 1
+            for reference in image["references"]:
+                host, _, rest = reference.partition("/")
+                assert digest_there(host, rest) == image["digest"]
+        first, second = seen
+        assert first["sent_bytes"] > second["present_bytes"] > 0
+
+    def test_a_second_push_sends_nothing_and_moves_nothing(
+        self, push: Callable[..., int], line: Faulty, capsys: Any
+    ) -> None:
+        where = ("all", "--registry", f"http://{line.address}", "--json")
+        assert push(*where) == 0
+        capsys.readouterr()
+        before = line.sent_bytes()
+        assert push(*where) == 0
+        assert all(x["sent_bytes"] == 0 and x["moved"] == [] for x in results(capsys))
+        assert line.sent_bytes() == before
+
+    def test_blobs_of_a_sibling_repository_are_mounted(
+        self, tiny: Tiny, line: Faulty, dist: Path, tmp_path: Path
+    ) -> None:
+        """Another repository is filled by somebody else's copy."""
+        copy = ["skopeo", "copy", "--dest-tls-verify=false", f"oci:{dist}:{RUNTIME}"]
+        target = f"docker://{line.upstream}/other:1"
+        subprocess.run([*copy, target], check=True, capture_output=True)
+        layout = Layout(dist)
+        cell = tiny.cell("runtime")
+        (image,) = publications(layout, [cell], only_built=False, unverified=False)
+        where = parse_address(f"http://{line.address}")
+        with open_registry(where, tiny.context.settings, QuietReporter(None)) as opened:
+            done = push_image(opened, layout, image, ["other", "pytorch"], tmp_path)
+        assert done.sent == 0
+        assert done.mounted == sum(
+            blob.size for blob in image_blobs(layout, layout.read_json(image.manifest))
+        )
+        assert_whole(line.upstream, dist, tmp_path)
+
+    def test_the_table_is_for_people(
+        self, push: Callable[..., int], address: str, capsys: Any
+    ) -> None:
+        assert push("runtime", "--registry", f"http://{address}") == 0
+        said = capsys.readouterr()
+        assert said.out.splitlines()[0].split()[:3] == ["image", "digest", "sent"]
+        assert "push pytorch-2.3.1" in said.err
+
+
+class TestABadLine:
+    @pytest.mark.parametrize("fault", ["drop", "mute", "429", "500", "503", "slow", "flip"])
+    @pytest.mark.parametrize("method", ["PATCH", "PUT", "POST", "HEAD"])
+    def test_a_push_gets_through(
+        self,
+        push: Callable[..., int],
+        quick: None,
+        line: Faulty,
+        dist: Path,
+        tmp_path: Path,
+        method: str,
+        fault: Fault,
+    ) -> None:
+        if fault in ("drop", "flip") and method in ("POST", "HEAD"):
+            fault = "mute"  # they have no body
+        line.faults += [(method, "/blobs/", fault)] * 3
+        assert push("runtime", "--registry", f"http://{line.address}") == 0
+        assert line.faults == []
+        assert_whole(line.upstream, dist, tmp_path)
+
+    @pytest.mark.parametrize("fault", ["drop", "mute", "429", "500"])
+    def test_manifests_and_tags_too(
+        self, push: Callable[..., int], quick: None, line: Faulty, dist: Path, fault: Fault
+    ) -> None:
+        line.faults += [("PUT", "/manifests/", fault)] * 4
+        assert push("runtime", "--registry", f"http://{line.address}") == 0
+        assert digest_there(line.upstream, RUNTIME) == layout_digest(dist)
+
+    @pytest.mark.parametrize("where", ["/blobs/", "/manifests/sha256", "/manifests/2.3.1-cuda"])
+    def test_a_push_that_breaks_leaves_the_old_tag(
+        self,
+        push: Callable[..., int],
+        quick: None,
+        line: Faulty,
+        dist: Path,
+        tmp_path: Path,
+        where: str,
+        capsys: Any,
+    ) -> None:
+        old = ["skopeo", "copy", "--dest-tls-verify=false"]
+        devel = layout_digest(dist, f"{RUNTIME}-devel")
+        source, target = f"oci:{dist}:{RUNTIME}-devel", f"docker://{line.upstream}/{RUNTIME}"
+        subprocess.run([*old, source, target], check=True, capture_output=True)
+        line.faults, line.always = [("PUT", where, "500"), ("PATCH", where, "500")], True
+        assert push("runtime", "--registry", f"http://{line.address}") == RegistryError.exit_code
+        assert "gave up after 6 attempts" in capsys.readouterr().err
+        assert digest_there(line.upstream, RUNTIME) == devel
+        line.faults = []
+        assert push("runtime", "--registry", f"http://{line.address}") == 0
+        assert_whole(line.upstream, dist, tmp_path)
+
+    def test_pieces_that_arrived_are_not_sent_again(
+        self, push: Callable[..., int], quick: None, line: Faulty, dist: Path, capsys: Any
+    ) -> None:
+        """The next run goes on with an upload that a broken one left."""
+        line.faults, line.always = [("PUT", "/blobs/", "500")], True
+        assert push("runtime", "--registry", f"http://{line.address}") == RegistryError.exit_code
+        first, line.faults = line.sent_bytes(), []
+        capsys.readouterr()
+        assert push("runtime", "--registry", f"http://{line.address}", "--json") == 0
+        sent = results(capsys)[-1]["sent_bytes"]
+        assert line.sent_bytes() - first < sent
+        asked = [path for method, path, _ in line.requests if method == "GET" and "uploads" in path]
+        assert asked
+
+    def test_after_kill_9_the_next_push_completes(
+        self, tiny: Tiny, dist: Path, line: Faulty, tmp_path: Path, push: Callable[..., int]
+    ) -> None:
+        line.faults, line.always = [("PUT", "/blobs/", "slow")], True
+        words = ["push", "runtime", "--registry", f"http://{line.address}"]
+        words += ["--project", str(tiny.folder), "--output", str(dist)]
+        command = argv(*words, "--cache-dir", tmp_path / "cache")
+        process = subprocess.Popen(command, env=environment(tmp_path), stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while line.sent_bytes() < 100_000 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
+        assert digest_there(line.upstream, RUNTIME) is None
+        line.faults = []
+        assert push("runtime", "--registry", f"http://{line.address}") == 0
+        assert_whole(line.upstream, dist, tmp_path)
+
+    def test_ctrl_c_ends_it_at_once(
+        self, tiny: Tiny, dist: Path, line: Faulty, tmp_path: Path
+    ) -> None:
+        line.faults, line.always = [("PUT", "/blobs/", "slow")], True
+        words = ["push", "runtime", "--registry", f"http://{line.address}"]
+        words += ["--project", str(tiny.folder), "--output", str(dist)]
+        command = argv(*words, "--cache-dir", tmp_path / "cache")
+        process = subprocess.Popen(command, env=environment(tmp_path), stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 30
+        while line.sent_bytes() < 100_000 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _out, said = process.communicate(timeout=10)
+        assert process.returncode == 130, said
+        assert digest_there(line.upstream, RUNTIME) is None
+
+
+class TestLogins:
+    def log_in(self, home: Path, config: dict[str, Any]) -> None:
+        (home / ".docker").mkdir(exist_ok=True)
+        (home / ".docker/config.json").write_text(json.dumps(config))
+
+    def login(self, host: str, password: str = PASSWORD) -> dict[str, Any]:
+        text = base64.b64encode(f"{USER}:{password}".encode()).decode()
+        return {"auths": {host: {"auth": text}}}
+
+    @pytest.fixture
+    def guarded(self, tmp_path: Path) -> Iterator[str]:
+        with registry(tmp_path, **with_passwords(tmp_path)) as found:
+            yield found
+
+    def credentials(self) -> Sequence[str]:
+        return ("--tls-verify=false", f"--creds={USER}:{PASSWORD}")
+
+    def test_without_one(self, push: Callable[..., int], guarded: str, capsys: Any) -> None:
+        assert push("runtime", "--registry", f"http://{guarded}") == RegistryError.exit_code
+        assert f"docker login {guarded}" in capsys.readouterr().err
+
+    def test_a_wrong_one_is_not_repeated(
+        self, push: Callable[..., int], guarded: str, tmp_path: Path, capsys: Any
+    ) -> None:
+        self.log_in(tmp_path, self.login(guarded, "wrong-word"))
+        with faulty(guarded) as line:
+            self.log_in(tmp_path, self.login(line.address, "wrong-word"))
+            code = push("runtime", "--registry", f"http://{line.address}")
+            assert code == RegistryError.exit_code
+            assert len(line.requests) < 40
+        said = capsys.readouterr().err
+        assert "HTTP 401" in said
+        assert "wrong-word" not in said
+
+    def test_from_dockers_config(
+        self, push: Callable[..., int], guarded: str, dist: Path, tmp_path: Path
+    ) -> None:
+        self.log_in(tmp_path, self.login(guarded))
+        assert push("runtime", "--registry", f"http://{guarded}") == 0
+        assert digest_there(guarded, RUNTIME, *self.credentials()) == layout_digest(dist)
+
+    def test_from_a_credential_helper(
+        self,
+        push: Callable[..., int],
+        guarded: str,
+        dist: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        helper = tmp_path / "bin" / "docker-credential-test"
+        helper.parent.mkdir()
+        answer = json.dumps({"ServerURL": guarded, "Username": USER, "Secret": PASSWORD})
+        helper.write_text(f"#!/bin/sh\nread host; test \"$host\" = {guarded} && echo '{answer}'\n")
+        helper.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
+        self.log_in(tmp_path, {"credsStore": "test"})
+        assert push("runtime", "--registry", f"http://{guarded}") == 0
+        assert digest_there(guarded, RUNTIME, *self.credentials()) == layout_digest(dist)
+
+    def test_by_tokens(self, push: Callable[..., int], tmp_path: Path, dist: Path) -> None:
+        """A token server of its own signs what the login may do."""
+        with (
+            token_server(tmp_path, USER, PASSWORD) as tokens,
+            registry(tmp_path, **tokens.section) as guarded,
+        ):
+            where = ("--registry", f"http://{guarded}")
+            assert push("runtime", *where) == RegistryError.exit_code
+            self.log_in(tmp_path, self.login(guarded))
+            assert push("all", *where) == 0
+            digest = digest_there(guarded, RUNTIME, *self.credentials())
+            assert digest == layout_digest(dist)
+            assert "repository:pytorch:pull,push" in tokens.scopes
+
+
+class TestTrust:
+    @pytest.fixture
+    def ca(self) -> trustme.CA:
+        return trustme.CA()
+
+    @pytest.fixture
+    def secure(self, tmp_path: Path, ca: trustme.CA) -> Iterator[str]:
+        with registry(tmp_path, **with_tls(tmp_path, ca)) as found:
+            yield found
+
+    def test_a_ca_of_ones_own(
+        self, push: Callable[..., int], secure: str, ca: trustme.CA, tmp_path: Path, dist: Path
+    ) -> None:
+        ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        assert push("runtime", "--registry", secure, "--ca-bundle", tmp_path / "ca.pem") == 0
+        assert digest_there(secure, RUNTIME) == layout_digest(dist)
+
+    def test_an_unknown_ca_is_refused(
+        self, push: Callable[..., int], secure: str, capsys: Any
+    ) -> None:
+        assert push("runtime", "--registry", secure) == RegistryError.exit_code
+        assert "--ca-bundle" in capsys.readouterr().err
+        assert digest_there(secure, RUNTIME) is None
+
+    def test_plain_http_is_not_fallen_back_to(
+        self, push: Callable[..., int], line: Faulty, capsys: Any
+    ) -> None:
+        assert push("runtime", "--registry", line.address) == RegistryError.exit_code
+        assert f"http://{line.address}" in capsys.readouterr().err
+        assert line.requests == []
+
+
+class TestWhatIsRefused:
+    def test_a_read_only_registry(
+        self, push: Callable[..., int], tmp_path: Path, capsys: Any
+    ) -> None:
+        storage = {
+            "filesystem": {"rootdirectory": f"{tmp_path}/registry"},
+            "maintenance": {"readonly": {"enabled": True}},
+        }
+        with registry(tmp_path, storage=storage) as address:
+            assert push("runtime", "--registry", f"http://{address}") == RegistryError.exit_code
+        assert "takes no pushes" in capsys.readouterr().err
+
+    def test_a_damaged_blob_is_named(
+        self, push: Callable[..., int], quick: None, address: str, dist: Path, capsys: Any
+    ) -> None:
+        manifest = json.loads((dist / "blobs" / layout_digest(dist).replace(":", "/")).read_text())
+        blob = dist / "blobs" / manifest["layers"][0]["digest"].replace(":", "/")
+        whole = blob.read_bytes()
+        blob.unlink()  # the cache has the other link
+        try:
+            blob.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+            assert push("runtime", "--registry", f"http://{address}") == StorageError.exit_code
+            assert str(blob) in capsys.readouterr().err
+            blob.write_bytes(whole[:-1])
+            assert push("runtime", "--registry", f"http://{address}") == StorageError.exit_code
+        finally:
+            blob.write_bytes(whole)
+        assert digest_there(address, RUNTIME) is None
+
+    def test_an_image_that_was_not_verified(
+        self, push: Callable[..., int], address: str, dist: Path, capsys: Any
+    ) -> None:
+        report = dist / "build.json"
+        text = report.read_text()
+        try:
+            report.unlink()
+            where = ("runtime", "--registry", f"http://{address}")
+            assert push(*where) == InspectError.exit_code
+            assert "--unverified" in capsys.readouterr().err
+            assert push(*where, "--unverified") == 0
+        finally:
+            report.write_text(text)

@@ -1,0 +1,224 @@
+"""Where registries are, who we are there, and what their refusals mean."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from builder.errors import SettingsError
+from builder.registry.address import parse_address
+from builder.registry.credentials import Credential, find_credential
+from builder.registry.login import Login, parse_challenge, token_request
+from builder.registry.replies import DigestRefused, connection_failure, registry_failure
+from builder.replies import Gone, Interrupted, RangeRefused, Refused
+
+REALM = "https://auth.example/token"
+BEARER = f'Bearer realm="{REALM}",service="reg",scope="repository:a/b:pull,push"'
+
+
+class TestAddress:
+    def test_names_below_a_prefix(self) -> None:
+        address = parse_address("registry.example:5000/team/gpu/")
+        assert address.url == "https://registry.example:5000/v2/"
+        assert address.repository("pytorch") == "team/gpu/pytorch"
+        assert address.reference("pytorch:2.3") == "registry.example:5000/team/gpu/pytorch:2.3"
+
+    def test_no_prefix_and_plain_http(self) -> None:
+        address = parse_address("http://[::1]:5000")
+        assert (address.url, address.repository("x")) == ("http://[::1]:5000/v2/", "x")
+
+    @pytest.mark.parametrize(
+        "text", ["", "a b", "host/Team", "host//x", "ftp://host", "host/x:tag"]
+    )
+    def test_what_is_none(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"HOST\[:PORT\]"):
+            parse_address(text)
+
+    def test_a_login_is_not_repeated(self) -> None:
+        with pytest.raises(ValueError, match="docker login") as caught:
+            parse_address("https://anna:word@host/x")
+        assert "word" not in str(caught.value)
+
+
+def auth(name: str, secret: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{name}:{secret}".encode()).decode()}
+
+
+class TestCredentials:
+    def find(self, tmp_path: Path, config: object, host: str = "reg.example") -> Credential | None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return find_credential(host, "team/x", {"DOCKER_CONFIG": str(tmp_path), "HOME": "/none"})
+
+    @pytest.mark.parametrize(
+        "key", ["reg.example", "https://reg.example", "https://reg.example/v2/"]
+    )
+    def test_ways_to_write_the_host(self, tmp_path: Path, key: str) -> None:
+        assert self.find(tmp_path, {"auths": {key: auth("anna", "a:b")}}) == Credential(
+            "anna", "a:b"
+        )
+
+    def test_podmans_key_for_a_part_wins(self, tmp_path: Path) -> None:
+        auths = {"reg.example": auth("all", "1"), "reg.example/team": auth("team", "2")}
+        assert self.find(tmp_path, {"auths": auths}) == Credential("team", "2")
+
+    def test_an_identity_token(self, tmp_path: Path) -> None:
+        found = self.find(tmp_path, {"auths": {"reg.example": {"identitytoken": "tok"}}})
+        assert found is not None
+        assert found.is_identity_token
+
+    def test_another_host_gets_none(self, tmp_path: Path) -> None:
+        config = {"auths": {"reg.example": auth("anna", "x")}}
+        assert self.find(tmp_path, config, "reg.example.evil") is None
+
+    def test_no_file_is_no_login(self, tmp_path: Path) -> None:
+        assert find_credential("reg.example", "x", {"HOME": str(tmp_path)}) is None
+
+    def test_podmans_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "containers" / "auth.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps({"auths": {"reg.example": auth("anna", "x")}}))
+        environ = {"HOME": "/none", "XDG_RUNTIME_DIR": str(tmp_path)}
+        assert find_credential("reg.example", "x", environ) == Credential("anna", "x")
+
+    @pytest.mark.parametrize(
+        ("script", "found"),
+        [
+            ('echo \'{"Username": "anna", "Secret": "x"}\'', Credential("anna", "x")),
+            ("echo credentials not found in native keychain; exit 1", None),
+        ],
+    )
+    def test_a_helper(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        script: str,
+        found: Credential | None,
+    ) -> None:
+        self.helper(tmp_path, monkeypatch, script)
+        config = {"credHelpers": {"reg.example": "mine"}, "auths": {"reg.example": auth("b", "y")}}
+        assert self.find(tmp_path, config) == found
+        assert (tmp_path / "asked").read_text() == "reg.example"
+
+    def test_what_a_helper_says_stays_secret(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.helper(tmp_path, monkeypatch, "echo s3cret; exit 1")
+        with pytest.raises(SettingsError, match="gave no login") as caught:
+            self.find(tmp_path, {"credsStore": "mine"})
+        assert "s3cret" not in str(caught.value)
+
+    def helper(self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+        path = folder / "docker-credential-mine"
+        path.write_text(f'#!/bin/sh\n/bin/cat > "{folder}/asked"\n{script}\n')
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def test_a_damaged_one_is_said(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="log in again"):
+            self.find(tmp_path, {"auths": {"reg.example": {"auth": "%%%"}}})
+        (tmp_path / "config.json").write_text("{")
+        with pytest.raises(SettingsError, match="not JSON"):
+            find_credential("h", "x", {"DOCKER_CONFIG": str(tmp_path)})
+
+    def test_its_repr_shows_no_secret(self) -> None:
+        assert "word" not in repr(Credential("anna", "word"))
+
+
+class TestTokens:
+    def test_a_challenge_is_read(self) -> None:
+        found = parse_challenge(BEARER)
+        assert found is not None
+        assert found.scheme == "bearer"
+        assert found.parameters["scope"] == "repository:a/b:pull,push"
+        assert parse_challenge("Negotiate abc") is None
+
+    def test_the_request_carries_login_and_scopes(self) -> None:
+        challenge = parse_challenge(BEARER.replace('push"', 'push repository:c:pull"'))
+        assert challenge is not None
+        asked = token_request(challenge, Credential("anna", "x"), secure=True)
+        assert asked is not None
+        assert asked.url.params.get_list("scope") == [
+            "repository:a/b:pull,push", "repository:c:pull",
+        ]  # fmt: skip
+        assert asked.headers["Authorization"] == "Basic YW5uYTp4"
+
+    def test_no_login_over_plain_http_for_a_secure_registry(self) -> None:
+        challenge = parse_challenge(BEARER.replace("https", "http"))
+        assert challenge is not None
+        assert token_request(challenge, Credential("anna", "x"), secure=True) is None
+        assert token_request(challenge, Credential("anna", "x"), secure=False) is not None
+
+    def test_an_identity_token_is_exchanged(self) -> None:
+        challenge = parse_challenge(BEARER)
+        assert challenge is not None
+        asked = token_request(challenge, Credential("<token>", "tok"), secure=True)
+        assert asked is not None
+        assert asked.method == "POST"
+        assert b"refresh_token=tok" in asked.read()
+        assert asked.url == REALM
+
+    def test_a_token_is_kept_for_its_repository(self) -> None:
+        login = Login("https://reg.example/v2/", lambda _: Credential("anna", "x"))
+        flow = login.auth_flow(httpx.Request("HEAD", "https://reg.example/v2/a/b/blobs/x"))
+        first = next(flow)
+        assert "Authorization" not in first.headers
+        asked = flow.send(httpx.Response(401, headers={"WWW-Authenticate": BEARER}, request=first))
+        assert asked.url.host == "auth.example"
+        again = flow.send(httpx.Response(200, json={"token": "T"}, request=asked))
+        assert again.headers["Authorization"] == "Bearer T"
+        for path, known in (("a/b", "Bearer T"), ("other", None)):
+            url = f"https://reg.example/v2/{path}/blobs/uploads/"
+            request = next(login.auth_flow(httpx.Request("POST", url)))
+            assert request.headers.get("Authorization") == known
+
+    def test_another_host_gets_no_login(self) -> None:
+        login = Login("https://reg.example/v2/", lambda _: Credential("anna", "x"))
+        flow = login.auth_flow(httpx.Request("PUT", "https://storage.example/upload"))
+        first = next(flow)
+        answer = httpx.Response(401, headers={"WWW-Authenticate": "Basic"}, request=first)
+        with pytest.raises(StopIteration):
+            flow.send(answer)
+        assert "Authorization" not in first.headers
+
+    def test_a_refused_login_is_not_sent_for_ever(self) -> None:
+        login = Login("https://reg.example/v2/", lambda _: Credential("anna", "x"))
+        flow = login.auth_flow(httpx.Request("GET", "https://reg.example/v2/a/tags/list"))
+        answer = httpx.Response(401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+        next(flow)
+        assert flow.send(answer).headers["Authorization"] == "Basic YW5uYTp4"
+        with pytest.raises(StopIteration):
+            flow.send(answer)
+
+
+def reply(status: int, **error: Any) -> httpx.Response:
+    return httpx.Response(status, json={"errors": [error]} if error else None)
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "words"),
+    [
+        (reply(401), Refused, "docker login reg"),
+        (reply(403, code="DENIED"), Refused, "may not do that"),
+        (reply(404, code="NAME_UNKNOWN"), Gone, "NAME_UNKNOWN"),
+        (reply(405, code="UNSUPPORTED"), Refused, "takes no pushes"),
+        (reply(400, code="DIGEST_INVALID"), DigestRefused, "DIGEST_INVALID"),
+        (reply(416), RangeRefused, "416"),
+        (reply(429), Interrupted, "429"),
+        (reply(500, code="UNKNOWN", detail={"Err": 28}), Interrupted, "UNKNOWN"),
+        (reply(503), Interrupted, "503"),
+    ],
+)
+def test_what_a_refusal_means(response: httpx.Response, kind: type, words: str) -> None:
+    failure = registry_failure(response, "reg")
+    assert type(failure) is kind
+    assert words in str(failure)
+
+
+def test_a_server_that_speaks_no_tls() -> None:
+    error = httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number")
+    assert "http://reg" in str(connection_failure(error, "reg"))
