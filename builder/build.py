@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from builder.amounts import amount
 from builder.assemble.assemble import Assembly, assemble_layers
 from builder.assemble.image import write_image
 from builder.assemble.layout import Layout
@@ -18,6 +19,7 @@ from builder.errors import WheelyardError
 from builder.filelock import locked, once
 from builder.imageconfig import CELL_LABEL, image_config
 from builder.inspect import Finding, inspect_image, require
+from builder.prune import locked_wheels, prune_wheels
 from builder.report import LOCK_NAME, read_report, write_report
 from builder.stages import load_stages
 from builder.storage import storage_error
@@ -61,11 +63,13 @@ def build_images(
     *,
     load: Loader | None = None,
     fail_fast: bool = False,
+    prune: bool = False,
 ) -> list[Built | Failed]:
     """Build `cells` into the OCI image layout `output`; one result each, in their order.
 
     `load` hands a finished image to an engine. With `fail_fast` the first failure ends the
-    batch. Waits while another build holds `output`.
+    batch, with `prune` the wheels of a finished image are removed that no later one needs. Waits
+    while another build holds `output`.
     """
     warm_up()
     layout = Layout(output)
@@ -78,7 +82,7 @@ def build_images(
     waiting = once(lambda: context.reporter.info(f"waiting: another build is writing to {output}"))
     with locked(output / LOCK_NAME, waiting):
         held = _held_blobs(output, cells)
-        for cell in cells:
+        for number, cell in enumerate(cells, 1):
             try:
                 built = _build_one(cell, plan, layout, store, context, held, load)
             except WheelyardError as error:
@@ -89,8 +93,17 @@ def build_images(
             else:
                 results.append(built)
                 _publish(layout, built)
+                if prune:
+                    _prune(cell, cells[number:], plan, context)
         layout.prune()
     return results
+
+
+def _prune(cell: Cell, later: Sequence[Cell], plan: Plan, context: Context) -> None:
+    project, files = context.settings.project, context.settings.cache_dir / "files"
+    needed = locked_wheels(later, plan, project)
+    freed = prune_wheels(locked_wheels([cell], plan, project) - needed, files)
+    context.reporter.info(f"{cell.id}: removed {amount(freed, 'bytes')} of wheels")
 
 
 def _build_one(

@@ -18,6 +18,7 @@ examples:
   wheelyard build pytorch-2.3.1-devel --no-load  no engine, just the OCI image layout
   wheelyard build pytorch-2.4 --output /srv/oci  another folder
   wheelyard build all --fail-fast --json         for programs
+  wheelyard build cuda12.8 --prune-wheels        a slice of the matrix on a small disk
 
 An image that fails does not stop the others; the exit code is then that of the first failure.
 Interrupted, the next run goes on where this one stopped.
@@ -43,6 +44,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=None,
         help="load into the Docker Engine and tag there (default: if one answers)",
     )
+    parser.add_argument(
+        "--prune-wheels",
+        action="store_true",
+        help="remove wheels from the cache once no later image of this run needs them",
+    )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(run=run)
@@ -64,6 +70,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context,
         load=find_loader(args.load, context),
         fail_fast=args.fail_fast,
+        prune=args.prune_wheels,
     )
     _show(results, as_json=args.json)
     failures = [result for result in results if isinstance(result, Failed)]
