@@ -20,7 +20,7 @@ from builder.table import show_table
 from builder.textfiles import write_text
 from tests.benchmark.engines.plot import draw
 from tests.benchmark.engines.projects import REPOSITORY, Project, as_committed, changed
-from tests.benchmark.engines.report import COLUMNS, Run, measurements
+from tests.benchmark.engines.report import COLUMNS, Run, measurements, read_run
 from tests.benchmark.engines.stage import Stage, staged
 from tests.benchmark.engines.ways import WAYS, Way
 from tests.benchmark.environment import environment
@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = load_settings({"project": str(REPOSITORY)})
     with temporary_folder(args.folder or settings.cache_dir) as folder:
         machine = environment(Place(REPOSITORY, settings.cache_dir, folder))
-        runs, failures = take(args, settings, folder)
+        taken, failures = take(args, settings, folder)
+    runs = [*(earlier(args.output) if args.add else ()), *taken]
     if not (results := measurements(runs)):
         return 1
     report = {
@@ -69,11 +70,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, metavar="WAY", default=names,
                         help=f"some of {', '.join(names)}")  # fmt: skip
     parser.add_argument("--once", action="store_true", help="no second cold run")
+    parser.add_argument(
+        "--add",
+        action="store_true",
+        help="to the runs that the output holds: a way at a time, on one machine",
+    )
     parser.add_argument("--output", type=Path, default=RESULT, help="JSON; the plot beside it")
     parser.add_argument("--folder", type=Path, help="for 15 GB (default: the cache's folder)")
     parser.add_argument("--plot", action="store_true", help="only draw the plot again")
     parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
     return parser.parse_args(argv)
+
+
+def earlier(output: Path) -> list[Run]:
+    """The runs of a report on disk."""
+    return [read_run(entry) for entry in json.loads(output.read_text())["runs"]]
 
 
 def take(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from builder.amounts import amount
@@ -34,6 +34,13 @@ class Run:
         """An entry of the report."""
         names = {"way": self.way, "scenario": self.scenario}
         return {**names, **asdict(self.sample), "image_bytes": self.image_bytes}
+
+
+def read_run(entry: Mapping[str, Any]) -> Run:
+    """A run from its entry in a report."""
+    names = [field.name for field in fields(Sample)]
+    sample = Sample(**{name: entry[name] for name in names})
+    return Run(entry["way"], entry["scenario"], sample, entry["image_bytes"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,7 @@ class Stage:
         if self.way is BUILDAH:
             self.folders.storage.buildah("rmi", "--all", "--force")
         else:
-            images = self._run("docker", "image", "ls", "--quiet").split()
-            self._run("docker", "image", "rm", "--force", *sorted(set(images)))
+            self._run("docker", "image", "prune", "--all", "--force")
             for kind in STEPS:
                 self._run("docker", "buildx", "prune", "--all", "--force", f"--filter=type={kind}")
         shutil.rmtree(self.folders.output, ignore_errors=True)
