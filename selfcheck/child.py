@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-TIMEOUT = 300  # seconds
+TIMEOUT, GRACE = 240, 10  # seconds
 
 
 class ChildError(RuntimeError):
@@ -31,16 +34,40 @@ def module(*arguments: str) -> list[str]:
 
 def run(command: Sequence[str], extra: Mapping[str, str]) -> str:
     """What it prints; raises ChildError when it fails or takes too long."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=TIMEOUT,
-            env=environment(extra),
+    # Files, not pipes: a grandchild that outlives a launcher would keep a pipe open for ever.
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=log,
+            env=environment(extra), start_new_session=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise ChildError(f"{command[-1]} did not end within {TIMEOUT} s") from None
-    if done.returncode:
-        raise ChildError(f"exit code {done.returncode}: {tail(done.stderr)}")
-    return done.stdout
+        try:
+            code = process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise ChildError(
+                f"{command[-1]} did not end within {TIMEOUT} s: {tail(_read(log))}"
+            ) from None
+        except BaseException:
+            _end(process)
+            raise
+        if code:
+            raise ChildError(f"exit code {code}: {tail(_read(log))}")
+        return _read(output)
+
+
+def _read(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started, kindly first: torchrun then ends its own processes."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def last_json(output: str) -> Any:

@@ -26,6 +26,8 @@ Place = tuple[BuiltImage, str]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("images", "image suites")
+    if group.options:  # the suites that build on this one bring the same options
+        return
     group.addoption(
         "--dist", help="image layout with build.json (default: $WHEELYARD_DIST or dist)"
     )
