@@ -1,6 +1,7 @@
 """Base images on their own: what `FROM` in a rendered Dockerfile names.
 
-An image that `build` assembles has the same layers at its bottom, pip's aside.
+A base is the system of the lowest flavour with an empty environment, pip and selfcheck. What
+further flavours add to the system, their Dockerfiles install.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore
 from builder.filelock import locked
 from builder.imageconfig import base_config, base_image
-from builder.lock.inputs import base_cells
 from builder.report import LOCK_NAME
 from builder.stages import load_stages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from builder.context import Context
@@ -29,13 +29,16 @@ if TYPE_CHECKING:
 def build_bases(
     cells: Sequence[Cell], plan: Plan, output: Path, context: Context, *, load: Loader | None
 ) -> list[tuple[str, Image]]:
-    """Build the base of every cell once; pairs of image name and image."""
+    """Build the base of every cell once; pairs of image name and image.
+
+    Bases that the matrix takes from a registry are left out.
+    """
     layout = Layout(output)
     layout.create()
     store = LayerStore(context.settings.cache_dir)
     built = []
     with locked(output / LOCK_NAME):
-        for cell in base_cells(cells).values():
+        for cell in lowest_cells(cells, plan):
             stages = load_stages(cell, plan, context.settings.project)
             layers = base_layers(Assembly(stages, context, store))
             image = write_image(layout, base_config(cell), layers)
@@ -46,3 +49,16 @@ def build_bases(
             built.append((name, image))
         layout.prune()
     return built
+
+
+def lowest_cells(cells: Iterable[Cell], plan: Plan) -> tuple[Cell, ...]:
+    """One cell of the lowest flavour for each base of `cells` that is made here.
+
+    It is the plan's first that fits, whatever was selected: pip comes from its lock.
+    """
+    names = {base_image(cell) for cell in cells if cell.base.image is None}
+    first: dict[str, Cell] = {}
+    for cell in plan.cells:
+        if cell.parent is None and base_image(cell) in names:
+            first.setdefault(base_image(cell), cell)
+    return tuple(first.values())

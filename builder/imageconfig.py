@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from builder.compiler import HOME, has_compiler
@@ -58,8 +59,13 @@ def base_config(cell: Cell) -> ImageConfig:
 
 
 def base_image(cell: Cell) -> str:
-    """Return the name that a cell's base has in an engine."""
-    return f"wheelyard/base:{cell.base.name}-{cell.flavour.name}"
+    """Return the name that a cell's base has in an engine: the system of its lowest flavour."""
+    return f"wheelyard/base:{cell.base.name}-{cell.flavour.root or cell.flavour.name}"
+
+
+def base_folder(cell: Cell) -> PurePosixPath:
+    """Where the Dockerfile of a base lies that starts from a registry's image."""
+    return PurePosixPath("images", "bases", base_image(cell).rpartition(":")[2])
 
 
 def title(cell: Cell) -> str:

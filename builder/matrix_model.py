@@ -55,6 +55,7 @@ CudnnVersion = Annotated[str, Field(pattern=r"^(\d+\.\d+(\.\d+){0,2}|none)$")]
 IndexName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 LocalVersion = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$")]
 Policy = Literal["match-build", "upstream-latest"]
+ImageDigest = Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
 DebianName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
 RequirementText = Annotated[str, AfterValidator(_requirement)]
 Distribution = Annotated[str, AfterValidator(_distribution)]
@@ -136,10 +137,14 @@ class CudaEntry(Entry):
 
 
 class BaseEntry(Entry):
-    """A base: the Debian suite, the Python that it holds, and packages for that Python."""
+    """A base: the Debian suite, the Python that it holds, and packages for that Python.
+
+    With `image` it is a registry's image, by digest, and Dockerfiles start from that.
+    """
 
     suite: Text
     python: MajorMinor
+    image: ImageDigest | None = None
     packages: tuple[DebianName, ...] = ()
 
 

@@ -23,6 +23,7 @@ class Base:
     name: str  # "bookworm"
     suite: str  # Debian suite the root file system is made of
     python: str  # "3.11", the system interpreter of that suite
+    image: str | None = None  # "name@sha256:...": a registry's image in place of wheelyard's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Flavour:
     extends: str | None  # "runtime": the flavour whose layers lie below
     packages: tuple[str, ...]  # Debian package names, sorted
     tools: tuple[str, ...]  # PEP 508 requirements, sorted
+    root: str | None = None  # the lowest flavour below it; None: it is the lowest
 
 
 @dataclass(frozen=True, slots=True)

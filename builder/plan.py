@@ -97,7 +97,7 @@ def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdi
         cudnn=item.cudnn,
         python=item.python,
         flavour=flavour,
-        base=Base(item.base, base.suite, base.python),
+        base=Base(item.base, base.suite, base.python, base.image),
         requirements=(*map(_requirement, frameworks), *flavour.tools),
         constraints=tuple(
             sorted(
@@ -140,7 +140,8 @@ def _flavour(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPi
     for entry in entries:
         packages.update(entry.packages)
         tools.update(entry.tools)
-    return Flavour(item.flavour, extends, tuple(sorted(packages)), tuple(sorted(tools)))
+    root = None if extends is None else names[-1]
+    return Flavour(item.flavour, extends, tuple(sorted(packages)), tuple(sorted(tools)), root)
 
 
 def _cuda_entries(matrix: Matrix, cuda: str) -> Iterator[CudaEntry]:

@@ -18,7 +18,7 @@ from builder.assemble.layer import FORMAT, Layer
 from builder.assemble.pool import run_jobs
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.store import LayerStore, StoredLayer, file_digest
-from builder.assemble.top import top_files, top_key, write_top
+from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
 from builder.assemble.worker import SystemJob, WheelInput, WheelJob
 from builder.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 from builder.errors import WheelError, WheelyardError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from builder.assemble.rootfs import RootTar
     from builder.assemble.worker import Job
     from builder.context import Context
-    from builder.model import LockedWheel
+    from builder.model import LockedDeb, LockedWheel
     from builder.stages import Stage
 
 SUCCESSOR_ADVICE = (
@@ -97,12 +97,18 @@ def _links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str]:
 
 
 def base_layers(work: Assembly) -> list[ImageLayer]:
-    """The layers of a base image: the system of every flavour, and pip alone above it."""
-    pip = [wheel for wheel in work.stages[0].lock.wheels if wheel.name == "pip"]
-    layer = WheelLayer(tuple(pip), work.stages[0].cell.python)
-    known = _known_or_made(work, [layer])
-    systems = [_system_layer(work, i, known) for i in range(len(work.stages))]
-    return [*systems, ImageLayer(known[layer.key], layer.title, True)]
+    """The layers of a base image: the lowest flavour's system, pip and selfcheck above it."""
+    stage = work.stages[0]
+    pip = tuple(wheel for wheel in stage.lock.wheels if wheel.name == "pip")
+    python = stage.cell.python
+    layers: list[WheelLayer | BytecodeLayer] = [
+        WheelLayer(pip, python),
+        BytecodeLayer(pip, python),
+    ]
+    known = _known_or_made(work, layers)
+    made = [ImageLayer(known[_key(layer, work)], layer.title, True) for layer in layers]
+    top = _small_layer(work, selfcheck_files(), {}, "selfcheck")
+    return [_system_layer(work, 0, known), *made, top]
 
 
 def _system_layer(work: Assembly, index: int, known: dict[str, StoredLayer]) -> ImageLayer:
@@ -148,13 +154,7 @@ def _root(work: Assembly, stage: Stage) -> RootTar:
     if known is not None:
         return known
     with work.timed("fetch"):
-        sources = debian_sources(lock.suite, settings, reporter)
-        downloads = [
-            Download(
-                deb_url(deb, sources), _deb_name(deb.path), deb.sha256, deb.size, SUCCESSOR_ADVICE
-            )
-            for deb in lock.packages
-        ]
+        downloads = deb_downloads(lock.packages, lock.suite, work.context)
         debs = fetch_all(downloads, work.files, settings, reporter)
     # What apt reads in the image are the distribution's own mirrors, never the user's.
     public = replace(settings, debian_mirror=None, debian_security_mirror=None)
@@ -166,8 +166,16 @@ def _root(work: Assembly, stage: Stage) -> RootTar:
         return make_rootfs(lock, debs, "".join(lines), cache, reporter)
 
 
-def _deb_name(path: str) -> str:
-    return path.rpartition("/")[2]
+def deb_downloads(debs: Sequence[LockedDeb], suite: str, context: Context) -> list[Download]:
+    """Where locked packages are: in the suite's archives, or the mirrors that are set."""
+    sources = debian_sources(suite, context.settings, context.reporter)
+    return [
+        Download(
+            deb_url(deb, sources), deb.path.rpartition("/")[2], deb.sha256, deb.size,
+            SUCCESSOR_ADVICE,
+        )
+        for deb in debs
+    ]  # fmt: skip
 
 
 def _known_or_made(
@@ -294,9 +302,15 @@ def _top_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLa
     files = top_files(cell_json)
     if links:
         files[PROFILE] = (PROFILE_TEXT.encode(), 0o644)
+    return _small_layer(work, files, links, "selfcheck and the cell")
+
+
+def _small_layer(
+    work: Assembly, files: dict[str, tuple[bytes, int]], links: dict[str, str], title: str
+) -> ImageLayer:
     key = top_key(files, links)
     stored = work.store.find(key)
     if stored is None:
         scratch = work.store.scratch()
         stored = work.store.add(key, scratch, write_top(files, links, scratch))
-    return ImageLayer(stored, "selfcheck and the cell", False)
+    return ImageLayer(stored, title, False)

@@ -170,12 +170,17 @@ def _offer(deb: LockedDeb, file: Path, repository: Path) -> str:
     """Put a package into the local repository; its stanza of the index."""
     name = f"{deb.name}_{deb.sha256[:16]}.deb"
     shutil.copyfile(file, repository / name)
+    return index_stanza(deb, file, f"./{name}")
+
+
+def index_stanza(deb: LockedDeb, file: Path, name: str) -> str:
+    """A package's entry in the index of an archive that has it as `name`."""
     control = run(
         ["dpkg-deb", "--field", str(file)],
         error=BaseImageError,
         what=f"reading the control file of {deb.name} {deb.version}",
     ).stdout
-    return f"{control.rstrip()}\nFilename: ./{name}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+    return f"{control.rstrip()}\nFilename: {name}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
 
 
 def _failure(lock: PackageLock, tail: str) -> str:

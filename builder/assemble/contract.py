@@ -15,7 +15,7 @@ from builder.errors import BaseImageError
 if TYPE_CHECKING:
     from builder.assemble.rootfs import RootFS
 
-FORMAT = 2  # part of the base layer's key: raise it when the contract changes
+FORMAT = 3  # part of the base layer's key: raise it when the contract changes
 USER, UID = "dev", 1000
 GROUP, GID = "venv", 900
 VENV = "opt/venv"
@@ -56,14 +56,24 @@ def _accounts(base: RootFS) -> list[Node]:
             f"the base already uses {', '.join(sorted(taken | ids))}; the image contract needs "
             f"user {USER} ({UID}) and group {GROUP} ({GID}) to be free"
         )
-    passwd.append(f"{USER}:x:{UID}:{UID}::/{_HOME}:/bin/bash")
-    group += [f"{GROUP}:x:{GID}:{USER}", f"{USER}:x:{UID}:"]
+    _insert(passwd, "nobody", f"{USER}:x:{UID}:{UID}::/{_HOME}:/bin/bash")
+    _insert(group, "nogroup", f"{GROUP}:x:{GID}:{USER}", f"{USER}:x:{UID}:")
     # The third field is the day of the last change: a clock, so it stays empty.
     shadow = [":".join([*(f := line.split(":"))[:2], "", *f[3:]]) for line in shadow]
-    shadow.append(f"{USER}:!::0:99999:7:::")
-    gshadow += [f"{GROUP}:!::{USER}", f"{USER}:!::"]
+    _insert(shadow, "nobody", f"{USER}:!::0:99999:7:::")
+    _insert(gshadow, "nogroup", f"{GROUP}:!::{USER}", f"{USER}:!::")
     files = {"passwd": passwd, "group": group, "shadow": shadow, "gshadow": gshadow}
     return [_edited(base, f"etc/{name}", lines) for name, lines in files.items()]
+
+
+def _insert(lines: list[str], static: str, *new: str) -> None:
+    """Put `new` behind the last entry that every Debian has; what packages add comes after it.
+
+    So it does not matter whether a package came with the base or is installed on it later.
+    """
+    names = [line.split(":")[0] for line in lines]
+    at = names.index(static) + 1 if static in names else len(lines)
+    lines[at:at] = new
 
 
 def _sorted_gitconfig(base: RootFS) -> list[Node]:

@@ -27,13 +27,17 @@ sys.exit(main())
 
 def top_files(cell_json: str) -> dict[str, tuple[bytes, int]]:
     """Path -> content and mode: selfcheck, its launcher, and the cell."""
+    return {**selfcheck_files(), f"{FOLDER}/cell.json": (cell_json.encode(), 0o644)}
+
+
+def selfcheck_files() -> dict[str, tuple[bytes, int]]:
+    """Path -> content and mode: selfcheck and its launcher, which a base has already."""
     package = Path(selfcheck.__file__).parent
     files = {
         f"{FOLDER}/selfcheck/{path.relative_to(package).as_posix()}": (path.read_bytes(), 0o644)
         for path in sorted(package.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    files[f"{FOLDER}/cell.json"] = (cell_json.encode(), 0o644)
     files["usr/local/bin/selfcheck"] = (_LAUNCHER.encode(), 0o755)
     return files
 
