@@ -11,23 +11,35 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.version import Version
 
+from builder.bakefile import BAKE_VARIANT, Recipe, bake_file
 from builder.compiler import HOME, PROFILE, PROFILE_TEXT, has_compiler
+from builder.dockerfiles import CONTRACT, Locks, PackageStep, make_steps
 from builder.errors import StorageError
-from builder.imageconfig import VENV, base_image, image_config, title
-from builder.lock.inputs import cells_by_id
+from builder.imageconfig import (
+    CELL_LABEL,
+    VENV,
+    base_config,
+    base_folder,
+    base_image,
+    image_config,
+    title,
+)
+from builder.installer import load_installer
+from builder.lock.inputs import Cells, cells_by_id, parent_of
 from builder.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
-from builder.model import Cell, PackageLock, RequirementsLock
+from builder.model import Cell
 from builder.provenance import Provenance, provenance
 from builder.textfiles import write_text
 from builder.upstream import load_upstream
 
 DOCKERFILE = "Dockerfile"
+BAKE_FILE = PurePosixPath("docker-bake.json")
 README = PurePosixPath("README.md")
 COMPILER = {"home": HOME, "profile": PROFILE, "lines": PROFILE_TEXT.splitlines()}
 DEVELOPMENT = "devel"  # the flavour that editors open
 BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
 # What an image's folder may hold; anything else in a stale folder is not ours to delete.
-GENERATED = (DOCKERFILE, "requirements.lock")
+GENERATED = (DOCKERFILE, BAKE_VARIANT, "requirements.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,32 +114,82 @@ def _age(cell: Cell) -> tuple[str, list[Version], str]:
 def _dockerfiles(
     project: Path, cells: Sequence[Cell], environment: Environment
 ) -> dict[PurePosixPath, str]:
+    """Two variants for each image, the file that builds them together, and the pinned bases."""
     index = cells_by_id(cells)
+    files: dict[PurePosixPath, str] = {}
+    recipes = []
+    for cell in cells:
+        locks = _locks(project, cell, index)
+        plain, cached = (_dockerfile(environment, cell, locks, mounts=m) for m in (False, True))
+        files |= {cell.folder / DOCKERFILE: plain.text, cell.folder / BAKE_VARIANT: cached.text}
+        recipes.append(cached)
+        if cell.base.image is not None and cell.parent is None:
+            folder = base_folder(cell)
+            files[folder / DOCKERFILE] = _base(environment, cell, locks[0], mounts=False)
+            files[folder / BAKE_VARIANT] = _base(environment, cell, locks[0], mounts=True)
+    bake = json.dumps(bake_file(recipes), indent=2, ensure_ascii=False)
+    return {**files, BAKE_FILE: f"{bake}\n"} if recipes else files
+
+
+def render_cell(project: Path, cell: Cell, cells: Iterable[Cell]) -> dict[str, str]:
+    """The Dockerfiles of one image, name -> text; `cells` are those of the plan.
+
+    Raises LockError when one of its locks is missing, edited or stale.
+    """
+    environment = make_environment(project / "templates")
+    locks = _locks(project, cell, cells_by_id(cells))
     return {
-        cell.folder / DOCKERFILE: render_dockerfile(
-            environment,
-            cell,
-            load_requirements_lock(project, cell, index),
-            load_package_lock(project, cell, index),
-        )
-        for cell in cells
+        name: _dockerfile(environment, cell, locks, mounts=mounts).text
+        for name, mounts in ((DOCKERFILE, False), (BAKE_VARIANT, True))
     }
 
 
-def render_dockerfile(
-    environment: Environment, cell: Cell, lock: RequirementsLock, packages: PackageLock
-) -> str:
-    """Return one Dockerfile: plain syntax that the classic builder, BuildKit and buildah read."""
-    return environment.get_template("Dockerfile.j2").render(
-        cell=cell,
-        title=title(cell),
+def _locks(project: Path, cell: Cell, cells: Cells) -> tuple[Locks, ...]:
+    """The locks of a cell's flavours, the lowest first."""
+    parent = parent_of(cell, cells)
+    below = () if parent is None else _locks(project, parent, cells)
+    wheels = load_requirements_lock(project, cell, cells)
+    return (*below, Locks(wheels, load_package_lock(project, cell, cells)))
+
+
+def _dockerfile(
+    environment: Environment, cell: Cell, locks: Sequence[Locks], *, mounts: bool
+) -> Recipe:
+    """One Dockerfile and its steps: plain syntax for every builder, or BuildKit's with mounts."""
+    config = image_config(cell, locks[-1].wheels)
+    names = {
+        "cell": cell,
+        "title": title(cell),
+        "base_image": base_image(cell),
+        "base_folder": base_folder(cell),
+        "venv": VENV,
+        "config": config,
+        "cell_json": dict(config.labels)[CELL_LABEL],
+        "compiler": COMPILER if has_compiler(locks[-1].wheels.wheels) else None,
+        "installer": load_installer(),
+        "mounts": mounts,
+    }
+    steps = make_steps(cell, locks)
+    texts = [
+        environment.get_template(f"partials/{step.kind}.j2").render(step=step, **names)
+        for step in steps
+    ]
+    template = environment.get_template(f"{BAKE_VARIANT if mounts else DOCKERFILE}.j2")
+    text = template.render(steps=list(zip(steps, texts, strict=True)), **names)
+    return Recipe(cell, text, tuple(step.stage for step in steps), tuple(texts), config)
+
+
+def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -> str:
+    """The Dockerfile of a base that starts from a registry's image."""
+    step = PackageStep("base", f"Debian packages of {base_image(cell)}", locks.packages.packages)
+    names = {"cell": cell, "venv": VENV, "mounts": mounts}
+    return environment.get_template("base.j2").render(
+        text=environment.get_template("partials/packages.j2").render(step=step, **names),
+        wheels=locks.wheels.wheels,
         base_image=base_image(cell),
-        venv=VENV,
-        config=image_config(cell, lock),
-        compiler=COMPILER if has_compiler(lock.wheels) else None,
-        package_count=len(packages.packages),
-        wheel_count=len(lock.wheels),
-        wheel_bytes=f"{sum(wheel.size for wheel in lock.wheels):,}",
+        config=base_config(cell),
+        **CONTRACT,
+        **names,
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from jinja2 import UndefinedError
 from locking import devel_cell, runtime_cell
 
+from builder.bakefile import BAKE_VARIANT
 from builder.drivers import driver_floor, require_cuda
 from builder.errors import LockError, MatrixError
 from builder.imageconfig import image_config
@@ -40,10 +41,18 @@ LOCK = RequirementsLock(CELLS[0].id, "f" * 64, (WHEEL,))
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "templates", tmp_path / "templates")
-    index = cells_by_id(CELLS)
-    for cell in CELLS:
-        lock = RequirementsLock(cell.id, requirements_inputs(cell, index), (WHEEL,))
+    return project_of(tmp_path, CELLS, ROOT / "templates")
+
+
+def project_of(
+    tmp_path: Path, cells: tuple[Cell, ...], templates: Path, *, pip: bool = False
+) -> Path:
+    """Templates and locks of `cells` in `tmp_path`."""
+    shutil.copytree(templates, tmp_path / "templates")
+    wheels = (WHEEL, replace(WHEEL, name="pip")) if pip else (WHEEL,)
+    index = cells_by_id(cells)
+    for cell in cells:
+        lock = RequirementsLock(cell.id, requirements_inputs(cell, index), wheels)
         write(tmp_path / cell.lock, render_requirements_lock(lock))
         inputs = package_inputs(cell, index)
         packages = PackageLock(cell.base.name, cell.flavour.name, "bookworm", inputs, ())
@@ -77,7 +86,8 @@ def test_every_dockerfile_keeps_the_image_contract(cell: Cell) -> None:
     assert "--require-hashes" in text
     assert f"NVIDIA_REQUIRE_CUDA='cuda>={cell.cuda.partition('.')[0]}.0'" in text
     newer = ("# syntax=", "<<", "--link", "--mount", "--chmod")  # than the classic builder reads
-    assert [word for word in (*newer, "://") if word in text] == []  # nor any host
+    assert [word for word in newer if word in text] == []
+    assert text.count("://") == text.count(r"http://\1:\2")  # no host but what /etc/hosts names
 
 
 def test_every_dockerfile_is_hadolint_clean() -> None:
@@ -104,7 +114,8 @@ def test_rendering_knows_neither_clock_nor_environment(
 
 
 def test_drift_is_found_and_put_right(project: Path) -> None:
-    files = [str(cell.folder / "Dockerfile") for cell in CELLS]
+    files = [str(cell.folder / name) for cell in CELLS for name in ("Dockerfile", BAKE_VARIANT)]
+    files.append("docker-bake.json")
     files += [f"{root}/pytorch/devcontainer.json" for root in ("devcontainer", ".devcontainer")]
     assert drift(project) == [(name, "missing") for name in sorted(files)]
     write_rendered(project, CELLS, render_all(project, CELLS))
@@ -120,7 +131,8 @@ def test_what_belongs_to_no_image_is_removed_and_other_files_are_not(project: Pa
     runtime, devel = CELLS
     write(project / devel.folder / "notes.txt", "mine")
     write(project / "images" / "gone-runtime" / "Dockerfile", "")
-    assert {kind for _, kind in drift(project, (runtime,))} == {"stale"}
+    left_over = {(name, kind) for name, kind in drift(project, (runtime,)) if kind != "stale"}
+    assert left_over == {("docker-bake.json", "differs")}
     write_rendered(project, (runtime,), render_all(project, (runtime,)))
     assert drift(project, (runtime,)) == []
     left = sorted(str(path.relative_to(project)) for path in project.glob("images/*/*"))
@@ -129,6 +141,7 @@ def test_what_belongs_to_no_image_is_removed_and_other_files_are_not(project: Pa
             str(devel.folder / "notes.txt"),
             str(runtime.base_lock),
             str(runtime.folder / "Dockerfile"),
+            str(runtime.folder / BAKE_VARIANT),
             str(runtime.lock),
         ]
     )

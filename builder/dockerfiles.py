@@ -1,0 +1,105 @@
+"""What a rendered Dockerfile does, step by step, and which steps images share. Pure.
+
+The groups are those of `assemble`, in its order: a sibling image that has the same CUDA set then
+has the same first steps, and a builder's cache runs them once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from builder.assemble.contract import GID, GROUP, UID, USER
+from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
+from builder.model import Cell, LockedDeb, LockedWheel, PackageLock, RequirementsLock
+
+CUDNN = "cudnn"
+CONTRACT = {"user": USER, "uid": UID, "group": GROUP, "gid": GID}  # of a base
+Wheels = tuple[LockedWheel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WheelStep:
+    """Install wheels, and their bytecode if `compiled`."""
+
+    stage: str  # its name in the multi-stage variant
+    title: str
+    wheels: Wheels
+    compiled: bool
+    kind: Literal["wheels"] = "wheels"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all wheels."""
+        return sum(wheel.size for wheel in self.wheels)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageStep:
+    """Install Debian packages on top of what a lower flavour has."""
+
+    stage: str
+    title: str
+    packages: tuple[LockedDeb, ...]
+    kind: Literal["packages"] = "packages"
+
+
+Step = WheelStep | PackageStep
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """One flavour's locks; an image has one of these for every flavour it consists of."""
+
+    wheels: RequirementsLock
+    packages: PackageLock
+
+
+def make_steps(cell: Cell, locks: Sequence[Locks]) -> tuple[Step, ...]:
+    """The steps between base and configuration; `locks` has the lowest flavour first."""
+    wheels = [
+        _wheels(stage) for stage in make_recipe(cell, [lock.wheels.wheels for lock in locks]).stages
+    ]
+    steps: list[Step] = [*_lowest(wheels[0], cell)]
+    for below, lock, added in zip(locks, locks[1:], wheels[1:], strict=False):
+        steps += _further(lock.packages, below.packages, added)
+    return tuple(steps)
+
+
+def _wheels(stage: Iterable[WheelLayer | BytecodeLayer]) -> Wheels:
+    """The wheels of a flavour, in the order of their layers."""
+    return tuple(w for layer in stage if isinstance(layer, WheelLayer) for w in layer.wheels)
+
+
+def _lowest(wheels: Wheels, cell: Cell) -> Iterator[WheelStep]:
+    """CUDA, cuDNN, and all above it in one step: its parts are unpacked side by side."""
+    at = next((i for i, wheel in enumerate(wheels) if CUDNN in wheel.name), 0)
+    if wheels[:at]:
+        yield WheelStep("cuda", f"CUDA {cell.cuda}", wheels[:at], False)
+    if CUDNN in wheels[at].name:
+        yield WheelStep("cudnn", f"cuDNN {cell.cudnn}", wheels[at : at + 1], False)
+        at += 1
+    yield WheelStep("framework", f"{cell.framework} {cell.framework_version}", wheels[at:], True)
+
+
+def _further(lock: PackageLock, below: PackageLock, wheels: Wheels) -> Iterator[Step]:
+    there = {(deb.name, deb.version) for deb in below.packages}
+    debs = tuple(deb for deb in lock.packages if (deb.name, deb.version) not in there)
+    if debs:
+        yield PackageStep(f"{lock.flavour}-packages", f"Debian packages of {lock.flavour}", debs)
+    if wheels:
+        yield WheelStep(f"{lock.flavour}-tools", f"tools of {lock.flavour}", wheels, True)
+
+
+def chain(base: str, texts: Iterable[str]) -> list[str]:
+    """A key (SHA-256 hex) for each step: the same base and the same steps up to it."""
+    start = hashlib.sha256(base.encode()).hexdigest()
+    keys = accumulate(
+        texts,
+        lambda key, text: hashlib.sha256(f"{key}\n{text}".encode()).hexdigest(),
+        initial=start,
+    )
+    return list(keys)[1:]
