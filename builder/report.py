@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.build import Built
+    from builder.engines.batch import EngineImage
+    from builder.model import Cell
 
 NAME = "build.json"
 LOCK_NAME = ".wheelyard.lock"  # held by whoever writes to the folder
@@ -50,9 +52,34 @@ def image_json(built: Built) -> dict[str, Any]:
     """One image; sizes in bytes, times in seconds."""
     cell, image = built.cell, built.image
     return {
-        "id": cell.id,
+        **_cell_json(cell),
         "digest": image.manifest.digest,
         "config": image.config.digest,
+        "compressed_bytes": image.size,
+        "unpacked_bytes": image.unpacked_size,
+        "new_bytes": built.new_bytes,
+        "seconds": {part: round(time, 3) for part, time in built.seconds.items()},
+        "loaded": built.loaded,
+        "layers": [{"title": layer.title, **asdict(layer.stored.layer)} for layer in image.layers],
+        "inspected": {finding.name: finding.seen for finding in built.findings},
+    }
+
+
+def engine_json(built: EngineImage) -> dict[str, Any]:
+    """An image that an engine has built; sizes in bytes, times in seconds."""
+    return {
+        **_cell_json(built.cell),
+        "image": built.id,
+        "unpacked_bytes": built.size,
+        "seconds": {part: round(time, 3) for part, time in built.seconds.items()},
+        "log": str(built.log),
+        "inspected": {finding.name: finding.seen for finding in built.findings},
+    }
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    return {
+        "id": cell.id,
         "tags": list(cell.tags),
         "framework": cell.framework,
         "framework_version": cell.framework_version,
@@ -61,11 +88,4 @@ def image_json(built: Built) -> dict[str, Any]:
         "python": cell.python,
         "flavour": cell.flavour.name,
         "base": cell.base.name,
-        "compressed_bytes": image.size,
-        "unpacked_bytes": image.unpacked_size,
-        "new_bytes": built.new_bytes,
-        "seconds": {part: round(time, 3) for part, time in built.seconds.items()},
-        "loaded": built.loaded,
-        "layers": [{"title": layer.title, **asdict(layer.stored.layer)} for layer in image.layers],
-        "inspected": {finding.name: finding.seen for finding in built.findings},
     }

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,28 @@ def run(
     return result
 
 
+def follow(
+    argv: Sequence[str],
+    on_line: Callable[[str], None],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> int:
+    """Run `argv`, hand on every line of its output and errors as it comes, return the exit code.
+
+    Credentials in URLs are masked. However the call ends, the program ends first.
+    """
+    process = _start(tuple(argv), env, False, cwd, merged=True)
+    with process:
+        try:
+            for line in process.stdout or ():
+                on_line(_USERINFO.sub("***@", line))
+        except BaseException:
+            _stop(process)
+            raise
+    return process.returncode
+
+
 def failure(result: Result, what: str = "", advice: str = "") -> str:
     """Say in text which program failed, its exit code, the end of its log, and what to do."""
     head = f"{what or Path(result.argv[0]).name} failed (exit code {result.returncode})"
@@ -83,14 +105,18 @@ def _communicate(
 
 
 def _start(
-    argv: tuple[str, ...], env: Mapping[str, str] | None, feed: bool, cwd: Path | None
+    argv: tuple[str, ...],
+    env: Mapping[str, str] | None,
+    feed: bool,
+    cwd: Path | None,
+    merged: bool = False,
 ) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
             argv,
             stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             env=None if env is None else dict(env),
             cwd=cwd,
             encoding="utf-8",

@@ -1,4 +1,4 @@
-"""`wheelyard build`: assemble images, read them back, load them into an engine if there is one."""
+"""`wheelyard build`: assemble images, or let an engine build their Dockerfiles."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from builder.build import Built, Failed
     from builder.context import Context
+    from builder.engines.batch import EngineImage
 
 EXAMPLES = """\
 examples:
@@ -19,6 +20,8 @@ examples:
   wheelyard build pytorch-2.4 --output /srv/oci  another folder
   wheelyard build all --fail-fast --json         for programs
   wheelyard build cuda12.8 --prune-wheels        a slice of the matrix on a small disk
+  wheelyard build pytorch-2.3 --engine docker    the rendered Dockerfile, by the Docker Engine
+  wheelyard build cuda12.1 --engine bake         all of them at once, by BuildKit
 
 An image that fails does not stop the others; the exit code is then that of the first failure.
 Interrupted, the next run goes on where this one stopped.
@@ -29,14 +32,25 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "build",
-        help="assemble images from their locks",
-        description="Assemble the chosen images into an OCI image layout, without a daemon.",
+        help="build images from their locks",
+        description="Assemble the chosen images into an OCI image layout, without a daemon; or "
+        "with --engine let a container engine build their Dockerfiles.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`")
     parser.add_argument(
-        "--output", type=Path, default=Path("dist"), help="image layout to write (default: dist)"
+        "--engine",
+        choices=("assemble", "docker", "bake"),
+        default="assemble",
+        help="assemble (default): no engine; docker: the engine that DOCKER_HOST or the docker "
+        "context names; bake: docker buildx bake, on the builder that BUILDX_BUILDER names",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("dist"),
+        help="image layout to write (default: dist); engines write logs there",
     )
     parser.add_argument(
         "--load",
@@ -49,6 +63,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="remove wheels from the cache once no later image of this run needs them",
     )
+    parser.add_argument(
+        "--network",
+        metavar="MODE",
+        help="network of RUN steps, for --engine docker and bake: host, none, default",
+    )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(run=run)
@@ -56,15 +75,23 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Build the selection; prints what was built and returns the first failure's exit code."""
-    from builder.build import Failed, build_images
+    from builder.build import Failed
+
+    results = _assemble(args, context) if args.engine == "assemble" else _engine(args, context)
+    _show(results, as_json=args.json)
+    failures = [result for result in results if isinstance(result, Failed)]
+    return failures[0].error.exit_code if failures else 0
+
+
+def _assemble(args: argparse.Namespace, context: Context) -> Sequence[Built | Failed]:
+    from builder.build import build_images
     from builder.loading import find_loader
     from builder.plan import load_plan
     from builder.selector import select
 
     plan = load_plan(context.settings.project)
-    cells = select(plan, args.selector)
-    results = build_images(
-        cells,
+    return build_images(
+        select(plan, args.selector),
         plan,
         args.output.absolute(),
         context,
@@ -72,15 +99,23 @@ def run(args: argparse.Namespace, context: Context) -> int:
         fail_fast=args.fail_fast,
         prune=args.prune_wheels,
     )
-    _show(results, as_json=args.json)
-    failures = [result for result in results if isinstance(result, Failed)]
-    return failures[0].error.exit_code if failures else 0
 
 
-def _show(results: Sequence[Built | Failed], *, as_json: bool) -> None:
-    from builder.amounts import amount
+def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage | Failed]:
+    from builder.engines.batch import Options, make_jobs, run_batch
+    from builder.engines.engines import ENGINES
+    from builder.plan import load_plan
+    from builder.selector import select
+
+    plan = load_plan(context.settings.project)
+    options = Options(args.output.absolute(), args.network, args.load, args.fail_fast)
+    jobs = make_jobs(select(plan, args.selector), plan, options.output, context)
+    with ENGINES[args.engine](jobs, plan, options, context) as engine:
+        return run_batch(engine, jobs, context, fail_fast=options.fail_fast)
+
+
+def _show(results: Sequence[Built | EngineImage | Failed], *, as_json: bool) -> None:
     from builder.build import Failed
-    from builder.report import image_json
     from builder.table import show_json, show_table
 
     if as_json:
@@ -88,22 +123,38 @@ def _show(results: Sequence[Built | Failed], *, as_json: bool) -> None:
             [
                 {"id": r.cell.id, "error": str(r.error), "exit_code": r.error.exit_code}
                 if isinstance(r, Failed)
-                else image_json(r)
+                else _json(r)
                 for r in results
             ]
         )
         return
+    headers = ("image", "digest", "compressed", "unpacked", "not shared", "time")
     rows = [
-        (r.cell.id, "failed", "", "", "", "")
-        if isinstance(r, Failed)
-        else (
-            r.cell.id,
-            r.image.manifest.digest[:19],
-            amount(r.image.size, "bytes"),
-            amount(r.image.unpacked_size, "bytes"),
-            amount(r.new_bytes, "bytes"),
-            f"{sum(r.seconds.values()):.1f} s",
-        )
-        for r in results
+        (r.cell.id, "failed", "", "", "", "") if isinstance(r, Failed) else _row(r) for r in results
     ]
-    show_table(("image", "digest", "compressed", "unpacked", "not shared", "time"), rows)
+    used = [i for i in range(len(headers)) if not rows or i < 2 or any(row[i] for row in rows)]
+    show_table([headers[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def _json(result: Built | EngineImage) -> dict[str, object]:
+    from builder.build import Built
+    from builder.report import engine_json, image_json
+
+    return image_json(result) if isinstance(result, Built) else engine_json(result)
+
+
+def _row(result: Built | EngineImage) -> tuple[str, ...]:
+    from builder.amounts import amount
+    from builder.build import Built
+
+    time = f"{sum(result.seconds.values()):.1f} s"
+    if not isinstance(result, Built):
+        return (result.cell.id, result.id[:19], "", amount(result.size, "bytes"), "", time)
+    return (
+        result.cell.id,
+        result.image.manifest.digest[:19],
+        amount(result.image.size, "bytes"),
+        amount(result.image.unpacked_size, "bytes"),
+        amount(result.new_bytes, "bytes"),
+        time,
+    )

@@ -1,0 +1,271 @@
+"""`--engine bake`: `docker buildx bake` on docker-bake.json, on whatever builder is chosen.
+
+The SDK cannot drive BuildKit (docker-py#2230), so the command is called; what it has built is
+read back and tagged through the SDK, or read from the layout that it wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.assemble.layout import Layout
+from builder.bakefile import BAKE_VARIANT, PLATFORM, target_name
+from builder.bases import build_bases
+from builder.engines.batch import EngineImage
+from builder.engines.docker import connect
+from builder.engines.docker_engine import inspect_engine_image, need_engine, tag_image
+from builder.engines.dockerbuild import TAIL_LINES, explain
+from builder.engines.readback import read_layers
+from builder.engines.secrets import write_secrets
+from builder.errors import EngineError, ToolMissingError
+from builder.imageconfig import base_image
+from builder.inspect import inspect_image, require
+from builder.loading import find_loader
+from builder.render import BAKE_FILE
+from builder.subprocesses import follow, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from docker import DockerClient
+
+    from builder.assemble.image import Image
+    from builder.context import Context
+    from builder.engines.batch import Job, Options
+    from builder.model import Plan
+
+BUILDX = ("docker", "buildx")
+NO_BUILDX = (
+    "`docker buildx` is not there: install the buildx plug-in (Debian 13: docker-buildx; Docker's "
+    "own packages: docker-buildx-plugin), or use --engine docker, or no engine at all"
+)
+HOST_NETWORK = "network.host"  # the entitlement's name
+_DRIVER = re.compile(r"^Driver:\s*(\S+)", re.MULTILINE)
+_STEP = re.compile(r"#\d+ \[[^\]]* (\d+)/(\d+)\] ")
+
+
+def bake_argv(files: Sequence[Path], targets: Sequence[str], *options: str) -> tuple[str, ...]:
+    """The command that builds `targets` of the merged `files`."""
+    named = (word for file in files for word in ("--file", str(file)))
+    return (*BUILDX, "bake", *named, "--progress=plain", *options, *targets)
+
+
+def build_argv(
+    job: Job, override: Mapping[str, Any], network: str, *options: str
+) -> tuple[str, ...]:
+    """The command that builds one image alone: bake before buildx 0.17 has no networks.
+
+    The Dockerfile holds every stage, and BuildKit knows a step that it ran by its content.
+    """
+    secrets = (word for secret in override["secret"] for word in ("--secret", secret))
+    contexts = {
+        name: source
+        for name, source in override.get("contexts", {}).items()
+        if not source.startswith("target:")
+    }
+    named = (f"--build-context={name}={source}" for name, source in contexts.items())
+    allowed = (f"--allow={HOST_NETWORK}",) if network == "host" else ()
+    return (
+        *(*BUILDX, "build", "--progress=plain", f"--platform={PLATFORM}", f"--network={network}"),
+        *(*allowed, *secrets, *named, *options, f"--tag={unchecked(job)}"),
+        *(f"--file={job.folder / BAKE_VARIANT}", str(job.folder)),
+    )
+
+
+def parse_driver(inspected: str) -> str:
+    """The driver that `docker buildx inspect` names; "docker" is the engine's own BuildKit."""
+    found = _DRIVER.search(inspected)
+    return found[1] if found else "docker"
+
+
+def knows_networks() -> bool:
+    """Whether this buildx can be told a network for bake."""
+    return "--allow" in run((*BUILDX, "bake", "--help"), error=None).stdout
+
+
+def require_buildx() -> str:
+    """The driver of the builder in use (BUILDX_BUILDER, or buildx's current one).
+
+    Raises EngineError when there is no buildx, or its builder cannot be used.
+    """
+    try:
+        if run((*BUILDX, "version"), error=None).returncode != 0:
+            raise EngineError(NO_BUILDX)
+    except ToolMissingError as missing:
+        raise EngineError(NO_BUILDX) from missing
+    inspected = run(
+        (*BUILDX, "inspect", "--bootstrap"),
+        error=EngineError,
+        what="asking the builder (`docker buildx ls` lists them; BUILDX_BUILDER chooses)",
+    )
+    return parse_driver(inspected.stdout)
+
+
+@contextmanager
+def bake_engine(
+    jobs: Sequence[Job], plan: Plan, options: Options, context: Context
+) -> Iterator[BakeEngine]:
+    """The builder, with bases and secrets for as long as the context lasts."""
+    driver = require_buildx()
+    client = _client(driver, options)
+    is_own = driver == "docker"
+    load = find_loader(True, context) if is_own else None
+    cells = [job.cell for job in jobs]
+    folder = options.output / "bases"
+    bases = build_bases(cells, plan, folder, context, load=load)
+    with tempfile.TemporaryDirectory(prefix="wheelyard-bake-") as scratch:
+        contexts = {} if is_own else base_contexts(bases, folder)
+        engine = BakeEngine(client, context, options, Path(scratch), contexts)
+        engine.prepare(jobs)
+        yield engine
+
+
+def _client(driver: str, options: Options) -> DockerClient | None:
+    """Where images are loaded; None: they are written to the output folder."""
+    if options.load is False:
+        return None
+    if options.load or driver == "docker":
+        return need_engine()
+    return connect()
+
+
+def base_contexts(bases: Sequence[tuple[str, Image]], folder: Path) -> dict[str, str]:
+    """Bases for a builder that has no images of its own: sent from their layout."""
+    return {name: f"oci-layout://{folder}@{image.manifest.digest}" for name, image in bases}
+
+
+class BakeEngine:
+    """Builds through `docker buildx bake`."""
+
+    def __init__(
+        self,
+        client: DockerClient | None,
+        context: Context,
+        options: Options,
+        scratch: Path,
+        bases: Mapping[str, str],
+    ) -> None:
+        self._client, self._context, self._options = client, context, options
+        self._scratch, self._bases = scratch, bases
+        self._file = context.settings.project / BAKE_FILE
+        self._override = scratch / "override.json"
+        self._targets: dict[str, Any] = {}
+        self._old = options.network is not None and not knows_networks()
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Write what only this machine knows; with several images, build them side by side."""
+        declared = json.loads(self._file.read_text(encoding="utf-8"))["target"]
+        targets = self._targets
+        for job in jobs:
+            secrets = write_secrets(job.cell, self._context, self._scratch)
+            override = {"secret": [f"id={name},src={path}" for name, path in secrets.items()]}
+            for name in needed_targets(declared, target_name(job.cell.id)):
+                targets[name] = {**override, **self._more(declared[name], job)}
+            targets[target_name(job.cell.id)]["tags"] = [unchecked(job)]
+        self._override.write_text(json.dumps({"target": targets}))
+        if len(jobs) > 1 and not self._old:
+            names = [target_name(job.cell.id) for job in jobs]
+            log = self._options.output / "logs" / "bake.log"
+            argv = self._argv(names, "--set=*.output=type=cacheonly")
+            # What fails here fails again below, on its own and with its own log.
+            self._run(argv, f"{len(jobs)} images", log)
+
+    def _more(self, declared: Mapping[str, Any], job: Job) -> dict[str, Any]:
+        network = self._options.network
+        more: dict[str, Any] = {} if network is None else {"network": network}
+        base = base_image(job.cell)
+        if base in self._bases:
+            more["contexts"] = {**declared.get("contexts", {}), base: self._bases[base]}
+        return more
+
+    def build(self, job: Job) -> EngineImage:
+        """Build, read back, compare, tag."""
+        name = target_name(job.cell.id)
+        with job.timed("build"):
+            if self._old:
+                override, network = self._targets[name], str(self._options.network)
+                argv = build_argv(job, override, network, f"--output={self._output(job)}")
+            else:
+                argv = self._argv([name], f"--set=*.output={self._output(job)}")
+            code, tail = self._run(argv, job.cell.id, job.log)
+            if code:
+                lines = "".join(f"\n  {line}" for line in tail)
+                said = explain(tail[-1] if tail else f"exit code {code}")
+                raise EngineError(
+                    f"buildx could not build {job.cell.id}: {said}{lines}\nlog: {job.log}"
+                )
+        with job.timed("inspect"):
+            return self._loaded(job) if self._client else self._written(job)
+
+    def _argv(self, targets: Sequence[str], *options: str) -> tuple[str, ...]:
+        allowed = (f"--allow={HOST_NETWORK}",) if self._options.network == "host" else ()
+        return bake_argv([self._file, self._override], targets, *allowed, *options)
+
+    def _output(self, job: Job) -> str:
+        if self._client is not None:
+            return "type=docker"
+        return f"type=oci,tar=false,dest={self._options.output / job.cell.id}"
+
+    def _run(self, argv: Sequence[str], label: str, log: Path) -> tuple[int, list[str]]:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        seen: set[str] = set()
+        with (
+            log.open("w", encoding="utf-8") as file,
+            self._context.reporter.task(label, None, "items") as task,
+        ):
+
+            def take(line: str) -> None:
+                file.write(line)
+                file.flush()
+                if line.strip():
+                    tail.append(line.rstrip())
+                step = line.split(" ", 1)[0]
+                if _STEP.match(line) and step not in seen:
+                    seen.add(step)
+                    task.advance(1)
+
+            code = follow(argv, take, cwd=self._context.settings.project)
+        return code, list(tail)
+
+    def _loaded(self, job: Job) -> EngineImage:
+        client = self._client
+        if client is None:
+            raise EngineError("no engine to read from")
+        image, size, findings = inspect_engine_image(client, unchecked(job), job)
+        for tag in job.cell.tags:
+            tag_image(client, image, tag)
+        client.images.remove(unchecked(job), noprune=True)
+        return EngineImage(job.cell, image, size, job.seconds, findings, job.log)
+
+    def _written(self, job: Job) -> EngineImage:
+        layout = Layout(self._options.output / job.cell.id)
+        (found,) = json.loads((layout.folder / "index.json").read_text())["manifests"][:1]
+        content = layout.read_json(found["digest"])
+        config = layout.read_json(content["config"]["digest"])
+        tree: Any = read_layers([layout.blob(layer["digest"]) for layer in content["layers"]])
+        findings = inspect_image(job.cell, job.stages[-1].lock, config, tree)
+        require(job.cell.id, findings)
+        size = sum(int(layer["size"]) for layer in content["layers"])
+        return EngineImage(job.cell, found["digest"], size, job.seconds, findings, job.log)
+
+
+def unchecked(job: Job) -> str:
+    """The tag of an image that was not read back yet."""
+    return f"wheelyard/unchecked:{job.cell.id}"
+
+
+def needed_targets(declared: Mapping[str, Any], name: str) -> list[str]:
+    """A target and those that it takes its stages from."""
+    below = (
+        source.removeprefix("target:")
+        for source in declared[name].get("contexts", {}).values()
+        if source.startswith("target:")
+    )
+    return [name, *(needed for other in below for needed in needed_targets(declared, other))]

@@ -1,0 +1,107 @@
+"""What all engines that build Dockerfiles have in common: jobs in, one result each."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from builder.build import Failed
+from builder.dockerfiles import Locks
+from builder.errors import DriftError, WheelyardError
+from builder.render import render_cell
+from builder.stages import Stage, load_stages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from builder.context import Context
+    from builder.inspect import Finding
+    from builder.model import Cell, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class EngineImage:
+    """An image that an engine has built, read back and tagged."""
+
+    cell: Cell
+    id: str  # as the engine knows it
+    size: int  # bytes, unpacked as the engine counts them
+    seconds: dict[str, float]
+    findings: tuple[Finding, ...]
+    log: Path
+
+
+@dataclass(slots=True)
+class Job:
+    """One image to build."""
+
+    cell: Cell
+    stages: tuple[Stage, ...]
+    folder: Path  # holds the Dockerfiles
+    log: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def locks(self) -> tuple[Locks, ...]:
+        """The locks of its flavours, the lowest first."""
+        return tuple(Locks(stage.lock, stage.packages) for stage in self.stages)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of the block to `part`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - start
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an engine shall build."""
+
+    output: Path  # for logs, bases, and what is not loaded
+    network: str | None = None  # of the RUN steps; None: the engine's choice
+    load: bool | None = None  # into the engine, under the tags; None: if one answers
+    fail_fast: bool = False
+
+
+class Engine(Protocol):
+    """An engine, ready: it has been asked, and has the bases."""
+
+    def build(self, job: Job) -> EngineImage:
+        """Build one image; raises WheelyardError."""
+
+
+def make_jobs(cells: Sequence[Cell], plan: Plan, output: Path, context: Context) -> list[Job]:
+    """The images to build; DriftError where a Dockerfile is not what would be rendered."""
+    project = context.settings.project
+    jobs = []
+    for cell in cells:
+        folder = project / cell.folder
+        for name, text in render_cell(project, cell, plan.cells).items():
+            path = folder / name
+            if not path.is_file() or path.read_bytes() != text.encode():
+                raise DriftError(f"{path} is not what the locks give; run `wheelyard render`")
+        stages = load_stages(cell, plan, project)
+        jobs.append(Job(cell, stages, folder, output / "logs" / f"{cell.id}.log"))
+    return jobs
+
+
+def run_batch(
+    engine: Engine, jobs: Sequence[Job], context: Context, *, fail_fast: bool
+) -> list[EngineImage | Failed]:
+    """Build one image after the other; one that fails does not stop the next."""
+    results: list[EngineImage | Failed] = []
+    for job in jobs:
+        try:
+            results.append(engine.build(job))
+        except WheelyardError as error:
+            context.reporter.warn(f"{job.cell.id}: {error}")
+            results.append(Failed(job.cell, error))
+            if fail_fast:
+                break
+    return results

@@ -1,0 +1,163 @@
+"""The locked files that a build will ask for: from the cache, or read while they arrive.
+
+All are fetched in the background, in the order in which they will be needed, by the same verified
+and resumable way as for `assemble`. A reader follows a file that is still growing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import FetchError, WheelyardError
+from builder.fetch import CONNECTIONS, Patience
+from builder.storage import storage_error
+from builder.wanted import Download, cached, part, place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from builder.context import Context
+
+CHUNK = 1 << 20
+POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A locked file that a build may ask for."""
+
+    filename: str
+    sha256: str  # hex
+    size: int  # bytes
+
+
+class Stock:
+    """Files by SHA-256; `start` begins to fetch, `close` ends it."""
+
+    def __init__(
+        self,
+        wanted: Sequence[Wanted],
+        locate: Callable[[Collection[str]], Sequence[Download]],
+        context: Context,
+    ) -> None:
+        self.files: Mapping[str, Wanted] = {item.sha256: item for item in wanted}
+        self.folder: Path = context.settings.cache_dir / "files"
+        self.failure: WheelyardError | None = None  # the first; a build that missed it fails too
+        self._locate, self._context = locate, context
+        self._arriving: dict[str, Future[Path]] = {sha256: Future() for sha256 in self.files}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="wheelhouse-fetch")
+        for sha256, item in self.files.items():
+            if (path := cached(self.folder, sha256, item.filename, item.size)) is not None:
+                self._arriving[sha256].set_result(path)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every file is there already."""
+        return all(future.done() for future in self._arriving.values())
+
+    def start(self) -> None:
+        """Fetch what is missing, in the background."""
+        if not self.is_complete:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop fetching; what has arrived stays for the next run."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(2.0)
+
+    def path(self, sha256: str) -> Path:
+        """The complete file, once it is there; raises what kept it from arriving."""
+        return self._arriving[sha256].result()
+
+    def read(self, sha256: str) -> Iterator[bytes]:
+        """The file's bytes, as they arrive; ends short when the file is begun again or fails.
+
+        Waits for the first; raises what kept the file from arriving.
+        """
+        future, item = self._arriving[sha256], self.files[sha256]
+        return self._follow(future, item, self._open(future, item))
+
+    def _follow(self, future: Future[Path], item: Wanted, file: BinaryIO) -> Iterator[bytes]:
+        with file:
+            at = 0
+            while at < item.size:
+                chunk = file.read(CHUNK)
+                at += len(chunk)
+                if at >= item.size and future.exception() is not None:
+                    return  # the last piece is held back until all of it was checked
+                if chunk:
+                    yield chunk
+                elif not self._wait_for_more(future, file, at):
+                    return
+
+    def _open(self, future: Future[Path], item: Wanted) -> BinaryIO:
+        growing = part(place(self.folder, item.sha256, item.filename))
+        while not future.done():
+            with suppress(FileNotFoundError):
+                if growing.stat().st_size:
+                    return growing.open("rb")
+            time.sleep(POLL_SECONDS)
+        return future.result().open("rb")
+
+    def _wait_for_more(self, future: Future[Path], file: BinaryIO, at: int) -> bool:
+        """Wait until the file is longer than `at`; False when it never will be."""
+        while True:
+            done = future.done()  # before the size: what came last must not be missed
+            size = file.seek(0, 2)
+            file.seek(at)
+            if size != at:
+                return size > at
+            if done or self._stop.is_set():
+                return False
+            time.sleep(POLL_SECONDS)
+
+    def _run(self) -> None:
+        missing = [key for key, future in self._arriving.items() if not future.done()]
+        try:
+            downloads = self._locate(missing)
+            self._fetch(downloads)
+        except WheelyardError as error:
+            self._fail(error)
+        except OSError as error:
+            self._fail(storage_error(error, self.folder))
+
+    def _fetch(self, downloads: Sequence[Download]) -> None:
+        from builder.download import Session, Stopped, download
+        from builder.transport import make_client
+
+        settings, reporter = self._context.settings, self._context.reporter
+        session = Session(make_client(settings, CONNECTIONS), reporter, Patience(), self._stop)
+
+        def fetch(item: Download) -> None:
+            if self._stop.is_set():
+                return
+            try:
+                self._arriving[item.sha256].set_result(download(item, self.folder, session))
+            except Stopped:
+                return
+            except FetchError as error:
+                self._fail(FetchError(f"could not fetch {error}"), item.sha256)
+            except OSError as error:
+                self._fail(storage_error(error, self.folder), item.sha256)
+
+        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="wheelhouse") as pool:
+            list(pool.map(fetch, downloads))
+        session.client.close()
+
+    def _fail(self, error: WheelyardError, sha256: str | None = None) -> None:
+        """Remember the first failure; without a file it is that of all that are missing."""
+        if self.failure is None:
+            self.failure = error
+        waiting = self._arriving.values() if sha256 is None else [self._arriving[sha256]]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)

@@ -1,0 +1,155 @@
+"""A Python index and a Debian archive of locked files, served to the RUN steps of one build.
+
+Wheels come through this machine's own cache, CA, index, mirrors and logins; an engine learns an
+address on this machine and nothing else. It stands in /etc/hosts of the build's containers, which
+engines make anew for each: no image, no history and no cache key ever holds it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from builder.engines.stock import Stock
+from builder.errors import WheelyardError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from builder.model import LockedDeb, LockedWheel
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(slots=True)
+class Shelves:
+    """What is offered, and where it comes from."""
+
+    stock: Stock
+    wheels: Sequence[LockedWheel]
+    debs: Sequence[LockedDeb]
+    stanza: Callable[[LockedDeb, Path, str], str]  # a package's entry of the archive's index
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def project_page(self, name: str) -> bytes | None:
+        """The page of a project in the simple repository API; None for an unknown one."""
+        links = [
+            f'<a href="../../files/{w.sha256}/{escape(w.filename)}#sha256={w.sha256}">'
+            f"{escape(w.filename)}</a>"
+            for w in self.wheels
+            if w.name == name
+        ]
+        return "\n".join(["<!DOCTYPE html>", *links]).encode() if links else None
+
+    def packages(self) -> bytes:
+        """The archive's index; waits until every package is there."""
+        stanzas = (
+            self.stanza(deb, self.stock.path(deb.sha256), f"{deb.sha256}/{_name(deb)}")
+            for deb in self.debs
+        )
+        return "\n".join(stanzas).encode()
+
+
+def _name(deb: LockedDeb) -> str:
+    return deb.path.rpartition("/")[2]
+
+
+class Server(ThreadingHTTPServer):
+    """The HTTP server; every connection has a thread."""
+
+    daemon_threads = True
+
+    def __init__(self, shelves: Shelves, address: str) -> None:
+        self.shelves = shelves
+        super().__init__((address, 0), _Handler)
+
+    @property
+    def host_name(self) -> str:
+        """The name whose line in /etc/hosts tells a RUN step port and path."""
+        return f"wheelhouse-{self.server_port}-{self.shelves.token}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no error of ours."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        token, _, path = unquote(self.path).strip("/").partition("/")
+        if not secrets.compare_digest(token.encode(), self.server.shelves.token.encode()):
+            self.send_error(404)
+            return
+        kind, _, rest = path.partition("/")
+        try:
+            self._answer(kind, rest.removeprefix("./"))
+        except WheelyardError as error:
+            self.send_error(502, "not available", str(error))
+
+    def _answer(self, kind: str, rest: str) -> None:
+        shelves = self.server.shelves
+        sha256 = rest.partition("/")[0]
+        page: bytes | None = None if kind else b"wheelhouse\n"
+        if kind == "simple":
+            page = shelves.project_page(rest)
+        elif kind == "debian" and rest == "Packages":
+            page = shelves.packages()
+        elif kind in ("files", "debian") and sha256 in shelves.stock.files:
+            self._file(sha256)
+            return
+        if page is None:
+            self.send_error(404)
+            return
+        self._head(len(page), "text/html" if kind == "simple" else "text/plain")
+        if self.command == "GET":
+            self.wfile.write(page)
+
+    def _file(self, sha256: str) -> None:
+        stock = self.server.shelves.stock
+        size = stock.files[sha256].size
+        chunks = stock.read(sha256) if self.command == "GET" else None
+        self._head(size, "application/octet-stream")
+        if chunks is None:
+            return
+        sent = 0
+        try:
+            for chunk in chunks:
+                self.wfile.write(chunk)
+                sent += len(chunk)
+        finally:
+            self.close_connection = sent != size  # too short: the client sees it and asks again
+
+    def _head(self, size: int, content_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
+        """Nothing: the engine's log shows what was asked for."""
+
+
+@contextmanager
+def open_wheelhouse(shelves: Shelves, address: str = LOOPBACK) -> Iterator[Server]:
+    """Serve for as long as the context lasts, on a port of the system's choice."""
+    server = Server(shelves, address)
+    thread = threading.Thread(target=server.serve_forever, daemon=True, name="wheelhouse")
+    thread.start()
+    shelves.stock.start()
+    try:
+        yield server
+    finally:
+        shelves.stock.close()
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,188 @@
+"""What engines are told and what their words become: commands, secrets, messages."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_recipe import CELL
+from tiny import Tiny, make_tiny
+
+from builder.engines.bake import bake_argv, base_contexts, build_argv, parse_driver
+from builder.engines.batch import Job, make_jobs
+from builder.engines.docker_engine import pinned_context, proxies_of
+from builder.engines.dockerbuild import BuildRequest, _Progress, explain
+from builder.engines.readback import read_layers
+from builder.engines.secrets import render_script, secret_settings
+from builder.errors import DriftError, InspectError
+from builder.installer import load_installer
+from builder.progress import QuietReporter
+from builder.render import render_all, write_rendered
+
+ROOT = Path(__file__).parents[2]
+FULL = "write /usr/lib/x: no space left on device"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    made = make_tiny(tmp_path_factory.mktemp("tiny"))
+    (made.folder / "templates").symlink_to(ROOT / "templates")
+    write_rendered(made.folder, made.plan.cells, render_all(made.folder, made.plan.cells))
+    return made
+
+
+def job() -> Job:
+    return Job(CELL, (), Path("/p/images/x"), Path("/p/log"))
+
+
+def test_bake_is_called_with_both_files_and_the_targets() -> None:
+    argv = bake_argv([Path("a.json"), Path("b.json")], ["x", "y"], "--set=*.output=type=docker")
+    assert argv == (
+        "docker", "buildx", "bake", "--file", "a.json", "--file", "b.json", "--progress=plain",
+        "--set=*.output=type=docker", "x", "y",
+    )  # fmt: skip
+
+
+def test_one_image_alone_gets_the_network_its_secrets_and_its_base() -> None:
+    override = {
+        "secret": ["id=s,src=/s"],
+        "contexts": {"cuda": "target:cuda-1", "wheelyard/base:x": "oci-layout:///b@sha256:1"},
+    }
+    argv = build_argv(job(), override, "host", "--output=type=docker")
+    assert "--network=host" in argv
+    assert "--allow=network.host" in argv
+    assert "--build-context=wheelyard/base:x=oci-layout:///b@sha256:1" in argv
+    assert not [word for word in argv if "target:" in word]
+    assert argv[-2:] == ("--file=/p/images/x/Dockerfile.bake", "/p/images/x")
+    assert "--allow=network.host" not in build_argv(job(), override, "none")
+
+
+def test_the_driver_is_read_from_what_buildx_says() -> None:
+    said = "Name:   far\nDriver: remote\nLast Activity: now\n\nNodes:\nName: far0\n"
+    assert parse_driver(said) == "remote"
+    assert parse_driver("") == "docker"
+    assert base_contexts([], Path("/x")) == {}
+
+
+def test_secrets_are_what_is_set_and_survive_a_shell(tiny: Tiny) -> None:
+    environ = {"https_proxy": "http://me:it's@proxy:3128"}
+    cell = tiny.plan.cells[0]
+    values = secret_settings(cell, tiny.context, environ, "deb m s main\ndeb n s main", has_ca=True)
+    assert "PIP_INDEX_URL" not in values
+    assert values["SSL_CERT_FILE"] == values["PIP_CERT"] == "/run/wheelyard/ca.pem"
+    script = render_script(values) + 'printf "%s|%s" "$https_proxy" "$SOURCES"'
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said == "http://me:it's@proxy:3128|deb m s main\ndeb n s main"
+
+
+def test_proxies_are_taken_in_either_spelling() -> None:
+    assert proxies_of({"http_proxy": "a", "HTTPS_PROXY": "b", "PATH": "c"}) == {
+        "HTTP_PROXY": "a",
+        "HTTPS_PROXY": "b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (FULL, "make room"),
+        ("pull access denied for x, repository does not exist", "docker login"),
+        ("unauthorized: authentication required", "docker login"),
+        ("manifest unknown: manifest unknown", "digest in matrix.yaml"),
+        ("toomanyrequests: You have reached your pull rate limit", "try later"),
+    ],
+)
+def test_the_engine_s_words_come_with_what_to_do(words: str, advice: str) -> None:
+    assert advice in explain(words)
+    assert words in explain(words)
+
+
+def test_a_command_of_a_hundred_lines_is_not_repeated() -> None:
+    words = f"The command '/bin/sh -c {'x' * 5000}' returned a non-zero code: 1"
+    assert explain(words) == "the command returned a non-zero code: 1"
+    words = f'process "/bin/sh -c {"x" * 5000}" did not complete successfully: exit code: 1'
+    assert explain(words) == "the command did not complete successfully: exit code: 1"
+
+
+def test_the_stream_of_a_build_becomes_step_log_and_image(tmp_path: Path) -> None:
+    log = io.StringIO()
+    request = BuildRequest("x", tmp_path, tmp_path / "log")
+    with _Progress(request, log, QuietReporter(None)) as progress:
+        for message in (
+            {"stream": "Step 1/2 : FROM base\n"},
+            {"stream": "\n"},
+            {"stream": "Step 2/2 : RUN true"},
+            {"stream": "\x1b[91mwarning\x1b[0m\n"},
+            {"aux": {"ID": "sha256:1"}},
+        ):
+            progress.take(message)
+        assert (progress.step, progress.image, progress.error) == ("RUN true", "sha256:1", None)
+        progress.take({"errorDetail": {"code": 1}, "error": FULL})
+        assert progress.error == FULL
+    assert log.getvalue().splitlines() == [
+        "Step 1/2 : FROM base", "Step 2/2 : RUN true", "warning", FULL,
+    ]  # fmt: skip
+
+
+def test_a_dockerfile_that_is_not_what_the_locks_give_is_not_built(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    made = make_jobs(tiny.plan.cells, tiny.plan, tmp_path, tiny.context)
+    assert [job.cell for job in made] == list(tiny.plan.cells)
+    path = tiny.folder / tiny.plan.cells[0].folder / "Dockerfile"
+    text = path.read_text()
+    path.write_text(text + "RUN true\n")
+    try:
+        with pytest.raises(DriftError, match="wheelyard render"):
+            make_jobs(tiny.plan.cells[:1], tiny.plan, tmp_path, tiny.context)
+    finally:
+        path.write_text(text)
+
+
+def test_layers_are_read_one_over_the_other(tmp_path: Path) -> None:
+    import tarfile
+
+    def layer(name: str, **files: bytes) -> Path:
+        path = tmp_path / name
+        with tarfile.open(path, "w:gz") as tar:
+            for file, content in files.items():
+                info = tarfile.TarInfo(file.replace("__", "/"))
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        return path
+
+    with tarfile.open(tmp_path / "whiteout", "w") as tar:
+        tar.addfile(tarfile.TarInfo("etc/.wh.gone"))
+    tree = read_layers(
+        [
+            layer("a", etc__passwd=b"old", etc__gone=b"x"),
+            tmp_path / "whiteout",
+            layer("b", etc__passwd=b"new"),
+        ]
+    )
+    assert tree.text("etc/passwd") == "new"
+    assert sorted(entry.path for entry in tree) == ["etc/passwd"]
+    with pytest.raises(InspectError, match="no /etc/gone"):
+        tree.entry("etc/gone")
+
+
+def test_a_pinned_base_s_context_holds_selfcheck() -> None:
+    import tarfile
+
+    with pinned_context(b"FROM x\n") as packed, tarfile.open(fileobj=packed) as tar:
+        names = tar.getnames()
+    assert "Dockerfile" in names
+    assert "selfcheck/cli.py" in names
+
+
+def test_the_installer_is_the_uv_that_requirements_pin() -> None:
+    """`make requirements` takes a newer uv: then `python -m builder.lock.installer` does too."""
+    pin = load_installer()
+    lines = (ROOT / "requirements" / "run.txt").read_text()
+    block = lines.split(f"\nuv=={pin.version} ", 1)
+    assert len(block) == 2, "run `python -m builder.lock.installer`"
+    assert f"--hash=sha256:{pin.sha256}" in block[1].split("\n\n")[0]
+    assert json.dumps(pin.filename).endswith('x86_64.whl"')

@@ -1,0 +1,154 @@
+"""Locked files served to RUN steps: from the cache, while they arrive, and when they do not."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from loopback import Server as Upstream
+from loopback import serve
+from tiny import Tiny, locked, make_tiny
+
+from builder.engines.stock import Stock, Wanted
+from builder.engines.wheelhouse import Server, Shelves, open_wheelhouse
+from builder.errors import FetchError
+from builder.model import LockedDeb, LockedWheel
+from builder.wanted import Download
+
+BODY = bytes(range(256)) * 8192
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def wheel(body: bytes = BODY) -> LockedWheel:
+    digest = hashlib.sha256(body).hexdigest()
+    return LockedWheel("demo-x", "1.0", "demo_x-1.0-py3-none-any.whl", digest, len(body))
+
+
+@contextmanager
+def house(
+    tiny: Tiny, wheels: list[LockedWheel], url: str, debs: tuple[LockedDeb, ...] = ()
+) -> Iterator[Server]:
+    """A wheelhouse that fetches what it lacks below `url`."""
+    wanted = [Wanted(w.filename, w.sha256, w.size) for w in wheels]
+    wanted += [Wanted("d.deb", d.sha256, d.size) for d in debs]
+
+    def find(missing: Collection[str]) -> list[Download]:
+        return [
+            Download(f"{url}/{w.filename}", w.filename, w.sha256, w.size)
+            for w in wanted
+            if w.sha256 in missing
+        ]
+
+    shelves = Shelves(
+        Stock(wanted, find, tiny.context),
+        wheels,
+        debs,
+        lambda deb, file, name: f"Package: {deb.name}\nFilename: {name}\n",
+    )
+    with open_wheelhouse(shelves) as server:
+        yield server
+
+
+def get(server: Server, path: str) -> bytes:
+    root = f"http://127.0.0.1:{server.server_port}/{server.shelves.token}"
+    with urllib.request.urlopen(f"{root}/{path}", timeout=20) as answer:
+        return bytes(answer.read())
+
+
+def test_a_file_of_the_cache_is_offered_as_an_index_offers_it(tiny: Tiny) -> None:
+    torch = locked(tiny.wheels["torch"])
+    with house(tiny, [torch], "http://127.0.0.1:1") as server:
+        page = get(server, "simple/torch/").decode()
+        (href, digest) = re.findall(r'href="\.\./\.\./(.*?)#sha256=(.*?)"', page)[0]
+        assert digest == torch.sha256
+        assert get(server, href) == tiny.wheels["torch"].read_bytes()
+
+
+def test_a_file_is_served_while_it_arrives_and_kept(tiny: Tiny) -> None:
+    wanted = wheel()
+    with serve(Upstream({f"/{wanted.filename}": BODY}, pace=0.005)) as upstream:
+        with house(tiny, [wanted], upstream.url) as server:
+            assert get(server, f"files/{wanted.sha256}/{wanted.filename}") == BODY
+        assert len(upstream.requests) == 1
+        with house(tiny, [wanted], upstream.url) as server:
+            assert get(server, f"files/{wanted.sha256}/{wanted.filename}") == BODY
+        assert len(upstream.requests) == 1
+
+
+def test_a_lost_connection_is_resumed_unseen(tiny: Tiny) -> None:
+    body = BODY + b"resumed"
+    wanted = wheel(body)
+    with (
+        serve(Upstream({f"/{wanted.filename}": body}, faults=["drop"])) as upstream,
+        house(tiny, [wanted], upstream.url) as server,
+    ):
+        assert get(server, f"files/{wanted.sha256}/{wanted.filename}") == body
+        assert len(upstream.requests) == 2
+
+
+def test_a_file_that_is_gone_is_told_to_both_sides(tiny: Tiny) -> None:
+    wanted = wheel(b"gone")
+    with (
+        serve(Upstream({}, always="404")) as upstream,
+        house(tiny, [wanted], upstream.url) as server,
+    ):
+        with pytest.raises(urllib.error.HTTPError, match="502"):
+            get(server, f"files/{wanted.sha256}/{wanted.filename}")
+        failure = server.shelves.stock.failure
+        assert isinstance(failure, FetchError)
+        assert "the file is not there" in str(failure)
+
+
+def test_other_bytes_than_the_locked_ones_never_arrive_whole(tiny: Tiny) -> None:
+    wanted = wheel(BODY + b"right")
+    wrong = BODY + b"wrong"
+    with (
+        serve(Upstream({f"/{wanted.filename}": wrong})) as upstream,
+        house(tiny, [wanted], upstream.url) as server,
+    ):
+        with pytest.raises((urllib.error.HTTPError, http.client.IncompleteRead)):
+            get(server, f"files/{wanted.sha256}/{wanted.filename}")
+        with pytest.raises(FetchError, match=r"SHA-256|expected"):
+            server.shelves.stock.path(wanted.sha256)
+
+
+def test_packages_are_an_archive_that_apt_reads(tiny: Tiny) -> None:
+    body = b"!<arch>\n"
+    deb = LockedDeb("git", "1:2", "amd64", hashlib.sha256(body).hexdigest(), len(body), "debian",
+                    "pool/d.deb")  # fmt: skip
+    with (
+        serve(Upstream({"/d.deb": body})) as upstream,
+        house(tiny, [], upstream.url, (deb,)) as server,
+    ):
+        index = get(server, "debian/./Packages").decode()
+        name = re.findall("Filename: (.*)", index)[0]
+        assert get(server, f"debian/{name}") == body
+
+
+@pytest.mark.parametrize("path", ["simple/nothing/", "files/../../etc/passwd", "debian/x", "x"])
+def test_nothing_else_is_served(tiny: Tiny, path: str) -> None:
+    with (
+        house(tiny, [], "http://127.0.0.1:1") as server,
+        pytest.raises(urllib.error.HTTPError, match="404"),
+    ):
+        get(server, path)
+
+
+def test_whoever_does_not_know_the_path_gets_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    torch = locked(tiny.wheels["torch"])
+    with house(tiny, [torch], "http://127.0.0.1:1") as server:
+        server.shelves.token, token = "0" * 16, server.shelves.token
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/{token}/simple/torch/")
+    assert re.fullmatch(r"wheelhouse-\d+-[0-9a-f]{16}", server.host_name)
