@@ -18,7 +18,7 @@ from builder.errors import INTERRUPTED, WheelyardError
 from builder.settings import load_settings
 from builder.table import show_json, show_table
 from builder.textfiles import write_text
-from tests.benchmark import cold, importing, known, memory, planning, sharing, size
+from tests.benchmark import cold, importing, known, memory, planning, proving, sharing, size
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import Measurement, NotMeasuredError, say
 from tests.benchmark.place import Place
@@ -32,6 +32,7 @@ MEASURES: dict[str, Callable[[Place, int | None], list[Measurement]]] = {
     "sharing": sharing.measure,
     "import": importing.measure,
     "planning": planning.measure,
+    "selfcheck": proving.measure,
     "size": size.measure,
 }
 COLUMNS = ("measure", "value", "compared with", "ratio", "wanted", "")

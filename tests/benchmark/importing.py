@@ -32,8 +32,8 @@ _DROP = Path("/proc/sys/vm/drop_caches")
 def measure(place: Place, runs: int | None) -> list[Measurement]:
     """With files in memory, and right after the page cache was dropped."""
     require_chroot()
-    roots = {"image": _unpacked(place), "pip": _installed_by_pip(place)}
-    environment = {**_image(place).environment, "PYTHONDONTWRITEBYTECODE": "1"}
+    roots = {"image": unpacked(place), "pip": _installed_by_pip(place)}
+    environment = {**built_image(place).environment, "PYTHONDONTWRITEBYTECODE": "1"}
     run = partial(_import, environment=environment)
     versions = {name: run(root, "torch.__version__") for name, root in roots.items()}
     if len(set(versions.values())) != 1:
@@ -72,14 +72,16 @@ def _after_drop(action: Callable[[], float]) -> float:
     return action()
 
 
-def _image(place: Place) -> BuiltImage:
+def built_image(place: Place) -> BuiltImage:
+    """The image that is measured."""
     (image,) = read_built(prepared(place))
     return image
 
 
-def _unpacked(place: Place) -> Path:
+def unpacked(place: Place) -> Path:
+    """The image's files in a new folder."""
     say("unpacking the image")
-    image, root = _image(place), place.new("root")
+    image, root = built_image(place), place.new("root")
     root.chmod(0o755)
     unpack([image.blob(digest) for digest in image.layers], root)
     return root
@@ -88,7 +90,7 @@ def _unpacked(place: Place) -> Path:
 def _installed_by_pip(place: Place) -> Path:
     """The image's base, its empty environment filled by pip as pip does by default."""
     say("installing the same wheels by pip")
-    image, root = _image(place), place.new("root")
+    image, root = built_image(place), place.new("root")
     root.chmod(0o755)
     unpack([image.blob(image.layers[0])], root)
     folder = root / WHEELS
