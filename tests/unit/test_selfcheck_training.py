@@ -1,0 +1,190 @@
+"""The training loop, with a learner in plain Python: softmax regression on our digits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from selfcheck.data import digits
+from selfcheck.data.pictures import Pictures, Split
+from selfcheck.models.catalogue import SPECS, Spec
+from selfcheck.result import Options
+from selfcheck.train import judge, setup_of
+from selfcheck.training import throughput
+from selfcheck.training.figures import figures
+from selfcheck.training.learner import Answers, Setup
+from selfcheck.training.run import Run, batches, score, train
+
+SPEC = replace(SPECS["mlp"], name="softmax", epochs=3, rate=0.5, batch=20, loss=1.2, score=0.5)
+
+
+def small() -> Split:
+    whole = digits()
+    return Split(whole.train.part(0, 200), whole.test.part(0, 60))
+
+
+def setup(spec: Spec = SPEC) -> Setup:
+    return Setup(spec, small(), "cpu", seed=7)
+
+
+class Softmax:
+    """Ten weights a pixel."""
+
+    device_name, mixed_type, repeats = "abacus", "float32", True
+
+    def __init__(self, given: Setup) -> None:
+        self.given = given
+        self.weights = [[0.0] * 64 for _ in range(10)]
+
+    def step(self, rows: Sequence[int]) -> float:
+        total, changes = 0.0, [[0.0] * 64 for _ in range(10)]
+        for row in rows:
+            pixels, label = sample(self.given.split.train, row)
+            chances = self.chances(pixels)
+            total -= math.log(max(chances[label], 1e-12))
+            for kind, chance in enumerate(chances):
+                error = (chance - (kind == label)) * self.given.spec.rate / len(rows)
+                changes[kind] = [c + error * p for c, p in zip(changes[kind], pixels, strict=True)]
+        for kind, change in enumerate(changes):
+            pairs = zip(self.weights[kind], change, strict=True)
+            self.weights[kind] = [weight - moved for weight, moved in pairs]
+        return total / len(rows)
+
+    def chances(self, pixels: Sequence[float]) -> list[float]:
+        sums = [sum(w * p for w, p in zip(row, pixels, strict=True)) for row in self.weights]
+        powers = [math.exp(value - max(sums)) for value in sums]
+        return [power / sum(powers) for power in powers]
+
+    def numbers(self, losses: Sequence[float]) -> list[float]:
+        return list(losses)
+
+    def answers(self) -> Answers:
+        test = self.given.split.test
+        outputs = [self.chances(sample(test, row)[0]) for row in range(test.count)]
+        truth = [float(label) for label in test.labels]
+        loss = -sum(math.log(row[int(t)]) for row, t in zip(outputs, truth, strict=True))
+        return Answers(outputs, truth, loss / len(truth))
+
+    def save(self, folder: Path) -> None:
+        (folder / "weights.json").write_text(json.dumps(self.weights))
+
+    def load(self, folder: Path) -> None:
+        self.weights = json.loads((folder / "weights.json").read_text())
+
+    def peak_memory(self) -> int | None:
+        return None
+
+
+class Forgetful(Softmax):
+    """Its checkpoint lacks the weights."""
+
+    def load(self, folder: Path) -> None:
+        pass
+
+
+class Exploding(Softmax):
+    """Its loss overflows."""
+
+    def step(self, rows: Sequence[int]) -> float:
+        super().step(rows)
+        return math.nan
+
+
+def sample(pictures: Pictures, row: int) -> tuple[list[float], int]:
+    pixels = pictures.pixels[row * 64 : (row + 1) * 64]
+    return [pixel / pictures.levels for pixel in pixels], pictures.labels[row]
+
+
+def wanted(run: Run) -> dict[str, float]:
+    return {"loss_below": run.setup.spec.loss, "score_at_least": run.setup.spec.score}
+
+
+def test_a_model_that_learns_passes_and_everything_is_told(tmp_path: Path) -> None:
+    run = train(Softmax, setup(), tmp_path / "log")
+    assert judge(run, None, wanted(run)).status == "pass"
+    assert run.resumed[0] == run.resumed[1] == run.curve.losses[-1]
+    seen = figures(run)
+    assert (seen["device"], seen["samples"], seen["batch"], seen["seed"]) == ("abacus", 200, 20, 7)
+    assert seen["losses"] == sorted(seen["losses"], reverse=True)
+    assert seen["scores"]["accuracy"] > 0.5
+    assert seen["samples_per_second"] == pytest.approx(seen["steps_per_second"] * 20, rel=0.01)
+    assert (seen["of_peak"], seen["peak_source"]) == (
+        None, "no stated rate is known for this device",
+    )  # fmt: skip
+    assert run.curve.steps == 29  # ten a step and epoch, without the first
+    assert seen["peak_memory_mib"] > 1
+    assert list((tmp_path / "log" / "softmax").glob("events.out.tfevents.*"))
+    assert (tmp_path / "log" / "softmax" / "weights.json").exists()
+
+
+def test_a_checkpoint_that_forgets_fails() -> None:
+    run = train(Forgetful, setup())
+    outcome = judge(run, None, wanted(run))
+    assert outcome.status == "fail"
+    assert (outcome.reason or "").startswith("from its checkpoint the loss is ")
+
+
+@pytest.mark.parametrize(
+    ("learner", "spec", "reason"),
+    [
+        (Exploding, SPEC, "the loss is not a finite number"),
+        (Softmax, replace(SPEC, rate=0.001), "the loss fell to "),
+        (Softmax, replace(SPEC, score=0.999), "the score on unseen samples is "),
+    ],
+)
+def test_a_model_that_does_not_learn_fails(learner: type[Softmax], spec: Spec, reason: str) -> None:
+    run = train(learner, setup(spec))
+    outcome = judge(run, None, wanted(run))
+    assert outcome.status == "fail"
+    assert (outcome.reason or "").startswith(reason)
+
+
+def test_batches_are_the_seeds_and_no_row_comes_twice() -> None:
+    first = list(batches(100, 32, 7, 0))
+    assert first == list(batches(100, 32, 7, 0))
+    assert first != list(batches(100, 32, 7, 1))
+    assert first != list(batches(100, 32, 8, 0))
+    assert [len(rows) for rows in first] == [32, 32, 32]
+    assert len({row for rows in first for row in rows}) == 96
+
+
+def test_a_regression_has_scores_of_its_own() -> None:
+    scores = score("regression", Answers([[1.0], [2.0], [4.0]], [1.0, 2.0, 3.0], 0.5))
+    assert scores["mse"] == pytest.approx(1 / 3)
+    assert scores["rmse"] == pytest.approx(math.sqrt(1 / 3))
+    assert set(scores) == {"loss", "mse", "rmse", "pearson"}
+
+
+def test_one_output_is_the_chance_of_yes() -> None:
+    scores = score("binary", Answers([[0.9], [0.2], [0.4], [0.7]], [1, 0, 1, 0], 0.5))
+    assert (scores["accuracy"], scores["roc_auc"]) == (0.5, 0.75)
+
+
+def test_throughput_is_measured_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "SECONDS", 0.01)
+    speed = throughput.measure(Softmax, setup())
+    assert len(speed.runs) == throughput.WINDOWS
+    assert min(speed.runs) <= speed.samples_per_second <= max(speed.runs)
+    assert throughput.finite(speed)
+    assert not throughput.finite(throughput.measure(Exploding, setup()))
+
+
+def test_a_batch_is_never_larger_than_the_data() -> None:
+    given = setup_of(SPECS["mlp"], "pytorch", Options(None, device="cpu", batch=5000))
+    assert given.spec.batch == 1500
+
+
+def test_the_linear_layers_of_the_networks_are_the_seeds() -> None:
+    """9216, 6272 and 2304 follow from the pictures that go in."""
+    assert SPECS["cnn-9216"].shape == (1, 28, 28)
+    assert 64 * ((28 - 2 - 2) // 2) ** 2 == 9216
+    assert SPECS["cnn-6272"].shape == (3, 28, 28)
+    assert 128 * (28 // 2 // 2) ** 2 == 6272
+    assert SPECS["cnn-2304"].shape == (3, 32, 32)
+    assert 64 * (((32 - 2) // 2 - 2) // 2) ** 2 == 2304
+    assert SPECS["mlp"].operations == 2 * (784 * 128 + 128 * 10)
