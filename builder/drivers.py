@@ -40,6 +40,13 @@ def runs_on(cuda: str, driver: str) -> bool:
     return cuda == CPU or order(driver) >= order(driver_floor(cuda).minimum)
 
 
+def newest_major() -> tuple[str, str]:
+    """Return the newest CUDA major that is known, and the driver that it needs."""
+    table = _table()["minor_version"]
+    major = max(table, key=int)
+    return major, str(table[major]["driver"])
+
+
 def too_old(cuda: str, driver: str) -> str | None:
     """Say what a driver that is too old for a CUDA version lacks; None where it will do."""
     if runs_on(cuda, driver):

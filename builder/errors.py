@@ -104,7 +104,7 @@ class RegistryError(WheelyardError):
 
 
 class MachineError(WheelyardError):
-    """This machine cannot run what was asked for, or lacks something it needs."""
+    """The machine cannot run what was asked for, or lacks something it needs."""
 
     exit_code = 17
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from builder.errors import ToolMissingError, WheelyardError
 
+SubprocessError = subprocess.SubprocessError  # what calls outside this package may raise
 TAIL_LINES = 20
 GRACE_SECONDS = 10.0
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")

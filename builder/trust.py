@@ -32,7 +32,7 @@ def trust_file(settings: Settings, folder: Path) -> Path | None:
     None where the system has no bundle and the settings add none. Raises SettingsError when the
     extra bundle cannot be read.
     """
-    system = _system_bundle()
+    system = system_bundle()
     if settings.ca_bundle is None:
         return system
     try:
@@ -46,7 +46,7 @@ def trust_file(settings: Settings, folder: Path) -> Path | None:
     return merged
 
 
-def _system_bundle() -> Path | None:
+def system_bundle() -> Path | None:
     """Return the bundle in force: SSL_CERT_FILE, OpenSSL's default, or the usual places."""
     candidates = (
         os.environ.get("SSL_CERT_FILE"),

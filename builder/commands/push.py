@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.assemble.layout import Layout
+    from builder.catalogue import Entry
     from builder.context import Context
+    from builder.registry.client import Registry
     from builder.registry.push import NotPushed, Publication, Pushed
 
 EXAMPLES = """\
@@ -55,14 +57,16 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Publish the selection; prints what became of it, returns the first failure's exit code."""
     from builder.assemble.layout import Layout
+    from builder.catalogue import plan_entries
     from builder.errors import UsageError
-    from builder.plan import load_plan
+    from builder.plan import load_inputs
     from builder.published import publications
     from builder.registry.client import open_registry
-    from builder.registry.push import NotPushed, push_images
+    from builder.registry.push import NotPushed, Pushed, push_images
+    from builder.report import read_report
     from builder.selector import select
 
-    plan = load_plan(context.settings.project)
+    _matrix, upstream, plan = load_inputs(context.settings.project)
     layout = Layout(args.output.absolute())
     images = publications(
         layout,
@@ -78,9 +82,27 @@ def run(args: argparse.Namespace, context: Context) -> int:
     with open_registry(context.settings.registry, context.settings, context.reporter) as registry:
         notes = context.settings.cache_dir / "uploads"
         results = push_images(registry, layout, images, siblings, notes)
+        pushed = {result.id for result in results if isinstance(result, Pushed)}
+        if pushed:
+            cells = [cell for cell in plan.cells if cell.id in pushed]
+            results += _list(registry, plan_entries(cells, upstream, read_report(layout.folder)))
     _show(results, as_json=args.json)
     failures = [result for result in results if isinstance(result, NotPushed)]
     return failures[0].error.exit_code if failures else 0
+
+
+def _list(registry: Registry, entries: Sequence[Entry]) -> list[Pushed | NotPushed]:
+    """Put the images into the registry's catalogue; what went wrong with that."""
+    from builder.errors import RegistryError
+    from builder.registry.catalogue import NAME, publish_catalogue
+    from builder.registry.push import NotPushed
+
+    try:
+        publish_catalogue(registry, entries)
+    except RegistryError as error:
+        registry.reporter.warn(f"the images are there, and not in the catalogue: {error}")
+        return [NotPushed(NAME, error)]
+    return []
 
 
 def _bundle(

@@ -28,6 +28,7 @@ from builder.engines.archive import (
     stream,
 )
 from builder.errors import EngineError
+from builder.runtimes import EngineFacts
 
 if TYPE_CHECKING:
     from builder.progress import Reporter, Task
@@ -146,6 +147,52 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [item for item in inner if isinstance(item, BaseException)]
 
 
+def engine_facts(client: DockerClient) -> EngineFacts:
+    """What the engine says about itself; raises EngineError where it does not answer."""
+    try:
+        info = client.info()
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine does not say what it is: {error}") from error
+    return EngineFacts(
+        version=str(info.get("ServerVersion") or "unknown"),
+        runtimes=tuple(info.get("Runtimes") or ()),
+        root=str(info.get("DockerRootDir") or "/var/lib/docker"),
+        cdi=bool(info.get("CDISpecDirs")),
+    )
+
+
+def pull(client: DockerClient, reference: str, digest: str | None, reporter: Reporter) -> str:
+    """Pull `reference` and return the image's id; raises EngineError.
+
+    With a digest that very image is pulled, and then gets the tag of `reference`.
+    """
+    client.api.timeout = SILENCE
+    repository, _, tag = reference.rpartition(":")
+    source = digest or tag
+    try:
+        with reporter.task(f"pull {reference}", None, "bytes") as task:
+            _follow(client, repository, source, task)
+        name = f"{repository}@{digest}" if digest else reference
+        found = str(client.images.get(name).id)
+        if digest:
+            client.api.tag(name, repository, tag)
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine could not pull {reference}: {error}") from error
+    return found
+
+
+def _follow(client: DockerClient, repository: str, tag: str, task: Task) -> None:
+    """Show the layers as they come; the engine's stream is the only place that an error is in."""
+    arrived: dict[str, int] = {}
+    for message in client.api.pull(repository, tag=tag, stream=True, decode=True):
+        if "error" in message:
+            raise EngineError(explain_failure(str(message["error"]), "pull"))
+        if message.get("status") == "Downloading":
+            layer, done = str(message.get("id")), int(message["progressDetail"].get("current", 0))
+            task.advance(done - arrived.get(layer, 0))
+            arrived[layer] = done
+
+
 def uses_containerd(client: DockerClient) -> bool:
     """True when images are kept in containerd's store, which wants every blob."""
     status = client.info().get("DriverStatus") or []
@@ -236,11 +283,11 @@ def _counted(chunks: Iterator[bytes], task: Task) -> Iterator[bytes]:
             task.advance(len(chunk))
 
 
-def explain_failure(text: str) -> str:
+def explain_failure(text: str, verb: str = "load") -> str:
     """The engine's words, with what to do where that is known."""
     if os.strerror(errno.ENOSPC).lower() in text.lower():
-        return f"the engine's disk is full: make room (`docker system df`), load again ({text})"
-    return f"the engine could not load the image: {text}"
+        return f"the engine's disk is full: make room (`docker system df`), {verb} again ({text})"
+    return f"the engine could not {verb} the image: {text}"
 
 
 def _verified(client: DockerClient, image: LoadableImage, expected: str | None) -> str:

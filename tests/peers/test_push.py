@@ -19,7 +19,7 @@ from tiny import Tiny, make_tiny
 from builder.assemble.layout import Layout
 from builder.build import Built, build_images
 from builder.cli import main
-from builder.errors import InspectError, RegistryError, StorageError
+from builder.errors import InspectError, RegistryError, StorageError, UsageError
 from builder.progress import QuietReporter
 from builder.published import publications
 from builder.registry import upload
@@ -177,6 +177,40 @@ class TestPush:
         said = capsys.readouterr()
         assert said.out.splitlines()[0].split()[:3] == ["image", "digest", "sent"]
         assert "push pytorch-2.3.1" in said.err
+
+
+class TestTheCatalogue:
+    def test_pick_needs_nothing_but_the_registry(
+        self,
+        push: Callable[..., int],
+        address: str,
+        dist: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: Any,
+    ) -> None:
+        where = ("--registry", f"http://{address}/team")
+        for selector in ("devel", "runtime"):  # the second push adds to the first one's
+            assert push(selector, *where) == 0
+        capsys.readouterr()
+        monkeypatch.chdir(tmp_path)
+        assert main(["pick", *where, "--driver", "535.104", "--gpu", "sm_90", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["image"] == f"{address}/team/{RUNTIME}"
+        assert found["digest"] == layout_digest(dist) == digest_there(address, f"team/{RUNTIME}")
+        assert found["pull_bytes"] == found["image_bytes"] > 1_000_000
+        assert main(["pick", *where, "--driver", "535.104", "--flavour", "devel", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["digest"] == layout_digest(
+            dist, f"{RUNTIME}-devel"
+        )
+
+    def test_a_registry_without_one(
+        self, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        words = ["pick", "--driver", "535.104", "--registry", f"http://{address}"]
+        assert main(words) == UsageError.exit_code
+        assert "no catalogue" in capsys.readouterr().err
 
 
 class TestABadLine:

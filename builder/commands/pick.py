@@ -1,0 +1,195 @@
+"""`wheelyard pick`: the best image for a GPU server, why, and how to start it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from builder.context import Context
+    from builder.machine import Engine
+    from builder.pick import Choice, Host
+    from builder.runtimes import Runtime
+
+EXAMPLES = """\
+examples:
+  wheelyard pick                                  for this machine
+  wheelyard pick --driver 535.104 --gpu sm_90     for another one
+  wheelyard pick --framework tensorflow --json    for programs
+  wheelyard pick --framework pytorch-2.3 --registry registry.example/team
+
+Images come from the matrix of the project, else from the catalogue that `wheelyard push` keeps
+beside the images in --registry. Exit code 17 with the condition that fails if none runs.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "pick",
+        help="find the best image for a GPU server, and how to start it",
+        description="Read driver, GPUs and container runtime; print the best image and why.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_options(parser)
+    parser.set_defaults(run=run, needs_project=False)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What `pull` has as well."""
+    from builder.runtimes import COMMANDS
+
+    parser.add_argument("--driver", metavar="VERSION", help="NVIDIA driver of another machine")
+    parser.add_argument(
+        "--gpu", action="append", default=[], metavar="SM", help="its compute capability: sm_90"
+    )
+    parser.add_argument("--runtime", choices=COMMANDS, help="its container runtime")
+    parser.add_argument("--framework", metavar="NAME[-VERSION]", help="such as pytorch-2.3")
+    parser.add_argument("--cuda", metavar="VERSION", help="only images with this CUDA, or cpu")
+    parser.add_argument("--python", metavar="VERSION", help="only images with this Python")
+    parser.add_argument("--flavour", default="runtime", metavar="NAME", help="default: runtime")
+    parser.add_argument(
+        "--output", type=Path, default=Path("dist"), help="built images (default: dist)"
+    )
+    parser.add_argument("--json", action="store_true", help="print an object")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Print the choice; raises MachineError where nothing runs."""
+    from builder.table import show_json
+
+    found = choose(args, context)
+    if args.json:
+        show_json(found)
+        return 0
+    for name in ("image", "reason", "run"):
+        print(f"{name:<8}{found[name]}")
+    print(f"{'pull':<8}{_pull_text(found)}")
+    for note in found["notes"]:
+        print(f"{'note':<8}{note}")
+    return 0
+
+
+def choose(args: argparse.Namespace, context: Context) -> dict[str, Any]:
+    """The choice as an object: id, image, cuda, reason and what else is known."""
+    from builder.machine import Engine, read_engine
+    from builder.pick import Wish, pick
+
+    elsewhere = args.driver is not None or bool(args.gpu)
+    host = _host(args)
+    wish = Wish(args.framework, args.cuda, args.python, args.flavour)
+    choice = pick(_entries(args, context), host, wish)
+    engine = Engine(None) if elsewhere else read_engine()
+    runtime = _runtime(args, engine, elsewhere=elsewhere)
+    return _as_json(choice, host, engine, runtime, context)
+
+
+def _host(args: argparse.Namespace) -> Host:
+    from builder.errors import MachineError
+    from builder.machine import read_gpus
+    from builder.pick import Host, check_driver, parse_gpu
+
+    if args.driver is not None or args.gpu:
+        driver = None if args.driver is None else check_driver(args.driver)
+        return Host(driver, tuple(map(parse_gpu, args.gpu)))
+    if args.cuda == "cpu":
+        return Host(None)
+    seen = read_gpus()
+    if seen.driver is None:
+        raise MachineError(
+            f"{seen.problem}; for another machine: --driver 550.54.14 --gpu sm_90, "
+            "for none: --cuda cpu"
+        )
+    return Host(seen.driver.version, tuple(gpu.capability for gpu in seen.driver.gpus))
+
+
+def _entries(args: argparse.Namespace, context: Context) -> Any:
+    """The project's matrix, or the registry's catalogue where there is no project."""
+    from builder.catalogue import plan_entries
+    from builder.errors import UsageError
+    from builder.plan import load_inputs
+    from builder.registry.catalogue import fetch_catalogue
+    from builder.registry.client import open_registry
+    from builder.report import read_report
+
+    settings = context.settings
+    if settings.registry is not None:
+        with open_registry(settings.registry, settings, context.reporter) as registry:
+            published = fetch_catalogue(registry)
+        if published is not None:
+            return published
+        context.reporter.warn(f"{settings.registry} has no catalogue; `wheelyard push` writes it")
+    if not (settings.project / "matrix.yaml").is_file():
+        raise UsageError(
+            "no matrix.yaml here and no catalogue: name the registry (--registry HOST/PREFIX) or "
+            "the project (--project FOLDER)"
+        )
+    _matrix, upstream, plan = load_inputs(settings.project)
+    return plan_entries(plan.cells, upstream, read_report(args.output.absolute()))
+
+
+def _runtime(args: argparse.Namespace, engine: Engine, *, elsewhere: bool) -> Runtime:
+    from builder.machine import has_cdi, read_programs
+    from builder.runtimes import Runtime, best, find_runtimes
+
+    if args.runtime is not None:
+        return Runtime(args.runtime, gpus=True)
+    if elsewhere:
+        return Runtime("docker", gpus=True)
+    found = best(find_runtimes(engine.facts, read_programs(), cdi=has_cdi()))
+    return found or Runtime("docker", gpus=False, advice="install Docker, podman or apptainer")
+
+
+def _as_json(
+    choice: Choice, host: Host, engine: Engine, runtime: Runtime, context: Context
+) -> dict[str, Any]:
+    from builder.catalogue import pull_bytes
+    from builder.runtimes import run_line
+
+    entry, address = choice.entry, context.settings.registry
+    image = entry.tags[0] if address is None else address.reference(entry.tags[0])
+    size = pull_bytes(entry, engine.layers)
+    return {
+        "id": entry.id,
+        "image": image,
+        "cuda": entry.cuda,
+        "reason": choice.reason,
+        "framework": entry.framework,
+        "framework_version": entry.framework_version,
+        "python": entry.python,
+        "digest": entry.digest,
+        "driver": host.driver,
+        "gpus": list(host.gpus),
+        "runtime": runtime.name,
+        "run": run_line(runtime.name, image),
+        "pull_bytes": size,
+        "image_bytes": pull_bytes(entry, ()),
+        "notes": _notes(entry.unpacked, size, engine, runtime),
+        "passed_over": [{"id": name, "reason": why} for name, why in choice.passed_over],
+    }
+
+
+def _notes(unpacked: int | None, size: int | None, engine: Engine, runtime: Runtime) -> list[str]:
+    from builder.amounts import amount
+
+    notes = [] if runtime.gpus else [f"{runtime.name} cannot hand out GPUs: {runtime.advice}"]
+    if engine.problem is not None:
+        notes.append(engine.problem)
+    needed = (unpacked or 0) + (size or 0)
+    if size and engine.free is not None and engine.free < needed:
+        notes.append(
+            f"the disk is too small: the image needs up to {amount(needed, 'bytes')}, "
+            f"{amount(engine.free, 'bytes')} are free; `docker system prune` makes room"
+        )
+    return notes
+
+
+def _pull_text(found: dict[str, Any]) -> str:
+    from builder.amounts import amount
+
+    if found["pull_bytes"] is None:
+        return "not known: the image was not built here and is in no catalogue"
+    pull, whole = amount(found["pull_bytes"], "bytes"), amount(found["image_bytes"], "bytes")
+    return f"{pull} of {whole}" if pull != whole else whole

@@ -1,0 +1,111 @@
+"""How an image is started by each container runtime, with the GPUs. Pure: argument lists."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+SHARED_MEMORY = "--shm-size=8g"  # data loaders hand batches over in /dev/shm; the default is 64 MB
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What a Docker Engine says about itself."""
+
+    version: str
+    runtimes: tuple[str, ...]  # "runc", "nvidia"
+    root: str  # where it keeps images
+    cdi: bool  # reads CDI specifications (from 25 on, where that is switched on)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A container runtime of a machine, and how it hands out GPUs."""
+
+    name: str  # a key of COMMANDS
+    gpus: bool  # whether it can hand out GPUs as it is set up
+    advice: str | None = None  # what to do where it cannot
+
+
+def _docker(image: str) -> list[list[str]]:
+    return [["docker", "run", "--rm", "-it", "--gpus", "all", SHARED_MEMORY, image]]
+
+
+def _docker_cdi(image: str) -> list[list[str]]:
+    device = ["--device", "nvidia.com/gpu=all"]
+    return [["docker", "run", "--rm", "-it", *device, SHARED_MEMORY, image]]
+
+
+def _podman(image: str) -> list[list[str]]:
+    # SELinux keeps containers from the devices' nodes otherwise.
+    device = ["--device", "nvidia.com/gpu=all", "--security-opt=label=disable"]
+    return [["podman", "run", "--rm", "-it", *device, SHARED_MEMORY, image]]
+
+
+def _apptainer(image: str) -> list[list[str]]:
+    return [["apptainer", "run", "--nv", f"docker://{image}"]]
+
+
+def _enroot(image: str) -> list[list[str]]:
+    host, slash, path = image.partition("/")
+    source = f"docker://{host}#{path}" if slash else f"docker://{image}"
+    archive = f"{image.rpartition('/')[2].replace(':', '+')}.sqsh"
+    return [["enroot", "import", "-o", archive, source], ["enroot", "start", archive]]
+
+
+COMMANDS: dict[str, Callable[[str], list[list[str]]]] = {
+    "docker": _docker,
+    "docker-cdi": _docker_cdi,
+    "podman": _podman,
+    "apptainer": _apptainer,
+    "enroot": _enroot,
+}
+
+
+def run_line(runtime: str, image: str) -> str:
+    """What to type: the commands, quoted for a shell."""
+    return " && ".join(map(shlex.join, COMMANDS[runtime](image)))
+
+
+_TOOLKIT = "install the NVIDIA Container Toolkit"
+_CDI = "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+
+
+def find_runtimes(
+    docker: EngineFacts | None, tools: Collection[str], *, cdi: bool
+) -> tuple[Runtime, ...]:
+    """What can start containers, Docker first.
+
+    `tools` are the programs on PATH; `cdi`: a CDI specification names NVIDIA's devices.
+    """
+    found = []
+    if docker is not None:
+        found.append(_docker_mode(docker, tools, cdi=cdi))
+    if "podman" in tools:
+        found.append(Runtime("podman", cdi, None if cdi else f"{_TOOLKIT}, then: {_CDI}"))
+    if {"apptainer", "singularity"} & set(tools):
+        found.append(Runtime("apptainer", gpus=True))
+    if "enroot" in tools:
+        hook = "nvidia-container-cli" in tools
+        found.append(Runtime("enroot", hook, None if hook else f"{_TOOLKIT} (libnvidia-container)"))
+    return tuple(found)
+
+
+def _docker_mode(docker: EngineFacts, tools: Collection[str], *, cdi: bool) -> Runtime:
+    """`--gpus` needs the toolkit's hook; a CDI device needs an engine that reads CDI."""
+    if "nvidia" in docker.runtimes or "nvidia-container-runtime-hook" in tools:
+        return Runtime("docker", gpus=True)
+    if docker.cdi and cdi:
+        return Runtime("docker-cdi", gpus=True)
+    advice = (
+        f"{_TOOLKIT}, then: nvidia-ctk runtime configure --runtime=docker && "
+        "systemctl restart docker"
+    )
+    return Runtime("docker", gpus=False, advice=advice)
+
+
+def best(runtimes: Sequence[Runtime]) -> Runtime | None:
+    """The first that can hand out GPUs, else the first."""
+    able = [runtime for runtime in runtimes if runtime.gpus]
+    return next(iter([*able, *runtimes]), None)

@@ -1,0 +1,100 @@
+"""Pushed by us, picked from the catalogue, pulled by engines that have never seen our layers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tiny import Tiny, make_tiny
+
+from builder.build import Built, build_images
+from builder.cli import main
+from tests.engines.daemons import client_environment, own_engine, temporary_folder
+from tests.peers.registries import registry
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+
+@pytest.fixture
+def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
+    with temporary_folder(request.config.getoption("--scratch")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def published(tiny: Tiny, tmp_path: Path, need: Callable[..., None]) -> Iterator[list[str]]:
+    """Options that name a registry with two small images."""
+    need("docker-registry")
+    results = build_images(tiny.plan.cells, tiny.plan, tmp_path / "dist", tiny.context)
+    assert all(isinstance(result, Built) for result in results)
+    with registry(tmp_path) as address:
+        where = ["--registry", f"http://{address}/team"]
+        words = ["push", "all", *where, "--output", str(tmp_path / "dist")]
+        assert main([*words, "--project", str(tiny.folder), "--quiet"]) == 0
+        yield where
+
+
+@pytest.fixture
+def engine(
+    need: Callable[..., None], need_root: None, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DockerClient]:
+    """An engine of our own, which DOCKER_HOST names."""
+    need("dockerd", "docker")
+    with own_engine(scratch) as client:
+        monkeypatch.setenv("DOCKER_HOST", client_environment(scratch)["DOCKER_HOST"])
+        for name in list(os.environ):
+            if name.lower().endswith("_proxy"):
+                monkeypatch.delenv(name)
+        yield client
+
+
+def pick(where: list[str], capsys: Any, *words: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["pick", *where, "--cuda", "12", "--json", *words]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_docker_pulls_what_was_picked_and_a_sibling_costs_less(
+    engine: DockerClient,
+    published: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    host = ("--driver", "535.104")
+    expected = pick(published, capsys, *host)
+    assert main(["pull", *published, *host, "--json"]) == 0
+    pulled = json.loads(capsys.readouterr().out)
+    image = engine.images.get(expected["image"])
+    assert pulled["pulled"] == image.id
+    repository = expected["image"].rpartition(":")[0]
+    assert f"{repository}@{expected['digest']}" in image.attrs["RepoDigests"]
+
+    from builder.catalogue import pull_bytes
+    from builder.machine import read_engine
+    from builder.registry.address import parse_address
+    from builder.registry.catalogue import fetch_catalogue
+    from builder.registry.client import open_registry
+
+    read = read_engine()
+    assert read.facts is not None
+    assert read.facts.version.startswith("20.10")
+    context = make_tiny(tmp_path / "settings").context
+    with open_registry(parse_address(published[1]), context.settings, context.reporter) as opened:
+        entries = fetch_catalogue(opened)
+    assert entries is not None
+    costs = {x.flavour: (pull_bytes(x, read.layers), pull_bytes(x, ())) for x in entries}
+    assert costs["runtime"][0] == 0
+    assert 0 < costs["devel"][0] < costs["devel"][1]  # type: ignore[operator]

@@ -1,0 +1,107 @@
+"""What is wrong with a machine: every judgment from a machine that was made up for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder.cli import main
+from builder.doctor import TOPICS, Line, Topic, diagnose
+from builder.machine import Engine, Gpus, Machine, has_cdi
+from builder.runtimes import EngineFacts
+from selfcheck.gpu.driver import Driver, Gpu
+
+H100 = Driver("580.159.04", (Gpu("NVIDIA H100", 81559, "9.0"),), "nvml", "13.0")
+DOCKER = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
+GOOD = Machine(
+    kernel="6.1", architecture="x86_64", root=False, overlay=True, user_namespaces=True,
+    missing_tools=(), cache=Path("/c"), cache_free=10**12, proxies=("HTTPS_PROXY",),
+    ca_problem=None, index_problem=None, registry_problem=None, programs=frozenset(), cdi=False,
+    engine=Engine(DOCKER, free=10**12), gpus=Gpus(H100),
+)  # fmt: skip
+
+
+def off(machine: Machine, *wanted: Topic) -> dict[str, Line]:
+    """The lines that are not as they should be."""
+    return {x.name: x for x in diagnose(machine, wanted or TOPICS) if x.state != "ok"}
+
+
+def test_a_good_machine() -> None:
+    assert off(GOOD) == {}
+    assert {line.topic for line in diagnose(GOOD, TOPICS)} == set(TOPICS)
+
+
+@pytest.mark.parametrize(
+    ("machine", "name", "fix"),
+    [
+        (replace(GOOD, architecture="aarch64"), "architecture", "x86_64"),
+        (replace(GOOD, missing_tools=("mmdebstrap",)), "mmdebstrap", "apt-get install mmdebstrap"),
+        (replace(GOOD, cache_free=10**9), "cache /c", "--cache-dir"),
+        (replace(GOOD, ca_problem="SSL_CERT_FILE is not there"), "CA", "--ca-bundle"),
+        (replace(GOOD, index_problem="HTTP 403"), "index", "--index-url"),
+        (replace(GOOD, registry_problem="HTTP 401"), "registry", "docker login"),
+        (replace(GOOD, engine=Engine(None, "may not be used")), "Docker", "DOCKER_HOST"),
+        (replace(GOOD, engine=Engine(DOCKER, free=10**9)), "images in /var/lib/docker", "prune"),
+        (
+            replace(GOOD, engine=Engine(replace(DOCKER, runtimes=("runc",)), free=10**12)),
+            "GPUs in containers",
+            "nvidia-ctk runtime configure",
+        ),
+        (
+            replace(GOOD, engine=Engine(None), programs=frozenset({"podman"})),
+            "GPUs in containers",
+            "nvidia-ctk cdi generate",
+        ),
+    ],
+)
+def test_what_is_wrong_has_a_fix(machine: Machine, name: str, fix: str) -> None:
+    line = off(machine)[name]
+    assert line.state == "wrong"
+    assert fix in str(line.fix)
+
+
+def test_a_broken_driver_is_wrong_and_a_missing_one_a_note() -> None:
+    assert off(replace(GOOD, gpus=Gpus(None, "none", broken=False)))["driver"].state == "note"
+    assert off(replace(GOOD, gpus=Gpus(None, "mismatch", broken=True)))["driver"].state == "wrong"
+
+
+def test_what_was_asked_for_has_to_be_there() -> None:
+    absent = replace(GOOD, gpus=Gpus(None, "none"), engine=Engine(None))
+    assert off(absent, "gpu")["driver"].state == "wrong"
+    assert off(absent, "run")["container runtime"].state == "wrong"
+    assert off(absent)["container runtime"].state == "note"
+
+
+def test_an_older_driver_is_told_what_it_misses() -> None:
+    old = replace(H100, version="535.104.05")
+    line = off(replace(GOOD, gpus=Gpus(old)))["CUDA 13"]
+    assert (line.state, "580.65.06" in str(line.fix)) == ("note", True)
+
+
+def test_neither_root_nor_namespaces() -> None:
+    line = off(replace(GOOD, user_namespaces=False))["privileges"]
+    assert line.state == "note"
+    assert "unprivileged_userns_clone" in str(line.fix)
+
+
+def test_a_cdi_specification_is_found(tmp_path: Path) -> None:
+    assert not has_cdi([tmp_path, tmp_path / "none"])
+    (tmp_path / "other.yaml").write_text("kind: example.com/net\n")
+    assert not has_cdi([tmp_path])
+    (tmp_path / "nvidia.yaml").write_text("kind: nvidia.com/gpu\n")
+    assert has_cdi([tmp_path])
+
+
+def test_the_command_reads_this_machine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever this machine is; its engine is not asked here."""
+    monkeypatch.setattr("builder.machine.read_engine", lambda: Engine(None))
+    monkeypatch.chdir(tmp_path)
+    code = main(["doctor", "--offline", "--json", "--cache-dir", str(tmp_path / "cache")])
+    lines = json.loads(capsys.readouterr().out)
+    assert code == (17 if any(line["state"] == "wrong" for line in lines) else 0)
+    assert {"build", "run", "gpu"} == {line["topic"] for line in lines}

@@ -1,0 +1,286 @@
+"""Which image a machine gets, and the very condition that fails where it gets none."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nvml import simulated
+
+from builder.catalogue import Entry, from_json, merge, plan_entries, pull_bytes, to_json
+from builder.cli import main
+from builder.errors import MachineError, RegistryError, UsageError
+from builder.pick import Host, Wish, at_least, check_driver, obstacle, parse_gpu, pick
+from builder.plan import load_inputs
+from builder.runtimes import EngineFacts, best, find_runtimes, run_line
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "reg.example:5000/team/pytorch:2.3.1-cuda12.1"
+
+
+@pytest.fixture(scope="module")
+def entries() -> tuple[Entry, ...]:
+    """The real matrix."""
+    _matrix, upstream, plan = load_inputs(ROOT)
+    return plan_entries(plan.cells, upstream, [])
+
+
+def entry(version: str, cuda: str, *architectures: str, **more: Any) -> Entry:
+    name = f"pytorch-{version}-cuda{cuda}"
+    base = Entry(
+        id=name, tags=(f"pytorch:{version}-cuda{cuda}",), framework="pytorch",
+        framework_version=version, cuda=cuda, cudnn="8.9", python="3.11", flavour="runtime",
+        architectures=(architectures or ("sm_80", "sm_90"),),
+    )  # fmt: skip
+    return replace(base, **more)
+
+
+class TestTheDriver:
+    @pytest.mark.parametrize(
+        ("driver", "major"),
+        [("535.104", "12"), ("525.60", "12"), ("580.65.06", "13"), ("580.65", "13")],
+    )
+    def test_decides_on_the_cuda_major(
+        self, entries: tuple[Entry, ...], driver: str, major: str
+    ) -> None:
+        chosen = pick(entries, Host(driver, ("9.0",)), Wish())
+        assert chosen.entry.cuda.partition(".")[0] == major
+        assert driver in chosen.reason
+
+    def test_the_example_of_the_documentation(self, entries: tuple[Entry, ...]) -> None:
+        reason = pick(entries, Host("525.60", ("8.0",)), Wish()).reason
+        assert "driver 525.60 runs CUDA 12.x by minor-version compatibility" in reason
+        assert "CUDA 13 needs driver 580.65.06 or newer" in reason
+
+    def test_native_is_said(self) -> None:
+        chosen = pick([entry("2.3.1", "12.1")], Host("530.30.02"), Wish())
+        assert "runs CUDA 12.1 natively" in chosen.reason
+
+    def test_too_old_for_all(self, entries: tuple[Entry, ...]) -> None:
+        with pytest.raises(MachineError, match=r"CUDA 12 needs driver 525\.60\.13"):
+            pick(entries, Host("470.82.01", ("8.0",)), Wish())
+
+    @pytest.mark.parametrize(
+        ("driver", "floor", "will_do"),
+        [
+            ("525.60", "525.60.13", True),
+            ("525.60.11", "525.60.13", False),
+            ("525.147.05", "525.60.13", True),
+            ("570.26", "570.26", True),
+            ("524.99", "525.60.13", False),
+        ],
+    )
+    def test_is_compared_as_far_as_it_is_written(
+        self, driver: str, floor: str, will_do: bool
+    ) -> None:
+        assert at_least(driver, floor) is will_do
+
+
+class TestTheGpu:
+    def test_one_that_cuda_13_dropped_gets_cuda_12(self, entries: tuple[Entry, ...]) -> None:
+        chosen = pick(entries, Host("595.71.05", ("7.0",)), Wish())
+        assert chosen.entry.cuda == "12.8"
+        assert "no code for sm_70" in chosen.reason
+
+    def test_every_gpu_of_a_machine_counts(self) -> None:
+        old, new = entry("2.3.1", "12.1", "sm_70", "sm_90"), entry("2.9.1", "12.8", "sm_90")
+        assert pick([old, new], Host("570.26", ("9.0",)), Wish()).entry == new
+        assert pick([old, new], Host("570.26", ("9.0", "7.0")), Wish()).entry == old
+
+    def test_a_gpu_too_new_for_all(self) -> None:
+        with pytest.raises(MachineError, match=r"no code for sm_120: it was built for sm_80"):
+            pick([entry("2.3.1", "12.1")], Host("580.65.06", ("12.0",)), Wish())
+
+    def test_ptx_needs_the_driver_of_its_own_cuda(self) -> None:
+        """Outside minor-version compatibility."""
+        ptx = entry("2.20.0", "12.5", "sm_80", "compute_90")
+        problem = obstacle(ptx, Host("535.104.05", ("9.0",)))
+        assert problem is not None
+        assert "only PTX for sm_90" in problem
+        assert "555.42.02" in problem
+        assert obstacle(ptx, Host("555.42.02", ("9.0",))) is None
+        assert obstacle(ptx, Host("535.104.05", ("8.6",))) is None
+
+    @pytest.mark.parametrize("text", ["sm_90", "90", "9.0", "compute_90", "sm_90a"])
+    def test_ways_to_write_it(self, text: str) -> None:
+        assert parse_gpu(text) == "9.0"
+
+    def test_two_digits_before_the_last(self) -> None:
+        assert parse_gpu("sm_120") == "12.0"
+
+    @pytest.mark.parametrize("text", ["h100", "", "9", "sm_9000"])
+    def test_what_is_none(self, text: str) -> None:
+        with pytest.raises(UsageError, match="sm_90"):
+            parse_gpu(text)
+
+    def test_a_driver_that_is_none(self) -> None:
+        with pytest.raises(UsageError, match="nvidia-smi"):
+            check_driver("latest")
+
+
+class TestTheWish:
+    @pytest.mark.parametrize(
+        ("framework", "start"),
+        [
+            (None, "pytorch-2."),
+            ("pytorch-2.3", "pytorch-2.3.1-"),
+            ("tensorflow", "tensorflow-2."),
+            ("pytorch+tensorflow", "pytorch-2."),
+        ],
+    )
+    def test_framework(self, entries: tuple[Entry, ...], framework: str | None, start: str) -> None:
+        chosen = pick(entries, Host("580.65.06", ("8.0",)), Wish(framework)).entry
+        assert chosen.id.startswith(start)
+        assert chosen.framework == (framework or "pytorch").partition("-")[0]
+
+    def test_flavour_python_and_cuda(self, entries: tuple[Entry, ...]) -> None:
+        wish = Wish("pytorch", cuda="12.8", python="3.11", flavour="devel")
+        chosen = pick(entries, Host("580.65.06"), wish).entry
+        assert (chosen.cuda, chosen.python, chosen.flavour) == ("12.8", "3.11", "devel")
+
+    def test_another_cudnn_than_upstreams_is_for_those_who_name_it(
+        self, entries: tuple[Entry, ...]
+    ) -> None:
+        chosen = pick(entries, Host("530.30.02"), Wish("pytorch-2.3")).entry
+        assert chosen.cudnn == "8.9"
+
+    def test_what_there_is_not(self, entries: tuple[Entry, ...]) -> None:
+        with pytest.raises(MachineError, match="framework jax"):
+            pick(entries, Host("580.65.06"), Wish("jax"))
+
+
+class TestTheCatalogue:
+    def test_survives_being_published(self, entries: tuple[Entry, ...]) -> None:
+        assert from_json(json.loads(json.dumps(to_json(entries)))) == entries
+
+    @pytest.mark.parametrize("content", [{}, [], {"version": 1}, {"version": 1, "images": [{}]}])
+    def test_something_else_is_refused(self, content: object) -> None:
+        with pytest.raises(RegistryError, match="cannot be read"):
+            from_json(content)
+
+    def test_a_newer_version_is_told_apart(self) -> None:
+        with pytest.raises(RegistryError, match="another version"):
+            from_json({"version": 99, "images": []})
+
+    def test_a_newer_entry_takes_the_place_of_an_older(self) -> None:
+        old, other = entry("2.3.1", "12.1"), entry("2.4.1", "12.1")
+        new = replace(old, digest="sha256:1")
+        assert merge([old, other], [new]) == (new, other)
+
+    def test_what_a_pull_costs(self) -> None:
+        image = entry("2.3.1", "12.1", layers=(("a", 10), ("b", 20), ("c", 5)))
+        assert pull_bytes(image, []) == 35
+        assert pull_bytes(image, [("a", "b", "x"), ("b", "c")]) == 5
+        assert pull_bytes(entry("2.3.1", "12.1"), []) is None
+
+
+class TestTheRuntime:
+    def facts(self, *runtimes: str, cdi: bool = False) -> EngineFacts:
+        return EngineFacts("26.1", ("runc", *runtimes), "/var/lib/docker", cdi)
+
+    @pytest.mark.parametrize(
+        ("docker", "tools", "cdi", "expected"),
+        [
+            (("nvidia",), (), False, ("docker", True)),
+            ((), ("nvidia-container-runtime-hook",), False, ("docker", True)),
+            ((), (), True, ("docker-cdi", True)),
+            ((), (), False, ("docker", False)),
+            ((), ("apptainer",), False, ("apptainer", True)),
+            (None, ("podman",), True, ("podman", True)),
+            (None, ("podman", "enroot", "nvidia-container-cli"), False, ("enroot", True)),
+            (None, ("podman",), False, ("podman", False)),
+        ],
+    )
+    def test_the_one_that_can_hand_out_gpus(
+        self,
+        docker: tuple[str, ...] | None,
+        tools: tuple[str, ...],
+        cdi: bool,
+        expected: tuple[str, bool],
+    ) -> None:
+        facts = None if docker is None else self.facts(*docker, cdi=True)
+        found = best(find_runtimes(facts, tools, cdi=cdi))
+        assert found is not None
+        assert (found.name, found.gpus) == expected
+        assert (found.advice is None) == found.gpus
+
+    def test_an_old_engine_reads_no_cdi(self) -> None:
+        (found,) = find_runtimes(self.facts(), (), cdi=True)
+        assert found == replace(found, name="docker", gpus=False)
+
+    def test_none(self) -> None:
+        assert best(find_runtimes(None, (), cdi=True)) is None
+
+    @pytest.mark.parametrize(
+        ("runtime", "line"),
+        [
+            ("docker", f"docker run --rm -it --gpus all --shm-size=8g {IMAGE}"),
+            (
+                "docker-cdi",
+                f"docker run --rm -it --device nvidia.com/gpu=all --shm-size=8g {IMAGE}",
+            ),
+            ("apptainer", f"apptainer run --nv docker://{IMAGE}"),
+            (
+                "enroot",
+                "enroot import -o pytorch+2.3.1-cuda12.1.sqsh "
+                "'docker://reg.example:5000#team/pytorch:2.3.1-cuda12.1' && "
+                "enroot start pytorch+2.3.1-cuda12.1.sqsh",
+            ),
+        ],
+    )
+    def test_what_to_type(self, runtime: str, line: str) -> None:
+        assert run_line(runtime, IMAGE) == line
+
+
+class TestTheCommand:
+    @pytest.fixture(autouse=True)
+    def _quiet(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("builder.machine.has_cdi", lambda: False)
+
+    def machine(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        """NVML is simulated; no engine is asked."""
+        from builder.machine import Engine
+
+        monkeypatch.setitem(sys.modules, "pynvml", simulated(name))
+        monkeypatch.setattr("selfcheck.gpu.driver.importlib.util.find_spec", lambda name: name)
+        facts = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
+        monkeypatch.setattr("builder.machine.read_engine", lambda: Engine(facts))
+
+    def test_for_this_machine(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.machine(monkeypatch, "h100")
+        assert main(["pick", "--json", "--project", str(ROOT)]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["driver"], found["gpus"]) == ("580.159.04", ["9.0"])
+        assert found["cuda"].startswith("13.")
+        assert found["run"].endswith(f"--gpus all --shm-size=8g {found['image']}")
+        assert found["notes"] == []
+
+    @pytest.mark.parametrize("name", ["no-driver", "version-mismatch", "gpu-lost"])
+    def test_a_machine_whose_driver_does_not_answer(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    ) -> None:
+        self.machine(monkeypatch, name)
+        assert main(["pick", "--project", str(ROOT)]) == MachineError.exit_code
+        assert "--driver 550.54.14" in capsys.readouterr().err
+
+    def test_for_another_machine(self, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["pick", "--driver", "535.104", "--gpu", "sm_90", "--project", str(ROOT)]
+        assert main([*words, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert {"id", "image", "cuda", "reason"} <= set(found)
+        assert found["cuda"] == "12.8"
+        assert main(words) == 0
+        assert capsys.readouterr().out.splitlines()[0].split() == ["image", found["image"]]
+
+    def test_without_project_and_registry(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main(["pick", "--driver", "535.104"]) == UsageError.exit_code
+        assert "--registry" in capsys.readouterr().err
