@@ -106,6 +106,7 @@ class FrameworkBound(Bound):
     """A bound for the framework's releases that `when` names; for all without it."""
 
     when: Specifiers | None = None
+    flavour: Word | None = None  # only for this flavour and those that extend it
 
 
 class IndexBuild(Entry):

@@ -150,8 +150,11 @@ def _cuda_entries(matrix: Matrix, cuda: str) -> Iterator[CudaEntry]:
 
 def _bounds(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPin]) -> Iterator[str]:
     """Yield the bounds that the matrix states for a cell's frameworks and CUDA."""
+    flavours = (None, *ancestry(matrix, item.flavour))
     for pin in frameworks:
         for bound in matrix.frameworks[pin.name].constraints:
+            if bound.flavour not in flavours:
+                continue
             if bound.when is None or SpecifierSet(bound.when).contains(
                 order(pin.version), prereleases=True
             ):

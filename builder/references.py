@@ -20,6 +20,7 @@ def check_references(matrix: Matrix) -> list[Problem]:
         *_names(matrix),
         *_includes(matrix),
         *_extends(matrix),
+        *_added(matrix),
         *_words(matrix),
     ]
 
@@ -102,6 +103,21 @@ def _extends(matrix: Matrix) -> Iterator[Problem]:
                     yield Problem(path, f"extends itself: {' -> '.join([*chain, name])}")
                 break
             chain.append(str(above))
+
+
+def _added(matrix: Matrix) -> Iterator[Problem]:
+    """Find a flavour that a framework or a CUDA adds to, and that is not there."""
+    for kind in ("frameworks", "cuda"):
+        for key, entry in getattr(matrix, kind).items():
+            for name in entry.tools:
+                if name not in matrix.flavours:
+                    problem = unknown("flavour", name, matrix.flavours)
+                    yield Problem((kind, key, "tools", name), problem)
+    for key, framework in matrix.frameworks.items():
+        for at, bound in enumerate(framework.constraints):
+            if bound.flavour is not None and bound.flavour not in matrix.flavours:
+                path: YamlPath = ("frameworks", key, "constraints", at, "flavour")
+                yield Problem(path, unknown("flavour", bound.flavour, matrix.flavours))
 
 
 def _words(matrix: Matrix) -> Iterator[Problem]:

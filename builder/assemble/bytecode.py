@@ -71,7 +71,9 @@ class Module:
 
 def is_compiled(path: str) -> bool:
     """Whether bytecode ships for the installed file `path`."""
-    return path.endswith(".py") and "/site-packages/" in path and not _SKIPPED.search(path)
+    if not path.endswith(".py") or "/site-packages/" not in path:
+        return False
+    return "/_api/" in path or not _SKIPPED.search(path)  # tensorflow.test is public
 
 
 def pyc_path(path: str, interpreter: Interpreter) -> str:

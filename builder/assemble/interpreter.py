@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from builder.assemble.rootfs import RootFS, RootTar
     from builder.model import PackageLock
 
-FORMAT = 3  # part of the identity: raise it when what is unpacked or compiled changes
+FORMAT = 4  # part of the identity: raise it when what is unpacked or compiled changes
 
 
 def interpreter_identity(lock: PackageLock) -> str:
