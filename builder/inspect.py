@@ -89,6 +89,9 @@ def _pytorch(tree: Tree, site: str) -> str:
 
 def _tensorflow(tree: Tree, site: str) -> str:
     header = tree.text(f"{site}/tensorflow/include/tensorflow/core/public/version.h")
+    if "TF_MAJOR_VERSION" not in header:  # since 2.21 the compiler's command line says it
+        text = tree.text(f"{site}/tensorflow/tools/pip_package/setup.py")
+        return _search(r"(?m)^_VERSION = '([^'+]+)", text, "tensorflow's setup.py")
     parts = (
         _search(rf"#define TF_{p}_VERSION\s+(\d+)", header, p) for p in ("MAJOR", "MINOR", "PATCH")
     )
