@@ -40,7 +40,7 @@ def version(name: str, files: dict[str, str]) -> str:
         ),
         (
             "tensorflow",  # 2.21: the compiler's command line says it, and no header any more
-            {HEADER: "#define TF_GRAPH_DEF_VERSION 2474\n", PACKAGE: "x = 1\n_VERSION = '2.21.0'\n"},
+            {HEADER: "#define TF_GRAPH_DEF_VERSION 2\n", PACKAGE: "x = 1\n_VERSION = '2.21.0'\n"},
             "2.21.0",
         ),
     ],
