@@ -33,7 +33,8 @@ test-unit: .venv/dev ## Unit tests: seconds, no engine, no network
 test-image: .venv/dev ## Build the images under test and test them from inside: TEST_MATRIX=pytorch-2.3.1
 	$(BIN)/wheelyard build $(TEST_MATRIX) --no-load
 	$(BIN)/pytest tests/image --dist dist --images $(TEST_MATRIX) $(ARGS)
-	$(BIN)/pytest tests/gpu tests/benchmark --dist dist --images $(TEST_MATRIX) $(ARGS)
+	$(BIN)/pytest tests/gpu --dist dist --images $(TEST_MATRIX) $(ARGS)
+	$(BIN)/pytest tests/benchmark --dist dist --images $(TEST_MATRIX) $(ARGS)
 
 lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders up to date
 	$(BIN)/ruff check .

@@ -45,7 +45,7 @@ def train(strategy: Any) -> list[float]:
     with strategy.scope():
         model = make_model(setup.spec, dropout=False)
         weights = model.trainable_variables
-        weights = [getattr(weight, "value", weight) for weight in weights]  # Keras 3 wraps them
+        weights = [_variable(weight) for weight in weights]
         speeds = [tf.Variable(tf.zeros(weight.shape), trainable=False) for weight in weights]
 
     def one(rows: Any) -> Any:
@@ -68,6 +68,12 @@ def train(strategy: Any) -> list[float]:
     for rows in _shares(strategy, setup):
         losses.append(float(strategy.experimental_local_results(step(rows))[0]))
     return losses
+
+
+def _variable(weight: Any) -> Any:
+    """TensorFlow's own variable: Keras 3 wraps it, and calls it `value`."""
+    value = getattr(weight, "value", None)
+    return weight if value is None or callable(value) else value
 
 
 def _shares(strategy: Any, setup: Any) -> Any:
