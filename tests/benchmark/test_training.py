@@ -104,3 +104,31 @@ def test_a_read_only_folder_is_named(box: Box) -> None:
     result = box.dev.run("selfcheck --model mlp --logdir /proc/curves train")
     assert result.rc == 1
     assert "cannot write /proc/curves" in result.stdout or "No such file" in result.stdout
+
+
+ASK = """
+import json, sys
+sys.path.insert(0, "/opt/wheelyard")
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from selfcheck.models.catalogue import SPECS
+from selfcheck.models.torch_models import CarriedLSTM, make_model
+counted = {}
+for name in ("mlp", "cnn-9216", "cnn-6272", "cnn-2304", "binary", "regression"):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        make_model(SPECS[name]).eval()(torch.zeros(1, *SPECS[name].shape))
+    counted[name] = [SPECS[name].operations, counter.get_total_flops()]
+parts, whole = CarriedLSTM(segments=2), CarriedLSTM(segments=1)
+parts.load_state_dict(whole.state_dict())
+rows = torch.rand(4, 28, 28)
+print(json.dumps([counted, float((parts(rows) - whole(rows)).abs().max())]))
+"""
+
+
+@pytest.mark.framework("pytorch")
+def test_operations_are_those_that_pytorch_counts_and_state_is_carried(box: Box) -> None:
+    counted, difference = box.python(ASK)
+    assert {name: stated for name, (stated, _) in counted.items()} == {
+        name: seen for name, (_, seen) in counted.items()
+    }
+    assert difference < 1e-6
