@@ -101,6 +101,8 @@ def test_missing_and_unreadable_file(tmp_path: Path) -> None:
         ({"flavours": {"latest": {"description": "x"}}}, "is a word of selectors and tags"),
         ({"frameworks": {"pytorch": {"title": "PyTorch"}}}, "pytorch.distribution: is missing"),
         ({"exclude": [{"when": {}}]}, "exclude[0].reason: is missing"),
+        ({"cuda": {"13": {"tools": {"develop": ["x"]}}}}, "there is no flavour 'develop'; did you"),
+        ({"policy": "newest"}, "policy: must be 'match-build' or 'upstream-latest', not 'newest'"),
         ({"exclude": [{"when": {"os": "x"}, "reason": "y"}]}, "when.os: unknown key; known here:"),
         ({"cuda": {"12.1": {"constraint": []}}}, 'cuda."12.1".constraint: unknown key; did you'),
     ],

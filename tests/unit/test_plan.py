@@ -75,6 +75,21 @@ def test_what_upstream_does_not_ship_is_excluded_with_its_reason(tmp_path: Path)
     assert reasons[excluded] == "PyTorch 2.4.1 asks for cuDNN 9.1"
 
 
+def test_a_bound_and_a_tool_may_be_one_flavours_alone(tmp_path: Path) -> None:
+    data = planning.document()
+    pytorch = data["frameworks"]["pytorch"]
+    pytorch["constraints"].append({"require": "pyarrow<26", "reason": "x", "flavour": "devel"})
+    pytorch["tools"] = {"devel": ["accelerate"]}
+    cuda = {"12": {"tools": {"devel": ["nvcc"]}}, "13": {"tools": {"devel": ["other"]}}}
+    bases = data["bases"] | {"bookworm": data["bases"]["bookworm"] | {"packages": ["python3.11"]}}
+    changes = {"frameworks": data["frameworks"], "cuda": cuda, "bases": bases}
+    runtime, devel, *_ = planning.plan(tmp_path, **changes).cells
+    assert ("pyarrow<26" in runtime.constraints, "pyarrow<26" in devel.constraints) == (False, True)
+    assert runtime.requirements == ("torch==2.3.1", "pip")
+    assert devel.requirements == ("torch==2.3.1", "accelerate", "jupyterlab", "nvcc", "pip")
+    assert runtime.flavour.packages == ("gcc", "python3.11", "tini")
+
+
 def test_an_exclude_has_its_own_reason(tmp_path: Path) -> None:
     rule = {"when": {"framework": "pytorch 2.4", "flavour": ["devel"]}, "reason": "not wanted"}
     made = planning.plan(tmp_path, exclude=[rule])
