@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from builder.assemble.layout import Layout
     from builder.catalogue import Entry
     from builder.context import Context
+    from builder.model import Cell, Plan
     from builder.registry.client import Registry
     from builder.registry.push import NotPushed, Publication, Pushed
 
@@ -50,6 +51,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--unverified", action="store_true", help="also images that no build has inspected"
     )
+    parser.add_argument(
+        "--attest",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="attach SBOM, provenance and verification to each image (default: yes)",
+    )
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(run=run)
 
@@ -85,10 +92,33 @@ def run(args: argparse.Namespace, context: Context) -> int:
         pushed = {result.id for result in results if isinstance(result, Pushed)}
         if pushed:
             cells = [cell for cell in plan.cells if cell.id in pushed]
+            if args.attest:
+                _attach(registry, cells, plan, layout, context)
             results += _list(registry, plan_entries(cells, upstream, read_report(layout.folder)))
     _show(results, as_json=args.json)
     failures = [result for result in results if isinstance(result, NotPushed)]
     return failures[0].error.exit_code if failures else 0
+
+
+def _attach(
+    registry: Registry, cells: Sequence[Cell], plan: Plan, layout: Layout, context: Context
+) -> None:
+    """Attach documents to the images; one that cannot have them is warned about."""
+    from builder.assemble.store import LayerStore
+    from builder.attest.publish import attach_all
+    from builder.errors import WheelyardError
+    from builder.report import read_report
+
+    store, project = LayerStore(context.settings.cache_dir), context.settings.project
+    built = {image["id"]: image for image in read_report(layout.folder)}
+    for cell in cells:
+        if cell.id not in built:  # pushed with --unverified: nothing is known about it
+            continue
+        size = layout.blob(built[cell.id]["digest"]).stat().st_size
+        try:
+            attach_all(registry, cell, plan, project, built[cell.id], size, store)
+        except WheelyardError as error:
+            context.reporter.warn(f"nothing is attached to the image: {error}")
 
 
 def _list(registry: Registry, entries: Sequence[Entry]) -> list[Pushed | NotPushed]:

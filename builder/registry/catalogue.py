@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import httpx
+from typing import TYPE_CHECKING
 
 from builder.assemble.layout import MANIFEST_TYPE
 from builder.catalogue import Entry, from_json, merge, to_json
 from builder.errors import RegistryError
-from builder.registry.client import ask, digest_of, get_content, has_blob, put_manifest
+from builder.registry.artifact import canonical, put_artifact_blobs
+from builder.registry.client import digest_of, get_content, put_manifest
 from builder.replies import Gone
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 NAME = "catalogue"
 TAG = "latest"
 TYPE = "application/vnd.wheelyard.catalogue.v1+json"
-EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-EMPTY = b"{}"
 
 
 def fetch_catalogue(registry: Registry) -> tuple[Entry, ...] | None:
@@ -47,28 +44,7 @@ def publish_catalogue(registry: Registry, entries: Sequence[Entry]) -> str:
     """Add entries to the catalogue; its digest. The tag moves last, as with images."""
     repository = registry.address.repository(NAME)
     listed = merge(fetch_catalogue(registry) or (), entries)
-    content = json.dumps(to_json(listed), sort_keys=True, separators=(",", ":")).encode()
-    layer = _put_blob(registry, repository, content) | {"mediaType": TYPE}
-    config = _put_blob(registry, repository, EMPTY) | {"mediaType": EMPTY_TYPE}
-    manifest: dict[str, Any] = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "artifactType": TYPE,
-        "config": config,
-        "layers": [layer],
-    }
-    data = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+    content = canonical(to_json(listed))
+    data = put_artifact_blobs(registry, repository, TYPE, content)
     put_manifest(registry, repository, TAG, data, MANIFEST_TYPE)
     return digest_of(data)
-
-
-def _put_blob(registry: Registry, repository: str, data: bytes) -> dict[str, Any]:
-    """A blob of a few kilobytes, in one request; its descriptor without the type."""
-    digest = digest_of(data)
-    if not has_blob(registry, repository, digest, len(data)):
-        begun = ask(registry, "POST", registry.url(repository, "blobs/uploads/"), ok=(202,))
-        location = begun.request.url.join(begun.headers["Location"])
-        url = httpx.URL(location).copy_merge_params({"digest": digest})
-        headers = {"Content-Type": "application/octet-stream"}
-        ask(registry, "PUT", url, ok=(201,), headers=headers, content=data)
-    return {"digest": digest, "size": len(data)}

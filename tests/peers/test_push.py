@@ -8,18 +8,22 @@ import os
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from tiny import Tiny, make_tiny
+from tiny import Tiny, make_tiny, write_lock
+from wheels import make_wheel
 
 from builder.assemble.layout import Layout
 from builder.build import Built, build_images
 from builder.cli import main
 from builder.errors import InspectError, RegistryError, StorageError, UsageError
+from builder.lock.lockfile import read_requirements_lock
 from builder.progress import QuietReporter
 from builder.published import publications
 from builder.registry import upload
@@ -67,8 +71,8 @@ def push(tiny: Tiny, dist: Path, tmp_path: Path) -> Callable[..., int]:
     """The command on the small images; its exit code."""
 
     def call(*words: str | Path) -> int:
-        given = ["push", *words, "--project", tiny.folder, "--output", dist]
-        return main([*map(str, given), "--cache-dir", str(tmp_path / "cache"), "--timeout", "5"])
+        given = ["push", "--project", tiny.folder, "--output", dist, "--timeout", 5]
+        return main([*map(str, given), "--cache-dir", str(tmp_path / "cache"), *map(str, words)])
 
     return call
 
@@ -211,6 +215,78 @@ class TestTheCatalogue:
         words = ["pick", "--driver", "535.104", "--registry", f"http://{address}"]
         assert main(words) == UsageError.exit_code
         assert "no catalogue" in capsys.readouterr().err
+
+
+class TestAttachments:
+    """docker-registry knows no referrers, so they are listed under a tag of the digest's name."""
+
+    def attached(self, host: str, digest: str) -> dict[str, dict[str, Any]]:
+        """Every document that is listed for a digest, by what it is."""
+        found = {}
+        for entry in self.listed(host, digest):
+            manifest = self.get(host, "manifests", entry["digest"])
+            assert manifest["subject"]["digest"] == digest
+            blob = self.get(host, "blobs", manifest["layers"][0]["digest"])
+            found[blob.get("predicateType", manifest["artifactType"])] = blob
+        return found
+
+    def listed(self, host: str, digest: str) -> list[dict[str, Any]]:
+        index = self.get(host, "manifests", digest.replace(":", "-"))
+        assert index["mediaType"] == "application/vnd.oci.image.index.v1+json"
+        return list(index["manifests"])
+
+    def get(self, host: str, kind: str, reference: str) -> dict[str, Any]:
+        accept = ", ".join(f"application/vnd.oci.image.{x}.v1+json" for x in ("index", "manifest"))
+        url = f"http://{host}/v2/pytorch/{kind}/{reference}"
+        request = urllib.request.Request(url, headers={"Accept": accept})
+        with urllib.request.urlopen(request) as response:
+            content: dict[str, Any] = json.loads(response.read())
+        return content
+
+    def test_contents_origin_and_verification(
+        self, push: Callable[..., int], tiny: Tiny, address: str, dist: Path, capsys: Any
+    ) -> None:
+        where = ("--registry", f"http://{address}")
+        cache = ("--cache-dir", tiny.context.settings.cache_dir)
+        assert push("runtime", *where, *cache) == 0
+        digest = layout_digest(dist)
+        found = self.attached(address, digest)
+        lock = read_requirements_lock(tiny.folder / tiny.cell("runtime").lock)
+        bill = found.pop("application/vnd.cyclonedx+json")
+        hashes = {x["hashes"][0]["content"] for x in bill["components"]}
+        assert {wheel.sha256 for wheel in lock.wheels} < hashes
+        assert bill["metadata"]["component"]["version"] == digest
+        assert len(found) == 2
+        for statement in found.values():
+            assert statement["subject"][0]["digest"]["sha256"] == digest.partition(":")[2]
+        tested = found["https://in-toto.io/attestation/test-result/v0.1"]["predicate"]
+        assert tested["seen"]["CUDA"] == "12.1"
+
+        assert push("runtime", *where, *cache) == 0
+        assert len(self.listed(address, digest)) == 3
+        assert "nothing is attached" not in capsys.readouterr().err
+
+    def test_nothing_is_said_of_an_image_that_cannot_be_compared(
+        self, push: Callable[..., int], address: str, dist: Path, capsys: Any
+    ) -> None:
+        """Its layers are not in this cache."""
+        assert push("runtime", "--registry", f"http://{address}") == 0
+        assert "nothing is attached" in capsys.readouterr().err
+        with pytest.raises(urllib.error.HTTPError):
+            self.listed(address, layout_digest(dist))
+
+    def test_nor_of_one_whose_lock_has_changed(
+        self, push: Callable[..., int], tmp_path: Path, address: str, capsys: Any
+    ) -> None:
+        tiny = make_tiny(tmp_path / "own")
+        build_images([tiny.cell("runtime")], tiny.plan, tmp_path / "own/dist", tiny.context)
+        kept = [wheel for name, wheel in tiny.wheels.items() if name not in ("torch", "demo")]
+        newer = make_wheel(tmp_path, "torch", "2.3.1.post1", {"torch/__init__.py": ""})
+        write_lock(tiny, tiny.cell("runtime"), [*kept, newer])
+        words = ["push", "runtime", "--registry", f"http://{address}", "--project", tiny.folder]
+        words += ["--output", tmp_path / "own/dist", "--cache-dir", tiny.context.settings.cache_dir]
+        assert main([*map(str, words)]) == 0
+        assert "built from other locks" in capsys.readouterr().err
 
 
 class TestABadLine:

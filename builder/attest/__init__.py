@@ -1,0 +1,1 @@
+"""What is said about an image and attached to its digest: contents, origin, verification."""

@@ -1,0 +1,81 @@
+"""Everything that is attached to an image, put together from project, locks and report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.attest import sbom as bill
+from builder.attest import statements
+from builder.attest.statements import Source
+from builder.stages import load_stages
+from builder.subprocesses import run
+
+if TYPE_CHECKING:
+    from builder.model import Cell, Plan
+
+
+# What every verified image has: media type, and in-toto's predicate type.
+KINDS: tuple[tuple[str, str | None], ...] = (
+    (bill.MEDIA_TYPE, None),
+    (statements.MEDIA_TYPE, statements.PROVENANCE),
+    (statements.MEDIA_TYPE, statements.TEST_RESULT),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A document about an image."""
+
+    media_type: str
+    predicate: str | None  # in-toto's predicate type; None: no statement
+    content: str
+
+    @property
+    def kind(self) -> tuple[str, str | None]:
+        """What tells it from the image's other documents."""
+        return self.media_type, self.predicate
+
+
+def attachments(
+    cell: Cell, plan: Plan, project: Path, built: Mapping[str, Any]
+) -> tuple[Attachment, ...]:
+    """The bill of materials, the provenance and the verification; `built` is from build.json.
+
+    Raises LockError for locks that are not those of the matrix.
+    """
+    stages = load_stages(cell, plan, project)
+    digest, name = str(built["digest"]), cell.tags[0].partition(":")[0]
+    locks = [
+        (str(path), hashlib.sha256((project / path).read_bytes()).hexdigest())
+        for stage in stages
+        for path in (stage.cell.base_lock, stage.cell.lock)
+    ]
+    origin = statements.provenance_statement(
+        name, digest, cell.id, locks, built["layers"], read_source(project)
+    )
+    found = [
+        Attachment(bill.MEDIA_TYPE, None, bill.sbom(name, digest, stages)),
+        Attachment(statements.MEDIA_TYPE, statements.PROVENANCE, origin),
+    ]
+    if built.get("inspected"):
+        seen = statements.verification_statement(name, digest, built["inspected"])
+        found.append(Attachment(statements.MEDIA_TYPE, statements.TEST_RESULT, seen))
+    return tuple(found)
+
+
+def read_source(project: Path) -> Source:
+    """The project's revision, where it is a git checkout and git is installed."""
+    from builder.tools import find_tool
+
+    if find_tool("git") is None:
+        return Source(None, clean=False, version=version("wheelyard"))
+    head = run(["git", "rev-parse", "HEAD"], error=None, cwd=project)
+    status = run(["git", "status", "--porcelain"], error=None, cwd=project)
+    known = head.returncode == 0
+    clean = known and status.returncode == 0 and not status.stdout.strip()
+    return Source(head.stdout.strip() if known else None, clean, version("wheelyard"))

@@ -1,0 +1,83 @@
+"""Attaching to an image in a registry what is known about it, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+
+from builder.assemble.install import site_packages
+from builder.assemble.layout import MANIFEST_TYPE, Descriptor
+from builder.attest.attachments import KINDS, attachments
+from builder.distributions import installed
+from builder.errors import InspectError
+from builder.registry.referrers import PREDICATE, attach, referrers
+from builder.stages import load_stages
+from builder.tree import LayerContents, Tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.assemble.store import LayerStore
+    from builder.model import Cell, Plan
+    from builder.registry.client import Registry
+
+
+def attach_all(
+    registry: Registry,
+    cell: Cell,
+    plan: Plan,
+    project: Path,
+    built: Mapping[str, Any],
+    size: int,
+    store: LayerStore,
+) -> int:
+    """Attach what is missing; how many documents that were. `size`: of the manifest, in bytes.
+
+    Raises InspectError where the image is not what today's locks name: nothing untrue is said of
+    an image. Raises RegistryError, LockError.
+    """
+    repository = registry.address.repository(cell.tags[0].partition(":")[0])
+    digest = str(built["digest"])
+    there = {_kind(entry) for entry in referrers(registry, repository, digest)}
+    if set(KINDS) <= there:
+        return 0
+    require_locked(cell, plan, project, built, store)
+    missing = [x for x in attachments(cell, plan, project, built) if x.kind not in there]
+    for one in missing:
+        told = {} if one.predicate is None else {PREDICATE: one.predicate}
+        subject = Descriptor(MANIFEST_TYPE, digest, size)
+        attach(registry, repository, subject, one.media_type, one.content.encode(), told)
+    return len(missing)
+
+
+def _kind(entry: Mapping[str, Any]) -> tuple[str, str | None]:
+    said = entry.get("annotations") or {}
+    return str(entry.get("artifactType")), said.get(PREDICATE)
+
+
+def require_locked(
+    cell: Cell, plan: Plan, project: Path, built: Mapping[str, Any], store: LayerStore
+) -> None:
+    """Raise InspectError unless the image's distributions are those of the locks as they are."""
+    try:
+        tree = Tree(
+            LayerContents(
+                store.blob(layer["digest"]), store.entries(layer["digest"]), layer["title"], False
+            )
+            for layer in built["layers"]
+        )
+    except OSError as error:
+        raise InspectError(
+            f"{cell.id}: its layers are not in the cache, so that it cannot be compared with its "
+            "locks; build it here, or push with --no-attest"
+        ) from error
+    lock = load_stages(cell, plan, project)[-1].lock
+    seen = {(one.name, one.version) for one in installed(tree, site_packages(cell.python))}
+    wanted = {(wheel.name, wheel.version) for wheel in lock.wheels}
+    if {(canonicalize_name(name), version) for name, version in seen} != wanted:
+        raise InspectError(
+            f"{cell.id} was built from other locks than there are now; run `wheelyard build "
+            f"{cell.id}`, or push with --no-attest"
+        )
