@@ -16,6 +16,7 @@ from selfcheck.result import Check, Options, Outcome, failed, passed, skipped
 
 PROCESSES = 2
 TOLERANCE = 1e-3  # relative: sums in another order, over STEPS optimizer steps
+NO_LOOPBACK = "the loopback interface is down here: ip link set lo up"
 TORCH, TENSORFLOW = (f"selfcheck.distributed.{name}_worker" for name in ("torch", "tensorflow"))
 # Everything happens on this machine: no name has to be looked up, no interface to be found.
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -34,6 +35,8 @@ def checks(options: Options) -> Iterator[Check]:
 
 def check_gloo() -> Outcome:
     """Two processes on the CPU, started by torchrun."""
+    if not loopback():
+        return skipped(NO_LOOPBACK)
     together = _torchrun(PROCESSES, "gloo")
     return judge(_alone(TORCH, "alone", "cpu"), together, PROCESSES)
 
@@ -56,6 +59,8 @@ def check_mirrored(options: Options) -> Outcome:
 
 def check_workers() -> Outcome:
     """Two processes, a worker each."""
+    if not loopback():
+        return skipped(NO_LOOPBACK)
     ports = [free_port() for _ in range(PROCESSES)]
     settings = [tf_config(ports, index) for index in range(PROCESSES)]
     command = child.module(TENSORFLOW, "workers", "cpu")
@@ -100,6 +105,19 @@ def tf_config(ports: Sequence[int], index: int) -> dict[str, str]:
 def _alone(worker: str, mode: str, device: str) -> dict[str, Any]:
     result: dict[str, Any] = child.last_json(child.run(child.module(worker, mode, device), LOCAL))
     return result
+
+
+def loopback() -> bool:
+    """Whether processes of this machine can reach each other over 127.0.0.1."""
+    with socket.socket() as listener, socket.socket() as caller:
+        try:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(1)
+            caller.settimeout(5)
+            caller.connect(listener.getsockname())
+        except OSError:
+            return False
+    return True
 
 
 def free_port() -> int:

@@ -36,6 +36,7 @@ SHM_SIZE = "512m"
 GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]
 # A mount, network and process namespace for every command: nothing stays mounted after it.
 ENTER = (
+    "ip link set lo up 2>/dev/null; "  # processes that train together meet there
     'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" '
     '&& mount -t tmpfs tmpfs "$1/dev/shm" && root=$1 && shift '
     '&& exec chroot --userspec="$1" --groups="$2" "$root" /bin/sh -c "$3"'

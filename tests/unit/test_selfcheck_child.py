@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from selfcheck import child
-from selfcheck.distributed import free_port, judge, tf_config, torchrun_command
+from selfcheck.distributed import free_port, judge, loopback, tf_config, torchrun_command
 
 
 def test_output_and_environment_arrive() -> None:
@@ -73,3 +73,4 @@ def test_commands_of_the_launchers() -> None:
         '"task": {"type": "worker", "index": 1}}'
     )
     assert 1024 < free_port() < 65536
+    assert loopback()
