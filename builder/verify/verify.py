@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import VerifyError, WheelyardError
 from builder.subprocesses import Result, failure
-from builder.verify.places import Answer, Place, opened
+from builder.verify.places import Answer, Place, Run, opened
 from builder.verify.record import Record, read_record, write_record
 
 if TYPE_CHECKING:
     from builder.assemble.layout import Layout
     from builder.model import Cell
     from builder.progress import Reporter
+
+Opener = Callable[..., AbstractContextManager[Run]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,12 @@ class Request:
 
 
 def verify(
-    cells: Sequence[Cell], layout: Layout, place: Place, request: Request, reporter: Reporter
+    cells: Sequence[Cell],
+    layout: Layout,
+    place: Place,
+    request: Request,
+    reporter: Reporter,
+    open_image: Opener = opened,
 ) -> list[tuple[Record, bool]]:
     """A record an image, and whether it was there already.
 
@@ -60,19 +68,20 @@ def verify(
             results.append((known, True))
             continue
         reporter.info(f"{cell.id}: {' '.join(request.groups)} ({place.backend})")
-        record = _checked(cell, digest, layout, place, request, reporter)
+        record = _checked(cell, digest, layout, place, request, reporter, open_image)
         write_record(request.folder, record)
         results.append((record, False))
     return results
 
 
 def _checked(
-    cell: Cell, digest: str, layout: Layout, place: Place, request: Request, reporter: Reporter
-) -> Record:
+    cell: Cell, digest: str, layout: Layout, place: Place, request: Request, reporter: Reporter,
+    open_image: Opener,
+) -> Record:  # fmt: skip
     start = time.monotonic()
     checks, problem = [], None
     try:
-        with opened(place, digest, cell.tags, layout, request.unpack, reporter) as run:
+        with open_image(place, digest, cell.tags, layout, request.unpack, reporter) as run:
             start = time.monotonic()
             checks = parse(run(request.command))
     except WheelyardError as error:

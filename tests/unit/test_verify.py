@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,18 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from builder.assemble.layout import MANIFEST_TYPE, REF_NAME, Descriptor, Layout
 from builder.cli import main
 from builder.errors import VerifyError
+from builder.plan import load_plan
+from builder.progress import QuietReporter
 from builder.verify.charts import BAR, HEIGHT, WIDTH, bars, curves, polyline
 from builder.verify.compare import Series, compare
 from builder.verify.junit import to_junit
 from builder.verify.pages import to_html, write_pages
-from builder.verify.places import Answer, chroot_command
+from builder.verify.places import Answer, Place, Run, chroot_command
 from builder.verify.record import Record, read_record, record_path, write_record
-from builder.verify.verify import parse
+from builder.verify.verify import Request, parse, verify
 
 PROJECT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "ab" * 32
@@ -168,6 +174,64 @@ def test_a_chroot_gets_the_images_user_environment_and_folder() -> None:
         "-C", "/workspace", "PATH=/opt/venv/bin:/bin", "LANG=C.UTF-8", "HOME=/home/dev",
         "selfcheck", "--json",
     ]  # fmt: skip
+
+
+@dataclass
+class Images:
+    """Stands for images that can be run: what each prints, and how often one was."""
+
+    answers: dict[str, Answer]
+    runs: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def open(self, place: Place, digest: str, *_rest: object) -> Iterator[Run]:
+        def run(argv: Sequence[str]) -> Answer:
+            self.runs.append(f"{digest} {' '.join(argv)}")
+            return self.answers[digest]
+
+        yield run
+
+
+def verified(folder: Path, images: Images, *, again: bool = False) -> list[tuple[Record, bool]]:
+    cells = load_plan(PROJECT).cells[: len(images.answers)]
+    layout = Layout(folder / "dist")
+    layout.create()
+    entries = [
+        {**Descriptor(MANIFEST_TYPE, digest, 1).as_json(), "annotations": {REF_NAME: cell.tags[0]}}
+        for cell, digest in zip(cells, images.answers, strict=True)
+    ]
+    (layout.folder / "index.json").write_text(json.dumps({"manifests": entries}))
+    request = Request(("all",), False, again, folder / "reports", folder)
+    place = Place("chroot", gpu=False)
+    return verify(cells, layout, place, request, QuietReporter(None), images.open)
+
+
+def test_an_image_that_passed_is_not_tested_twice_unless_asked(tmp_path: Path) -> None:
+    good = Answer(0, json.dumps({"checks": [check("versions.python")]}), "")
+    bad = Answer(1, json.dumps({"checks": [check("versions.python", "fail", "no")]}), "")
+    broken = Answer(127, "", "no such command")
+    images = Images({"sha256:aa": good, "sha256:bb": bad, "sha256:cc": broken})
+    first = verified(tmp_path, images)
+    assert [(record.ok, known) for record, known in first] == [
+        (True, False), (False, False), (False, False),
+    ]  # fmt: skip
+    assert "no such command" in (first[2][0].error or "")
+    assert images.runs[0] == "sha256:aa selfcheck --json all"
+    images.runs.clear()
+    assert [known for _record, known in verified(tmp_path, images)] == [True, False, False]
+    assert [run.split()[0] for run in images.runs] == ["sha256:bb", "sha256:cc"]
+    images.runs.clear()
+    verified(tmp_path, images, again=True)
+    assert len(images.runs) == 3
+
+
+def test_an_image_that_is_not_built_is_named(tmp_path: Path) -> None:
+    cell = load_plan(PROJECT).cells[0]
+    layout = Layout(tmp_path)
+    layout.create()
+    request = Request(("all",), False, False, tmp_path, tmp_path)
+    with pytest.raises(VerifyError, match=f"run: wheelyard build {cell.id}"):
+        verify([cell], layout, Place("chroot", gpu=False), request, QuietReporter(None))
 
 
 def series(*runs: float) -> dict[str, Series]:
