@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tiny import put_wheel, write_lock
 
+from builder.context import Context
+from builder.engines.batch import make_jobs
+from builder.engines.docker_engine import make_shelves
+from builder.engines.wheelhouse import LOOPBACK, open_wheelhouse
 from builder.fetch import cached, fetch_all
 from builder.index import locate
+from builder.installer import load_installer
 from builder.lock.lockfile import read_requirements_lock
 from builder.lock.packages import read_package_lock
 from builder.model import Cell
+from builder.plan import load_plan
 from builder.progress import QuietReporter
 from builder.settings import Settings
 from tests.peers.command import wheelyard
@@ -25,15 +33,13 @@ from tests.peers.project import (
 
 
 def small_project(folder: Path, settings: Settings) -> Cell:
-    """The project's one cell: `project` rendered, its base in `bases`, its wheels on `shelf`."""
+    """The project's one cell: `project` rendered, and its base in `bases`."""
     made = real_base_project(folder)
     (cell,) = made.plan.cells
     cache = folder / "cache"
     wheels = {**made.wheels, "pip": real_pip(cell, folder, settings)}
-    (folder / "shelf").mkdir()
-    for wheel in wheels.values():
-        shutil.copy(wheel, folder / "shelf")
     put_wheel(cache, wheels["pip"])
+    lend_installer(cache)
     write_lock(made, cell, list(wheels.values()))
     lend_packages(read_package_lock(made.folder / cell.base_lock), cache)
     if (known := machine_cache() / "rootfs").exists():
@@ -43,6 +49,25 @@ def small_project(folder: Path, settings: Settings) -> Cell:
         done = wheelyard([*command, *places], folder)
         assert done.returncode == 0, done.stderr
     return cell
+
+
+@contextmanager
+def wheelhouse(folder: Path, settings: Settings) -> Iterator[str]:
+    """Serve the small project's wheels; the host and address that RUN steps look for."""
+    own = replace(settings, project=folder / "project", cache_dir=folder / "cache")
+    context = Context(own, QuietReporter(None))
+    plan = load_plan(own.project)
+    jobs = make_jobs(plan.cells, plan, folder / "logs", context)
+    with open_wheelhouse(make_shelves(jobs, context)) as server:
+        yield f"{server.host_name}:{LOOPBACK}"
+
+
+def lend_installer(cache: Path) -> None:
+    """Spare the download of what installs the wheels, where this machine has it."""
+    wheel = load_installer()
+    known = cached(machine_cache() / "files", wheel.sha256, wheel.filename, wheel.size)
+    if known is not None:
+        put_wheel(cache, known)
 
 
 def real_pip(cell: Cell, folder: Path, settings: Settings) -> Path:

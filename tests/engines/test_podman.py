@@ -15,13 +15,11 @@ from builder.model import Cell
 from builder.settings import Settings
 from tests.engines.daemons import temporary_folder
 from tests.engines.podman import Storage
-from tests.engines.small import small_project
+from tests.engines.small import small_project, wheelhouse
 from tests.engines.test_assembled import IMPORT, assert_versions
 from tests.image.layout import BuiltImage
 from tests.needs import need_to_be_root, need_tools
 
-# A site's own pip configuration; mounted while building, so the image does not get it.
-SITE = "[global]\nno-index = true\nfind-links = /wheels\n"
 INSTALLED = """
 import importlib.metadata, json, os
 found = {x.metadata["Name"]: x.version for x in importlib.metadata.distributions()}
@@ -46,13 +44,12 @@ def cell(scratch: Path, settings: Settings) -> Cell:
 
 
 @pytest.fixture(scope="module")
-def built(cell: Cell, scratch: Path, storage: Storage) -> str:
+def built(cell: Cell, scratch: Path, storage: Storage, settings: Settings) -> str:
     """The id of the image that buildah makes of the Dockerfile."""
     storage.take(scratch / "bases", base_image(cell))
-    (scratch / "pip.conf").write_text(SITE)
-    mounted = {scratch / "shelf": "/wheels", scratch / "pip.conf": "/etc/pip.conf"}
-    options = [f"--volume={source}:{target}:ro" for source, target in mounted.items()]
-    return storage.build(scratch / "project" / cell.folder, "small", *options)
+    with wheelhouse(scratch, settings) as host:
+        context = scratch / "project" / cell.folder
+        return storage.build(context, "small", f"--add-host={host}")
 
 
 @pytest.fixture(scope="module")
