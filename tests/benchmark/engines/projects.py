@@ -22,7 +22,7 @@ AXES = {
     "cuda": "12.1", "cudnn": "8.9", "framework": f"{FRAMEWORK} {VERSION}", "python": "3.11",
     "base": "bookworm", "flavour": "runtime",
 }  # fmt: skip
-KEPT = ("version", "policy", "axes", "frameworks", "cuda", "bases", "flavours")
+OTHER_IMAGES = ("include", "exclude")
 ADDED = "tqdm"  # the change: one more small tool in the image
 
 
@@ -59,12 +59,8 @@ def changed(project: Project, folder: Path) -> Project:
 def write_matrix(source: Path, folder: Path, tools: tuple[str, ...]) -> None:
     """The one cell's matrix, with further tools."""
     matrix: dict[str, Any] = yaml.safe_load((source / "matrix.yaml").read_text())
-    matrix = {name: value for name, value in matrix.items() if name in KEPT}
+    matrix = {name: value for name, value in matrix.items() if name not in OTHER_IMAGES}
     matrix["axes"] = {name: [value] for name, value in AXES.items()}
-    for name, chosen in (("frameworks", FRAMEWORK), ("cuda", "12.1"), ("bases", "bookworm"),
-                         ("flavours", "runtime")):  # fmt: skip
-        if name in matrix:
-            matrix[name] = {key: x for key, x in matrix[name].items() if key == chosen}
     matrix["flavours"]["runtime"]["tools"] += tools
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "matrix.yaml").write_text(yaml.safe_dump(matrix, sort_keys=False))
