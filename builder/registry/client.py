@@ -66,7 +66,11 @@ def open_registry(
     login = Login(address.url, lambda repository: find_credential(address.host, repository))
     http = make_client(settings, 2 * CONNECTIONS, login)
     registry = Registry(address, http, reporter, patience)
-    yield registry
+    try:
+        yield registry
+    except Exception:
+        http.close()
+        raise
     http.close()  # not when interrupted: a thread may still be reading
 
 

@@ -50,8 +50,6 @@ class Login(httpx.Auth):
     The time they hold is counted by our own monotonic clock, so a wrong clock does not matter.
     """
 
-    requires_response_body = True
-
     def __init__(self, url: str, find: Callable[[str], Credential | None]) -> None:
         """`url` is the registry's; `find` gives the credential for a repository's name."""
         self._registry = origin(httpx.URL(url))
@@ -106,6 +104,7 @@ class Login(httpx.Auth):
         answer = yield asking
         if answer.status_code != httpx.codes.OK:
             return False
+        answer.read()  # here, and not by `requires_response_body`: layers pass through here too
         try:
             content = answer.json()
             token = content.get("token") or content["access_token"]

@@ -1,0 +1,68 @@
+"""`wheelyard reproduce`: build a published image again and compare."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.context import Context
+
+EXAMPLES = """\
+examples:
+  wheelyard reproduce pytorch:2.3.1-cuda12.1 --registry registry.example/team
+  wheelyard reproduce pytorch@sha256:7bc0... --registry registry.example/team --json
+
+The image is built from this project's locks without any layer of the cache, and its manifest's
+digest compared. If it differs, the first layer and file that differ are named; exit code 11.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "reproduce",
+        help="build a published image again and compare it to the bit",
+        description="Build a published image again from its locks and compare the digests.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
+    parser.add_argument("--json", action="store_true", help="print an object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Print both digests, and where the images differ first."""
+    from builder.errors import InspectError, UsageError
+    from builder.plan import load_plan
+    from builder.registry.client import open_registry
+    from builder.reproduce import reproduce
+    from builder.table import show_json
+
+    address = context.settings.registry
+    if address is None:
+        raise UsageError("name where the image is: --registry HOST/PREFIX")
+    plan = load_plan(context.settings.project)
+    with open_registry(address, context.settings, context.reporter) as registry:
+        found = reproduce(registry, args.image, plan, context)
+    difference = found.difference
+    if args.json:
+        show_json(
+            {
+                "id": found.cell.id,
+                "published": found.theirs,
+                "built": found.ours,
+                "same": difference is None,
+                "difference": difference and asdict(difference),
+            }
+        )
+    elif difference is None:
+        print(f"{found.cell.id}: the same to the bit, {found.ours}")
+    else:
+        print(f"{found.cell.id}: published {found.theirs}, built {found.ours}")
+        print(f"first difference: {difference.what}: {difference.theirs}, ours {difference.ours}")
+        if difference.file is not None:
+            print(f"  {difference.file}")
+    return 0 if difference is None else InspectError.exit_code
