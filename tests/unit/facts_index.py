@@ -83,7 +83,7 @@ class FactsIndex:
         digest = hashlib.sha256(content or b"").hexdigest()
         if content is not None:
             self.files[f"/files/{filename}"] = content
-        file = {
+        file: dict[str, Any] = {
             "filename": filename,
             "url": f"../../files/{filename}",
             "hashes": {"sha256": digest},

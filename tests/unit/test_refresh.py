@@ -40,14 +40,17 @@ def read(
     folder: Path, index: FactsIndex, known: dict[str, Release] | None = None, **shelf: Any
 ) -> dict[str, Release]:
     """The facts of a shelf of `index`, by the real client."""
-    wanted = {"framework": "pytorch", "distribution": "torch", "since": "2.1", "local": None}
-    wanted |= shelf
+    wanted: dict[str, Any] = {
+        "framework": "pytorch", "distribution": "torch", "since": "2.1", "local": None, **shelf,
+    }  # fmt: skip
+    received: list[int] = []
     project = wanted["distribution"].partition("[")[0]
     settings = settings_for(folder, index)
     with make_client(settings) as client:
         files = read_listing(client, str(settings.index_url), project)
         assert files is not None
-        return read_shelf(Shelf(**wanted, files=files), known or {}, client, int, anew=False)
+        shelved = Shelf(**wanted, files=files)
+        return read_shelf(shelved, known or {}, client, received.append, anew=False)
 
 
 def test_facts_are_read_from_the_wheel_by_parts(tmp_path: Path, index: FactsIndex) -> None:
