@@ -13,7 +13,7 @@ from builder.assemble.layout import MANIFEST_TYPE
 from builder.catalogue import Entry, from_json, merge, to_json
 from builder.errors import RegistryError
 from builder.registry.artifact import canonical, put_artifact_blobs
-from builder.registry.client import digest_of, get_content, put_manifest
+from builder.registry.client import get_content, put_manifest
 from builder.replies import Gone
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def fetch_catalogue(registry: Registry) -> tuple[Entry, ...] | None:
     return from_json(content)
 
 
-def publish_catalogue(registry: Registry, entries: Sequence[Entry]) -> str:
-    """Add entries to the catalogue; its digest. The tag moves last, as with images."""
+def publish_catalogue(registry: Registry, entries: Sequence[Entry]) -> None:
+    """Add entries to the catalogue. Its tag moves last, as with images, and only if need be."""
     repository = registry.address.repository(NAME)
-    listed = merge(fetch_catalogue(registry) or (), entries)
-    content = canonical(to_json(listed))
-    data = put_artifact_blobs(registry, repository, TYPE, content)
-    put_manifest(registry, repository, TAG, data, MANIFEST_TYPE)
-    return digest_of(data)
+    there = fetch_catalogue(registry)
+    listed = merge(there or (), entries)
+    if listed != there:
+        data = put_artifact_blobs(registry, repository, TYPE, canonical(to_json(listed)))
+        put_manifest(registry, repository, TAG, data, MANIFEST_TYPE)
