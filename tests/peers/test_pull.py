@@ -98,3 +98,23 @@ def test_docker_pulls_what_was_picked_and_a_sibling_costs_less(
     costs = {x.flavour: (pull_bytes(x, read.layers), pull_bytes(x, ())) for x in entries}
     assert costs["runtime"][0] == 0
     assert 0 < costs["devel"][0] < costs["devel"][1]  # type: ignore[operator]
+
+
+def test_a_bundle_is_imported_into_the_engine(
+    engine: DockerClient, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """As on a machine without a network: no project, no registry."""
+    build_images(tiny.plan.cells, tiny.plan, tmp_path / "dist", tiny.context)
+    words = ["push", "all", "--layout", str(tmp_path / "both.tar"), "--project", str(tiny.folder)]
+    assert main([*words, "--output", str(tmp_path / "dist"), "--quiet"]) == 0
+    capsys.readouterr()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["import", str(tmp_path / "both.tar"), "--load", "--json", "--quiet"]) == 0
+    imported = json.loads(capsys.readouterr().out)
+    assert len(imported) == 2
+    for image in imported:
+        assert image["loaded"]
+        blob = tmp_path / "dist/blobs" / image["digest"].replace(":", "/")
+        for tag in image["tags"]:
+            assert engine.images.get(tag).id == json.loads(blob.read_text())["config"]["digest"]
