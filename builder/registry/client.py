@@ -119,14 +119,15 @@ def ask(
             raise RegistryError(f"{registry.address}: {error}") from error
 
 
-def wait(registry: Registry, error: Interrupted, failures: int) -> None:
-    """Sleep before the next attempt; raises RegistryError where there is none, Stopped if told."""
+def wait(registry: Registry, error: Interrupted, failures: int, advice: str = "") -> None:
+    """Sleep before the next attempt; raises RegistryError where there is none, Stopped if told.
+
+    `advice` is added to the error: what is there already, say.
+    """
     try:
         seconds = next_wait(error, failures, registry.patience)
     except GaveUp as reason:
-        raise RegistryError(
-            f"{registry.address}: {reason}; what arrived stays there, and the next run goes on"
-        ) from error
+        raise RegistryError(f"{registry.address}: {reason}{advice}") from error
     registry.reporter.info(f"{registry.address.host}: {error}; trying again in {seconds:.1f} s")
     if registry.stop.wait(seconds):
         raise Stopped

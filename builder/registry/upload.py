@@ -30,6 +30,7 @@ SMALLEST = 4 << 20  # bytes, on a line that loses larger pieces
 _READ = 1 << 18
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _OCTETS = "application/octet-stream"
+_KEPT = "; whole blobs stay there, and the next run goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _send(
             furthest = max(furthest, upload.offset)
         except Interrupted as error:
             failures += 1
-            wait(registry, error, failures)
+            wait(registry, error, failures, _KEPT)
             if has_blob(registry, repository, blob.digest, blob.size):
                 return  # only the answer was lost
             if upload is not None:
