@@ -195,6 +195,8 @@ def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -
 
 def make_environment(templates: Path) -> Environment:
     """Return the Jinja2 environment of all templates; an undefined name is an error."""
+    if not templates.is_dir():
+        raise StorageError(f"{templates} is missing: restore it from version control")
     environment = Environment(
         loader=FileSystemLoader(templates, encoding="utf-8"),
         undefined=StrictUndefined,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from tests.gpu.conftest import (
     box,
     engine,
-    pytest_addoption,
     pytest_collection_modifyitems,
     pytest_configure,
     pytest_generate_tests,
@@ -13,6 +12,6 @@ from tests.gpu.conftest import (
 )
 
 __all__ = [
-    "box", "engine", "pytest_addoption", "pytest_collection_modifyitems", "pytest_configure",
+    "box", "engine", "pytest_collection_modifyitems", "pytest_configure",
     "pytest_generate_tests", "report",
 ]  # fmt: skip

@@ -39,14 +39,6 @@ class Engine:
     environment: dict[str, str]  # DOCKER_HOST, and a client's configuration with buildx
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("engines", "suites with container engines")
-    group.addoption(
-        "--dist", help="image layout with build.json (default: $WHEELYARD_DIST or dist)"
-    )
-    group.addoption("--scratch", help="folder with room for some 15 GB (default: a new one)")
-
-
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     """This user's settings: the cache that keeps Debian trixie, and its mirrors."""

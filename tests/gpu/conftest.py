@@ -13,13 +13,12 @@ from tests.image.conftest import (
     engine,
     fits,
     parametrize,
-    pytest_addoption,
     pytest_collection_modifyitems,
     pytest_configure,
 )
 
 __all__ = [
-    "box", "engine", "pytest_addoption", "pytest_collection_modifyitems", "pytest_configure",
+    "box", "engine", "pytest_collection_modifyitems", "pytest_configure",
     "pytest_generate_tests", "report",
 ]  # fmt: skip
 

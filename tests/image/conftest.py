@@ -24,21 +24,6 @@ PLACES = pytest.StashKey[list["Place"]]()
 Place = tuple[BuiltImage, str]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("images", "image suites")
-    if group.options:  # the suites that build on this one bring the same options
-        return
-    group.addoption(
-        "--dist", help="image layout with build.json (default: $WHEELYARD_DIST or dist)"
-    )
-    group.addoption(
-        "--images", default="all", metavar="SELECTOR", help="which built images to test"
-    )
-    group.addoption("--backend", choices=("docker", "chroot"), help="only this way to run them")
-    group.addoption("--unpack-dir", help="folder with room for an unpacked image and an engine")
-    group.addoption("--require-gpu", action="store_true", help="a missing GPU is a failure")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "flavour(name): only images of this flavour")
     config.addinivalue_line("markers", "framework(name): only images that hold this framework")

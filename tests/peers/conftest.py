@@ -15,14 +15,6 @@ from tests.peers.island import Island, can_isolate, island
 from tests.peers.site import Site, as_options, assert_clean, assert_through, open_site
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("peers", "suites with other tools")
-    group.addoption(
-        "--dist", help="image layout with build.json (default: $WHEELYARD_DIST or dist)"
-    )
-    group.addoption("--scratch", help="folder with room for a few gigabytes (default: a new one)")
-
-
 @pytest.fixture(scope="session")
 def need() -> Callable[..., None]:
     """Call with the names of the tools that a test uses."""

@@ -1,0 +1,19 @@
+"""Options that several suites share."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("wheelyard", "built images, and where to test them")
+    group.addoption(
+        "--dist", help="image layout with build.json (default: $WHEELYARD_DIST or dist)"
+    )
+    group.addoption(
+        "--images", default="all", metavar="SELECTOR", help="which built images to test"
+    )
+    group.addoption("--backend", choices=("docker", "chroot"), help="only this way to run them")
+    group.addoption("--unpack-dir", help="folder with room for an unpacked image and an engine")
+    group.addoption("--scratch", help="folder with room for some 15 GB (default: a new one)")
+    group.addoption("--require-gpu", action="store_true", help="a missing GPU is a failure")
