@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,15 +94,15 @@ def send_blob(
     _require_whole(blob)
     note = note_path(notes, registry, repository, blob)
     note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    meter, waited = _Meter(task), threading.Event()
+    meter = _Meter(task)
 
     def on_wait() -> None:
-        waited.set()
         if registry.stop.is_set():
             raise Stopped
 
-    with locked(note.with_suffix(".lock"), on_wait):  # another process may be sending it
-        if not (waited.is_set() and has_blob(registry, repository, blob.digest, blob.size)):
+    with locked(note.with_suffix(".lock"), on_wait):
+        # Asked once more: another process may have sent it since.
+        if not has_blob(registry, repository, blob.digest, blob.size):
             try:
                 _send(registry, repository, blob, _recall(registry, note) or begun, note, meter)
             except Refused as error:

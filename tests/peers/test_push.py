@@ -174,6 +174,24 @@ class TestPush:
         )
         assert_whole(line.upstream, dist, tmp_path)
 
+    def test_two_pushes_at_once_send_a_blob_once(
+        self, tiny: Tiny, dist: Path, line: Faulty, tmp_path: Path
+    ) -> None:
+        words = ["push", "runtime", "--registry", f"http://{line.address}", "--no-attest"]
+        words += ["--project", str(tiny.folder), "--output", str(dist)]
+        command = argv(*words, "--cache-dir", tmp_path / "cache")
+        both = [
+            subprocess.Popen(command, env=environment(tmp_path), stderr=subprocess.PIPE)
+            for _ in range(2)
+        ]
+        for process in both:
+            assert process.wait(60) == 0, process.communicate()
+            assert process.stderr is not None
+            process.stderr.close()
+        assert_whole(line.upstream, dist, tmp_path)
+        whole = sum(path.stat().st_size for path in (dist / "blobs/sha256").iterdir())
+        assert line.sent_bytes() < 1.5 * whole
+
     def test_the_table_is_for_people(
         self, push: Callable[..., int], address: str, capsys: Any
     ) -> None:
@@ -506,6 +524,33 @@ class TestWhatIsRefused:
         with registry(tmp_path, storage=storage) as address:
             assert push("runtime", "--registry", f"http://{address}") == RegistryError.exit_code
         assert "takes no pushes" in capsys.readouterr().err
+
+    def test_a_registry_whose_disk_is_full(
+        self,
+        push: Callable[..., int],
+        quick: None,
+        need_root: None,
+        tmp_path: Path,
+        dist: Path,
+        capsys: Any,
+    ) -> None:
+        """Once there is room, the same command completes."""
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o"]
+        subprocess.run([*mount, "size=4m", "tmpfs", disk], check=True)
+        try:
+            storage = {"filesystem": {"rootdirectory": f"{disk}/registry"}}
+            with registry(tmp_path, storage=storage) as address:
+                where = ("runtime", "--registry", f"http://{address}")
+                assert push(*where) == RegistryError.exit_code
+                assert "no space left on device" in capsys.readouterr().err
+                assert digest_there(address, RUNTIME) is None
+                subprocess.run([*mount, "remount,size=64m", disk], check=True)
+                assert push(*where) == 0
+                assert_whole(address, dist, tmp_path)
+        finally:
+            subprocess.run(["umount", disk], check=True)
 
     def test_a_damaged_blob_is_named(
         self, push: Callable[..., int], quick: None, address: str, dist: Path, capsys: Any
