@@ -17,7 +17,7 @@ from builder.subprocesses import run
 from builder.trust import trust_file
 from tests.benchmark.engines.projects import REPOSITORY, Project
 from tests.benchmark.engines.watch import Sample, watched
-from tests.benchmark.engines.ways import BUILDAH, PIP, PIP_BASE, Folders, Way, docker_build
+from tests.benchmark.engines.ways import BUILDAH, PIP_BASE, Folders, Pip, Way
 from tests.engines import trixie
 from tests.engines.daemons import client_environment, own_engine, temporary_folder
 from tests.engines.podman import Storage
@@ -61,8 +61,9 @@ class Stage:
         )  # fmt: skip
         if self.way is BUILDAH:
             self.folders.storage.take(bases, base_image(project.cell))
-        if self.way is PIP:
-            self._run(*docker_build(PIP_BASE), str(self.folders.contexts / "base"))
+        if isinstance(self.way, Pip):
+            context = str(self.folders.contexts / "base")
+            self._run(*self.way.builder, f"--tag={PIP_BASE}", context)
 
     def forget_image(self) -> None:
         """Remove all images and kept steps; wheels and layers that were cached stay."""

@@ -51,6 +51,7 @@ class Pip:
 
     name: str
     title: str
+    builder: tuple[str, ...]  # "docker buildx build", or the one that docker had before
 
     def command(self, project: Project, folders: Folders) -> list[str]:
         """`docker build` of two lines."""
@@ -58,7 +59,7 @@ class Pip:
         context.mkdir(exist_ok=True)
         lines = (f"FROM {PIP_BASE}", f"RUN pip install {' '.join(project.requirements)}")
         (context / "Dockerfile").write_text("\n".join(lines) + "\n")
-        return [*docker_build(self.image(project)), str(context)]
+        return [*self.builder, "--network=host", f"--tag={self.image(project)}", str(context)]
 
     def image(self, project: Project) -> str:
         """A name of its own."""
@@ -104,18 +105,17 @@ class Buildah:
         return f"localhost/bench/{self.name}"
 
 
-PIP = Pip("pip", "FROM base, RUN pip install torch")
+BUILDKIT = ("docker", "buildx", "build", "--progress=plain")
+CLASSIC = ("env", "DOCKER_BUILDKIT=0", "docker", "build")
+PIP = Pip("pip", "FROM base, RUN pip install torch", BUILDKIT)
+PIP_CLASSIC = Pip("pip-classic", "the same, classic builder", CLASSIC)
 BUILDAH = Buildah("buildah", "our Dockerfile, by buildah")
 WAYS: tuple[Way, ...] = (
     PIP,
+    PIP_CLASSIC,
     Wheelyard("docker", "wheelyard build --engine docker",
               ("--engine", "docker", "--network", "host")),
     Wheelyard("bake", "wheelyard build --engine bake", ("--engine", "bake", "--network", "host")),
     BUILDAH,
     Wheelyard("assemble", "wheelyard build, then loaded", ("--load",)),
 )  # fmt: skip
-
-
-def docker_build(tag: str) -> list[str]:
-    """`docker build`, as a plain log."""
-    return ["docker", "buildx", "build", "--network=host", "--progress=plain", f"--tag={tag}"]
