@@ -107,6 +107,7 @@ class FrameworkBound(Bound):
 
     when: Specifiers | None = None
     flavour: Word | None = None  # only for this flavour and those that extend it
+    alone: bool = False  # only where the framework has an image to itself
 
 
 class IndexBuild(Entry):

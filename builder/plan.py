@@ -153,7 +153,7 @@ def _bounds(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPin
     flavours = (None, *ancestry(matrix, item.flavour))
     for pin in frameworks:
         for bound in matrix.frameworks[pin.name].constraints:
-            if bound.flavour not in flavours:
+            if bound.flavour not in flavours or (bound.alone and " + " in item.framework):
                 continue
             if bound.when is None or SpecifierSet(bound.when).contains(
                 order(pin.version), prereleases=True

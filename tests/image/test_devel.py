@@ -97,6 +97,17 @@ def test_the_libraries_import(box: Box, module: str) -> None:
     assert name == module
 
 
+def test_datasets_and_pandas_hand_arrays_to_numpy(box: Box) -> None:
+    """Old Datasets import beside NumPy 2 and fail here."""
+    found = box.python(
+        "import json, tempfile, datasets, pandas\n"
+        "made = datasets.Dataset.from_pandas(pandas.DataFrame({'x': [1, 2, 3]}))\n"
+        "made = made.map(lambda row: {'y': 2 * row['x']}, keep_in_memory=True)\n"
+        "print(json.dumps(made.with_format('numpy')['y'][:].tolist()))"
+    )
+    assert found == [2, 4, 6]
+
+
 @PYTORCH
 def test_accelerate_prepares_a_model(box: Box) -> None:
     kind = box.python(

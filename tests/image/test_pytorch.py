@@ -92,7 +92,7 @@ def test_a_small_training_loop_learns(box: Box) -> None:
 
 def test_selfcheck_trains_the_benchmark_model(box: Box) -> None:
     checks = selfcheck(box, "train", options="--model mlp")
-    assert set(checks) == {"train.mlp.pytorch"}
+    assert "train.mlp.pytorch" in checks
     assert not_passed(checks) == {}
     losses = checks["train.mlp.pytorch"]["seen"]["losses"]
     assert losses == sorted(losses, reverse=True)
@@ -105,7 +105,7 @@ def test_torch_compile_makes_the_same_numbers(box: Box) -> None:
 
 def test_selfcheck_compiles(box: Box) -> None:
     checks = selfcheck(box, "compile")
-    assert set(checks) == {"compile.inductor"}
+    assert "compile.inductor" in checks
     assert not_passed(checks) == {}
 
 

@@ -78,7 +78,10 @@ def test_what_upstream_does_not_ship_is_excluded_with_its_reason(tmp_path: Path)
 def test_a_bound_and_a_tool_may_be_one_flavours_alone(tmp_path: Path) -> None:
     data = planning.document()
     pytorch = data["frameworks"]["pytorch"]
-    pytorch["constraints"].append({"require": "pyarrow<26", "reason": "x", "flavour": "devel"})
+    pytorch["constraints"] += [
+        {"require": "pyarrow<26", "reason": "x", "flavour": "devel"},
+        {"require": "fsspec<9", "reason": "x", "alone": True},
+    ]
     pytorch["tools"] = {"devel": ["accelerate"]}
     cuda = {"12": {"tools": {"devel": ["nvcc"]}}, "13": {"tools": {"devel": ["other"]}}}
     bases = data["bases"] | {"bookworm": data["bases"]["bookworm"] | {"packages": ["python3.11"]}}
@@ -88,6 +91,10 @@ def test_a_bound_and_a_tool_may_be_one_flavours_alone(tmp_path: Path) -> None:
     assert runtime.requirements == ("torch==2.3.1", "pip")
     assert devel.requirements == ("torch==2.3.1", "accelerate", "jupyterlab", "nvcc", "pip")
     assert runtime.flavour.packages == ("gcc", "python3.11", "tini")
+    assert "fsspec<9" in runtime.constraints
+    axes = {"framework": [COMBINED], "cuda": ["12.8"], "cudnn": ["9.10"], "flavour": ["runtime"]}
+    (joined,) = planning.plan(tmp_path, frameworks=data["frameworks"], axes=axes).cells
+    assert "fsspec<9" not in joined.constraints
 
 
 def test_an_exclude_has_its_own_reason(tmp_path: Path) -> None:
