@@ -15,7 +15,7 @@ from builder.errors import INTERRUPTED, UsageError, WheelyardError
 from builder.options import BROKEN_PIPE, BUG, make_parser
 
 if TYPE_CHECKING:
-    from builder.progress import Reporter
+    from builder.console.progress import Reporter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,8 +49,8 @@ def _run(argv: Sequence[str]) -> int:
     if args.command is None:
         raise UsageError("no command given; `wheelyard --help` lists them")
     # Here: `--help` and usage errors answer without them.
+    from builder.console.progress import make_reporter
     from builder.context import Context
-    from builder.progress import make_reporter
     from builder.settings import load_settings
 
     given = vars(args)
@@ -108,7 +108,7 @@ def _failed(error: WheelyardError, verbose: bool) -> int:
 
 
 def _storage_failure(error: OSError, verbose: bool) -> int:
-    from builder.storage import FULL, REFUSED, storage_error
+    from builder.system.storage import FULL, REFUSED, storage_error
 
     if error.errno not in FULL | REFUSED:
         return _bug()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from builder.progress import Reporter
+    from builder.console.progress import Reporter
     from builder.settings import Settings
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import SettingsError, UsageError
+from builder.fetching.urls import redact, url_problem
 from builder.registry.address import Address, parse_address
-from builder.urls import redact, url_problem
 
 __all__ = ["CONFIG_VARIABLE", "SOURCES", "Settings", "find_project", "load_settings", "redact"]
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from builder.tools import find_tool
+from builder.system.tools import find_tool
 
 REQUIRED = "WHEELYARD_REQUIRE_PEERS"
 PACKAGES = {

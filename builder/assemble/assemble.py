@@ -20,13 +20,13 @@ from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.store import LayerStore, StoredLayer, file_digest
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
 from builder.assemble.worker import SystemJob, WheelInput, WheelJob
-from builder.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 from builder.errors import WheelError, WheelyardError
-from builder.fetch import cached, fetch_all
-from builder.index import locate
+from builder.fetching.fetch import cached, fetch_all
+from builder.fetching.index import locate
+from builder.fetching.wanted import Download
 from builder.lock.debian import deb_url, debian_sources
 from builder.lock.resolve import index_urls
-from builder.wanted import Download
+from builder.planning.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from builder.assemble.bytecode import Interpreter
     from builder.assemble.rootfs import RootTar
     from builder.assemble.worker import Job
+    from builder.building.stages import Stage
     from builder.context import Context
     from builder.model import LockedDeb, LockedWheel
-    from builder.stages import Stage
 
 SUCCESSOR_ADVICE = (
     "take its successor with `wheelyard lock --bases-only` (--upgrade takes the newest of all), or "

@@ -16,15 +16,15 @@ from urllib.parse import quote
 
 from builder.assemble.rootfs import RootTar
 from builder.errors import BaseImageError
-from builder.subprocesses import run
-from builder.textfiles import write_text
-from builder.tools import require_tool
+from builder.system.subprocesses import run
+from builder.system.textfiles import write_text
+from builder.system.tools import require_tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from builder.console.progress import Reporter
     from builder.model import LockedDeb, PackageLock
-    from builder.progress import Reporter
 
 FORMAT = 1  # part of the key: raise it whenever the same packages give another tar
 # Packages are unpacked in one go, so /bin, /lib ... must be links to /usr before the first.

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from builder.errors import WheelError
-from builder.subprocesses import run
+from builder.system.subprocesses import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.layout import Layout
     from builder.assemble.store import StoredLayer
-    from builder.imageconfig import ImageConfig
+    from builder.planning.imageconfig import ImageConfig
 
 CREATED = datetime.fromtimestamp(EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

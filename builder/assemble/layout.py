@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from builder.assemble.store import file_digest
 from builder.errors import StorageError
-from builder.storage import storage_error
-from builder.textfiles import write_text
+from builder.system.storage import storage_error
+from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

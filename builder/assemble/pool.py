@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from builder.assemble.layer import Layer
 from builder.assemble.worker import Job, make_layer
 from builder.errors import WheelError, WheelyardError
-from builder.storage import storage_error
+from builder.system.storage import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

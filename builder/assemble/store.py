@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from builder.assemble import toc
 from builder.assemble.layer import Layer
-from builder.textfiles import write_text
+from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from builder.attest import sbom as bill
 from builder.attest import statements
 from builder.attest.statements import Source
-from builder.stages import load_stages
-from builder.subprocesses import run
+from builder.building.stages import load_stages
+from builder.system.subprocesses import run
 
 if TYPE_CHECKING:
     from builder.model import Cell, Plan
@@ -70,7 +70,7 @@ def attachments(
 
 def read_source(project: Path) -> Source:
     """The project's revision, where it is a git checkout and git is installed."""
-    from builder.tools import find_tool
+    from builder.system.tools import find_tool
 
     if find_tool("git") is None:
         return Source(None, clean=False, version=version("wheelyard"))

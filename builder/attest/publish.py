@@ -10,11 +10,11 @@ from packaging.utils import canonicalize_name
 from builder.assemble.install import site_packages
 from builder.assemble.layout import MANIFEST_TYPE, Descriptor
 from builder.attest.attachments import KINDS, attachments
-from builder.distributions import installed
+from builder.building.stages import load_stages
 from builder.errors import InspectError
+from builder.inspecting.distributions import installed
+from builder.inspecting.tree import LayerContents, Tree
 from builder.registry.referrers import PREDICATE, attach, referrers
-from builder.stages import load_stages
-from builder.tree import LayerContents, Tree
 
 if TYPE_CHECKING:
     from pathlib import Path

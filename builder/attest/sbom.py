@@ -20,8 +20,8 @@ from builder.assemble.tarheader import EPOCH
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from builder.building.stages import Stage
     from builder.model import LockedDeb, LockedWheel
-    from builder.stages import Stage
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json"
 # A name space of our own for serial numbers, so that one image has one for ever.

@@ -44,12 +44,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Make the bases of the selection and print their names."""
-    from builder.amounts import amount
-    from builder.bases import build_bases
-    from builder.loading import find_loader
-    from builder.plan import load_plan
-    from builder.selector import select
-    from builder.table import show_table
+    from builder.building.bases import build_bases
+    from builder.building.loading import find_loader
+    from builder.console.amounts import amount
+    from builder.console.table import show_table
+    from builder.planning.plan import load_plan
+    from builder.planning.selector import select
 
     plan = load_plan(context.settings.project)
     bases = build_bases(

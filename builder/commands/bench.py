@@ -39,8 +39,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:  # noqa: ARG001
     """Print a row a measurement; exit code 18 when one is slower beyond noise."""
+    from builder.console.table import show_json, show_table
     from builder.errors import VerifyError
-    from builder.table import show_json, show_table
     from builder.verify.compare import compare, read_series, regressions
 
     found = compare(*map(read_series, args.compare))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.build import Built, Failed
+    from builder.building.build import Built, Failed
     from builder.context import Context
     from builder.engines.batch import EngineImage
 
@@ -75,7 +75,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Build the selection; prints what was built and returns the first failure's exit code."""
-    from builder.build import Failed
+    from builder.building.build import Failed
 
     results = _assemble(args, context) if args.engine == "assemble" else _engine(args, context)
     _show(results, as_json=args.json)
@@ -84,10 +84,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _assemble(args: argparse.Namespace, context: Context) -> Sequence[Built | Failed]:
-    from builder.build import build_images
-    from builder.loading import find_loader
-    from builder.plan import load_plan
-    from builder.selector import select
+    from builder.building.build import build_images
+    from builder.building.loading import find_loader
+    from builder.planning.plan import load_plan
+    from builder.planning.selector import select
 
     plan = load_plan(context.settings.project)
     return build_images(
@@ -104,8 +104,8 @@ def _assemble(args: argparse.Namespace, context: Context) -> Sequence[Built | Fa
 def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage | Failed]:
     from builder.engines.batch import Options, make_jobs, run_batch
     from builder.engines.engines import ENGINES
-    from builder.plan import load_plan
-    from builder.selector import select
+    from builder.planning.plan import load_plan
+    from builder.planning.selector import select
 
     plan = load_plan(context.settings.project)
     options = Options(args.output.absolute(), args.network, args.load, args.fail_fast)
@@ -115,8 +115,8 @@ def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage 
 
 
 def _show(results: Sequence[Built | EngineImage | Failed], *, as_json: bool) -> None:
-    from builder.build import Failed
-    from builder.table import show_json, show_table
+    from builder.building.build import Failed
+    from builder.console.table import show_json, show_table
 
     if as_json:
         show_json(
@@ -137,15 +137,15 @@ def _show(results: Sequence[Built | EngineImage | Failed], *, as_json: bool) -> 
 
 
 def _json(result: Built | EngineImage) -> dict[str, object]:
-    from builder.build import Built
-    from builder.report import engine_json, image_json
+    from builder.building.build import Built
+    from builder.building.report import engine_json, image_json
 
     return image_json(result) if isinstance(result, Built) else engine_json(result)
 
 
 def _row(result: Built | EngineImage) -> tuple[str, ...]:
-    from builder.amounts import amount
-    from builder.build import Built
+    from builder.building.build import Built
+    from builder.console.amounts import amount
 
     time = f"{sum(result.seconds.values()):.1f} s"
     if not isinstance(result, Built):

@@ -42,9 +42,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print one row a part; remove the parts that were named."""
-    from builder.amounts import amount
+    from builder.console.amounts import amount
+    from builder.console.table import show_table
     from builder.errors import UsageError
-    from builder.table import show_table
 
     if unknown := [part for part in args.parts if part not in PARTS]:
         raise UsageError(f"the cache has no part {unknown[0]!r}; its parts are {', '.join(PARTS)}")

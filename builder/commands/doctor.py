@@ -38,10 +38,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print a line for everything looked at; exit code 17 when one is wrong."""
-    from builder.doctor import TOPICS, diagnose
+    from builder.console.table import show_json, show_table
     from builder.errors import MachineError
-    from builder.machine import read_machine
-    from builder.table import show_json, show_table
+    from builder.picking.doctor import TOPICS, diagnose
+    from builder.picking.machine import read_machine
 
     machine = read_machine(context.settings, online=not args.offline)
     wanted = tuple(topic for topic in TOPICS if not args.topics or topic in args.topics)

@@ -46,11 +46,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Import the bundle and print what it held."""
-    from builder.amounts import amount
     from builder.assemble.layout import Layout
-    from builder.loading import find_receiver
-    from builder.table import show_json, show_table
-    from builder.unbundle import import_bundle
+    from builder.building.loading import find_receiver
+    from builder.console.amounts import amount
+    from builder.console.table import show_json, show_table
+    from builder.publishing.unbundle import import_bundle
 
     layout = Layout(args.output.absolute())
     images = import_bundle(args.bundle.absolute(), layout, context.reporter)

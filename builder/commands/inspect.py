@@ -39,12 +39,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print one row a property; exit code 11 when one is wrong."""
     from builder.assemble.layout import Layout
+    from builder.building.stages import load_stages
+    from builder.console.table import show_json, show_table
     from builder.errors import InspectError, StorageError
-    from builder.inspect import inspect_layout_image
-    from builder.plan import load_plan
-    from builder.selector import select
-    from builder.stages import load_stages
-    from builder.table import show_json, show_table
+    from builder.inspecting.inspect import inspect_layout_image
+    from builder.planning.plan import load_plan
+    from builder.planning.selector import select
 
     plan = load_plan(context.settings.project)
     layout = Layout(args.output.absolute())

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from builder.console.table import show_json, show_table
 from builder.errors import DriftError
-from builder.table import show_json, show_table
 
 if TYPE_CHECKING:
     from builder.context import Context
@@ -72,8 +72,8 @@ def change_as_json(change: LockChange) -> dict[str, Any]:
 def _lock(args: argparse.Namespace, context: Context) -> int:
     from builder.lock.inputs import cells_by_id
     from builder.lock.stage import Desk, families, lock_bases, lock_images
-    from builder.plan import load_plan
-    from builder.selector import select
+    from builder.planning.plan import load_plan
+    from builder.planning.selector import select
 
     settings = context.settings
     plan = load_plan(settings.project)
@@ -86,8 +86,8 @@ def _lock(args: argparse.Namespace, context: Context) -> int:
 
 def _check(args: argparse.Namespace, context: Context) -> int:
     from builder.lock.state import BASES, lock_problems
-    from builder.plan import load_plan
-    from builder.selector import select
+    from builder.planning.plan import load_plan
+    from builder.planning.selector import select
 
     plan = load_plan(context.settings.project)
     selected = None if args.selector is None else select(plan, args.selector)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from builder.context import Context
-    from builder.machine import Engine
-    from builder.pick import Choice, Host
-    from builder.runtimes import Runtime
+    from builder.picking.machine import Engine
+    from builder.picking.pick import Choice, Host
+    from builder.picking.runtimes import Runtime
 
 EXAMPLES = """\
 examples:
@@ -39,7 +39,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What `pull` has as well."""
-    from builder.runtimes import COMMANDS
+    from builder.picking.runtimes import COMMANDS
 
     parser.add_argument("--driver", metavar="VERSION", help="NVIDIA driver of another machine")
     parser.add_argument(
@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print the choice; raises MachineError where nothing runs."""
-    from builder.table import show_json
+    from builder.console.table import show_json
 
     found = choose(args, context)
     if args.json:
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def choose(args: argparse.Namespace, context: Context) -> dict[str, Any]:
     """The choice as an object: id, image, cuda, reason and what else is known."""
-    from builder.machine import Engine, read_engine
-    from builder.pick import Wish, pick
+    from builder.picking.machine import Engine, read_engine
+    from builder.picking.pick import Wish, pick
 
     elsewhere = args.driver is not None or bool(args.gpu)
     host = _host(args)
@@ -88,8 +88,8 @@ def choose(args: argparse.Namespace, context: Context) -> dict[str, Any]:
 
 def _host(args: argparse.Namespace) -> Host:
     from builder.errors import MachineError
-    from builder.machine import read_gpus
-    from builder.pick import Host, check_driver, parse_gpu
+    from builder.picking.machine import read_gpus
+    from builder.picking.pick import Host, check_driver, parse_gpu
 
     if args.driver is not None or args.gpu:
         driver = None if args.driver is None else check_driver(args.driver)
@@ -107,12 +107,12 @@ def _host(args: argparse.Namespace) -> Host:
 
 def _entries(args: argparse.Namespace, context: Context) -> Any:
     """The project's matrix, or the registry's catalogue where there is no project."""
-    from builder.catalogue import plan_entries
+    from builder.building.report import read_report
     from builder.errors import UsageError
-    from builder.plan import load_inputs
+    from builder.planning.plan import load_inputs
+    from builder.publishing.catalogue import plan_entries
     from builder.registry.catalogue import fetch_catalogue
     from builder.registry.client import open_registry
-    from builder.report import read_report
 
     settings = context.settings
     if settings.registry is not None:
@@ -131,8 +131,8 @@ def _entries(args: argparse.Namespace, context: Context) -> Any:
 
 
 def _runtime(args: argparse.Namespace, engine: Engine, *, elsewhere: bool) -> Runtime:
-    from builder.machine import has_cdi, read_programs
-    from builder.runtimes import Runtime, best, find_runtimes
+    from builder.picking.machine import has_cdi, read_programs
+    from builder.picking.runtimes import Runtime, best, find_runtimes
 
     if args.runtime is not None:
         return Runtime(args.runtime, gpus=True)
@@ -145,8 +145,8 @@ def _runtime(args: argparse.Namespace, engine: Engine, *, elsewhere: bool) -> Ru
 def _as_json(
     choice: Choice, host: Host, engine: Engine, runtime: Runtime, context: Context
 ) -> dict[str, Any]:
-    from builder.catalogue import pull_bytes
-    from builder.runtimes import run_line
+    from builder.picking.runtimes import run_line
+    from builder.publishing.catalogue import pull_bytes
 
     entry, address = choice.entry, context.settings.registry
     image = entry.tags[0] if address is None else address.reference(entry.tags[0])
@@ -172,7 +172,7 @@ def _as_json(
 
 
 def _notes(unpacked: int | None, size: int | None, engine: Engine, runtime: Runtime) -> list[str]:
-    from builder.amounts import amount
+    from builder.console.amounts import amount
 
     notes = [] if runtime.gpus else [f"{runtime.name} cannot hand out GPUs: {runtime.advice}"]
     if engine.problem is not None:
@@ -187,7 +187,7 @@ def _notes(unpacked: int | None, size: int | None, engine: Engine, runtime: Runt
 
 
 def _pull_text(found: dict[str, Any]) -> str:
-    from builder.amounts import amount
+    from builder.console.amounts import amount
 
     if found["pull_bytes"] is None:
         return "not known: the image was not built here and is in no catalogue"

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from builder.building.sharing import Part
     from builder.context import Context
     from builder.model import Cell, LockedWheel, Plan
-    from builder.sharing import Part
-    from builder.upstream import Upstream
+    from builder.upstream.facts import Upstream
 
 EXAMPLES = """\
 examples:
@@ -54,8 +54,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print the chosen images, one explanation, or what they share, to stdout."""
     from builder.errors import UsageError
-    from builder.explain import explain
-    from builder.plan import load_inputs
+    from builder.planning.explain import explain
+    from builder.planning.plan import load_inputs
 
     if args.driver is not None and not re.fullmatch(r"\d+(\.\d+){0,2}", args.driver):
         raise UsageError(f"--driver {args.driver}: write it as nvidia-smi does, such as 550.54.14")
@@ -74,9 +74,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _chosen(plan: Plan, args: argparse.Namespace) -> tuple[Cell, ...]:
-    from builder.drivers import runs_on, too_old
     from builder.errors import SelectionError
-    from builder.selector import select
+    from builder.planning.drivers import runs_on, too_old
+    from builder.planning.selector import select
 
     cells = select(plan, args.selector)
     if args.driver is None:
@@ -93,8 +93,8 @@ def _chosen(plan: Plan, args: argparse.Namespace) -> tuple[Cell, ...]:
 def _show(
     args: argparse.Namespace, cells: Sequence[Cell], upstream: Upstream, project: Path
 ) -> None:
-    from builder.provenance import provenance
-    from builder.table import show_json, show_table
+    from builder.console.table import show_json, show_table
+    from builder.planning.provenance import provenance
 
     found = [(cell, provenance(cell, upstream, _locked(cell, project))) for cell in cells]
     if args.json:
@@ -136,9 +136,9 @@ def _show_sharing(
     args: argparse.Namespace, cells: Sequence[Cell], plan: Plan, context: Context
 ) -> None:
     from builder.assemble.store import known_sizes
-    from builder.selector import select
-    from builder.sharing import image_parts
-    from builder.stages import load_stages
+    from builder.building.sharing import image_parts
+    from builder.building.stages import load_stages
+    from builder.planning.selector import select
 
     known = known_sizes(context.settings.cache_dir)
 
@@ -155,9 +155,9 @@ def _show_sharing(
 def _show_totals(args: argparse.Namespace, parts: dict[Cell, Any], known: Any) -> None:
     from dataclasses import asdict
 
-    from builder.amounts import amount
-    from builder.sharing import measure
-    from builder.table import show_json, show_table
+    from builder.building.sharing import measure
+    from builder.console.amounts import amount
+    from builder.console.table import show_json, show_table
 
     flavours = dict.fromkeys(cell.flavour.name for cell in parts)
     groups = {name: [p for c, p in parts.items() if c.flavour.name == name] for name in flavours}
@@ -181,9 +181,9 @@ def _show_totals(args: argparse.Namespace, parts: dict[Cell, Any], known: Any) -
 
 
 def _show_pulls(args: argparse.Namespace, parts: dict[Cell, Any], there: Any) -> None:
-    from builder.amounts import amount
-    from builder.sharing import to_pull
-    from builder.table import show_json, show_table
+    from builder.building.sharing import to_pull
+    from builder.console.amounts import amount
+    from builder.console.table import show_json, show_table
 
     found = {
         cell.id: (sum(part.size for part in wanted), *to_pull(wanted, there))

@@ -36,9 +36,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Pull the choice with Docker, else podman; prints how to start it."""
     from builder.commands.pick import choose
+    from builder.console.table import show_json
     from builder.errors import UsageError
-    from builder.pulling import pull_image
-    from builder.table import show_json
+    from builder.picking.pulling import pull_image
 
     if context.settings.registry is None:
         raise UsageError("name where from: --registry HOST/PREFIX")

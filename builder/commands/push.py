@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.assemble.layout import Layout
-    from builder.catalogue import Entry
     from builder.context import Context
     from builder.model import Cell, Plan
+    from builder.publishing.catalogue import Entry
     from builder.registry.client import Registry
     from builder.registry.push import NotPushed, Publication, Pushed
 
@@ -64,14 +64,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Publish the selection; prints what became of it, returns the first failure's exit code."""
     from builder.assemble.layout import Layout
-    from builder.catalogue import plan_entries
+    from builder.building.report import read_report
     from builder.errors import UsageError
-    from builder.plan import load_inputs
-    from builder.published import publications
+    from builder.planning.plan import load_inputs
+    from builder.planning.selector import select
+    from builder.publishing.catalogue import plan_entries
+    from builder.publishing.published import publications
     from builder.registry.client import open_registry
     from builder.registry.push import NotPushed, Pushed, push_images
-    from builder.report import read_report
-    from builder.selector import select
 
     _matrix, upstream, plan = load_inputs(context.settings.project)
     layout = Layout(args.output.absolute())
@@ -106,8 +106,8 @@ def _attach(
     """Attach documents to the images; one that cannot have them is warned about."""
     from builder.assemble.store import LayerStore
     from builder.attest.publish import attach_all
+    from builder.building.report import read_report
     from builder.errors import WheelyardError
-    from builder.report import read_report
 
     store, project = LayerStore(context.settings.cache_dir), context.settings.project
     built = {image["id"]: image for image in read_report(layout.folder)}
@@ -138,9 +138,9 @@ def _list(registry: Registry, entries: Sequence[Entry]) -> list[Pushed | NotPush
 def _bundle(
     args: argparse.Namespace, layout: Layout, images: Sequence[Publication], context: Context
 ) -> int:
-    from builder.amounts import amount
-    from builder.bundle import write_bundle
-    from builder.table import show_json, show_table
+    from builder.console.amounts import amount
+    from builder.console.table import show_json, show_table
+    from builder.publishing.bundle import write_bundle
 
     size = write_bundle(args.layout.absolute(), layout, images, context.reporter)
     if args.json:
@@ -153,9 +153,9 @@ def _bundle(
 
 
 def _show(results: Sequence[Pushed | NotPushed], *, as_json: bool) -> None:
-    from builder.amounts import amount
+    from builder.console.amounts import amount
+    from builder.console.table import show_json, show_table
     from builder.registry.push import NotPushed
-    from builder.table import show_json, show_table
 
     if as_json:
         show_json(list(map(_as_json, results)))

@@ -37,8 +37,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Render everything, or check; prints each path that changed."""
-    from builder.plan import load_plan
-    from builder.render import find_drift, render_all, write_rendered
+    from builder.planning.plan import load_plan
+    from builder.rendering.render import find_drift, render_all, write_rendered
 
     project = context.settings.project
     cells = load_plan(project).cells

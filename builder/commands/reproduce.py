@@ -35,11 +35,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print both digests, and where the images differ first."""
+    from builder.console.table import show_json
     from builder.errors import InspectError, UsageError
-    from builder.plan import load_plan
+    from builder.planning.plan import load_plan
+    from builder.publishing.reproduce import reproduce
     from builder.registry.client import open_registry
-    from builder.reproduce import reproduce
-    from builder.table import show_json
 
     address = context.settings.registry
     if address is None:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.context import Context
-    from builder.refresh import Change
-    from builder.watch import Finding
+    from builder.upstream.refresh import Change
+    from builder.upstream.watch import Finding
 
 EXAMPLES = """\
 refresh reads each framework release's facts from its wheel by byte ranges and rewrites the
@@ -54,15 +54,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _refresh(args: argparse.Namespace, context: Context) -> int:
-    from builder.amounts import amount
-    from builder.matrix import load_matrix
-    from builder.plan import MATRIX
-    from builder.refresh import changes, merge, read_shelf
-    from builder.shelves import make_shelves
-    from builder.simpleindex import CONNECTIONS
-    from builder.textfiles import write_text
-    from builder.transport import make_client
-    from builder.upstream import DATA, dump_upstream, load_upstream
+    from builder.console.amounts import amount
+    from builder.fetching.transport import make_client
+    from builder.planning.matrix import load_matrix
+    from builder.planning.plan import MATRIX
+    from builder.system.textfiles import write_text
+    from builder.upstream.facts import DATA, dump_upstream, load_upstream
+    from builder.upstream.refresh import changes, merge, read_shelf
+    from builder.upstream.shelves import make_shelves
+    from builder.upstream.simpleindex import CONNECTIONS
 
     path = args.data or DATA
     matrix = load_matrix(context.settings.project / MATRIX)
@@ -92,8 +92,8 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
 
 
 def _check(args: argparse.Namespace, context: Context) -> int:
-    from builder.table import show_json, show_table
-    from builder.watch import check_upstream
+    from builder.console.table import show_json, show_table
+    from builder.upstream.watch import check_upstream
 
     findings = check_upstream(context, args.max_age, args.data)
     if args.json:
@@ -112,7 +112,7 @@ def _check(args: argparse.Namespace, context: Context) -> int:
 
 
 def _show_changes(found: Sequence[Change], *, as_json: bool) -> None:
-    from builder.table import show_json, show_table
+    from builder.console.table import show_json, show_table
 
     rows = [(c.framework, c.version, c.kind, c.detail) for c in found]
     if as_json:

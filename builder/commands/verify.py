@@ -66,8 +66,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Verify the selection; prints a row an image."""
     from builder.assemble.layout import Layout
     from builder.errors import VerifyError
-    from builder.plan import load_plan
-    from builder.selector import select
+    from builder.planning.plan import load_plan
+    from builder.planning.selector import select
     from builder.verify.pages import to_json, write_pages
     from builder.verify.places import find_place
     from builder.verify.verify import Request, verify
@@ -106,7 +106,7 @@ def _built(cells: Sequence[Cell], references: Collection[str]) -> tuple[Cell, ..
 
 
 def _show(results: Sequence[tuple[Record, bool]]) -> None:
-    from builder.table import show_table
+    from builder.console.table import show_table
 
     rows = []
     for record, known in results:

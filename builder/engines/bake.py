@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.assemble.layout import Layout
-from builder.bakefile import BAKE_VARIANT, PLATFORM, target_name
-from builder.bases import build_bases
+from builder.building.bases import build_bases
+from builder.building.loading import find_loader
 from builder.engines.batch import EngineImage
 from builder.engines.docker import connect
 from builder.engines.docker_engine import inspect_engine_image, need_engine, tag_image
@@ -24,11 +24,11 @@ from builder.engines.dockerbuild import TAIL_LINES, explain
 from builder.engines.readback import read_layers
 from builder.engines.secrets import write_secrets
 from builder.errors import EngineError, ToolMissingError
-from builder.imageconfig import base_image
-from builder.inspect import inspect_image, require
-from builder.loading import find_loader
-from builder.render import BAKE_FILE
-from builder.subprocesses import follow, run
+from builder.inspecting.inspect import inspect_image, require
+from builder.planning.imageconfig import base_image
+from builder.rendering.bakefile import BAKE_VARIANT, PLATFORM, target_name
+from builder.rendering.render import BAKE_FILE
+from builder.system.subprocesses import follow, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

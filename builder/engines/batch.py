@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from builder.build import Failed
-from builder.dockerfiles import Locks
+from builder.building.build import Failed
+from builder.building.stages import Stage, load_stages
 from builder.errors import DriftError, WheelyardError
-from builder.render import render_cell
-from builder.stages import Stage, load_stages
+from builder.rendering.dockerfiles import Locks
+from builder.rendering.render import render_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from builder.context import Context
-    from builder.inspect import Finding
+    from builder.inspecting.inspect import Finding
     from builder.model import Cell, Plan
 
 

@@ -28,10 +28,10 @@ from builder.engines.archive import (
     stream,
 )
 from builder.errors import EngineError
-from builder.runtimes import EngineFacts
+from builder.picking.runtimes import EngineFacts
 
 if TYPE_CHECKING:
-    from builder.progress import Reporter, Task
+    from builder.console.progress import Reporter, Task
 
 __all__ = ["Endpoint", "LoadableImage", "Loaded", "connect", "find_endpoint", "load"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from builder.assemble.assemble import deb_downloads
 from builder.assemble.base import index_stanza
 from builder.assemble.top import selfcheck_files
-from builder.bases import build_bases
-from builder.dockerfiles import PackageStep, WheelStep, make_steps
+from builder.building.bases import build_bases
+from builder.building.loading import find_loader
 from builder.engines.batch import EngineImage
 from builder.engines.docker import connect
 from builder.engines.dockerbuild import BuildRequest, build_image, require_recent
@@ -20,13 +20,13 @@ from builder.engines.readback import read_image, run_once
 from builder.engines.stock import Stock, Wanted
 from builder.engines.wheelhouse import LOOPBACK, Server, Shelves, open_wheelhouse
 from builder.errors import EngineError
-from builder.imageconfig import base_folder, base_image
-from builder.index import locate
-from builder.inspect import inspect_image, require
-from builder.installer import load_installer
-from builder.loading import find_loader
+from builder.fetching.index import locate
+from builder.inspecting.inspect import inspect_image, require
 from builder.lock.resolve import index_urls
-from builder.render import DOCKERFILE
+from builder.planning.imageconfig import base_folder, base_image
+from builder.planning.installer import load_installer
+from builder.rendering.dockerfiles import PackageStep, WheelStep, make_steps
+from builder.rendering.render import DOCKERFILE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from builder.context import Context
     from builder.engines.batch import Job, Options
-    from builder.inspect import Finding
+    from builder.fetching.wanted import Download
+    from builder.inspecting.inspect import Finding
     from builder.model import LockedDeb, LockedWheel, Plan
-    from builder.wanted import Download
 
 # Build arguments that every builder knows, and keeps out of history and cache keys.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")

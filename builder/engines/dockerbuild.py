@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from builder.progress import Reporter, Task
+    from builder.console.progress import Reporter, Task
 
 OLDEST_API = (1, 41)  # Docker 20.10
 TAIL_LINES = 20

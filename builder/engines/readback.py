@@ -33,7 +33,7 @@ _READ_ENDINGS = ("cuda_runtime_api.h", "cudnn_version.h", "nccl.h")
 
 
 class ListedTree:
-    """Path -> entry, with the interface of `builder.tree.Tree`; some contents are at hand."""
+    """Path -> entry, as `builder.inspecting.tree.Tree` has it; some contents are at hand."""
 
     def __init__(
         self,

@@ -7,9 +7,9 @@ import shlex
 from typing import TYPE_CHECKING
 
 from builder.engines.docker_engine import proxies_of
+from builder.fetching.trust import trust_file
 from builder.lock.debian import debian_sources
 from builder.lock.resolve import index_urls
-from builder.trust import trust_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

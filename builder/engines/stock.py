@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError, WheelyardError
-from builder.fetch import CONNECTIONS, Patience
-from builder.storage import storage_error
-from builder.wanted import Download, cached, part, place
+from builder.fetching.fetch import CONNECTIONS, Patience
+from builder.fetching.wanted import Download, cached, part, place
+from builder.system.storage import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -131,8 +131,8 @@ class Stock:
             self._fail(storage_error(error, self.folder))
 
     def _fetch(self, downloads: Sequence[Download]) -> None:
-        from builder.download import Session, Stopped, download
-        from builder.transport import make_client
+        from builder.fetching.download import Session, Stopped, download
+        from builder.fetching.transport import make_client
 
         settings, reporter = self._context.settings, self._context.reporter
         session = Session(make_client(settings, CONNECTIONS), reporter, Patience(), self._stop)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from builder.errors import FetchError, LockError
+from builder.fetching.trust import CA_ADVICE, trust_file
 from builder.lock.inputs import ARCHITECTURE
-from builder.subprocesses import Result, failure, run
-from builder.tools import require_tool
-from builder.trust import CA_ADVICE, trust_file
+from builder.system.subprocesses import Result, failure, run
+from builder.system.tools import require_tool
 
 if TYPE_CHECKING:
+    from builder.console.progress import Reporter
     from builder.lock.debian import Source
-    from builder.progress import Reporter
     from builder.settings import Settings
 
 MIRROR_ADVICE = (

@@ -9,8 +9,8 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import LockError
 from builder.model import Cell, LockedWheel
-from builder.upstream import CPU, NONE
-from builder.versions import leads
+from builder.planning.versions import leads
+from builder.upstream.facts import CPU, NONE
 
 # cu11 and cu12 wheels carry the CUDA major in their name; the CUDA runtime's lost it with 13.
 _RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from builder.errors import BaseImageError, LockError
+from builder.fetching.urls import plain, redact
 from builder.lock.apt import Apt, PackageUri, print_uris, show
 from builder.model import LockedDeb, PackageLock
-from builder.subprocesses import Result, failure, run
-from builder.tools import require_tool
-from builder.urls import plain, redact
+from builder.system.subprocesses import Result, failure, run
+from builder.system.tools import require_tool
 
 if TYPE_CHECKING:
-    from builder.progress import Reporter
+    from builder.console.progress import Reporter
     from builder.settings import Settings
 
 DEBIAN = "debian"

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from builder.installer import DATA
 from builder.lock.uv import Question, ask
 from builder.model import LockedWheel
+from builder.planning.installer import DATA
 from builder.settings import Settings, load_settings
-from builder.textfiles import write_text
+from builder.system.textfiles import write_text
 
 # The oldest platform that any base has: the file then runs on all of them.
 PLATFORM = "x86_64-manylinux_2_28"

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError, LockError
+from builder.fetching.urls import redact
 from builder.lock.check import check_resolution
 from builder.lock.inputs import wheel_platform
 from builder.lock.pylock import Resolved, WheelFile
 from builder.lock.uv import Question, ask
 from builder.model import Cell, LockedWheel, RequirementsLock
-from builder.urls import redact
 
 if TYPE_CHECKING:
     from builder.settings import Settings
@@ -97,8 +97,11 @@ def _size(wheel: WheelFile, settings: Settings) -> int:
     """Return the file's size; an index of plain HTML pages does not list it, its server does."""
     if wheel.size is not None:
         return wheel.size
-    from builder.replies import Interrupted, Refused  # here: only such an index needs a client,
-    from builder.transport import make_client, open_body  # which is slow to import
+    from builder.fetching.replies import (  # here: only such an index needs a client,
+        Interrupted,
+        Refused,
+    )
+    from builder.fetching.transport import make_client, open_body  # which is slow to import
 
     try:
         with make_client(settings, 1) as client, open_body(client, wheel.url, 0) as body:

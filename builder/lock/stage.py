@@ -25,10 +25,10 @@ from builder.lock.lockfile import read_requirements_lock, render_requirements_lo
 from builder.lock.packages import read_package_lock, render_package_lock
 from builder.lock.resolve import resolve_cell
 from builder.model import Cell, PackageLock, RequirementsLock
-from builder.textfiles import write_text
+from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from builder.progress import Reporter
+    from builder.console.progress import Reporter
     from builder.settings import Settings
 
 RESOLVERS = 4  # at once: uv waits for the index most of the time

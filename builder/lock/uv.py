@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from uv import find_uv_bin
 
 from builder.errors import FetchError, LockError, ToolMissingError, WheelyardError
+from builder.fetching.trust import CA_ADVICE, trust_file
 from builder.lock.pylock import Resolved, parse_pylock, preferences_pylock
-from builder.subprocesses import Result, failure, run
-from builder.trust import CA_ADVICE, trust_file
+from builder.system.subprocesses import Result, failure, run
 
 if TYPE_CHECKING:
     from builder.settings import Settings

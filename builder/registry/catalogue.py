@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.assemble.layout import MANIFEST_TYPE
-from builder.catalogue import Entry, from_json, merge, to_json
 from builder.errors import RegistryError
+from builder.fetching.replies import Gone
+from builder.publishing.catalogue import Entry, from_json, merge, to_json
 from builder.registry.artifact import canonical, put_artifact_blobs
 from builder.registry.client import get_content, put_manifest
-from builder.replies import Gone
 
 if TYPE_CHECKING:
     from builder.registry.client import Registry

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import httpx
 
 from builder.errors import RegistryError
-from builder.patience import PATIENCE, GaveUp, Patience, next_wait
+from builder.fetching.patience import PATIENCE, GaveUp, Patience, next_wait
+from builder.fetching.replies import Gone, Interrupted, Refused
+from builder.fetching.transport import make_client
+from builder.fetching.urls import redact
 from builder.registry.credentials import find_credential
 from builder.registry.login import Login
 from builder.registry.replies import connection_failure, registry_failure
-from builder.replies import Gone, Interrupted, Refused
-from builder.transport import make_client
-from builder.urls import redact
 
 if TYPE_CHECKING:
-    from builder.progress import Reporter
+    from builder.console.progress import Reporter
     from builder.registry.address import Address
     from builder.settings import Settings
 

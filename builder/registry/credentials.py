@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import SettingsError
-from builder.subprocesses import run
+from builder.system.subprocesses import run
 
 # What a credential helper answers in the place of a user's name for an identity token:
 # docker-credential-helpers, credentials/credentials.go.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from builder.logins import origin
+from builder.fetching.logins import origin
 from builder.registry.credentials import Credential
 
 CLIENT_ID = "wheelyard"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from builder.assemble.layout import INDEX_TYPE, MANIFEST_TYPE, Descriptor
 from builder.errors import RegistryError
+from builder.fetching.replies import Gone
 from builder.registry.artifact import canonical, put_artifact_blobs
 from builder.registry.client import ask, digest_of, get_content, put_manifest
-from builder.replies import Gone
 
 if TYPE_CHECKING:
     from builder.registry.client import Registry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from builder.replies import (
+from builder.fetching.replies import (
     Gone,
     Interrupted,
     RangeRefused,

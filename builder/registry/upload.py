@@ -14,14 +14,14 @@ import httpx
 
 from builder.assemble.store import file_digest
 from builder.errors import RegistryError, StorageError
-from builder.filelock import locked
+from builder.fetching.replies import Gone, Interrupted, Refused
 from builder.registry.client import Stopped, ask, has_blob, send, wait
 from builder.registry.replies import DigestRefused
-from builder.replies import Gone, Interrupted, Refused
-from builder.textfiles import write_text
+from builder.system.filelock import locked
+from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from builder.progress import Task
+    from builder.console.progress import Task
     from builder.registry.client import Registry
 
 PIECE = 64 << 20  # bytes of one request

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from builder.render import make_environment
-from builder.textfiles import write_text
+from builder.rendering.render import make_environment
+from builder.system.textfiles import write_text
 from builder.verify.charts import BAR, HEIGHT, WIDTH, bars, curves
 from builder.verify.junit import to_junit
 from builder.verify.record import VERSION, Record

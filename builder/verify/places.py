@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from builder.assemble.contract import GID, UID, USER
 from builder.engines.archive import LoadableImage
 from builder.errors import EngineError, ToolMissingError, VerifyError
-from builder.subprocesses import run
+from builder.system.subprocesses import run
 from builder.verify.unpack import unpack
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
     from builder.assemble.layout import Layout
-    from builder.progress import Reporter
+    from builder.console.progress import Reporter
 
 TIMEOUT = 3600.0  # seconds for all checks of an image
 # Namespaces of its own for every command: nothing stays mounted after it. `lo` is down in a new

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.textfiles import write_text
+from builder.system.textfiles import write_text
 
 VERSION = 1
 

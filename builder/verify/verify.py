@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import VerifyError, WheelyardError
-from builder.subprocesses import Result, failure
+from builder.system.subprocesses import Result, failure
 from builder.verify.places import Answer, Place, Run, opened
 from builder.verify.record import Record, read_record, write_record
 
 if TYPE_CHECKING:
     from builder.assemble.layout import Layout
+    from builder.console.progress import Reporter
     from builder.model import Cell
-    from builder.progress import Reporter
 
 Opener = Callable[..., AbstractContextManager[Run]]
 

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.console.table import show_json, show_table
 from builder.errors import INTERRUPTED, WheelyardError
 from builder.settings import load_settings
-from builder.table import show_json, show_table
-from builder.textfiles import write_text
+from builder.system.textfiles import write_text
 from tests.benchmark import cold, importing, known, memory, planning, proving, sharing, size
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import Measurement, NotMeasuredError, say

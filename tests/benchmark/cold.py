@@ -10,7 +10,7 @@ from typing import Any
 
 from builder.assemble.base import base_key
 from builder.errors import WheelyardError
-from builder.subprocesses import run
+from builder.system.subprocesses import run
 from tests.benchmark.measure import Measurement, interleaved, median, rounded, say, timed
 from tests.benchmark.place import Place, build, prepared, read_once, record, stage_of, wheel_files
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from builder.assemble.base import base_key
 from builder.assemble.interpreter import interpreter_identity
+from builder.building.report import read_report
+from builder.building.stages import Stage, load_stages
 from builder.errors import WheelyardError
-from builder.fetch import cached
-from builder.plan import load_plan
-from builder.report import read_report
-from builder.selector import select
-from builder.stages import Stage, load_stages
-from builder.subprocesses import run
+from builder.fetching.fetch import cached
+from builder.planning.plan import load_plan
+from builder.planning.selector import select
+from builder.system.subprocesses import run
 from tests.benchmark.measure import say
 
 IMAGE = "pytorch-2.3.1-runtime"

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from builder.matrix import load_matrix
-from builder.plan import make_plan
-from builder.upstream import Upstream, make_release
+from builder.planning.matrix import load_matrix
+from builder.planning.plan import make_plan
+from builder.upstream.facts import Upstream, make_release
 from tests.benchmark.measure import Measurement, interleaved, median, rounded
 from tests.benchmark.place import Place
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.plan import load_plan
-from builder.selector import select
+from builder.planning.plan import load_plan
+from builder.planning.selector import select
 from tests.benchmark.measure import Measurement, NotMeasuredError
 from tests.benchmark.place import Place
 from tests.image.layout import BuiltImage, read_built

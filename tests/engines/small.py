@@ -9,18 +9,18 @@ from pathlib import Path
 
 from tiny import put_wheel, write_lock
 
+from builder.console.progress import QuietReporter
 from builder.context import Context
 from builder.engines.batch import make_jobs
 from builder.engines.docker_engine import make_shelves
 from builder.engines.wheelhouse import LOOPBACK, open_wheelhouse
-from builder.fetch import cached, fetch_all
-from builder.index import locate
-from builder.installer import load_installer
+from builder.fetching.fetch import cached, fetch_all
+from builder.fetching.index import locate
 from builder.lock.lockfile import read_requirements_lock
 from builder.lock.packages import read_package_lock
 from builder.model import Cell
-from builder.plan import load_plan
-from builder.progress import QuietReporter
+from builder.planning.installer import load_installer
+from builder.planning.plan import load_plan
 from builder.settings import Settings
 from tests.peers.command import wheelyard
 from tests.peers.project import (

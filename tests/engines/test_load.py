@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from builder.console.progress import QuietReporter
 from builder.engines import docker
 from builder.engines.docker import load, uses_containerd
 from builder.errors import EngineError
-from builder.progress import QuietReporter
 from builder.settings import Settings
 from tests.engines.conftest import KINDS, NEW, OLD, Engine, choose
 from tests.engines.daemons import own_engine, temporary_folder

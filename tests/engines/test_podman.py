@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from builder.imageconfig import base_image, image_config
 from builder.lock.lockfile import read_requirements_lock
 from builder.model import Cell
+from builder.planning.imageconfig import base_image, image_config
 from builder.settings import Settings
 from tests.engines.daemons import temporary_folder
 from tests.engines.podman import Storage

@@ -7,14 +7,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from builder.console.progress import QuietReporter
 from builder.errors import BaseImageError
-from builder.filelock import locked
+from builder.fetching.trust import trust_file
 from builder.lock.debian import Source, debian_sources
-from builder.progress import QuietReporter
 from builder.settings import Settings
-from builder.subprocesses import run
-from builder.tools import require_tool
-from builder.trust import trust_file
+from builder.system.filelock import locked
+from builder.system.subprocesses import run
+from builder.system.tools import require_tool
 from tests.engines.daemons import Kind
 
 SUITE = "trixie"

@@ -30,7 +30,7 @@ from tests.image.unpack import unpack
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from builder.progress import Reporter
+    from builder.console.progress import Reporter
 
 SHM_SIZE = "512m"
 GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]

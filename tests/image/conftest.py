@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.progress import QuietReporter
+from builder.console.progress import QuietReporter
 from tests.engines.daemons import can_start
 from tests.image.box import Box, chroot_box, docker_box, possible_backends
 from tests.image.engine import running_engine

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from builder.upstream import load_upstream
+from builder.upstream.facts import load_upstream
 from tests.image.box import Box
 
 pytestmark = pytest.mark.framework("tensorflow")

@@ -12,12 +12,12 @@ import yaml
 from tiny import Tiny, make_tiny, put_wheel, write_lock
 from wheels import make_wheel
 
+from builder.console.progress import QuietReporter
 from builder.context import Context
+from builder.fetching.wanted import cached, place
 from builder.model import PackageLock
-from builder.plan import load_plan
-from builder.progress import QuietReporter
+from builder.planning.plan import load_plan
 from builder.settings import Settings, load_settings
-from builder.wanted import cached, place
 from tests.image.layout import read_built
 
 REPOSITORY = Path(__file__).parents[2]

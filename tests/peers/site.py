@@ -13,9 +13,9 @@ from pathlib import Path
 
 import trustme
 
+from builder.console.progress import QuietReporter
 from builder.lock.debian import DEBIAN, SECURITY, debian_sources
 from builder.lock.packages import read_package_lock
-from builder.progress import QuietReporter
 from builder.settings import load_settings
 from tests.peers.command import argv, environment, wheelyard
 from tests.peers.island import Island

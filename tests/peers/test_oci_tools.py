@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tiny import make_tiny
 
-from builder.build import Built, build_images
+from builder.building.build import Built, build_images
 from tests.engines.daemons import client_environment, own_engine, temporary_folder
 from tests.image.layout import BuiltImage, read_built, read_references
 from tests.peers.command import wheelyard

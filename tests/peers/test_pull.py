@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.build import Built, build_images
+from builder.building.build import Built, build_images
 from builder.cli import main
 from tests.engines.daemons import client_environment, own_engine, temporary_folder
 from tests.peers.registries import registry
@@ -82,8 +82,8 @@ def test_docker_pulls_what_was_picked_and_a_sibling_costs_less(
     repository = expected["image"].rpartition(":")[0]
     assert f"{repository}@{expected['digest']}" in image.attrs["RepoDigests"]
 
-    from builder.catalogue import pull_bytes
-    from builder.machine import read_engine
+    from builder.picking.machine import read_engine
+    from builder.publishing.catalogue import pull_bytes
     from builder.registry.address import parse_address
     from builder.registry.catalogue import fetch_catalogue
     from builder.registry.client import open_registry

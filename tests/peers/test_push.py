@@ -20,12 +20,12 @@ from tiny import Tiny, make_tiny, write_lock
 from wheels import make_wheel
 
 from builder.assemble.layout import Layout
-from builder.build import Built, build_images
+from builder.building.build import Built, build_images
 from builder.cli import main
+from builder.console.progress import QuietReporter
 from builder.errors import InspectError, RegistryError, StorageError, UsageError
 from builder.lock.lockfile import read_requirements_lock
-from builder.progress import QuietReporter
-from builder.published import publications
+from builder.publishing.published import publications
 from builder.registry import upload
 from builder.registry.address import parse_address
 from builder.registry.client import open_registry
@@ -82,7 +82,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pieces, short waits."""
     monkeypatch.setattr(upload, "PIECE", 200_000)
     monkeypatch.setattr(upload, "SMALLEST", 50_000)
-    monkeypatch.setattr("builder.patience.random.uniform", lambda low, high: 0.02)
+    monkeypatch.setattr("builder.fetching.patience.random.uniform", lambda low, high: 0.02)
 
 
 @pytest.fixture

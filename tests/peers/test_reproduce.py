@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.build import build_images
+from builder.building.build import build_images
 from builder.cli import main
 from builder.errors import InspectError, RegistryError
 from tests.peers.registries import registry

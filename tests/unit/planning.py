@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from builder.matrix import load_matrix
-from builder.matrix_model import Matrix
 from builder.model import Plan
-from builder.plan import make_plan
-from builder.upstream import Release, Upstream, make_release
+from builder.planning.matrix import load_matrix
+from builder.planning.matrix_model import Matrix
+from builder.planning.plan import make_plan
+from builder.upstream.facts import Release, Upstream, make_release
 
 MATRIX: dict[str, Any] = {
     "version": 1,

@@ -15,11 +15,11 @@ from tiny import Tiny, make_tiny
 from builder.assemble.layout import Descriptor
 from builder.attest.sbom import sbom
 from builder.attest.statements import Source, provenance_statement, verification_statement
-from builder.progress import QuietReporter
+from builder.building.stages import Stage, load_stages
+from builder.console.progress import QuietReporter
 from builder.registry.address import parse_address
 from builder.registry.client import open_registry
 from builder.registry.referrers import PREDICATE, attach, referrers
-from builder.stages import Stage, load_stages
 
 DIGEST = f"sha256:{'ab' * 32}"
 

@@ -19,10 +19,10 @@ from wheels import make_wheel
 
 from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore, file_digest
-from builder.build import Built, Failed, build_images
+from builder.building.build import Built, Failed, build_images
+from builder.building.stages import load_stages
 from builder.errors import InspectError, LockError, StorageError, WheelError
-from builder.inspect import inspect_layout_image
-from builder.stages import load_stages
+from builder.inspecting.inspect import inspect_layout_image
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(
@@ -132,7 +132,7 @@ class TestReproducible:
     ) -> None:
         script = (
             "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-            "from tiny import make_tiny; from builder.build import build_images;"
+            "from tiny import make_tiny; from builder.building.build import build_images;"
             "folder = Path(sys.argv[2]);"
             "t = make_tiny(folder).with_cache(folder / 'c', int(sys.argv[3]));"
             "print(build_images(t.plan.cells, t.plan, folder / 'dist', t.context))"
@@ -280,7 +280,7 @@ class TestDamage:
         victim = broken.with_cache(tmp_path / "victim")
         script = (
             "import sys, pickle; sys.path.insert(0, sys.argv[1]);"
-            "from pathlib import Path; from builder.build import build_images;"
+            "from pathlib import Path; from builder.building.build import build_images;"
             "t = pickle.load(open(sys.argv[2], 'rb'));"
             "build_images(t.plan.cells, t.plan, Path(sys.argv[3]), t.context)"
         )
@@ -305,7 +305,7 @@ class TestDamage:
         (tmp_path / "tiny.pickle").write_bytes(pickle.dumps(shared))
         script = (
             "import sys, pickle; sys.path.insert(0, sys.argv[1]);"
-            "from pathlib import Path; from builder.build import build_images, Built;"
+            "from pathlib import Path; from builder.building.build import build_images, Built;"
             "t = pickle.load(open(sys.argv[2], 'rb'));"
             "r = build_images(t.plan.cells, t.plan, Path(sys.argv[3]), t.context);"
             "sys.exit(not all(isinstance(x, Built) for x in r))"

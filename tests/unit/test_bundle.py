@@ -11,11 +11,11 @@ import pytest
 from tiny import Tiny, make_tiny
 
 from builder.assemble.layout import Layout
-from builder.build import build_images
+from builder.building.build import build_images
 from builder.cli import main
+from builder.console.progress import QuietReporter
 from builder.errors import StorageError
-from builder.progress import QuietReporter
-from builder.unbundle import import_bundle
+from builder.publishing.unbundle import import_bundle
 
 SILENT = QuietReporter(None)
 

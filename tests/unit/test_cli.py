@@ -151,7 +151,7 @@ def test_verbose_shows_where_an_error_came_from(
 def test_verbose_log_ends_with_the_run(
     command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = logging.getLogger("builder.transport")
+    log = logging.getLogger("builder.fetching.transport")
 
     def run(args: argparse.Namespace, context: Context) -> int:
         log.debug("GET something")

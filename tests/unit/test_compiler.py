@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from builder.assemble.top import top_key, write_top
-from builder.compiler import compiler_links, has_compiler
 from builder.model import LockedWheel
+from builder.planning.compiler import compiler_links, has_compiler
 
 SITE = "opt/venv/lib/python3.13/site-packages"
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from builder.assemble.toc import Entry
-from builder.difference import Difference, Published, first_difference
+from builder.publishing.difference import Difference, Published, first_difference
 
 FILE = Entry("opt/a.py", "file", 0o644, 0, 900, 10, crc=7)
 

@@ -11,6 +11,7 @@ import pytest
 from test_recipe import CELL
 from tiny import Tiny, make_tiny
 
+from builder.console.progress import QuietReporter
 from builder.engines.bake import bake_argv, base_contexts, build_argv, parse_driver
 from builder.engines.batch import Job, make_jobs
 from builder.engines.docker_engine import pinned_context, proxies_of
@@ -18,9 +19,8 @@ from builder.engines.dockerbuild import BuildRequest, _Progress, explain
 from builder.engines.readback import read_layers
 from builder.engines.secrets import render_script, secret_settings
 from builder.errors import DriftError, InspectError
-from builder.installer import load_installer
-from builder.progress import QuietReporter
-from builder.render import render_all, write_rendered
+from builder.planning.installer import load_installer
+from builder.rendering.render import render_all, write_rendered
 
 ROOT = Path(__file__).parents[2]
 FULL = "write /usr/lib/x: no space left on device"

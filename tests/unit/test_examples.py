@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from builder.assemble.contract import GID, UID
-from builder.plan import load_plan
+from builder.planning.plan import load_plan
 from selfcheck.distributed import TORCH as WORKER
 
 PROJECT = Path(__file__).parents[2]

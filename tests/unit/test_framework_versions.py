@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 
 from builder.errors import InspectError
-from builder.inspect import FRAMEWORKS
-from builder.tree import Tree
+from builder.inspecting.inspect import FRAMEWORKS
+from builder.inspecting.tree import Tree
 
 HEADER = "tensorflow/include/tensorflow/core/public/version.h"
 PACKAGE = "tensorflow/tools/pip_package/setup.py"

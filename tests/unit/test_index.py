@@ -11,7 +11,7 @@ from locking import Index, make_settings, sha256
 from wheels import make_wheel
 
 from builder.errors import FetchError
-from builder.index import locate
+from builder.fetching.index import locate
 from builder.model import LockedWheel
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from locking import Quiet, make_settings
 
-from builder import tools
 from builder.errors import FetchError, LockError
 from builder.lock.apt import isolated_apt, parse_records, parse_uris
 from builder.lock.debian import (
@@ -26,6 +25,7 @@ from builder.lock.debian import (
     with_mirrors,
 )
 from builder.model import LockedDeb, PackageLock
+from builder.system import tools
 
 PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb", "gpg", "gpgv")
 MISSING = [name for name in PROGRAMS if shutil.which(name) is None]

@@ -24,7 +24,7 @@ from builder.lock.lockfile import render_requirements_lock
 from builder.lock.resolve import resolve_cell
 from builder.lock.uv import uv_environment, uv_error
 from builder.model import RequirementsLock
-from builder.subprocesses import Result
+from builder.system.subprocesses import Result
 
 INPUTS = "0" * 64
 

@@ -12,9 +12,9 @@ import planning
 import pytest
 
 from builder.errors import MatrixError
-from builder.matrix import load_matrix
-from builder.matrix_model import json_schema
-from builder.plan import load_plan
+from builder.planning.matrix import load_matrix
+from builder.planning.matrix_model import json_schema
+from builder.planning.plan import load_plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ def test_committed_matrix_is_valid() -> None:
 
 
 def test_committed_schema_is_current() -> None:
-    """Made by `python -m builder.matrix_model > builder/data/matrix.schema.json`."""
+    """Made by `python -m builder.planning.matrix_model > builder/data/matrix.schema.json`."""
     committed = (ROOT / "builder" / "data" / "matrix.schema.json").read_text(encoding="utf-8")
     assert committed == json_schema()
 

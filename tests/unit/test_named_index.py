@@ -14,20 +14,20 @@ from locking import Index, sha256, torch_index
 from wheels import make_wheel
 
 from builder.cli import main
+from builder.console.progress import QuietReporter
 from builder.errors import FetchError, LockError, MatrixError, SettingsError
-from builder.explain import explain
-from builder.fetch import fetch_all
-from builder.imageconfig import image_config
-from builder.index import locate
+from builder.fetching.fetch import fetch_all
+from builder.fetching.index import locate
 from builder.lock.inputs import cells_by_id, requirements_inputs
 from builder.lock.lockfile import read_requirements_lock, render_requirements_lock
 from builder.lock.resolve import index_urls, resolve_cell
-from builder.matrix import load_matrix
 from builder.model import Cell, Plan, RequirementsLock
-from builder.plan import make_plan
-from builder.progress import QuietReporter
+from builder.planning.explain import explain
+from builder.planning.imageconfig import image_config
+from builder.planning.matrix import load_matrix
+from builder.planning.plan import make_plan
 from builder.settings import Settings, load_settings
-from builder.upstream import CPU, Upstream, make_release
+from builder.upstream.facts import CPU, Upstream, make_release
 
 CU118 = {
     "nvidia-cuda-runtime-cu11": "==11.8.89",

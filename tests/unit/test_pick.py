@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from nvml import simulated
 
-from builder.catalogue import Entry, from_json, merge, plan_entries, pull_bytes, to_json
 from builder.cli import main
 from builder.errors import MachineError, RegistryError, UsageError
-from builder.pick import Host, Wish, at_least, check_driver, obstacle, parse_gpu, pick
-from builder.plan import load_inputs
-from builder.runtimes import EngineFacts, best, find_runtimes, run_line
+from builder.picking.pick import Host, Wish, at_least, check_driver, obstacle, parse_gpu, pick
+from builder.picking.runtimes import EngineFacts, best, find_runtimes, run_line
+from builder.planning.plan import load_inputs
+from builder.publishing.catalogue import Entry, from_json, merge, plan_entries, pull_bytes, to_json
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "reg.example:5000/team/pytorch:2.3.1-cuda12.1"
@@ -239,16 +239,16 @@ class TestTheRuntime:
 class TestTheCommand:
     @pytest.fixture(autouse=True)
     def _quiet(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("builder.machine.has_cdi", lambda: False)
+        monkeypatch.setattr("builder.picking.machine.has_cdi", lambda: False)
 
     def machine(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         """NVML is simulated; no engine is asked."""
-        from builder.machine import Engine
+        from builder.picking.machine import Engine
 
         monkeypatch.setitem(sys.modules, "pynvml", simulated(name))
         monkeypatch.setattr("selfcheck.gpu.driver.importlib.util.find_spec", lambda name: name)
         facts = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
-        monkeypatch.setattr("builder.machine.read_engine", lambda: Engine(facts))
+        monkeypatch.setattr("builder.picking.machine.read_engine", lambda: Engine(facts))
 
     def test_for_this_machine(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

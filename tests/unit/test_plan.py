@@ -12,14 +12,14 @@ import planning
 import pytest
 
 from builder.commands import plan as command
+from builder.console.progress import Reporter
 from builder.context import Context
 from builder.errors import MatrixError, SelectionError, WheelyardError
-from builder.explain import explain
-from builder.plan import load_inputs, load_plan, make_plan
-from builder.progress import Reporter
+from builder.planning.explain import explain
+from builder.planning.plan import load_inputs, load_plan, make_plan
+from builder.planning.versions import order, short
 from builder.settings import load_settings
-from builder.upstream import load_upstream
-from builder.versions import order, short
+from builder.upstream.facts import load_upstream
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"

@@ -11,9 +11,9 @@ from typing import TextIO
 
 import pytest
 
-from builder.amounts import amount
-from builder.progress import PlainReporter, QuietReporter, make_reporter
-from builder.terminal import TerminalReporter
+from builder.console.amounts import amount
+from builder.console.progress import PlainReporter, QuietReporter, make_reporter
+from builder.console.terminal import TerminalReporter
 
 
 class Terminal(io.StringIO):

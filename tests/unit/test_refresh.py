@@ -21,11 +21,11 @@ from facts_index import (
 
 from builder.cli import main
 from builder.errors import FetchError
-from builder.listing import parse_listing
-from builder.refresh import Shelf, offers, read_shelf
-from builder.simpleindex import read_listing
-from builder.transport import make_client
-from builder.upstream import CPU, Release, load_upstream
+from builder.fetching.transport import make_client
+from builder.upstream.facts import CPU, Release, load_upstream
+from builder.upstream.listing import parse_listing
+from builder.upstream.refresh import Shelf, offers, read_shelf
+from builder.upstream.simpleindex import read_listing
 
 NAME = "torch-2.3.1-cp311-cp311-manylinux1_x86_64.whl"
 

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from builder.errors import SettingsError
+from builder.fetching.replies import Gone, Interrupted, RangeRefused, Refused
 from builder.registry.address import parse_address
 from builder.registry.credentials import Credential, find_credential
 from builder.registry.login import Login, parse_challenge, token_request
 from builder.registry.replies import DigestRefused, connection_failure, registry_failure
-from builder.replies import Gone, Interrupted, RangeRefused, Refused
 
 REALM = "https://auth.example/token"
 BEARER = f'Bearer realm="{REALM}",service="reg",scope="repository:a/b:pull,push"'

@@ -14,16 +14,16 @@ import pytest
 from jinja2 import UndefinedError
 from locking import devel_cell, runtime_cell
 
-from builder.bakefile import BAKE_VARIANT
-from builder.drivers import driver_floor, require_cuda
 from builder.errors import LockError, MatrixError
-from builder.imageconfig import image_config
 from builder.lock.inputs import cells_by_id, package_inputs, requirements_inputs
 from builder.lock.lockfile import render_requirements_lock
 from builder.lock.packages import render_package_lock
 from builder.model import Cell, LockedWheel, PackageLock, RequirementsLock
-from builder.plan import load_plan
-from builder.render import (
+from builder.planning.drivers import driver_floor, require_cuda
+from builder.planning.imageconfig import image_config
+from builder.planning.plan import load_plan
+from builder.rendering.bakefile import BAKE_VARIANT
+from builder.rendering.render import (
     BEGIN,
     END,
     find_drift,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from builder.errors import SelectionError
 from builder.model import Plan
-from builder.plan import load_plan, make_plan
-from builder.selector import select
+from builder.planning.plan import load_plan, make_plan
+from builder.planning.selector import select
 
 WHOLE = load_plan(Path(__file__).parents[2])
 # The CUDA 12.1 set alone: what a selector means is easier to read off eight images.

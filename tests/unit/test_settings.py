@@ -8,8 +8,8 @@ import pytest
 import trustme
 
 from builder.errors import SettingsError, UsageError
+from builder.fetching.urls import url_problem
 from builder.settings import Settings, find_project, load_settings, redact
-from builder.urls import url_problem
 
 
 @pytest.fixture

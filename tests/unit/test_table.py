@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from builder.table import show_json, show_table
+from builder.console.table import show_json, show_table
 
 
 def test_table_is_aligned_and_never_cut() -> None:

@@ -10,8 +10,8 @@ import planning
 import pytest
 
 from builder.errors import MatrixError
-from builder.plan import load_plan, make_plan
-from builder.upstream import Upstream
+from builder.planning.plan import load_plan, make_plan
+from builder.upstream.facts import Upstream
 
 LEGAL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*:\w[\w.-]{0,127}")  # repository:tag, by the OCI spec
 

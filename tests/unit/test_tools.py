@@ -11,10 +11,10 @@ import pytest
 from locking import Quiet, make_settings
 
 from builder.errors import BaseImageError, LockError, SettingsError, StorageError, ToolMissingError
-from builder.subprocesses import run
-from builder.textfiles import write_text
-from builder.tools import TOOLS, install_argv, may_install, missing_message, require_tool
-from builder.trust import trust_file
+from builder.fetching.trust import trust_file
+from builder.system.subprocesses import run
+from builder.system.textfiles import write_text
+from builder.system.tools import TOOLS, install_argv, may_install, missing_message, require_tool
 
 UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\n'
 

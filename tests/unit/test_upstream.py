@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from builder.upstream import (
+from builder.planning.versions import is_exact, leads, overlaps
+from builder.upstream.facts import (
     dump_upstream,
     load_upstream,
     make_release,
@@ -15,7 +16,6 @@ from builder.upstream import (
     newest_for,
     parse_upstream,
 )
-from builder.versions import is_exact, leads, overlaps
 
 FACTS = load_upstream()
 

@@ -15,9 +15,9 @@ import pytest
 
 from builder.assemble.layout import MANIFEST_TYPE, REF_NAME, Descriptor, Layout
 from builder.cli import main
+from builder.console.progress import QuietReporter
 from builder.errors import VerifyError
-from builder.plan import load_plan
-from builder.progress import QuietReporter
+from builder.planning.plan import load_plan
 from builder.verify.charts import BAR, HEIGHT, WIDTH, bars, curves, polyline
 from builder.verify.compare import Series, compare
 from builder.verify.junit import to_junit

@@ -14,7 +14,7 @@ from builder.cli import main
 from builder.errors import FetchError, UpstreamError
 from builder.lock.lockfile import read_requirements_lock, render_requirements_lock
 from builder.model import LockedWheel, RequirementsLock
-from builder.plan import load_plan
+from builder.planning.plan import load_plan
 
 FACTS = "torch-2.3.1-cp311-cp311-manylinux1_x86_64.whl"
 AXES = {"framework": ["pytorch 2.3.1"], "cudnn": ["8.9"], "flavour": ["runtime"]}

@@ -19,8 +19,8 @@ from tiny import Tiny, locked, make_tiny
 from builder.engines.stock import Stock, Wanted
 from builder.engines.wheelhouse import Server, Shelves, open_wheelhouse
 from builder.errors import FetchError
+from builder.fetching.wanted import Download
 from builder.model import LockedDeb, LockedWheel
-from builder.wanted import Download
 
 BODY = bytes(range(256)) * 8192
 

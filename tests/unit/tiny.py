@@ -18,15 +18,15 @@ from pathlib import Path
 from wheels import make_wheel
 
 from builder.assemble.base import base_key
+from builder.console.progress import QuietReporter
 from builder.context import Context
+from builder.fetching.wanted import place
 from builder.lock.inputs import cells_by_id, package_inputs, requirements_inputs
 from builder.lock.lockfile import render_requirements_lock
 from builder.lock.packages import render_package_lock
 from builder.model import Cell, LockedDeb, LockedWheel, PackageLock, Plan, RequirementsLock
-from builder.plan import load_plan
-from builder.progress import QuietReporter
+from builder.planning.plan import load_plan
 from builder.settings import Settings
-from builder.wanted import place
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 MATRIX = f"""\

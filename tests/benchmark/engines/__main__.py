@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from builder.console.table import show_table
 from builder.errors import INTERRUPTED, WheelyardError
 from builder.settings import Settings, load_settings
-from builder.table import show_table
-from builder.textfiles import write_text
+from builder.system.textfiles import write_text
 from tests.benchmark.engines.plot import draw
 from tests.benchmark.engines.projects import REPOSITORY, Project, as_committed, changed
 from tests.benchmark.engines.report import COLUMNS, Run, measurements, read_run

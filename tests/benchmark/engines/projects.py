@@ -12,8 +12,8 @@ import yaml
 
 from builder.errors import WheelyardError
 from builder.model import Cell
-from builder.plan import load_plan
-from builder.subprocesses import run
+from builder.planning.plan import load_plan
+from builder.system.subprocesses import run
 
 REPOSITORY = Path(__file__).parents[3]
 FRAMEWORK, VERSION = "pytorch", "2.3.1"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from builder.amounts import amount
+from builder.console.amounts import amount
 from tests.benchmark.engines.watch import Sample
 from tests.benchmark.engines.ways import PIP, WAYS
 from tests.benchmark.measure import median

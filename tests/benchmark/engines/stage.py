@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import WheelyardError
-from builder.imageconfig import base_image
+from builder.fetching.trust import trust_file
+from builder.planning.imageconfig import base_image
 from builder.settings import Settings
-from builder.subprocesses import run
-from builder.trust import trust_file
+from builder.system.subprocesses import run
 from tests.benchmark.engines.projects import REPOSITORY, Project
 from tests.benchmark.engines.watch import Sample, watched
 from tests.benchmark.engines.ways import BUILDAH, PIP_BASE, Folders, Pip, Way

@@ -1,0 +1,64 @@
+"""Base images on their own: what `FROM` in a rendered Dockerfile names.
+
+A base is the system of the lowest flavour with an empty environment, pip and selfcheck. What
+further flavours add to the system, their Dockerfiles install.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.assemble.assemble import Assembly, base_layers
+from builder.assemble.image import Image, write_image
+from builder.assemble.layout import Layout
+from builder.assemble.store import LayerStore
+from builder.building.report import LOCK_NAME
+from builder.building.stages import load_stages
+from builder.planning.imageconfig import base_config, base_image
+from builder.system.filelock import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from builder.building.loading import Loader
+    from builder.context import Context
+    from builder.model import Cell, Plan
+
+
+def build_bases(
+    cells: Sequence[Cell], plan: Plan, output: Path, context: Context, *, load: Loader | None
+) -> list[tuple[str, Image]]:
+    """Build the base of every cell once; pairs of image name and image.
+
+    Bases that the matrix takes from a registry are left out.
+    """
+    layout = Layout(output)
+    layout.create()
+    store = LayerStore(context.settings.cache_dir)
+    built = []
+    with locked(output / LOCK_NAME):
+        for cell in lowest_cells(cells, plan):
+            stages = load_stages(cell, plan, context.settings.project)
+            layers = base_layers(Assembly(stages, context, store))
+            image = write_image(layout, base_config(cell), layers)
+            name = base_image(cell)
+            layout.set_references({**layout.references(), name: image.manifest})
+            if load:
+                load(image, [name], layout)
+            built.append((name, image))
+        layout.prune()
+    return built
+
+
+def lowest_cells(cells: Iterable[Cell], plan: Plan) -> tuple[Cell, ...]:
+    """One cell of the lowest flavour for each base of `cells` that is made here.
+
+    It is the plan's first that fits, whatever was selected: pip comes from its lock.
+    """
+    names = {base_image(cell) for cell in cells if cell.base.image is None}
+    first: dict[str, Cell] = {}
+    for cell in plan.cells:
+        if cell.parent is None and base_image(cell) in names:
+            first.setdefault(base_image(cell), cell)
+    return tuple(first.values())

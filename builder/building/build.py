@@ -1,0 +1,171 @@
+"""Building images: every selected cell, one after the other, each on its own feet.
+
+An image gets its references only after it was read back and found to be what its cell says. One
+that fails does not stop the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.assemble.assemble import Assembly, assemble_layers
+from builder.assemble.image import write_image
+from builder.assemble.layout import Layout
+from builder.assemble.pool import warm_up
+from builder.assemble.store import LayerStore
+from builder.building.prune import locked_wheels, prune_wheels
+from builder.building.report import LOCK_NAME, read_report, write_report
+from builder.building.stages import load_stages
+from builder.console.amounts import amount
+from builder.errors import WheelyardError
+from builder.inspecting.inspect import Finding, inspect_image, require
+from builder.inspecting.tree import LayerContents, Tree
+from builder.planning.imageconfig import CELL_LABEL, image_config
+from builder.system.filelock import locked, once
+from builder.system.storage import storage_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from builder.assemble.image import Image
+    from builder.building.loading import Loader
+    from builder.context import Context
+    from builder.model import Cell, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished image."""
+
+    cell: Cell
+    image: Image
+    new_bytes: int  # of blobs that no image built before it holds
+    seconds: dict[str, float]  # per part of the build
+    findings: tuple[Finding, ...]
+    loaded: bool  # into a container engine
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An image that could not be built, and why."""
+
+    cell: Cell
+    error: WheelyardError
+
+
+def build_images(
+    cells: Sequence[Cell],
+    plan: Plan,
+    output: Path,
+    context: Context,
+    *,
+    load: Loader | None = None,
+    fail_fast: bool = False,
+    prune: bool = False,
+) -> list[Built | Failed]:
+    """Build `cells` into the OCI image layout `output`; one result each, in their order.
+
+    `load` hands a finished image to an engine. With `fail_fast` the first failure ends the
+    batch, with `prune` the wheels of a finished image are removed that no later one needs. Waits
+    while another build holds `output`.
+    """
+    warm_up()
+    layout = Layout(output)
+    layout.create()
+    try:
+        store = LayerStore(context.settings.cache_dir)
+    except OSError as error:
+        raise storage_error(error, context.settings.cache_dir) from error
+    results: list[Built | Failed] = []
+    waiting = once(lambda: context.reporter.info(f"waiting: another build is writing to {output}"))
+    with locked(output / LOCK_NAME, waiting):
+        held = _held_blobs(output, cells)
+        for number, cell in enumerate(cells, 1):
+            try:
+                built = _build_one(cell, plan, layout, store, context, held, load)
+            except WheelyardError as error:
+                context.reporter.warn(f"{cell.id}: {error}")
+                results.append(Failed(cell, error))
+                if fail_fast:
+                    break
+            else:
+                results.append(built)
+                _publish(layout, built)
+                if prune:
+                    _prune(cell, cells[number:], plan, context)
+        layout.prune()
+    return results
+
+
+def _prune(cell: Cell, later: Sequence[Cell], plan: Plan, context: Context) -> None:
+    project, files = context.settings.project, context.settings.cache_dir / "files"
+    needed = locked_wheels(later, plan, project)
+    freed = prune_wheels(locked_wheels([cell], plan, project) - needed, files)
+    context.reporter.info(f"{cell.id}: removed {amount(freed, 'bytes')} of wheels")
+
+
+def _build_one(
+    cell: Cell,
+    plan: Plan,
+    layout: Layout,
+    store: LayerStore,
+    context: Context,
+    held: set[str],
+    load: Loader | None,
+) -> Built:
+    stages = load_stages(cell, plan, context.settings.project)
+    config = image_config(cell, stages[-1].lock)
+    work = Assembly(stages, context, store)
+    layers = assemble_layers(work, dict(config.labels)[CELL_LABEL])
+    with work.timed("image"):
+        image = write_image(layout, config, layers)
+    with work.timed("inspect"):
+        findings = inspect_image(
+            cell, stages[-1].lock, layout.read_json(image.config.digest), read_tree(image, store)
+        )
+        require(cell.id, findings)
+    new = {x.stored.layer.digest: x.stored.layer.size for x in image.layers}
+    new_bytes = sum(size for digest, size in new.items() if digest not in held)
+    held.update(new)
+    if load:
+        with work.timed("load"):
+            load(image, cell.tags, layout)
+    return Built(cell, image, new_bytes, work.seconds, findings, load is not None)
+
+
+def read_tree(image: Image, store: LayerStore) -> Tree:
+    """The image's files, by its layers' tables of contents."""
+    return Tree(
+        LayerContents(
+            layer.stored.path,
+            store.entries(layer.stored.layer.digest),
+            layer.title,
+            layer.from_wheels,
+        )
+        for layer in image.layers
+    )
+
+
+def _publish(layout: Layout, built: Built) -> None:
+    """Let the references point to the image; a tag belongs to one image only."""
+    references = {
+        name: descriptor
+        for name, descriptor in layout.references().items()
+        if name not in built.cell.tags
+    }
+    references |= dict.fromkeys(built.cell.tags, built.image.manifest)
+    layout.set_references(references)
+    write_report(layout.folder, [built], {descriptor.digest for descriptor in references.values()})
+
+
+def _held_blobs(output: Path, cells: Iterable[Cell]) -> set[str]:
+    """Layers of the images that are in `output` and not about to be built."""
+    building = {cell.id for cell in cells}
+    return {
+        layer["digest"]
+        for image in read_report(output)
+        if image["id"] not in building
+        for layer in image["layers"]
+    }

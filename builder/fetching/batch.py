@@ -1,0 +1,112 @@
+"""Several downloads at once: threads that one signal stops."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.errors import FetchError, StorageError
+from builder.fetching.download import NothingCame, Session, Stopped, download
+from builder.fetching.wanted import Download, file_size, part, place
+from builder.system.storage import storage_error
+
+NETWORK_ADVICE = (
+    "check the network and the proxy, or name mirrors that can be reached: --index-url, "
+    "--debian-mirror"
+)
+LISTED = 10  # failed files that a message names
+STOP_SECONDS = 2.0  # how long an interrupted call waits for its threads
+
+
+class Batch:
+    """Downloads that share one session; `run` once, then ask for `result`."""
+
+    def __init__(self, items: Sequence[Download], folder: Path, session: Session) -> None:
+        self._items, self._folder, self._session = items, folder, session
+        self._paths: dict[str, Path] = {}
+        self._failures: list[FetchError] = []
+        self._fatal: list[Exception] = []  # disk, network or a bug: no other file would fare better
+        self._queue: queue.SimpleQueue[Download] = queue.SimpleQueue()
+        # The largest first: one that starts last would keep a single connection busy at the end.
+        for item in sorted(items, key=lambda item: item.size or 0, reverse=True):
+            self._queue.put(item)
+
+    def run(self, connections: int) -> None:
+        """Work through the queue; on KeyboardInterrupt stop the threads and pass it on."""
+        # Daemons: one that waits for a silent server must not keep an interrupted process alive.
+        threads = [
+            threading.Thread(target=self._work, daemon=True, name=f"fetch-{number}")
+            for number in range(min(connections, len(self._items)))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException:
+            self._session.stop.set()
+            deadline = time.monotonic() + STOP_SECONDS
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(max(0.0, deadline - time.monotonic()))
+            raise
+
+    def result(self) -> dict[str, Path]:
+        """SHA-256 -> path; raises what went wrong, all failed files in one FetchError."""
+        if self._fatal:
+            raise self._fatal[0]
+        if not self._failures:
+            return self._paths
+        if len(self._failures) == 1:
+            raise FetchError(f"could not fetch {self._failures[0]}") from self._failures[0]
+        count = len(self._failures)
+        listed = "".join(f"\n  {text}" for text in sorted(map(str, self._failures))[:LISTED])
+        more = f"\n  and {count - LISTED} more" if count > LISTED else ""
+        raise FetchError(f"could not fetch {count} of {len(self._items)} files:{listed}{more}")
+
+    def _work(self) -> None:
+        while not self._session.stop.is_set():
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._paths[item.sha256] = download(item, self._folder, self._session)
+            except Stopped:
+                return
+            except NothingCame as error:
+                self._give_up(self._unreachable(error))
+            except FetchError as error:
+                self._failures.append(error)
+            except OSError as error:
+                self._give_up(self._storage_error(error, item))
+            except Exception as error:  # noqa: BLE001 - raised again by result(), in the caller's thread
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._fatal.append(error)
+        self._session.stop.set()
+
+    def _unreachable(self, error: NothingCame) -> FetchError:
+        others = len(self._items) - 1
+        also = f"\nnothing came for the other {others} files either" if others else ""
+        wrapped = FetchError(f"could not fetch {error}{also}; {NETWORK_ADVICE}")
+        wrapped.__cause__ = error
+        return wrapped
+
+    def _storage_error(self, error: OSError, item: Download) -> StorageError:
+        wrapped = storage_error(error, self._folder, bytes_missing([item], self._folder))
+        wrapped.__cause__ = error
+        return wrapped
+
+
+def bytes_missing(items: Sequence[Download], folder: Path) -> int | None:
+    """Bytes still to come, as far as sizes are known; None when not one is."""
+    known = [item for item in items if item.size is not None]
+    if not known:
+        return None
+    have = (file_size(part(place(folder, item.sha256, item.filename))) or 0 for item in known)
+    return sum(max(0, (item.size or 0) - size) for item, size in zip(known, have, strict=True))

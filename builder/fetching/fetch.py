@@ -1,0 +1,95 @@
+"""Parallel, resumable, hash-checked downloads into a folder that several processes may share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.errors import FetchError
+from builder.fetching.patience import PATIENCE, Patience
+from builder.fetching.wanted import Download, cached, problem
+from builder.system.storage import free_bytes, no_space, storage_error
+
+if TYPE_CHECKING:
+    from builder.console.progress import Reporter
+    from builder.settings import Settings
+
+__all__ = ["CONNECTIONS", "Download", "Patience", "cached", "fetch_all"]
+
+CONNECTIONS = 8
+FEW = 4  # small files that may still have a bar each
+
+
+def fetch_all(
+    downloads: Sequence[Download],
+    folder: Path,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    patience: Patience = PATIENCE,
+) -> dict[str, Path]:
+    """Fetch every file that is not there yet; returns SHA-256 -> path of the verified file.
+
+    Files land at `folder/<sha256[:2]>/<sha256>/<filename>`, read-only. One that fails does not
+    stop the others: FetchError lists all that failed. StorageError ends the call. After
+    KeyboardInterrupt what has arrived is kept for the next call.
+    """
+    _require_valid(downloads)
+    wanted = {item.sha256: item for item in downloads}
+    try:
+        paths = {key: path for key, item in wanted.items() if (path := _cached(item, folder))}
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    missing = [item for key, item in wanted.items() if key not in paths]
+    return (
+        paths | _fetch_missing(missing, folder, settings, reporter, patience) if missing else paths
+    )
+
+
+def _cached(item: Download, folder: Path) -> Path | None:
+    return cached(folder, item.sha256, item.filename, item.size)
+
+
+def _require_valid(downloads: Iterable[Download]) -> None:
+    problems = [text for item in downloads if (text := problem(item))]
+    if problems:
+        raise FetchError("refused to fetch:" + "".join(f"\n  {text}" for text in problems))
+
+
+def _fetch_missing(
+    items: Sequence[Download],
+    folder: Path,
+    settings: Settings,
+    reporter: Reporter,
+    patience: Patience,
+) -> dict[str, Path]:
+    # Here: a run that finds every file in its cache needs no HTTP client, which is slow to import.
+    from builder.fetching.batch import Batch, bytes_missing
+    from builder.fetching.download import Session, is_small
+    from builder.fetching.transport import make_client
+
+    _require_space(folder, bytes_missing(items, folder))
+    session = Session(make_client(settings, CONNECTIONS), reporter, patience)
+    small = [item for item in items if is_small(item)]
+    with ExitStack() as stack:
+        if len(small) > FEW:
+            label, total = f"{len(small)} small files", bytes_missing(small, folder)
+            task = stack.enter_context(reporter.task(label, total, "bytes"))
+            session = replace(session, shared=task)
+        batch = Batch(items, folder, session)
+        batch.run(CONNECTIONS)
+    session.client.close()  # not when interrupted: a thread may still be reading
+    return batch.result()
+
+
+def _require_space(folder: Path, needed: int | None) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    free = free_bytes(folder)
+    if needed is not None and free is not None and needed > free:
+        raise no_space(folder, needed, str(folder))

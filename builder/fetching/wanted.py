@@ -1,0 +1,58 @@
+"""A file to fetch, and its place in the download folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.fetching.urls import url_problem
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file to fetch and what it must be."""
+
+    url: str  # http, https or file
+    filename: str
+    sha256: str  # lower-case hex
+    size: int | None  # bytes; None: not known beforehand
+    if_gone: str = "choose files that exist with `wheelyard lock`"  # when no server has it any more
+
+
+def problem(item: Download) -> str | None:
+    """Why `item` cannot be fetched safely; names come from an index and may be hostile."""
+    name = item.filename
+    if not name.isprintable() or "/" in name or "\\" in name or name in ("", ".", ".."):
+        return f"{name!r} is not a plain file name"
+    if not _SHA256.fullmatch(item.sha256):
+        return f"{name}: {item.sha256!r} is not a SHA-256 in lower-case hex"
+    wrong = url_problem(item.url)
+    return f"{name}: {wrong}" if wrong else None
+
+
+def place(folder: Path, sha256: str, filename: str) -> Path:
+    """Where a verified file lies below the download folder."""
+    return folder / sha256[:2] / sha256 / filename
+
+
+def part(target: Path) -> Path:
+    """Where the file grows that will become `target`."""
+    return target.with_name(target.name + ".part")
+
+
+def cached(folder: Path, sha256: str, filename: str, size: int | None = None) -> Path | None:
+    """The verified file, or None; trusted because only verified files get the final name."""
+    path = place(folder, sha256, filename)
+    found = file_size(path)
+    return None if found is None or size not in (None, found) else path
+
+
+def file_size(path: Path) -> int | None:
+    """Size in bytes, None when there is no such file."""
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -1,0 +1,1 @@
+"""A built image, read back: its files, its distributions, and whether they are the cell's."""

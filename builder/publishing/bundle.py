@@ -1,0 +1,113 @@
+"""Images for a machine without a network: an OCI image layout as one tar file, or as a folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.assemble.layout import Descriptor, Layout, link_or_copy
+from builder.assemble.store import file_digest
+from builder.building.report import NAME as REPORT
+from builder.building.report import merge_report, read_report
+from builder.engines.archive import Member, archive_size, stream
+from builder.errors import StorageError
+from builder.registry.push import image_blobs
+from builder.system.storage import storage_error
+
+if TYPE_CHECKING:
+    from builder.console.progress import Reporter
+    from builder.registry.push import Publication
+
+SUFFIX = ".tar"
+FILES = ("oci-layout", "index.json", "manifest.json", REPORT)
+
+
+def write_bundle(
+    path: Path, layout: Layout, images: Sequence[Publication], reporter: Reporter
+) -> int:
+    """Write `images` of `layout` to `path` (`*.tar`: one file; else a folder); its size in bytes.
+
+    Raises StorageError for a blob that is missing or damaged, and for a full disk.
+    """
+    digests = _blobs(layout, images)
+    size = sum(layout.blob(digest).stat().st_size for digest in digests)
+    with reporter.task(f"check {path.name}", size, "bytes") as task:
+        for digest in digests:
+            if file_digest(layout.blob(digest)) != digest:
+                raise StorageError(f"{layout.blob(digest)}: damaged; delete it and build again")
+            task.advance(layout.blob(digest).stat().st_size)
+    try:
+        if path.suffix != SUFFIX:
+            _stage(Layout(path), layout, images, digests, link_or_copy)
+            return size
+        with tempfile.TemporaryDirectory() as folder:
+            staged = Layout(Path(folder))
+            _stage(staged, layout, images, digests, os.symlink)
+            return _write_tar(path, staged, digests, reporter)
+    except OSError as error:
+        raise storage_error(error, path.parent, size) from error
+
+
+def _blobs(layout: Layout, images: Iterable[Publication]) -> list[str]:
+    """Every blob once, the manifests first: an importer reads them before anything else."""
+    manifests = [image.manifest for image in images]
+    below = (
+        blob.digest
+        for manifest in manifests
+        for blob in image_blobs(layout, layout.read_json(manifest))
+    )
+    found = list(dict.fromkeys([*manifests, *below]))
+    for digest in found:
+        if not layout.blob(digest).is_file():
+            raise StorageError(f"{layout.blob(digest)} is missing from the layout; build again")
+    return found
+
+
+def _stage(
+    target: Layout,
+    source: Layout,
+    images: Sequence[Publication],
+    digests: Iterable[str],
+    place: Callable[[Path, Path], None],
+) -> None:
+    target.create()
+    for digest in digests:
+        if not target.blob(digest).exists():
+            place(source.blob(digest).resolve(), target.blob(digest))
+    references = {
+        tag: Descriptor(
+            source.read_json(image.manifest)["mediaType"],
+            image.manifest,
+            source.blob(image.manifest).stat().st_size,
+        )
+        for image in images
+        for tag in image.tags
+    }
+    target.set_references(references)
+    wanted = {(image.id, image.manifest) for image in images}
+    entries = [x for x in read_report(source.folder) if (x["id"], x["digest"]) in wanted]
+    merge_report(target.folder, entries, ())
+
+
+def _write_tar(path: Path, staged: Layout, digests: Sequence[str], reporter: Reporter) -> int:
+    sources = [*(staged.folder / name for name in FILES), *map(staged.blob, digests)]
+    members = [
+        Member(str(file.relative_to(staged.folder)), file.stat().st_size, file) for file in sources
+    ]
+    total = archive_size(members)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with (
+            partial.open("wb") as file,
+            reporter.task(f"write {path.name}", total, "bytes") as task,
+        ):
+            for chunk in stream(members):
+                file.write(chunk)
+                task.advance(len(chunk))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return total

@@ -1,0 +1,138 @@
+"""Building a published image again, from its locks alone, and comparing the two."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.assemble.layout import MANIFEST_TYPE, Layout
+from builder.assemble.reindex import reindex
+from builder.building.build import Built, build_images
+from builder.context import Context
+from builder.errors import InspectError, RegistryError, SelectionError
+from builder.fetching.download import Session, download
+from builder.fetching.replies import Gone
+from builder.fetching.wanted import Download
+from builder.planning.imageconfig import CELL_LABEL
+from builder.publishing.difference import Difference, Published, first_difference
+from builder.registry.client import Registry, digest_of, get_content
+from builder.system.storage import storage_error
+
+if TYPE_CHECKING:
+    from builder.assemble.toc import Entry
+    from builder.model import Cell, Plan
+
+# Parts of the cache that hold what was fetched, not what was made: the base's tar is made of
+# packages with locked hashes by mmdebstrap, which wants root.
+FETCHED = ("files", "uv", "rootfs", "interpreters")
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """What came of building an image again."""
+
+    cell: Cell
+    theirs: str  # digests of the manifests
+    ours: str
+    difference: Difference | None
+
+
+def reproduce(registry: Registry, name: str, plan: Plan, context: Context) -> Reproduction:
+    """Build the image `REPOSITORY:TAG` or `REPOSITORY@DIGEST` below the registry's prefix again.
+
+    No layer of the cache is used. Raises RegistryError for an image that is not there,
+    SelectionError for one that this project has not, and as `build` does.
+    """
+    repository, reference = _split(name)
+    full = registry.address.repository(repository)
+    theirs = _published(registry, full, reference, name)
+    cell = _cell(theirs, plan, name)
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="wheelyard-reproduce-")
+    except OSError as error:
+        raise storage_error(error) from error
+    with folder as scratch, _own_cache(context, Path(scratch) / "cache") as own:
+        layout = Layout(Path(scratch) / "layout")
+        (built,) = build_images([cell], plan, layout.folder, own)
+        if not isinstance(built, Built):
+            raise built.error
+        ours = _ours(layout, built)
+        found = first_difference(
+            theirs,
+            ours,
+            lambda number: _their_entries(registry, full, theirs, number, Path(scratch)),
+            lambda number: _entries(layout.blob(ours.layers[number]), ours, number),
+        )
+    return Reproduction(cell, theirs.digest, ours.digest, found)
+
+
+def _split(name: str) -> tuple[str, str]:
+    separator = "@" if "@" in name else ":"
+    repository, _, reference = name.partition(separator)
+    if not repository or not reference:
+        raise SelectionError(f"{name}: write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST")
+    return repository, reference
+
+
+def _published(registry: Registry, repository: str, reference: str, name: str) -> Published:
+    try:
+        data = get_content(registry, repository, "manifests", reference, MANIFEST_TYPE)
+        manifest = json.loads(data)
+        config = get_content(registry, repository, "blobs", manifest["config"]["digest"])
+        return Published(digest_of(data), manifest, json.loads(config))
+    except Gone as error:
+        raise RegistryError(f"{registry.address} has no {name}: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RegistryError(f"{registry.address.reference(name)} is no image") from error
+
+
+def _cell(image: Published, plan: Plan, name: str) -> Cell:
+    labels: dict[str, Any] = (image.config.get("config") or {}).get("Labels") or {}
+    if CELL_LABEL not in labels:
+        raise InspectError(f"{name} was not made by wheelyard: it has no label {CELL_LABEL}")
+    wanted = json.loads(labels[CELL_LABEL])["id"]
+    for cell in plan.cells:
+        if cell.id == wanted:
+            return cell
+    raise SelectionError(
+        f"{name} is {wanted}, which this project has not (any more); check out the revision that "
+        "its provenance names"
+    )
+
+
+@contextmanager
+def _own_cache(context: Context, folder: Path) -> Iterator[Context]:
+    """A cache that has what was fetched, and no layer."""
+    folder.mkdir()
+    for part in FETCHED:
+        source = context.settings.cache_dir / part
+        if source.is_dir():
+            (folder / part).symlink_to(source.absolute())
+    yield Context(replace(context.settings, cache_dir=folder), context.reporter)
+
+
+def _ours(layout: Layout, built: Built) -> Published:
+    manifest = layout.read_json(built.image.manifest.digest)
+    config = layout.read_json(built.image.config.digest)
+    return Published(built.image.manifest.digest, manifest, config)
+
+
+def _their_entries(
+    registry: Registry, repository: str, image: Published, number: int, scratch: Path
+) -> Sequence[Entry]:
+    """Fetch one layer, resumed and checked, and list it."""
+    layer = image.manifest["layers"][number]
+    sha256 = str(layer["digest"]).removeprefix("sha256:")
+    url = registry.url(repository, f"blobs/{layer['digest']}")
+    item = Download(url, f"{sha256[:12]}.tar.gz", sha256, int(layer["size"]))
+    session = Session(registry.http, registry.reporter, registry.patience)
+    return _entries(download(item, scratch / "theirs", session), image, number)
+
+
+def _entries(blob: Path, image: Published, number: int) -> Sequence[Entry]:
+    return reindex(blob, image.layers[number], image.diff_ids[number], lambda _: None)

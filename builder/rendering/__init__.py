@@ -1,0 +1,1 @@
+"""Locks and plan in, Dockerfiles and other committed text out. Pure."""

@@ -1,0 +1,1 @@
+"""What upstream ships: read from wheels where they lie, kept as a data file, watched for rot."""
