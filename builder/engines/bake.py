@@ -130,9 +130,9 @@ def _client(driver: str, options: Options) -> DockerClient | None:
     """Where images are loaded; None: they are written to the output folder."""
     if options.load is False:
         return None
-    if options.load or driver == "docker":
+    if options.load or driver == "docker" or connect() is not None:
         return need_engine()
-    return connect()
+    return None
 
 
 def base_contexts(bases: Sequence[tuple[str, Image]], folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from builder.assemble.top import selfcheck_files
 from builder.building.bases import build_bases
 from builder.building.loading import find_loader
 from builder.engines.batch import EngineImage
-from builder.engines.docker import connect
+from builder.engines.docker import SILENCE, connect
 from builder.engines.dockerbuild import BuildRequest, build_image, require_recent
 from builder.engines.readback import read_image, run_once
 from builder.engines.stock import Stock, Wanted
@@ -61,6 +61,7 @@ def need_engine() -> DockerClient:
             "DOCKER_HOST or `docker context use`. `wheelyard build` without --engine needs none"
         )
     require_recent(client)
+    client.api.timeout = SILENCE
     return client
 
 

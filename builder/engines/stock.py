@@ -14,9 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError, WheelyardError
+<<<<<<< HEAD
 from builder.fetching.fetch import CONNECTIONS, Patience
 from builder.fetching.wanted import Download, cached, part, place
 from builder.system.storage import storage_error
+=======
+from builder.fetch import CONNECTIONS, Patience
+from builder.partial import settle
+from builder.storage import storage_error
+from builder.wanted import Download, cached, part, place
+>>>>>>> 190b951 (wip2)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -52,7 +59,8 @@ class Stock:
         self.failure: WheelyardError | None = None  # the first; a build that missed it fails too
         self._locate, self._context = locate, context
         self._arriving: dict[str, Future[Path]] = {sha256: Future() for sha256 in self.files}
-        self._stop = threading.Event()
+        self._fetched: list[Path] = []
+        self._stop, self._starting = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True, name="wheelhouse-fetch")
         for sha256, item in self.files.items():
             if (path := cached(self.folder, sha256, item.filename, item.size)) is not None:
@@ -64,15 +72,22 @@ class Stock:
         return all(future.done() for future in self._arriving.values())
 
     def start(self) -> None:
-        """Fetch what is missing, in the background."""
-        if not self.is_complete:
-            self._thread.start()
+        """Fetch what is missing, in the background; once."""
+        with self._starting:
+            if self._thread.ident is None and not self.is_complete:
+                self._thread.start()
 
     def close(self) -> None:
-        """Stop fetching; what has arrived stays for the next run."""
+        """Stop fetching; what has arrived stays for the next run.
+
+        Only now are files written out to the disk: before, an engine needs it for itself.
+        """
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(2.0)
+        for path in self._fetched:
+            with suppress(OSError):
+                settle(path)
 
     def path(self, sha256: str) -> Path:
         """The complete file, once it is there; raises what kept it from arriving."""
@@ -135,13 +150,16 @@ class Stock:
         from builder.fetching.transport import make_client
 
         settings, reporter = self._context.settings, self._context.reporter
-        session = Session(make_client(settings, CONNECTIONS), reporter, Patience(), self._stop)
+        client = make_client(settings, CONNECTIONS)
+        session = Session(client, reporter, Patience(), self._stop, durable=False)
 
         def fetch(item: Download) -> None:
             if self._stop.is_set():
                 return
             try:
-                self._arriving[item.sha256].set_result(download(item, self.folder, session))
+                path = download(item, self.folder, session)
+                self._fetched.append(path)
+                self._arriving[item.sha256].set_result(path)
             except Stopped:
                 return
             except FetchError as error:
@@ -151,7 +169,7 @@ class Stock:
 
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="wheelhouse") as pool:
             list(pool.map(fetch, downloads))
-        session.client.close()
+        client.close()
 
     def _fail(self, error: WheelyardError, sha256: str | None = None) -> None:
         """Remember the first failure; without a file it is that of all that are missing."""

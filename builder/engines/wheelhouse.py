@@ -92,6 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         kind, _, rest = path.partition("/")
+        if kind:
+            self.server.shelves.stock.start()  # not before: a cached build asks for nothing
         try:
             self._answer(kind, rest.removeprefix("./"))
         except WheelyardError as error:
@@ -146,7 +148,6 @@ def open_wheelhouse(shelves: Shelves, address: str = LOOPBACK) -> Iterator[Serve
     server = Server(shelves, address)
     thread = threading.Thread(target=server.serve_forever, daemon=True, name="wheelhouse")
     thread.start()
-    shelves.stock.start()
     try:
         yield server
     finally:

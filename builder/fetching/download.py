@@ -42,6 +42,7 @@ class Session:
     stop: threading.Event = field(default_factory=threading.Event)
     shared: Task | None = None  # where small files count together; None: each has a bar
     alive: threading.Event = field(default_factory=threading.Event)  # a server has answered
+    durable: bool = True  # wait until a finished file is safe on disk
 
     def task(self, item: Download) -> AbstractContextManager[Task]:
         """Where the progress of `item` is shown."""
@@ -117,7 +118,7 @@ def _fetch(item: Download, target: Path, session: Session, task: Task) -> Path:
             except _WrongContent as again:
                 partial.delete()
                 raise FetchError(_failure(item, f"{again}; {_OTHER_FILE}")) from again
-        return partial.finish()
+        return partial.finish(durable=session.durable)
 
 
 def _fill(item: Download, partial: Partial, session: Session) -> None:

@@ -72,10 +72,14 @@ class Partial:
         """Remove the file; only the way out of the context is left."""
         self._path.unlink(missing_ok=True)
 
-    def finish(self) -> Path:
-        """Give the file its final name, read-only and safe on disk; returns that path."""
+    def finish(self, *, durable: bool = True) -> Path:
+        """Give the file its final name, read-only and safe on disk; returns that path.
+
+        Without `durable` the caller sees to the disk later: see `settle`.
+        """
         os.fchmod(self._file.fileno(), 0o444)
-        os.fsync(self._file.fileno())
+        if durable:
+            os.fsync(self._file.fileno())
         self._path.replace(self._target)
         return self._target
 
@@ -83,3 +87,9 @@ class Partial:
         self._hash.update(chunk)
         self.size += len(chunk)
         self._on_chunk(len(chunk))
+
+
+def settle(path: Path) -> None:
+    """Wait until a finished file is safe on disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -23,13 +23,24 @@ Wheels = tuple[LockedWheel, ...]
 
 @dataclass(frozen=True, slots=True)
 class WheelStep:
-    """Install wheels, and their bytecode if `compiled`."""
+    """Install wheels: `plain` ones as they are, then `compiled` ones and their bytecode."""
 
     stage: str  # its name in the multi-stage variant
     title: str
-    wheels: Wheels
-    compiled: bool
+    plain: Wheels
+    compiled: Wheels
     kind: Literal["wheels"] = "wheels"
+
+    @property
+    def wheels(self) -> Wheels:
+        """All of them, in the order of their installation."""
+        return (*self.plain, *self.compiled)
+
+    @property
+    def parts(self) -> tuple[tuple[str, Wheels], ...]:
+        """Name and wheels of each list that is installed on its own; the last decides."""
+        named = (("cuda", self.plain), ("wheels", self.compiled))
+        return tuple((name, wheels) for name, wheels in named if wheels)
 
     @property
     def size(self) -> int:
@@ -60,38 +71,42 @@ class Locks:
 
 def make_steps(cell: Cell, locks: Sequence[Locks]) -> tuple[Step, ...]:
     """The steps between base and configuration; `locks` has the lowest flavour first."""
-    wheels = [
-        _wheels(stage) for stage in make_recipe(cell, [lock.wheels.wheels for lock in locks]).stages
-    ]
-    steps: list[Step] = [*_lowest(wheels[0], cell)]
-    for below, lock, added in zip(locks, locks[1:], wheels[1:], strict=False):
-        steps += _further(lock.packages, below.packages, added)
+    recipe = make_recipe(cell, [lock.wheels.wheels for lock in locks])
+    added = [_split(stage) for stage in recipe.stages]
+    steps: list[Step] = [*_lowest(*added[0], cell)]
+    for below, lock, wheels in zip(locks, locks[1:], added[1:], strict=False):
+        steps += _further(lock.packages, below.packages, *wheels)
     return tuple(steps)
 
 
-def _wheels(stage: Iterable[WheelLayer | BytecodeLayer]) -> Wheels:
-    """The wheels of a flavour, in the order of their layers."""
-    return tuple(w for layer in stage if isinstance(layer, WheelLayer) for w in layer.wheels)
+def _split(stage: Sequence[WheelLayer | BytecodeLayer]) -> tuple[Wheels, Wheels]:
+    """A flavour's wheels without and with bytecode, each in the order of their layers."""
+    with_bytecode = {w for layer in stage if isinstance(layer, BytecodeLayer) for w in layer.wheels}
+    wheels = [w for layer in stage if isinstance(layer, WheelLayer) for w in layer.wheels]
+    plain = tuple(wheel for wheel in wheels if wheel not in with_bytecode)
+    return plain, tuple(wheel for wheel in wheels if wheel in with_bytecode)
 
 
-def _lowest(wheels: Wheels, cell: Cell) -> Iterator[WheelStep]:
+def _lowest(plain: Wheels, compiled: Wheels, cell: Cell) -> Iterator[WheelStep]:
     """CUDA, cuDNN, and all above it in one step: its parts are unpacked side by side."""
-    at = next((i for i, wheel in enumerate(wheels) if CUDNN in wheel.name), 0)
-    if wheels[:at]:
-        yield WheelStep("cuda", f"CUDA {cell.cuda}", wheels[:at], False)
-    if CUDNN in wheels[at].name:
-        yield WheelStep("cudnn", f"cuDNN {cell.cudnn}", wheels[at : at + 1], False)
-        at += 1
-    yield WheelStep("framework", f"{cell.framework} {cell.framework_version}", wheels[at:], True)
+    at = next((i for i, wheel in enumerate(plain) if CUDNN in wheel.name), None)
+    if at is not None:
+        if plain[:at]:
+            yield WheelStep("cuda", f"CUDA {cell.cuda}", plain[:at], ())
+        yield WheelStep("cudnn", f"cuDNN {cell.cudnn}", plain[at : at + 1], ())
+        plain = plain[at + 1 :]
+    yield WheelStep("framework", f"{cell.framework} {cell.framework_version}", plain, compiled)
 
 
-def _further(lock: PackageLock, below: PackageLock, wheels: Wheels) -> Iterator[Step]:
+def _further(
+    lock: PackageLock, below: PackageLock, plain: Wheels, compiled: Wheels
+) -> Iterator[Step]:
     there = {(deb.name, deb.version) for deb in below.packages}
     debs = tuple(deb for deb in lock.packages if (deb.name, deb.version) not in there)
     if debs:
         yield PackageStep(f"{lock.flavour}-packages", f"Debian packages of {lock.flavour}", debs)
-    if wheels:
-        yield WheelStep(f"{lock.flavour}-tools", f"tools of {lock.flavour}", wheels, True)
+    if plain or compiled:
+        yield WheelStep(f"{lock.flavour}-tools", f"tools of {lock.flavour}", plain, compiled)
 
 
 def chain(base: str, texts: Iterable[str]) -> list[str]:
