@@ -1,0 +1,112 @@
+"""A small project behind a company's mirror, with a login and a private CA."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import trustme
+
+from builder.fetch import cached, fetch_all
+from builder.index import locate
+from builder.installer import load_installer
+from builder.model import Cell
+from builder.plan import load_plan
+from builder.progress import QuietReporter
+from builder.settings import Settings
+from tests.engines.conftest import Engine
+from tests.engines.small import small_project
+from tests.peers.command import argv, environment
+from tests.peers.island import Island
+from tests.peers.mirror import Mirror, serve
+from tests.peers.project import machine_cache
+from tests.peers.site import as_options, index_files
+
+T = TypeVar("T")
+Result = subprocess.CompletedProcess[str]
+TIMEOUT = 600
+
+
+class Here:
+    """The machine's own network: where an engine's containers reach the mirror too."""
+
+    def call(self, work: Callable[[], T]) -> T:
+        return work()
+
+
+@dataclass(frozen=True)
+class SmallSite:
+    """The project, its one cell, the mirror, and a cache without wheels."""
+
+    folder: Path
+    cell: Cell
+    mirror: Mirror
+    ca_file: Path
+
+    @property
+    def project(self) -> Path:
+        return self.folder / "project"
+
+    def start(self, engine: Engine, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start `wheelyard build all` as a user of this site does."""
+        settings = {"index-url": f"{self.mirror.base}/simple/", "ca-bundle": str(self.ca_file)}
+        given = [*arguments, "--project", self.project, "--cache-dir", self.folder / "cache"]
+        names = ("DOCKER_HOST", "DOCKER_CONFIG")
+        return subprocess.Popen(
+            argv("build", "all", *given, *as_options(settings)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=environment(self.folder, **{name: engine.environment[name] for name in names}),
+        )
+
+    def build(self, engine: Engine, *arguments: str | Path) -> Result:
+        process = self.start(engine, "--output", self.folder / "dist", *arguments)
+        stdout, stderr = process.communicate(timeout=TIMEOUT)
+        return Result(process.args, process.returncode, stdout, stderr)
+
+    def forget_wheels(self) -> None:
+        """Let the next build ask the mirror for every wheel."""
+        for path in (self.folder / "cache" / "files").glob("*/*/*.whl"):
+            path.unlink()
+
+
+def built(result: Result) -> Mapping[str, Any]:
+    """The one image that a build with --json says it made."""
+    assert result.returncode == 0, result.stderr
+    (image,) = json.loads(result.stdout)
+    assert "error" not in image
+    found: Mapping[str, Any] = image
+    return found
+
+
+@contextmanager
+def open_small_site(folder: Path, settings: Settings) -> Iterator[SmallSite]:
+    """The site for as long as the context lasts."""
+    small_project(folder, settings)
+    (cell,) = load_plan(folder / "project").cells
+    files: dict[str, Path | bytes] = {}
+    for wheel in (*(folder / "shelf").glob("*"), installer(folder, settings)):
+        files |= index_files(wheel.name.split("-")[0].replace("_", "-"), wheel)
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(folder / "corporate.pem"))
+    with serve(Mirror(files, {}, ca), cast(Island, Here())) as mirror:
+        site = SmallSite(folder, cell, mirror, folder / "corporate.pem")
+        site.forget_wheels()
+        yield site
+
+
+def installer(folder: Path, settings: Settings) -> Path:
+    """The uv of the Dockerfiles, from this machine's cache or the index."""
+    wheel = load_installer()
+    known = cached(machine_cache() / "files", wheel.sha256, wheel.filename, wheel.size)
+    if known is not None:
+        return known
+    downloads = locate([wheel], "3.11", settings)
+    return fetch_all(downloads, folder / "fetched", settings, QuietReporter(None))[wheel.sha256]
