@@ -20,7 +20,7 @@ from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.store import LayerStore, StoredLayer, file_digest
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
 from builder.assemble.worker import SystemJob, WheelInput, WheelJob
-from builder.errors import WheelError, WheelyardError
+from builder.errors import BaseImageError, WheelError, WheelyardError
 from builder.fetching.fetch import cached, fetch_all
 from builder.fetching.index import locate
 from builder.fetching.wanted import Download
@@ -78,6 +78,12 @@ def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
 
     Raises the WheelyardError of the first thing that fails; finished layers stay in the store.
     """
+    base = work.stages[0].cell.base
+    if base.image is not None:
+        raise BaseImageError(
+            f"the base {base.name} is the registry's image {base.image}, which is not assembled: "
+            "build with --engine docker or --engine bake"
+        )
     recipe = make_recipe(work.stages[-1].cell, [stage.lock.wheels for stage in work.stages])
     known = _known_or_made(work, [layer for stage in recipe.stages for layer in stage])
     layers: list[ImageLayer] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import zipfile
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,11 @@ from builder.engines.dockerbuild import TAIL_LINES, explain
 from builder.engines.readback import read_layers
 from builder.engines.secrets import write_secrets
 from builder.errors import EngineError, ToolMissingError
+from builder.fetching.fetch import cached, fetch_all
+from builder.fetching.index import locate
 from builder.inspecting.inspect import inspect_image, require
 from builder.planning.imageconfig import base_image
+from builder.planning.installer import load_installer
 from builder.rendering.bakefile import BAKE_VARIANT, PLATFORM, target_name
 from builder.rendering.render import BAKE_FILE
 from builder.system.subprocesses import follow, run
@@ -45,6 +49,7 @@ NO_BUILDX = (
     "`docker buildx` is not there: install the buildx plug-in (Debian 13: docker-buildx; Docker's "
     "own packages: docker-buildx-plugin), or use --engine docker, or no engine at all"
 )
+INSTALLER = "installer"  # the stage that brings uv; a context of that name replaces it
 HOST_NETWORK = "network.host"  # the entitlement's name
 _DRIVER = re.compile(r"^Driver:\s*(\S+)", re.MULTILINE)
 _STEP = re.compile(r"#\d+ \[[^\]]* (\d+)/(\d+)\] ")
@@ -156,12 +161,14 @@ class BakeEngine:
         self._file = context.settings.project / BAKE_FILE
         self._override = scratch / "override.json"
         self._targets: dict[str, Any] = {}
+        self._installer = scratch
         self._old = options.network is not None and not knows_networks()
 
     def prepare(self, jobs: Sequence[Job]) -> None:
         """Write what only this machine knows; with several images, build them side by side."""
         declared = json.loads(self._file.read_text(encoding="utf-8"))["target"]
         targets = self._targets
+        self._installer = unpack_installer(self._context, self._scratch / "installer")
         for job in jobs:
             secrets = write_secrets(job.cell, self._context, self._scratch)
             override = {"secret": [f"id={name},src={path}" for name, path in secrets.items()]}
@@ -180,9 +187,9 @@ class BakeEngine:
         network = self._options.network
         more: dict[str, Any] = {} if network is None else {"network": network}
         base = base_image(job.cell)
-        if base in self._bases:
-            more["contexts"] = {**declared.get("contexts", {}), base: self._bases[base]}
-        return more
+        bases = {base: self._bases[base]} if base in self._bases else {}
+        contexts = {**declared.get("contexts", {}), INSTALLER: str(self._installer), **bases}
+        return {**more, "contexts": contexts}
 
     def build(self, job: Job) -> EngineImage:
         """Build, read back, compare, tag."""
@@ -254,6 +261,23 @@ class BakeEngine:
         require(job.cell.id, findings)
         size = sum(int(layer["size"]) for layer in content["layers"])
         return EngineImage(job.cell, found["digest"], size, job.seconds, findings, job.log)
+
+
+def unpack_installer(context: Context, folder: Path) -> Path:
+    """The program that installs wheels, as the stage `installer` would bring it."""
+    wheel = load_installer()
+    files = context.settings.cache_dir / "files"
+    path = cached(files, wheel.sha256, wheel.filename, wheel.size)
+    if path is None:
+        downloads = locate([wheel], "3.11", context.settings)
+        path = fetch_all(downloads, files, context.settings, context.reporter)[wheel.sha256]
+    program = folder / "tmp/uv/bin/uv"
+    program.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
+        program.write_bytes(archive.read(name))
+    program.chmod(0o755)
+    return folder
 
 
 def unchecked(job: Job) -> str:

@@ -6,24 +6,19 @@ and resumable way as for `assemble`. A reader follows a file that is still growi
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError, WheelyardError
-<<<<<<< HEAD
 from builder.fetching.fetch import CONNECTIONS, Patience
+from builder.fetching.partial import settle
 from builder.fetching.wanted import Download, cached, part, place
 from builder.system.storage import storage_error
-=======
-from builder.fetch import CONNECTIONS, Patience
-from builder.partial import settle
-from builder.storage import storage_error
-from builder.wanted import Download, cached, part, place
->>>>>>> 190b951 (wip2)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -153,9 +148,18 @@ class Stock:
         client = make_client(settings, CONNECTIONS)
         session = Session(client, reporter, Patience(), self._stop, durable=False)
 
+        waiting: queue.SimpleQueue[Download] = queue.SimpleQueue()
+        for item in downloads:
+            waiting.put(item)
+
+        def work() -> None:
+            while not self._stop.is_set():
+                try:
+                    fetch(waiting.get_nowait())
+                except queue.Empty:
+                    return
+
         def fetch(item: Download) -> None:
-            if self._stop.is_set():
-                return
             try:
                 path = download(item, self.folder, session)
                 self._fetched.append(path)
@@ -167,8 +171,12 @@ class Stock:
             except OSError as error:
                 self._fail(storage_error(error, self.folder), item.sha256)
 
-        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="wheelhouse") as pool:
-            list(pool.map(fetch, downloads))
+        # Daemons: one that waits for a silent server must not keep an interrupted process alive.
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(CONNECTIONS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         client.close()
 
     def _fail(self, error: WheelyardError, sha256: str | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,19 +13,20 @@ from typing import Any, TypeVar, cast
 
 import trustme
 
-from builder.fetch import cached, fetch_all
-from builder.index import locate
-from builder.installer import load_installer
+from builder.console.progress import QuietReporter
+from builder.fetching.fetch import fetch_all
+from builder.fetching.index import locate
+from builder.fetching.wanted import place
+from builder.lock.lockfile import read_requirements_lock
 from builder.model import Cell
-from builder.plan import load_plan
-from builder.progress import QuietReporter
+from builder.planning.installer import load_installer
+from builder.planning.plan import load_plan
 from builder.settings import Settings
 from tests.engines.conftest import Engine
 from tests.engines.small import small_project
 from tests.peers.command import argv, environment
 from tests.peers.island import Island
 from tests.peers.mirror import Mirror, serve
-from tests.peers.project import machine_cache
 from tests.peers.site import as_options, index_files
 
 T = TypeVar("T")
@@ -91,22 +93,17 @@ def open_small_site(folder: Path, settings: Settings) -> Iterator[SmallSite]:
     """The site for as long as the context lasts."""
     small_project(folder, settings)
     (cell,) = load_plan(folder / "project").cells
-    files: dict[str, Path | bytes] = {}
-    for wheel in (*(folder / "shelf").glob("*"), installer(folder, settings)):
-        files |= index_files(wheel.name.split("-")[0].replace("_", "-"), wheel)
+    cache = folder / "cache" / "files"
+    own = locate([load_installer()], cell.python, settings)
+    fetch_all(own, cache, settings, QuietReporter(None))  # if it was not lent
+    shelf, files = folder / "shelf", dict[str, Path | bytes]()
+    shelf.mkdir()
+    for wheel in (load_installer(), *read_requirements_lock(folder / "project" / cell.lock).wheels):
+        known = place(cache, wheel.sha256, wheel.filename)
+        files |= index_files(wheel.name, Path(shutil.copy(known, shelf / wheel.filename)))
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(folder / "corporate.pem"))
     with serve(Mirror(files, {}, ca), cast(Island, Here())) as mirror:
         site = SmallSite(folder, cell, mirror, folder / "corporate.pem")
         site.forget_wheels()
         yield site
-
-
-def installer(folder: Path, settings: Settings) -> Path:
-    """The uv of the Dockerfiles, from this machine's cache or the index."""
-    wheel = load_installer()
-    known = cached(machine_cache() / "files", wheel.sha256, wheel.filename, wheel.size)
-    if known is not None:
-        return known
-    downloads = locate([wheel], "3.11", settings)
-    return fetch_all(downloads, folder / "fetched", settings, QuietReporter(None))[wheel.sha256]

@@ -26,7 +26,7 @@ TIMEOUT = 1200
 
 def build(engine: Engine, folder: Path, cell: str, way: str) -> str:
     """Build one image into the engine, with this machine's cache; its id there."""
-    given = [*WAYS[way], "--json", "--output", folder / way]
+    given: list[str | Path] = [*WAYS[way], "--json", "--output", folder / way]
     names = ("DOCKER_HOST", "DOCKER_CONFIG")
     done = subprocess.run(
         argv("build", cell, *given, "--project", REPOSITORY, "--cache-dir", machine_cache()),
