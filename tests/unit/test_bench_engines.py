@@ -1,0 +1,59 @@
+"""The engines' benchmark: ratios from runs, and a plot that is a function of its numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.benchmark.engines.plot import draw
+from tests.benchmark.engines.report import Run, measurements, read_run
+from tests.benchmark.engines.watch import Sample
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+def run(way: str, scenario: str, seconds: float) -> Run:
+    return Run(way, scenario, Sample(seconds, 100, 200), 300)
+
+
+def test_ratios_are_of_medians_in_the_same_scenario() -> None:
+    runs = [
+        run("pip", "cold", 90), run("pip", "cold", 110), run("pip", "warm", 50),
+        run("assemble", "cold", 30), run("assemble", "warm", 25),
+    ]  # fmt: skip
+    found = {(x.way, x.scenario): x for x in measurements(runs)}
+    assert found["pip", "cold"].ratio == 1
+    assert found["assemble", "cold"].ratio == 0.3
+    assert found["assemble", "cold"].ok is True
+    assert found["assemble", "warm"].ratio == 0.5
+    assert found["assemble", "warm"].ok is False
+
+
+def test_without_pip_there_is_nothing_to_compare_with() -> None:
+    (found,) = measurements([run("docker", "cold", 30)])
+    assert (found.ratio, found.ok) == (None, None)
+
+
+def test_a_run_survives_its_report() -> None:
+    made = run("pip", "cold", 1.5)
+    assert read_run(json.loads(json.dumps(made.as_json()))) == made
+
+
+def test_bars_are_as_long_as_their_seconds() -> None:
+    found = measurements([run("pip", "cold", 100), run("assemble", "cold", 25)])
+    report = {
+        "environment": {"processor": "A & B", "cores": 2},
+        "measures": [x.as_json() for x in found],
+    }
+    root = ElementTree.fromstring(draw(report))
+    bars = [float(x.attrib["width"]) for x in root.iter("{http://www.w3.org/2000/svg}rect")
+            if x.attrib["width"] != "100%"]  # fmt: skip
+    assert bars[1] == pytest.approx(bars[0] / 4, abs=1)
+
+
+def test_the_committed_plot_shows_the_committed_numbers() -> None:
+    report = json.loads((RESULTS / "bench-engines.json").read_text())
+    assert (RESULTS / "bench-engines.svg").read_text() == draw(report)
