@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from builder.assemble.leftout import path_rules
 from builder.assemble.rootfs import RootTar
 from builder.errors import BaseImageError
 from builder.system.subprocesses import run
@@ -29,44 +30,12 @@ if TYPE_CHECKING:
 FORMAT = 1  # part of the key: raise it whenever the same packages give another tar
 # Packages are unpacked in one go, so /bin, /lib ... must be links to /usr before the first.
 MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
-# What a container does not read. Licences stay: /usr/share/doc/*/copyright.
-PATH_RULES = (
-    "path-exclude=/usr/share/doc/*",
-    "path-include=/usr/share/doc/*/copyright",
-    "path-exclude=/usr/share/man/*",
-    "path-exclude=/usr/share/info/*",
-    "path-exclude=/usr/share/locale/*",
-    "path-exclude=/usr/share/lintian/*",
-    "path-exclude=/usr/lib/python3.*/config-*/libpython3*.a",
-    "path-exclude=/usr/bin/*-lto-dump-*",
-)
-# A flavour without BUILD has its compilers for Triton and Inductor alone, which use neither
-# link-time optimization nor sanitizers nor profilers: a fifth of such a base.
-BUILD = "build-essential"
-COMPILER_RULES = (
-    "path-exclude=/usr/lib/gcc/*/lto1",
-    "path-exclude=/usr/lib/gcc/*/lib*san.*",
-    "path-exclude=/usr/lib/gcc/*/lib*san_preinit.o",
-    "path-exclude=/usr/lib/x86_64-linux-gnu/lib*san.so*",
-    "path-exclude=/usr/lib/x86_64-linux-gnu/libgprofng.so*",
-    "path-exclude=/usr/lib/x86_64-linux-gnu/gprofng/*",
-    "path-exclude=/usr/bin/gp-*",
-    "path-exclude=/usr/bin/*gprofng",
-    "path-exclude=/usr/bin/*dwp",
-)
 
 
 def base_key(lock: PackageLock) -> str:
     """The root file system is a function of this (sha256 hex)."""
     parts = [str(FORMAT), lock.suite, *path_rules(lock), *(deb.sha256 for deb in lock.packages)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def path_rules(lock: PackageLock) -> tuple[str, ...]:
-    """Dpkg's options for what is left out; they stay in the image for packages added later."""
-    if any(deb.name == BUILD for deb in lock.packages):
-        return PATH_RULES
-    return PATH_RULES + COMPILER_RULES
 
 
 def find_rootfs(lock: PackageLock, cache: Path) -> RootTar | None:

@@ -8,7 +8,6 @@ of workers nor what was compiled before can reach the bytes.
 from __future__ import annotations
 
 import json
-import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,12 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _SCRIPT = Path(__file__).with_name("compile_worker.py")
-# Never imported in use: a third of SymPy's source, and a fifth of torch's time to compile.
-# Python compiles them itself if somebody imports them after all. The few modules of torch's test
-# suite that newer torch itself imports are named.
-_SKIPPED = re.compile(
-    r"/(tests?/|testing/_internal/(?!__init__|logging_tensor|common_dtype|distributed/(__init__|fake_pg)))"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +60,6 @@ class Module:
     member: str  # in the wheel
     path: str  # installed, relative to the root of the image
     size: int  # of the source, bytes
-
-
-def is_compiled(path: str) -> bool:
-    """Whether bytecode ships for the installed file `path`."""
-    if not path.endswith(".py") or "/site-packages/" not in path:
-        return False
-    return "/_api/" in path or not _SKIPPED.search(path)  # tensorflow.test is public
 
 
 def pyc_path(path: str, interpreter: Interpreter) -> str:

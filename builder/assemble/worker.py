@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.assemble.bytecode import Interpreter, Module, compile_wheel, is_compiled
+from builder.assemble.bytecode import Interpreter, Module, compile_wheel
 from builder.assemble.contract import apply_contract
 from builder.assemble.install import PREFIX, plan_install
 from builder.assemble.layer import LayerWriter
+from builder.assemble.leftout import is_compiled
 from builder.assemble.wheel import Wheel
 from builder.errors import WheelError
 

@@ -21,7 +21,7 @@ from builder.building.loading import find_loader
 from builder.engines.batch import EngineImage
 from builder.engines.docker import connect
 from builder.engines.docker_engine import inspect_engine_image, need_engine, tag_image
-from builder.engines.dockerbuild import TAIL_LINES, explain
+from builder.engines.dockerbuild import SHOWN, TAIL_LINES, explain
 from builder.engines.readback import read_layers
 from builder.engines.secrets import write_secrets
 from builder.errors import EngineError, ToolMissingError
@@ -202,7 +202,7 @@ class BakeEngine:
                 argv = self._argv([name], f"--set=*.output={self._output(job)}")
             code, tail = self._run(argv, job.cell.id, job.log)
             if code:
-                lines = "".join(f"\n  {line}" for line in tail)
+                lines = "".join(f"\n  {line[:SHOWN]}" for line in tail)
                 said = explain(tail[-1] if tail else f"exit code {code}")
                 raise EngineError(
                     f"buildx could not build {job.cell.id}: {said}{lines}\nlog: {job.log}"

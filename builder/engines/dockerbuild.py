@@ -149,7 +149,7 @@ class _Progress:
         if text.strip():
             self._log.write(text if text.endswith("\n") else f"{text}\n")
             self._log.flush()
-            self.tail.extend(line for line in text.splitlines() if line.strip())
+            self.tail.extend(line for line in text.splitlines() if is_said(line))
 
     def _begin(self, total: int, step: str) -> None:
         if self._task is None:
@@ -160,13 +160,18 @@ class _Progress:
         self.step = step
 
 
+def is_said(line: str) -> bool:
+    """Whether a line comes from the step, not from the builder about it."""
+    return bool(line.strip()) and not line.startswith(("Step ", " ---> ", "Removed intermediate"))
+
+
 def _failure(text: str, progress: _Progress, request: BuildRequest) -> str:
     step = " ".join(progress.step.split())
     shown = f"{step[:SHOWN]}..." if len(step) > SHOWN else step
     lines = [f"the engine could not build {request.label}: {explain(text)}"]
     if shown:
         lines.append(f"step: {shown}")
-    lines += [f"  {line}" for line in progress.tail if not line.startswith(text[:SHOWN])]
+    lines += [f"  {line[:SHOWN]}" for line in progress.tail if not line.startswith(text[:SHOWN])]
     return "\n".join([*lines, f"log: {request.log}"])
 
 

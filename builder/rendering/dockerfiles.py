@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import Literal
 
 from builder.assemble.contract import GID, GROUP, UID, USER
+from builder.assemble.leftout import is_trimmed, path_rules
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.model import Cell, LockedDeb, LockedWheel, PackageLock, RequirementsLock
 
@@ -50,11 +51,16 @@ class WheelStep:
 
 @dataclass(frozen=True, slots=True)
 class PackageStep:
-    """Install Debian packages on top of what a lower flavour has."""
+    """Install Debian packages on top of what a lower flavour has.
+
+    With `rules`, dpkg's rules for what is left out change, and packages that they had trimmed are
+    installed again.
+    """
 
     stage: str
     title: str
     packages: tuple[LockedDeb, ...]
+    rules: tuple[str, ...] = ()
     kind: Literal["packages"] = "packages"
 
 
@@ -102,9 +108,15 @@ def _further(
     lock: PackageLock, below: PackageLock, plain: Wheels, compiled: Wheels
 ) -> Iterator[Step]:
     there = {(deb.name, deb.version) for deb in below.packages}
-    debs = tuple(deb for deb in lock.packages if (deb.name, deb.version) not in there)
+    rules = path_rules(lock) if path_rules(lock) != path_rules(below) else ()
+    debs = tuple(
+        deb
+        for deb in lock.packages
+        if (deb.name, deb.version) not in there or (rules and is_trimmed(deb.name))
+    )
     if debs:
-        yield PackageStep(f"{lock.flavour}-packages", f"Debian packages of {lock.flavour}", debs)
+        title = f"Debian packages of {lock.flavour}"
+        yield PackageStep(f"{lock.flavour}-packages", title, debs, rules)
     if plain or compiled:
         yield WheelStep(f"{lock.flavour}-tools", f"tools of {lock.flavour}", plain, compiled)
 

@@ -11,6 +11,7 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.version import Version
 
+from builder.assemble.leftout import NOT_COMPILED
 from builder.errors import StorageError
 from builder.lock.inputs import Cells, cells_by_id, parent_of
 from builder.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
@@ -167,6 +168,7 @@ def _dockerfile(
         "cell_json": dict(config.labels)[CELL_LABEL],
         "compiler": COMPILER if has_compiler(locks[-1].wheels.wheels) else None,
         "installer": load_installer(),
+        "not_compiled": NOT_COMPILED,
         "mounts": mounts,
     }
     steps = make_steps(cell, locks)

@@ -115,7 +115,8 @@ def test_templates_give_the_same_steps_to_both_variants() -> None:
     """What both install is the same text, but for how it gets its files."""
     environment = make_environment(ROOT / "templates")
     step = WheelStep("cuda", "CUDA 12.1", tuple(RUNTIME[1:3]), tuple(RUNTIME[:1]))
-    names = {"step": step, "cell": CELL, "venv": "/opt/venv", "installer": wheel("uv")}
+    names = {"step": step, "cell": CELL, "venv": "/opt/venv", "not_compiled": "x"}
+    names["installer"] = wheel("uv")
     plain, cached = (
         environment.get_template("partials/wheels.j2").render(mounts=mounts, **names)
         for mounts in (False, True)
