@@ -7,7 +7,7 @@ import marshal
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ def _records(content: bytes) -> list[str]:
     return sorted(line.rpartition(",")[0] for line in lines if not own.fullmatch(line))
 
 
+def _same_record_files(one: Node | None, two: Node | None) -> bool:
+    """The same lines, whatever the execute bits."""
+    both = [node and replace(node, mode=node.mode & ~0o111) for node in (one, two)]
+    return _contents(_same_records)(*both)
+
+
 def _same_call(one: bytes, two: bytes) -> bool:
     """The same interpreter, import and call."""
     return _calls(one) == _calls(two)
@@ -101,8 +107,8 @@ EXCEPTIONS = (
     ),
     Exception_(
         re.compile(rf"{_SITE}/[^/]*\.dist-info/RECORD"),
-        _contents(_same_records),
-        "RECORD lists these two, and the scripts below",
+        _same_record_files,
+        "RECORD lists these two, and the scripts below; uv keeps the rights that a wheel gives it",
     ),
     Exception_(
         re.compile(r"opt/venv/bin/[^/]*"),
