@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,7 @@ from builder.assemble.image import ImageLayer
 from builder.assemble.install import site_packages
 from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
 from builder.assemble.layer import FORMAT, Layer
-from builder.assemble.pool import run_jobs
+from builder.assemble.pool import run_jobs, warm_up
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.store import LayerStore, StoredLayer, file_digest
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
@@ -27,9 +25,11 @@ from builder.fetching.wanted import Download
 from builder.lock.debian import deb_url, debian_sources
 from builder.lock.resolve import index_urls
 from builder.planning.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
+from builder.system.timing import timed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from builder.assemble.bytecode import Interpreter
@@ -63,14 +63,9 @@ class Assembly:
         """Where fetched files lie, by SHA-256."""
         return self.context.settings.cache_dir / "files"
 
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
+    def timed(self, part: str) -> AbstractContextManager[None]:
         """Add the time of the block to `part`."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - start
+        return timed(self.seconds, part)
 
 
 def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
@@ -194,6 +189,7 @@ def _known_or_made(
     missing = [layer for layer in layers if _key(layer, work) not in known]
     if len(known) == len(set(keys)):
         return known
+    warm_up()
     with work.timed("fetch"):
         files = _fetch_wheels(work, {w.sha256: w for x in missing for w in x.wheels})
     system_jobs = [_system_job(work, i) for i, key in enumerate(systems) if key not in known]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from builder.assemble.assemble import Assembly, assemble_layers
 from builder.assemble.image import write_image
 from builder.assemble.layout import Layout
-from builder.assemble.pool import warm_up
 from builder.assemble.store import LayerStore
 from builder.building.prune import locked_wheels, prune_wheels
 from builder.building.report import LOCK_NAME, read_report, write_report
@@ -71,7 +70,6 @@ def build_images(
     batch, with `prune` the wheels of a finished image are removed that no later one needs. Waits
     while another build holds `output`.
     """
-    warm_up()
     layout = Layout(output)
     layout.create()
     try:

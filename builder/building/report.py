@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from builder.planning.tags import axes
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
@@ -81,11 +82,5 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
     return {
         "id": cell.id,
         "tags": list(cell.tags),
-        "framework": cell.framework,
-        "framework_version": cell.framework_version,
-        "cuda": cell.cuda,
-        "cudnn": cell.cudnn,
-        "python": cell.python,
-        "flavour": cell.flavour.name,
-        "base": cell.base.name,
+        **axes(cell),
     }

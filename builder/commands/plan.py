@@ -199,15 +199,11 @@ def _show_pulls(args: argparse.Namespace, parts: dict[Cell, Any], there: Any) ->
 
 def as_json(cell: Cell) -> dict[str, Any]:
     """Return a cell the way programs read it; paths are relative to the project."""
+    from builder.planning.tags import axes
+
     return {
         "id": cell.id,
-        "framework": cell.framework,
-        "framework_version": cell.framework_version,
-        "cuda": cell.cuda,
-        "cudnn": cell.cudnn,
-        "python": cell.python,
-        "flavour": cell.flavour.name,
-        "base": cell.base.name,
+        **axes(cell),
         "policy": cell.policy,
         "tags": list(cell.tags),
         "lock": str(cell.lock),

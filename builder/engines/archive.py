@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.assemble.layout import MANIFEST_TYPE
 from builder.errors import StorageError
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
 END = bytes(2 * BLOCK)
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,9 +10,11 @@ from builder.building.stages import Stage, load_stages
 from builder.errors import DriftError, WheelyardError
 from builder.rendering.dockerfiles import Locks
 from builder.rendering.render import render_cell
+from builder.system.timing import timed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from builder.context import Context
@@ -49,14 +49,9 @@ class Job:
         """The locks of its flavours, the lowest first."""
         return tuple(Locks(stage.lock, stage.packages) for stage in self.stages)
 
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
+    def timed(self, part: str) -> AbstractContextManager[None]:
         """Add the time of the block to `part`."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - start
+        return timed(self.seconds, part)
 
 
 @dataclass(frozen=True, slots=True)

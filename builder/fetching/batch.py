@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,13 +10,13 @@ from builder.errors import FetchError, StorageError
 from builder.fetching.download import NothingCame, Session, Stopped, download
 from builder.fetching.wanted import Download, file_size, part, place
 from builder.system.storage import storage_error
+from builder.system.threads import run_threads
 
 NETWORK_ADVICE = (
     "check the network and the proxy, or name mirrors that can be reached: --index-url, "
     "--debian-mirror"
 )
 LISTED = 10  # failed files that a message names
-STOP_SECONDS = 2.0  # how long an interrupted call waits for its threads
 
 
 class Batch:
@@ -36,23 +34,7 @@ class Batch:
 
     def run(self, connections: int) -> None:
         """Work through the queue; on KeyboardInterrupt stop the threads and pass it on."""
-        # Daemons: one that waits for a silent server must not keep an interrupted process alive.
-        threads = [
-            threading.Thread(target=self._work, daemon=True, name=f"fetch-{number}")
-            for number in range(min(connections, len(self._items)))
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        except BaseException:
-            self._session.stop.set()
-            deadline = time.monotonic() + STOP_SECONDS
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join(max(0.0, deadline - time.monotonic()))
-            raise
+        run_threads(self._work, min(connections, len(self._items)), "fetch", self._session.stop)
 
     def result(self) -> dict[str, Path]:
         """SHA-256 -> path; raises what went wrong, all failed files in one FetchError."""

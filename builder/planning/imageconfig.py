@@ -10,6 +10,7 @@ from typing import Any
 from builder.model import Cell, RequirementsLock
 from builder.planning.compiler import HOME, has_compiler
 from builder.planning.drivers import driver_floor, require_cuda
+from builder.planning.tags import axes
 from builder.upstream.facts import CPU
 
 VENV = "/opt/venv"
@@ -111,13 +112,7 @@ def _facts(cell: Cell, lock: RequirementsLock) -> dict[str, Any]:
     floor = None if cell.cuda == CPU else driver_floor(cell.cuda)
     facts: dict[str, Any] = {
         "id": cell.id,
-        "framework": cell.framework,
-        "framework_version": cell.framework_version,
-        "cuda": cell.cuda,
-        "cudnn": cell.cudnn,
-        "python": cell.python,
-        "flavour": cell.flavour.name,
-        "base": cell.base.name,
+        **axes(cell),
         "lock": lock.inputs,
         "driver": floor and {"minimum": floor.minimum, "native": floor.native},
     }

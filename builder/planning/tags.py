@@ -38,6 +38,19 @@ def image_id(
     return "-".join(word for word in words if word)
 
 
+def axes(cell: Cell) -> dict[str, str]:
+    """Return what tells a cell from its siblings, axis by axis, in the order of its id."""
+    return {
+        "framework": cell.framework,
+        "framework_version": cell.framework_version,
+        "cuda": cell.cuda,
+        "cudnn": cell.cudnn,
+        "python": cell.python,
+        "flavour": cell.flavour.name,
+        "base": cell.base.name,
+    }
+
+
 def cuda_word(cuda: str) -> str:
     """Return how ids and tags say a CUDA version; a build without CUDA is `cpu`."""
     return CPU if cuda == CPU else f"cuda{cuda}"

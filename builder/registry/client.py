@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from builder.assemble.layout import MANIFEST_TYPE
 from builder.errors import RegistryError
 from builder.fetching.patience import PATIENCE, GaveUp, Patience, next_wait
 from builder.fetching.replies import Gone, Interrupted, Refused
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 4  # blobs under way at once
 MANIFEST_TYPES = (
-    "application/vnd.oci.image.manifest.v1+json",
+    MANIFEST_TYPE,
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 DIGEST_HEADER = "Docker-Content-Digest"

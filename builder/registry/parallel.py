@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import queue
-import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.registry.client import CONNECTIONS, Stopped
+from builder.system.threads import run_threads
 
 if TYPE_CHECKING:
     from builder.registry.client import Registry
-
-STOP_SECONDS = 2.0  # how long an interrupted call waits for its threads
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -49,25 +46,7 @@ def each(
                 failures.append(error)
                 registry.stop.set()
 
-    # Daemons: one that waits for a silent server must not keep an interrupted process alive.
-    names = range(min(connections, len(items)))
-    threads = [threading.Thread(target=run, daemon=True, name=f"push-{name}") for name in names]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    except BaseException:
-        registry.stop.set()
-        _wait_for(threads)
-        raise
+    run_threads(run, min(connections, len(items)), "push", registry.stop)
     if failures:
         raise failures[0]
     return [values[at] for at in range(len(items))]
-
-
-def _wait_for(threads: Sequence[threading.Thread]) -> None:
-    deadline = time.monotonic() + STOP_SECONDS
-    for thread in threads:
-        if thread.ident is not None:
-            thread.join(max(0.0, deadline - time.monotonic()))

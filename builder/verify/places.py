@@ -15,6 +15,7 @@ from builder.assemble.contract import GID, UID, USER
 from builder.engines.archive import LoadableImage
 from builder.errors import EngineError, ToolMissingError, VerifyError
 from builder.system.subprocesses import run
+from builder.verify.chroot import enter_command
 from builder.verify.unpack import unpack
 
 if TYPE_CHECKING:
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
     from builder.console.progress import Reporter
 
 TIMEOUT = 3600.0  # seconds for all checks of an image
-# Namespaces of its own for every command: nothing stays mounted after it. `lo` is down in a new
-# network namespace, and processes that train together meet there.
-_ENTER = (
-    "ip link set lo up 2>/dev/null; "
-    'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" '
-    '&& mount -t tmpfs tmpfs "$1/dev/shm" && root=$1 user=$2 groups=$3 && shift 3 '
-    '&& exec chroot --userspec="$user" --groups="$groups" "$root" "$@"'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +135,7 @@ def chroot_command(root: Path, settings: Mapping[str, Any], argv: Sequence[str])
     environment = [*settings["Env"], f"HOME=/home/{USER}"]
     folder = settings.get("WorkingDir") or "/"
     inside = ["/usr/bin/env", "-i", "-C", folder, *environment, *argv]
-    return [
-        "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child",
-        "sh", "-c", _ENTER, "enter", str(root), f"{UID}:{UID}", str(GID), *inside,
-    ]  # fmt: skip
+    return enter_command(root, f"{UID}:{UID}", str(GID), inside)
 
 
 def _made(folder: Path) -> Path:

@@ -15,7 +15,9 @@ WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
 
-def unpack(layers: Iterable[Path], root: Path, on_layer: Callable[[int], None]) -> None:
+def unpack(
+    layers: Iterable[Path], root: Path, on_layer: Callable[[int], None] = lambda _: None
+) -> None:
     """Apply layer blobs, lowest first, to the empty folder `root`; `on_layer` hears of each."""
     for layer in layers:
         opened = igzip.IGzipFile(layer, "rb")  # type: ignore[no-untyped-call]

@@ -8,13 +8,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from builder.verify.chroot import enter_command
 from tests.benchmark.measure import NotMeasuredError
-
-_ENTER = (
-    'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" '
-    '&& mount -t tmpfs tmpfs "$1/dev/shm" && root=$1 user=$2 groups=$3 && shift 3 '
-    '&& exec chroot --userspec="$user" --groups="$groups" "$root" "$@"'
-)
 
 
 def require_chroot() -> None:
@@ -23,21 +18,14 @@ def require_chroot() -> None:
         raise NotMeasuredError("only root can enter an unpacked image; run as root, with unshare")
 
 
-def enter_command(root: Path, user: int, group: int, argv: Sequence[str]) -> list[str]:
-    """Argument list that runs `argv` in `root`, with /proc and /dev, without a network."""
-    return [
-        "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child",
-        "sh", "-c", _ENTER, "enter", str(root), f"{user}:{user}", str(group), *argv,
-    ]  # fmt: skip
-
-
 def run_inside(
     root: Path, argv: Sequence[str], environment: Mapping[str, str], *, user: int, group: int
 ) -> str:
     """What `argv` prints; NotMeasuredError with the end of its log when it fails."""
     # What finds unshare and chroot is our PATH; `env` gives the program its own.
     assignments = [f"{name}={value}" for name, value in environment.items()]
-    command = enter_command(root, user, group, ["/usr/bin/env", "-i", *assignments, *argv])
+    shell = ["/usr/bin/env", "-i", *assignments, *argv]
+    command = enter_command(root, f"{user}:{user}", str(group), shell)
     result = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o022)
     if result.returncode:
         tail = "\n".join(result.stderr.splitlines()[-15:])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from builder.verify.unpack import unpack
 from tests.benchmark.chroot import require_chroot, run_inside
 from tests.benchmark.measure import (
     Measurement,
@@ -20,7 +21,6 @@ from tests.benchmark.measure import (
 )
 from tests.benchmark.place import Place, prepared, stage_of, wheel_files
 from tests.image.layout import BuiltImage, read_built
-from tests.image.unpack import unpack
 
 LIMIT = 1.1
 USER, GROUP = 1000, 900

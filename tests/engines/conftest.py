@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,20 @@ import pytest
 from builder.settings import Settings, load_settings
 from tests.built import need_dist, need_runtime
 from tests.engines import trixie
-from tests.engines.daemons import INSTALLED, Kind, client_environment, own_engine, temporary_folder
+from tests.engines.daemons import (
+    INSTALLED,
+    Engine,
+    Kind,
+    client_environment,
+    own_engine,
+    temporary_folder,
+)
+from tests.engines.site import SmallSite, open_small_site
 from tests.image.layout import BuiltImage
 from tests.needs import need_to_be_root, need_tools
 
 if TYPE_CHECKING:
-    from docker import DockerClient
+    pass
 
 REPOSITORY = Path(__file__).parents[2]
 # Names for @pytest.mark.parametrize("engine", [...], indirect=True).
@@ -27,16 +34,6 @@ KINDS: dict[str, Callable[[Settings], Kind]] = {
     NEW: trixie.classic,
     CONTAINERD: trixie.containerd,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """A running engine, and how programs reach it."""
-
-    name: str
-    client: DockerClient
-    folder: Path
-    environment: dict[str, str]  # DOCKER_HOST, and a client's configuration with buildx
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +53,13 @@ def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder for gigabytes, gone with the module."""
     with temporary_folder(request.config.getoption("--scratch")) as folder:
         yield folder
+
+
+@pytest.fixture(scope="module")
+def site(scratch: Path, settings: Settings) -> Iterator[SmallSite]:
+    """A mirror with a login and a private CA, and a project of small images."""
+    with open_small_site(scratch, settings) as site:
+        yield site
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -51,6 +51,21 @@ exec chroot "$root" "$@"
 
 
 @dataclass(frozen=True, slots=True)
+class Engine:
+    """A running engine, and how programs reach it."""
+
+    name: str
+    client: DockerClient
+    folder: Path
+    environment: dict[str, str]  # DOCKER_HOST, and a client's configuration with buildx
+
+    @property
+    def client_settings(self) -> dict[str, str]:
+        """The variables that point a client at this engine, and nothing else."""
+        return {name: self.environment[name] for name in ("DOCKER_HOST", "DOCKER_CONFIG")}
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A Docker Engine: where its programs are, and its settings."""
 

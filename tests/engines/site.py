@@ -22,7 +22,7 @@ from builder.model import Cell
 from builder.planning.installer import load_installer
 from builder.planning.plan import load_plan
 from builder.settings import Settings
-from tests.engines.conftest import Engine
+from tests.engines.daemons import Engine
 from tests.engines.small import small_project
 from tests.peers.command import argv, environment
 from tests.peers.island import Island
@@ -58,14 +58,13 @@ class SmallSite:
         """Start `wheelyard build all` as a user of this site does."""
         settings = {"index-url": f"{self.mirror.base}/simple/", "ca-bundle": str(self.ca_file)}
         given = [*arguments, "--project", self.project, "--cache-dir", self.folder / "cache"]
-        names = ("DOCKER_HOST", "DOCKER_CONFIG")
         return subprocess.Popen(
             argv("build", "all", *given, *as_options(settings)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env=environment(self.folder, **{name: engine.environment[name] for name in names}),
+            env=environment(self.folder, **engine.client_settings),
         )
 
     def build(self, engine: Engine, *arguments: str | Path) -> Result:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from builder.engines.docker import uses_containerd
-from tests.engines.conftest import REPOSITORY, Engine
+from tests.engines.conftest import REPOSITORY
+from tests.engines.daemons import Engine
 from tests.image.layout import BuiltImage, read_built
-from tests.peers.command import argv, environment
+from tests.peers.command import wheelyard
 from tests.peers.project import machine_cache
 
 SELECTOR = "pytorch-2.3.1-runtime"
@@ -38,16 +39,7 @@ def build(engine: Engine, folder: Path) -> subprocess.CompletedProcess[str]:
     """The command as a user gives it, with this user's cache."""
     given: list[str | Path] = ["build", SELECTOR, "--load", "--output", folder / "dist"]
     given += ["--project", REPOSITORY, "--cache-dir", machine_cache()]
-    names = ("DOCKER_HOST", "DOCKER_CONFIG")
-    return subprocess.run(
-        argv(*given),
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment(folder, **{name: engine.environment[name] for name in names}),
-        timeout=TIMEOUT,
-    )
+    return wheelyard(given, folder, engine.client_settings, timeout=TIMEOUT)
 
 
 def run(engine: Engine, image: BuiltImage, *command: str) -> str:

@@ -7,24 +7,18 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from builder.settings import Settings
-from tests.engines.conftest import NEW, OLD, Engine
+from tests.engines.conftest import NEW, OLD
+from tests.engines.daemons import Engine
 from tests.engines.parity import differences, read_config, read_tree
-from tests.engines.site import SmallSite, built, open_small_site
+from tests.engines.site import SmallSite, built
 
 HOST = ("--network", "host")  # the engines of these tests have no other
-
-
-@pytest.fixture(scope="module")
-def site(scratch: Path, settings: Settings) -> Iterator[SmallSite]:
-    with open_small_site(scratch, settings) as site:
-        yield site
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from builder.engines import docker
 from builder.engines.docker import load, uses_containerd
 from builder.errors import EngineError
 from builder.settings import Settings
-from tests.engines.conftest import KINDS, NEW, OLD, Engine, choose
-from tests.engines.daemons import own_engine, temporary_folder
+from tests.engines.conftest import KINDS, NEW, OLD, choose
+from tests.engines.daemons import Engine, own_engine, temporary_folder
 from tests.engines.tiny import make_image, make_layer, store
 
 if TYPE_CHECKING:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engines.conftest import NEW, REPOSITORY, Engine
+from tests.engines.conftest import NEW, REPOSITORY
+from tests.engines.daemons import Engine
 from tests.engines.parity import Node, differences, read_config, read_tree
-from tests.peers.command import argv, environment
+from tests.peers.command import wheelyard
 from tests.peers.project import machine_cache
 
 CELL = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11"
@@ -27,16 +27,8 @@ TIMEOUT = 1200
 def build(engine: Engine, folder: Path, cell: str, way: str) -> str:
     """Build one image into the engine, with this machine's cache; its id there."""
     given: list[str | Path] = [*WAYS[way], "--json", "--output", folder / way]
-    names = ("DOCKER_HOST", "DOCKER_CONFIG")
-    done = subprocess.run(
-        argv("build", cell, *given, "--project", REPOSITORY, "--cache-dir", machine_cache()),
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment(folder, **{name: engine.environment[name] for name in names}),
-        timeout=TIMEOUT,
-    )
+    words = ["build", cell, *given, "--project", REPOSITORY, "--cache-dir", machine_cache()]
+    done = wheelyard(words, folder, engine.client_settings, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     (image,) = json.loads(done.stdout)
     return str(engine.client.images.get(image["tags"][0]).id)

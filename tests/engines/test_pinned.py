@@ -17,8 +17,9 @@ import yaml
 from builder.console.progress import QuietReporter
 from builder.lock.debian import debian_sources
 from builder.settings import Settings
-from tests.engines.conftest import OLD, Engine
-from tests.engines.site import SmallSite, built, open_small_site
+from tests.engines.conftest import OLD
+from tests.engines.daemons import Engine
+from tests.engines.site import SmallSite, built
 from tests.needs import need_tools
 from tests.peers.command import wheelyard
 
@@ -83,12 +84,6 @@ def push_debian(engine: Engine, address: str, folder: Path, settings: Settings) 
     digest = docker("inspect", "--format", "{{index .RepoDigests 0}}", name).strip()
     docker("rmi", name)  # the last tag takes the digest with it
     return digest
-
-
-@pytest.fixture(scope="module")
-def site(scratch: Path, settings: Settings) -> Iterator[SmallSite]:
-    with open_small_site(scratch, settings) as site:
-        yield site
 
 
 @pytest.mark.parametrize("engine", [OLD], indirect=True)

@@ -9,10 +9,8 @@ import json
 import tarfile
 from pathlib import Path
 
-from builder.engines.archive import MANIFEST_TYPE, LoadableImage
-
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+from builder.assemble.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
+from builder.engines.archive import LoadableImage
 
 
 def digest_of(content: bytes) -> str:

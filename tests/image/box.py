@@ -22,10 +22,11 @@ from testinfra.host import Host
 
 from builder.engines.docker import connect, load
 from builder.errors import EngineError
+from builder.verify.chroot import enter_command
+from builder.verify.unpack import unpack
 from tests.engines.daemons import can_start
 from tests.image.layout import BuiltImage
 from tests.image.loadable import loadable
-from tests.image.unpack import unpack
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -34,13 +35,6 @@ if TYPE_CHECKING:
 
 SHM_SIZE = "512m"
 GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]
-# A mount, network and process namespace for every command: nothing stays mounted after it.
-ENTER = (
-    "ip link set lo up 2>/dev/null; "  # processes that train together meet there
-    'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" '
-    '&& mount -t tmpfs tmpfs "$1/dev/shm" && root=$1 && shift '
-    '&& exec chroot --userspec="$1" --groups="$2" "$root" /bin/sh -c "$3"'
-)
 
 
 @dataclass(frozen=True)
@@ -128,15 +122,9 @@ class UnpackedImage(ChrootBackend):  # type: ignore[misc]
         assignments = [f"{name}={value}" for name, value in values.items()]
         folder = self.image.settings["WorkingDir"] or "/"
         inside = shlex.join(["/usr/bin/env", "-i", *assignments, "/bin/sh", "-c", wanted])
-        namespaces = "unshare --mount --net --pid --fork --kill-child"
-        outcome = self.run_local(
-            f"{namespaces} sh -c %s enter %s %s %s %s",
-            ENTER,
-            self.name,
-            self.account.ids,
-            self.account.groups,
-            f"cd {shlex.quote(folder)} && {inside}",
-        )
+        shell = ["/bin/sh", "-c", f"cd {shlex.quote(folder)} && {inside}"]
+        entered = enter_command(Path(self.name), self.account.ids, self.account.groups, shell)
+        outcome = self.run_local(shlex.join(entered))
         outcome.command = self.encode(wanted)
         return outcome
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.unpack import unpack
+from builder.errors import StorageError
+from builder.verify.unpack import unpack
 
 
 def write_layer(path: Path, *entries: tuple[str, bytes | None]) -> Path:
@@ -76,5 +77,5 @@ def test_a_link_in_a_lower_layer_is_replaced_not_followed(tmp_path: Path, root: 
 
 
 def test_a_path_out_of_the_image_is_refused(tmp_path: Path, root: Path) -> None:
-    with pytest.raises(ValueError, match="leads out of the image"):
+    with pytest.raises(StorageError, match="leads out of the image"):
         unpack([write_layer(tmp_path / "1", ("../x", b""))], root)

@@ -32,6 +32,7 @@ def wheelyard(
     home: Path,
     env: Mapping[str, str] | None = None,
     umask: int = -1,
+    timeout: float = TIMEOUT,
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end; `home` holds no configuration unless the test put one there."""
     return subprocess.run(
@@ -42,5 +43,5 @@ def wheelyard(
         env=environment(home, **(env or {})),
         cwd=home,
         umask=umask,
-        timeout=TIMEOUT,
+        timeout=timeout,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.built import need_dist, need_runtime
+from tests.engines.daemons import temporary_folder
 from tests.image.layout import BuiltImage, read_built
 from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers.island import Island, can_isolate, island
@@ -24,6 +26,22 @@ def need() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def need_root() -> None:
     need_to_be_root()
+
+
+@pytest.fixture
+def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for gigabytes, removed at once."""
+    with temporary_folder(request.config.getoption("--scratch")) as folder:
+        yield folder
+
+
+@pytest.fixture
+def at_nobodys_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No login and no proxy of this machine."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name in ("DOCKER_CONFIG", "XDG_RUNTIME_DIR"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

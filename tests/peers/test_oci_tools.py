@@ -13,7 +13,7 @@ import pytest
 from tiny import make_tiny
 
 from builder.building.build import Built, build_images
-from tests.engines.daemons import client_environment, own_engine, temporary_folder
+from tests.engines.daemons import client_environment, own_engine
 from tests.image.layout import BuiltImage, read_built, read_references
 from tests.peers.command import wheelyard
 from tests.peers.project import REPOSITORY, machine_cache
@@ -43,13 +43,6 @@ def tiny_dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = build_images(tiny.plan.cells, tiny.plan, dist, tiny.context)
     assert all(isinstance(result, Built) for result in results), results
     return dist
-
-
-@pytest.fixture
-def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A folder for gigabytes, removed at once."""
-    with temporary_folder(request.config.getoption("--scratch")) as folder:
-        yield folder
 
 
 class TestSkopeo:

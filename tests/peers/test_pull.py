@@ -13,17 +13,11 @@ from tiny import Tiny, make_tiny
 
 from builder.building.build import Built, build_images
 from builder.cli import main
-from tests.engines.daemons import client_environment, own_engine, temporary_folder
+from tests.engines.daemons import client_environment, own_engine
 from tests.peers.registries import registry
 
 if TYPE_CHECKING:
     from docker import DockerClient
-
-
-@pytest.fixture
-def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
-    with temporary_folder(request.config.getoption("--scratch")) as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -35,21 +35,14 @@ from tests.peers.faulty import Fault, Faulty, faulty
 from tests.peers.registries import PASSWORD, USER, registry, with_passwords, with_tls
 from tests.peers.tokens import token_server
 
+pytestmark = pytest.mark.usefixtures("at_nobodys_home")
+
 RUNTIME = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs_a_registry(need: Callable[..., None]) -> None:
     need("docker-registry", "skopeo")
-
-
-@pytest.fixture(autouse=True)
-def _at_nobodys_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No login and no proxy of this machine."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name in ("DOCKER_CONFIG", "XDG_RUNTIME_DIR"):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +300,21 @@ class TestAttachments:
         assert "built from other locks" in capsys.readouterr().err
 
 
+def half_sent(
+    tiny: Tiny, dist: Path, line: Faulty, folder: Path, *, stderr: int
+) -> subprocess.Popen[bytes]:
+    """A push as a process that a slow line holds in the middle of its blobs."""
+    line.faults, line.always = [("PUT", "/blobs/", "slow")], True
+    words = ["push", "runtime", "--registry", f"http://{line.address}"]
+    words += ["--project", str(tiny.folder), "--output", str(dist)]
+    command = argv(*words, "--cache-dir", folder / "cache")
+    process = subprocess.Popen(command, env=environment(folder), stderr=stderr)
+    deadline = time.monotonic() + 30
+    while line.sent_bytes() < 100_000 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return process
+
+
 class TestABadLine:
     @pytest.mark.parametrize("fault", ["drop", "mute", "429", "500", "503", "slow", "flip"])
     @pytest.mark.parametrize("method", ["PATCH", "PUT", "POST", "HEAD"])
@@ -375,14 +383,7 @@ class TestABadLine:
     def test_after_kill_9_the_next_push_completes(
         self, tiny: Tiny, dist: Path, line: Faulty, tmp_path: Path, push: Callable[..., int]
     ) -> None:
-        line.faults, line.always = [("PUT", "/blobs/", "slow")], True
-        words = ["push", "runtime", "--registry", f"http://{line.address}"]
-        words += ["--project", str(tiny.folder), "--output", str(dist)]
-        command = argv(*words, "--cache-dir", tmp_path / "cache")
-        process = subprocess.Popen(command, env=environment(tmp_path), stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while line.sent_bytes() < 100_000 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        process = half_sent(tiny, dist, line, tmp_path, stderr=subprocess.DEVNULL)
         process.send_signal(signal.SIGKILL)
         assert process.wait(30) == -signal.SIGKILL
         assert digest_there(line.upstream, RUNTIME) is None
@@ -393,14 +394,7 @@ class TestABadLine:
     def test_ctrl_c_ends_it_at_once(
         self, tiny: Tiny, dist: Path, line: Faulty, tmp_path: Path
     ) -> None:
-        line.faults, line.always = [("PUT", "/blobs/", "slow")], True
-        words = ["push", "runtime", "--registry", f"http://{line.address}"]
-        words += ["--project", str(tiny.folder), "--output", str(dist)]
-        command = argv(*words, "--cache-dir", tmp_path / "cache")
-        process = subprocess.Popen(command, env=environment(tmp_path), stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 30
-        while line.sent_bytes() < 100_000 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        process = half_sent(tiny, dist, line, tmp_path, stderr=subprocess.PIPE)
         process.send_signal(signal.SIGINT)
         _out, said = process.communicate(timeout=10)
         assert process.returncode == 130, said

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -21,16 +20,10 @@ from builder.cli import main
 from builder.errors import InspectError, RegistryError
 from tests.peers.registries import registry
 
+pytestmark = pytest.mark.usefixtures("at_nobodys_home")
+
 RUNTIME = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
 SITE = "opt/venv/lib/python3.11/site-packages"
-
-
-@pytest.fixture(autouse=True)
-def _at_nobodys_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name in ("DOCKER_CONFIG", "XDG_RUNTIME_DIR"):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture
