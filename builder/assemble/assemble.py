@@ -2,70 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from builder.assemble import contract
-from builder.assemble.base import base_key, find_rootfs, make_rootfs
+from builder.assemble.assembly import Assembly
 from builder.assemble.image import ImageLayer
 from builder.assemble.install import site_packages
 from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
-from builder.assemble.layer import FORMAT, Layer
+from builder.assemble.layer import Layer
 from builder.assemble.pool import run_jobs, warm_up
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
-from builder.assemble.store import LayerStore, StoredLayer, file_digest
+from builder.assemble.store import StoredLayer, file_digest
+from builder.assemble.system import Roots, system_job, system_key, system_title
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
 from builder.assemble.worker import SystemJob, WheelInput, WheelJob
 from builder.errors import BaseImageError, WheelError, WheelyardError
 from builder.fetching.fetch import cached, fetch_all
 from builder.fetching.index import locate
-from builder.fetching.wanted import Download
-from builder.lock.debian import deb_url, debian_sources
 from builder.lock.resolve import index_urls
 from builder.planning.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
-from builder.system.timing import timed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from builder.assemble.bytecode import Interpreter
-    from builder.assemble.rootfs import RootTar
     from builder.assemble.worker import Job
-    from builder.building.stages import Stage
-    from builder.context import Context
-    from builder.model import LockedDeb, LockedWheel
-
-SUCCESSOR_ADVICE = (
-    "take its successor with `wheelyard lock --bases-only` (--upgrade takes the newest of all), or "
-    "name a snapshot of the archive that still has it: --debian-mirror, --debian-security-mirror"
-)
+    from builder.model import LockedWheel
 
 # Rough speed of the two kinds of work, to start the longest job first.
 _BYTECODE_COST = 40  # a byte of a wheel's modules costs as much as this many of its other bytes
-_SYSTEM_WEIGHT = 400 << 20  # as much as a wheel of this size
-
-
-@dataclass(slots=True)
-class Assembly:
-    """One image in the making: its stages, the caches, and the seconds each part took."""
-
-    stages: Sequence[Stage]
-    context: Context
-    store: LayerStore
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def files(self) -> Path:
-        """Where fetched files lie, by SHA-256."""
-        return self.context.settings.cache_dir / "files"
-
-    def timed(self, part: str) -> AbstractContextManager[None]:
-        """Add the time of the block to `part`."""
-        return timed(self.seconds, part)
 
 
 def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
@@ -113,77 +78,14 @@ def base_layers(work: Assembly) -> list[ImageLayer]:
 
 
 def _system_layer(work: Assembly, index: int, known: dict[str, StoredLayer]) -> ImageLayer:
-    return ImageLayer(known[_system_key(work, index)], _system_title(work, index), False)
-
-
-def _system_title(work: Assembly, index: int) -> str:
-    lock = work.stages[index].packages
-    difference = ", difference" if index else ""
-    return f"Debian {lock.suite}, {lock.base}-{lock.flavour}{difference}"
-
-
-def _system_key(work: Assembly, index: int) -> str:
-    return system_key(work.stages, index)
-
-
-def system_key(stages: Sequence[Stage], index: int) -> str:
-    """The base, and for every further flavour the difference to the one below it."""
-    locks = [stage.packages for stage in stages[max(0, index - 1) : index + 1]]
-    python = stages[index].cell.python
-    parts = [FORMAT, contract.FORMAT, "system", python, *(base_key(lock) for lock in locks)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _system_job(work: Assembly, index: int) -> SystemJob:
-    stage = work.stages[index]
-    return SystemJob(
-        key=_system_key(work, index),
-        title=_system_title(work, index),
-        root=_root(work, stage),
-        below=_root(work, work.stages[index - 1]) if index else None,
-        python=stage.cell.python,
-        scratch=work.store.scratch(),
-        weight=_SYSTEM_WEIGHT,
-    )
-
-
-def _root(work: Assembly, stage: Stage) -> RootTar:
-    """The root file system of a stage's packages, as mmdebstrap made it."""
-    settings, reporter, lock = work.context.settings, work.context.reporter, stage.packages
-    cache = settings.cache_dir / "rootfs"
-    known = find_rootfs(lock, cache)
-    if known is not None:
-        return known
-    with work.timed("fetch"):
-        downloads = deb_downloads(lock.packages, lock.suite, work.context)
-        debs = fetch_all(downloads, work.files, settings, reporter)
-    # What apt reads in the image are the distribution's own mirrors, never the user's.
-    public = replace(settings, debian_mirror=None, debian_security_mirror=None)
-    lines = [
-        f"deb {source.uri} {source.suite} {' '.join(source.components)}\n"
-        for source in debian_sources(lock.suite, public, reporter)
-    ]
-    with work.timed("base"):
-        return make_rootfs(lock, debs, "".join(lines), cache, reporter)
-
-
-def deb_downloads(debs: Sequence[LockedDeb], suite: str, context: Context) -> list[Download]:
-    """Where locked packages are: in the suite's archives, or the mirrors that are set."""
-    sources = debian_sources(suite, context.settings, context.reporter)
-    return [
-        Download(
-            deb_url(deb, sources), deb.path.rpartition("/")[2], deb.sha256, deb.size,
-            SUCCESSOR_ADVICE,
-        )
-        for deb in debs
-    ]  # fmt: skip
+    return ImageLayer(known[system_key(work.stages, index)], system_title(work, index), False)
 
 
 def _known_or_made(
     work: Assembly, layers: Sequence[WheelLayer | BytecodeLayer]
 ) -> dict[str, StoredLayer]:
     """Key -> layer, for `layers` and the system of every stage."""
-    systems = [_system_key(work, i) for i in range(len(work.stages))]
+    systems = [system_key(work.stages, i) for i in range(len(work.stages))]
     keys = [*systems, *(_key(layer, work) for layer in layers)]
     known = {key: stored for key in keys if (stored := work.store.find(key)) is not None}
     missing = [layer for layer in layers if _key(layer, work) not in known]
@@ -192,20 +94,22 @@ def _known_or_made(
     warm_up()
     with work.timed("fetch"):
         files = _fetch_wheels(work, {w.sha256: w for x in missing for w in x.wheels})
-    system_jobs = [_system_job(work, i) for i, key in enumerate(systems) if key not in known]
-    interpreter = _interpreter(work) if _needs_python(missing) else None
-    with work.timed("layers"):
-        return known | _make(work, missing, files, interpreter, system_jobs)
+    with Roots(work, known) as roots:
+        unknown = [i for i, key in enumerate(systems) if key not in known]
+        system_jobs = [system_job(work, i, roots) for i in unknown]
+        interpreter = _interpreter(work, roots) if _needs_python(missing) else None
+        with work.timed("layers"):
+            return known | _make(work, missing, files, interpreter, system_jobs)
 
 
 def _needs_python(layers: Sequence[WheelLayer | BytecodeLayer]) -> bool:
     return any(isinstance(layer, BytecodeLayer) for layer in layers)
 
 
-def _interpreter(work: Assembly) -> Interpreter:
+def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
     stage = work.stages[0]
     cache = work.context.settings.cache_dir / "interpreters"
-    return unpack_interpreter(_root(work, stage), stage.packages, stage.cell.python, cache)
+    return unpack_interpreter(roots.whole(0), stage.packages, stage.cell.python, cache)
 
 
 def _fetch_wheels(work: Assembly, wheels: dict[str, LockedWheel]) -> dict[str, Path]:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from builder.assemble.leftout import path_rules
-from builder.assemble.rootfs import RootTar
+from builder.assemble.roots import RootTar
 from builder.errors import BaseImageError
 from builder.system.subprocesses import run
-from builder.system.textfiles import write_text
 from builder.system.tools import require_tool
 
 if TYPE_CHECKING:
@@ -38,43 +37,27 @@ def base_key(lock: PackageLock) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def find_rootfs(lock: PackageLock, cache: Path) -> RootTar | None:
-    """The root file system of `lock`, if it was made before."""
-    tar, sources = _paths(lock, cache)
-    if not tar.exists() or not sources.exists():
-        return None
-    return RootTar(tar, sources.read_text())
-
-
 def make_rootfs(
     lock: PackageLock,
     debs: Mapping[str, Path],
     sources_list: str,
-    cache: Path,
+    tar: Path,
     reporter: Reporter,
 ) -> RootTar:
-    """Make the root file system of `lock` and keep it in `cache`.
+    """Make the root file system of `lock`, as `tar`.
 
     `debs` maps SHA-256 to verified files; `sources_list` is what apt in the image shall read.
     Raises ToolMissingError without mmdebstrap and BaseImageError with the end of its log when it
     fails.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    tar, sources = _paths(lock, cache)
     require_tool("mmdebstrap", reporter)
     with (
         reporter.task(f"base {lock.base}-{lock.flavour}", len(lock.packages), "items") as task,
         tempfile.TemporaryDirectory(prefix="wheelyard-base-") as folder,
     ):
-        write_text(sources, sources_list)
         _bootstrap(lock, debs, Path(folder), tar)
         task.advance(len(lock.packages))
     return RootTar(tar, sources_list)
-
-
-def _paths(lock: PackageLock, cache: Path) -> tuple[Path, Path]:
-    key = base_key(lock)
-    return cache / f"{key}.tar", cache / f"{key}.list"
 
 
 def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[str]:
@@ -127,12 +110,7 @@ def _bootstrap(lock: PackageLock, debs: Mapping[str, Path], folder: Path, tar: P
     result = run(bootstrap_command(lock, repository, output), env=environment, error=None)
     if result.returncode:
         raise BaseImageError(_failure(lock, result.tail))
-    partial = tar.with_name(f".{tar.name}.{os.getpid()}.part")
-    try:
-        shutil.copyfile(output, partial)
-        partial.replace(tar)
-    finally:
-        partial.unlink(missing_ok=True)
+    shutil.move(output, tar)
 
 
 def _offer(deb: LockedDeb, file: Path, repository: Path) -> str:

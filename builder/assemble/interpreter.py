@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from builder.assemble.bytecode import Interpreter
 
 if TYPE_CHECKING:
-    from builder.assemble.rootfs import RootFS, RootTar
+    from builder.assemble.rootfs import RootFS
+    from builder.assemble.roots import Root
     from builder.model import PackageLock
 
 FORMAT = 4  # part of the identity: raise it when what is unpacked or compiled changes
@@ -26,7 +27,7 @@ def interpreter_identity(lock: PackageLock) -> str:
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
-def unpack_interpreter(root: RootTar, lock: PackageLock, python: str, cache: Path) -> Interpreter:
+def unpack_interpreter(root: Root, lock: PackageLock, python: str, cache: Path) -> Interpreter:
     """Take the interpreter out of `root`, once; it is kept in `cache`."""
     identity = interpreter_identity(lock)
     folder = cache / identity
@@ -34,7 +35,8 @@ def unpack_interpreter(root: RootTar, lock: PackageLock, python: str, cache: Pat
         cache.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".part-", dir=cache))
         try:
-            _unpack(root.read(), python, partial)
+            with root.open(python) as rootfs:
+                _unpack(rootfs, python, partial)
             partial.chmod(0o755)
             _publish(partial, folder)
         finally:

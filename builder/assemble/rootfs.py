@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.assemble.gzipmember import crc32
@@ -52,7 +52,7 @@ class Node:
 class RootFS:
     """Paths and contents of a root file system's tar."""
 
-    def __init__(self, tar: Path, nodes: Mapping[str, Node], sources_list: str) -> None:
+    def __init__(self, tar: Path, nodes: Mapping[str, Node], sources_list: str = "") -> None:
         self._tar = tar
         self.sources_list = sources_list  # the distribution's own, for apt in the image
         self.nodes = dict(sorted(nodes.items()))
@@ -98,7 +98,7 @@ class RootFS:
 
     def _same(self, node: Node, below: RootFS) -> bool:
         other = below.nodes.get(node.entry.path)
-        if other is None or other.entry != node.entry:
+        if other is None or _attributes(other.entry) != _attributes(node.entry):
             return False
         if node.entry.kind != "file":
             return True
@@ -107,31 +107,31 @@ class RootFS:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RootTar:
-    """A root file system as it lies on disk."""
-
-    tar: Path
-    sources_list: str  # the distribution's own, for apt in the image
-
-    def read(self) -> RootFS:
-        """Index it; seconds for a big one, so it is done where the content is needed."""
-        return read_rootfs(self.tar, self.sources_list)
-
-
 def read_rootfs(tar: Path, sources_list: str) -> RootFS:
-    """Index a root file system's tar; device nodes and dropped paths are left out."""
+    """Index a root file system as it was installed; what is not content is left out."""
+    nodes = index_tar(tar).nodes
+    kept = {path: node for path, node in nodes.items() if not _is_dropped(path)}
+    return RootFS(tar, kept, sources_list)
+
+
+def index_tar(tar: Path) -> RootFS:
+    """Index all that a tar holds, device nodes aside."""
     nodes: dict[str, Node] = {}
     with tarfile.open(tar, "r:") as archive:
         for info in archive:
             path = info.name.removeprefix("./").strip("/")
             kind = _KINDS.get(info.type)
-            if not path or path == "." or kind is None or _is_dropped(path):
+            if not path or path == "." or kind is None:
                 continue
             link = info.linkname.removeprefix("./") if kind == "hardlink" else info.linkname
             entry = Entry(path, kind, info.mode, info.uid, info.gid, info.size, link)
             nodes[path] = Node(entry, int(info.mtime), info.offset_data)
-    return RootFS(tar, _with_links_last(nodes), sources_list)
+    return RootFS(tar, _with_links_last(nodes))
+
+
+def _attributes(entry: Entry) -> Entry:
+    """An entry without its checksum, which one read from a tar does not have."""
+    return replace(entry, crc=0)
 
 
 def with_content(entry: Entry, data: bytes) -> Entry:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.assemble.bytecode import Interpreter, Module, compile_wheel
-from builder.assemble.contract import apply_contract
 from builder.assemble.install import PREFIX, plan_install
 from builder.assemble.layer import LayerWriter
 from builder.assemble.leftout import is_compiled
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.install import Target
     from builder.assemble.layer import Layer
-    from builder.assemble.rootfs import RootTar
+    from builder.assemble.roots import Root
 
 VENV_GID = 900
 DIRECTORY_MODE = 0o2775  # setgid: what a remapped user adds stays writable for the group
@@ -61,8 +61,8 @@ class SystemJob:
 
     key: str
     title: str
-    root: RootTar
-    below: RootTar | None
+    root: Root
+    below: Root | None
     python: str
     scratch: Path
     weight: int
@@ -86,9 +86,12 @@ def make_layer(job: Job) -> Layer:
 
 
 def _from_rootfs(job: SystemJob) -> Layer:
-    below = apply_contract(job.below.read(), job.python) if job.below else None
-    with LayerWriter(job.scratch, packed=True, threaded=job.threaded) as writer:
-        apply_contract(job.root.read(), job.python).write(writer, below)
+    with (
+        LayerWriter(job.scratch, packed=True, threaded=job.threaded) as writer,
+        job.root.open(job.python) as root,
+        job.below.open(job.python) if job.below else nullcontext() as below,
+    ):
+        root.write(writer, below)
         return writer.finish()
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.assemble.assemble import Assembly, base_layers
+from builder.assemble.assemble import base_layers
+from builder.assemble.assembly import Assembly
 from builder.assemble.image import Image, write_image
 from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore

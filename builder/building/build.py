@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.assemble.assemble import Assembly, assemble_layers
+from builder.assemble.assemble import assemble_layers
+from builder.assemble.assembly import Assembly
 from builder.assemble.image import write_image
 from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore

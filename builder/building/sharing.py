@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from builder.assemble.assemble import system_key
 from builder.assemble.interpreter import interpreter_identity
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
+from builder.assemble.system import system_key
 from builder.building.stages import Stage
 from builder.model import LockedWheel
 

@@ -8,8 +8,8 @@ import tarfile
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.assemble import deb_downloads
 from builder.assemble.base import index_stanza
+from builder.assemble.system import deb_downloads
 from builder.assemble.top import selfcheck_files
 from builder.building.bases import build_bases
 from builder.building.loading import find_loader

@@ -7,9 +7,8 @@ import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from isal import igzip
-
 from builder.errors import StorageError
+from builder.system.gunzip import open_gzip
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -20,8 +19,7 @@ def unpack(
 ) -> None:
     """Apply layer blobs, lowest first, to the empty folder `root`; `on_layer` hears of each."""
     for layer in layers:
-        opened = igzip.IGzipFile(layer, "rb")  # type: ignore[no-untyped-call]
-        with opened as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        with open_gzip(layer) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             for entry in tar:
                 _apply(tar, entry, root)
         on_layer(1)

@@ -1,4 +1,4 @@
-"""A build that knows no layer, beside the least that its wheels can cost."""
+"""A build that knows the base and no layer of a wheel, beside the least that wheels can cost."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from builder.assemble.base import base_key
 from builder.errors import WheelyardError
 from builder.system.subprocesses import run
 from tests.benchmark.measure import Measurement, interleaved, median, rounded, say, timed
-from tests.benchmark.place import Place, build, prepared, read_once, record, stage_of, wheel_files
+from tests.benchmark.place import Place, build, prepared, read_once, record, wheel_files
 
 LIMIT = 1.5
-KINDS = ("base", "bytecode", "wheels")
+KINDS = ("bytecode", "wheels")
 
 
 def measure(place: Place, runs: int | None) -> list[Measurement]:
     """The whole process of a build, by the seconds of the floor."""
     prepared(place)
-    rootfs = place.cache / "rootfs" / f"{base_key(stage_of(place).packages)}.tar"
-    read_once([*wheel_files(place), rootfs])
+    read_once(wheel_files(place))
     parts: list[dict[str, float]] = []
     values = interleaved(
         runs or 3, {"floor": lambda: floor_run(place), "build": lambda: cold_run(place, parts)}
@@ -35,7 +33,8 @@ def measure(place: Place, runs: int | None) -> list[Measurement]:
     }
     return [
         Measurement(
-            "cold", "build, wheels on disk, layers unknown", median(values["build"]), "seconds",
+            "cold", "build, wheels on disk, their layers unknown", median(values["build"]),
+            "seconds",
             "floor: read, inflate, hash twice, write", median(values["floor"]), LIMIT, "ratio",
             details,
         )

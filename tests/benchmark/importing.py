@@ -21,6 +21,7 @@ from tests.benchmark.measure import (
 )
 from tests.benchmark.place import Place, prepared, stage_of, wheel_files
 from tests.image.layout import BuiltImage, read_built
+from tests.lend import link_or_copy
 
 LIMIT = 1.1
 USER, GROUP = 1000, 900
@@ -96,7 +97,7 @@ def _installed_by_pip(place: Place) -> Path:
     folder = root / WHEELS
     folder.mkdir()
     for path in wheel_files(place):
-        _link_or_copy(path, folder / path.name)
+        link_or_copy(path, folder / path.name)
     lock = place.project / "images" / stage_of(place).cell.id / "requirements.lock"
     shutil.copyfile(lock, folder / "requirements.txt")
     (pip,) = folder.glob("pip-*.whl")
@@ -107,10 +108,3 @@ def _installed_by_pip(place: Place) -> Path:
     run_inside(root, argv, {**image.environment, "HOME": "/root"}, user=0, group=0)
     shutil.rmtree(folder)
     return root
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

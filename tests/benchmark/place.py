@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from builder.assemble.base import base_key
 from builder.assemble.interpreter import interpreter_identity
 from builder.building.report import read_report
 from builder.building.stages import Stage, load_stages
@@ -19,9 +18,10 @@ from builder.planning.plan import load_plan
 from builder.planning.selector import select
 from builder.system.subprocesses import run
 from tests.benchmark.measure import say
+from tests.lend import lend_bases
 
 IMAGE = "pytorch-2.3.1-runtime"
-SOURCES = ("files", "rootfs", "interpreters")  # what a build with unknown layers starts from
+SOURCES = ("files", "interpreters")  # what a build that knows the base only starts from
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,13 @@ class Place:
         return Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=self.folder))
 
     def new_cache(self) -> Path:
-        """A cache that has every download and the bases' files, and knows no layer."""
+        """A cache that has every download and the base, and knows no layer of a wheel."""
         folder = self.new("cache")
         for name in SOURCES:
             (self.cache / name).mkdir(parents=True, exist_ok=True)
             (folder / name).symlink_to(self.cache / name)
+        plan = load_plan(self.project)
+        lend_bases(select(plan, IMAGE), plan, self.project, self.cache, folder)
         return folder
 
 
@@ -66,7 +68,6 @@ def prepared(place: Place) -> Path:
     build(place, output, place.cache)
     stage = stage_of(place)
     needed = [
-        place.cache / "rootfs" / f"{base_key(stage.packages)}.tar",
         place.cache / "interpreters" / interpreter_identity(stage.packages),
         *wheel_files(place),
     ]

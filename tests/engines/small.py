@@ -22,11 +22,11 @@ from builder.model import Cell
 from builder.planning.installer import load_installer
 from builder.planning.plan import load_plan
 from builder.settings import Settings
+from tests.lend import lend_bases
 from tests.peers.command import wheelyard
 from tests.peers.project import (
     REPOSITORY,
     lend_packages,
-    link_tree,
     machine_cache,
     real_base_project,
 )
@@ -42,8 +42,7 @@ def small_project(folder: Path, settings: Settings) -> Cell:
     lend_installer(cache)
     write_lock(made, cell, list(wheels.values()))
     lend_packages(read_package_lock(made.folder / cell.base_lock), cache)
-    if (known := machine_cache() / "rootfs").exists():
-        link_tree(known, cache / "rootfs")
+    lend_bases(made.plan.cells, made.plan, made.folder, machine_cache(), cache)
     for command in (["render"], ["base", "--no-load", "--output", str(folder / "bases")]):
         places = ["--project", str(made.folder), "--cache-dir", str(cache)]
         done = wheelyard([*command, *places], folder)

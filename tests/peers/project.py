@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from builder.model import PackageLock
 from builder.planning.plan import load_plan
 from builder.settings import Settings, load_settings
 from tests.image.layout import read_built
+from tests.lend import link_or_copy
 
 REPOSITORY = Path(__file__).parents[2]
 LEAN = ("python3.11", "tini")  # a base without compilers is made in a third of the time
@@ -92,18 +92,6 @@ def lend_packages(lock: PackageLock, cache: Path) -> None:
             target = place(cache / "files", deb.sha256, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(known, target)
-
-
-def link_tree(source: Path, target: Path) -> None:
-    """A copy of a folder whose files are links where the file system allows."""
-    shutil.copytree(source, target, copy_function=link_or_copy)
-
-
-def link_or_copy(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def digest_of(dist: Path) -> str:

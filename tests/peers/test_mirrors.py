@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from builder.errors import FetchError
+from builder.planning.plan import load_plan
 from tests.image.layout import open_layer
+from tests.lend import lend_bases, link_or_copy
 from tests.peers.mirror import HOST, PASSWORD, USER
-from tests.peers.project import digest_of, link_or_copy, link_tree
+from tests.peers.project import digest_of
 from tests.peers.site import (
     Result,
     Site,
@@ -34,9 +36,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def based(folder: Path, first: Path) -> Path:
+def based(site: Site, folder: Path, first: Path) -> Path:
     """A folder whose cache knows the base, and no wheel."""
-    link_tree(first / "cache/rootfs", folder / "cache/rootfs")
+    plan = load_plan(site.project)
+    lend_bases(plan.cells, plan, site.project, first / "cache", folder / "cache")
     return folder
 
 

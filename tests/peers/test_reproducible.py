@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.image.layout import BuiltImage
+from tests.lend import link_tree
 from tests.peers.command import wheelyard
-from tests.peers.project import REPOSITORY, digest_of, link_tree, machine_cache
+from tests.peers.project import REPOSITORY, digest_of, machine_cache
 
 ELSEWHERE = {"TZ": "Asia/Kathmandu", "LANG": "de_DE.UTF-8", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
 

@@ -17,13 +17,14 @@ import pytest
 from builder.errors import BaseImageError
 from builder.lock.packages import read_package_lock
 from builder.model import PackageLock
+from builder.planning.plan import load_plan
+from tests.lend import lend_bases, link_tree
 from tests.needs import missing
 from tests.peers.command import TIMEOUT, wheelyard
 from tests.peers.project import (
     REPOSITORY,
     digest_of,
     lend_packages,
-    link_tree,
     machine_cache,
     real_base_project,
 )
@@ -122,9 +123,8 @@ def digest(workplace: Workplace) -> str:
     """The image that root builds; its own base if an earlier build has made it."""
     cache, dist = workplace.folder / "root-cache", workplace.folder / "dist"
     link_tree(workplace.folder / "cache", cache)
-    known = machine_cache() / "rootfs"
-    if known.exists():
-        link_tree(known, cache / "rootfs")
+    plan = load_plan(workplace.project)
+    lend_bases(plan.cells, plan, workplace.project, machine_cache(), cache)
     options: list[str | Path] = ["--project", workplace.project, "--output", dist]
     options += ["--cache-dir", cache]
     built = wheelyard(["build", "all", "--no-load", *options], workplace.folder)

@@ -20,6 +20,7 @@ from wheels import make_wheel
 from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore, file_digest
 from builder.building.build import Built, Failed, build_images
+from builder.building.report import read_report
 from builder.building.stages import load_stages
 from builder.errors import InspectError, LockError, StorageError, WheelError
 from builder.inspecting.inspect import inspect_layout_image
@@ -263,7 +264,11 @@ class TestDamage:
     ) -> None:
         build(broken, tmp_path / "a")
         expected = digests(tmp_path / "a")
-        blobs = sorted((broken.context.settings.cache_dir / "blobs/sha256").iterdir())
+        # Debian's layers would need Debian; the whole-machine tests make them anew.
+        store = LayerStore(broken.context.settings.cache_dir)
+        listed = [layer for image in read_report(tmp_path / "a") for layer in image["layers"]]
+        made = {x["digest"] for x in listed if not x["title"].startswith("Debian")}
+        blobs = sorted(map(store.blob, made))
         for blob in blobs:  # and with it in dist, which holds links to the same files
             blob.chmod(0o644)
             data = bytearray(blob.read_bytes())

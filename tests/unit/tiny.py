@@ -1,7 +1,7 @@
 """A project small enough to build in a second: real stages, small wheels, this machine's Python.
 
-The base is made of this machine's own interpreter instead of Debian packages, and put where the
-build looks for one that mmdebstrap made before. Everything after that is the product's own code.
+The base is made of this machine's own interpreter instead of Debian packages, and its layers are
+put where a build keeps them. Everything after that is the product's own code.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wheels import make_wheel
 
-from builder.assemble.base import base_key
+from builder.assemble.roots import Root, RootTar
+from builder.assemble.store import LayerStore, StoredLayer
+from builder.assemble.system import system_key
+from builder.assemble.worker import SystemJob, make_layer
+from builder.building.stages import Stage, load_stages
 from builder.console.progress import QuietReporter
 from builder.context import Context
 from builder.fetching.wanted import place
@@ -182,12 +188,26 @@ def _write_locks(tiny: Tiny) -> None:
 def _fill_cache(tiny: Tiny, cache: Path) -> None:
     for path in tiny.wheels.values():
         put_wheel(cache, path)
-    rootfs = cache / "rootfs"
-    rootfs.mkdir(parents=True, exist_ok=True)
-    for cell in tiny.plan.cells:
-        key = base_key(_package_lock(tiny, cell))
-        (rootfs / f"{key}.list").write_text("deb [trusted=yes] file:/nowhere tiny main\n")
-        _write_rootfs(rootfs / f"{key}.tar", devel=cell.parent is not None)
+    store = LayerStore(cache)
+    with tempfile.TemporaryDirectory() as folder:
+        for cell in tiny.plan.cells:
+            stages = load_stages(cell, tiny.plan, tiny.folder)
+            store_base(store, stages, [write_root(stage, Path(folder)) for stage in stages])
+
+
+def store_base(store: LayerStore, stages: Sequence[Stage], roots: Sequence[Root]) -> StoredLayer:
+    """Make the base's layer of the last stage as a build does, from the roots of all."""
+    last = len(stages) - 1
+    job = SystemJob(
+        key=system_key(stages, last),
+        title="tiny",
+        root=roots[last],
+        below=roots[last - 1] if last else None,
+        python=PYTHON,
+        scratch=store.scratch(),
+        weight=0,
+    )
+    return store.add(job.key, job.scratch, make_layer(job))
 
 
 def put_wheel(cache: Path, path: Path) -> Path:
@@ -198,7 +218,9 @@ def put_wheel(cache: Path, path: Path) -> Path:
     return target
 
 
-def _write_rootfs(target: Path, *, devel: bool) -> None:
+def write_root(stage: Stage, folder: Path) -> RootTar:
+    """A flavour's root file system, as if mmdebstrap had made it."""
+    target = folder / f"{stage.cell.flavour.name}.tar"
     files: dict[str, bytes] = {
         "etc/passwd": b"root:x:0:0:root:/root:/bin/bash\n",
         "etc/group": b"root:x:0:\n",
@@ -208,7 +230,7 @@ def _write_rootfs(target: Path, *, devel: bool) -> None:
         "etc/skel/.bashrc": b"# shell\n",
         "var/log/dpkg.log": b"today\n",
     }
-    if devel:
+    if stage.cell.parent:
         files["usr/bin/git"] = b"\x7fELFgit"
         files["etc/group"] += b"_ssh:x:101:\n"
     base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
@@ -223,12 +245,13 @@ def _write_rootfs(target: Path, *, devel: bool) -> None:
     files[f"usr/lib/python{PYTHON}/venv/scripts/common/activate"] = activate.read_bytes()
     libraries = {lib for p in (base, *names) if p == base or p.suffix == ".so" for lib in _ldd(p)}
     for library in libraries:
-        folder = "lib64" if library.name.startswith("ld-linux") else "lib/x86_64-linux-gnu"
-        files[f"{folder}/{library.name}"] = library.read_bytes()
+        place_in = "lib64" if library.name.startswith("ld-linux") else "lib/x86_64-linux-gnu"
+        files[f"{place_in}/{library.name}"] = library.read_bytes()
     with tarfile.open(target, "w") as archive:
         for name, content in sorted(files.items()):
             _add(archive, name, content, 0o755 if name.startswith("lib") else 0o644)
         _add(archive, f"usr/bin/python{PYTHON}", base.read_bytes(), 0o755)
+    return RootTar(target, "deb [trusted=yes] file:/nowhere tiny main\n")
 
 
 # Extension modules that zipfile, json and their imports need.

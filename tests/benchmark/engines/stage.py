@@ -13,6 +13,7 @@ from pathlib import Path
 from builder.errors import WheelyardError
 from builder.fetching.trust import trust_file
 from builder.planning.imageconfig import base_image
+from builder.planning.plan import load_plan
 from builder.settings import Settings
 from builder.system.subprocesses import run
 from tests.benchmark.engines.projects import REPOSITORY, Project
@@ -21,8 +22,9 @@ from tests.benchmark.engines.ways import BUILDAH, PIP_BASE, Folders, Pip, Way
 from tests.engines import trixie
 from tests.engines.daemons import client_environment, own_engine, temporary_folder
 from tests.engines.podman import Storage
+from tests.lend import lend_bases
 
-KNOWN = ("rootfs", "interpreters")  # of the base: it is there in all ways, so nobody makes it
+INTERPRETERS = "interpreters"
 IMPORT = ("python", "-c", "import torch; print(torch.__version__)")
 STEPS = ("regular", "source.local")  # what BuildKit keeps, cache mounts of RUN steps aside
 
@@ -104,9 +106,11 @@ def make_folders(project: Project, settings: Settings, folder: Path, storage: St
     cache, contexts = folder / "cache", folder / "contexts"
     for path in (cache, contexts / "base"):
         path.mkdir(parents=True)
-    for name in KNOWN:
-        (settings.cache_dir / name).mkdir(parents=True, exist_ok=True)
-        (cache / name).symlink_to(settings.cache_dir / name)
+    # The base is there in all ways, so nobody makes it.
+    plan = load_plan(project.folder)
+    lend_bases(plan.cells, plan, project.folder, settings.cache_dir, cache)
+    (settings.cache_dir / INTERPRETERS).mkdir(parents=True, exist_ok=True)
+    (cache / INTERPRETERS).symlink_to(settings.cache_dir / INTERPRETERS)
     certificates = folder / "certificates.pem"
     if found := trust_file(settings, folder):
         shutil.copy(found, certificates)

@@ -1,0 +1,55 @@
+"""Where the root file system of a base is read from: mmdebstrap's tar, or the layer made of it.
+
+The tar lives as long as the build that made it; what is kept is the layer.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.assemble.contract import apply_contract
+from builder.assemble.rootfs import index_tar, read_rootfs
+from builder.system.gunzip import open_gzip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from builder.assemble.rootfs import RootFS
+
+
+@dataclass(frozen=True, slots=True)
+class RootTar:
+    """A root file system as mmdebstrap made it."""
+
+    tar: Path
+    sources_list: str  # the distribution's own, for apt in the image
+
+    @contextmanager
+    def open(self, python: str) -> Iterator[RootFS]:
+        """Index it, with the image contract laid over; takes seconds for a big one."""
+        yield apply_contract(read_rootfs(self.tar, self.sources_list), python)
+
+
+@dataclass(frozen=True, slots=True)
+class RootLayer:
+    """The finished layer of a lowest flavour: the same root file system, contract and all."""
+
+    blob: Path
+    scratch: Path  # where the tar inside it lies while it is read
+
+    @contextmanager
+    def open(self, _python: str) -> Iterator[RootFS]:
+        """Inflate and index it."""
+        try:
+            with open_gzip(self.blob) as packed, self.scratch.open("wb") as tar:
+                shutil.copyfileobj(packed, tar, 1 << 20)
+            yield index_tar(self.scratch)
+        finally:
+            self.scratch.unlink(missing_ok=True)
+
+
+Root = RootTar | RootLayer
