@@ -9,7 +9,7 @@ from builder.assemble.image import ImageLayer
 from builder.assemble.install import site_packages
 from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
 from builder.assemble.layer import Layer
-from builder.assemble.pool import run_jobs, warm_up
+from builder.assemble.pool import run_jobs
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.store import StoredLayer, file_digest
 from builder.assemble.system import Roots, system_job, system_key, system_title
@@ -91,7 +91,6 @@ def _known_or_made(
     missing = [layer for layer in layers if _key(layer, work) not in known]
     if len(known) == len(set(keys)):
         return known
-    warm_up()
     with work.timed("fetch"):
         files = _fetch_wheels(work, {w.sha256: w for x in missing for w in x.wheels})
     with Roots(work, known) as roots:

@@ -84,6 +84,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _assemble(args: argparse.Namespace, context: Context) -> Sequence[Built | Failed]:
+    from builder.assemble.pool import warm_up
+
+    warm_up()
     from builder.building.build import build_images
     from builder.building.loading import find_loader
     from builder.planning.plan import load_plan

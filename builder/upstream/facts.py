@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from builder.errors import MatrixError
@@ -24,7 +25,7 @@ _CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
 _NCCL = re.compile(r"nvidia-nccl(-cu\d+)?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the cached properties lie beside the fields
 class Release:
     """One release of a framework, by the metadata of its Linux x86-64 wheel."""
 
@@ -39,12 +40,12 @@ class Release:
     built_cudnn: str | None = None  # "9": the cuDNN of the build, where a file inside says it
     architectures: tuple[str, ...] = ()  # "sm_80" machine code, "compute_90" PTX
 
-    @property
+    @cached_property
     def cuda_requirement(self) -> tuple[str, str]:
         """Distribution that stands for the CUDA set, and its specifiers."""
         return _find(_CUDA, self.requires) or ("", f"=={self.cuda}.*")
 
-    @property
+    @cached_property
     def cudnn_requirement(self) -> tuple[str, str]:
         """Distribution of cuDNN, and its specifiers."""
         return _find(_CUDNN, self.requires) or ("", f"=={self.cudnn}")
