@@ -20,12 +20,16 @@ _DEPTH = 16
 
 
 class BlobSink:
-    """Takes the blob's bytes and the bytes of the tar inside it; writes the one, hashes both."""
+    """Takes the blob's bytes and the bytes of the tar inside it; writes the one, hashes both.
 
-    def __init__(self, file: BinaryIO, *, threaded: bool) -> None:
+    With `blob_only` the tar is counted, not hashed: parts of it may be skipped.
+    """
+
+    def __init__(self, file: BinaryIO, *, threaded: bool, blob_only: bool = False) -> None:
         self._file = file
         self._blob = hashlib.sha256()
         self._tar = hashlib.sha256()
+        self._blob_only = blob_only
         self._pending = {True: bytearray(), False: bytearray()}
         self._queue: queue.Queue[tuple[bool, bytes | bytearray] | None] = queue.Queue(_DEPTH)
         self._error: BaseException | None = None
@@ -51,7 +55,12 @@ class BlobSink:
     def tar(self, data: bytes) -> None:
         """Append to the tar whose digest is the diff_id."""
         self.tar_size += len(data)
-        self._push(False, data)
+        if not self._blob_only:
+            self._push(False, data)
+
+    def skip(self, size: int) -> None:
+        """Count `size` bytes of the tar that nobody hashes."""
+        self.tar_size += size
 
     def digests(self) -> tuple[str, str]:
         """Finish; the blob's digest and the diff_id, both as `sha256:<hex>`."""

@@ -1,13 +1,14 @@
 """Writing one layer: a tar inside a gzip file of many members.
 
 Every entry is owned by numbers, dated EPOCH, and written in the order given, so the blob is a
-function of what is put in. Content that is already DEFLATE goes in as it is.
+function of what is put in. Content that is already DEFLATE goes in as it is; where it is known what
+the layer will be, it is not even inflated: the blob's digest vouches for all that is inside.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self, cast
 
 from builder.assemble import gzipmember, toc
 from builder.assemble.hashing import BlobSink
@@ -34,20 +35,32 @@ class Layer:
     unpacked_size: int  # of the tar, bytes
 
 
+class AnotherLayerError(Exception):
+    """What was written is not the layer that it was known to be."""
+
+
 class LayerWriter:
     """Writes a layer's blob to `path`, and beside it the table of contents, `entries`.
 
     With `packed` the tar is cut into members of CHUNK bytes and packed here: better for thousands
     of small files that come uncompressed. Without, every file has a member of its own. `threaded`
-    hashes on a second core.
+    hashes on a second core. `known` is what the layer will be, if somebody has made it before.
     """
 
-    def __init__(self, path: Path, *, packed: bool = False, threaded: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        packed: bool = False,
+        threaded: bool = False,
+        known: Layer | None = None,
+    ) -> None:
         self.entries: list[Entry] = []
         self._contents = toc.beside(path)
         self._file = path.open("wb")
-        self._sink = BlobSink(self._file, threaded=threaded)
+        self._sink = BlobSink(self._file, threaded=threaded, blob_only=known is not None)
         self._packed = packed
+        self._known = known
         self._pending = bytearray()  # tar bytes that no member of the blob holds yet
         self._members: list[int] = []  # blob offsets of the members, where `packed`
         self._paths: set[str] = set()
@@ -99,14 +112,22 @@ class LayerWriter:
         self._header(entry, EPOCH)
         offset = self._flush()
         self._sink.blob(gzipmember.HEAD)
-        for packed, data in wheel.stream(member):
-            self._sink.blob(packed)
-            self._sink.tar(data)
+        if self._known:
+            for packed in wheel.packed(member):
+                self._sink.blob(packed)
+            self._sink.skip(member.size)
+        else:
+            for packed, data in wheel.stream(member):
+                self._sink.blob(packed)
+                self._sink.tar(data)
         self._sink.blob(gzipmember.tail(member.crc, member.size))
         self._end_content(entry, b"", offset)
 
     def finish(self) -> Layer:
-        """End the tar, wait for both digests, write the table of contents beside the blob."""
+        """End the tar, wait for both digests, write the table of contents beside the blob.
+
+        Raises AnotherLayerError for a blob that is not the `known` layer's.
+        """
         self._pending += bytes(2 * BLOCK)
         if self._packed:
             self._drain(1)
@@ -117,7 +138,14 @@ class LayerWriter:
         digest, diff_id = self._sink.digests()
         self._file.flush()
         self._contents.write_text(toc.dump(self.entries))
-        return Layer(digest, diff_id, self._sink.size, self._sink.tar_size)
+        made = Layer(digest, diff_id, self._sink.size, self._sink.tar_size)
+        return self._checked(made) if self._known else made
+
+    def _checked(self, made: Layer) -> Layer:
+        known = cast("Layer", self._known)
+        if replace(made, diff_id=known.diff_id) != known:
+            raise AnotherLayerError
+        return known
 
     def _header(self, entry: Entry, mtime: int) -> None:
         if entry.path in self._paths:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.assemble.bytecode import Interpreter, Module, compile_wheel
 from builder.assemble.install import PREFIX, plan_install
-from builder.assemble.layer import LayerWriter
+from builder.assemble.layer import AnotherLayerError, LayerWriter
 from builder.assemble.leftout import is_compiled
 from builder.assemble.wheel import Wheel
 from builder.errors import WheelError
@@ -46,6 +46,7 @@ class WheelJob:
     interpreter: Interpreter | None = None
     weight: int = 0  # estimated work; the heaviest job starts first
     threaded: bool = False  # hash on a second core: there are fewer jobs than workers
+    known: Layer | None = None  # what it will be, where somebody has made it before
 
     @property
     def input_size(self) -> int:
@@ -96,8 +97,18 @@ def _from_rootfs(job: SystemJob) -> Layer:
 
 
 def _from_wheels(job: WheelJob) -> Layer:
+    try:
+        return _written(job)
+    except AnotherLayerError:  # what is known is not true here: believe the wheels
+        return _written(replace(job, known=None))
+
+
+def _written(job: WheelJob) -> Layer:
     with LayerWriter(
-        job.scratch, packed=job.interpreter is not None, threaded=job.threaded
+        job.scratch,
+        packed=job.interpreter is not None,
+        threaded=job.threaded,
+        known=job.known,
     ) as writer:
         owners: dict[str, tuple[WheelInput, Target]] = {}
         for wheel_input in job.wheels:
