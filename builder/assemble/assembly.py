@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from builder.system.timing import timed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from builder.assemble.layer import Layer
     from builder.assemble.store import LayerStore
     from builder.building.stages import Stage
     from builder.context import Context
@@ -25,6 +26,7 @@ class Assembly:
     context: Context
     store: LayerStore
     seconds: dict[str, float] = field(default_factory=dict)
+    record: Mapping[str, Layer] = field(default_factory=dict)  # key -> what it was elsewhere
 
     @property
     def files(self) -> Path:
