@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from builder.assemble.assembly import Assembly
 from builder.assemble.image import ImageLayer
 from builder.assemble.install import site_packages
-from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
+from builder.assemble.interpreter import unpack_interpreter
 from builder.assemble.layer import Layer
+from builder.assemble.planned import planned_base, planned_layers
 from builder.assemble.pool import run_jobs
-from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
-from builder.assemble.store import StoredLayer, file_digest
-from builder.assemble.system import Roots, system_job, system_key, system_title
+from builder.assemble.recipe import BytecodeLayer
+from builder.assemble.store import file_digest
+from builder.assemble.system import Roots, system_job, system_key
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
 from builder.assemble.worker import SystemJob, WheelInput, WheelJob
 from builder.errors import BaseImageError, WheelError, WheelyardError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.assemble.bytecode import Interpreter
+    from builder.assemble.planned import PlannedLayer
+    from builder.assemble.store import StoredLayer
     from builder.assemble.worker import Job
     from builder.model import LockedWheel
 
@@ -44,16 +47,21 @@ def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
             f"the base {base.name} is the registry's image {base.image}, which is not assembled: "
             "build with --engine docker or --engine bake"
         )
-    recipe = make_recipe(work.stages[-1].cell, [stage.lock.wheels for stage in work.stages])
-    known = _known_or_made(work, [layer for stage in recipe.stages for layer in stage])
-    layers: list[ImageLayer] = []
-    for i, stage in enumerate(recipe.stages):
-        layers.append(_system_layer(work, i, known))
-        layers += [ImageLayer(known[_key(layer, work)], layer.title, True) for layer in stage]
-    return [*layers, _top_layer(work, cell_json, _links(work, layers))]
+    planned = planned_layers(work.stages)
+    made = make_layers(work, planned)
+    layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]
+    return [*layers, top_layer(work, cell_json, toolkit_links(work, layers))]
 
 
-def _links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str]:
+def base_layers(work: Assembly) -> list[ImageLayer]:
+    """The layers of a base image: the lowest flavour's system, pip and selfcheck above it."""
+    planned = planned_base(work.stages)
+    made = make_layers(work, planned)
+    layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]
+    return [*layers, _small_layer(work, selfcheck_files(), {}, "selfcheck")]
+
+
+def toolkit_links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str]:
     """What makes the compiler's wheels a toolkit, where the image has them."""
     if not has_compiler(work.stages[-1].lock.wheels):
         return {}
@@ -62,47 +70,38 @@ def _links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str]:
     return compiler_links(paths, site_packages(work.stages[-1].cell.python))
 
 
-def base_layers(work: Assembly) -> list[ImageLayer]:
-    """The layers of a base image: the lowest flavour's system, pip and selfcheck above it."""
-    stage = work.stages[0]
-    pip = tuple(wheel for wheel in stage.lock.wheels if wheel.name == "pip")
-    python = stage.cell.python
-    layers: list[WheelLayer | BytecodeLayer] = [
-        WheelLayer(pip, python),
-        BytecodeLayer(pip, python),
-    ]
-    known = _known_or_made(work, layers)
-    made = [ImageLayer(known[_key(layer, work)], layer.title, True) for layer in layers]
-    top = _small_layer(work, selfcheck_files(), {}, "selfcheck")
-    return [_system_layer(work, 0, known), *made, top]
-
-
-def _system_layer(work: Assembly, index: int, known: dict[str, StoredLayer]) -> ImageLayer:
-    return ImageLayer(known[system_key(work.stages, index)], system_title(work, index), False)
-
-
-def _known_or_made(
-    work: Assembly, layers: Sequence[WheelLayer | BytecodeLayer]
-) -> dict[str, StoredLayer]:
-    """Key -> layer, for `layers` and the system of every stage."""
-    systems = [system_key(work.stages, i) for i in range(len(work.stages))]
-    keys = [*systems, *(_key(layer, work) for layer in layers)]
-    known = {key: stored for key in keys if (stored := work.store.find(key)) is not None}
-    missing = [layer for layer in layers if _key(layer, work) not in known]
-    if len(known) == len(set(keys)):
+def make_layers(work: Assembly, planned: Sequence[PlannedLayer]) -> dict[str, StoredLayer]:
+    """Key -> layer, for some of the image's layers; made where the store does not know them."""
+    known = {x.key: stored for x in planned if (stored := work.store.find(x.key)) is not None}
+    missing = [x for x in planned if x.key not in known]
+    if not missing:
         return known
+    layers = [x for x in missing if not isinstance(x.source, int)]
     with work.timed("fetch"):
-        files = _fetch_wheels(work, {w.sha256: w for x in missing for w in x.wheels})
-    with Roots(work, known) as roots:
-        unknown = [i for i, key in enumerate(systems) if key not in known]
-        system_jobs = [system_job(work, i, roots) for i in unknown]
-        interpreter = _interpreter(work, roots) if _needs_python(missing) else None
+        files = _fetch_wheels(work, {w.sha256: w for x in layers for w in _wheels(x)})
+    with Roots(work, _with_base(work, known)) as roots:
+        system_jobs = [
+            system_job(work, x.source, roots) for x in missing if isinstance(x.source, int)
+        ]
+        interpreter = _interpreter(work, roots) if any(map(_is_bytecode, layers)) else None
         with work.timed("layers"):
-            return known | _make(work, missing, files, interpreter, system_jobs)
+            return known | _make(work, layers, files, interpreter, system_jobs)
 
 
-def _needs_python(layers: Sequence[WheelLayer | BytecodeLayer]) -> bool:
-    return any(isinstance(layer, BytecodeLayer) for layer in layers)
+def _with_base(work: Assembly, known: dict[str, StoredLayer]) -> dict[str, StoredLayer]:
+    """`known` and the lowest system, which the others are made with, if the store has it."""
+    key = system_key(work.stages, 0)
+    if key in known or (stored := work.store.find(key)) is None:
+        return known
+    return {**known, key: stored}
+
+
+def _wheels(planned: PlannedLayer) -> tuple[LockedWheel, ...]:
+    return () if isinstance(planned.source, int) else planned.source.wheels
+
+
+def _is_bytecode(planned: PlannedLayer) -> bool:
+    return isinstance(planned.source, BytecodeLayer)
 
 
 def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
@@ -128,7 +127,7 @@ def _fetch_wheels(work: Assembly, wheels: dict[str, LockedWheel]) -> dict[str, P
 
 def _make(
     work: Assembly,
-    layers: Sequence[WheelLayer | BytecodeLayer],
+    layers: Sequence[PlannedLayer],
     files: dict[str, Path],
     interpreter: Interpreter | None,
     system_jobs: Sequence[SystemJob],
@@ -137,11 +136,11 @@ def _make(
     jobs = [_job(work, layer, files, interpreter) for layer in layers]
     made, failed = _run(work, [*system_jobs, *jobs])
     if failed and (bad := _damaged(failed, files)):
-        wheels = {w.sha256: w for layer in layers for w in layer.wheels if w.sha256 in bad}
+        wheels = {w.sha256: w for x in layers for w in _wheels(x) if w.sha256 in bad}
         names = ", ".join(bad.values())
         work.context.reporter.warn(f"damaged in the cache, fetched again: {names}")
         files = {**files, **_fetch_wheels(work, wheels)}
-        again = [_job(work, x, files, interpreter) for x in layers if _key(x, work) in failed]
+        again = [_job(work, x, files, interpreter) for x in layers if x.key in failed]
         made_again, failed = _run(work, again)
         made |= made_again
     for error in failed.values():
@@ -180,17 +179,17 @@ def _damaged(failed: dict[str, WheelyardError], files: dict[str, Path]) -> dict[
 
 def _job(
     work: Assembly,
-    layer: WheelLayer | BytecodeLayer,
+    layer: PlannedLayer,
     files: dict[str, Path],
     interpreter: Interpreter | None,
 ) -> WheelJob:
-    is_bytecode = isinstance(layer, BytecodeLayer)
-    size = sum(wheel.size for wheel in layer.wheels)
+    wheels, is_bytecode = _wheels(layer), _is_bytecode(layer)
+    size = sum(wheel.size for wheel in wheels)
     return WheelJob(
-        key=_key(layer, work),
+        key=layer.key,
         title=layer.title,
-        wheels=tuple(WheelInput(files[w.sha256], w.name, w.version) for w in layer.wheels),
-        python=layer.python,
+        wheels=tuple(WheelInput(files[w.sha256], w.name, w.version) for w in wheels),
+        python=work.stages[0].cell.python,
         scratch=work.store.scratch(),
         interpreter=interpreter if is_bytecode else None,
         weight=min(size * _BYTECODE_COST, 1 << 30) if is_bytecode else size,
@@ -198,13 +197,8 @@ def _job(
     )
 
 
-def _key(layer: WheelLayer | BytecodeLayer, work: Assembly) -> str:
-    if isinstance(layer, BytecodeLayer):
-        return layer.key(interpreter_identity(work.stages[0].packages))
-    return layer.key
-
-
-def _top_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLayer:
+def top_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLayer:
+    """The topmost layer: selfcheck, the cell, and what makes wheels a toolkit."""
     files = top_files(cell_json)
     if links:
         files[PROFILE] = (PROFILE_TEXT.encode(), 0o644)

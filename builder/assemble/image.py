@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.layout import CONFIG_TYPE, MANIFEST_TYPE, Descriptor
+from builder.assemble.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, Descriptor
 from builder.assemble.tarheader import EPOCH
 
 if TYPE_CHECKING:
@@ -54,7 +54,16 @@ class Image:
 
 def write_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLayer]) -> Image:
     """Put layers, config and manifest into `layout`; no reference points there yet."""
-    descriptors = [layout.put_layer(layer.stored) for layer in layers]
+    for layer in layers:
+        layout.put_layer(layer.stored)
+    return describe_image(layout, config, layers)
+
+
+def describe_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLayer]) -> Image:
+    """Put config and manifest alone into `layout`; the layers' blobs need not be anywhere."""
+    descriptors = [
+        Descriptor(LAYER_TYPE, x.stored.layer.digest, x.stored.layer.size) for x in layers
+    ]
     config_blob = layout.put(_canonical(config_json(config, layers)), CONFIG_TYPE)
     manifest = {
         "schemaVersion": 2,

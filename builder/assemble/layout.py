@@ -72,7 +72,7 @@ class Layout:
             write_text(target, data.decode())
         return Descriptor(media_type, digest, len(data))
 
-    def put_layer(self, stored: StoredLayer) -> Descriptor:
+    def put_layer(self, stored: StoredLayer) -> None:
         """Take a layer over from the store: a hard link, or a copy on another file system."""
         layer = stored.layer
         target = self.blob(layer.digest)
@@ -86,7 +86,6 @@ class Layout:
                 raise storage_error(error, self.folder, layer.size) from error
             finally:
                 partial.unlink(missing_ok=True)
-        return Descriptor(LAYER_TYPE, layer.digest, layer.size)
 
     def read_json(self, digest: str) -> Any:
         """A manifest or config; StorageError if it is missing or not what its digest says."""

@@ -32,9 +32,9 @@ SUCCESSOR_ADVICE = (
 _WEIGHT = 400 << 20  # as much as a wheel of this size
 
 
-def system_title(work: Assembly, index: int) -> str:
+def system_title(stages: Sequence[Stage], index: int) -> str:
     """What people read of the layer, as in the image's history."""
-    lock = work.stages[index].packages
+    lock = stages[index].packages
     difference = ", difference" if index else ""
     return f"Debian {lock.suite}, {lock.base}-{lock.flavour}{difference}"
 
@@ -51,7 +51,7 @@ def system_job(work: Assembly, index: int, roots: Roots) -> SystemJob:
     """Make that layer; the root file systems that it needs are made or found first."""
     return SystemJob(
         key=system_key(work.stages, index),
-        title=system_title(work, index),
+        title=system_title(work.stages, index),
         root=roots.whole(index),
         below=roots.whole(index - 1) if index else None,
         python=work.stages[index].cell.python,
