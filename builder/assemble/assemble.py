@@ -193,7 +193,7 @@ def _job(
         scratch=work.store.scratch(),
         interpreter=interpreter if is_bytecode else None,
         weight=min(size * _BYTECODE_COST, 1 << 30) if is_bytecode else size,
-        known=work.record.get(_key(layer, work)),
+        known=work.record.get(layer.key),
     )
 
 
