@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 CELL_FILE = Path("/opt/wheelyard/cell.json")
+CPU = "cpu"  # stands where a CUDA version would, in an image without CUDA
+CPU_ONLY = "CPU only: this image brings no CUDA and uses no GPU"
 
 
 class CellError(Exception):
@@ -20,8 +22,8 @@ class Cell:
     id: str
     framework: str  # "pytorch"; several are joined by "+"
     framework_version: str  # "2.3.1"; several are joined by "+", in the order of `framework`
-    cuda: str  # "12.1"
-    cudnn: str  # "8.9"
+    cuda: str  # "12.1", or CPU
+    cudnn: str  # "8.9"; "none" beside CPU
     python: str  # "3.11"
     flavour: str
     base: str

@@ -7,6 +7,7 @@ import importlib.util
 import os
 from types import ModuleType
 
+from selfcheck.cell import CPU_ONLY
 from selfcheck.result import Options
 
 MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
@@ -54,8 +55,10 @@ def pick_device(options: Options, name: str) -> str:
     """`cpu` or `cuda`; raises NoGpuError when the options insist on a GPU that is not there."""
     if options.device == "cpu" and not options.require_gpu:
         return "cpu"
-    if gpu_count(name):
+    if not options.cpu_only and gpu_count(name):
         return "cuda"
     if options.require_gpu or options.device == "cuda":
+        if options.cpu_only:
+            raise NoGpuError(f"{CPU_ONLY}; take one with CUDA")
         raise NoGpuError(f"{MODULES[name]} sees no GPU; start the container with --gpus all")
     return "cpu"

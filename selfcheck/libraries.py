@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 
+from selfcheck.cell import CPU_ONLY
 from selfcheck.cudalib import (
     by_dependency,
     cuda_libraries,
@@ -32,14 +33,32 @@ LAUNCHER = "undefined symbol: pmix_"  # NVSHMEM's bootstrap by PMIx: Slurm or mp
 PRIVATE_COPIES = {"triton/backends/nvidia/lib/cupti": "only Triton's profiler loads it, by path"}
 
 
-def checks(_options: Options) -> Iterator[Check]:
-    """One check a library, then the search for duplicates."""
+def checks(options: Options) -> Iterator[Check]:
+    """One check a library, then the search for duplicates; in a CPU image, that there is none."""
+    if options.cpu_only:
+        yield "libraries.none", check_none
+        return
     libraries = cuda_libraries()
     if not libraries:
-        yield "libraries.load", lambda: skipped("no wheel here brings CUDA libraries: CPU build")
+        yield "libraries.load", partial(no_libraries, options)
     for library in libraries:
         yield f"libraries.load.{library.path.name}", partial(check_load, library)
     yield "libraries.unique", check_unique
+
+
+def no_libraries(options: Options) -> Outcome:
+    """Nothing to load: a CPU build outside an image, a fault in an image with CUDA."""
+    if options.cell is not None:
+        return failed(f"no wheel here brings CUDA libraries, and the cell has {options.cell.cuda}")
+    return skipped("no wheel here brings CUDA libraries: CPU build")
+
+
+def check_none() -> Outcome:
+    """No library of NVIDIA's is there at all, stubs and private copies included."""
+    found = [str(library.path) for library in shared_objects() if is_cuda_library(library)]
+    if found:
+        return failed(f"{CPU_ONLY}, but there is {', '.join(found)}", found)
+    return passed({"libraries": 0})
 
 
 def check_load(library: SharedObject) -> Outcome:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from selfcheck.cell import Cell
+from selfcheck.cell import CPU, Cell
 from selfcheck.trouble import explain
 
 Status = Literal["pass", "fail", "skip"]
@@ -29,6 +29,11 @@ class Options:
     batch: int | None = None  # instead of each model's own
     log: Path | None = None  # where curves and checkpoints go
     free_memory: Callable[[], str | None] = lambda: None  # the GPUs' free memory, for people
+
+    @property
+    def cpu_only(self) -> bool:
+        """Whether the image is meant to hold no CUDA."""
+        return self.cell is not None and self.cell.cuda == CPU
 
 
 @dataclass(frozen=True, slots=True)

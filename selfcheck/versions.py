@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from selfcheck.cell import CPU, CPU_ONLY
 from selfcheck.cudalib import cuda_libraries, load, stem
 from selfcheck.frameworks import chosen_frameworks, import_framework
 from selfcheck.gpu.architectures import architectures, built_cuda
@@ -64,12 +65,30 @@ def checks(options: Options) -> Iterator[Check]:
         yield f"versions.{name}", partial(check_framework, name, expected)
         yield f"versions.{SHORT[name]}-cuda", partial(check_built_cuda, name, cuda)
         yield f"versions.{SHORT[name]}-architectures", partial(check_architectures, name)
+    if options.cpu_only:
+        yield from _absences()
+        return
     yield "versions.driver", partial(check_floor, options)
     yield "versions.cudart", partial(check_call, CALLS["cudart"], cuda)
     yield "versions.cudnn", partial(check_call, CALLS["cudnn"], cell.cudnn if cell else None)
     yield "versions.nccl", partial(check_call, CALLS["nccl"], wheel_version("libnccl", 3))
     for library in PROPERTY_LIBRARIES:
         yield f"versions.{library}", partial(check_property, library)
+
+
+def _absences() -> Iterator[Check]:
+    """The same names in an image without CUDA, where none of these libraries may be."""
+    yield "versions.driver", lambda: skipped(f"{CPU_ONLY}, so it needs no driver")
+    for name in (*CALLS, *PROPERTY_LIBRARIES):
+        yield f"versions.{name}", partial(check_absent, f"lib{name}")
+
+
+def check_absent(library: str) -> Outcome:
+    """No wheel brought a library that an image without CUDA has no use for."""
+    found = [str(item.path) for item in cuda_libraries() if stem(item.name) == library]
+    if found:
+        return failed(f"{CPU_ONLY}, but there is {', '.join(found)}", found)
+    return skipped(CPU_ONLY)
 
 
 def check_python(expected: str | None) -> Outcome:
@@ -94,7 +113,11 @@ def check_built_cuda(name: str, expected: str | None) -> Outcome:
     if seen is None:
         if expected is None:
             return skipped(f"{name} is a CPU build")
+        if expected == CPU:
+            return passed(CPU, expected)
         return failed(f"{name} is a CPU build", None, expected)
+    if expected == CPU:
+        return failed(f"{name} was built for CUDA {seen}, the image is CPU only", seen, expected)
     seen = ".".join(seen.split(".")[:2])
     if expected is None or seen == expected:
         return passed(seen, expected)

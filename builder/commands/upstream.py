@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 refresh reads each framework release's facts from its wheel by byte ranges and rewrites the
-data file; a wheel that was read before is not read again. check writes nothing.
+data file; a wheel that was read before is not read again. check writes nothing. The data file is
+upstream.json beside matrix.yaml; this repository itself keeps it in builder/data.
 
 examples:
-  wheelyard upstream refresh                  new releases into builder/data/upstream.json
+  wheelyard upstream refresh                  new releases into the data file
   wheelyard upstream refresh --all --json     read every wheel again; changes for programs
   wheelyard upstream check                    exit code 15 when something needs a person
   wheelyard upstream check --max-age 90       call a lock old after 90 days
@@ -59,14 +60,15 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
     from builder.planning.matrix import load_matrix
     from builder.planning.plan import MATRIX
     from builder.system.textfiles import write_text
-    from builder.upstream.facts import DATA, dump_upstream, load_upstream
+    from builder.upstream.facts import dump_upstream, facts_file, facts_target, load_upstream
     from builder.upstream.refresh import changes, merge, read_shelf
     from builder.upstream.shelves import make_shelves
     from builder.upstream.simpleindex import CONNECTIONS
 
-    path = args.data or DATA
-    matrix = load_matrix(context.settings.project / MATRIX)
-    before = load_upstream(path) if path.exists() else {}
+    project = context.settings.project
+    path, known_by = (args.data or find(project) for find in (facts_target, facts_file))
+    matrix = load_matrix(project / MATRIX)
+    before = load_upstream(known_by) if known_by.exists() else {}
     after, received = before, [0]
     with (
         make_client(context.settings, CONNECTIONS) as client,

@@ -24,7 +24,7 @@ from builder.planning.shipped import floating, index_of, override, pins, release
 from builder.planning.tags import assign_aliases, full_tag
 from builder.planning.versions import leads, order
 from builder.planning.yamlmap import Problem, YamlPath
-from builder.upstream.facts import Upstream, load_upstream
+from builder.upstream.facts import Upstream, facts_file, load_upstream
 
 MATRIX = "matrix.yaml"
 # How reasons call an axis: a value excluded for its own sake comes before one excluded beside it.
@@ -44,7 +44,7 @@ def load_plan(project: Path) -> Plan:
 def load_inputs(project: Path) -> tuple[Matrix, Upstream, Plan]:
     """Return what a plan is made from beside the plan, for those who explain it."""
     matrix, source, problems = read_matrix(project / MATRIX)
-    upstream = load_upstream()
+    upstream = load_upstream(facts_file(project))
     if matrix is not None:
         plan, found = _expand(matrix, upstream)
         problems += found

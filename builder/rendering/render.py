@@ -31,7 +31,7 @@ from builder.planning.provenance import Provenance, provenance
 from builder.rendering.bakefile import BAKE_VARIANT, Recipe, bake_file
 from builder.rendering.dockerfiles import CONTRACT, Locks, PackageStep, make_steps
 from builder.system.textfiles import write_text
-from builder.upstream.facts import load_upstream
+from builder.upstream.facts import facts_file, load_upstream
 
 DOCKERFILE = "Dockerfile"
 BAKE_FILE = PurePosixPath("docker-bake.json")
@@ -96,7 +96,7 @@ def _readme(
 
 def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, list[str]]]:
     """Each image that extends none, where its CUDA comes from, and the flavours on top of it."""
-    upstream, index = load_upstream(), cells_by_id(cells)
+    upstream, index = load_upstream(facts_file(project)), cells_by_id(cells)
     return [
         (
             cell,

@@ -17,6 +17,7 @@ from builder.model import FrameworkPin
 from builder.planning.versions import leads, order, overlaps, short
 
 DATA = Path(__file__).parents[1] / "data" / "upstream.json"
+OWN = "upstream.json"  # a project's own facts, beside its matrix.yaml
 CPU = "cpu"  # stands where a CUDA version would, for a build without CUDA
 NONE = "none"  # stands where a cuDNN version would
 
@@ -62,6 +63,18 @@ def load_upstream(path: Path = DATA) -> Upstream:
         raise MatrixError(
             f"{path}: upstream facts cannot be read ({problem}); restore the committed file"
         ) from problem
+
+
+def facts_file(project: Path) -> Path:
+    """Return the file that a project's facts are read from: its own, else the committed one."""
+    own = project / OWN
+    return own if own.is_file() else DATA
+
+
+def facts_target(project: Path) -> Path:
+    """Return the file that a refresh writes: never that of a wheelyard which lies elsewhere."""
+    found = facts_file(project)
+    return project / OWN if found == DATA and not DATA.is_relative_to(project) else found
 
 
 def parse_upstream(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> Upstream:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from selfcheck import child
+from selfcheck.cell import CPU_ONLY
 from selfcheck.frameworks import chosen_frameworks, gpu_count
 from selfcheck.result import Check, Options, Outcome, failed, passed, skipped
 
@@ -27,7 +28,7 @@ def checks(options: Options) -> Iterator[Check]:
     names = chosen_frameworks(options)
     if "pytorch" in names:
         yield "distributed.gloo.pytorch", check_gloo
-        yield "distributed.nccl.pytorch", check_nccl
+        yield "distributed.nccl.pytorch", partial(check_nccl, options)
     if "tensorflow" in names:
         yield "distributed.mirrored.tensorflow", partial(check_mirrored, options)
         yield "distributed.workers.tensorflow", check_workers
@@ -41,8 +42,10 @@ def check_gloo() -> Outcome:
     return judge(_alone(TORCH, "alone", "cpu"), together, PROCESSES)
 
 
-def check_nccl() -> Outcome:
+def check_nccl(options: Options) -> Outcome:
     """A process a GPU, at most two, started by torchrun."""
+    if options.cpu_only:
+        return skipped(CPU_ONLY, wants_gpu=True)
     gpus = min(PROCESSES, gpu_count("pytorch"))
     if not gpus:
         return skipped("torch sees no GPU", wants_gpu=True)

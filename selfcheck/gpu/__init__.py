@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from types import ModuleType
 
+from selfcheck.cell import CPU_ONLY
 from selfcheck.frameworks import MODULES, chosen_frameworks, gpu_count, import_framework
 from selfcheck.gpu.architectures import architectures, built_cuda
 from selfcheck.gpu.driver import Driver, NoDriverError, free_memory, read_driver
@@ -33,6 +34,16 @@ OTHERS = ("memory", "allreduce", "trace")
 
 
 def checks(options: Options) -> Iterator[Check]:
+    """Every check of the group; in an image without CUDA each says why it is not made."""
+    for name, work in _checks(options):
+        yield name, _not_here if options.cpu_only else work
+
+
+def _not_here() -> Outcome:
+    return skipped(CPU_ONLY, wants_gpu=True)  # whoever insists on a GPU has the wrong image
+
+
+def _checks(options: Options) -> Iterator[Check]:
     """Driver and devices; then, a framework at a time, what it computes on the GPU."""
     yield "gpu.driver", partial(check_driver, options)
     yield "gpu.devices", lambda: judge_devices(find_driver())

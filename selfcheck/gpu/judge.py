@@ -37,6 +37,8 @@ def judge_driver(driver: Driver | NoDriverError, cuda: str | None) -> Outcome:
         needs = f" (CUDA {cuda} needs driver {wanted})" if floor else ""
         return skipped(f"{driver}{needs}", wants_gpu=True)
     seen = {"driver": driver.version, "source": driver.source, "supports_cuda": driver.cuda}
+    if cuda is None:
+        return skipped("a CPU build needs no driver", seen)
     if floor is None:
         return skipped(f"the driver floor of CUDA {cuda} is not known here", seen)
     if is_older(driver.version, floor):

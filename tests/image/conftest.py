@@ -27,6 +27,7 @@ Place = tuple[BuiltImage, str]
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "flavour(name): only images of this flavour")
     config.addinivalue_line("markers", "framework(name): only images that hold this framework")
+    config.addinivalue_line("markers", "cuda(there): only images with CUDA, or only those without")
     config.stash[CHOSEN] = chosen_images(config)
     backends = possible_backends() if config.stash[CHOSEN] else ()
     wanted = config.getoption("--backend")
@@ -79,8 +80,11 @@ def parametrize(
 def fits(image: BuiltImage, node: pytest.Item) -> bool:
     flavours = [mark.args[0] for mark in node.iter_markers("flavour")]
     frameworks = [mark.args[0] for mark in node.iter_markers("framework")]
-    return all(name == image.flavour for name in flavours) and all(
-        name in image.cell["framework"].split("+") for name in frameworks
+    cuda = [mark.args[0] for mark in node.iter_markers("cuda")]
+    return (
+        all(name == image.flavour for name in flavours)
+        and all(name in image.cell["framework"].split("+") for name in frameworks)
+        and all(there is image.has_cuda for there in cuda)
     )
 
 

@@ -52,6 +52,10 @@ class BuiltImage:
         return [layer["digest"] for layer in self.manifest["layers"]]
 
     @property
+    def has_cuda(self) -> bool:
+        return self.cell["cuda"] != "cpu"
+
+    @property
     def flavour(self) -> str:
         return self.cell["flavour"]
 

@@ -63,12 +63,21 @@ def test_it_runs_as_an_ordinary_user_in_the_workspace(image: BuiltImage) -> None
     assert not settings.get("Volumes")
 
 
+@pytest.mark.cuda(True)
 def test_it_asks_the_container_runtime_for_the_gpus(image: BuiltImage) -> None:
     environment = image.environment
     assert environment["NVIDIA_VISIBLE_DEVICES"] == "all"
     assert environment["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
     assert image.cell["cuda"].split(".")[0] in environment["NVIDIA_REQUIRE_CUDA"]
     assert environment["NVIDIA_REQUIRE_CUDA"].startswith("cuda>=")
+
+
+@pytest.mark.cuda(False)
+def test_without_cuda_it_asks_for_no_gpu(image: BuiltImage) -> None:
+    assert not [name for name in image.environment if name.startswith("NVIDIA")]
+    pins = read_pins(PROJECT / "images" / image.id / "requirements.lock")
+    cuda = [name for name in pins if name.startswith("nvidia-") and name != "nvidia-ml-py"]
+    assert cuda == []
 
 
 def test_the_environment_comes_first_on_the_path(image: BuiltImage) -> None:
@@ -102,6 +111,7 @@ def test_every_distribution_is_pinned_with_its_hash(image: BuiltImage) -> None:
         assert re.fullmatch(r"[a-z0-9-]+==\S+ --hash=sha256:[0-9a-f]{64}", line), line
 
 
+@pytest.mark.cuda(True)
 def test_one_set_of_cuda_wheels(image: BuiltImage) -> None:
     pins = read_pins(PROJECT / "images" / image.id / "requirements.lock")
     cuda = [name for name in pins if name.startswith("nvidia-") and name != "nvidia-ml-py"]

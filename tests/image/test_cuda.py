@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.image.box import Box
 
 # Asked directly, by a few lines that share nothing with selfcheck.
@@ -71,6 +73,7 @@ def not_passed(checks: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {name: check["reason"] for name, check in checks.items() if check["status"] != "pass"}
 
 
+@pytest.mark.cuda(True)
 def test_libraries_asked_directly_are_the_cells(box: Box, pins: dict[str, str]) -> None:
     cudart, cudnn, nccl, used = box.python(ASK)
     major, minor = numbers(box.image.cell["cuda"])
@@ -83,6 +86,7 @@ def test_libraries_asked_directly_are_the_cells(box: Box, pins: dict[str, str]) 
     assert nccl == major * 10000 + minor * 100 + patch
 
 
+@pytest.mark.cuda(True)
 def test_selfcheck_passes_every_version(box: Box, pins: dict[str, str]) -> None:
     checks = selfcheck(box, "versions")
     absent = {f"versions.{name}": f"no wheel here brings lib{name}" for name in ("curand",)
@@ -96,6 +100,15 @@ def test_selfcheck_passes_every_version(box: Box, pins: dict[str, str]) -> None:
         assert checks[f"versions.{name}"]["expected"] is not None, name
 
 
+@pytest.mark.cuda(False)
+def test_selfcheck_finds_no_cuda(box: Box) -> None:
+    checks = selfcheck(box, "versions", "libraries", "gpu")
+    assert {check["status"] for check in checks.values()} <= {"pass", "skip"}
+    assert checks["libraries.none"]["status"] == "pass"
+    assert "CPU only" in checks["gpu.driver"]["reason"]
+
+
+@pytest.mark.cuda(True)
 def test_selfcheck_loads_every_library_of_the_wheels(box: Box) -> None:
     checks = selfcheck(box, "libraries")
     left = {why for why in not_passed(checks).values() if not why.startswith("a plug-in for a ")}
@@ -112,7 +125,7 @@ def test_selfcheck_loads_every_library_of_the_wheels(box: Box) -> None:
 def test_no_soname_is_found_twice_in_the_whole_image(box: Box) -> None:
     found: dict[str, list[str]] = box.python(SONAMES, user=box.root)
     assert len(found) > 100
-    assert any(name.startswith("libcudart") for name in found)
+    assert any(name.startswith("libcudart") for name in found) is box.image.has_cuda
     twice = {name: paths for name, paths in found.items() if len(paths) > 1}
     assert {name: paths for name, paths in twice.items() if name.startswith(CUDA)} == {}
 

@@ -52,6 +52,7 @@ def version_of(box: Box) -> str:
     return dict(named)["tensorflow"]
 
 
+@pytest.mark.cuda(True)
 def test_it_imports_with_the_cells_versions(box: Box) -> None:
     version, built = box.python(
         "import json, tensorflow as tf\n"
@@ -61,6 +62,7 @@ def test_it_imports_with_the_cells_versions(box: Box) -> None:
     assert built == load_upstream()["tensorflow"][version].cuda
 
 
+@pytest.mark.cuda(True)
 def test_it_was_compiled_for_the_gpus_of_the_facts(box: Box) -> None:
     found = box.python(
         "import json, tensorflow as tf\n"

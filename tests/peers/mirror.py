@@ -156,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         head: bool = False,
     ) -> None:
         self.send_response(status)
-        kind = "text/html" if self.path.startswith("/simple/") else "application/octet-stream"
+        kind = "text/html" if self.path.endswith("/") else "application/octet-stream"
         for name, value in {**headers, "Content-Type": kind, "Accept-Ranges": "bytes"}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))

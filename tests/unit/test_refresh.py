@@ -22,11 +22,13 @@ from facts_index import (
 from builder.cli import main
 from builder.errors import FetchError
 from builder.fetching.transport import make_client
-from builder.upstream.facts import CPU, Release, load_upstream
+from builder.planning.plan import load_inputs
+from builder.upstream.facts import CPU, DATA, Release, facts_file, facts_target, load_upstream
 from builder.upstream.listing import parse_listing
 from builder.upstream.refresh import Shelf, offers, read_shelf
 from builder.upstream.simpleindex import read_listing
 
+REPOSITORY = Path(__file__).parents[2]
 NAME = "torch-2.3.1-cp311-cp311-manylinux1_x86_64.whl"
 
 
@@ -250,3 +252,20 @@ def test_a_release_that_is_yanked_as_a_whole_is_still_an_offer() -> None:
     files = parse_listing("application/json", body, "http://host/simple/torch/")
     offer = offers(Shelf("pytorch", "torch", "2.1", None, files))["2.3.1"]
     assert (offer.yanked, offer.pythons) == ("bad", ("3.11",))
+
+
+def test_a_project_elsewhere_gets_facts_of_its_own(project: Path, index: FactsIndex) -> None:
+    """What wheelyard came with stays as it is, and goes into them."""
+    committed = DATA.read_bytes()
+    index.add("torch", NAME.replace("2.3.1", "2.99.0"), torch_wheel())
+    index.listed["tensorflow"] = []
+    given = ["--project", str(project), "--cache-dir", str(project / "cache"), "--quiet"]
+    asked = [*given, "--index-url", f"{index.url}/simple"]
+    assert facts_file(project) == DATA
+    assert main([*asked, "upstream", "refresh"]) == 0
+    assert DATA.read_bytes() == committed
+    assert facts_file(project) == project / "upstream.json"
+    known = load_inputs(project)[1]["pytorch"]
+    assert "2.99.0" in known
+    assert set(load_upstream()["pytorch"]) == set(known) - {"2.99.0"}
+    assert facts_target(REPOSITORY) == DATA

@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from selfcheck import cudalib, libraries, versions
+from selfcheck import cudalib, distributed, gpu, libraries, versions
+from selfcheck.cell import CPU_ONLY, Cell
 from selfcheck.elf import SharedObject, read_shared_object
+from selfcheck.frameworks import NoGpuError, pick_device
 from selfcheck.gpu.driver import Driver, Gpu, NoDriverError, parse_smi
 from selfcheck.gpu.judge import driver_floor, has_code_for, is_older, judge_driver
-from selfcheck.result import Options
+from selfcheck.result import Check, Options, Outcome, run_check
 
 
 def mapped_library(name: str) -> Path:
@@ -226,3 +229,96 @@ def test_a_gpu_needs_code_of_its_generation_or_older_ptx(
     capability: str, architectures: list[str], fits: bool
 ) -> None:
     assert has_code_for(capability, architectures) is fits
+
+
+CPU_CELL = Cell(
+    "pytorch-2.3.1-cpu-py3.11-runtime", "pytorch", "2.3.1", "cpu", "none", "3.11", "runtime",
+    "bookworm",
+)  # fmt: skip
+CPU_OPTIONS = Options(CPU_CELL)
+CUDA_NAMES = ("cudart", "cudnn", "nccl", *versions.PROPERTY_LIBRARIES)
+
+
+@pytest.fixture
+def cpu_torch(site: Path) -> Iterator[Path]:
+    """A PyTorch that is a build without CUDA, as far as selfcheck asks it."""
+    code = (
+        "import types\n__version__ = '2.3.1+cpu'\nversion = types.SimpleNamespace(cuda=None)\n"
+        "_C = types.SimpleNamespace()\n"
+        "cuda = types.SimpleNamespace(is_available=lambda: True, device_count=lambda: 1)\n"
+    )
+    (site / "torch.py").write_text(code)
+    known = sys.modules.pop("torch", None)
+    yield site
+    sys.modules.pop("torch", None)
+    if known is not None:
+        sys.modules["torch"] = known
+
+
+def outcomes(checks: Iterator[Check]) -> dict[str, Outcome]:
+    return {name: work() for name, work in checks}
+
+
+def test_a_cpu_image_expects_no_cuda_and_no_driver(cpu_torch: Path) -> None:
+    seen = outcomes(versions.checks(replace(CPU_OPTIONS, cell=replace(CPU_CELL, python="3"))))
+    assert [name for name, outcome in seen.items() if outcome.status == "fail"] == []
+    assert (seen["versions.pytorch"].status, seen["versions.pytorch"].seen) == ("pass", "2.3.1")
+    assert (seen["versions.torch-cuda"].status, seen["versions.torch-cuda"].seen) == ("pass", "cpu")
+    assert "needs no driver" in (seen["versions.driver"].reason or "")
+    assert {seen[f"versions.{name}"].status for name in CUDA_NAMES} == {"skip"}
+    assert {f"versions.{name}" for name in CUDA_NAMES} <= set(seen)
+    assert seen["versions.cudart"].wants_gpu is False
+
+
+def test_a_cuda_library_in_a_cpu_image_is_a_failure(cpu_torch: Path) -> None:
+    (none,) = outcomes(libraries.checks(CPU_OPTIONS)).values()
+    assert (none.status, none.seen) == ("pass", {"libraries": 0})
+    stray = install(LIBM, cpu_torch / "nvidia/cudnn/lib/libcudnn.so.8")
+    cudalib.shared_objects.cache_clear()
+    (found,) = outcomes(libraries.checks(CPU_OPTIONS)).values()
+    assert (found.status, found.seen) == ("fail", [str(stray)])
+    version = versions.check_absent("libm")  # a library is known by the name it carries
+    assert (version.status, version.seen) == ("fail", [str(stray)])
+
+
+def test_a_cuda_build_in_a_cpu_image_is_a_failure(cpu_torch: Path) -> None:
+    code = (cpu_torch / "torch.py").read_text().replace("cuda=None", "cuda='12.1'")
+    (cpu_torch / "torch.py").write_text(code)
+    outcome = versions.check_built_cuda("pytorch", "cpu")
+    assert outcome.status == "fail"
+    assert outcome.reason == "pytorch was built for CUDA 12.1, the image is CPU only"
+
+
+def test_an_image_with_cuda_but_no_library_is_a_failure(site: Path) -> None:
+    """A CPU build by mistake is not excused because there is nothing to load."""
+    cell = replace(CPU_CELL, cuda="12.1", cudnn="8.9")
+    assert outcomes(libraries.checks(Options(cell)))["libraries.load"].status == "fail"
+    assert outcomes(libraries.checks(Options(None)))["libraries.load"].status == "skip"
+
+
+def test_gpu_checks_of_a_cpu_image_are_skipped_with_the_reason(cpu_torch: Path) -> None:
+    """Even where the machine has a GPU; who insists on one has the wrong image."""
+    found = list(gpu.checks(CPU_OPTIONS))
+    assert [name for name, _ in found] == [name for name, _ in gpu.checks(Options(cuda_cell()))]
+    found += [item for item in distributed.checks(CPU_OPTIONS) if "nccl" in item[0]]
+    for check in found:
+        result = run_check(check, CPU_OPTIONS)
+        assert (result.status, result.reason) == ("skip", CPU_ONLY), result.name
+        assert run_check(check, replace(CPU_OPTIONS, require_gpu=True)).status == "fail"
+
+
+def cuda_cell() -> Cell:
+    return replace(CPU_CELL, cuda="12.1", cudnn="8.9")
+
+
+def test_a_cpu_image_trains_on_the_cpu(cpu_torch: Path) -> None:
+    assert pick_device(CPU_OPTIONS, "pytorch") == "cpu"
+    for insisting in (replace(CPU_OPTIONS, device="cuda"), replace(CPU_OPTIONS, require_gpu=True)):
+        with pytest.raises(NoGpuError, match="take one with CUDA"):
+            pick_device(insisting, "pytorch")
+    assert pick_device(Options(cuda_cell()), "pytorch") == "cuda"
+
+
+def test_a_driver_without_a_cuda_to_judge_by_is_only_told() -> None:
+    outcome = judge_driver(Driver("535.104.05", (), "nvml"), None)
+    assert (outcome.status, outcome.reason) == ("skip", "a CPU build needs no driver")
