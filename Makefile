@@ -1,8 +1,9 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build verify test test-unit test-engines test-peers test-image lint format lock render check bench bench-engines requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-engines test-peers test-image lint format lock render check bench bench-engines requirements clean
 
 MATRIX ?= all
+NAME ?= combined
 ARGS ?=
 TEST_MATRIX ?= pytorch-2.3.1
 BIN := .venv/bin
@@ -23,6 +24,9 @@ test-peers: .venv/dev ## skopeo, umoci, Docker, a registry, mirrors, ordinary us
 
 test-engines: .venv/dev ## Docker 20.10 and 26.1, podman, buildah (root; needs their packages; 26.1 comes from Debian trixie)
 	$(BIN)/pytest tests/engines --dist dist $(ARGS)
+
+devcontainer: .venv/run ## Make the image of a dev container and load it: make devcontainer NAME=pytorch
+	@$(BIN)/wheelyard devcontainer prepare $(NAME) $(ARGS)
 
 verify: .venv/run ## Run the checks that images carry; page in reports/verify: make verify MATRIX=cuda12.1
 	$(BIN)/wheelyard verify $(MATRIX) $(ARGS)

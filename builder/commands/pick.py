@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from builder.picking.machine import Engine
     from builder.picking.pick import Choice, Host
     from builder.picking.runtimes import Runtime
+    from builder.publishing.catalogue import Entry
 
 EXAMPLES = """\
 examples:
@@ -80,7 +81,7 @@ def choose(args: argparse.Namespace, context: Context) -> dict[str, Any]:
     elsewhere = args.driver is not None or bool(args.gpu)
     host = _host(args)
     wish = Wish(args.framework, args.cuda, args.python, args.flavour)
-    choice = pick(_entries(args, context), host, wish)
+    choice = pick(read_entries(args.output, context), host, wish)
     engine = Engine(None) if elsewhere else read_engine()
     runtime = _runtime(args, engine, elsewhere=elsewhere)
     return _as_json(choice, host, engine, runtime, context)
@@ -105,7 +106,7 @@ def _host(args: argparse.Namespace) -> Host:
     return Host(seen.driver.version, tuple(gpu.capability for gpu in seen.driver.gpus))
 
 
-def _entries(args: argparse.Namespace, context: Context) -> Any:
+def read_entries(dist: Path, context: Context) -> tuple[Entry, ...]:
     """The project's matrix, or the registry's catalogue where there is no project."""
     from builder.building.report import read_report
     from builder.errors import UsageError
@@ -127,7 +128,7 @@ def _entries(args: argparse.Namespace, context: Context) -> Any:
             "the project (--project FOLDER)"
         )
     _matrix, upstream, plan = load_inputs(settings.project)
-    return plan_entries(plan.cells, upstream, read_report(args.output.absolute()))
+    return plan_entries(plan.cells, upstream, read_report(dist.absolute()))
 
 
 def _runtime(args: argparse.Namespace, engine: Engine, *, elsewhere: bool) -> Runtime:

@@ -232,6 +232,23 @@ def _load_one(
     return Loaded(image, _verified(client, image, expected), sent, omit)
 
 
+def has_image(client: DockerClient, name: str) -> bool:
+    """Whether the engine has an image of that name; raises EngineError where it does not answer."""
+    try:
+        return _inspect(client, name) is not None
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine does not say whether it has {name}: {error}") from error
+
+
+def never_started(client: DockerClient, label: str) -> tuple[str, ...]:
+    """Short ids of containers with that label (`name=value`) whose start failed."""
+    try:
+        found = client.containers.list(all=True, filters={"label": label, "status": "created"})
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine does not list its containers: {error}") from error
+    return tuple(str(container.short_id) for container in found)
+
+
 def present_layers(client: DockerClient) -> list[tuple[str, ...]]:
     """The diff_ids of every image the engine has, lowest layer first."""
     listed = (_inspect(client, image["Id"]) for image in client.api.images(all=True))

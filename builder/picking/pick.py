@@ -106,14 +106,12 @@ def _code_problem(
     if has_code_for(gpu, [one for one in architectures if one.startswith("sm_")]):
         return None
     if not has_code_for(gpu, architectures):
-        return (
-            f"{_named(entry)} has no code for {name}: it was built for {', '.join(architectures)}"
-        )
+        return f"{named(entry)} has no code for {name}: it was built for {', '.join(architectures)}"
     native = driver_floor(entry.cuda).native
     if driver is None or native is None or at_least(driver, native):
         return None
     return (
-        f"{_named(entry)} has only PTX for {name}, which the driver compiles: that is outside "
+        f"{named(entry)} has only PTX for {name}, which the driver compiles: that is outside "
         f"minor-version compatibility, so CUDA {entry.cuda} needs driver {native} there, the "
         f"machine has {driver}"
     )
@@ -169,7 +167,7 @@ def _rank(entry: Entry) -> tuple[object, ...]:
 
 
 def _reason(entry: Entry, host: Host, passed: Sequence[tuple[str, str]]) -> str:
-    parts = [f"{_named(entry)} is the newest that runs here"]
+    parts = [f"{named(entry)} is the newest that runs here"]
     if entry.cuda != CPU and host.driver is not None:
         parts.append(_by_driver(entry.cuda, host.driver))
     if host.gpus and any(entry.architectures):
@@ -187,7 +185,8 @@ def _by_driver(cuda: str, driver: str) -> str:
     return f"driver {driver} runs CUDA {major}.x by minor-version compatibility{came}"
 
 
-def _named(entry: Entry) -> str:
+def named(entry: Entry) -> str:
+    """What people call an image: `pytorch 2.3.1 with CUDA 12.1`."""
     pairs = zip(entry.framework.split("+"), entry.framework_version.split("+"), strict=True)
     cuda = "for the CPU" if entry.cuda == CPU else f"with CUDA {entry.cuda}"
     return f"{' + '.join(f'{name} {version}' for name, version in pairs)} {cuda}"

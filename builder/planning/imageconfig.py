@@ -10,11 +10,10 @@ from typing import Any
 from builder.model import Cell, RequirementsLock
 from builder.planning.compiler import HOME, has_compiler
 from builder.planning.drivers import driver_floor, require_cuda
+from builder.planning.editor import VENV, metadata
 from builder.planning.tags import axes
 from builder.upstream.facts import CPU
 
-VENV = "/opt/venv"
-REMOTE_USER = "dev"
 OCI = "org.opencontainers.image"
 CELL_LABEL = "wheelyard.cell"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -104,7 +103,7 @@ def _labels(cell: Cell, lock: RequirementsLock) -> dict[str, str]:
         f"{OCI}.version": cell.tags[0].rpartition(":")[2],
         f"{OCI}.base.name": base_image(cell),
         CELL_LABEL: _json(_facts(cell, lock)),
-        "devcontainer.metadata": _json([{"remoteUser": REMOTE_USER}]),
+        "devcontainer.metadata": _json(metadata(cell.flavour.name)),
     }
 
 

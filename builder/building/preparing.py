@@ -1,0 +1,69 @@
+"""What a dev container of this repository needs before it starts: an engine, a GPU, its image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.building.build import Failed, build_images
+from builder.building.loading import find_loader
+from builder.errors import EngineError, MachineError
+from builder.rendering.devcontainers import GPU
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.context import Context
+    from builder.model import Plan
+    from builder.picking.machine import Gpus
+    from builder.rendering.devcontainers import Variant
+
+FOLDER_LABEL = "devcontainer.local_folder"  # what dev container programs write on a container
+
+
+def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> bool:
+    """Make and load the image of `variant` unless the engine has it; True where it was made.
+
+    Raises EngineError without an engine, and MachineError without the GPU that is required.
+    """
+    from builder.engines.docker import connect, find_endpoint, has_image, never_started
+    from builder.picking.machine import read_gpus
+
+    client = connect()
+    if client is None:
+        raise EngineError(no_engine(variant.name))
+    if variant.requires_gpu and find_endpoint().url.startswith("unix:"):
+        require_gpu(variant.name, read_gpus())
+    for left in never_started(client, f"{FOLDER_LABEL}={context.settings.project}"):
+        context.reporter.warn(
+            f"container {left} is left over from a start that failed, and would be started again: "
+            f"if that fails too, remove it: docker rm -v {left}"
+        )
+    if has_image(client, variant.cell.tags[0]):
+        return False
+    (made,) = build_images([variant.cell], plan, dist, context, load=find_loader(True, context))
+    if isinstance(made, Failed):
+        raise made.error
+    return True
+
+
+def no_engine(name: str) -> str:
+    """What to do where no engine answers."""
+    return (
+        "no Docker Engine answers here, and a dev container needs one: start it (on Windows and "
+        "macOS Docker Desktop), or name it by DOCKER_HOST or `docker context use`; then open the "
+        f"folder again. `make devcontainer NAME={name}` shows this without an editor"
+    )
+
+
+def require_gpu(name: str, gpus: Gpus) -> None:
+    """Raise MachineError on a machine without a driver, naming the variant to use there.
+
+    What the engine can hand out is left to the engine: Docker Desktop lists no GPU runtime and
+    hands out GPUs all the same.
+    """
+    if gpus.driver is None:
+        raise MachineError(
+            f"the dev container {name!r} requires an NVIDIA GPU, and this machine has none that "
+            f"answers ({gpus.problem}): use {name.removesuffix(GPU)!r}, which takes a GPU where "
+            "there is one; `wheelyard doctor --for gpu` says what is missing"
+        )

@@ -1,0 +1,130 @@
+"""`wheelyard devcontainer`: a configuration for your own project, or the image of one of ours."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError
+
+if TYPE_CHECKING:
+    from builder.context import Context
+    from builder.picking.pick import Host
+    from builder.publishing.catalogue import Entry
+    from builder.rendering.devcontainers import Devcontainer
+
+EXAMPLES = """\
+init writes .devcontainer/devcontainer.json for the newest devel image that runs on this machine's
+driver and GPUs, or simply the newest where there is none. prepare makes the image of one of this
+repository's own configurations (devcontainer/NAME) and loads it; `make devcontainer` calls it.
+
+examples:
+  wheelyard devcontainer init --output ~/mine                      chosen for this machine
+  wheelyard devcontainer init --output ~/mine --framework tensorflow
+  wheelyard devcontainer init --output ~/mine --cuda 12.1 --require-gpu
+  wheelyard devcontainer init --output ~/mine --registry registry.example/team   by tag and digest
+  wheelyard devcontainer prepare pytorch
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "devcontainer",
+        help="open an image in VS Code: write a configuration, or make its image",
+        description="Dev containers: a configuration for your own project, the image of ours.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("init", "prepare"))
+    parser.add_argument("name", nargs="?", metavar="NAME", help="prepare: which one")
+    parser.add_argument("--framework", metavar="NAME[-VERSION]", help="init: such as pytorch-2.3")
+    parser.add_argument("--cuda", metavar="VERSION", help="init: only with this CUDA, or cpu")
+    parser.add_argument("--python", metavar="VERSION", help="init: only with this Python")
+    parser.add_argument(
+        "--require-gpu", action="store_true", help="init: do not start where there is no GPU"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path(), metavar="DIR", help="init: your project (default: .)"
+    )
+    parser.add_argument("--force", action="store_true", help="init: replace what is there")
+    parser.add_argument(
+        "--dist", type=Path, default=Path("dist"), help="built images (default: dist)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Carry out the action; prints the file, or the image, that is there now."""
+    if args.action == "init":
+        if args.name is not None:
+            raise UsageError(f"init takes no name; for a folder: --output {args.name}")
+        return _init(args, context)
+    if args.name is None:
+        raise UsageError("prepare needs the name of a folder below devcontainer/, such as pytorch")
+    return _prepare(args, context)
+
+
+def _prepare(args: argparse.Namespace, context: Context) -> int:
+    from builder.building.preparing import prepare
+    from builder.planning.plan import load_plan
+    from builder.rendering.devcontainers import find_variant
+
+    plan = load_plan(context.settings.project)
+    variant = find_variant(plan.cells, args.name)
+    made = prepare(variant, plan, args.dist.absolute(), context)
+    print(f"{variant.cell.tags[0]} {'was made and loaded' if made else 'is in the engine'}")
+    return 0
+
+
+def _init(args: argparse.Namespace, context: Context) -> int:
+    from builder.commands.pick import read_entries
+    from builder.picking.pick import Wish, pick
+    from builder.planning.editor import DEVELOPMENT
+    from builder.rendering.devcontainers import FILE, SEEN, render_devcontainer
+    from builder.rendering.render import make_environment
+    from builder.system.textfiles import write_text
+
+    target = args.output.expanduser().absolute() / SEEN / FILE
+    _check_target(args, target)
+    entries = read_entries(args.dist, context)
+    wish = Wish(args.framework, args.cuda, args.python, DEVELOPMENT)
+    choice = pick(entries, _host(args, context), wish)
+    config = _configuration(choice.entry, args, context)
+    environment = make_environment(context.settings.project / "templates")
+    write_text(target, render_devcontainer(environment, config, written=False))
+    print(f"{'file':<8}{target}\n{'image':<8}{config.image}\n{'reason':<8}{choice.reason}")
+    return 0
+
+
+def _check_target(args: argparse.Namespace, target: Path) -> None:
+    if not args.output.expanduser().is_dir():
+        raise UsageError(f"--output {args.output} is not a folder: name your project's")
+    if target.exists() and not args.force:
+        raise UsageError(f"{target} is there already; --force replaces it")
+
+
+def _host(args: argparse.Namespace, context: Context) -> Host:
+    """What is known of this machine; where that is nothing, nothing speaks against the newest."""
+    from builder.picking.machine import read_gpus
+    from builder.picking.pick import Host
+
+    seen = read_gpus()
+    if seen.driver is None or args.cuda == "cpu":
+        context.reporter.info(f"not chosen for a GPU: {seen.problem or '--cuda cpu'}")
+        return Host(None)
+    return Host(seen.driver.version, tuple(gpu.capability for gpu in seen.driver.gpus))
+
+
+def _configuration(entry: Entry, args: argparse.Namespace, context: Context) -> Devcontainer:
+    from builder.picking.pick import named as image_name
+    from builder.rendering.devcontainers import Devcontainer, named, present_line
+
+    title = named(f"{image_name(entry)}, Python {entry.python}", requires_gpu=args.require_gpu)
+    address = context.settings.registry
+    if address is None:
+        line = present_line(entry.tags[0], entry.id)
+        return Devcontainer(title, entry.tags[0], line, args.require_gpu)
+    digest = f"@{entry.digest}" if entry.digest else ""
+    return Devcontainer(title, address.reference(entry.tags[0]) + digest, None, args.require_gpu)

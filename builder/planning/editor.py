@@ -1,0 +1,50 @@
+"""What an editor needs to know of a devel image: said in its label and in devcontainer.json. Pure.
+
+Source: the dev container specification, and its reference CLI's behaviour (docs/devcontainer.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+REMOTE_USER = "dev"
+DEVELOPMENT = "devel"  # the flavour that editors open
+VENV = "/opt/venv"
+PORTS = {8888: ("JupyterLab", "notify"), 6006: ("TensorBoard", "silent")}
+EXTENSIONS = ("ms-python.python", "ms-python.debugpy", "ms-toolsai.jupyter", "charliermarsh.ruff")
+SETTINGS = {
+    "python.defaultInterpreterPath": f"{VENV}/bin/python",
+    "python.terminal.activateEnvironment": False,  # it is on PATH in every shell
+    "terminal.integrated.defaultProfile.linux": "bash",
+}
+
+
+def ports_attributes() -> dict[str, dict[str, str]]:
+    """How an editor calls each forwarded port, and what it does when something listens there."""
+    return {
+        str(port): {"label": label, "onAutoForward": action}
+        for port, (label, action) in PORTS.items()
+    }
+
+
+def metadata(flavour: str) -> list[dict[str, Any]]:
+    """The value of the label `devcontainer.metadata`: makes `{"image": ...}` alone enough.
+
+    Neither `runArgs` nor a wish for a GPU has an effect there, so /dev/shm and GPUs are left to
+    devcontainer.json.
+    """
+    if flavour != DEVELOPMENT:
+        return [{"remoteUser": REMOTE_USER}]
+    return [
+        {
+            "remoteUser": REMOTE_USER,
+            "updateRemoteUserUID": True,
+            "init": True,  # an editor replaces the entry point, and with it the image's own
+            "capAdd": ["SYS_PTRACE"],  # gdb and debugpy attach to running processes
+            "forwardPorts": list(PORTS),
+            "portsAttributes": ports_attributes(),
+            "customizations": {
+                "vscode": {"extensions": list(EXTENSIONS), "settings": dict(SETTINGS)}
+            },
+        }
+    ]

@@ -1,0 +1,154 @@
+"""The dev container configurations of this repository, and of a project that asks for one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from builder.errors import SelectionError
+from builder.model import Cell
+from builder.picking.runtimes import SHARED_MEMORY
+from builder.planning.editor import (
+    DEVELOPMENT,
+    EXTENSIONS,
+    PORTS,
+    REMOTE_USER,
+    SETTINGS,
+    ports_attributes,
+)
+from builder.planning.imageconfig import title
+from builder.planning.tags import repository
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+SOURCE, SEEN = "devcontainer", ".devcontainer"  # ours; and where editors look
+FILE = "devcontainer.json"
+COMBINED = "combined"  # several frameworks in one image, and what an editor opens by default
+GPU = "-gpu"
+MARK = "// Written by `wheelyard render`"
+_WITH_GPU = {True: "GPU required", False: "GPU if there is one"}
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One configuration of this repository."""
+
+    name: str  # "pytorch", "pytorch-gpu"
+    cell: Cell
+    requires_gpu: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Devcontainer:
+    """What tells one devcontainer.json from another."""
+
+    title: str
+    image: str
+    prepare: str | None  # a shell's line, run outside before the container is made
+    requires_gpu: bool
+
+
+def variants(cells: Sequence[Cell]) -> tuple[Variant, ...]:
+    """Two for each framework, of the devel image that owns its short names: with and without GPU.
+
+    The second one has `-gpu` behind its name and does not start without one.
+    """
+    development = [cell for cell in cells if cell.flavour.name == DEVELOPMENT]
+    newest = {_name(cell): cell for cell in sorted(development, key=_precedence)}
+    return tuple(
+        Variant(name + suffix, cell, bool(suffix))
+        for name, cell in sorted(newest.items())
+        for suffix in ("", GPU)
+    )
+
+
+def find_variant(cells: Sequence[Cell], name: str) -> Variant:
+    """The configuration of that name; raises SelectionError with the names there are."""
+    known = {variant.name: variant for variant in variants(cells)}
+    if name not in known:
+        raise SelectionError(f"no dev container is called {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def _name(cell: Cell) -> str:
+    return COMBINED if len(cell.frameworks) > 1 else cell.framework
+
+
+def _precedence(cell: Cell) -> tuple[bool, list[Version], str]:
+    owner = f"{repository(cell.frameworks)}:{DEVELOPMENT}" in cell.tags
+    return owner, [Version(pin.version) for pin in cell.frameworks], cell.tags[0]
+
+
+def named(cell_title: str, *, requires_gpu: bool) -> str:
+    """What an editor's list shows."""
+    return f"{cell_title} ({_WITH_GPU[requires_gpu]})"
+
+
+def prepare_line(variant: Variant) -> str:
+    """Make the image where it is missing; one that needs a GPU is looked at before every start."""
+    make = f"make devcontainer NAME={variant.name}"
+    if variant.requires_gpu:
+        return make
+    return f"docker image inspect {variant.cell.tags[0]} >/dev/null 2>&1 || {make}"
+
+
+def present_line(image: str, cell_id: str) -> str:
+    """In a project that cannot make the image: say where and how that is done."""
+    advice = f"make it in a clone of Wheelyard: make build MATRIX={cell_id}"
+    return (
+        f"docker image inspect {image} >/dev/null 2>&1 || "
+        f"{{ echo '{image} is not in the Docker Engine; {advice}' >&2; exit 1; }}"
+    )
+
+
+def render_devcontainer(environment: Environment, config: Devcontainer, *, written: bool) -> str:
+    """The text of a devcontainer.json; `written`: by `render`, so nobody edits it."""
+    return environment.get_template(f"{FILE}.j2").render(
+        config=config,
+        written=written,
+        shared_memory=SHARED_MEMORY,
+        user=REMOTE_USER,
+        ports=list(PORTS),
+        ports_attributes=ports_attributes(),
+        extensions=list(EXTENSIONS),
+        settings=SETTINGS,
+    )
+
+
+def render_devcontainers(
+    cells: Sequence[Cell], environment: Environment
+) -> dict[PurePosixPath, str]:
+    """Every configuration, and byte-identical copies where editors look; the default one twice.
+
+    Only `.devcontainer/devcontainer.json` is found without being named, by programs and in a
+    clone that an editor makes in a volume.
+    """
+    files: dict[PurePosixPath, str] = {}
+    for variant in variants(cells):
+        config = Devcontainer(
+            named(title(variant.cell), requires_gpu=variant.requires_gpu),
+            variant.cell.tags[0],
+            prepare_line(variant),
+            variant.requires_gpu,
+        )
+        text = render_devcontainer(environment, config, written=True)
+        files |= {PurePosixPath(root, variant.name, FILE): text for root in (SOURCE, SEEN)}
+        if variant.name == COMBINED:
+            files[PurePosixPath(SEEN, FILE)] = text
+    return files
+
+
+def stale_devcontainers(
+    project: Path, rendered: Sequence[PurePosixPath]
+) -> Iterator[PurePosixPath]:
+    """Configurations that were rendered once and belong to nothing now."""
+    found = [*project.glob(f"{SOURCE}/*/{FILE}"), *project.glob(f"{SEEN}/**/{FILE}")]
+    for path in sorted(found):
+        relative = PurePosixPath(path.relative_to(project).as_posix())
+        if relative not in rendered and path.read_text(encoding="utf-8").startswith(MARK):
+            yield relative

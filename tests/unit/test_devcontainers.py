@@ -1,0 +1,271 @@
+"""Dev containers: rendered, labelled, written into projects; and what is said where none can be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from devcontainers import problems, read_config
+from locking import devel_cell, runtime_cell
+from nvml import simulated
+
+from builder.building.preparing import require_gpu
+from builder.cli import main
+from builder.errors import MachineError, SelectionError
+from builder.model import LockedWheel, RequirementsLock
+from builder.picking.machine import Gpus, read_gpus
+from builder.planning.editor import metadata
+from builder.planning.imageconfig import image_config
+from builder.planning.plan import load_plan
+from builder.rendering.devcontainers import find_variant, stale_devcontainers, variants
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["combined", "pytorch", "tensorflow"]
+SHIPPED = sorted(ROOT.glob("devcontainer/*/devcontainer.json"))
+SEEN = ROOT / ".devcontainer"
+
+
+def use_machine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let NVML answer as that machine's."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: True)
+    monkeypatch.setitem(sys.modules, "pynvml", simulated(name))
+
+
+def config_of(name: str) -> dict[str, Any]:
+    return read_config((ROOT / "devcontainer" / name / "devcontainer.json").read_text())
+
+
+class TestWhatIsShipped:
+    def test_each_framework_has_two(self) -> None:
+        expected = sorted(name + suffix for name in NAMES for suffix in ("", "-gpu"))
+        assert [path.parent.name for path in SHIPPED] == expected
+        assert [x.name for x in variants(load_plan(ROOT).cells)] == expected
+
+    def test_editors_see_byte_identical_copies(self) -> None:
+        copies = sorted(SEEN.glob("*/devcontainer.json"))
+        assert [path.parent.name for path in copies] == [path.parent.name for path in SHIPPED]
+        for ours, copy in zip(SHIPPED, copies, strict=True):
+            assert ours.read_bytes() == copy.read_bytes()
+
+    def test_the_one_for_both_frameworks_is_found_without_its_name(self) -> None:
+        default = (SEEN / "devcontainer.json").read_bytes()
+        assert default == (ROOT / "devcontainer/combined/devcontainer.json").read_bytes()
+
+    @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.parent.name))
+    def test_the_schema_has_nothing_against_it(self, path: Path) -> None:
+        assert problems(read_config(path.read_text())) == []
+
+    def test_titles_differ(self) -> None:
+        titles = {read_config(path.read_text())["name"] for path in SHIPPED}
+        assert len(titles) == len(SHIPPED)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_the_image_is_a_devel_image_of_the_plan(self, name: str) -> None:
+        cells = {cell.tags[0]: cell for cell in load_plan(ROOT).cells}
+        plain, required = config_of(name), config_of(f"{name}-gpu")
+        cell = cells[plain["image"]]
+        assert cell.flavour.name == "devel"
+        assert any(tag.endswith(":devel") for tag in cell.tags)
+        assert required["image"] == plain["image"]
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_a_gpu_is_taken_where_there_is_one_or_required(self, name: str) -> None:
+        plain, required = config_of(name), config_of(f"{name}-gpu")
+        assert plain["hostRequirements"] == {"gpu": "optional"}
+        assert "--gpus=all" not in plain["runArgs"]
+        # Said once: programs that see a GPU would otherwise ask for it a second time.
+        assert "hostRequirements" not in required
+        assert "--gpus=all" in required["runArgs"]
+
+    @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.parent.name))
+    def test_user_memory_volumes_and_ports(self, path: Path) -> None:
+        config = read_config(path.read_text())
+        assert config["remoteUser"] == "dev"
+        assert config["updateRemoteUserUID"] is True
+        assert "--shm-size=8g" in config["runArgs"]
+        assert {mount["type"] for mount in config["mounts"]} == {"volume"}
+        assert all("${devcontainerId}" in mount["source"] for mount in config["mounts"])
+        assert config["forwardPorts"] == [8888, 6006]
+        labels = {port: x["label"] for port, x in config["portsAttributes"].items()}
+        assert labels == {"8888": "JupyterLab", "6006": "TensorBoard"}
+        assert "features" not in config  # what comes from elsewhere would make it slow, and move
+
+    def test_only_a_missing_image_is_made_and_a_required_gpu_is_always_looked_for(self) -> None:
+        plain, required = config_of("pytorch"), config_of("pytorch-gpu")
+        image = plain["image"]
+        look = f"docker image inspect {image} >/dev/null 2>&1 || make devcontainer NAME=pytorch"
+        assert plain["initializeCommand"] == look
+        assert required["initializeCommand"] == "make devcontainer NAME=pytorch-gpu"
+
+    def test_volumes_lie_on_folders_that_the_image_has(self) -> None:
+        contract = (ROOT / "builder/assemble/contract.py").read_text()
+        targets = [mount["target"] for mount in config_of("pytorch")["mounts"]]
+        assert targets == ["/home/dev/.cache", "/home/dev/.vscode-server/extensions"]
+        assert all(target.removeprefix("/home/dev/") in contract for target in targets)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runArgs": "--init"},
+        {"hostRequirements": {"gpu": "maybe"}},
+        {"unheardOf": 1},
+        {"mounts": [{"type": "volume", "target": "/x", "size": 1}]},
+        {"customizations": {"vscode": {"extensions": ["no id"]}}},
+        {"customizations": {"vscode": {"extensions": "ms-python.python"}}},
+    ],
+)
+def test_the_check_sees_what_is_wrong(change: dict[str, Any]) -> None:
+    assert problems(config_of("pytorch") | change)
+
+
+class TestTheLabel:
+    def test_is_a_list_of_metadata_that_the_schema_knows(self) -> None:
+        wheel = LockedWheel("numpy", "1.26.4", "numpy-1.26.4-py3-none-any.whl", "a" * 64, 7)
+        lock = RequirementsLock(devel_cell().id, "f" * 64, (wheel,))
+        label = dict(image_config(devel_cell(), lock).labels)["devcontainer.metadata"]
+        (entry,) = json.loads(label)
+        assert problems({"image": "x", **entry}) == []
+        assert (entry["remoteUser"], entry["updateRemoteUserUID"]) == ("dev", True)
+        editor = entry["customizations"]["vscode"]
+        assert editor["settings"]["python.defaultInterpreterPath"] == "/opt/venv/bin/python"
+        wanted = {"ms-python.python", "ms-toolsai.jupyter", "charliermarsh.ruff"}
+        assert wanted <= set(editor["extensions"])
+
+    def test_says_nothing_that_has_no_effect_there(self) -> None:
+        (entry,) = metadata("devel")
+        assert not {"runArgs", "build", "image", "workspaceFolder", "hostRequirements"} & set(entry)
+
+    def test_an_image_for_running_names_the_user_alone(self) -> None:
+        assert metadata(runtime_cell().flavour.name) == [{"remoteUser": "dev"}]
+
+    def test_and_the_configuration_do_not_run_one_thing_twice(self) -> None:
+        """Programs run the label's commands and the configuration's, one after the other."""
+        (entry,) = metadata("devel")
+        assert not [name for name in entry if name.endswith("Command")]
+
+
+class TestFindingOne:
+    def test_by_name(self) -> None:
+        cells = load_plan(ROOT).cells
+        assert find_variant(cells, "tensorflow-gpu").requires_gpu
+        with pytest.raises(SelectionError, match=r"'jax'; there are combined, combined-gpu, py"):
+            find_variant(cells, "jax")
+
+    def test_what_was_rendered_once_is_stale_and_what_somebody_wrote_is_not(
+        self, tmp_path: Path
+    ) -> None:
+        for name, text in (("old", SHIPPED[0].read_text()), ("mine", "{}")):
+            path = tmp_path / ".devcontainer" / name / "devcontainer.json"
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+        found = list(stale_devcontainers(tmp_path, []))
+        assert found == [PurePosixPath(".devcontainer/old/devcontainer.json")]
+        assert list(stale_devcontainers(tmp_path, found)) == []
+
+
+def test_where_no_gpu_answers_the_other_variant_is_named() -> None:
+    with pytest.raises(MachineError, match=r"'pytorch-gpu' requires .*no driver.*use 'pytorch'"):
+        require_gpu("pytorch-gpu", Gpus(None, "no driver"))
+
+
+def test_a_gpu_that_answers_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_machine(monkeypatch, "h100")
+    require_gpu("pytorch-gpu", read_gpus())
+
+
+class TestInit:
+    @pytest.fixture(autouse=True)
+    def _no_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_machine(monkeypatch, "no-driver")
+
+    def init(self, folder: Path, *options: str) -> int:
+        command = ["devcontainer", "init", "--output", str(folder), "--project", str(ROOT)]
+        return main([*command, *options])
+
+    def written(self, folder: Path) -> dict[str, Any]:
+        text = (folder / ".devcontainer/devcontainer.json").read_text()
+        assert "Do not edit" not in text
+        config = read_config(text)
+        assert problems(config) == []
+        return config
+
+    def test_writes_what_was_asked_for(self, tmp_path: Path) -> None:
+        assert self.init(tmp_path, "--framework", "pytorch-2.3", "--cuda", "12.1") == 0
+        config = self.written(tmp_path)
+        assert config["image"] == "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
+        assert config["hostRequirements"] == {"gpu": "optional"}
+        assert "make build MATRIX=pytorch-2.3.1-" in config["initializeCommand"]
+
+    def test_the_machine_decides_where_it_has_a_gpu(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        use_machine(monkeypatch, "h100")
+        seen = read_gpus()
+        assert seen.driver is not None
+        assert self.init(tmp_path) == 0
+        assert seen.driver.version in capsys.readouterr().out
+        major = "13" if int(seen.driver.version.partition(".")[0]) >= 580 else "12"
+        assert f"-cuda{major}." in self.written(tmp_path)["image"]
+
+    def test_one_that_requires_a_gpu(self, tmp_path: Path) -> None:
+        assert self.init(tmp_path, "--framework", "tensorflow", "--require-gpu") == 0
+        assert "--gpus=all" in self.written(tmp_path)["runArgs"]
+
+    def test_what_is_there_stays_unless_it_is_to_be_replaced(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / ".devcontainer").mkdir()
+        mine = tmp_path / ".devcontainer" / "devcontainer.json"
+        mine.write_text("{}")
+        assert self.init(tmp_path) == 2
+        assert "--force replaces it" in capsys.readouterr().err
+        assert mine.read_text() == "{}"
+        assert self.init(tmp_path, "--force") == 0
+        assert "image" in self.written(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("options", "code", "said"),
+        [
+            (["--framework", "jax"], 17, "framework jax"),
+            (["--cuda", "9.0"], 17, "CUDA 9.0"),
+        ],
+    )
+    def test_what_cannot_be(
+        self,
+        tmp_path: Path,
+        options: list[str],
+        code: int,
+        said: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert self.init(tmp_path, *options) == code
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / ".devcontainer").exists()
+
+    def test_a_folder_that_is_none(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.init(tmp_path / "typo") == 2
+        assert "is not a folder" in capsys.readouterr().err
+
+
+def test_init_takes_a_folder_and_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devcontainer", "init", "pytorch", "--project", str(ROOT)]) == 2
+    assert "--output pytorch" in capsys.readouterr().err
+
+
+def test_prepare_wants_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devcontainer", "prepare", "--project", str(ROOT)]) == 2
+    assert "such as pytorch" in capsys.readouterr().err
+
+
+def test_prepare_without_an_engine_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    assert main(["devcontainer", "prepare", "pytorch", "--project", str(ROOT)]) == 12
+    assert "is not running: start it" in capsys.readouterr().err
