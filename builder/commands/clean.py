@@ -16,6 +16,7 @@ examples:
   wheelyard clean                  show what the cache holds; removes nothing
   wheelyard clean files            remove fetched wheels and packages; layers stay usable
   wheelyard clean layers bases     remove the made layers and the bases' root file systems
+  wheelyard clean lists            remove Debian's package lists, which `upstream check` keeps
 
 Images in dist/ keep working: they hold their own copies or links.
 """
@@ -24,6 +25,7 @@ PARTS = {
     "files": ("files",),
     "layers": ("blobs", "layers", "tmp"),
     "bases": ("rootfs", "interpreters"),
+    "lists": ("lists",),
 }
 
 

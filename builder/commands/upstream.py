@@ -20,11 +20,15 @@ refresh reads each framework release's facts from its wheel by byte ranges and r
 data file; a wheel that was read before is not read again. check writes nothing. The data file is
 upstream.json beside matrix.yaml; this repository itself keeps it in builder/data.
 
+check asks the indexes about the locked wheels, and Debian's archives about the bases' packages
+(their package lists alone, kept in the cache; takes apt and mmdebstrap).
+
 examples:
   wheelyard upstream refresh                  new releases into the data file
   wheelyard upstream refresh --all --json     read every wheel again; changes for programs
   wheelyard upstream check                    exit code 15 when something needs a person
   wheelyard upstream check --max-age 90       call a lock old after 90 days
+  wheelyard upstream check --bases-only       the Debian packages alone
 """
 MAX_AGE = 120  # days
 
@@ -45,6 +49,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--max-age", type=int, default=MAX_AGE, metavar="DAYS",
         help=f"check: a lock whose newest file is older is old (default: {MAX_AGE})",
     )  # fmt: skip
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--wheels-only", action="store_true", help="check: no Debian packages")
+    part.add_argument("--bases-only", action="store_true", help="check: only Debian packages")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(run=run)
 
@@ -95,9 +102,11 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
 
 def _check(args: argparse.Namespace, context: Context) -> int:
     from builder.console.table import show_json, show_table
+    from builder.upstream.packages import check_packages
     from builder.upstream.watch import check_upstream
 
-    findings = check_upstream(context, args.max_age, args.data)
+    findings = [] if args.bases_only else check_upstream(context, args.max_age, args.data)
+    findings += [] if args.wheels_only else check_packages(context)
     if args.json:
         show_json([_as_json(finding) for finding in findings])
     elif findings:

@@ -53,12 +53,13 @@ class Apt:
 
 @contextmanager
 def isolated_apt(
-    sources: Sequence[Source], settings: Settings, reporter: Reporter
+    sources: Sequence[Source], settings: Settings, reporter: Reporter, lists: Path | None = None
 ) -> Iterator[Apt]:
     """Give an apt that knows just `sources`, for as long as the context lasts.
 
-    Runs as root and as any other user. Raises FetchError when an archive cannot be reached or
-    its signature does not hold.
+    `lists` is a folder that keeps the package lists: the next apt there fetches what has changed
+    since. One apt at a time may have it. Runs as root and as any other user. Raises FetchError
+    when an archive cannot be reached or its signature does not hold.
     """
     keyring = require_tool("debian-archive-keyring", reporter)
     require_tool("gpgv", reporter)
@@ -66,8 +67,9 @@ def isolated_apt(
         require_tool(tool, reporter)
     with tempfile.TemporaryDirectory(prefix="wheelyard-apt-") as name:
         folder = Path(name)
-        _write_tree(folder, sources, keyring)
-        config = apt_config(folder, trust_file(settings, folder), settings.timeout)
+        lists = lists or folder / "state" / "lists"
+        _write_tree(folder, lists, sources, keyring)
+        config = apt_config(folder, lists, trust_file(settings, folder), settings.timeout)
         (folder / "apt.conf").write_text(config, encoding="utf-8")
         apt = Apt(folder, {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"})
         _run(apt, ("apt-get", "update"), "fetching the package lists")
@@ -90,11 +92,21 @@ def show(apt: Apt, packages: Iterable[PackageUri]) -> tuple[dict[str, str], ...]
     return parse_records(_run(apt, ("apt-cache", "show", *names), "reading the packages").stdout)
 
 
-def apt_config(folder: Path, trust: Path | None, timeout: float) -> str:
-    """Return an apt.conf that keeps everything in `folder` and reads nothing of the machine."""
+def offered(apt: Apt, names: Iterable[str]) -> tuple[dict[str, str], ...]:
+    """Return the records of every version of these packages, newest first; unknown ones none."""
+    argv = ("apt-cache", "show", *names)
+    result = run(argv, error=None, env=apt.env, cwd=apt.folder)
+    if result.returncode and "No packages found" not in result.stderr:
+        raise LockError(failure(result, "reading the package lists", MIRROR_ADVICE))
+    return parse_records(result.stdout)
+
+
+def apt_config(folder: Path, lists: Path, trust: Path | None, timeout: float) -> str:
+    """Return an apt.conf that keeps all but `lists` in `folder`; it reads none of the machine's."""
     options = {
         "Dir": f"{folder}/",
         "Dir::State": f"{folder}/state/",
+        "Dir::State::lists": f"{lists}/",
         "Dir::State::status": f"{folder}/status",
         "Dir::Cache": f"{folder}/cache/",
         "Dir::Etc": f"{folder}/",
@@ -150,9 +162,9 @@ def parse_records(text: str) -> tuple[dict[str, str], ...]:
     )
 
 
-def _write_tree(folder: Path, sources: Sequence[Source], keyring: str) -> None:
-    for part in ("state/lists/partial", "cache/archives/partial"):
-        (folder / part).mkdir(parents=True)
+def _write_tree(folder: Path, lists: Path, sources: Sequence[Source], keyring: str) -> None:
+    for part in (lists / "partial", folder / "state", folder / "cache/archives/partial"):
+        part.mkdir(parents=True, exist_ok=True)
     lines = [
         f"deb [signed-by={keyring}] {source.uri} {source.suite} {' '.join(source.components)}\n"
         for source in sources

@@ -38,9 +38,9 @@ class Finding:
     """One thing that moved, and the locks it touches."""
 
     kind: str  # "gone", "replaced", "yanked", "release", "superseded", "old"
-    subject: str  # a file, a release, or an image
+    subject: str  # a file, a release, an image, or a Debian package
     detail: str
-    locks: tuple[str, ...]  # ids of the images
+    locks: tuple[str, ...]  # ids of the images; of a Debian package, the names of the bases' locks
 
 
 def check_upstream(context: Context, max_age: int, data: Path | None) -> list[Finding]:

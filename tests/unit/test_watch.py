@@ -53,7 +53,7 @@ def check(project: Path, index: FactsIndex, *options: str) -> int:
     with serving(index):
         return main(
             ["--project", str(project), "--cache-dir", str(project / "cache"), "--quiet",
-             "--index-url", f"{index.url}/simple", "upstream", "check", *options]
+             "--index-url", f"{index.url}/simple", "upstream", "check", "--wheels-only", *options]
         )  # fmt: skip
 
 
