@@ -115,4 +115,10 @@ class VerifyError(WheelyardError):
     exit_code = 18
 
 
+class SignatureError(WheelyardError):
+    """An image is not signed, or not by the key that was named."""
+
+    exit_code = 19
+
+
 INTERRUPTED = 130

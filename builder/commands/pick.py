@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from builder.attest.keys import PublicKey
     from builder.context import Context
     from builder.picking.machine import Engine
     from builder.picking.pick import Choice, Host
@@ -19,6 +20,7 @@ examples:
   wheelyard pick --driver 535.104 --gpu sm_90     for another one
   wheelyard pick --framework tensorflow --json    for programs
   wheelyard pick --framework pytorch-2.3 --registry registry.example/team
+  wheelyard pick --registry registry.example/team --verify-key cosign.pub
 
 Images come from the matrix of the project, else from the catalogue that `wheelyard push` keeps
 beside the images in --registry. Exit code 17 with the condition that fails if none runs.
@@ -54,6 +56,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("dist"), help="built images (default: dist)"
     )
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        metavar="FILE",
+        help="refuse an image that this key (PEM, as cosign.pub) has not signed",
+    )
     parser.add_argument("--json", action="store_true", help="print an object")
 
 
@@ -81,10 +89,42 @@ def choose(args: argparse.Namespace, context: Context) -> dict[str, Any]:
     elsewhere = args.driver is not None or bool(args.gpu)
     host = _host(args)
     wish = Wish(args.framework, args.cuda, args.python, args.flavour)
+    key = _verify_key(args, context)
     choice = pick(read_entries(args.output, context), host, wish)
+    if key is not None:
+        _require_signed(choice.entry, key, context)
     engine = Engine(None) if elsewhere else read_engine()
     runtime = _runtime(args, engine, elsewhere=elsewhere)
-    return _as_json(choice, host, engine, runtime, context)
+    return _as_json(choice, host, engine, runtime, context, signed=key is not None)
+
+
+def _verify_key(args: argparse.Namespace, context: Context) -> PublicKey | None:
+    """Read before anything is asked for; None: signatures do not matter."""
+    from builder.attest.keys import load_public_key
+    from builder.errors import UsageError
+
+    if args.verify_key is None:
+        return None
+    if context.settings.registry is None:
+        raise UsageError("--verify-key needs the registry with the signatures: --registry")
+    return load_public_key(args.verify_key)
+
+
+def _require_signed(entry: Entry, key: PublicKey, context: Context) -> None:
+    """Raise SignatureError unless the very digest that is going to be pulled is signed."""
+    from builder.attest.signatures import require_signed
+    from builder.errors import SignatureError
+    from builder.registry.client import open_registry
+
+    address = context.settings.registry
+    if address is None or entry.digest is None:
+        raise SignatureError(
+            f"{entry.id} has no digest that a signature could be for: it is in no catalogue; "
+            "`wheelyard push --sign-key` publishes it"
+        )
+    name = entry.tags[0].partition(":")[0]
+    with open_registry(address, context.settings, context.reporter) as registry:
+        require_signed(registry, name, entry.digest, key)
 
 
 def _host(args: argparse.Namespace) -> Host:
@@ -144,17 +184,27 @@ def _runtime(args: argparse.Namespace, engine: Engine, *, elsewhere: bool) -> Ru
 
 
 def _as_json(
-    choice: Choice, host: Host, engine: Engine, runtime: Runtime, context: Context
+    choice: Choice,
+    host: Host,
+    engine: Engine,
+    runtime: Runtime,
+    context: Context,
+    *,
+    signed: bool,
 ) -> dict[str, Any]:
+    """The object; a signed image is named by its digest, as a tag may move."""
     from builder.picking.runtimes import run_line
     from builder.publishing.catalogue import pull_bytes
+    from builder.registry.address import pinned
 
     entry, address = choice.entry, context.settings.registry
-    image = entry.tags[0] if address is None else address.reference(entry.tags[0])
+    tag = entry.tags[0] if address is None else address.reference(entry.tags[0])
+    image = pinned(tag, entry.digest) if signed and entry.digest else tag
     size = pull_bytes(entry, engine.layers)
     return {
         "id": entry.id,
         "image": image,
+        "tag": tag,
         "cuda": entry.cuda,
         "reason": choice.reason,
         "framework": entry.framework,

@@ -16,7 +16,8 @@ examples:
   wheelyard pull --registry registry.example/team --framework pytorch-2.3 --flavour devel
 
 What is chosen and why is said by `wheelyard pick` with the same options. The very image that the
-catalogue names is pulled, by its digest, and gets its tag.
+catalogue names is pulled, by its digest, and gets its tag. With --verify-key it is pulled only if
+that digest is signed.
 """
 
 
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context.reporter.warn(note)
     context.reporter.info(f"{found['image']}: {found['reason']}")
     found["pulled"] = pull_image(
-        found["image"], found["digest"], found["runtime"], context.settings, context.reporter
+        found["tag"], found["digest"], found["runtime"], context.settings, context.reporter
     )
     if args.json:
         show_json(found)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.assemble.layout import Layout
+    from builder.attest.keys import PrivateKey
     from builder.context import Context
     from builder.model import Cell, Plan
     from builder.publishing.catalogue import Entry
@@ -21,11 +22,13 @@ examples:
   wheelyard push cuda12.1 --registry registry.example/team
   wheelyard push all --registry http://127.0.0.1:5000   plain HTTP only where it is written so
   wheelyard push pytorch-2.3.1 --layout torch.tar       for a machine without a network
+  wheelyard push cuda12.1 --sign-key sign.pem           for cosign verify, pick --verify-key
 
 Images go to HOST/PREFIX/FRAMEWORK under all their tags. Blobs that are there are not sent, blobs
 of sibling repositories are mounted. A tag moves when everything that it names is there; a push
 that breaks leaves it where it was, and the next one goes on from there. Logins are those of
-`docker login` (credential helpers too) and `podman login`.
+`docker login` (credential helpers too) and `podman login`. The passphrase of an encrypted key is
+taken from WHEELYARD_SIGN_PASSPHRASE.
 """
 
 
@@ -57,6 +60,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=True,
         help="attach SBOM, provenance and verification to each image (default: yes)",
     )
+    parser.add_argument(
+        "--sign-key",
+        type=Path,
+        metavar="FILE",
+        help="sign each image as cosign does, with this ECDSA P-256 key (PEM)",
+    )
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(run=run)
 
@@ -64,6 +73,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Publish the selection; prints what became of it, returns the first failure's exit code."""
     from builder.assemble.layout import Layout
+    from builder.attest.keys import load_private_key
     from builder.building.report import read_report
     from builder.errors import UsageError
     from builder.planning.plan import load_inputs
@@ -73,6 +83,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from builder.registry.client import open_registry
     from builder.registry.push import NotPushed, Pushed, push_images
 
+    if args.layout is not None and args.sign_key is not None:
+        raise UsageError("--sign-key signs what is in a registry, and a bundle is in none")
+    key = None if args.sign_key is None else load_private_key(args.sign_key)
     _matrix, upstream, plan = load_inputs(context.settings.project)
     layout = Layout(args.output.absolute())
     images = publications(
@@ -89,6 +102,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     with open_registry(context.settings.registry, context.settings, context.reporter) as registry:
         notes = context.settings.cache_dir / "uploads"
         results = push_images(registry, layout, images, siblings, notes)
+        if key is not None:
+            results = [_signed(registry, result, key) for result in results]
         pushed = {result.id for result in results if isinstance(result, Pushed)}
         if pushed:
             cells = [cell for cell in plan.cells if cell.id in pushed]
@@ -119,6 +134,24 @@ def _attach(
             attach_all(registry, cell, plan, project, built[cell.id], size, store)
         except WheelyardError as error:
             context.reporter.warn(f"nothing is attached to the image: {error}")
+
+
+def _signed(registry: Registry, result: Pushed | NotPushed, key: PrivateKey) -> Pushed | NotPushed:
+    """Sign a pushed image; one that cannot be signed does not get into the catalogue."""
+    from builder.attest.signatures import sign_image
+    from builder.errors import RegistryError
+    from builder.registry.push import NotPushed
+
+    if isinstance(result, NotPushed):
+        return result
+    name = result.references[0].rpartition("/")[2].partition(":")[0]
+    try:
+        new = sign_image(registry, name, result.digest, key)
+    except RegistryError as error:
+        registry.reporter.warn(f"{result.id} is there, and not signed: {error}")
+        return NotPushed(result.id, error)
+    registry.reporter.info(f"{result.id}: {'signed' if new else 'is signed by this key already'}")
+    return result
 
 
 def _list(registry: Registry, entries: Sequence[Entry]) -> list[Pushed | NotPushed]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.errors import EngineError
+from builder.registry.address import pinned
 from builder.system.subprocesses import run
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def pull_image(
     if runtime == "podman":
         return _with_podman(image, digest, settings)
     if not runtime.startswith("docker"):
-        return image
+        return image if digest is None else pinned(image, digest)
     from builder.engines.docker import connect, pull
 
     client = connect()
@@ -42,6 +43,6 @@ def _with_podman(image: str, digest: str | None, settings: Settings) -> str:
 
 def pull_argv(image: str, digest: str | None, *, plain: bool) -> list[str]:
     """The command that pulls an image, by its digest where that is known."""
-    name = image if digest is None else f"{image.rpartition(':')[0]}@{digest}"
+    name = image if digest is None else pinned(image, digest)
     trust = ["--tls-verify=false"] if plain else []
     return ["podman", "pull", "--quiet", *trust, name]

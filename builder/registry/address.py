@@ -39,6 +39,11 @@ class Address:
         return f"{self.host}/{self.prefix}" if self.prefix else self.host
 
 
+def pinned(reference: str, digest: str) -> str:
+    """The same image by its digest: `host/name:tag` becomes `host/name@sha256:...`."""
+    return f"{reference.rpartition(':')[0]}@{digest}"
+
+
 def parse_address(text: str) -> Address:
     """Read an address; raises ValueError, without the secrets that the text may hold."""
     if "@" in text:

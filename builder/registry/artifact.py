@@ -23,8 +23,8 @@ def put_artifact_blobs(
     registry: Registry, repository: str, media_type: str, content: bytes, **more: Any
 ) -> bytes:
     """Store `content`; returns the manifest that is still to be put. `more` goes into it."""
-    layer = _put_blob(registry, repository, content) | {"mediaType": media_type}
-    config = _put_blob(registry, repository, EMPTY) | {"mediaType": EMPTY_TYPE}
+    layer = put_blob(registry, repository, content) | {"mediaType": media_type}
+    config = put_blob(registry, repository, EMPTY) | {"mediaType": EMPTY_TYPE}
     return canonical(
         {
             "schemaVersion": 2,
@@ -42,7 +42,7 @@ def canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _put_blob(registry: Registry, repository: str, data: bytes) -> dict[str, Any]:
+def put_blob(registry: Registry, repository: str, data: bytes) -> dict[str, Any]:
     """A blob of a few kilobytes, in one request; its descriptor without the type."""
     digest = digest_of(data)
     if not has_blob(registry, repository, digest, len(data)):

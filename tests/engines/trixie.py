@@ -1,10 +1,11 @@
-"""Docker 26.1 with buildx 0.13 from Debian trixie: a root file system made once and kept."""
+"""Tools of Debian trixie, Docker 26.1 first of all: root file systems made once and kept."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from builder.console.progress import QuietReporter
@@ -20,6 +21,8 @@ from tests.engines.daemons import Kind
 SUITE = "trixie"
 # buildx is a package of its own; without iptables dockerd does not start, even told not to use it.
 PACKAGES = ("ca-certificates", "docker-buildx", "docker-cli", "docker.io", "iptables")
+# What signs and what reads deployments: no engine among them is started.
+TOOLS = ("ca-certificates", "cosign", "docker-compose", "podman")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 BUILDX = Path("usr/libexec/docker/cli-plugins/docker-buildx")
 CONTAINERD_STORE = {"features": {"containerd-snapshotter": True}}
@@ -36,14 +39,14 @@ def containerd(settings: Settings) -> Kind:
 
 
 def bootstrap_command(
-    tool: str, root: Path, sources: list[Source], trust: Path | None
+    tool: str, root: Path, packages: Sequence[str], sources: list[Source], trust: Path | None
 ) -> list[str]:
     """Argument list for mmdebstrap."""
     return [
         tool,
         "--mode=root",
         "--variant=essential",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
         *([] if trust is None else [f'--aptopt=Acquire::https::CAInfo "{trust}"']),
         SUITE,
@@ -52,19 +55,29 @@ def bootstrap_command(
     ]
 
 
-def trixie_root(settings: Settings) -> Path:
-    """The root file system in the cache, made if need be; its mirrors are the settings'.
+def trixie_root(settings: Settings, packages: Sequence[str] = PACKAGES) -> Path:
+    """The root file system with `packages` in the cache, made if need be, from settings' mirrors.
 
     The name holds what it was asked for. Raises ToolMissingError and BaseImageError.
     """
-    asked = "\n".join((SUITE, *PACKAGES, *LEFT_OUT))
+    asked = "\n".join((SUITE, *packages, *LEFT_OUT))
     name = f"{SUITE}-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
     folder = settings.cache_dir / "engines"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f"{name}.lock"):
         if not (folder / name).exists():
-            _make(folder / name, settings)
+            _make(folder / name, packages, settings)
     return folder / name
+
+
+def started_from(root: Path, program: str) -> list[str]:
+    """The command that starts a program of `root` with its own libraries, on this machine's files.
+
+    It takes the loader's path for its own, so that what starts itself again cannot be used so.
+    """
+    libraries = (root / place / "x86_64-linux-gnu" for place in ("lib", "usr/lib"))
+    loader = root / "lib64/ld-linux-x86-64.so.2"
+    return [str(loader), "--library-path", ":".join(map(str, libraries)), str(root / program)]
 
 
 def client_configuration(folder: Path, root: Path) -> Path:
@@ -75,14 +88,16 @@ def client_configuration(folder: Path, root: Path) -> Path:
     return plugins.parent
 
 
-def _make(root: Path, settings: Settings) -> None:
+def _make(root: Path, packages: Sequence[str], settings: Settings) -> None:
     reporter = QuietReporter(None)
     tool = require_tool("mmdebstrap", reporter)
     sources = list(debian_sources(SUITE, settings, reporter))
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
         made = Path(scratch, "root")
-        command = bootstrap_command(tool, made, sources, trust_file(settings, Path(scratch)))
-        run(command, error=BaseImageError, what=f"making {SUITE} for Docker")
+        command = bootstrap_command(
+            tool, made, packages, sources, trust_file(settings, Path(scratch))
+        )
+        run(command, error=BaseImageError, what=f"making {SUITE} for {packages[-1]}")
         shutil.rmtree(made / "var/lib/apt/lists", ignore_errors=True)
         (made / "etc/resolv.conf").touch()
         made.rename(root)

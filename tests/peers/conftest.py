@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from builder.settings import load_settings
 from tests.built import need_dist, need_runtime
+from tests.engines import trixie
 from tests.engines.daemons import temporary_folder
 from tests.image.layout import BuiltImage, read_built
 from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers.island import Island, can_isolate, island
+from tests.peers.project import REPOSITORY
 from tests.peers.site import Site, as_options, assert_clean, assert_through, open_site
 
 
@@ -33,6 +36,13 @@ def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder for gigabytes, removed at once."""
     with temporary_folder(request.config.getoption("--scratch")) as folder:
         yield folder
+
+
+@pytest.fixture(scope="session")
+def trixie_tools(need: Callable[..., None], need_root: None) -> Path:
+    """A root file system with the tools of Debian trixie that signatures and deployments need."""
+    need("mmdebstrap", "apt-get")
+    return trixie.trixie_root(load_settings({"project": str(REPOSITORY)}), trixie.TOOLS)
 
 
 @pytest.fixture

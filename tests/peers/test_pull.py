@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from tiny import Tiny, make_tiny
 
 from builder.building.build import Built, build_images
 from builder.cli import main
+from builder.errors import SignatureError
 from tests.engines.daemons import client_environment, own_engine
 from tests.peers.registries import registry
 
@@ -112,3 +114,33 @@ def test_a_bundle_is_imported_into_the_engine(
         blob = tmp_path / "dist/blobs" / image["digest"].replace(":", "/")
         for tag in image["tags"]:
             assert engine.images.get(tag).id == json.loads(blob.read_text())["config"]["digest"]
+
+
+def test_only_what_is_signed_is_pulled(
+    engine: DockerClient,
+    published: list[str],
+    tiny: Tiny,
+    tmp_path: Path,
+    need: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    """The engine has the very digest that was verified, and nothing where that failed."""
+    need("openssl")
+    monkeypatch.chdir(tmp_path)
+    make = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    subprocess.run([*make, "-out", "key.pem"], check=True, capture_output=True)
+    public = ["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "key.pub"]
+    subprocess.run(public, check=True, capture_output=True)
+    pull = ["pull", *published, "--driver", "535.104", "--cuda", "12", "--verify-key", "key.pub"]
+    assert main(pull) == SignatureError.exit_code
+    assert engine.images.list() == []
+    push = ["push", "all", *published, "--project", str(tiny.folder), "--sign-key", "key.pem"]
+    assert main([*push, "--quiet"]) == 0
+    capsys.readouterr()
+    assert main([*pull, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    image = engine.images.get(found["image"])
+    assert found["image"].endswith(f"@{found['digest']}")
+    assert image.id == found["pulled"]
+    assert found["tag"] in image.tags

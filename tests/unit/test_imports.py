@@ -26,6 +26,7 @@ OWNERS = {
         "builder.registry",
     ),
     "rich": ("builder.console.terminal", "builder.console.table"),
+    "cryptography": ("builder.attest.keys",),
     "jinja2": ("builder.rendering.render",),
     "subprocess": ("builder.system.subprocesses",),
 }

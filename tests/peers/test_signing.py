@@ -1,0 +1,249 @@
+"""Signed by us and by Debian trixie's cosign, each held against the other, in docker-registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import Tiny, make_tiny
+
+from builder.attest.keys import PASSPHRASE
+from builder.building.build import Built, build_images
+from builder.cli import main
+from builder.errors import SettingsError, SignatureError
+from builder.registry.address import parse_address
+from builder.registry.catalogue import fetch_catalogue, publish_catalogue
+from builder.registry.client import open_registry
+from builder.registry.signatures import signature_tag
+from tests.engines.trixie import started_from
+from tests.peers.registries import registry
+
+pytestmark = pytest.mark.usefixtures("at_nobodys_home")
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+MACHINE = ("--driver", "535.104", "--cuda", "12")
+WORD = "open sesame"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A registry with the small images, a cosign, and a folder with keys."""
+
+    address: str
+    folder: Path
+    tiny: Tiny
+    cosign: tuple[str, ...]
+
+    @property
+    def repository(self) -> str:
+        return f"{self.address}/team/pytorch"
+
+    def push(self, *words: str | Path) -> int:
+        given = ["push", "all", "--registry", f"http://{self.address}/team", "--quiet"]
+        given += ["--project", str(self.tiny.folder), "--output", str(self.folder / "dist")]
+        return main([*given, *map(str, words)])
+
+    def pick(self, key: str) -> int:
+        where = ["--registry", f"http://{self.address}/team"]
+        verify = ["--verify-key", str(self.folder / key)]
+        return main(["pick", *where, *MACHINE, "--json", *verify])
+
+    def digest(self, flavour: str) -> str:
+        images = json.loads((self.folder / "dist/build.json").read_text())["images"]
+        name = self.tiny.cell(flavour).id
+        return next(str(image["digest"]) for image in images if image["id"] == name)
+
+    def ask_cosign(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.cosign, *map(str, words)],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env={**os.environ, "COSIGN_PASSWORD": WORD},
+            timeout=60,
+        )
+
+    def verified_by_cosign(self, key: str, digest: str, image: str = "") -> bool:
+        """`image`: as it is named to cosign, else by its digest."""
+        offline = ("--insecure-ignore-tlog", "--allow-insecure-registry")
+        name = image or f"{self.repository}@{digest}"
+        done = self.ask_cosign("verify", "--key", self.folder / key, *offline, name)
+        if done.returncode:
+            assert "signature" in done.stderr, done.stderr
+            return False
+        (said, *_more) = json.loads(done.stdout)
+        assert said["critical"]["image"]["docker-manifest-digest"] == digest
+        return True
+
+    def sign_with_cosign(self, digest: str) -> None:
+        how = ("--key", "cosign.key", "--tlog-upload=false", "--yes", "--allow-insecure-registry")
+        done = self.ask_cosign("sign", *how, f"{self.repository}@{digest}")
+        assert done.returncode == 0, done.stderr
+
+    def manifest(self, tag: str) -> Any:
+        url = f"http://{self.address}/v2/team/pytorch/manifests/{tag}"
+        asked = urllib.request.Request(url, headers={"Accept": MANIFEST})
+        with urllib.request.urlopen(asked) as answer:
+            return json.load(answer)
+
+    def put_manifest(self, tag: str, manifest: Any) -> str:
+        """Its digest."""
+        url = f"http://{self.address}/v2/team/pytorch/manifests/{tag}"
+        data, told = json.dumps(manifest).encode(), {"Content-Type": MANIFEST}
+        asked = urllib.request.Request(url, data, told, method="PUT")
+        with urllib.request.urlopen(asked) as answer:
+            return str(answer.headers["Docker-Content-Digest"])
+
+    def signatures(self, digest: str) -> Any:
+        return self.manifest(signature_tag(digest))
+
+
+def make_keys(folder: Path) -> None:
+    """By openssl, as the error messages say: ours, encrypted, and a stranger's."""
+    generate: list[str] = [
+        "openssl",
+        "genpkey",
+        "-algorithm",
+        "EC",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    ]
+    locked = ["-aes256", "-pass", f"pass:{WORD}"]
+    for name, more in (("ours", locked), ("stranger", [])):
+        private, public = f"{folder}/{name}.pem", f"{folder}/{name}.pub"
+        subprocess.run([*generate, *more, "-out", private], check=True, capture_output=True)
+        out = ["openssl", "pkey", "-in", private, "-passin", f"pass:{WORD}", "-pubout"]
+        subprocess.run([*out, "-out", public], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def place(
+    tiny: Tiny,
+    trixie_tools: Path,
+    need: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Place]:
+    need("docker-registry", "openssl")
+    results = build_images(tiny.plan.cells, tiny.plan, tmp_path / "dist", tiny.context)
+    assert all(isinstance(result, Built) for result in results)
+    make_keys(tmp_path)
+    monkeypatch.setenv(PASSPHRASE, WORD)
+    with registry(tmp_path) as address:
+        cosign = tuple(started_from(trixie_tools, "usr/bin/cosign"))
+        made = Place(address, tmp_path, tiny, cosign)
+        done = made.ask_cosign("generate-key-pair")
+        assert done.returncode == 0, done.stderr
+        yield made
+
+
+@pytest.fixture
+def signed(place: Place) -> Place:
+    """Both images are there, signed by us."""
+    assert place.push("--sign-key", place.folder / "ours.pem") == 0
+    return place
+
+
+def test_cosign_takes_our_signature(signed: Place) -> None:
+    for flavour in ("runtime", "devel"):
+        assert signed.verified_by_cosign("ours.pub", signed.digest(flavour))
+        assert not signed.verified_by_cosign("stranger.pub", signed.digest(flavour))
+
+
+def test_what_we_signed_is_picked_by_its_digest(signed: Place, capsys: Any) -> None:
+    assert signed.pick("ours.pub") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["image"] == f"{signed.repository}@{signed.digest('runtime')}"
+    assert found["image"] in found["run"]
+    assert signed.pick("stranger.pub") == SignatureError.exit_code
+    said = capsys.readouterr()
+    assert "another key" in said.err
+    assert said.out == ""
+
+
+def test_a_second_push_signs_nothing_again(signed: Place) -> None:
+    before = signed.signatures(signed.digest("runtime"))
+    assert signed.push("--sign-key", signed.folder / "ours.pem") == 0
+    assert signed.signatures(signed.digest("runtime")) == before
+
+
+def test_without_a_signature_both_refuse(place: Place, capsys: Any) -> None:
+    assert place.push() == 0
+    assert not place.verified_by_cosign("ours.pub", place.digest("runtime"))
+    assert place.pick("ours.pub") == SignatureError.exit_code
+    assert "there is none" in capsys.readouterr().err
+
+
+def test_what_cosign_signed_is_picked(place: Place, capsys: Any) -> None:
+    assert place.push() == 0
+    place.sign_with_cosign(place.digest("runtime"))
+    assert place.pick("cosign.pub") == 0
+    assert place.digest("runtime") in capsys.readouterr().out
+    assert place.pick("ours.pub") == SignatureError.exit_code
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_signatures_of_both_stand_side_by_side(place: Place, ours_first: bool) -> None:
+    ours = ("--sign-key", place.folder / "ours.pem")
+    assert place.push(*(ours if ours_first else ())) == 0
+    place.sign_with_cosign(place.digest("runtime"))
+    if not ours_first:
+        assert place.push(*ours) == 0
+    for key in ("ours.pub", "cosign.pub"):
+        assert place.verified_by_cosign(key, place.digest("runtime"))
+        assert place.pick(key) == 0
+
+
+def test_a_signature_of_another_image_is_refused_by_both(signed: Place, capsys: Any) -> None:
+    runtime, devel = signed.digest("runtime"), signed.digest("devel")
+    signed.put_manifest(signature_tag(runtime), signed.signatures(devel))
+    assert not signed.verified_by_cosign("ours.pub", runtime)
+    assert signed.pick("ours.pub") == SignatureError.exit_code
+    assert f"over another image, {devel}" in capsys.readouterr().err
+
+
+def test_a_changed_signature_is_refused_by_both(signed: Place) -> None:
+    runtime, devel = signed.digest("runtime"), signed.digest("devel")
+    mixed = signed.signatures(runtime)
+    mixed["layers"][0]["annotations"] = signed.signatures(devel)["layers"][0]["annotations"]
+    signed.put_manifest(signature_tag(runtime), mixed)
+    assert not signed.verified_by_cosign("ours.pub", runtime)
+    assert signed.pick("ours.pub") == SignatureError.exit_code
+
+
+def test_a_changed_image_is_refused_by_both(signed: Place, capsys: Any) -> None:
+    """Somebody who may write there moves the tag, and the catalogue with it."""
+    tag = signed.tiny.cell("runtime").tags[0].partition(":")[2]
+    changed = signed.manifest(tag) | {"annotations": {"by": "a stranger"}}
+    digest = signed.put_manifest(tag, changed)
+    assert not signed.verified_by_cosign("ours.pub", digest, f"{signed.repository}:{tag}")
+    address = parse_address(f"http://{signed.address}/team")
+    context = signed.tiny.context
+    with open_registry(address, context.settings, context.reporter) as opened:
+        entries = fetch_catalogue(opened) or ()
+        moved = [replace(x, digest=digest) if x.flavour == "runtime" else x for x in entries]
+        publish_catalogue(opened, moved)
+    capsys.readouterr()
+    assert signed.pick("ours.pub") == SignatureError.exit_code
+    assert f"{digest} has no signature by this key: there is none" in capsys.readouterr().err
+
+
+def test_cosigns_own_private_key_is_refused_before_anything_is_sent(
+    place: Place, capsys: Any
+) -> None:
+    assert place.push("--sign-key", place.folder / "cosign.key") == SettingsError.exit_code
+    assert "openssl genpkey" in capsys.readouterr().err
+    assert not place.verified_by_cosign("cosign.pub", place.digest("runtime"))
