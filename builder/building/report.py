@@ -30,6 +30,12 @@ def read_report(output: Path) -> list[dict[str, Any]]:
     return list(images)
 
 
+def unpacked_sizes(output: Path) -> dict[str, int]:
+    """Bytes of the tars inside the layers that the report of `output` lists, by blob digest."""
+    layers = (layer for image in read_report(output) for layer in image.get("layers", ()))
+    return {layer["digest"]: layer["unpacked_size"] for layer in layers}
+
+
 def write_report(output: Path, built: Iterable[Built], still_there: set[str]) -> None:
     """Put `built` into the report; earlier images stay while their digest is `still_there`."""
     merge_report(output, map(image_json, built), still_there)

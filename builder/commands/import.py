@@ -48,6 +48,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Import the bundle and print what it held."""
     from builder.assemble.layout import Layout
     from builder.building.loading import find_receiver
+    from builder.building.report import unpacked_sizes
     from builder.console.amounts import amount
     from builder.console.table import show_json, show_table
     from builder.publishing.unbundle import import_bundle
@@ -55,9 +56,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     layout = Layout(args.output.absolute())
     images = import_bundle(args.bundle.absolute(), layout, context.reporter)
     give = find_receiver(args.load, context)
+    sizes = unpacked_sizes(layout.folder)
     for image in images:
         if give is not None:
-            give(layout, image.manifest.digest, image.tags)
+            give(layout, image.manifest.digest, image.tags, sizes)
     if args.json:
         show_json(
             [

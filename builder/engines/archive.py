@@ -3,6 +3,9 @@
 One tar serves every engine. `manifest.json` is what Docker's classic store reads ("Docker image
 specification v1.2", combined image JSON); `index.json` and `oci-layout` are what the containerd
 image store prefers (OCI image layout), which keeps the manifest's digest.
+
+An engine on this machine gets its layers inflated: it would inflate them in one thread of Go, which
+takes as long as all that it does else with them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 
 from builder.assemble.layout import MANIFEST_TYPE
 from builder.errors import StorageError
+from builder.system.gunzip import open_gzip
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
@@ -29,6 +33,7 @@ class LoadableImage:
     layers: tuple[tuple[str, str], ...]  # (blob digest, diff_id), lowest first
     tags: tuple[str, ...]  # "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
     manifest: str | None = None  # digest; given, the containerd image store keeps it
+    sizes: tuple[int, ...] = ()  # of the layers' uncompressed tars, bytes, where that is known
 
     @property
     def diff_ids(self) -> tuple[str, ...]:
@@ -43,6 +48,7 @@ class Member:
     name: str
     size: int
     source: bytes | Path
+    inflated: bool = False  # the blob is gzip, and what it holds is sent
 
 
 def shared_layers(wanted: Sequence[str], present: Iterable[Sequence[str]]) -> int:
@@ -59,6 +65,22 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
     return next(
         (index for index, (one, two) in enumerate(pairs) if one != two), min(len(left), len(right))
     )
+
+
+def make_inflated_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
+    """The members of a tar for the classic store, its layers inflated while they are sent.
+
+    The image's `sizes` must be known. Raises StorageError when a blob is missing.
+    """
+    names = [blob_name(diff_id) for diff_id in image.diff_ids]
+    layers = {
+        name: Member(name, size, _blob(blobs, blob).source, inflated=True)
+        for name, size, (blob, _diff_id) in list(
+            zip(names, image.sizes, image.layers, strict=True)
+        )[omit:]
+    }
+    manifest = _json("manifest.json", [docker_manifest(image) | {"Layers": names}])
+    return (manifest, _blob(blobs, image.config), *layers.values())
 
 
 def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
@@ -137,7 +159,7 @@ def stream(members: Sequence[Member]) -> Iterator[bytes]:
         if isinstance(member.source, bytes):
             yield member.source
         else:
-            yield from _read(member.source, member.size)
+            yield from _read(member.source, member.size, inflated=member.inflated)
         yield bytes(-member.size % BLOCK)
     yield END
 
@@ -148,9 +170,9 @@ def _header(member: Member) -> bytes:
     return info.tobuf(format=tarfile.GNU_FORMAT)
 
 
-def _read(path: Path, size: int) -> Iterator[bytes]:
+def _read(path: Path, size: int, *, inflated: bool) -> Iterator[bytes]:
     left = size
-    with path.open("rb") as file:
+    with open_gzip(path) if inflated else path.open("rb") as file:
         while chunk := file.read(min(CHUNK, left)):
             left -= len(chunk)
             yield chunk

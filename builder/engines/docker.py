@@ -24,6 +24,7 @@ from builder.engines.archive import (
     Member,
     archive_size,
     make_archive,
+    make_inflated_archive,
     shared_layers,
     stream,
 )
@@ -199,6 +200,11 @@ def uses_containerd(client: DockerClient) -> bool:
     return any("io.containerd.snapshotter" in str(entry[-1]) for entry in status)
 
 
+def is_local(client: DockerClient) -> bool:
+    """True when the engine is reached without a network: a socket of this machine."""
+    return client.api.base_url == "http+docker://localhost"
+
+
 def load(
     client: DockerClient, blobs: Path, images: Sequence[LoadableImage], reporter: Reporter
 ) -> tuple[Loaded, ...]:
@@ -222,13 +228,15 @@ def _load_one(
     if expected is not None and _tag(client, expected, image):
         return Loaded(image, expected, 0, len(image.layers))
     omit = 0 if containerd else shared_layers(image.diff_ids, present_layers(client))
+    inflate = image.sizes and not containerd and is_local(client)
+    make = make_inflated_archive if inflate else make_archive
     try:
-        sent = _send(client, make_archive(blobs, image, omit), image, reporter)
+        sent = _send(client, make(blobs, image, omit), image, reporter)
     except EngineError as error:
         if not omit or "no such file" not in str(error):
             raise
         reporter.warn("an image went away while its layers were counted on: sending them all")
-        omit, sent = 0, _send(client, make_archive(blobs, image), image, reporter)
+        omit, sent = 0, _send(client, make(blobs, image), image, reporter)
     return Loaded(image, _verified(client, image, expected), sent, omit)
 
 

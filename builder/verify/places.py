@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.assemble.contract import GID, UID, USER
-from builder.engines.archive import LoadableImage
+from builder.building.loading import loadable
+from builder.building.report import unpacked_sizes
 from builder.errors import EngineError, ToolMissingError, VerifyError
 from builder.system.subprocesses import run
 from builder.verify.chroot import enter_command
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.layout import Layout
     from builder.console.progress import Reporter
+    from builder.engines.archive import LoadableImage
 
 TIMEOUT = 3600.0  # seconds for all checks of an image
 
@@ -85,7 +87,7 @@ def opened(
     content = layout.read_json(manifest)
     config = layout.read_json(content["config"]["digest"])
     if place.client is not None:
-        image = _loadable(manifest, content, config, tags)
+        image = loadable(layout, manifest, tags, unpacked_sizes(layout.folder))
         yield _in_engine(place.client, place.gpu, image, layout, reporter)
         return
     root = Path(tempfile.mkdtemp(prefix="verify-", dir=_made(folder)))
@@ -97,14 +99,6 @@ def opened(
         yield _in_chroot(root, config["config"])
     finally:
         shutil.rmtree(root)
-
-
-def _loadable(
-    manifest: str, content: Mapping[str, Any], config: Mapping[str, Any], tags: Sequence[str]
-) -> LoadableImage:
-    digests = (layer["digest"] for layer in content["layers"])
-    layers = tuple(zip(digests, config["rootfs"]["diff_ids"], strict=True))
-    return LoadableImage(content["config"]["digest"], layers, tuple(tags), manifest)
 
 
 def _in_engine(

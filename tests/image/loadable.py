@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from builder.assemble.layout import Layout
+from builder.building import loading
+from builder.building.report import unpacked_sizes
 from builder.engines.archive import LoadableImage
 from tests.image.layout import BuiltImage
 
 
 def loadable(image: BuiltImage) -> LoadableImage:
-    diff_ids = image.config["rootfs"]["diff_ids"]
-    return LoadableImage(
-        config=image.manifest["config"]["digest"],
-        layers=tuple(zip(image.layers, diff_ids, strict=True)),
-        tags=image.tags,
-        manifest=image.digest,
-    )
+    sizes = unpacked_sizes(image.dist)
+    return loading.loadable(Layout(image.dist), image.digest, image.tags, sizes)

@@ -82,6 +82,23 @@ def test_layers_that_are_there_keep_their_place_but_not_their_bytes(blobs: Path)
     assert [name in files for name in entry["Layers"]] == [False, False, True]
 
 
+def test_a_local_engine_gets_its_layers_inflated(blobs: Path) -> None:
+    contents = b"base" * 4000, b"torch" * 300
+    packed = [gzip.compress(content[:9]) + gzip.compress(content[9:]) for content in contents]
+    image = make_image(blobs, *packed, manifest=True)
+    image = replace(image, sizes=tuple(map(len, contents)))
+    files = read_tar(archive.make_inflated_archive(blobs, image))
+    (entry,) = json.loads(files["manifest.json"])
+    assert files[entry["Config"]] == b"config"
+    assert [files[name] for name in entry["Layers"]] == list(contents)
+    assert not {"index.json", "oci-layout"} & files.keys()
+    upper = read_tar(archive.make_inflated_archive(blobs, image, omit=1))
+    assert [name in upper for name in entry["Layers"]] == [False, True]
+    wrong = replace(image, sizes=(1 << 20, 1))
+    with pytest.raises(StorageError, match="became shorter"):
+        list(archive.stream(archive.make_inflated_archive(blobs, wrong)))
+
+
 def test_with_a_manifest_the_archive_is_an_oci_layout_too(blobs: Path) -> None:
     image = make_image(blobs, b"base", manifest=True)
     files = read_tar(archive.make_archive(blobs, image))
