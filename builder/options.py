@@ -14,8 +14,8 @@ from builder import errors
 
 # A command is a module in builder/commands/ with register(subparsers) and run(args, context).
 COMMANDS = (
-    "plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "push", "import",
-    "pick", "pull", "doctor", "reproduce", "clean", "upstream", "devcontainer",
+    "plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "layers", "push",
+    "import", "pick", "pull", "doctor", "reproduce", "clean", "upstream", "devcontainer",
 )  # fmt: skip
 
 BUG = 70  # EX_SOFTWARE of sysexits.h

@@ -16,7 +16,7 @@ from builder.assemble.store import file_digest
 from builder.assemble.system import Roots, system_job, system_key
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
 from builder.assemble.worker import SystemJob, WheelInput, WheelJob
-from builder.errors import BaseImageError, WheelError, WheelyardError
+from builder.errors import WheelError, WheelyardError
 from builder.fetching.fetch import cached, fetch_all
 from builder.fetching.index import locate
 from builder.lock.resolve import index_urls
@@ -41,12 +41,6 @@ def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
 
     Raises the WheelyardError of the first thing that fails; finished layers stay in the store.
     """
-    base = work.stages[0].cell.base
-    if base.image is not None:
-        raise BaseImageError(
-            f"the base {base.name} is the registry's image {base.image}, which is not assembled: "
-            "build with --engine docker or --engine bake"
-        )
     planned = planned_layers(work.stages)
     made = make_layers(work, planned)
     layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]

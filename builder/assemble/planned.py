@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from builder.assemble.interpreter import interpreter_identity
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.system import system_key, system_title
+from builder.errors import BaseImageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,16 @@ class PlannedLayer:
 
 
 def planned_layers(stages: Sequence[Stage]) -> tuple[PlannedLayer, ...]:
-    """Every layer of an image below the topmost, lowest first."""
+    """Every layer of an image below the topmost, lowest first.
+
+    Raises BaseImageError for a base that is a registry's image.
+    """
+    base = stages[0].cell.base
+    if base.image is not None:
+        raise BaseImageError(
+            f"the base {base.name} is the registry's image {base.image}, which is not assembled: "
+            "build with --engine docker or --engine bake"
+        )
     recipe = make_recipe(stages[-1].cell, [stage.lock.wheels for stage in stages])
     found: list[PlannedLayer] = []
     for index, layers in enumerate(recipe.stages):

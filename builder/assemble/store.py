@@ -84,6 +84,16 @@ class LayerStore:
         self._write_record(key, layer)
         return StoredLayer(layer, path)
 
+    def lend(self, key: str, other: LayerStore) -> None:
+        """Let `other` have the layer of `key`, if it is here and whole."""
+        stored = self.find(key)
+        if stored is None or other.find(key) is not None:
+            return
+        digest = stored.layer.digest
+        other.blob(digest).symlink_to(stored.path.absolute())
+        other._toc(digest).symlink_to(self._toc(digest).absolute())
+        other._write_record(key, stored.layer)
+
     def entries(self, digest: str) -> list[Entry]:
         """The table of contents of a stored blob."""
         return toc.parse(self._toc(digest).read_text())

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.image import Image
     from builder.building.loading import Loader
+    from builder.building.stages import Stage
     from builder.context import Context
     from builder.model import Cell, Plan
 
@@ -121,10 +122,7 @@ def _build_one(
     with work.timed("image"):
         image = write_image(layout, config, layers)
     with work.timed("inspect"):
-        findings = inspect_image(
-            cell, stages[-1].lock, layout.read_json(image.config.digest), read_tree(image, store)
-        )
-        require(cell.id, findings)
+        findings = inspect_built(stages[-1], image, layout, store)
     new = {x.stored.layer.digest: x.stored.layer.size for x in image.layers}
     new_bytes = sum(size for digest, size in new.items() if digest not in held)
     held.update(new)
@@ -132,6 +130,16 @@ def _build_one(
         with work.timed("load"):
             load(image, cell.tags, layout)
     return Built(cell, image, new_bytes, work.seconds, findings, load is not None)
+
+
+def inspect_built(
+    stage: Stage, image: Image, layout: Layout, store: LayerStore
+) -> tuple[Finding, ...]:
+    """Read an image back; InspectError unless it is what its cell says."""
+    config = layout.read_json(image.config.digest)
+    findings = inspect_image(stage.cell, stage.lock, config, read_tree(image, store))
+    require(stage.cell.id, findings)
+    return findings
 
 
 def read_tree(image: Image, store: LayerStore) -> Tree:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from builder.assemble.layout import Layout
     from builder.attest.keys import PrivateKey
     from builder.context import Context
     from builder.model import Cell, Plan
     from builder.publishing.catalogue import Entry
+    from builder.publishing.published import Source
     from builder.registry.client import Registry
     from builder.registry.push import NotPushed, Publication, Pushed
+    from builder.upstream.facts import Upstream
 
 EXAMPLES = """\
 examples:
@@ -23,6 +26,7 @@ examples:
   wheelyard push all --registry http://127.0.0.1:5000   plain HTTP only where it is written so
   wheelyard push pytorch-2.3.1 --layout torch.tar       for a machine without a network
   wheelyard push cuda12.1 --sign-key sign.pem           for cosign verify, pick --verify-key
+  wheelyard push cuda12.1 --known                       nothing is built that the registry has
 
 Images go to HOST/PREFIX/FRAMEWORK under all their tags. Blobs that are there are not sent, blobs
 of sibling repositories are mounted. A tag moves when everything that it names is there; a push
@@ -52,6 +56,17 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="write a bundle for `wheelyard import` instead: an OCI layout, as FILE.tar or folder",
     )
     parser.add_argument(
+        "--known",
+        action="store_true",
+        help="put the images together from images/layers.json, not from a layout; only layers that "
+        "it or the registry lacks are made",
+    )
+    parser.add_argument(
+        "--verify-known",
+        action="store_true",
+        help="--known, after every layer was made again from its wheels and compared",
+    )
+    parser.add_argument(
         "--unverified", action="store_true", help="also images that no build has inspected"
     )
     parser.add_argument(
@@ -72,43 +87,77 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Publish the selection; prints what became of it, returns the first failure's exit code."""
-    from builder.assemble.layout import Layout
     from builder.attest.keys import load_private_key
-    from builder.building.report import read_report
     from builder.errors import UsageError
     from builder.planning.plan import load_inputs
-    from builder.planning.selector import select
-    from builder.publishing.catalogue import plan_entries
-    from builder.publishing.published import publications
-    from builder.registry.client import open_registry
-    from builder.registry.push import NotPushed, Pushed, push_images
 
+    args.known |= args.verify_known
+    if args.layout is None and context.settings.registry is None:
+        raise UsageError("name where to: --registry HOST/PREFIX, or --layout FILE.tar")
+    if args.layout is not None and args.known:
+        raise UsageError("a bundle holds every layer: build the images, then leave --known out")
     if args.layout is not None and args.sign_key is not None:
         raise UsageError("--sign-key signs what is in a registry, and a bundle is in none")
     key = None if args.sign_key is None else load_private_key(args.sign_key)
     _matrix, upstream, plan = load_inputs(context.settings.project)
+    with _source(args, plan, context) as source:
+        return _publish(args, source, key, upstream, plan, context)
+
+
+@contextmanager
+def _source(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[Source]:
+    """Where images are taken from: a layout that a build wrote, or what is known of them."""
+    from builder.assemble.layout import Layout
+    from builder.planning.selector import select
+    from builder.publishing.known import known_images
+    from builder.publishing.published import Source, publications
+
+    cells = select(plan, args.selector)
+    every = args.selector == "all"
+    if args.known:
+        with known_images(
+            cells,
+            plan,
+            context,
+            only_recorded=every,
+            verify=args.verify_known,
+            unverified=args.unverified,
+        ) as source:
+            yield source
+        return
     layout = Layout(args.output.absolute())
-    images = publications(
-        layout,
-        select(plan, args.selector),
-        only_built=args.selector == "all",
-        unverified=args.unverified,
-    )
-    if args.layout is not None:
-        return _bundle(args, layout, images, context)
-    if context.settings.registry is None:
-        raise UsageError("name where to: --registry HOST/PREFIX, or --layout FILE.tar")
+    images = publications(layout, cells, only_built=every, unverified=args.unverified)
+    yield Source(layout, images)
+
+
+def _publish(
+    args: argparse.Namespace,
+    source: Source,
+    key: PrivateKey | None,
+    upstream: Upstream,
+    plan: Plan,
+    context: Context,
+) -> int:
+    from builder.building.report import read_report
+    from builder.publishing.catalogue import plan_entries
+    from builder.registry.client import open_registry
+    from builder.registry.push import NotPushed, Pushed, push_images
+
+    layout, address = source.layout, context.settings.registry
+    if args.layout is not None or address is None:
+        return _bundle(args, layout, source.images, context)
     siblings = sorted({cell.tags[0].partition(":")[0] for cell in plan.cells})
-    with open_registry(context.settings.registry, context.settings, context.reporter) as registry:
+    with open_registry(address, context.settings, context.reporter) as registry:
         notes = context.settings.cache_dir / "uploads"
-        results = push_images(registry, layout, images, siblings, notes)
+        results: list[Pushed | NotPushed] = [*source.failed]
+        results += push_images(registry, layout, source.images, siblings, notes, source.supply)
         if key is not None:
             results = [_signed(registry, result, key) for result in results]
         pushed = {result.id for result in results if isinstance(result, Pushed)}
         if pushed:
             cells = [cell for cell in plan.cells if cell.id in pushed]
             if args.attest:
-                _attach(registry, cells, plan, layout, context)
+                _attach(registry, cells, plan, layout, context, compare=not args.known)
             results += _list(registry, plan_entries(cells, upstream, read_report(layout.folder)))
     _show(results, as_json=args.json)
     failures = [result for result in results if isinstance(result, NotPushed)]
@@ -116,7 +165,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _attach(
-    registry: Registry, cells: Sequence[Cell], plan: Plan, layout: Layout, context: Context
+    registry: Registry,
+    cells: Sequence[Cell],
+    plan: Plan,
+    layout: Layout,
+    context: Context,
+    *,
+    compare: bool,
 ) -> None:
     """Attach documents to the images; one that cannot have them is warned about."""
     from builder.assemble.store import LayerStore
@@ -124,7 +179,8 @@ def _attach(
     from builder.building.report import read_report
     from builder.errors import WheelyardError
 
-    store, project = LayerStore(context.settings.cache_dir), context.settings.project
+    store = LayerStore(context.settings.cache_dir) if compare else None
+    project = context.settings.project
     built = {image["id"]: image for image in read_report(layout.folder)}
     for cell in cells:
         if cell.id not in built:  # pushed with --unverified: nothing is known about it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.building.report import read_report
@@ -12,10 +13,21 @@ from builder.registry.push import Publication
 if TYPE_CHECKING:
     from builder.assemble.layout import Layout
     from builder.model import Cell
+    from builder.registry.push import NotPushed, Supply
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is to be published, and where its bytes are."""
+
+    layout: Layout
+    images: tuple[Publication, ...]
+    failed: tuple[NotPushed, ...] = ()  # what was chosen and cannot be published
+    supply: Supply | None = None  # puts layers into the layout that are not there
 
 
 def publications(
-    layout: Layout, cells: Sequence[Cell], *, only_built: bool, unverified: bool
+    layout: Layout, cells: Sequence[Cell], *, only_built: bool = False, unverified: bool
 ) -> tuple[Publication, ...]:
     """The cells' images in `layout`; with `only_built`, those that are there.
 

@@ -56,7 +56,7 @@ def reproduce(registry: Registry, name: str, plan: Plan, context: Context) -> Re
         folder = tempfile.TemporaryDirectory(prefix="wheelyard-reproduce-")
     except OSError as error:
         raise storage_error(error) from error
-    with folder as scratch, _own_cache(context, Path(scratch) / "cache") as own:
+    with folder as scratch, own_cache(context, Path(scratch) / "cache") as own:
         layout = Layout(Path(scratch) / "layout")
         (built,) = build_images([cell], plan, layout.folder, own)
         if not isinstance(built, Built):
@@ -106,7 +106,7 @@ def _cell(image: Published, plan: Plan, name: str) -> Cell:
 
 
 @contextmanager
-def _own_cache(context: Context, folder: Path) -> Iterator[Context]:
+def own_cache(context: Context, folder: Path) -> Iterator[Context]:
     """A cache that has what was fetched, and no layer."""
     folder.mkdir()
     for part in FETCHED:

@@ -6,7 +6,7 @@ A push that breaks anywhere leaves every tag where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -20,6 +20,7 @@ from builder.registry.upload import Blob, Upload, mount, send_blob
 if TYPE_CHECKING:
     from builder.assemble.layout import Layout
 
+Supply = Callable[[Sequence[str]], None]  # digests of blobs
 LOOKUPS = 8  # requests without a body under way at once
 
 
@@ -65,12 +66,16 @@ def push_images(
     images: Sequence[Publication],
     siblings: Sequence[str],
     notes: Path,
+    supply: Supply | None = None,
 ) -> list[Pushed | NotPushed]:
-    """Publish every image on its own feet: one that fails does not stop the next."""
+    """Publish every image on its own feet: one that fails does not stop the next.
+
+    `supply` puts blobs into the layout that are not there and that the registry has not.
+    """
     results: list[Pushed | NotPushed] = []
     for image in images:
         try:
-            results.append(push_image(registry, layout, image, siblings, notes))
+            results.append(push_image(registry, layout, image, siblings, notes, supply))
         except WheelyardError as error:
             registry.reporter.warn(f"{image.id}: {error}")
             results.append(NotPushed(image.id, error))
@@ -78,7 +83,12 @@ def push_images(
 
 
 def push_image(
-    registry: Registry, layout: Layout, image: Publication, siblings: Sequence[str], notes: Path
+    registry: Registry,
+    layout: Layout,
+    image: Publication,
+    siblings: Sequence[str],
+    notes: Path,
+    supply: Supply | None = None,
 ) -> Pushed:
     """Publish one image; `siblings` are repositories to mount blobs from.
 
@@ -93,6 +103,8 @@ def push_image(
     others = tuple(map(registry.address.repository, siblings))
     begun = each(registry, absent, lambda b: mount(registry, repository, b, others), LOOKUPS)
     missing = [pair for pair in zip(absent, begun, strict=True) if pair[1] is not None]
+    if supply and missing:
+        supply([blob.digest for blob, _ in missing])
     _send_all(registry, repository, image.id, missing, notes)
     moved = _put(registry, repository, layout.blob(image.manifest).read_bytes(), manifest, image)
     sent = sum(blob.size for blob, _ in missing)

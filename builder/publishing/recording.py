@@ -1,0 +1,97 @@
+"""Writing down what layers are: from the cache that made them, the builds that inspected them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from builder.assemble.assemble import toolkit_links
+from builder.assemble.assembly import Assembly
+from builder.assemble.image import ImageLayer
+from builder.assemble.planned import planned_layers
+from builder.assemble.record import KnownImage, Record, contents_digest
+from builder.building.report import read_report
+from builder.building.stages import load_stages
+from builder.errors import BaseImageError, LockError
+from builder.planning.imageconfig import image_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.assemble.store import LayerStore
+    from builder.context import Context
+    from builder.model import Cell, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the record has of an image now."""
+
+    id: str
+    layers: int
+    missing: tuple[str, ...]  # titles of layers that nobody has made here
+    inspected: bool
+
+
+def record_layers(
+    cells: Sequence[Cell],
+    plan: Plan,
+    old: Record,
+    output: Path,
+    store: LayerStore,
+    context: Context,
+) -> tuple[Record, list[Recorded]]:
+    """`old` with the layers and inspections of `cells`, without what no lock asks for any more.
+
+    `output` is the image layout whose builds inspected them.
+    """
+    layers, titles, images = dict(old.layers), dict(old.titles), dict(old.images)
+    report = {image["id"]: image for image in read_report(output)}
+    results = []
+    for cell in cells:
+        work = Assembly(load_stages(cell, plan, context.settings.project), context, store)
+        planned = planned_layers(work.stages)
+        found = {x.key: stored for x in planned if (stored := store.find(x.key))}
+        layers |= {key: stored.layer for key, stored in found.items()}
+        titles |= {x.key: x.title for x in planned if x.key in found}
+        missing = tuple(x.title for x in planned if x.key not in found)
+        made = [ImageLayer(found[x.key], x.title, x.from_wheels) for x in planned if x.key in found]
+        known = None if missing else _inspected(work, made, report.get(cell.id))
+        if known:
+            images[cell.id] = known
+        results.append(Recorded(cell.id, len(made), missing, known is not None))
+    return _asked_for(Record(layers, titles, images), plan, context.settings.project), results
+
+
+def _inspected(
+    work: Assembly, layers: Sequence[ImageLayer], built: Mapping[str, Any] | None
+) -> KnownImage | None:
+    """What the build that made these very layers saw; None where there was no such build."""
+    if built is None or not built.get("inspected"):
+        return None
+    if [x["digest"] for x in built["layers"][:-1]] != [x.stored.layer.digest for x in layers]:
+        return None
+    config = image_config(work.stages[-1].cell, work.stages[-1].lock)
+    return KnownImage(
+        contents_digest(config, layers), built["inspected"], toolkit_links(work, layers)
+    )
+
+
+def _asked_for(record: Record, plan: Plan, project: Path) -> Record:
+    keys = set(_keys(plan, project))
+    ids = {cell.id for cell in plan.cells}
+    return Record(
+        {key: layer for key, layer in record.layers.items() if key in keys},
+        {key: title for key, title in record.titles.items() if key in keys},
+        {name: image for name, image in record.images.items() if name in ids},
+    )
+
+
+def _keys(plan: Plan, project: Path) -> Iterable[str]:
+    for cell in plan.cells:
+        try:
+            stages = load_stages(cell, plan, project)
+        except (LockError, BaseImageError):  # not locked as the matrix is now, or on another base
+            continue
+        yield from (planned.key for planned in planned_layers(stages))

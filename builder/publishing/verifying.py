@@ -1,0 +1,61 @@
+"""The record of layers held against the wheels: every layer is made again and compared."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.assemble.assemble import make_layers
+from builder.assemble.assembly import Assembly
+from builder.assemble.planned import PlannedLayer, planned_layers
+from builder.assemble.record import PATH, Record
+from builder.assemble.store import LayerStore
+from builder.building.stages import load_stages
+from builder.errors import InspectError
+from builder.publishing.reproduce import own_cache
+
+if TYPE_CHECKING:
+    from builder.assemble.layer import Layer
+    from builder.context import Context
+    from builder.model import Cell, Plan
+
+
+def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Context) -> int:
+    """Make every recorded layer of `cells` again; how many that were.
+
+    The layers of Debian packages are taken from the cache where it has them. Raises InspectError
+    for the first layer that is not what the record says, and as `build` does.
+    """
+    seen: set[str] = set()
+    ours = LayerStore(context.settings.cache_dir)
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="wheelyard-verify-", dir=context.settings.cache_dir
+        ) as folder,
+        own_cache(context, Path(folder) / "cache") as own,
+    ):
+        store = LayerStore(own.settings.cache_dir)
+        for cell in cells:
+            work = Assembly(load_stages(cell, plan, context.settings.project), own, store)
+            recorded = [x for x in planned_layers(work.stages) if x.key in record.layers]
+            for one in recorded:
+                if isinstance(one.source, int):
+                    ours.lend(one.key, store)
+            made = make_layers(work, recorded)
+            for one in recorded:
+                require_same(one, record, made[one.key].layer)
+            seen |= made.keys()
+    return len(seen)
+
+
+def require_same(planned: PlannedLayer, record: Record, made: Layer) -> None:
+    """Raise InspectError unless a layer is what the record says, if it says anything."""
+    recorded = record.layers.get(planned.key, made)
+    if made != recorded:
+        raise InspectError(
+            f"{planned.title}: {PATH} says {recorded.digest} (diff_id {recorded.diff_id}), and "
+            f"made here it is {made.digest} (diff_id {made.diff_id}); find out why before the "
+            "record is written anew with `wheelyard layers record`"
+        )
