@@ -45,6 +45,7 @@ lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/shellcheck tools/make-venv .ci/run
 	$(BIN)/wheelyard lock --check
 	$(BIN)/wheelyard render --check

