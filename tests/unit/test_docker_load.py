@@ -87,8 +87,12 @@ def test_layers_that_are_there_keep_their_place_but_not_their_bytes(blobs: Path)
 def test_a_local_engine_gets_its_layers_inflated(blobs: Path) -> None:
     contents = b"base" * 4000, b"torch" * 300
     packed = [gzip.compress(content[:9]) + gzip.compress(content[9:]) for content in contents]
-    image = make_image(blobs, *packed, manifest=True)
-    image = replace(image, sizes=tuple(map(len, contents)))
+    image = make_image(blobs, manifest=True)
+    layers = tuple(
+        (put(blobs, blob), f"sha256:{hashlib.sha256(content).hexdigest()}")
+        for blob, content in zip(packed, contents, strict=True)
+    )
+    image = replace(image, layers=layers, sizes=tuple(map(len, contents)))
     files = read_tar(archive.make_inflated_archive(blobs, image))
     (entry,) = json.loads(files["manifest.json"])
     assert files[entry["Config"]] == b"config"
