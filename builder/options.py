@@ -16,6 +16,7 @@ from builder import errors
 COMMANDS = (
     "plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "layers", "push",
     "import", "pick", "pull", "doctor", "reproduce", "clean", "upstream", "devcontainer",
+    "deploy",
 )  # fmt: skip
 
 BUG = 70  # EX_SOFTWARE of sysexits.h

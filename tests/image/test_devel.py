@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from builder.rendering.deployments import JUPYTER_FILE
+from builder.rendering.render import make_environment
 from tests.image.box import Box
 
 pytestmark = pytest.mark.flavour("devel")
@@ -74,6 +78,35 @@ __global__ void doubled(float* x) { x[threadIdx.x] *= 2; }
 int main() { int version = 0; cudaRuntimeGetVersion(&version); printf("%d\\n", version); }
 """
 
+ASK_JUPYTER = r"""
+import json, os, re, socket, subprocess, urllib.error, urllib.request
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+server = subprocess.Popen(
+    ["jupyter", "lab", "--no-browser", "--ip=0.0.0.0", f"--port={port}"],
+    env={**os.environ, "JUPYTER_CONFIG_PATH": "/tmp"}, stderr=subprocess.PIPE, text=True)
+codes = []
+try:
+    found = (re.search(r"/lab\?token=(\w+)", line) for line in server.stderr)
+    token = next(match for match in found if match)[1]
+    for query in ("", f"?token={token}"):
+        try:
+            codes.append(ask(f"http://127.0.0.1:{port}/api/contents{query}").status)
+        except urllib.error.HTTPError as error:
+            codes.append(error.code)
+finally:
+    server.kill()
+print(json.dumps(codes))
+"""
+
+
+def jupyter_settings() -> bytes:
+    """What `wheelyard deploy` writes beside its files."""
+    environment = make_environment(Path(__file__).parents[2] / "templates")
+    return environment.get_template(f"deploy/{JUPYTER_FILE}.j2").render().encode()
+
 
 @pytest.mark.parametrize(
     "command",
@@ -106,6 +139,20 @@ def test_datasets_and_pandas_hand_arrays_to_numpy(box: Box) -> None:
         "print(json.dumps(made.with_format('numpy')['y'][:].tolist()))"
     )
     assert found == [2, 4, 6]
+
+
+def test_jupyterlab_asks_for_the_token_it_made_up(box: Box) -> None:
+    """On every address, with the settings that `wheelyard deploy` writes."""
+    box.put(f"/tmp/{JUPYTER_FILE}", jupyter_settings())
+    assert box.python(ASK_JUPYTER) == [403, 200]
+
+
+def test_jupyterlab_does_not_start_without_a_token_where_others_reach_it(box: Box) -> None:
+    box.put(f"/tmp/{JUPYTER_FILE}", jupyter_settings())
+    start = "JUPYTER_CONFIG_PATH=/tmp timeout 60 jupyter lab --no-browser --IdentityProvider.token="
+    refused = box.dev.run(f"{start} --ip=0.0.0.0")
+    assert refused.rc == 1
+    assert "would listen on 0.0.0.0 without a token" in refused.stderr
 
 
 @PYTORCH

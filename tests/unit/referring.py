@@ -34,8 +34,8 @@ def digest_of(data: bytes) -> str:
 
 
 @contextmanager
-def referring_registry() -> Iterator[Shelf]:
-    """Serve a shelf on loopback."""
+def referring_registry(repository: str = "x") -> Iterator[Shelf]:
+    """Serve a shelf on loopback, under the name of one repository."""
     shelf = Shelf()
 
     class Handler(BaseHTTPRequestHandler):
@@ -52,7 +52,7 @@ def referring_registry() -> Iterator[Shelf]:
                 self.wfile.write(body)
 
         def _find(self) -> None:
-            kind, _, name = self.path.removeprefix("/v2/x/").partition("/")
+            kind, _, name = self.path.removeprefix(f"/v2/{repository}/").partition("/")
             if kind == "referrers":
                 self._answer(200, shelf.referrers(name))
                 return
@@ -65,7 +65,7 @@ def referring_registry() -> Iterator[Shelf]:
         do_GET = do_HEAD = _find  # noqa: N815
 
         def do_POST(self) -> None:
-            self._answer(202, Location="/v2/x/blobs/uploads/1")
+            self._answer(202, Location=f"/v2/{repository}/blobs/uploads/1")
 
         def do_PUT(self) -> None:
             data = self.rfile.read(int(self.headers["Content-Length"]))

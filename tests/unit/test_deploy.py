@@ -1,0 +1,300 @@
+"""Files for servers: the right image, its GPUs, a token; nothing is read as a variable."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from referring import referring_registry
+
+from builder.assemble.contract import GID, UID
+from builder.cli import main
+from builder.console.progress import QuietReporter
+from builder.errors import SelectionError, UsageError
+from builder.picking.runtimes import SHARED_MEMORY
+from builder.planning.plan import load_inputs
+from builder.publishing.catalogue import plan_entries
+from builder.registry.address import parse_address
+from builder.registry.catalogue import publish_catalogue
+from builder.registry.client import open_registry
+from builder.rendering.deployments import (
+    JUPYTER_FILE,
+    KINDS,
+    Deployment,
+    jupyter_command,
+    render_deployment,
+)
+from builder.rendering.render import make_environment
+from builder.settings import load_settings
+
+PROJECT = Path(__file__).parents[2]
+DIGEST = f"sha256:{'ab' * 32}"
+IMAGE = f"reg.example:5000/team/pytorch@{DIGEST}"
+AWKWARD = ("run", "a b", "$HOME", "$(id)", "100%", 'say "x"', "back\\slash", "it's", "")
+LAB = Deployment(
+    kind="compose", name="lab", title="pytorch 2.3.1 with CUDA 12.1", tag="pytorch:2.3.1-devel",
+    image=IMAGE, local=False, command=jupyter_command("compose", "127.0.0.1"), jupyter=True,
+    port=8888, listen="127.0.0.1", with_gpus=True, gpus=None,
+)  # fmt: skip
+SERVER = replace(LAB, command=("python", "serve.py"), jupyter=False, port=8000)
+
+
+def render(deployment: Deployment, kind: str, **more: Any) -> dict[str, str]:
+    environment = make_environment(PROJECT / "templates")
+    return render_deployment(environment, replace(deployment, kind=kind, **more))
+
+
+def first(files: dict[str, str]) -> str:
+    return next(iter(files.values()))
+
+
+def service(deployment: Deployment, **more: Any) -> Any:
+    return yaml.safe_load(first(render(deployment, "compose", **more)))["services"]["lab"]
+
+
+def objects(deployment: Deployment, kind: str, **more: Any) -> dict[str, Any]:
+    text = first(render(deployment, kind, **more))
+    return {item["kind"]: item for item in yaml.safe_load_all(text)}
+
+
+def pod(deployment: Deployment, kind: str, **more: Any) -> Any:
+    return objects(deployment, kind, **more)[kind.title()]["spec"]["template"]["spec"]
+
+
+def unit(deployment: Deployment, **more: Any) -> list[tuple[str, str]]:
+    lines = first(render(deployment, "quadlet", **more)).splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return [(name, value) for name, _, value in pairs]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_names_the_image_by_its_digest(kind: str) -> None:
+    assert IMAGE in first(render(LAB, kind))
+
+
+class TestGpus:
+    def test_of_compose(self) -> None:
+        (device,) = service(LAB)["deploy"]["resources"]["reservations"]["devices"]
+        assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+        (device,) = service(LAB, gpus=2)["deploy"]["resources"]["reservations"]["devices"]
+        assert device["count"] == 2
+
+    @pytest.mark.parametrize("kind", ["deployment", "job"])
+    def test_of_kubernetes(self, kind: str) -> None:
+        for gpus, expected in ((None, 1), (4, 4)):
+            (container,) = pod(LAB, kind, gpus=gpus)["containers"]
+            assert container["resources"]["limits"] == {"nvidia.com/gpu": expected}
+
+    def test_of_a_quadlet(self) -> None:
+        assert ("AddDevice", "nvidia.com/gpu=all") in unit(LAB)
+        some = [value for name, value in unit(LAB, gpus=2) if name == "AddDevice"]
+        assert some == ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]
+
+    def test_of_apptainer(self) -> None:
+        text = first(render(LAB, "apptainer"))
+        assert "apptainer run --nv" in text
+        with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES"):
+            render(LAB, "apptainer", gpus=1)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_an_image_without_cuda_asks_for_none(self, kind: str) -> None:
+        text = first(render(LAB, kind, with_gpus=False))
+        assert "nvidia" not in text
+        assert "--nv" not in text
+        with pytest.raises(UsageError):
+            render(LAB, kind, with_gpus=False, gpus=1)
+
+
+class TestJupyter:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_no_file_says_that_there_is_no_token(self, kind: str) -> None:
+        for text in render(LAB, kind).values():
+            assert not re.search(r"token\s*[=:]\s*(''|\"\")", text)
+            assert "--IdentityProvider" not in text
+
+    @pytest.mark.parametrize("kind", ["compose", "quadlet", "apptainer"])
+    def test_its_settings_lie_beside_and_are_mounted(self, kind: str) -> None:
+        files = render(LAB, kind)
+        compile(files[JUPYTER_FILE], JUPYTER_FILE, "exec")
+        assert f"/etc/jupyter/{JUPYTER_FILE}" in first(files)
+
+    def test_a_deployment_carries_them(self) -> None:
+        made = objects(LAB, "deployment")
+        expected = render(LAB, "compose")[JUPYTER_FILE]
+        assert made["ConfigMap"]["data"] == {JUPYTER_FILE: expected}
+        spec = pod(LAB, "deployment")
+        mounts = {x["name"]: x["mountPath"] for x in spec["containers"][0]["volumeMounts"]}
+        assert mounts["jupyter"] == "/etc/jupyter"
+        volumes = {x["name"]: x for x in spec["volumes"]}
+        assert volumes["jupyter"]["configMap"]["name"] == made["ConfigMap"]["metadata"]["name"]
+
+    def test_a_secret_is_named_and_never_written(self) -> None:
+        (entry,) = pod(LAB, "deployment")["containers"][0]["env"]
+        assert entry["valueFrom"]["secretKeyRef"]["optional"]
+        assert service(LAB)["environment"] == {"JUPYTER_TOKEN": "${JUPYTER_TOKEN:-}"}
+
+    def test_only_this_host_reaches_it_unless_told_otherwise(self) -> None:
+        assert service(LAB)["ports"] == ["127.0.0.1:8888:8888"]
+        assert service(LAB, listen="::1")["ports"] == ["[::1]:8888:8888"]
+        assert ("PublishPort", "127.0.0.1:8888:8888") in unit(LAB)
+        assert objects(LAB, "deployment")["Service"]["spec"]["type"] == "ClusterIP"
+        assert "--ip=127.0.0.1" in jupyter_command("apptainer", "127.0.0.1")
+
+
+class TestAnothersCommand:
+    def test_brings_no_settings_of_jupyters(self) -> None:
+        for kind in KINDS:
+            files = render(SERVER, kind)
+            assert len(files) == 1
+            assert "jupyter" not in first(files).lower()
+
+    def test_words_stay_as_they_are(self) -> None:
+        """As each reader takes them apart; compose's and podman's own do in tests/peers."""
+        assert service(SERVER, command=AWKWARD)["command"] == [
+            word.replace("$", "$$") for word in AWKWARD
+        ]
+        for kind in ("deployment", "job"):
+            (container,) = pod(SERVER, kind, command=AWKWARD)["containers"]
+            assert container["args"] == [word.replace("$(", "$$(") for word in AWKWARD]
+        text = first(render(SERVER, "apptainer", command=AWKWARD))
+        assert f"    exec {shlex.join(AWKWARD)}\n" in text
+
+    @pytest.mark.parametrize("word", ["a\nb", "a\x00b", "a\x1bb"])
+    def test_a_control_character_is_refused(self, word: str) -> None:
+        for kind in KINDS:
+            with pytest.raises(UsageError, match="control character"):
+                render(SERVER, kind, command=("echo", word))
+
+    def test_an_empty_word_is_refused_for_a_quadlet(self) -> None:
+        """podman 5.4 drops it, and all that follows."""
+        assert service(SERVER, command=("a", "", "b"))["command"] == ["a", "", "b"]
+        with pytest.raises(UsageError, match="empty word"):
+            render(SERVER, "quadlet", command=("a", "", "b"))
+
+    def test_without_a_port_nothing_is_published(self) -> None:
+        assert "ports" not in service(SERVER, port=None)
+        assert "Service" not in objects(SERVER, "deployment", port=None)
+
+
+class TestSurroundings:
+    @pytest.mark.parametrize("kind", ["deployment", "job"])
+    def test_pods_are_the_images_user(self, kind: str) -> None:
+        context = pod(LAB, kind)["securityContext"]
+        assert (context["runAsUser"], context["supplementalGroups"]) == (UID, [GID])
+        assert context["runAsNonRoot"] is True
+
+    def test_data_loaders_have_room(self) -> None:
+        assert service(LAB)["shm_size"] == "8gb"
+        assert ("PodmanArgs", SHARED_MEMORY) in unit(LAB)
+        volumes = {x["name"]: x for x in pod(LAB, "job")["volumes"]}
+        assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
+
+    @pytest.mark.parametrize("image", [LAB, replace(SERVER, command=AWKWARD)])
+    def test_apptainers_scripts_are_sound(self, image: Deployment, tmp_path: Path) -> None:
+        text = first(render(image, "apptainer"))
+        header, *sections = re.split(r"^%(\w+).*\n", text, flags=re.MULTILINE)
+        fields = dict(re.findall(r"^(\w+): (\S+)$", header, re.MULTILINE))
+        assert fields == {"Bootstrap": "docker", "From": IMAGE}
+        found = dict(zip(sections[::2], sections[1::2], strict=True))
+        assert {"runscript", "startscript", "help", "labels"} <= set(found)
+        shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+        if shellcheck is None:
+            pytest.skip("shellcheck is not installed beside this Python")
+        for name in ("runscript", "startscript"):
+            path = tmp_path / name
+            path.write_text(f"#!/bin/sh\n{found[name]}")
+            # What stands in single quotes is meant as it is.
+            argv = [shellcheck, "--exclude=SC2016", str(path)]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            assert done.stdout == ""
+
+    def test_a_local_image_comes_from_the_engine(self) -> None:
+        text = first(render(LAB, "apptainer", local=True))
+        assert "Bootstrap: docker-daemon\n" in text
+
+    @pytest.mark.parametrize("name", ["", "Lab", "-lab", "lab-", "l" * 53, "a.b", "lab\n"])
+    def test_a_name_that_not_all_take(self, name: str) -> None:
+        with pytest.raises(UsageError, match="--name"):
+            render(LAB, "compose", name=name)
+
+    def test_an_address_that_is_none(self) -> None:
+        with pytest.raises(UsageError, match="write an IP address"):
+            render(LAB, "compose", listen="everywhere")
+
+
+class TestTheCommand:
+    TAG = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
+
+    def deploy(self, folder: Path, *words: str) -> int:
+        given = ["deploy", *words, "--project", str(PROJECT), "--output", str(folder)]
+        return main([*given, "--dist", str(folder / "none")])
+
+    def test_a_devel_image_is_jupyterlab(self, tmp_path: Path, capsys: Any) -> None:
+        assert self.deploy(tmp_path, f"{self.TAG}-devel", "--kind", "compose") == 0
+        said = capsys.readouterr()
+        assert said.out.split() == [str(tmp_path / x) for x in ("compose.yaml", JUPYTER_FILE)]
+        assert "known only to engines that loaded it" in said.err
+
+    def test_others_check_themselves(self, tmp_path: Path) -> None:
+        assert self.deploy(tmp_path, self.TAG, "--kind", "compose") == 0
+        made = yaml.safe_load((tmp_path / "compose.yaml").read_text())
+        assert made["services"]["pytorch"]["command"] == ["selfcheck", "--require-gpu"]
+
+    def test_a_deployment_of_something_that_ends_is_refused(
+        self, tmp_path: Path, capsys: Any
+    ) -> None:
+        code = self.deploy(tmp_path, self.TAG, "--kind", "deployment")
+        assert code == UsageError.exit_code
+        assert "starts what ends again" in capsys.readouterr().err
+        words = ["--kind", "deployment", "--command", "python 'my serve.py'", "--port", "8000"]
+        assert self.deploy(tmp_path, self.TAG, *words) == 0
+
+    def test_what_is_there_stays(self, tmp_path: Path, capsys: Any) -> None:
+        words = (self.TAG, "--kind", "job")
+        assert self.deploy(tmp_path, *words) == 0
+        (tmp_path / "job.yaml").write_text("mine")
+        assert self.deploy(tmp_path, *words) == UsageError.exit_code
+        assert (tmp_path / "job.yaml").read_text() == "mine"
+        assert self.deploy(tmp_path, *words, "--force") == 0
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--command", "'"], "--command '"),
+            (["--command", " "], "--command is empty"),
+            (["--name", "Lab"], "--name Lab"),
+        ],
+    )
+    def test_what_is_refused(
+        self, words: list[str], said: str, tmp_path: Path, capsys: Any
+    ) -> None:
+        code = self.deploy(tmp_path, self.TAG, "--kind", "compose", *words)
+        assert code == UsageError.exit_code
+        assert said in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_image_that_is_none(self, tmp_path: Path, capsys: Any) -> None:
+        assert self.deploy(tmp_path, f"{self.TAG}x", "--kind", "job") == SelectionError.exit_code
+        assert self.TAG in capsys.readouterr().err
+
+    def test_the_catalogues_digest_is_taken(self, tmp_path: Path, capsys: Any) -> None:
+        _matrix, upstream, plan = load_inputs(PROJECT)
+        (entry,) = plan_entries([c for c in plan.cells if self.TAG in c.tags], upstream, [])
+        settings = load_settings({"project": str(PROJECT)})
+        with referring_registry("catalogue") as shelf:
+            address = parse_address(shelf.url)
+            with open_registry(address, settings, QuietReporter(None)) as opened:
+                publish_catalogue(opened, [replace(entry, digest=DIGEST)])
+            words = ["--kind", "job", "--registry", shelf.url]
+            assert self.deploy(tmp_path, self.TAG, *words) == 0
+        text = (tmp_path / "job.yaml").read_text()
+        assert f"image: {address.host}/pytorch@{DIGEST}" in text
+        assert capsys.readouterr().err == ""
