@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-engines test-peers test-image lint format lock render check bench bench-engines requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image lint format lock render check bench bench-engines requirements clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -9,7 +9,7 @@ TEST_MATRIX ?= pytorch-2.3.1
 BIN := .venv/bin
 
 help: ## Print the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 plan: .venv/run ## List the images: make plan MATRIX=cuda12.1
 	$(BIN)/wheelyard plan $(MATRIX) $(ARGS)
@@ -27,6 +27,9 @@ test-engines: .venv/dev ## Docker 20.10 and 26.1, podman, buildah (root; needs t
 
 devcontainer: .venv/run ## Make the image of a dev container and load it: make devcontainer NAME=pytorch
 	@$(BIN)/wheelyard devcontainer prepare $(NAME) $(ARGS)
+
+test-devcontainer: .venv/dev ## Dev containers by their CLI (root; Docker, node, npm; a built devel image of PyTorch 2.3.1)
+	$(BIN)/pytest tests/devcontainer --dist dist $(ARGS)
 
 verify: .venv/run ## Run the checks that images carry; page in reports/verify: make verify MATRIX=cuda12.1
 	$(BIN)/wheelyard verify $(MATRIX) $(ARGS)
@@ -46,7 +49,7 @@ lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(BIN)/shellcheck tools/make-venv .ci/run
+	$(BIN)/shellcheck tools/make-venv .ci/run tests/devcontainer/gpu-host
 	$(BIN)/wheelyard lock --check
 	$(BIN)/wheelyard render --check
 	$(BIN)/hadolint images/*/Dockerfile

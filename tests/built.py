@@ -24,8 +24,17 @@ def need_dist(config: pytest.Config) -> Path:
 
 def need_runtime(dist: Path) -> BuiltImage:
     """PyTorch 2.3.1 for running, or the first image for running that there is."""
-    runtimes = [image for image in read_built(dist) if image.flavour == "runtime"]
-    if not runtimes:
-        missing("dist holds no runtime image")
-    wanted = [image for image in runtimes if image.cell["framework_version"] == PREFERRED]
-    return (wanted or runtimes)[0]
+    return _need_flavour(dist, "runtime")
+
+
+def need_devel(dist: Path) -> BuiltImage:
+    """PyTorch 2.3.1 for development, or the first image for it that there is."""
+    return _need_flavour(dist, "devel")
+
+
+def _need_flavour(dist: Path, flavour: str) -> BuiltImage:
+    found = [image for image in read_built(dist) if image.flavour == flavour]
+    if not found:
+        missing(f"{dist} holds no {flavour} image")
+    wanted = [image for image in found if image.cell["framework_version"] == PREFERRED]
+    return (wanted or found)[0]
