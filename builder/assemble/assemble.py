@@ -12,6 +12,7 @@ from builder.assemble.layer import Layer
 from builder.assemble.planned import planned_base, planned_layers
 from builder.assemble.pool import run_jobs
 from builder.assemble.recipe import BytecodeLayer
+from builder.assemble.record import PATH
 from builder.assemble.store import file_digest
 from builder.assemble.system import Roots, system_job, system_key
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
@@ -152,9 +153,19 @@ def _run(
         for job, result in run_jobs(jobs, work.context.settings.workers, task.advance):
             if isinstance(result, Layer):
                 made[job.key] = work.store.add(job.key, job.scratch, result)
+                _compare(work, job, result)
             else:
                 failed[job.key] = result
     return made, failed
+
+
+def _compare(work: Assembly, job: Job, made: Layer) -> None:
+    recorded = work.record.get(job.key, made)
+    if made != recorded:
+        work.context.reporter.warn(
+            f"{job.title} is {made.digest}, where {PATH} has {recorded.digest}; if that is right, "
+            "write it anew with `wheelyard layers record`"
+        )
 
 
 def _damaged(failed: dict[str, WheelyardError], files: dict[str, Path]) -> dict[str, str]:

@@ -10,12 +10,12 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.assemble.store import file_digest
 from builder.errors import StorageError
+from builder.system.links import link_or_copy
 from builder.system.storage import storage_error
 from builder.system.textfiles import write_text
 
@@ -172,11 +172,3 @@ def _by_digest(references: dict[str, Descriptor]) -> dict[str, list[str]]:
     for name, descriptor in sorted(references.items()):
         groups.setdefault(descriptor.digest, []).append(name)
     return groups
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, or a copy on another file system; OSError where `target` exists."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

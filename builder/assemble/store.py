@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from builder.assemble import toc
 from builder.assemble.layer import Layer
+from builder.system.links import link_or_copy
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ class LayerStore:
         stored = self.find(key)
         if stored is None or other.find(key) is not None:
             return
-        digest = stored.layer.digest
-        other.blob(digest).symlink_to(stored.path.absolute())
-        other._toc(digest).symlink_to(self._toc(digest).absolute())
-        other._write_record(key, stored.layer)
+        digest, scratch = stored.layer.digest, other.scratch()
+        link_or_copy(stored.path, scratch)
+        link_or_copy(self._toc(digest), toc.beside(scratch))
+        other.add(key, scratch, stored.layer)
 
     def entries(self, digest: str) -> list[Entry]:
         """The table of contents of a stored blob."""

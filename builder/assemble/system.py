@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from builder.assemble.assembly import Assembly
-    from builder.assemble.store import StoredLayer
+    from builder.assemble.store import LayerStore, StoredLayer
     from builder.building.stages import Stage
     from builder.context import Context
     from builder.model import LockedDeb, PackageLock
@@ -58,6 +58,12 @@ def system_job(work: Assembly, index: int, roots: Roots) -> SystemJob:
         scratch=work.store.scratch(),
         weight=_WEIGHT,
     )
+
+
+def lend_systems(stages: Sequence[Stage], store: LayerStore, other: LayerStore) -> None:
+    """Let another store have the layers of Debian packages that this one knows."""
+    for index in range(len(stages)):
+        store.lend(system_key(stages, index), other)
 
 
 class Roots:

@@ -13,6 +13,7 @@ from builder.assemble.assemble import assemble_layers
 from builder.assemble.assembly import Assembly
 from builder.assemble.image import write_image
 from builder.assemble.layout import Layout
+from builder.assemble.record import read_record
 from builder.assemble.store import LayerStore
 from builder.building.prune import locked_wheels, prune_wheels
 from builder.building.report import LOCK_NAME, read_report, write_report
@@ -65,13 +66,16 @@ def build_images(
     load: Loader | None = None,
     fail_fast: bool = False,
     prune: bool = False,
+    recompute: bool = False,
 ) -> list[Built | Failed]:
     """Build `cells` into the OCI image layout `output`; one result each, in their order.
 
     `load` hands a finished image to an engine. With `fail_fast` the first failure ends the
-    batch, with `prune` the wheels of a finished image are removed that no later one needs. Waits
+    batch, with `prune` the wheels of a finished image are removed that no later one needs, with
+    `recompute` every new layer is inflated and hashed whole, whatever the record says. Waits
     while another build holds `output`.
     """
+    record = {} if recompute else read_record(context.settings.project).layers
     layout = Layout(output)
     layout.create()
     try:
@@ -84,7 +88,9 @@ def build_images(
         held = _held_blobs(output, cells)
         for number, cell in enumerate(cells, 1):
             try:
-                built = _build_one(cell, plan, layout, store, context, held, load)
+                stages = load_stages(cell, plan, context.settings.project)
+                work = Assembly(stages, context, store, record=record)
+                built = _build_one(work, layout, held, load)
             except WheelyardError as error:
                 context.reporter.warn(f"{cell.id}: {error}")
                 results.append(Failed(cell, error))
@@ -106,30 +112,21 @@ def _prune(cell: Cell, later: Sequence[Cell], plan: Plan, context: Context) -> N
     context.reporter.info(f"{cell.id}: removed {amount(freed, 'bytes')} of wheels")
 
 
-def _build_one(
-    cell: Cell,
-    plan: Plan,
-    layout: Layout,
-    store: LayerStore,
-    context: Context,
-    held: set[str],
-    load: Loader | None,
-) -> Built:
-    stages = load_stages(cell, plan, context.settings.project)
-    config = image_config(cell, stages[-1].lock)
-    work = Assembly(stages, context, store)
+def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | None) -> Built:
+    stage = work.stages[-1]
+    config = image_config(stage.cell, stage.lock)
     layers = assemble_layers(work, dict(config.labels)[CELL_LABEL])
     with work.timed("image"):
         image = write_image(layout, config, layers)
     with work.timed("inspect"):
-        findings = inspect_built(stages[-1], image, layout, store)
+        findings = inspect_built(stage, image, layout, work.store)
     new = {x.stored.layer.digest: x.stored.layer.size for x in image.layers}
     new_bytes = sum(size for digest, size in new.items() if digest not in held)
     held.update(new)
     if load:
         with work.timed("load"):
-            load(image, cell.tags, layout)
-    return Built(cell, image, new_bytes, work.seconds, findings, load is not None)
+            load(image, stage.cell.tags, layout)
+    return Built(stage.cell, image, new_bytes, work.seconds, findings, load is not None)
 
 
 def inspect_built(

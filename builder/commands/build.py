@@ -68,6 +68,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="MODE",
         help="network of RUN steps, for --engine docker and bake: host, none, default",
     )
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="inflate and hash every new layer whole, even where images/layers.json says what it "
+        "will be",
+    )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(run=run)
@@ -101,6 +107,7 @@ def _assemble(args: argparse.Namespace, context: Context) -> Sequence[Built | Fa
         load=find_loader(args.load, context),
         fail_fast=args.fail_fast,
         prune=args.prune_wheels,
+        recompute=args.recompute,
     )
 
 

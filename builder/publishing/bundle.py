@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.assemble.layout import Descriptor, Layout, link_or_copy
+from builder.assemble.layout import Descriptor, Layout
 from builder.assemble.store import file_digest
 from builder.building.report import NAME as REPORT
 from builder.building.report import merge_report, read_report
 from builder.engines.archive import Member, archive_size, stream
 from builder.errors import StorageError
 from builder.registry.push import image_blobs
+from builder.system.links import link_or_copy
 from builder.system.storage import storage_error
 
 if TYPE_CHECKING:

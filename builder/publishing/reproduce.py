@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from builder.assemble.layout import MANIFEST_TYPE, Layout
 from builder.assemble.reindex import reindex
+from builder.assemble.store import LayerStore
+from builder.assemble.system import lend_systems
 from builder.building.build import Built, build_images
+from builder.building.stages import load_stages
 from builder.context import Context
 from builder.errors import InspectError, RegistryError, SelectionError
 from builder.fetching.download import Session, download
@@ -27,9 +30,8 @@ if TYPE_CHECKING:
     from builder.assemble.toc import Entry
     from builder.model import Cell, Plan
 
-# Parts of the cache that hold what was fetched, not what was made: the base's tar is made of
-# packages with locked hashes by mmdebstrap, which wants root.
-FETCHED = ("files", "uv", "rootfs", "interpreters")
+# Parts of the cache that hold what was fetched, not what was made.
+FETCHED = ("files", "uv", "interpreters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Reproduction:
 def reproduce(registry: Registry, name: str, plan: Plan, context: Context) -> Reproduction:
     """Build the image `REPOSITORY:TAG` or `REPOSITORY@DIGEST` below the registry's prefix again.
 
-    No layer of the cache is used. Raises RegistryError for an image that is not there,
+    Of the cache's layers only those of Debian packages are used: to make them anew wants root, and
+    half a minute for each. Raises RegistryError for an image that is not there,
     SelectionError for one that this project has not, and as `build` does.
     """
     repository, reference = _split(name)
@@ -58,7 +61,9 @@ def reproduce(registry: Registry, name: str, plan: Plan, context: Context) -> Re
         raise storage_error(error) from error
     with folder as scratch, own_cache(context, Path(scratch) / "cache") as own:
         layout = Layout(Path(scratch) / "layout")
-        (built,) = build_images([cell], plan, layout.folder, own)
+        stages = load_stages(cell, plan, context.settings.project)
+        lend_systems(stages, *(LayerStore(x.settings.cache_dir) for x in (context, own)))
+        (built,) = build_images([cell], plan, layout.folder, own, recompute=True)
         if not isinstance(built, Built):
             raise built.error
         ours = _ours(layout, built)

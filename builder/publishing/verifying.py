@@ -12,6 +12,7 @@ from builder.assemble.assembly import Assembly
 from builder.assemble.planned import PlannedLayer, planned_layers
 from builder.assemble.record import PATH, Record
 from builder.assemble.store import LayerStore
+from builder.assemble.system import lend_systems
 from builder.building.stages import load_stages
 from builder.errors import InspectError
 from builder.publishing.reproduce import own_cache
@@ -40,9 +41,7 @@ def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Co
         for cell in cells:
             work = Assembly(load_stages(cell, plan, context.settings.project), own, store)
             recorded = [x for x in planned_layers(work.stages) if x.key in record.layers]
-            for one in recorded:
-                if isinstance(one.source, int):
-                    ours.lend(one.key, store)
+            lend_systems(work.stages, ours, store)
             made = make_layers(work, recorded)
             for one in recorded:
                 require_same(one, record, made[one.key].layer)

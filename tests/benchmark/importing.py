@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from builder.system.links import link_or_copy
 from builder.verify.unpack import unpack
 from tests.benchmark.chroot import require_chroot, run_inside
 from tests.benchmark.measure import (
@@ -21,7 +22,6 @@ from tests.benchmark.measure import (
 )
 from tests.benchmark.place import Place, prepared, stage_of, wheel_files
 from tests.image.layout import BuiltImage, read_built
-from tests.lend import link_or_copy
 
 LIMIT = 1.1
 USER, GROUP = 1000, 900

@@ -17,8 +17,8 @@ from builder.fetching.wanted import cached, place
 from builder.model import PackageLock
 from builder.planning.plan import load_plan
 from builder.settings import Settings, load_settings
+from builder.system.links import link_or_copy
 from tests.image.layout import read_built
-from tests.lend import link_or_copy
 
 REPOSITORY = Path(__file__).parents[2]
 LEAN = ("python3.11", "tini")  # a base without compilers is made in a third of the time

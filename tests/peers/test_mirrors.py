@@ -12,8 +12,9 @@ import pytest
 
 from builder.errors import FetchError
 from builder.planning.plan import load_plan
+from builder.system.links import link_or_copy
 from tests.image.layout import open_layer
-from tests.lend import lend_bases, link_or_copy
+from tests.lend import lend_bases
 from tests.peers.mirror import HOST, PASSWORD, USER
 from tests.peers.project import digest_of
 from tests.peers.site import (

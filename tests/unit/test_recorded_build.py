@@ -1,0 +1,81 @@
+"""A build believes the record of layers as far as the blobs' digests bear it out."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import Tiny, make_tiny
+
+from builder.assemble.layout import Layout
+from builder.building.build import Built, build_images
+from builder.cli import main
+from builder.console.progress import QuietReporter
+from builder.context import Context
+
+pytestmark = pytest.mark.skipif(
+    not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="needs Linux on x86_64"
+)
+OTHER = f"sha256:{'5' * 64}"
+Build = Callable[..., tuple[dict[str, str], str]]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Tiny:
+    """A project with a record of its images' layers."""
+    made = make_tiny(tmp_path / "tiny")
+    places = ["--project", str(made.folder), "--cache-dir", str(made.context.settings.cache_dir)]
+    output = ["--output", str(tmp_path / "dist")]
+    assert main(["build", "all", "--no-load", *output, *places]) == 0
+    assert main(["layers", "record", "all", *output, *places]) == 0
+    return made
+
+
+@pytest.fixture
+def rebuilt(tiny: Tiny, tmp_path: Path) -> Build:
+    """Build with a cache that knows no layer; digests by tag, and the warnings."""
+
+    def build(**options: Any) -> tuple[dict[str, str], str]:
+        name = f"again-{len(list(tmp_path.iterdir()))}"
+        said = io.StringIO()
+        own = tiny.with_cache(tmp_path / name / "cache")
+        context = Context(own.context.settings, QuietReporter(said))
+        output = tmp_path / name / "dist"
+        results = build_images(tiny.plan.cells, tiny.plan, output, context, **options)
+        assert all(isinstance(result, Built) for result in results), results
+        return {tag: x.digest for tag, x in Layout(output).references().items()}, said.getvalue()
+
+    return build
+
+
+def edit(tiny: Tiny, **wrong: Any) -> None:
+    """Change the record of torch's layer."""
+    path = tiny.folder / "images/layers.json"
+    record = json.loads(path.read_text())
+    (layer,) = [x for x in record["layers"].values() if x["title"].startswith("torch ")]
+    layer.update(wrong)
+    path.write_text(json.dumps(record))
+
+
+def test_what_is_recorded_is_believed_when_the_blob_is_the_one(
+    tiny: Tiny, tmp_path: Path, rebuilt: Build
+) -> None:
+    expected = {tag: x.digest for tag, x in Layout(tmp_path / "dist").references().items()}
+    assert rebuilt() == (expected, "")
+    edit(tiny, diff_id=OTHER)  # nobody hashes the tar inside, so nobody notices here
+    assert rebuilt()[0].keys() == expected.keys()
+    assert rebuilt()[0] != expected
+    assert rebuilt(recompute=True) == (expected, "")
+
+
+def test_a_record_of_another_blob_is_overruled_and_named(
+    tiny: Tiny, tmp_path: Path, rebuilt: Build
+) -> None:
+    expected = {tag: x.digest for tag, x in Layout(tmp_path / "dist").references().items()}
+    edit(tiny, digest=OTHER)
+    digests, said = rebuilt()
+    assert digests == expected
+    assert OTHER in said
+    assert "wheelyard layers record" in said
