@@ -11,7 +11,7 @@ from builder.assemble.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, Desc
 from builder.assemble.tarheader import EPOCH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from builder.assemble.layout import Layout
     from builder.assemble.store import StoredLayer
@@ -64,7 +64,7 @@ def describe_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLa
     descriptors = [
         Descriptor(LAYER_TYPE, x.stored.layer.digest, x.stored.layer.size) for x in layers
     ]
-    config_blob = layout.put(_canonical(config_json(config, layers)), CONFIG_TYPE)
+    config_blob = layout.put(canonical(config_json(config, layers)), CONFIG_TYPE)
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -76,7 +76,7 @@ def describe_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLa
             if name.startswith("org.opencontainers.image.")
         },
     }
-    return Image(layout.put(_canonical(manifest), MANIFEST_TYPE), config_blob, tuple(layers))
+    return Image(layout.put(canonical(manifest), MANIFEST_TYPE), config_blob, tuple(layers))
 
 
 def config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str, Any]:
@@ -98,5 +98,6 @@ def config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str, 
     }
 
 
-def _canonical(data: dict[str, Any]) -> bytes:
+def canonical(data: Mapping[str, Any]) -> bytes:
+    """JSON whose bytes follow from its content alone."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

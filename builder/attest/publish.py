@@ -32,10 +32,12 @@ def attach_all(
     built: Mapping[str, Any],
     size: int,
     store: LayerStore | None,
+    made: Mapping[str, Any] | None = None,
 ) -> int:
     """Attach what is missing; how many documents that were. `size`: of the manifest, in bytes.
 
     `store` None: the image was put together from today's locks and is not compared with them.
+    `made` is the report of the same image as it was built, where its layers were packed again.
 
     Raises InspectError where the image is not what today's locks name: nothing untrue is said of
     an image. Raises RegistryError, LockError.
@@ -46,7 +48,7 @@ def attach_all(
     if set(KINDS) <= there:
         return 0
     if store is not None:
-        require_locked(cell, plan, project, built, store)
+        require_locked(cell, plan, project, made or built, store)
     missing = [x for x in attachments(cell, plan, project, built) if x.kind not in there]
     for one in missing:
         told = {} if one.predicate is None else {PREDICATE: one.predicate}

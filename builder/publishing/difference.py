@@ -44,6 +44,12 @@ class Difference:
     file: str | None = None  # the first file of that layer that differs, and how
 
 
+def as_files(image: Published) -> Published:
+    """The image without what depends on how its layers are packed: its config, and their tars."""
+    layers = [{"digest": diff_id} for diff_id in image.diff_ids]
+    return Published(str(image.manifest["config"]["digest"]), {"layers": layers}, image.config)
+
+
 def first_difference(
     theirs: Published, ours: Published, their_contents: Contents, our_contents: Contents
 ) -> Difference | None:

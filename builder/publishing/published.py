@@ -24,6 +24,7 @@ class Source:
     images: tuple[Publication, ...]
     failed: tuple[NotPushed, ...] = ()  # what was chosen and cannot be published
     supply: Supply | None = None  # puts layers into the layout that are not there
+    origin: Layout | None = None  # the same images with layers of gzip, where these have others
 
 
 def publications(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.layout import MANIFEST_TYPE, Layout
+from builder.assemble.layout import MANIFEST_TYPE, ZSTD_TYPE, Layout
 from builder.assemble.reindex import reindex
 from builder.assemble.store import LayerStore
 from builder.assemble.system import lend_systems
@@ -22,7 +22,7 @@ from builder.fetching.download import Session, download
 from builder.fetching.replies import Gone
 from builder.fetching.wanted import Download
 from builder.planning.imageconfig import CELL_LABEL
-from builder.publishing.difference import Difference, Published, first_difference
+from builder.publishing.difference import Difference, Published, as_files, first_difference
 from builder.registry.client import Registry, digest_of, get_content
 from builder.system.storage import storage_error
 
@@ -67,6 +67,9 @@ def reproduce(registry: Registry, name: str, plan: Plan, context: Context) -> Re
         if not isinstance(built, Built):
             raise built.error
         ours = _ours(layout, built)
+        if any(layer["mediaType"] == ZSTD_TYPE for layer in theirs.manifest["layers"]):
+            found = first_difference(as_files(theirs), as_files(ours), lambda _: (), lambda _: ())
+            return Reproduction(cell, theirs.digest, ours.digest, found)
         found = first_difference(
             theirs,
             ours,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from builder.assemble.toc import Entry
-from builder.publishing.difference import Difference, Published, first_difference
+from builder.publishing.difference import Difference, Published, as_files, first_difference
 
 FILE = Entry("opt/a.py", "file", 0o644, 0, 900, 10, crc=7)
 
@@ -67,3 +67,15 @@ def test_more_layers() -> None:
 def test_the_config() -> None:
     found = compare(image("x", "a", user="0"), image("y", "a"))
     assert found == Difference("config.config.User", "0", "1000")
+
+
+def test_another_packing_of_the_same_files() -> None:
+    def packed(digest: str, *layers: str, config: str) -> Published:
+        made = image(digest, *layers)
+        made = replace(made, config={**made.config, "rootfs": {"diff_ids": ["tar of a"]}})
+        return as_files(replace(made, manifest={**made.manifest, "config": {"digest": config}}))
+
+    assert compare(packed("x", "a", config="c"), packed("y", "a as zstd", config="c")) is None
+    found = compare(packed("x", "a", config="c"), replace(image("y", "b"), digest="d"))
+    assert found is not None
+    assert found.what == "layer 0 (part 0)"
