@@ -79,7 +79,7 @@ int main() { int version = 0; cudaRuntimeGetVersion(&version); printf("%d\\n", v
 """
 
 ASK_JUPYTER = r"""
-import json, os, re, socket, subprocess, urllib.error, urllib.request
+import json, os, re, socket, subprocess, time, urllib.error, urllib.request
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
@@ -91,6 +91,11 @@ codes = []
 try:
     found = (re.search(r"/lab\?token=(\w+)", line) for line in server.stderr)
     token = next(match for match in found if match)[1]
+    for _ in range(300):  # it says where it listens before it does
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
     for query in ("", f"?token={token}"):
         try:
             codes.append(ask(f"http://127.0.0.1:{port}/api/contents{query}").status)
