@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import selfcheck
 from builder.building.build import Failed, build_images
 from builder.building.loading import find_loader
-from builder.errors import EngineError, MachineError
+from builder.errors import EngineError, MachineError, StorageError
 from builder.rendering.devcontainers import GPU
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from builder.context import Context
     from builder.model import Plan
     from builder.picking.machine import Gpus
     from builder.rendering.devcontainers import Variant
 
+FEATURE = Path("devcontainer", "features", "wheelyard")
+_CACHES = shutil.ignore_patterns("__pycache__")
 FOLDER_LABEL = "devcontainer.local_folder"  # what dev container programs write on a container
 
 
@@ -44,6 +47,20 @@ def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> bool:
     if isinstance(made, Failed):
         raise made.error
     return True
+
+
+def write_feature(project: Path, target: Path) -> None:
+    """Write the local feature to the folder `target`: its two files, and selfcheck beside them.
+
+    Raises StorageError where that is not possible.
+    """
+    package = Path(selfcheck.__file__).parent
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(project / FEATURE, target)
+        shutil.copytree(package, target / package.name, ignore=_CACHES)
+    except (OSError, shutil.Error) as error:
+        raise StorageError(f"cannot write the feature to {target}: {error}") from error
 
 
 def no_engine(name: str) -> str:

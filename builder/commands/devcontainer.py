@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 init writes .devcontainer/devcontainer.json for the newest devel image that runs on this machine's
-driver and GPUs, or simply the newest where there is none. prepare makes the image of one of this
-repository's own configurations (devcontainer/NAME) and loads it; `make devcontainer` calls it.
+driver and GPUs, or simply the newest where there is none. feature writes .devcontainer/wheelyard,
+for a project with an image of its own: selfcheck, and an environment that its user may write.
+prepare makes the image of one of this repository's configurations (devcontainer/NAME) and loads
+it; `make devcontainer` calls it.
 
 examples:
   wheelyard devcontainer init --output ~/mine                      chosen for this machine
   wheelyard devcontainer init --output ~/mine --framework tensorflow
   wheelyard devcontainer init --output ~/mine --cuda 12.1 --require-gpu
   wheelyard devcontainer init --output ~/mine --registry registry.example/team   by tag and digest
+  wheelyard devcontainer feature --output ~/mine     then: "features": {"./wheelyard": {}}
   wheelyard devcontainer prepare pytorch
 """
 
@@ -37,7 +40,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", choices=("init", "prepare"))
+    parser.add_argument("action", choices=("init", "feature", "prepare"))
     parser.add_argument("name", nargs="?", metavar="NAME", help="prepare: which one")
     parser.add_argument("--framework", metavar="NAME[-VERSION]", help="init: such as pytorch-2.3")
     parser.add_argument("--cuda", metavar="VERSION", help="init: only with this CUDA, or cpu")
@@ -46,9 +49,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--require-gpu", action="store_true", help="init: do not start where there is no GPU"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path(), metavar="DIR", help="init: your project (default: .)"
+        "--output",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="init, feature: your project (default: .)",
     )
-    parser.add_argument("--force", action="store_true", help="init: replace what is there")
+    parser.add_argument("--force", action="store_true", help="init, feature: replace what is there")
     parser.add_argument(
         "--dist", type=Path, default=Path("dist"), help="built images (default: dist)"
     )
@@ -57,10 +64,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Carry out the action; prints the file, or the image, that is there now."""
-    if args.action == "init":
+    if args.action != "prepare":
         if args.name is not None:
-            raise UsageError(f"init takes no name; for a folder: --output {args.name}")
-        return _init(args, context)
+            raise UsageError(f"{args.action} takes no name; for a folder: --output {args.name}")
+        return _init(args, context) if args.action == "init" else _feature(args, context)
     if args.name is None:
         raise UsageError("prepare needs the name of a folder below devcontainer/, such as pytorch")
     return _prepare(args, context)
@@ -95,6 +102,17 @@ def _init(args: argparse.Namespace, context: Context) -> int:
     environment = make_environment(context.settings.project / "templates")
     write_text(target, render_devcontainer(environment, config, written=False))
     print(f"{'file':<8}{target}\n{'image':<8}{config.image}\n{'reason':<8}{choice.reason}")
+    return 0
+
+
+def _feature(args: argparse.Namespace, context: Context) -> int:
+    from builder.building.preparing import write_feature
+    from builder.rendering.devcontainers import SEEN
+
+    target = args.output.expanduser().absolute() / SEEN / "wheelyard"
+    _check_target(args, target)
+    write_feature(context.settings.project, target)
+    print(f'{target}\nin devcontainer.json: "features": {{"./wheelyard": {{}}}}')
     return 0
 
 

@@ -30,6 +30,7 @@ SOURCE, SEEN = "devcontainer", ".devcontainer"  # ours; and where editors look
 FILE = "devcontainer.json"
 COMBINED = "combined"  # several frameworks in one image, and what an editor opens by default
 GPU = "-gpu"
+TEMPLATE, TEMPLATE_USES = PurePosixPath(SOURCE, "template"), "pytorch"
 MARK = "// Written by `wheelyard render`"
 _WITH_GPU = {True: "GPU required", False: "GPU if there is one"}
 
@@ -140,7 +141,17 @@ def render_devcontainers(
         files |= {PurePosixPath(root, variant.name, FILE): text for root in (SOURCE, SEEN)}
         if variant.name == COMBINED:
             files[PurePosixPath(SEEN, FILE)] = text
+        if variant.name == TEMPLATE_USES:
+            files[TEMPLATE / SEEN / FILE] = _for_the_template(variant, environment)
     return files
+
+
+def _for_the_template(variant: Variant, environment: Environment) -> str:
+    """The one file of the template for new projects that the matrix decides."""
+    image = variant.cell.tags[0]
+    name = named(title(variant.cell), requires_gpu=False)
+    config = Devcontainer(name, image, present_line(image, variant.cell.id), requires_gpu=False)
+    return render_devcontainer(environment, config, written=False)
 
 
 def stale_devcontainers(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from devcontainers import read_config
+
 from tests.devcontainer.npm import PROGRAM
 from tests.engines.daemons import Engine
 from tests.peers.command import wheelyard
@@ -47,8 +49,7 @@ class Workplace:
         return self.uid or DEV
 
     def read(self) -> dict[str, Any]:
-        lines = (self.project / CONFIG).read_text().splitlines()
-        return dict(json.loads("\n".join(x for x in lines if not x.lstrip().startswith("//"))))
+        return read_config((self.project / CONFIG).read_text())
 
     def write(self, config: Mapping[str, Any]) -> None:
         path = self.project / CONFIG

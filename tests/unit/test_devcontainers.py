@@ -253,6 +253,35 @@ class TestInit:
         assert "is not a folder" in capsys.readouterr().err
 
 
+class TestTheFeature:
+    def test_is_written_whole(self, tmp_path: Path) -> None:
+        command = ["devcontainer", "feature", "--output", str(tmp_path), "--project", str(ROOT)]
+        assert main(command) == 0
+        folder = tmp_path / ".devcontainer" / "wheelyard"
+        facts = json.loads((folder / "devcontainer-feature.json").read_text())
+        assert facts["id"] == folder.name
+        assert (folder / "install.sh").stat().st_mode & 0o111
+        assert (folder / "selfcheck" / "cli.py").is_file()
+        assert not list(folder.rglob("__pycache__"))
+        assert main(command) == 2
+        assert main([*command, "--force"]) == 0
+
+
+class TestTheTemplate:
+    folder = ROOT / "devcontainer" / "template"
+
+    def test_its_configuration_is_of_the_matrix(self) -> None:
+        config = read_config((self.folder / ".devcontainer/devcontainer.json").read_text())
+        assert problems(config) == []
+        assert config["image"] == config_of("pytorch")["image"]
+
+    def test_its_tasks_name_what_is_there(self) -> None:
+        tasks = json.loads((self.folder / ".vscode/tasks.json").read_text())["tasks"]
+        assert {task["label"] for task in tasks} >= {"Train", "Test"}
+        launch = json.loads((self.folder / ".vscode/launch.json").read_text())
+        assert (self.folder / launch["configurations"][0]["program"]).is_file()
+
+
 def test_init_takes_a_folder_and_no_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devcontainer", "init", "pytorch", "--project", str(ROOT)]) == 2
     assert "--output pytorch" in capsys.readouterr().err

@@ -121,6 +121,7 @@ def test_drift_is_found_and_put_right(project: Path) -> None:
         for root in ("devcontainer", ".devcontainer")
         for name in ("pytorch", "pytorch-gpu")
     ]
+    files.append("devcontainer/template/.devcontainer/devcontainer.json")
     assert drift(project) == [(name, "missing") for name in sorted(files, key=PurePosixPath)]
     write_rendered(project, CELLS, render_all(project, CELLS))
     assert drift(project) == []
