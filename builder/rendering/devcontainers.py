@@ -22,6 +22,7 @@ from builder.planning.editor import (
 )
 from builder.planning.imageconfig import title
 from builder.planning.tags import repository
+from builder.upstream.facts import CPU
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -57,14 +58,15 @@ class Devcontainer:
 def variants(cells: Sequence[Cell]) -> tuple[Variant, ...]:
     """Two for each framework, of the devel image that owns its short names: with and without GPU.
 
-    The second one has `-gpu` behind its name and does not start without one.
+    The second one has `-gpu` behind its name and does not start without one; an image without CUDA
+    has the first alone.
     """
     development = [cell for cell in cells if cell.flavour.name == DEVELOPMENT]
     newest = {_name(cell): cell for cell in sorted(development, key=_precedence)}
     return tuple(
         Variant(name + suffix, cell, bool(suffix))
         for name, cell in sorted(newest.items())
-        for suffix in ("", GPU)
+        for suffix in (("",) if cell.cuda == CPU else ("", GPU))
     )
 
 

@@ -26,6 +26,7 @@ from builder.planning.explain import explain
 from builder.planning.imageconfig import image_config
 from builder.planning.matrix import load_matrix
 from builder.planning.plan import make_plan
+from builder.rendering.devcontainers import variants
 from builder.settings import Settings, load_settings
 from builder.upstream.facts import CPU, Upstream, make_release
 
@@ -192,6 +193,18 @@ def test_a_cpu_image_has_no_cuda_at_all(tmp_path: Path, plan: Plan, site: Site) 
     stray = replace(cell, requirements=(*cell.requirements, "nvidia-cudnn-cu12==8.9.2.26"))
     with pytest.raises(LockError, match="cuDNN: the cell has none, resolved was nvidia-cudnn-cu12"):
         lock(stray, plan, site.settings(tmp_path, torch_cpu=site.urls[1]))
+
+
+def test_a_build_without_cuda_has_no_dev_container_for_gpus(tmp_path: Path) -> None:
+    flavours = ["runtime", "devel"]
+    for cuda, cudnn, names in (
+        (["cpu"], ["none"], ["pytorch"]),
+        (["12.1", "cpu"], ["8.9", "none"], ["pytorch", "pytorch-gpu"]),
+    ):
+        matrix = document(cuda=cuda, cudnn=cudnn, flavour=flavours)
+        cells = make_plan(load_matrix(planning.write(tmp_path, matrix)), FACTS).cells
+        found = {variant.name: variant.cell.cuda for variant in variants(cells)}
+        assert found == dict.fromkeys(names, cuda[0])
 
 
 def test_without_the_setting_nothing_is_guessed(tmp_path: Path, plan: Plan, site: Site) -> None:
