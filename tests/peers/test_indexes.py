@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from builder.errors import MatrixError, SettingsError
+from builder.errors import MatrixError, SettingsError, UpstreamError
 from builder.planning.plan import load_plan
 from tests.image.layout import BuiltImage, read_built, read_pins, read_references
 from tests.lend import lend_bases
@@ -214,6 +214,25 @@ def test_the_cpu_image_proves_itself(place: Place) -> None:
     assert checks["versions.torch-cuda"]["status"] == "pass"
     for name in ("versions.driver", "versions.cudnn", "gpu.driver", "gpu.matmul.pytorch"):
         assert "CPU only" in checks[name]["reason"], name
+
+
+def test_the_watch_asks_each_index_about_its_own(place: Place) -> None:
+    asked = ["upstream", "check", "--wheels-only", "--json"]
+    done = place.run(*asked)
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    page = "/whl/cpu/torch/"
+    files = dict(place.site.mirror.files)
+    place.site.mirror.files = {
+        **files, page: b'<!DOCTYPE html><a href="/files/torch-2.4.0.tar.gz">the rest</a>',
+    }  # fmt: skip
+    try:
+        done = place.run(*asked)
+    finally:
+        place.site.mirror.files = files
+    assert done.returncode == UpstreamError.exit_code
+    (gone,) = json.loads(done.stdout)
+    assert (gone["kind"], gone["locks"]) == ("gone", [CPU])
+    assert gone["what"].startswith("torch-2.3.1+cpu-cp311")
 
 
 def test_without_the_setting_the_build_names_it(place: Place, tmp_path: Path) -> None:
