@@ -98,7 +98,7 @@ def _init(args: argparse.Namespace, context: Context) -> int:
     entries = read_entries(args.dist, context)
     wish = Wish(args.framework, args.cuda, args.python, DEVELOPMENT)
     choice = pick(entries, _host(args, context), wish)
-    config = _configuration(choice.entry, args, context)
+    config = configuration(choice.entry, args, context)
     environment = make_environment(context.settings.project / "templates")
     write_text(target, render_devcontainer(environment, config, written=False))
     print(f"{'file':<8}{target}\n{'image':<8}{config.image}\n{'reason':<8}{choice.reason}")
@@ -135,7 +135,8 @@ def _host(args: argparse.Namespace, context: Context) -> Host:
     return Host(seen.driver.version, tuple(gpu.capability for gpu in seen.driver.gpus))
 
 
-def _configuration(entry: Entry, args: argparse.Namespace, context: Context) -> Devcontainer:
+def configuration(entry: Entry, args: argparse.Namespace, context: Context) -> Devcontainer:
+    """For an image: of the registry by tag and digest, or one that the engine has to have."""
     from builder.picking.pick import named as image_name
     from builder.rendering.devcontainers import Devcontainer, named, present_line
 

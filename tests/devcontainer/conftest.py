@@ -13,7 +13,7 @@ from builder.engines.docker import load
 from builder.settings import Settings, load_settings
 from tests.built import need_devel, need_dist
 from tests.devcontainer.npm import install_cli
-from tests.devcontainer.workplace import Workplace, init, make_workplace
+from tests.devcontainer.workplace import Workplace, init, make_workplace, remove_containers
 from tests.engines.daemons import Engine, client_environment, own_engine, temporary_folder
 from tests.image.layout import BuiltImage
 from tests.image.loadable import loadable
@@ -84,7 +84,5 @@ def place(
     parent.mkdir()
     made = make_workplace(parent, SOMEBODY, cli, engine)
     yield made
-    label = f"devcontainer.local_folder={made.project}"
-    for container in engine.client.containers.list(all=True, filters={"label": label}):
-        container.remove(force=True, v=True)
+    remove_containers(made)
     shutil.rmtree(parent)

@@ -117,6 +117,13 @@ def make_workplace(parent: Path, uid: int, cli: Path, engine: Engine) -> Workpla
     return place
 
 
+def remove_containers(place: Workplace) -> None:
+    """Remove what `up` made, also where the start failed."""
+    label = f"devcontainer.local_folder={place.project}"
+    for container in place.engine.client.containers.list(all=True, filters={"label": label}):
+        container.remove(force=True, v=True)
+
+
 def give(place: Workplace) -> None:
     """Let everything in the workplace belong to who works there."""
     for path in (place.folder, *place.folder.rglob("*")):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,13 +16,24 @@ from nvml import simulated
 
 from builder.building.preparing import require_gpu
 from builder.cli import main
+from builder.commands.devcontainer import configuration
+from builder.console.progress import QuietReporter
+from builder.context import Context
 from builder.errors import MachineError, SelectionError
 from builder.model import LockedWheel, RequirementsLock
 from builder.picking.machine import Gpus, read_gpus
 from builder.planning.editor import metadata
 from builder.planning.imageconfig import image_config
-from builder.planning.plan import load_plan
-from builder.rendering.devcontainers import find_variant, stale_devcontainers, variants
+from builder.planning.plan import load_inputs, load_plan
+from builder.publishing.catalogue import plan_entries
+from builder.rendering.devcontainers import (
+    find_variant,
+    render_devcontainer,
+    stale_devcontainers,
+    variants,
+)
+from builder.rendering.render import make_environment
+from builder.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["combined", "pytorch", "tensorflow"]
@@ -251,6 +264,25 @@ class TestInit:
     ) -> None:
         assert self.init(tmp_path / "typo") == 2
         assert "is not a folder" in capsys.readouterr().err
+
+
+def test_a_published_image_is_named_by_tag_and_digest() -> None:
+    """And no line is run before: the engine pulls it."""
+    settings = load_settings({"registry": "reg.example:5000/team", "project": str(ROOT)})
+    entries = plan_entries(*_planned())
+    entry = replace(next(x for x in entries if x.flavour == "devel"), digest="sha256:" + "a" * 64)
+    context = Context(settings, QuietReporter(None))
+    config = configuration(entry, argparse.Namespace(require_gpu=False), context)
+    assert config.image == f"reg.example:5000/team/{entry.tags[0]}@sha256:{'a' * 64}"
+    text = render_devcontainer(make_environment(ROOT / "templates"), config, written=False)
+    read = read_config(text)
+    assert problems(read) == []
+    assert "initializeCommand" not in read
+
+
+def _planned() -> tuple[Any, Any, list[Any]]:
+    _matrix, upstream, plan = load_inputs(ROOT)
+    return plan.cells, upstream, []
 
 
 class TestTheFeature:
