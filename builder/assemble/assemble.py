@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from builder.assemble.assembly import Assembly
 from builder.assemble.image import ImageLayer
 from builder.assemble.install import site_packages
-from builder.assemble.interpreter import unpack_interpreter
+from builder.assemble.interpreter import interpreter_identity, unpack_interpreter
 from builder.assemble.layer import Layer
 from builder.assemble.planned import planned_base, planned_layers
 from builder.assemble.pool import run_jobs
 from builder.assemble.recipe import BytecodeLayer
 from builder.assemble.record import PATH
 from builder.assemble.store import file_digest
-from builder.assemble.system import Roots, system_job, system_key
+from builder.assemble.system import Roots, pinned_layers, system_job, system_key
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
 from builder.assemble.worker import SystemJob, WheelInput, WheelJob
 from builder.errors import WheelError, WheelyardError
@@ -42,10 +42,11 @@ def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
 
     Raises the WheelyardError of the first thing that fails; finished layers stay in the store.
     """
+    base = pinned_layers(work)
     planned = planned_layers(work.stages)
     made = make_layers(work, planned)
     layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]
-    return [*layers, top_layer(work, cell_json, toolkit_links(work, layers))]
+    return [*base, *layers, top_layer(work, cell_json, toolkit_links(work, layers))]
 
 
 def base_layers(work: Assembly) -> list[ImageLayer]:
@@ -102,7 +103,8 @@ def _is_bytecode(planned: PlannedLayer) -> bool:
 def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
     stage = work.stages[0]
     cache = work.context.settings.cache_dir / "interpreters"
-    return unpack_interpreter(roots.whole(0), stage.packages, stage.cell.python, cache)
+    identity = interpreter_identity(stage.packages, stage.cell.base)
+    return unpack_interpreter(roots.whole(0), identity, stage.cell.python, cache)
 
 
 def _fetch_wheels(work: Assembly, wheels: dict[str, LockedWheel]) -> dict[str, Path]:

@@ -29,19 +29,21 @@ class Interpreter:
     root: Path  # holds usr/, lib64/ ... of the base
     python: str  # "3.11"
     identity: str  # sha256 hex over the packages that it consists of
+    prefix: str = "usr"  # or "usr/local", where it lies in the base
 
     def command(self, *arguments: str) -> list[str]:
         """Argument list that runs it."""
         multiarch = "lib/x86_64-linux-gnu"
-        libraries = f"{self.root}/{multiarch}:{self.root}/usr/{multiarch}"
+        folders = (multiarch, f"usr/{multiarch}", f"{self.prefix}/lib")
+        libraries = ":".join(f"{self.root}/{folder}" for folder in folders)
         loader = f"{self.root}/lib64/ld-linux-x86-64.so.2"
-        program = f"{self.root}/usr/bin/python{self.python}"
+        program = f"{self.root}/{self.prefix}/bin/python{self.python}"
         return [loader, "--library-path", libraries, program, "-s", "-S", *arguments]
 
     def environment(self) -> dict[str, str]:
         """All it may see of ours: nothing."""
         return {
-            "PYTHONHOME": f"{self.root}/usr",
+            "PYTHONHOME": f"{self.root}/{self.prefix}",
             "PYTHONHASHSEED": "0",
             "PYTHONDONTWRITEBYTECODE": "1",
             "LC_ALL": "C.UTF-8",

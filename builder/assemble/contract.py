@@ -22,28 +22,37 @@ VENV = "opt/venv"
 WORKDIR = "workspace"
 GITCONFIG = "etc/gitconfig"
 _HOME = f"home/{USER}"
+_ACTIVATE = "lib/python{}/venv/scripts/common/activate"
 
 
-def apply_contract(base: RootFS, python: str) -> RootFS:
-    """`base` with user `dev`, group `venv`, an empty environment at /opt/venv and a workspace."""
+def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootFS:
+    """`base` with user `dev`, group `venv`, an empty environment at /opt/venv and a workspace.
+
+    A `foreign` base is somebody else's image: it keeps its own settings of apt and git.
+    """
     nodes: list[Node] = []
     nodes += _accounts(base)
-    nodes += _sorted_gitconfig(base)
+    nodes += [] if foreign else _ours(base)
     nodes += [_folder(path, 0o755, UID, UID) for path in (_HOME, f"{_HOME}/.cache")]
     nodes += [
         _folder(f"{_HOME}/{path}", 0o755, UID, UID)
         for path in (".vscode-server", ".vscode-server/extensions")
     ]
     nodes += _skeleton(base)
-    nodes += _environment(base, python)
+    nodes += _environment(base, _python_home(base, python) if foreign else "usr", python)
     nodes += [
         _folder(WORKDIR, 0o2775, UID, UID),
         _folder("opt/wheelyard", 0o755, 0, 0),
         _file("etc/profile.d/10-venv.sh", _profile(), 0o644, 0, 0),
-        _file("etc/apt/sources.list", base.sources_list.encode(), 0o644, 0, 0),
         _file("etc/machine-id", b"", 0o444, 0, 0),
     ]
     return base.overlaid({node.entry.path: node for node in nodes})
+
+
+def _ours(base: RootFS) -> list[Node]:
+    """What a base of locked packages gets besides."""
+    sources = _file("etc/apt/sources.list", base.sources_list.encode(), 0o644, 0, 0)
+    return [*_sorted_gitconfig(base), sources]
 
 
 def _accounts(base: RootFS) -> list[Node]:
@@ -96,23 +105,41 @@ def _skeleton(base: RootFS) -> list[Node]:
     ]
 
 
-def _environment(base: RootFS, python: str) -> list[Node]:
+def _environment(base: RootFS, home: str, python: str) -> list[Node]:
     """An empty virtual environment, as `python -m venv` would make it."""
     library = f"{VENV}/lib/python{python}"
     folders = ["", "/bin", "/include", "/lib", f"/lib/python{python}"]
     nodes = [_folder(VENV + folder, 0o2775, 0, GID) for folder in folders]
     nodes.append(_folder(f"{library}/site-packages", 0o2775, 0, GID))
-    links = {"python": f"/usr/bin/python{python}", "python3": "python", f"python{python}": "python"}
+    links = {
+        "python": f"/{home}/bin/python{python}",
+        "python3": "python",
+        f"python{python}": "python",
+    }
     nodes += [_link(f"{VENV}/bin/{name}", target) for name, target in links.items()]
     nodes.append(_link(f"{VENV}/lib64", "lib"))
-    config = f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
+    config = f"home = /{home}/bin\ninclude-system-site-packages = false\nversion = {python}\n"
     nodes.append(_file(f"{VENV}/pyvenv.cfg", config.encode(), 0o664, 0, GID))
-    nodes.append(_file(f"{VENV}/bin/activate", _activate(base, python), 0o664, 0, GID))
+    nodes.append(_file(f"{VENV}/bin/activate", _activate(base, home, python), 0o664, 0, GID))
     return nodes
 
 
-def _activate(base: RootFS, python: str) -> bytes:
-    text = base.read(f"usr/lib/python{python}/venv/scripts/common/activate").decode()
+def _python_home(base: RootFS, python: str) -> str:
+    """Where the base has its Python: the first of the two that PATH finds."""
+    for home in ("usr/local", "usr"):
+        if f"{home}/bin/python{python}" not in base.nodes:
+            continue
+        if f"{home}/{_ACTIVATE.format(python)}" not in base.nodes:
+            raise BaseImageError(
+                f"the base has Python {python} in /{home}/bin without the module venv; "
+                f"Debian has it in python{python}-venv"
+            )
+        return home
+    raise BaseImageError(f"the base has no Python {python} in /usr/local/bin or /usr/bin")
+
+
+def _activate(base: RootFS, home: str, python: str) -> bytes:
+    text = base.read(f"{home}/{_ACTIVATE.format(python)}").decode()
     values = {
         "__VENV_DIR__": f"/{VENV}",
         "__VENV_NAME__": "venv",

@@ -15,21 +15,23 @@ from builder.assemble.bytecode import Interpreter
 if TYPE_CHECKING:
     from builder.assemble.rootfs import RootFS
     from builder.assemble.roots import Root
-    from builder.model import PackageLock
+    from builder.model import Base, PackageLock
 
 FORMAT = 4  # part of the identity: raise it when what is unpacked or compiled changes
 
 
-def interpreter_identity(lock: PackageLock) -> str:
-    """The interpreter is a function of this: its packages (sha256 hex)."""
+def interpreter_identity(lock: PackageLock, base: Base | None = None) -> str:
+    """The interpreter is a function of this: its packages, or a registry's image (sha256 hex)."""
+    if base is not None and base.image is not None:
+        digest = base.image.rpartition("@")[2]
+        return hashlib.sha256(f"image {digest}\nformat {FORMAT}".encode()).hexdigest()
     parts = [f"{d.name} {d.sha256}" for d in lock.packages if re.match(r"(lib)?python3\.", d.name)]
     parts.append(f"format {FORMAT}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
-def unpack_interpreter(root: Root, lock: PackageLock, python: str, cache: Path) -> Interpreter:
+def unpack_interpreter(root: Root, identity: str, python: str, cache: Path) -> Interpreter:
     """Take the interpreter out of `root`, once; it is kept in `cache`."""
-    identity = interpreter_identity(lock)
     folder = cache / identity
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,8 @@ def unpack_interpreter(root: Root, lock: PackageLock, python: str, cache: Path) 
             _publish(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return Interpreter(folder, python, identity)
+    local = (folder / f"usr/local/bin/python{python}").exists()
+    return Interpreter(folder, python, identity, "usr/local" if local else "usr")
 
 
 def _publish(partial: Path, folder: Path) -> None:
@@ -61,7 +64,9 @@ def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
     version = re.escape(python)
     wanted = re.compile(
         rf"(lib|(usr/)?lib64(/.*)?|usr/bin/python{version}|usr/lib/python{version}/.*"
-        r"|(usr/)?lib/x86_64-linux-gnu/[^/]*\.so[^/]*)"
+        r"|(usr/)?lib/x86_64-linux-gnu/[^/]*\.so[^/]*"
+        rf"|usr/local/bin/python{version}|usr/local/lib/libpython[^/]*\.so[^/]*"
+        rf"|usr/local/lib/python{version}/(?!site-packages/).*)"
     )
     for path, node in rootfs.nodes.items():
         if not wanted.fullmatch(path):

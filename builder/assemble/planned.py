@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from builder.assemble.interpreter import interpreter_identity
 from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
 from builder.assemble.system import system_key, system_title
-from builder.errors import BaseImageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,18 +32,16 @@ class PlannedLayer:
 def planned_layers(stages: Sequence[Stage]) -> tuple[PlannedLayer, ...]:
     """Every layer of an image below the topmost, lowest first.
 
-    Raises BaseImageError for a base that is a registry's image.
+    A base that is a registry's image has its own layers below these, and brings the Debian packages
+    of every flavour.
     """
-    base = stages[0].cell.base
-    if base.image is not None:
-        raise BaseImageError(
-            f"the base {base.name} is the registry's image {base.image}, which is not assembled: "
-            "build with --engine docker or --engine bake"
-        )
+    is_pinned = stages[0].cell.base.image is not None
     recipe = make_recipe(stages[-1].cell, [stage.lock.wheels for stage in stages])
     found: list[PlannedLayer] = []
     for index, layers in enumerate(recipe.stages):
-        found += [_system(stages, index), *(_of_wheels(layer, stages) for layer in layers)]
+        if not (is_pinned and index):
+            found.append(_system(stages, index))
+        found += [_of_wheels(layer, stages) for layer in layers]
     return tuple(found)
 
 
@@ -62,6 +59,6 @@ def _system(stages: Sequence[Stage], index: int) -> PlannedLayer:
 
 def _of_wheels(layer: WheelLayer | BytecodeLayer, stages: Sequence[Stage]) -> PlannedLayer:
     if isinstance(layer, BytecodeLayer):
-        key = layer.key(interpreter_identity(stages[0].packages))
+        key = layer.key(interpreter_identity(stages[0].packages, stages[0].cell.base))
         return PlannedLayer(key, layer.title, layer)
     return PlannedLayer(layer.key, layer.title, layer)

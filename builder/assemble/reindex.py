@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _KINDS = {
     tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
     tarfile.DIRTYPE: "dir",
     tarfile.SYMTYPE: "symlink",
     tarfile.LNKTYPE: "hardlink",
@@ -47,7 +48,8 @@ def reindex(blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], Non
     for expected, seen in ((digest, reader.blob_digest), (diff_id, reader.tar_digest)):
         if seen != expected:
             raise StorageError(f"{blob}: is {seen}, expected {expected}; delete it, build again")
-    return [_entry(info, crc, reader) for info, crc in entries]
+    # Device nodes are no file that anybody looks for; other people's images may have some.
+    return [_entry(info, crc, reader) for info, crc in entries if info.type in _KINDS]
 
 
 def _read_entries(reader: _MemberReader) -> list[tuple[tarfile.TarInfo, int]]:
@@ -68,14 +70,13 @@ def _read_entries(reader: _MemberReader) -> list[tuple[tarfile.TarInfo, int]]:
 def _entry(info: tarfile.TarInfo, crc: int, reader: _MemberReader) -> Entry:
     kind = _KINDS[info.type]
     size = info.size if kind == "file" else 0
-    name = info.name.rstrip("/")
-    plain = Entry(name, kind, info.mode, info.uid, info.gid, size, info.linkname, crc)
+    name = info.name.removeprefix("./").rstrip("/")
+    link = info.linkname.removeprefix("./") if kind == "hardlink" else info.linkname
+    plain = Entry(name, kind, info.mode, info.uid, info.gid, size, link, crc)
     if not size:
         return plain
     offset, length, skip = reader.locate(info.offset_data, size)
-    return Entry(
-        name, kind, info.mode, info.uid, info.gid, size, info.linkname, crc, offset, length, skip
-    )
+    return Entry(name, kind, info.mode, info.uid, info.gid, size, link, crc, offset, length, skip)
 
 
 class _MemberReader:

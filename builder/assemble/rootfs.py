@@ -116,8 +116,14 @@ def read_rootfs(tar: Path, sources_list: str) -> RootFS:
 
 def index_tar(tar: Path) -> RootFS:
     """Index all that a tar holds, device nodes aside."""
+    with tar.open("rb") as file:
+        return RootFS(tar, index_stream(file))
+
+
+def index_stream(file: BinaryIO) -> dict[str, Node]:
+    """The same for the tar that begins where `file` stands; contents are at their place in it."""
     nodes: dict[str, Node] = {}
-    with tarfile.open(tar, "r:") as archive:
+    with tarfile.open(fileobj=file, mode="r:") as archive:
         for info in archive:
             path = info.name.removeprefix("./").strip("/")
             kind = _KINDS.get(info.type)
@@ -126,7 +132,7 @@ def index_tar(tar: Path) -> RootFS:
             link = info.linkname.removeprefix("./") if kind == "hardlink" else info.linkname
             entry = Entry(path, kind, info.mode, info.uid, info.gid, info.size, link)
             nodes[path] = Node(entry, int(info.mtime), info.offset_data)
-    return RootFS(tar, _with_links_last(nodes))
+    return _with_links_last(nodes)
 
 
 def _attributes(entry: Entry) -> Entry:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.assemble.contract import apply_contract
+from builder.assemble.flatten import flatten
 from builder.assemble.rootfs import index_tar, read_rootfs
 from builder.system.gunzip import open_gzip
 
@@ -52,4 +53,22 @@ class RootLayer:
             self.scratch.unlink(missing_ok=True)
 
 
-Root = RootTar | RootLayer
+@dataclass(frozen=True, slots=True)
+class RootImage:
+    """A registry's image, its layers lowest first; with or without the image contract."""
+
+    blobs: tuple[Path, ...]
+    scratch: Path  # where the tars inside them lie while they are read
+    contract: bool
+
+    @contextmanager
+    def open(self, python: str) -> Iterator[RootFS]:
+        """Inflate and index it."""
+        try:
+            root = flatten(self.blobs, self.scratch)
+            yield apply_contract(root, python, foreign=True) if self.contract else root
+        finally:
+            self.scratch.unlink(missing_ok=True)
+
+
+Root = RootTar | RootLayer | RootImage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from builder.assemble import contract
 from builder.assemble.base import base_key, make_rootfs
 from builder.assemble.layer import FORMAT
-from builder.assemble.roots import Root, RootLayer, RootTar
+from builder.assemble.roots import Root, RootImage, RootLayer, RootTar
 from builder.assemble.worker import SystemJob
 from builder.fetching.fetch import fetch_all
 from builder.fetching.wanted import Download
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from builder.assemble.assembly import Assembly
+    from builder.assemble.image import ImageLayer
     from builder.assemble.store import LayerStore, StoredLayer
     from builder.building.stages import Stage
     from builder.context import Context
@@ -34,6 +35,8 @@ _WEIGHT = 400 << 20  # as much as a wheel of this size
 
 def system_title(stages: Sequence[Stage], index: int) -> str:
     """What people read of the layer, as in the image's history."""
+    if (image := stages[0].cell.base.image) is not None:
+        return f"user, group and environment on {image}"
     lock = stages[index].packages
     difference = ", difference" if index else ""
     return f"Debian {lock.suite}, {lock.base}-{lock.flavour}{difference}"
@@ -41,10 +44,26 @@ def system_title(stages: Sequence[Stage], index: int) -> str:
 
 def system_key(stages: Sequence[Stage], index: int) -> str:
     """The base, and for every further flavour the difference to the one below it."""
+    if (image := stages[0].cell.base.image) is not None:
+        return _pinned_key(image.rpartition("@")[2], stages[0].cell.python)
     locks = [stage.packages for stage in stages[max(0, index - 1) : index + 1]]
     python = stages[index].cell.python
     parts = [FORMAT, contract.FORMAT, "system", python, *(base_key(lock) for lock in locks)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _pinned_key(digest: str, python: str) -> str:
+    parts = [FORMAT, contract.FORMAT, "contract", python, digest]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def pinned_layers(work: Assembly) -> list[ImageLayer]:
+    """The layers of a base that is a registry's image; none of any other base."""
+    if work.stages[0].cell.base.image is None:
+        return []
+    from builder.assemble.pinned import image_layers  # with it comes all that speaks to registries
+
+    return image_layers(work)
 
 
 def system_job(work: Assembly, index: int, roots: Roots) -> SystemJob:
@@ -53,7 +72,7 @@ def system_job(work: Assembly, index: int, roots: Roots) -> SystemJob:
         key=system_key(work.stages, index),
         title=system_title(work.stages, index),
         root=roots.whole(index),
-        below=roots.whole(index - 1) if index else None,
+        below=roots.below(index),
         python=work.stages[index].cell.python,
         scratch=work.store.scratch(),
         weight=_WEIGHT,
@@ -83,12 +102,28 @@ class Roots:
 
     def whole(self, index: int) -> Root:
         """All that a stage's packages installed; mmdebstrap runs unless a layer holds that."""
+        if self._is_pinned:
+            return self._image(contract=True)
         stored = self._known.get(system_key(self._work.stages, index))
         if stored and not index:  # a further flavour's layer is only a difference
             return RootLayer(stored.path, self._work.store.scratch())
         if index not in self._tars:
             self._tars[index] = _bootstrapped(self._work, self._work.stages[index].packages)
         return self._tars[index]
+
+    def below(self, index: int) -> Root | None:
+        """What that stage's layer is the difference to."""
+        if self._is_pinned:
+            return self._image(contract=False)
+        return self.whole(index - 1) if index else None
+
+    @property
+    def _is_pinned(self) -> bool:
+        return self._work.stages[0].cell.base.image is not None
+
+    def _image(self, *, contract: bool) -> RootImage:
+        blobs = tuple(layer.stored.path for layer in pinned_layers(self._work))
+        return RootImage(blobs, self._work.store.scratch(), contract)
 
 
 def _bootstrapped(work: Assembly, lock: PackageLock) -> RootTar:

@@ -141,7 +141,7 @@ class CudaEntry(Entry):
 class BaseEntry(Entry):
     """A base: the Debian suite, the Python that it holds, and packages for that Python.
 
-    With `image` it is a registry's image, by digest, and Dockerfiles start from that.
+    With `image` it is a registry's image, by digest: images are built on its layers.
     """
 
     suite: Text

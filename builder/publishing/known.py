@@ -19,7 +19,7 @@ from builder.assemble.store import LayerStore, StoredLayer
 from builder.building.build import Built, inspect_built
 from builder.building.report import image_json, merge_report
 from builder.building.stages import load_stages
-from builder.errors import InspectError, WheelyardError
+from builder.errors import BaseImageError, InspectError, WheelyardError
 from builder.planning.compiler import has_compiler
 from builder.planning.imageconfig import CELL_LABEL, image_config
 from builder.publishing.published import Source, publications
@@ -119,6 +119,11 @@ def put_together(
 def _described(work: Assembly, sparse: Sparse, *, unverified: bool) -> tuple[Image, dict[str, str]]:
     """The image, and what its inspection saw; what is known is neither fetched nor made."""
     stage = work.stages[-1]
+    if stage.cell.base.image is not None:
+        raise BaseImageError(
+            f"{stage.cell.id} lies on the registry's image {stage.cell.base.image}, which "
+            f"{PATH} knows nothing of; build it, and push it without --known"
+        )
     planned = planned_layers(work.stages)
     config = image_config(stage.cell, stage.lock)
     layers = [_recorded(x, sparse) for x in planned if x.key in sparse.record.layers]
