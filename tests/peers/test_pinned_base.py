@@ -151,13 +151,14 @@ def merged(layout: Layout, manifest: str) -> dict[str, tarfile.TarInfo]:
 
 @pytest.mark.parametrize("home", ["usr", "usr/local"])
 def test_its_blobs_are_the_lowest_layers(
-    tiny: Tiny, address: str, tmp_path: Path, home: str
+    tiny: Tiny, address: str, tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = repack(
         root_tar(tiny, tmp_path), home=home, extra={"var/lib/dpkg/status": b"", "etc/motd": b"x"}
     )
     upper = small_tar({"var/lib/dpkg/status": STATUS.encode(), "etc/.wh.motd": b""})
     image = publish(address, [root, upper], tmp_path / "image")
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))  # no mmdebstrap, no dpkg-deb
     project = on(tiny, image.name, tmp_path / "cache")
     devel, runtime = sorted(built(project, tmp_path / "dist"), key=lambda one: one.cell.id)
     layout = Layout(tmp_path / "dist")
