@@ -60,8 +60,9 @@ def ask(question: Question, subject: str, settings: Settings) -> tuple[Resolved,
     with tempfile.TemporaryDirectory(prefix="wheelyard-uv-") as name:
         folder = Path(name)
         _write_inputs(question, folder)
-        argv = compile_argv(_uv(), question, settings.index_url, settings.cache_dir / "uv")
+        argv = compile_argv(_uv(), question, settings.cache_dir / "uv")
         env = uv_environment(os.environ, trust_file(settings, folder), settings.timeout)
+        env |= index_environment(settings.index_url, question.indexes)
         result = run(argv, error=None, env=env, cwd=folder)
         if result.returncode != 0:
             raise uv_error(result, subject)
@@ -87,9 +88,7 @@ def default_index(settings: Settings) -> str:
     return found[1]
 
 
-def compile_argv(
-    uv: str, question: Question, index_url: str | None, cache: Path
-) -> tuple[str, ...]:
+def compile_argv(uv: str, question: Question, cache: Path) -> tuple[str, ...]:
     """Build the command; its files lie in the folder it is run in."""
     target = (
         ("--universal",) if question.platform is None else ("--python-platform", question.platform)
@@ -100,8 +99,6 @@ def compile_argv(
         *("--overrides", "overrides.txt", "--python", sys.executable),
         *("--python-version", question.python, *target, "--only-binary", ":all:"),
         *("--generate-hashes", "--format", "pylock.toml", "--output-file", _OUTPUT, "--quiet"),
-        *(() if index_url is None else ("--default-index", index_url)),
-        *(word for url in question.indexes for word in ("--index", url)),
         *(() if question.dependencies else ("--no-deps",)),
     )
 
@@ -115,6 +112,12 @@ def uv_environment(
     if trust is not None:
         kept["SSL_CERT_FILE"] = str(trust)
     return kept
+
+
+def index_environment(index_url: str | None, indexes: tuple[str, ...]) -> dict[str, str]:
+    """Return what tells uv its indexes: all users can read a command line, and URLs hold logins."""
+    named = {} if index_url is None else {"UV_DEFAULT_INDEX": index_url}
+    return {**named, **({"UV_INDEX": " ".join(indexes)} if indexes else {})}
 
 
 def uv_error(result: Result, subject: str) -> WheelyardError:

@@ -21,6 +21,7 @@ from builder.fetching.index import locate
 from builder.lock.inputs import cells_by_id, requirements_inputs
 from builder.lock.lockfile import read_requirements_lock, render_requirements_lock
 from builder.lock.resolve import index_urls, resolve_cell
+from builder.lock.uv import Question, compile_argv, index_environment
 from builder.model import Cell, Plan, RequirementsLock
 from builder.planning.explain import explain
 from builder.planning.imageconfig import image_config
@@ -253,3 +254,13 @@ def test_the_command_line_takes_them(tmp_path: Path, capsys: pytest.CaptureFixtu
     code = main(["--project", str(tmp_path), "--indexes", "wrong", "plan"])
     assert code == SettingsError.exit_code
     assert "--indexes" in capsys.readouterr().err
+
+
+def test_no_login_of_an_index_stands_on_a_command_line() -> None:
+    urls = ("http://me:secret@one/simple/", "http://me:secret@two/simple/")
+    asked = Question(("torch==2.3.1+cu118",), "3.11", None, indexes=urls)
+    assert not [word for word in compile_argv("uv", asked, Path("cache")) if "secret" in word]
+    assert index_environment("http://me:secret@host/", urls) == {
+        "UV_DEFAULT_INDEX": "http://me:secret@host/", "UV_INDEX": " ".join(urls),
+    }  # fmt: skip
+    assert index_environment(None, ()) == {}
