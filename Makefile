@@ -5,7 +5,7 @@
 MATRIX ?= all
 NAME ?= combined
 ARGS ?=
-TEST_MATRIX ?= pytorch-2.3.1
+TEST_MATRIX ?= pytorch-2.3.1,tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime
 BIN := .venv/bin
 
 help: ## Print the targets
