@@ -57,6 +57,12 @@ class BuiltImage:
         return self.cell["cuda"] != "cpu"
 
     @property
+    def overridden(self) -> set[str]:
+        """Distributions that the cell puts in the place of the ones that upstream pins."""
+        label = json.loads(self.settings["Labels"]["wheelyard.cell"])
+        return {pin.split("==")[0] for pin in label.get("overrides", ())}
+
+    @property
     def flavour(self) -> str:
         return self.cell["flavour"]
 
