@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,32 @@ from tests.benchmark.place import Place, build, prepared, read_once, record, whe
 
 LIMIT = 1.5
 KINDS = ("bytecode", "wheels")
+FLOOR = "floor: read, inflate, hash twice, write"
+WAYS: dict[str, tuple[str, ...]] = {
+    "build, wheels on disk, no layer made yet": (),
+    "the same, believing no record (--recompute)": ("--recompute",),
+}
 
 
 def measure(place: Place, runs: int | None) -> list[Measurement]:
     """The whole process of a build, by the seconds of the floor."""
     prepared(place)
     read_once(wheel_files(place))
-    parts: list[dict[str, float]] = []
-    values = interleaved(
-        runs or 3, {"floor": lambda: floor_run(place), "build": lambda: cold_run(place, parts)}
-    )
-    details = {
-        "build_runs": rounded(values["build"]),
-        "floor_runs": rounded(values["floor"]),
-        "build_parts": parts,
-        "only_this_unknown": _split(place),
-    }
+    parts: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    sides = {way: partial(cold_run, place, parts[way], *WAYS[way]) for way in WAYS}
+    values = interleaved(runs or 3, {FLOOR: partial(floor_run, place), **sides})
+    split = _split(place)
     return [
         Measurement(
-            "cold", "build, wheels on disk, their layers unknown", median(values["build"]),
-            "seconds",
-            "floor: read, inflate, hash twice, write", median(values["floor"]), LIMIT, "ratio",
-            details,
+            "cold", way, median(values[way]), "seconds", FLOOR, median(values[FLOOR]), LIMIT,
+            "ratio", {
+                "build_runs": rounded(values[way]),
+                "floor_runs": rounded(values[FLOOR]),
+                "build_parts": parts[way],
+                "only_this_not_made": split,
+            },
         )
+        for way in WAYS
     ]  # fmt: skip
 
 
@@ -51,10 +55,10 @@ def floor_run(place: Place) -> float:
     return float(json.loads(result.stdout)["seconds"])
 
 
-def cold_run(place: Place, parts: list[dict[str, float]]) -> float:
+def cold_run(place: Place, parts: list[dict[str, float]], *options: str) -> float:
     """Seconds of the whole process; what build.json says of its parts goes to `parts`."""
     cache, output = place.new_cache(), place.new("output")
-    seconds = timed(lambda: build(place, output, cache))
+    seconds = timed(lambda: build(place, output, cache, *options))
     parts.append(record(output)["seconds"])
     shutil.rmtree(output)
     shutil.rmtree(cache)

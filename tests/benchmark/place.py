@@ -47,17 +47,22 @@ class Place:
         return folder
 
 
-def build_command(output: Path, cache: Path) -> list[str]:
+def build_command(output: Path, cache: Path, *options: str) -> list[str]:
     """Argument list of the build that is measured."""
     return [
         sys.executable, "-m", "builder", "--quiet", "build", IMAGE, "--no-load",
-        "--output", str(output), "--cache-dir", str(cache),
+        "--output", str(output), "--cache-dir", str(cache), *options,
     ]  # fmt: skip
 
 
-def build(place: Place, output: Path, cache: Path) -> None:
+def build(place: Place, output: Path, cache: Path, *options: str) -> None:
     """Build the image in a process of its own; WheelyardError with its log if that fails."""
-    run(build_command(output, cache), error=WheelyardError, what="the build", cwd=place.project)
+    run(
+        build_command(output, cache, *options),
+        error=WheelyardError,
+        what="the build",
+        cwd=place.project,
+    )
 
 
 @lru_cache
