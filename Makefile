@@ -1,11 +1,13 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image lint format lock render check bench bench-engines requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds lint format lock render check bench bench-engines requirements clean
 
 MATRIX ?= all
 NAME ?= combined
 ARGS ?=
 TEST_MATRIX ?= pytorch-2.3.1,tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime
+# With TEST_MATRIX one of every kind: CUDA 13 with nvcc, cuDNN 8 under TensorFlow, both frameworks.
+KINDS := pytorch-2.15.0-devel-py3.11,tensorflow-2.15.1-devel,pytorch-2.10.0-tensorflow-2.20.0-cuda12.8-cudnn9.10-py3.11-devel
 BIN := .venv/bin
 
 help: ## Print the targets
@@ -42,6 +44,9 @@ test-image: .venv/dev ## Build the images under test and test them from inside: 
 	$(BIN)/pytest tests/image --dist dist --images $(TEST_MATRIX) $(ARGS)
 	$(BIN)/pytest tests/gpu --dist dist --images $(TEST_MATRIX) $(ARGS)
 	$(BIN)/pytest tests/benchmark --dist dist --images $(TEST_MATRIX) $(ARGS)
+
+test-kinds: ## The same for one image of every other kind (half an hour, 30 GB)
+	$(MAKE) test-image TEST_MATRIX=$(KINDS)
 
 lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders up to date
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tiny import Tiny, make_tiny
 
 from builder.settings import load_settings
 from tests.built import need_dist, need_runtime
@@ -24,6 +25,18 @@ from tests.peers.site import Site, as_options, assert_clean, assert_through, ope
 def need() -> Callable[..., None]:
     """Call with the names of the tools that a test uses."""
     return need_tools
+
+
+@pytest.fixture(scope="module")
+def registry_tools(need: Callable[..., None]) -> None:
+    """A registry, and what asks it as a stranger."""
+    need("docker-registry", "skopeo")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A project of two images that are built in a second."""
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Tiny, make_tiny, write_lock
+from tiny import Tiny, write_lock
 from wheels import make_wheel
 
 from builder.assemble.layout import Layout
@@ -22,13 +22,8 @@ from tests.peers.faulty import Faulty, faulty
 from tests.peers.registries import registry
 from tests.peers.test_push import RUNTIME, assert_whole, digest_there, layout_digest
 
-pytestmark = pytest.mark.usefixtures("at_nobodys_home")
+pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 LAYERS = "images/layers.json"
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_registry(need: Callable[..., None]) -> None:
-    need("docker-registry", "skopeo")
 
 
 @dataclass
@@ -59,11 +54,6 @@ class Place:
 
     def write(self, record: dict[str, Any]) -> None:
         (self.tiny.folder / LAYERS).write_text(json.dumps(record))
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny import PYTHON, Tiny, make_tiny, put_wheel, write_root
+from tiny import PYTHON, Tiny, put_wheel, write_root
 
 from builder.assemble.layout import Layout
 from builder.building.build import Built, Failed, build_images
@@ -102,11 +102,6 @@ def address(tmp_path: Path, need: Callable[..., None]) -> Iterator[str]:
     need("docker-registry", "skopeo")
     with registry(tmp_path) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def root_tar(tiny: Tiny, folder: Path) -> Path:

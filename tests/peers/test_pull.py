@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return make_tiny(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
 def published(tiny: Tiny, tmp_path: Path, need: Callable[..., None]) -> Iterator[list[str]]:
     """Options that name a registry with two small images."""

@@ -35,19 +35,9 @@ from tests.peers.faulty import Fault, Faulty, faulty
 from tests.peers.registries import PASSWORD, USER, registry, with_passwords, with_tls
 from tests.peers.tokens import token_server
 
-pytestmark = pytest.mark.usefixtures("at_nobodys_home")
+pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 
 RUNTIME = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _needs_a_registry(need: Callable[..., None]) -> None:
-    need("docker-registry", "skopeo")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

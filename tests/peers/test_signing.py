@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Tiny, make_tiny
+from tiny import Tiny
 
 from builder.attest.keys import PASSPHRASE
 from builder.building.build import Built, build_images
@@ -122,11 +122,6 @@ def make_keys(folder: Path) -> None:
         subprocess.run([*generate, *more, "-out", private], check=True, capture_output=True)
         out = ["openssl", "pkey", "-in", private, "-passin", f"pass:{WORD}", "-pubout"]
         subprocess.run([*out, "-out", public], check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Tiny, make_tiny
+from tiny import Tiny
 
 from builder.assemble.layout import Layout
 from builder.building.build import Built, build_images
@@ -19,18 +19,8 @@ from builder.errors import StorageError, UsageError
 from tests.peers.registries import registry
 from tests.peers.test_push import RUNTIME, digest_there, layout_digest
 
-pytestmark = pytest.mark.usefixtures("at_nobodys_home")
+pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _needs_a_registry(need: Callable[..., None]) -> None:
-    need("docker-registry", "skopeo")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
