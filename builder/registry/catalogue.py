@@ -6,6 +6,8 @@ Source: OCI image-spec 1.1, "Guidelines for Artifact Usage".
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 NAME = "catalogue"
 TAG = "latest"
 TYPE = "application/vnd.wheelyard.catalogue.v1+json"
+ATTEMPTS = 8
+SETTLED = 0.3  # seconds in which a push that has read the catalogue has written it
 
 
 def fetch_catalogue(registry: Registry) -> tuple[Entry, ...] | None:
@@ -41,10 +45,29 @@ def fetch_catalogue(registry: Registry) -> tuple[Entry, ...] | None:
 
 
 def publish_catalogue(registry: Registry, entries: Sequence[Entry]) -> None:
-    """Add entries to the catalogue. Its tag moves last, as with images, and only if need be."""
+    """Add entries to the catalogue. Its tag moves last, as with images, and only if need be.
+
+    A registry cannot move a tag only where it still is what somebody has read. So another push
+    that read before this one wrote may drop the entries; they are looked for a moment later, and
+    those that are gone put there again. Raises RegistryError where others drop them every time.
+    """
+    missing = list(entries)
+    for attempt in range(ATTEMPTS):
+        there = fetch_catalogue(registry) or ()
+        if attempt:  # an entry that another push has replaced is its business
+            missing = [entry for entry in entries if entry.id not in {x.id for x in there}]
+        listed = merge(there, missing)
+        if listed == there:
+            return
+        _replace(registry, listed)
+        time.sleep(SETTLED * random.uniform(1, 1 + attempt))  # noqa: S311  (parts two pushes)
+    raise RegistryError(
+        f"{registry.address.reference(NAME)}: other pushes replace the catalogue all the time; "
+        "push again when they are done"
+    )
+
+
+def _replace(registry: Registry, listed: Sequence[Entry]) -> None:
     repository = registry.address.repository(NAME)
-    there = fetch_catalogue(registry)
-    listed = merge(there or (), entries)
-    if listed != there:
-        data = put_artifact_blobs(registry, repository, TYPE, canonical(to_json(listed)))
-        put_manifest(registry, repository, TAG, data, MANIFEST_TYPE)
+    data = put_artifact_blobs(registry, repository, TYPE, canonical(to_json(listed)))
+    put_manifest(registry, repository, TAG, data, MANIFEST_TYPE)

@@ -1,0 +1,64 @@
+"""Pushes at the same time: each finds its images in the catalogue in the end."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from referring import referring_registry
+
+from builder.console.progress import QuietReporter
+from builder.planning.plan import load_inputs
+from builder.publishing.catalogue import Entry, plan_entries
+from builder.registry.address import parse_address
+from builder.registry.catalogue import fetch_catalogue, publish_catalogue
+from builder.registry.client import open_registry
+from builder.settings import load_settings
+
+PROJECT = Path(__file__).parents[2]
+PUSHES = 4
+
+
+def entries() -> Sequence[Entry]:
+    _matrix, upstream, plan = load_inputs(PROJECT)
+    return plan_entries(plan.cells[:PUSHES], upstream, [])
+
+
+def test_no_entry_is_lost_to_another_push() -> None:
+    settings = load_settings({"project": str(PROJECT)})
+    start = Barrier(PUSHES)
+    with referring_registry("catalogue") as shelf:
+        address = parse_address(shelf.url)
+
+        def push(entry: Entry) -> None:
+            with open_registry(address, settings, QuietReporter(None)) as registry:
+                start.wait()
+                publish_catalogue(registry, [entry])
+
+        wanted = entries()
+        with ThreadPoolExecutor(PUSHES) as pool:
+            list(pool.map(push, wanted))
+        with open_registry(address, settings, QuietReporter(None)) as registry:
+            assert {x.id for x in fetch_catalogue(registry) or ()} == {x.id for x in wanted}
+
+
+def test_an_entry_that_another_push_replaces_meanwhile_stays_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load_settings({"project": str(PROJECT)})
+    (ours, *_) = entries()
+    theirs = replace(ours, digest=f"sha256:{'7' * 64}")
+    with (
+        referring_registry("catalogue") as shelf,
+        open_registry(parse_address(shelf.url), settings, QuietReporter(None)) as registry,
+    ):
+
+        def meanwhile(_seconds: float) -> None:
+            monkeypatch.undo()
+            publish_catalogue(registry, [theirs])
+
+        monkeypatch.setattr("builder.registry.catalogue.time.sleep", meanwhile)
+        publish_catalogue(registry, [ours])
+        assert fetch_catalogue(registry) == (theirs,)
