@@ -8,7 +8,7 @@ the layer will be, it is not even inflated: the blob's digest vouches for all th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from builder.assemble import gzipmember, toc
 from builder.assemble.hashing import BlobSink
@@ -138,11 +138,9 @@ class LayerWriter:
         digest, diff_id = self._sink.digests()
         self._file.flush()
         self._contents.write_text(toc.dump(self.entries))
-        made = Layer(digest, diff_id, self._sink.size, self._sink.tar_size)
-        return self._checked(made) if self._known else made
-
-    def _checked(self, made: Layer) -> Layer:
-        known = cast("Layer", self._known)
+        made, known = Layer(digest, diff_id, self._sink.size, self._sink.tar_size), self._known
+        if known is None:
+            return made
         if replace(made, diff_id=known.diff_id) != known:
             raise AnotherLayerError
         return known
