@@ -1,4 +1,4 @@
-"""Numbers of records as shapes for the page: curves and bars in SVG coordinates."""
+"""Numbers of records as shapes for the page: curves in SVG coordinates, bars in percent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 from builder.verify.record import Record
 
-WIDTH, HEIGHT = 180, 80  # of a curve
-BAR = 420  # the longest
+WIDTH, HEIGHT = 200, 90  # of a curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +17,8 @@ class CurveShape:
 
     title: str  # "cnn-9216.pytorch"
     points: str  # of an SVG polyline
-    first: float
-    last: float
+    losses: Sequence[str]  # of every epoch, for people
+    top: str  # the highest, which the frame ends with
     scores: Mapping[str, float]
 
 
@@ -29,7 +28,7 @@ class BarShape:
 
     title: str
     kind: str  # "float32" or "mixed"
-    length: float
+    percent: float  # of the longest
     text: str
 
 
@@ -41,7 +40,9 @@ def curves(record: Record) -> list[CurveShape]:
         if check["name"].startswith("train.") and isinstance(seen, dict) and "scores" in seen:
             losses = [float(loss) for loss in seen["losses"]]
             title = check["name"].removeprefix("train.")
-            found.append(CurveShape(title, polyline(losses), losses[0], losses[-1], seen["scores"]))
+            said = [f"{loss:.3g}" for loss in losses]
+            top = f"{max(losses):.3g}"
+            found.append(CurveShape(title, polyline(losses), said, top, seen["scores"]))
     return found
 
 
@@ -77,6 +78,6 @@ def _speeds(check: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
 def _shapes(entries: Sequence[tuple[str, str, float]]) -> list[BarShape]:
     top = max(speed for _title, _kind, speed in entries) or 1.0
     return [
-        BarShape(title, kind, round(BAR * speed / top, 1), f"{speed:,.0f}")
+        BarShape(title, kind, round(100 * speed / top, 1), f"{speed:,.0f}")
         for title, kind, speed in entries
     ]

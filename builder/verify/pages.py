@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.rendering.render import make_environment
 from builder.system.textfiles import write_text
-from builder.verify.charts import BAR, HEIGHT, WIDTH, bars, curves
+from builder.verify.charts import HEIGHT, WIDTH, bars, curves
 from builder.verify.junit import to_junit
 from builder.verify.record import VERSION, Record
 
@@ -45,6 +45,5 @@ def to_html(records: Sequence[Record], templates: Path) -> str:
             bars=bars(records),
             width=WIDTH,
             height=HEIGHT,
-            longest=BAR,
         )
     )

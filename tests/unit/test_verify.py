@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from builder.cli import main
 from builder.console.progress import QuietReporter
 from builder.errors import VerifyError
 from builder.planning.plan import load_plan
-from builder.verify.charts import BAR, HEIGHT, WIDTH, bars, curves, polyline
+from builder.verify.charts import HEIGHT, WIDTH, bars, curves, polyline
 from builder.verify.compare import Series, compare
 from builder.verify.junit import to_junit
 from builder.verify.pages import to_html, write_pages
@@ -101,7 +102,7 @@ def test_junit_has_a_case_a_check() -> None:
 
 def test_curves_fill_their_frame() -> None:
     (curve,) = curves(record())
-    assert (curve.title, curve.first, curve.last) == ("mlp.pytorch", 2.0, 0.5)
+    assert (curve.title, curve.top, curve.losses) == ("mlp.pytorch", "2", ["2", "1", "0.5"])
     assert curve.points.split()[0] == "0.0,0.0"
     assert curve.points.split()[-1] == f"{WIDTH:.1f},{HEIGHT * 0.75:.1f}"
     assert polyline([1.0]) == "0.0,0.0"
@@ -110,8 +111,8 @@ def test_curves_fill_their_frame() -> None:
 def test_bars_are_parts_of_the_longest_of_their_model() -> None:
     slow = record(id="other", checks=(bench("bench.mlp.pytorch", 500.0),))
     (shapes,) = bars([record(), slow]).values()
-    assert [(bar.kind, bar.length) for bar in shapes] == [
-        ("float32", BAR / 2), ("mixed", BAR), ("float32", BAR / 4),
+    assert [(bar.kind, bar.percent) for bar in shapes] == [
+        ("float32", 50), ("mixed", 100), ("float32", 25),
     ]  # fmt: skip
 
 
@@ -123,11 +124,15 @@ class Page(HTMLParser):
         self.count: dict[str, int] = {}
         self.open: list[str] = []
         self.words = ""
+        self.classes: list[str] = []
+        self.labels: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.count[tag] = self.count.get(tag, 0) + 1
-        if tag not in ("meta", "br", "rect", "polyline"):
+        self.classes.append(dict(attrs).get("class") or "")
+        self.labels.append(dict(attrs).get("aria-label") or "")
+        if tag not in ("meta", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: Any) -> None:
@@ -143,9 +148,35 @@ class Page(HTMLParser):
 def test_the_page_shows_every_image_with_curves_and_bars() -> None:
     page = Page(to_html([record(), record(digest="sha256:cd")], PROJECT / "templates"))
     assert page.open == []
-    assert (page.count["polyline"], page.count["rect"]) == (2, 4)
+    assert (page.count["polyline"], page.classes.count("bar mixed")) == (2, 2)
     assert page.count["h2"] == 3
     assert "the loss <fell> & stayed" in page.words
+    assert "mlp.pytorch: the loss of 3 epochs: 2, 1, 0.5" in page.labels  # for who hears the page
+
+
+def test_the_page_can_be_read_in_the_dark_and_on_a_telephone() -> None:
+    """Colours a theme, each strong enough against its page (WCAG 2.1: 4.5, shapes 3)."""
+    text = to_html([record()], PROJECT / "templates")
+    assert '<meta name="viewport"' in text
+    light, dark = re.findall(r":root \{([^}]*)\}", text)
+    for theme in (light, dark):
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", theme))
+        for name in ("text", "faint", "link", "pass", "fail", "skip"):
+            assert contrast(colours[name], colours["page"]) >= 4.5, name
+        assert min(contrast(colours[name], colours["page"]) for name in ("float32", "mixed")) >= 3
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of two colours' luminances, as WCAG 2.1 defines it."""
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    shares = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_pages_are_written_together(tmp_path: Path) -> None:
