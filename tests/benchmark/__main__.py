@@ -21,7 +21,7 @@ from builder.system.textfiles import write_text
 from tests.benchmark import cold, importing, known, memory, planning, proving, sharing, size
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import Measurement, NotMeasuredError, say
-from tests.benchmark.place import Place
+from tests.benchmark.place import IMAGE, Place
 
 PROJECT = Path(__file__).parents[2]
 RESULT = PROJECT / "docs" / "results" / "bench.json"
@@ -78,6 +78,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--output", type=Path, help="file for the report (default: docs/results/bench.json)"
     )
     parser.add_argument("--folder", type=Path, help="for some 20 GB (default: the cache's folder)")
+    parser.add_argument("--image", default=IMAGE, metavar="SELECTOR",
+                        help=f"the one image that is measured (default: {IMAGE})")  # fmt: skip
+    parser.add_argument("--dist", type=Path, help="layout that holds it already (default: build)")
     parser.add_argument("--keep", action="store_true", help="leave what was made in that folder")
     parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
     args = parser.parse_args(argv)
@@ -94,7 +97,7 @@ def scratch(args: argparse.Namespace) -> Iterator[Place]:
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent)).absolute()
     try:
-        yield Place(PROJECT, cache, folder)
+        yield Place(PROJECT, cache, folder, args.image, args.dist and args.dist.absolute())
     finally:
         if args.keep:
             say(f"kept: {folder}")

@@ -51,7 +51,7 @@ def watched_build(place: Place) -> Peak:
     """Run a cold build and look at its processes until it ends."""
     cache, output = place.new_cache(), place.new("output")
     peak = Peak()
-    command = build_command(output, cache, "--recompute")
+    command = build_command(place.image, output, cache, "--recompute")
     with subprocess.Popen(command, cwd=place.project, stdout=subprocess.DEVNULL) as process:
         watcher = threading.Thread(target=_watch, args=(process, peak))
         watcher.start()

@@ -31,6 +31,8 @@ class Place:
     project: Path
     cache: Path
     folder: Path
+    image: str = IMAGE  # selector of the one image that is measured
+    dist: Path | None = None  # a layout that holds it already; None: it is built
 
     def new(self, prefix: str) -> Path:
         """A new empty folder."""
@@ -43,14 +45,14 @@ class Place:
             (self.cache / name).mkdir(parents=True, exist_ok=True)
             (folder / name).symlink_to(self.cache / name)
         plan = load_plan(self.project)
-        lend_bases(select(plan, IMAGE), plan, self.project, self.cache, folder)
+        lend_bases(select(plan, self.image), plan, self.project, self.cache, folder)
         return folder
 
 
-def build_command(output: Path, cache: Path, *options: str) -> list[str]:
+def build_command(image: str, output: Path, cache: Path, *options: str) -> list[str]:
     """Argument list of the build that is measured."""
     return [
-        sys.executable, "-m", "builder", "--quiet", "build", IMAGE, "--no-load",
+        sys.executable, "-m", "builder", "--quiet", "build", image, "--no-load",
         "--output", str(output), "--cache-dir", str(cache), *options,
     ]  # fmt: skip
 
@@ -58,7 +60,7 @@ def build_command(output: Path, cache: Path, *options: str) -> list[str]:
 def build(place: Place, output: Path, cache: Path, *options: str) -> None:
     """Build the image in a process of its own; WheelyardError with its log if that fails."""
     run(
-        build_command(output, cache, *options),
+        build_command(place.image, output, cache, *options),
         error=WheelyardError,
         what="the build",
         cwd=place.project,
@@ -68,7 +70,9 @@ def build(place: Place, output: Path, cache: Path, *options: str) -> None:
 @lru_cache
 def prepared(place: Place) -> Path:
     """A layout with the image, made with the user's cache: afterwards everything is fetched."""
-    say(f"building {IMAGE} with your cache, unmeasured")
+    if place.dist is not None:
+        return place.dist
+    say(f"building {place.image} with your cache, unmeasured")
     output = place.new("image")
     build(place, output, place.cache)
     stage = stage_of(place)
@@ -86,7 +90,7 @@ def prepared(place: Place) -> Path:
 def stage_of(place: Place) -> Stage:
     """The image's cell and locks."""
     plan = load_plan(place.project)
-    (cell,) = select(plan, IMAGE)
+    (cell,) = select(plan, place.image)
     return load_stages(cell, plan, place.project)[-1]
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from selfcheck.frameworks import MODULES
 from tests.benchmark.chroot import require_chroot, run_inside
 from tests.benchmark.importing import GROUP, PYTHON, USER, built_image, unpacked
 from tests.benchmark.measure import (
@@ -24,6 +25,7 @@ from tests.benchmark.measure import (
     timed,
 )
 from tests.benchmark.place import Place
+from tests.image.layout import BuiltImage
 
 QUICK, TRAINING, OVERHEAD = 5.0, 90.0, 1 / 0.98
 MODELS = ("mlp", "cnn-9216", "cnn-2304", "lstm")
@@ -36,7 +38,7 @@ def measure(place: Place, runs: int | None) -> list[Measurement]:
     root, image = unpacked(place), built_image(place)
     inside = partial(_inside, root, {**image.environment, "HOME": "/home/dev"})
     try:
-        results = [_quick(inside, runs or 5), _training(inside)]
+        results = [_quick(inside, image, runs or 5), _training(inside)]
         results += _overhead(place, root, inside, runs or 7)
     finally:
         shutil.rmtree(root)
@@ -47,11 +49,12 @@ def _inside(root: Path, environment: dict[str, str], *argv: str) -> str:
     return run_inside(root, argv, environment, user=USER, group=GROUP)
 
 
-def _quick(inside: Any, runs: int) -> Measurement:
-    """`versions libraries` less the framework's import."""
+def _quick(inside: Any, image: BuiltImage, runs: int) -> Measurement:
+    """`versions libraries` less the frameworks' import."""
+    modules = ", ".join(MODULES[name] for name in image.cell["framework"].split("+"))
     actions = {
         "selfcheck": partial(timed, partial(inside, "selfcheck", "versions", "libraries")),
-        "import": partial(timed, partial(inside, PYTHON, "-c", "import torch")),
+        "import": partial(timed, partial(inside, PYTHON, "-c", f"import {modules}")),
     }
     for action in actions.values():
         action()  # files into memory
@@ -59,7 +62,7 @@ def _quick(inside: Any, runs: int) -> Measurement:
     whole, imported = median(values["selfcheck"]), median(values["import"])
     return Measurement(
         "selfcheck-quick", "selfcheck versions libraries, less the import", whole - imported,
-        "seconds", "import torch", imported, QUICK, "value",
+        "seconds", f"import {modules}", imported, QUICK, "value",
         {f"{name}_runs": rounded(seconds) for name, seconds in values.items()},
     )  # fmt: skip
 
