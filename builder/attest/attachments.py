@@ -25,6 +25,8 @@ KINDS: tuple[tuple[str, str | None], ...] = (
     (statements.MEDIA_TYPE, statements.PROVENANCE),
     (statements.MEDIA_TYPE, statements.TEST_RESULT),
 )
+# The same as signed statements.
+STATEMENTS = tuple(predicate or statements.BILL for _, predicate in KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,12 @@ class Attachment:
     def kind(self) -> tuple[str, str | None]:
         """What tells it from the image's other documents."""
         return self.media_type, self.predicate
+
+    def statement(self, name: str, digest: str) -> tuple[str, bytes]:
+        """Predicate type and in-toto statement: what is signed of it, about the same image."""
+        if self.predicate is None:
+            return statements.BILL, statements.bill_statement(name, digest, self.content).encode()
+        return self.predicate, self.content.encode()
 
 
 def attachments(

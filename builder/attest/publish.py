@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,20 @@ from packaging.utils import canonicalize_name
 
 from builder.assemble.install import site_packages
 from builder.assemble.layout import MANIFEST_TYPE, Descriptor
-from builder.attest.attachments import KINDS, attachments
+from builder.attest.attachments import KINDS, STATEMENTS, attachments
+from builder.attest.envelope import seal, unseal
 from builder.building.stages import load_stages
 from builder.errors import InspectError
 from builder.inspecting.distributions import installed
 from builder.inspecting.tree import LayerContents, Tree
 from builder.registry.referrers import PREDICATE, attach, referrers
+from builder.registry.signatures import add_attestations, fetch_attestations
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.assemble.store import LayerStore
+    from builder.attest.keys import PrivateKey
     from builder.model import Cell, Plan
     from builder.registry.client import Registry
 
@@ -33,11 +37,13 @@ def attach_all(
     size: int,
     store: LayerStore | None,
     made: Mapping[str, Any] | None = None,
+    key: PrivateKey | None = None,
 ) -> int:
     """Attach what is missing; how many documents that were. `size`: of the manifest, in bytes.
 
     `store` None: the image was put together from today's locks and is not compared with them.
     `made` is the report of the same image as it was built, where its layers were packed again.
+    With `key` each is published as a signed statement, too, as `cosign attest` does.
 
     Raises InspectError where the image is not what today's locks name: nothing untrue is said of
     an image. Raises RegistryError, LockError.
@@ -45,16 +51,32 @@ def attach_all(
     repository = registry.address.repository(cell.tags[0].partition(":")[0])
     digest = str(built["digest"])
     there = {_kind(entry) for entry in referrers(registry, repository, digest)}
-    if set(KINDS) <= there:
+    signed = _signed(registry, repository, digest, key)
+    if set(KINDS) <= there and (key is None or set(STATEMENTS) <= signed):
         return 0
     if store is not None:
         require_locked(cell, plan, project, made or built, store)
-    missing = [x for x in attachments(cell, plan, project, built) if x.kind not in there]
+    documents = attachments(cell, plan, project, built)
+    missing = [x for x in documents if x.kind not in there]
     for one in missing:
         told = {} if one.predicate is None else {PREDICATE: one.predicate}
         subject = Descriptor(MANIFEST_TYPE, digest, size)
         attach(registry, repository, subject, one.media_type, one.content.encode(), told)
+    if key is not None:
+        name = registry.address.reference(cell.tags[0].partition(":")[0])
+        stated = dict(one.statement(name, digest) for one in documents)
+        sealed = {kind: seal(key, data) for kind, data in stated.items() if kind not in signed}
+        add_attestations(registry, repository, digest, sealed)
     return len(missing)
+
+
+def _signed(registry: Registry, repository: str, digest: str, key: PrivateKey | None) -> set[str]:
+    """The predicate types of what this key has signed of an image already."""
+    if key is None:
+        return set()
+    envelopes = map(json.loads, fetch_attestations(registry, repository, digest))
+    opened = (unseal(envelope, key.public_key()) for envelope in envelopes)
+    return {one.kind for one in opened if one is not None and digest in one.digests}
 
 
 def _kind(entry: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -1,6 +1,6 @@
 """In-toto statements about an image: where it comes from, and what its verification saw. Pure.
 
-Source: in-toto Statement v1, SLSA Provenance v1, in-toto Test Result v0.1.
+Source: in-toto Statement v1, SLSA Provenance v1, in-toto Test Result v0.1; cosign's predicates.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 MEDIA_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
+BILL = "https://cyclonedx.org/bom"  # what cosign's `--type cyclonedx` stands for
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 BUILD_TYPE = "urn:wheelyard:assemble:v1"
 
@@ -68,6 +69,11 @@ def verification_statement(name: str, digest: str, seen: Mapping[str, str]) -> s
         "seen": dict(sorted(seen.items())),
     }
     return _statement(name, digest, TEST_RESULT, predicate)
+
+
+def bill_statement(name: str, digest: str, bill: str) -> str:
+    """The bill of materials (CycloneDX, JSON) as a statement, which can be signed."""
+    return _statement(name, digest, BILL, json.loads(bill))
 
 
 def _statement(name: str, digest: str, kind: str, predicate: Mapping[str, Any]) -> str:

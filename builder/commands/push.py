@@ -178,7 +178,7 @@ def _publish(
         if pushed:
             cells = [cell for cell in plan.cells if cell.id in pushed]
             if args.attest:
-                _attach(registry, cells, plan, source, context, compare=not args.known)
+                _attach(registry, cells, plan, source, key, context, compare=not args.known)
             results += _list(registry, plan_entries(cells, upstream, read_report(layout.folder)))
     _show(results, as_json=args.json)
     failures = [result for result in results if isinstance(result, NotPushed)]
@@ -190,11 +190,12 @@ def _attach(
     cells: Sequence[Cell],
     plan: Plan,
     source: Source,
+    key: PrivateKey | None,
     context: Context,
     *,
     compare: bool,
 ) -> None:
-    """Attach documents to the images; one that cannot have them is warned about."""
+    """Attach documents to the images, signed if there is a key; one without is warned about."""
     from builder.assemble.store import LayerStore
     from builder.attest.publish import attach_all
     from builder.building.report import read_report
@@ -210,7 +211,8 @@ def _attach(
             continue
         size = layout.blob(built[cell.id]["digest"]).stat().st_size
         try:
-            attach_all(registry, cell, plan, project, built[cell.id], size, store, made[cell.id])
+            report = built[cell.id], size, store, made[cell.id]
+            attach_all(registry, cell, plan, project, *report, key)
         except WheelyardError as error:
             context.reporter.warn(f"nothing is attached to the image: {error}")
 

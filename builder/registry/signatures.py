@@ -1,14 +1,16 @@
 """Signatures beside an image, where cosign looks for them: a tag made of the image's digest.
 
-Source: cosign's SIGNATURE_SPEC.md, "Storage".
+Sources: cosign's SIGNATURE_SPEC.md, "Storage", and ATTESTATION_SPEC.md.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.assemble.layout import CONFIG_TYPE, MANIFEST_TYPE
+from builder.attest.envelope import MEDIA_TYPE as ENVELOPE
 from builder.attest.signing import Signature
 from builder.errors import RegistryError
 from builder.fetching.replies import Gone
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 VALUE = "dev.cosignproject.cosign/signature"
-_LARGEST = 1 << 20  # bytes of a payload; cosign's own are some hundred
+PREDICATE = "predicateType"
+_LARGEST = 16 << 20  # bytes; a signature has some hundred, a bill of materials many thousand
 
 
 def signature_tag(digest: str) -> str:
@@ -28,34 +31,67 @@ def signature_tag(digest: str) -> str:
     return f"{digest.replace(':', '-', 1)}.sig"
 
 
+def attestation_tag(digest: str) -> str:
+    """The tag of the signed statements about an image."""
+    return f"{digest.replace(':', '-', 1)}.att"
+
+
 def fetch_signatures(registry: Registry, repository: str, digest: str) -> tuple[Signature, ...]:
-    """Every signature of a manifest, whoever made it; raises RegistryError."""
-    found = []
-    try:
-        for layer in _layers(registry, repository, digest):
-            value = (layer.get("annotations") or {}).get(VALUE)
-            if layer["mediaType"] == TYPE and value and int(layer["size"]) <= _LARGEST:
-                payload = get_content(registry, repository, "blobs", str(layer["digest"]))
-                found.append(Signature(payload, str(value)))
-    except Gone as error:
-        raise RegistryError(
-            f"{registry.address}: {repository}:{signature_tag(digest)} names a signature that is "
-            "not there; sign the image again"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(registry, repository, digest) from error
-    return tuple(found)
+    """Every signature under an image's tag for them, whoever made it; raises RegistryError."""
+    tag = signature_tag(digest)
+    found = _contents(registry, repository, tag, TYPE)
+    return tuple(Signature(data, str(told[VALUE])) for told, data in found if told.get(VALUE))
+
+
+def fetch_attestations(registry: Registry, repository: str, digest: str) -> tuple[bytes, ...]:
+    """Every signed statement about an image, as an envelope in JSON; raises RegistryError."""
+    tag = attestation_tag(digest)
+    return tuple(data for _, data in _contents(registry, repository, tag, ENVELOPE))
 
 
 def add_signature(registry: Registry, repository: str, digest: str, signature: Signature) -> None:
     """Publish a signature beside those that are there."""
-    there = _layers(registry, repository, digest)
     layer = put_blob(registry, repository, signature.payload)
-    layers = [*there, layer | {"mediaType": TYPE, "annotations": {VALUE: signature.value}}]
+    new = layer | {"mediaType": TYPE, "annotations": {VALUE: signature.value}}
+    _add(registry, repository, signature_tag(digest), [new])
+
+
+def add_attestations(
+    registry: Registry, repository: str, digest: str, envelopes: Mapping[str, bytes]
+) -> None:
+    """Publish envelopes (by their predicate types) beside those that are there."""
+    new = [
+        put_blob(registry, repository, data)
+        | {"mediaType": ENVELOPE, "annotations": {VALUE: "", PREDICATE: kind}}
+        for kind, data in envelopes.items()
+    ]
+    _add(registry, repository, attestation_tag(digest), new)
+
+
+def _contents(
+    registry: Registry, repository: str, tag: str, media_type: str
+) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Annotations and content of a tag's layers of one type."""
+    try:
+        for layer in _layers(registry, repository, tag):
+            if layer["mediaType"] == media_type and int(layer["size"]) <= _LARGEST:
+                data = get_content(registry, repository, "blobs", str(layer["digest"]))
+                yield layer.get("annotations") or {}, data
+    except Gone as error:
+        raise RegistryError(
+            f"{registry.address}: {repository}:{tag} names a signature that is not there; sign "
+            "the image again"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(registry, repository, tag) from error
+
+
+def _add(registry: Registry, repository: str, tag: str, new: Sequence[dict[str, Any]]) -> None:
+    layers = [*_layers(registry, repository, tag), *new]
     try:
         diff_ids = [str(one["digest"]) for one in layers]
     except (KeyError, TypeError) as error:
-        raise _unreadable(registry, repository, digest) from error
+        raise _unreadable(registry, repository, tag) from error
     rootfs = {"type": "layers", "diff_ids": diff_ids}
     content = canonical({"architecture": "", "os": "", "config": {}, "rootfs": rootfs})
     config = put_blob(registry, repository, content) | {"mediaType": CONFIG_TYPE}
@@ -65,12 +101,10 @@ def add_signature(registry: Registry, repository: str, digest: str, signature: S
         "config": config,
         "layers": layers,
     }
-    tag = signature_tag(digest)
     put_manifest(registry, repository, tag, canonical(manifest), MANIFEST_TYPE)
 
 
-def _layers(registry: Registry, repository: str, digest: str) -> list[dict[str, Any]]:
-    tag = signature_tag(digest)
+def _layers(registry: Registry, repository: str, tag: str) -> list[dict[str, Any]]:
     try:
         content = get_content(registry, repository, "manifests", tag, MANIFEST_TYPE)
     except Gone:
@@ -78,9 +112,9 @@ def _layers(registry: Registry, repository: str, digest: str) -> list[dict[str, 
     try:
         return list(json.loads(content)["layers"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _unreadable(registry, repository, digest) from error
+        raise _unreadable(registry, repository, tag) from error
 
 
-def _unreadable(registry: Registry, repository: str, digest: str) -> RegistryError:
-    where = f"{registry.address.host}/{repository}:{signature_tag(digest)}"
+def _unreadable(registry: Registry, repository: str, tag: str) -> RegistryError:
+    where = f"{registry.address.host}/{repository}:{tag}"
     return RegistryError(f"{where} holds no signatures as cosign stores them; remove that tag")

@@ -21,8 +21,8 @@ from tests.engines.daemons import Kind
 SUITE = "trixie"
 # buildx is a package of its own; without iptables dockerd does not start, even told not to use it.
 PACKAGES = ("ca-certificates", "docker-buildx", "docker-cli", "docker.io", "iptables")
-# What signs and what reads deployments: no engine among them is started.
-TOOLS = ("ca-certificates", "cosign", "docker-compose", "podman")
+# What signs, what copies, and what reads deployments.
+TOOLS = ("ca-certificates", "cosign", "docker-compose", "oras", "podman")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 BUILDX = Path("usr/libexec/docker/cli-plugins/docker-buildx")
 CONTAINERD_STORE = {"features": {"containerd-snapshotter": True}}

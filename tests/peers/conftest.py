@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 from tiny import Tiny, make_tiny
 
+from builder.building.build import Built, build_images
 from builder.settings import load_settings
 from tests.built import need_dist, need_runtime
 from tests.engines import trixie
 from tests.engines.daemons import temporary_folder
 from tests.image.layout import BuiltImage, read_built
 from tests.needs import missing, need_to_be_root, need_tools
+from tests.peers import containerregistry
 from tests.peers.island import Island, can_isolate, island
 from tests.peers.project import REPOSITORY
+from tests.peers.registries import registry
 from tests.peers.site import Site, as_options, assert_clean, assert_through, open_site
 
 
@@ -37,6 +40,36 @@ def registry_tools(need: Callable[..., None]) -> None:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A project of two images that are built in a second."""
     return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def tiny_dist(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its layout: two small images, of which one extends the other."""
+    dist = tmp_path_factory.mktemp("tiny-out") / "dist"
+    results = build_images(tiny.plan.cells, tiny.plan, dist, tiny.context)
+    assert all(isinstance(result, Built) for result in results), results
+    return dist
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Debian's registry, empty and open to all."""
+    with registry(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def registry_program(need: Callable[..., None]) -> Path:
+    """A registry that has the referrers API."""
+    need("mmdebstrap", "apt-get", "gpgv", "dpkg-deb")
+    return containerregistry.registry_program(load_settings({"project": str(REPOSITORY)}))
+
+
+@pytest.fixture
+def with_referrers(registry_program: Path) -> Iterator[str]:
+    """It, empty."""
+    with containerregistry.referrers_registry(registry_program) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

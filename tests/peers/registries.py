@@ -36,7 +36,7 @@ def registry(folder: Path, **sections: Any) -> Iterator[str]:
         argv = ["docker-registry", "serve", str(path)]
         server = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
-        _wait_until_it_listens(address, server)
+        wait_until_it_listens(address, server)
         yield address
     finally:
         server.terminate()
@@ -65,7 +65,8 @@ def with_tls(folder: Path, ca: trustme.CA) -> dict[str, Any]:
     return {"http": {"tls": {"certificate": f"{folder}/cert.pem", "key": f"{folder}/key.pem"}}}
 
 
-def _wait_until_it_listens(address: str, server: subprocess.Popen[bytes]) -> None:
+def wait_until_it_listens(address: str, server: subprocess.Popen[bytes]) -> None:
+    """Return once a connection is taken; fails the test after half a minute."""
     host, _, port = address.partition(":")
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and server.poll() is None:
@@ -75,4 +76,4 @@ def _wait_until_it_listens(address: str, server: subprocess.Popen[bytes]) -> Non
             time.sleep(0.1)
         else:
             return
-    pytest.fail(f"docker-registry does not listen on {address}")
+    pytest.fail(f"no registry listens on {address}")

@@ -15,12 +15,11 @@ from tiny import Tiny, write_lock
 from wheels import make_wheel
 
 from builder.assemble.layout import Layout
-from builder.building.build import Built, build_images
 from builder.cli import main
 from builder.errors import InspectError, LockError, UsageError
 from tests.peers.faulty import Faulty, faulty
+from tests.peers.pushed import RUNTIME, assert_whole, digest_there, layout_digest
 from tests.peers.registries import registry
-from tests.peers.test_push import RUNTIME, assert_whole, digest_there, layout_digest
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 LAYERS = "images/layers.json"
@@ -56,21 +55,13 @@ class Place:
         (self.tiny.folder / LAYERS).write_text(json.dumps(record))
 
 
-@pytest.fixture(scope="module")
-def dist(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    dist = tmp_path_factory.mktemp("out") / "dist"
-    built = build_images(tiny.plan.cells, tiny.plan, dist, tiny.context)
-    assert all(isinstance(one, Built) for one in built), built
-    return dist
-
-
 @pytest.fixture
-def place(tiny: Tiny, dist: Path, tmp_path: Path, capsys: Any) -> Iterator[Place]:
+def place(tiny: Tiny, tiny_dist: Path, tmp_path: Path, capsys: Any) -> Iterator[Place]:
     own = replace(tiny, folder=tmp_path / "project")  # its locks and its record may be changed
     shutil.copytree(tiny.folder, own.folder)
     with registry(tmp_path) as address, faulty(address) as line:
-        found = Place(own, dist, tmp_path / "fresh", line)
-        assert found.run("layers", "record", "all", "--output", dist, cache=found.warm) == 0
+        found = Place(own, tiny_dist, tmp_path / "fresh", line)
+        assert found.run("layers", "record", "all", "--output", tiny_dist, cache=found.warm) == 0
         capsys.readouterr()
         yield found
 

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny import make_tiny
 
-from builder.building.build import Built, build_images
 from tests.engines.daemons import client_environment, own_engine
 from tests.image.layout import BuiltImage, read_built, read_references
 from tests.peers.command import wheelyard
@@ -33,16 +31,6 @@ def run(*argv: str | Path, **options: Any) -> str:
     )
     assert done.returncode == 0, f"{argv}: {done.stderr.decode()}"
     return str(done.stdout.decode())
-
-
-@pytest.fixture(scope="module")
-def tiny_dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A layout with two small images, of which one extends the other."""
-    tiny = make_tiny(tmp_path_factory.mktemp("tiny"))
-    dist = tmp_path_factory.mktemp("tiny-out") / "dist"
-    results = build_images(tiny.plan.cells, tiny.plan, dist, tiny.context)
-    assert all(isinstance(result, Built) for result in results), results
-    return dist
 
 
 class TestSkopeo:

@@ -20,7 +20,7 @@ from tiny import Tiny, make_tiny, write_lock
 from wheels import make_wheel
 
 from builder.assemble.layout import Layout
-from builder.building.build import Built, build_images
+from builder.building.build import build_images
 from builder.cli import main
 from builder.console.progress import QuietReporter
 from builder.errors import InspectError, RegistryError, StorageError, UsageError
@@ -32,29 +32,19 @@ from builder.registry.client import open_registry
 from builder.registry.push import image_blobs, push_image
 from tests.peers.command import argv, environment
 from tests.peers.faulty import Fault, Faulty, faulty
+from tests.peers.pushed import RUNTIME, assert_whole, digest_there, layout_digest
 from tests.peers.registries import PASSWORD, USER, registry, with_passwords, with_tls
 from tests.peers.tokens import token_server
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 
-RUNTIME = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
-
-
-@pytest.fixture(scope="module")
-def dist(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small images, of which one extends the other."""
-    dist = tmp_path_factory.mktemp("tiny-out") / "dist"
-    results = build_images(tiny.plan.cells, tiny.plan, dist, tiny.context)
-    assert all(isinstance(result, Built) for result in results), results
-    return dist
-
 
 @pytest.fixture
-def push(tiny: Tiny, dist: Path, tmp_path: Path) -> Callable[..., int]:
+def push(tiny: Tiny, tiny_dist: Path, tmp_path: Path) -> Callable[..., int]:
     """The command on the small images; its exit code."""
 
     def call(*words: str | Path) -> int:
-        given = ["push", "--project", tiny.folder, "--output", dist, "--timeout", 5]
+        given = ["push", "--project", tiny.folder, "--output", tiny_dist, "--timeout", 5]
         return main([*map(str, given), "--cache-dir", str(tmp_path / "cache"), *map(str, words)])
 
     return call
@@ -69,12 +59,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    with registry(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
 def line(address: str) -> Iterator[Faulty]:
     """A bad line to the registry."""
     with faulty(address) as found:
@@ -86,35 +70,9 @@ def results(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return found
 
 
-def digest_there(host: str, name: str, *options: str) -> str | None:
-    """What skopeo finds under a tag; None: nothing."""
-    command = ["skopeo", "inspect", *(options or ["--tls-verify=false"]), f"docker://{host}/{name}"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    return json.loads(done.stdout)["Digest"] if done.returncode == 0 else None
-
-
-def layout_digest(dist: Path, tag: str = RUNTIME) -> str:
-    entries = json.loads((dist / "index.json").read_text())["manifests"]
-    found: str = next(
-        entry["digest"]
-        for entry in entries
-        if entry["annotations"]["org.opencontainers.image.ref.name"] == tag
-    )
-    return found
-
-
-def assert_whole(host: str, dist: Path, scratch: Path) -> None:
-    """skopeo pulls the image from there, which checks every digest."""
-    target = scratch / "pulled"
-    command = ["skopeo", "copy", "--src-tls-verify=false", f"docker://{host}/{RUNTIME}"]
-    done = subprocess.run([*command, f"oci:{target}:x"], check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert digest_there(host, RUNTIME) == layout_digest(dist)
-
-
 class TestPush:
     def test_images_arrive_with_all_their_tags(
-        self, push: Callable[..., int], address: str, dist: Path, capsys: Any
+        self, push: Callable[..., int], address: str, tiny_dist: Path, capsys: Any
     ) -> None:
         assert push("all", "--registry", f"http://{address}/team/gpu", "--json") == 0
         seen = results(capsys)
@@ -139,13 +97,13 @@ class TestPush:
         assert line.sent_bytes() == before
 
     def test_blobs_of_a_sibling_repository_are_mounted(
-        self, tiny: Tiny, line: Faulty, dist: Path, tmp_path: Path
+        self, tiny: Tiny, line: Faulty, tiny_dist: Path, tmp_path: Path
     ) -> None:
         """Another repository is filled by somebody else's copy."""
-        copy = ["skopeo", "copy", "--dest-tls-verify=false", f"oci:{dist}:{RUNTIME}"]
+        copy = ["skopeo", "copy", "--dest-tls-verify=false", f"oci:{tiny_dist}:{RUNTIME}"]
         target = f"docker://{line.upstream}/other:1"
         subprocess.run([*copy, target], check=True, capture_output=True)
-        layout = Layout(dist)
+        layout = Layout(tiny_dist)
         cell = tiny.cell("runtime")
         (image,) = publications(layout, [cell], only_built=False, unverified=False)
         where = parse_address(f"http://{line.address}")
@@ -155,13 +113,13 @@ class TestPush:
         assert done.mounted == sum(
             blob.size for blob in image_blobs(layout, layout.read_json(image.manifest))
         )
-        assert_whole(line.upstream, dist, tmp_path)
+        assert_whole(line.upstream, tiny_dist, tmp_path)
 
     def test_two_pushes_at_once_send_a_blob_once(
-        self, tiny: Tiny, dist: Path, line: Faulty, tmp_path: Path
+        self, tiny: Tiny, tiny_dist: Path, line: Faulty, tmp_path: Path
     ) -> None:
         words = ["push", "runtime", "--registry", f"http://{line.address}", "--no-attest"]
-        words += ["--project", str(tiny.folder), "--output", str(dist)]
+        words += ["--project", str(tiny.folder), "--output", str(tiny_dist)]
         command = argv(*words, "--cache-dir", tmp_path / "cache")
         both = [
             subprocess.Popen(command, env=environment(tmp_path), stderr=subprocess.PIPE)
@@ -171,8 +129,8 @@ class TestPush:
             assert process.wait(60) == 0, process.communicate()
             assert process.stderr is not None
             process.stderr.close()
-        assert_whole(line.upstream, dist, tmp_path)
-        whole = sum(path.stat().st_size for path in (dist / "blobs/sha256").iterdir())
+        assert_whole(line.upstream, tiny_dist, tmp_path)
+        whole = sum(path.stat().st_size for path in (tiny_dist / "blobs/sha256").iterdir())
         assert line.sent_bytes() < 1.5 * whole
 
     def test_the_table_is_for_people(
@@ -189,7 +147,7 @@ class TestTheCatalogue:
         self,
         push: Callable[..., int],
         address: str,
-        dist: Path,
+        tiny_dist: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: Any,
@@ -202,11 +160,13 @@ class TestTheCatalogue:
         assert main(["pick", *where, "--driver", "535.104", "--gpu", "sm_90", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert found["image"] == f"{address}/team/{RUNTIME}"
-        assert found["digest"] == layout_digest(dist) == digest_there(address, f"team/{RUNTIME}")
+        assert (
+            found["digest"] == layout_digest(tiny_dist) == digest_there(address, f"team/{RUNTIME}")
+        )
         assert found["pull_bytes"] == found["image_bytes"] > 1_000_000
         assert main(["pick", *where, "--driver", "535.104", "--flavour", "devel", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["digest"] == layout_digest(
-            dist, f"{RUNTIME}-devel"
+            tiny_dist, f"{RUNTIME}-devel"
         )
 
     def test_a_registry_without_one(
@@ -245,12 +205,12 @@ class TestAttachments:
         return content
 
     def test_contents_origin_and_verification(
-        self, push: Callable[..., int], tiny: Tiny, address: str, dist: Path, capsys: Any
+        self, push: Callable[..., int], tiny: Tiny, address: str, tiny_dist: Path, capsys: Any
     ) -> None:
         where = ("--registry", f"http://{address}")
         cache = ("--cache-dir", tiny.context.settings.cache_dir)
         assert push("runtime", *where, *cache) == 0
-        digest = layout_digest(dist)
+        digest = layout_digest(tiny_dist)
         found = self.attached(address, digest)
         lock = read_requirements_lock(tiny.folder / tiny.cell("runtime").lock)
         bill = found.pop("application/vnd.cyclonedx+json")
@@ -268,13 +228,13 @@ class TestAttachments:
         assert "nothing is attached" not in capsys.readouterr().err
 
     def test_nothing_is_said_of_an_image_that_cannot_be_compared(
-        self, push: Callable[..., int], address: str, dist: Path, capsys: Any
+        self, push: Callable[..., int], address: str, tiny_dist: Path, capsys: Any
     ) -> None:
         """Its layers are not in this cache."""
         assert push("runtime", "--registry", f"http://{address}") == 0
         assert "nothing is attached" in capsys.readouterr().err
         with pytest.raises(urllib.error.HTTPError):
-            self.listed(address, layout_digest(dist))
+            self.listed(address, layout_digest(tiny_dist))
 
     def test_nor_of_one_whose_lock_has_changed(
         self, push: Callable[..., int], tmp_path: Path, address: str, capsys: Any
@@ -313,7 +273,7 @@ class TestABadLine:
         push: Callable[..., int],
         quick: None,
         line: Faulty,
-        dist: Path,
+        tiny_dist: Path,
         tmp_path: Path,
         method: str,
         fault: Fault,
@@ -323,15 +283,15 @@ class TestABadLine:
         line.faults += [(method, "/blobs/", fault)] * 3
         assert push("runtime", "--registry", f"http://{line.address}") == 0
         assert line.faults == []
-        assert_whole(line.upstream, dist, tmp_path)
+        assert_whole(line.upstream, tiny_dist, tmp_path)
 
     @pytest.mark.parametrize("fault", ["drop", "mute", "429", "500"])
     def test_manifests_and_tags_too(
-        self, push: Callable[..., int], quick: None, line: Faulty, dist: Path, fault: Fault
+        self, push: Callable[..., int], quick: None, line: Faulty, tiny_dist: Path, fault: Fault
     ) -> None:
         line.faults += [("PUT", "/manifests/", fault)] * 4
         assert push("runtime", "--registry", f"http://{line.address}") == 0
-        assert digest_there(line.upstream, RUNTIME) == layout_digest(dist)
+        assert digest_there(line.upstream, RUNTIME) == layout_digest(tiny_dist)
 
     @pytest.mark.parametrize("where", ["/blobs/", "/manifests/sha256", "/manifests/2.3.1-cuda"])
     def test_a_push_that_breaks_leaves_the_old_tag(
@@ -339,14 +299,14 @@ class TestABadLine:
         push: Callable[..., int],
         quick: None,
         line: Faulty,
-        dist: Path,
+        tiny_dist: Path,
         tmp_path: Path,
         where: str,
         capsys: Any,
     ) -> None:
         old = ["skopeo", "copy", "--dest-tls-verify=false"]
-        devel = layout_digest(dist, f"{RUNTIME}-devel")
-        source, target = f"oci:{dist}:{RUNTIME}-devel", f"docker://{line.upstream}/{RUNTIME}"
+        devel = layout_digest(tiny_dist, f"{RUNTIME}-devel")
+        source, target = f"oci:{tiny_dist}:{RUNTIME}-devel", f"docker://{line.upstream}/{RUNTIME}"
         subprocess.run([*old, source, target], check=True, capture_output=True)
         line.faults, line.always = [("PUT", where, "500"), ("PATCH", where, "500")], True
         assert push("runtime", "--registry", f"http://{line.address}") == RegistryError.exit_code
@@ -354,10 +314,10 @@ class TestABadLine:
         assert digest_there(line.upstream, RUNTIME) == devel
         line.faults = []
         assert push("runtime", "--registry", f"http://{line.address}") == 0
-        assert_whole(line.upstream, dist, tmp_path)
+        assert_whole(line.upstream, tiny_dist, tmp_path)
 
     def test_pieces_that_arrived_are_not_sent_again(
-        self, push: Callable[..., int], quick: None, line: Faulty, dist: Path, capsys: Any
+        self, push: Callable[..., int], quick: None, line: Faulty, tiny_dist: Path, capsys: Any
     ) -> None:
         """The next run goes on with an upload that a broken one left."""
         line.faults, line.always = [("PUT", "/blobs/", "500")], True
@@ -371,20 +331,20 @@ class TestABadLine:
         assert asked
 
     def test_after_kill_9_the_next_push_completes(
-        self, tiny: Tiny, dist: Path, line: Faulty, tmp_path: Path, push: Callable[..., int]
+        self, tiny: Tiny, tiny_dist: Path, line: Faulty, tmp_path: Path, push: Callable[..., int]
     ) -> None:
-        process = half_sent(tiny, dist, line, tmp_path, stderr=subprocess.DEVNULL)
+        process = half_sent(tiny, tiny_dist, line, tmp_path, stderr=subprocess.DEVNULL)
         process.send_signal(signal.SIGKILL)
         assert process.wait(30) == -signal.SIGKILL
         assert digest_there(line.upstream, RUNTIME) is None
         line.faults = []
         assert push("runtime", "--registry", f"http://{line.address}") == 0
-        assert_whole(line.upstream, dist, tmp_path)
+        assert_whole(line.upstream, tiny_dist, tmp_path)
 
     def test_ctrl_c_ends_it_at_once(
-        self, tiny: Tiny, dist: Path, line: Faulty, tmp_path: Path
+        self, tiny: Tiny, tiny_dist: Path, line: Faulty, tmp_path: Path
     ) -> None:
-        process = half_sent(tiny, dist, line, tmp_path, stderr=subprocess.PIPE)
+        process = half_sent(tiny, tiny_dist, line, tmp_path, stderr=subprocess.PIPE)
         process.send_signal(signal.SIGINT)
         _out, said = process.communicate(timeout=10)
         assert process.returncode == 130, said
@@ -426,17 +386,17 @@ class TestLogins:
         assert "wrong-word" not in said
 
     def test_from_dockers_config(
-        self, push: Callable[..., int], guarded: str, dist: Path, tmp_path: Path
+        self, push: Callable[..., int], guarded: str, tiny_dist: Path, tmp_path: Path
     ) -> None:
         self.log_in(tmp_path, self.login(guarded))
         assert push("runtime", "--registry", f"http://{guarded}") == 0
-        assert digest_there(guarded, RUNTIME, *self.credentials()) == layout_digest(dist)
+        assert digest_there(guarded, RUNTIME, *self.credentials()) == layout_digest(tiny_dist)
 
     def test_from_a_credential_helper(
         self,
         push: Callable[..., int],
         guarded: str,
-        dist: Path,
+        tiny_dist: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -448,9 +408,9 @@ class TestLogins:
         monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
         self.log_in(tmp_path, {"credsStore": "test"})
         assert push("runtime", "--registry", f"http://{guarded}") == 0
-        assert digest_there(guarded, RUNTIME, *self.credentials()) == layout_digest(dist)
+        assert digest_there(guarded, RUNTIME, *self.credentials()) == layout_digest(tiny_dist)
 
-    def test_by_tokens(self, push: Callable[..., int], tmp_path: Path, dist: Path) -> None:
+    def test_by_tokens(self, push: Callable[..., int], tmp_path: Path, tiny_dist: Path) -> None:
         """A token server of its own signs what the login may do."""
         with (
             token_server(tmp_path, USER, PASSWORD) as tokens,
@@ -461,7 +421,7 @@ class TestLogins:
             self.log_in(tmp_path, self.login(guarded))
             assert push("all", *where) == 0
             digest = digest_there(guarded, RUNTIME, *self.credentials())
-            assert digest == layout_digest(dist)
+            assert digest == layout_digest(tiny_dist)
             assert "repository:pytorch:pull,push" in tokens.scopes
 
 
@@ -476,11 +436,11 @@ class TestTrust:
             yield found
 
     def test_a_ca_of_ones_own(
-        self, push: Callable[..., int], secure: str, ca: trustme.CA, tmp_path: Path, dist: Path
+        self, push: Callable[..., int], secure: str, ca: trustme.CA, tmp_path: Path, tiny_dist: Path
     ) -> None:
         ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         assert push("runtime", "--registry", secure, "--ca-bundle", tmp_path / "ca.pem") == 0
-        assert digest_there(secure, RUNTIME) == layout_digest(dist)
+        assert digest_there(secure, RUNTIME) == layout_digest(tiny_dist)
 
     def test_an_unknown_ca_is_refused(
         self, push: Callable[..., int], secure: str, capsys: Any
@@ -515,7 +475,7 @@ class TestWhatIsRefused:
         quick: None,
         need_root: None,
         tmp_path: Path,
-        dist: Path,
+        tiny_dist: Path,
         capsys: Any,
     ) -> None:
         """Once there is room, the same command completes."""
@@ -532,15 +492,17 @@ class TestWhatIsRefused:
                 assert digest_there(address, RUNTIME) is None
                 subprocess.run([*mount, "remount,size=64m", disk], check=True)
                 assert push(*where) == 0
-                assert_whole(address, dist, tmp_path)
+                assert_whole(address, tiny_dist, tmp_path)
         finally:
             subprocess.run(["umount", disk], check=True)
 
     def test_a_damaged_blob_is_named(
-        self, push: Callable[..., int], quick: None, address: str, dist: Path, capsys: Any
+        self, push: Callable[..., int], quick: None, address: str, tiny_dist: Path, capsys: Any
     ) -> None:
-        manifest = json.loads((dist / "blobs" / layout_digest(dist).replace(":", "/")).read_text())
-        blob = dist / "blobs" / manifest["layers"][0]["digest"].replace(":", "/")
+        manifest = json.loads(
+            (tiny_dist / "blobs" / layout_digest(tiny_dist).replace(":", "/")).read_text()
+        )
+        blob = tiny_dist / "blobs" / manifest["layers"][0]["digest"].replace(":", "/")
         whole = blob.read_bytes()
         blob.unlink()  # the cache has the other link
         try:
@@ -554,9 +516,9 @@ class TestWhatIsRefused:
         assert digest_there(address, RUNTIME) is None
 
     def test_an_image_that_was_not_verified(
-        self, push: Callable[..., int], address: str, dist: Path, capsys: Any
+        self, push: Callable[..., int], address: str, tiny_dist: Path, capsys: Any
     ) -> None:
-        report = dist / "build.json"
+        report = tiny_dist / "build.json"
         text = report.read_text()
         try:
             report.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -15,13 +16,12 @@ import pytest
 from tiny import Tiny
 
 from builder.attest.keys import PASSPHRASE
-from builder.building.build import Built, build_images
 from builder.cli import main
 from builder.errors import SettingsError, SignatureError
 from builder.registry.address import parse_address
 from builder.registry.catalogue import fetch_catalogue, publish_catalogue
 from builder.registry.client import open_registry
-from builder.registry.signatures import signature_tag
+from builder.registry.signatures import attestation_tag, signature_tag
 from tests.engines.trixie import started_from
 from tests.peers.registries import registry
 
@@ -39,6 +39,7 @@ class Place:
     address: str
     folder: Path
     tiny: Tiny
+    dist: Path
     cosign: tuple[str, ...]
 
     @property
@@ -47,7 +48,8 @@ class Place:
 
     def push(self, *words: str | Path) -> int:
         given = ["push", "all", "--registry", f"http://{self.address}/team", "--quiet"]
-        given += ["--project", str(self.tiny.folder), "--output", str(self.folder / "dist")]
+        given += ["--project", str(self.tiny.folder), "--output", str(self.dist)]
+        given += ["--cache-dir", str(self.tiny.context.settings.cache_dir)]
         return main([*given, *map(str, words)])
 
     def pick(self, key: str) -> int:
@@ -56,7 +58,7 @@ class Place:
         return main(["pick", *where, *MACHINE, "--json", *verify])
 
     def digest(self, flavour: str) -> str:
-        images = json.loads((self.folder / "dist/build.json").read_text())["images"]
+        images = json.loads((self.dist / "build.json").read_text())["images"]
         name = self.tiny.cell(flavour).id
         return next(str(image["digest"]) for image in images if image["id"] == name)
 
@@ -82,6 +84,18 @@ class Place:
         (said, *_more) = json.loads(done.stdout)
         assert said["critical"]["image"]["docker-manifest-digest"] == digest
         return True
+
+    def statement(self, key: str, kind: str, digest: str) -> dict[str, Any] | None:
+        """What cosign has found a signed statement to say; None: there is none by the key."""
+        offline = ("--insecure-ignore-tlog", "--allow-insecure-registry")
+        asked = ("--key", self.folder / key, "--type", kind, *offline)
+        done = self.ask_cosign("verify-attestation", *asked, f"{self.repository}@{digest}")
+        if done.returncode:
+            assert "no matching attestations" in done.stderr, done.stderr
+            return None
+        (line,) = done.stdout.splitlines()
+        found: dict[str, Any] = json.loads(base64.b64decode(json.loads(line)["payload"]))
+        return found
 
     def sign_with_cosign(self, digest: str) -> None:
         how = ("--key", "cosign.key", "--tlog-upload=false", "--yes", "--allow-insecure-registry")
@@ -127,19 +141,18 @@ def make_keys(folder: Path) -> None:
 @pytest.fixture
 def place(
     tiny: Tiny,
+    tiny_dist: Path,
     trixie_tools: Path,
     need: Callable[..., None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Place]:
     need("docker-registry", "openssl")
-    results = build_images(tiny.plan.cells, tiny.plan, tmp_path / "dist", tiny.context)
-    assert all(isinstance(result, Built) for result in results)
     make_keys(tmp_path)
     monkeypatch.setenv(PASSPHRASE, WORD)
     with registry(tmp_path) as address:
         cosign = tuple(started_from(trixie_tools, "usr/bin/cosign"))
-        made = Place(address, tmp_path, tiny, cosign)
+        made = Place(address, tmp_path, tiny, tiny_dist, cosign)
         done = made.ask_cosign("generate-key-pair")
         assert done.returncode == 0, done.stderr
         yield made
@@ -234,6 +247,57 @@ def test_a_changed_image_is_refused_by_both(signed: Place, capsys: Any) -> None:
     capsys.readouterr()
     assert signed.pick("ours.pub") == SignatureError.exit_code
     assert f"{digest} has no signature by this key: there is none" in capsys.readouterr().err
+
+
+KINDS = {
+    "cyclonedx": "https://cyclonedx.org/bom",
+    "slsaprovenance1": "https://slsa.dev/provenance/v1",
+    "https://in-toto.io/attestation/test-result/v0.1": (
+        "https://in-toto.io/attestation/test-result/v0.1"
+    ),
+}
+
+
+def test_cosign_takes_our_signed_statements(signed: Place) -> None:
+    """Bill of materials, provenance and verification, by cosign's own names for them."""
+    for flavour in ("runtime", "devel"):
+        digest = signed.digest(flavour)
+        for kind, predicate in KINDS.items():
+            found = signed.statement("ours.pub", kind, digest)
+            assert found is not None
+            assert found["predicateType"] == predicate
+            assert found["subject"][0]["digest"] == {"sha256": digest.partition(":")[2]}
+            assert signed.statement("stranger.pub", kind, digest) is None
+    bill = signed.statement("ours.pub", "cyclonedx", signed.digest("runtime"))
+    assert bill is not None
+    assert "torch" in {one["name"] for one in bill["predicate"]["components"]}
+
+
+def test_statements_are_signed_once_and_beside_others(place: Place) -> None:
+    """Also where they were attached before, without a key."""
+    assert place.push() == 0
+    digest = place.digest("runtime")
+    (place.folder / "theirs.json").write_text("{}")
+    how = ("--key", "cosign.key", "--tlog-upload=false", "--yes", "--allow-insecure-registry")
+    what = ("--type", "cyclonedx", "--predicate", "theirs.json")
+    done = place.ask_cosign("attest", *how, *what, f"{place.repository}@{digest}")
+    assert done.returncode == 0, done.stderr
+    for _ in range(2):
+        assert place.push("--sign-key", place.folder / "ours.pem") == 0
+        assert len(place.manifest(attestation_tag(digest))["layers"]) == 1 + len(KINDS)
+    for key, wanted in (("ours.pub", True), ("cosign.pub", False)):
+        found = place.statement(key, "cyclonedx", digest)
+        assert found is not None
+        assert ("components" in found["predicate"]) == wanted
+
+
+def test_statements_about_another_image_are_refused(signed: Place) -> None:
+    """cosign notices; and the next push signs what is missing."""
+    runtime, devel = signed.digest("runtime"), signed.digest("devel")
+    signed.put_manifest(attestation_tag(runtime), signed.manifest(attestation_tag(devel)))
+    assert signed.statement("ours.pub", "cyclonedx", runtime) is None
+    assert signed.push("--sign-key", signed.folder / "ours.pem") == 0
+    assert signed.statement("ours.pub", "cyclonedx", runtime) is not None
 
 
 def test_cosigns_own_private_key_is_refused_before_anything_is_sent(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,16 @@ import pytest
 from tiny import Tiny
 
 from builder.assemble.layout import Layout
-from builder.building.build import Built, build_images
 from builder.cli import main
 from builder.errors import StorageError, UsageError
-from tests.peers.registries import registry
-from tests.peers.test_push import RUNTIME, digest_there, layout_digest
+from tests.peers.pushed import RUNTIME, digest_there, layout_digest
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
 @pytest.fixture
-def dist(tiny: Tiny, tmp_path: Path) -> Path:
-    dist = tmp_path / "dist"
-    built = build_images(tiny.plan.cells, tiny.plan, dist, tiny.context)
-    assert all(isinstance(one, Built) for one in built), built
-    return dist
-
-
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    with registry(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def run(tiny: Tiny, address: str, dist: Path) -> Callable[..., int]:
+def run(tiny: Tiny, address: str, tiny_dist: Path) -> Callable[..., int]:
     """A command on the small images, with the cache they were built in."""
 
     def call(*words: str | Path, cache: Path | None = None) -> int:
@@ -50,9 +34,9 @@ def run(tiny: Tiny, address: str, dist: Path) -> Callable[..., int]:
 
 
 @pytest.fixture
-def push(run: Callable[..., int], dist: Path) -> Callable[..., int]:
+def push(run: Callable[..., int], tiny_dist: Path) -> Callable[..., int]:
     def call(*words: str | Path, cache: Path | None = None) -> int:
-        options = ("--compression", "zstd", "--json", "--output", dist)
+        options = ("--compression", "zstd", "--json", "--output", tiny_dist)
         return run("push", *words, *options, cache=cache)
 
     return call
@@ -72,17 +56,17 @@ def pull(address: str, target: str, *options: str) -> None:
 
 
 def test_another_compression_of_the_same_files(
-    push: Callable[..., int], address: str, dist: Path, tmp_path: Path, capsys: Any
+    push: Callable[..., int], address: str, tiny_dist: Path, tmp_path: Path, capsys: Any
 ) -> None:
     assert push("runtime") == 0
     said = capsys.readouterr()
     (told,) = json.loads(said.out)
     assert "nothing is attached" not in said.err
-    assert digest_there(address, RUNTIME) == told["digest"] != layout_digest(dist)
+    assert digest_there(address, RUNTIME) == told["digest"] != layout_digest(tiny_dist)
     layout = Layout(tmp_path / "pulled")
     pull(address, f"oci:{layout.folder}:x")
     manifest = layout.read_json(layout.references()["x"].digest)
-    ours = Layout(dist).read_json(layout_digest(dist))
+    ours = Layout(tiny_dist).read_json(layout_digest(tiny_dist))
     assert manifest["config"] == ours["config"]
     assert {layer["mediaType"] for layer in manifest["layers"]} == {ZSTD}
     unpacked = tmp_path / "unpacked"
@@ -108,9 +92,9 @@ def test_packed_once(push: Callable[..., int], tiny: Tiny, capsys: Any) -> None:
 
 
 def test_what_is_known_is_packed_without_a_layout(
-    run: Callable[..., int], push: Callable[..., int], dist: Path, tmp_path: Path, capsys: Any
+    run: Callable[..., int], push: Callable[..., int], tiny_dist: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    assert run("layers", "record", "runtime", "--output", dist) == 0
+    assert run("layers", "record", "runtime", "--output", tiny_dist) == 0
     assert push("runtime") == 0
     capsys.readouterr()
     options = ("--output", tmp_path / "none", "--compression", "zstd", "--json")
@@ -121,16 +105,19 @@ def test_what_is_known_is_packed_without_a_layout(
 
 
 def test_a_damaged_layer_is_not_packed(
-    push: Callable[..., int], address: str, dist: Path, tmp_path: Path, capsys: Any
+    push: Callable[..., int], address: str, tiny_dist: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    layout = Layout(dist)
-    manifest = layout.read_json(layout_digest(dist))
+    layout = Layout(tiny_dist)
+    manifest = layout.read_json(layout_digest(tiny_dist))
     blob = layout.blob(max(manifest["layers"], key=lambda x: x["size"])["digest"])
-    data = bytearray(blob.read_bytes())
+    whole = blob.read_bytes()
+    data = bytearray(whole)
     data[len(data) // 2] ^= 0xFF
     blob.unlink()  # the cache has the same file
     blob.write_bytes(data)
-    assert push("runtime", cache=tmp_path / "cache") == StorageError.exit_code
+    code = push("runtime", cache=tmp_path / "cache")
+    blob.write_bytes(whole)
+    assert code == StorageError.exit_code
     assert "damaged; delete it and build again" in capsys.readouterr().err
     assert digest_there(address, RUNTIME) is None
     assert not list((tmp_path / "cache/tmp").iterdir())
