@@ -14,6 +14,7 @@ PACKAGES = {
     "dockerd": "docker.io",
     "docker": "docker.io",
     "docker-registry": "docker-registry",
+    "ip": "iproute2",
     "newuidmap": "uidmap",
     "unshare": "util-linux",
     "setpriv": "util-linux",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,9 +21,7 @@ from tests.engines.daemons import (
 from tests.engines.site import SmallSite, open_small_site
 from tests.image.layout import BuiltImage
 from tests.needs import need_to_be_root, need_tools
-
-if TYPE_CHECKING:
-    pass
+from tests.peers.island import HERE, Place
 
 REPOSITORY = Path(__file__).parents[2]
 # Names for @pytest.mark.parametrize("engine", [...], indirect=True).
@@ -56,18 +53,24 @@ def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def site(scratch: Path, settings: Settings) -> Iterator[SmallSite]:
+def place() -> Place:
+    """The network of engine and mirror; a module may give them one of their own."""
+    return HERE
+
+
+@pytest.fixture(scope="module")
+def site(scratch: Path, settings: Settings, place: Place) -> Iterator[SmallSite]:
     """A mirror with a login and a private CA, and a project of small images."""
-    with open_small_site(scratch, settings) as site:
+    with open_small_site(scratch, settings, place) as site:
         yield site
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def engine(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, settings: Settings, place: Place) -> Iterator[Engine]:
     """Each engine in turn, empty when it starts; one at a time is there."""
     kind = choose(request.param, settings)
     parent = request.config.getoption("--scratch")
-    with temporary_folder(parent) as folder, own_engine(folder, kind) as client:
+    with temporary_folder(parent) as folder, own_engine(folder, kind, place) as client:
         config = trixie.client_configuration(folder, trixie.trixie_root(settings))
         environment = {**client_environment(folder), "DOCKER_CONFIG": str(config)}
         yield Engine(request.param, client, folder, environment)

@@ -3,7 +3,8 @@
 An engine runs in a mount and a process namespace of its own. What it mounts is seen by nobody else,
 and what it starts ends when it does; and it ends when the test run does, even when that is killed.
 It keeps everything in one folder and leaves the host's network alone: a container has the host's
-network or none.
+network or none, unless the engine is started in a network of its own (network.py), where it may
+have its bridge.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pytest
 
 from builder.engines.docker import connect
 from builder.errors import EngineError
+from tests.peers.island import HERE, Place
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 ALONE = (
     "setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child",
 )  # fmt: skip
+NO_NETWORK = ("--iptables=false", "--ip6tables=false", "--bridge=none")
 START_SECONDS = 60
 STOP_SECONDS = 30
 # What the engine's root shows of the machine; its own files are only read.
@@ -82,8 +85,8 @@ def can_start() -> bool:
     return os.geteuid() == 0 and shutil.which("dockerd") is not None
 
 
-def daemon_command(folder: str) -> list[str]:
-    """A dockerd that keeps everything below `folder`."""
+def daemon_command(folder: str, *, bridged: bool = False) -> list[str]:
+    """A dockerd that keeps everything below `folder`, and makes itself a bridge or none."""
     return [
         "dockerd",
         f"--config-file={folder}/daemon.json",
@@ -91,18 +94,16 @@ def daemon_command(folder: str) -> list[str]:
         f"--exec-root={folder}/exec",
         f"--pidfile={folder}/docker.pid",
         f"--host=unix://{folder}/docker.sock",
-        "--iptables=false",
-        "--ip6tables=false",
-        "--bridge=none",
+        *([] if bridged else NO_NETWORK),
     ]
 
 
-def start_command(kind: Kind, folder: Path) -> list[str]:
+def start_command(kind: Kind, folder: Path, *, bridged: bool = False) -> list[str]:
     """The daemon in namespaces of its own; killed when who started it is gone."""
     if kind.root is None:
-        return [*ALONE, "--mount-proc", *daemon_command(str(folder))]
+        return [*ALONE, "--mount-proc", *daemon_command(str(folder), bridged=bridged)]
     enter = ["sh", "-e", "-c", ENTER, "enter", str(kind.root), str(folder)]
-    return [*ALONE, *enter, *daemon_command("/mnt")]
+    return [*ALONE, *enter, *daemon_command("/mnt", bridged=bridged)]
 
 
 def address_of(folder: Path) -> str:
@@ -127,13 +128,19 @@ def temporary_folder(parent: str | Path | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def own_engine(folder: Path, kind: Kind = INSTALLED) -> Iterator[DockerClient]:
-    """A daemon that keeps everything in `folder`, ended together with its containers."""
+def own_engine(folder: Path, kind: Kind = INSTALLED, place: Place = HERE) -> Iterator[DockerClient]:
+    """A daemon that keeps everything in `folder`, ended together with its containers.
+
+    On a place of its own it has a bridge, which gives its containers that network.
+    """
     (folder / "daemon.json").write_text(json.dumps(dict(kind.settings)))
+    command = start_command(kind, folder, bridged=place is not HERE)
     with (folder / "log").open("wb") as log:
-        daemon = subprocess.Popen(
-            start_command(kind, folder), stdout=log, stderr=log, process_group=0
-        )
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
+
+        daemon = place.call(start)
     try:
         client = wait_for(folder, daemon)
         yield client

@@ -5,40 +5,33 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import trustme
 
 from builder.console.progress import QuietReporter
 from builder.fetching.fetch import fetch_all
 from builder.fetching.index import locate
-from builder.fetching.wanted import place
+from builder.fetching.wanted import place as place_of
 from builder.lock.lockfile import read_requirements_lock
 from builder.model import Cell
 from builder.planning.installer import load_installer
 from builder.planning.plan import load_plan
 from builder.settings import Settings
 from tests.engines.daemons import Engine
+from tests.engines.network import ADDRESS
 from tests.engines.small import small_project
 from tests.peers.command import argv, environment
-from tests.peers.island import Island
-from tests.peers.mirror import Mirror, serve
+from tests.peers.island import HERE, Place
+from tests.peers.mirror import HOST, Mirror, serve
 from tests.peers.site import as_options, index_files
 
-T = TypeVar("T")
 Result = subprocess.CompletedProcess[str]
 TIMEOUT = 600
-
-
-class Here:
-    """The machine's own network: where an engine's containers reach the mirror too."""
-
-    def call(self, work: Callable[[], T]) -> T:
-        return work()
 
 
 @dataclass(frozen=True)
@@ -49,6 +42,7 @@ class SmallSite:
     cell: Cell
     mirror: Mirror
     ca_file: Path
+    place: Place  # where the mirror is, and from where builds are started
 
     @property
     def project(self) -> Path:
@@ -58,13 +52,15 @@ class SmallSite:
         """Start `wheelyard build all` as a user of this site does."""
         settings = {"index-url": f"{self.mirror.base}/simple/", "ca-bundle": str(self.ca_file)}
         given = [*arguments, "--project", self.project, "--cache-dir", self.folder / "cache"]
-        return subprocess.Popen(
-            argv("build", "all", *given, *as_options(settings)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.folder,
-            env=environment(self.folder, **engine.client_settings),
+        return self.place.call(
+            lambda: subprocess.Popen(
+                argv("build", "all", *given, *as_options(settings)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=self.folder,
+                env=environment(self.folder, **engine.client_settings),
+            )
         )
 
     def build(self, engine: Engine, *arguments: str | Path) -> Result:
@@ -88,8 +84,8 @@ def built(result: Result) -> Mapping[str, Any]:
 
 
 @contextmanager
-def open_small_site(folder: Path, settings: Settings) -> Iterator[SmallSite]:
-    """The site for as long as the context lasts."""
+def open_small_site(folder: Path, settings: Settings, place: Place = HERE) -> Iterator[SmallSite]:
+    """The site for as long as the context lasts; on a place of its own, a bridge leads to it."""
     small_project(folder, settings)
     (cell,) = load_plan(folder / "project").cells
     cache = folder / "cache" / "files"
@@ -98,11 +94,12 @@ def open_small_site(folder: Path, settings: Settings) -> Iterator[SmallSite]:
     shelf, files = folder / "shelf", dict[str, Path | bytes]()
     shelf.mkdir()
     for wheel in (load_installer(), *read_requirements_lock(folder / "project" / cell.lock).wheels):
-        known = place(cache, wheel.sha256, wheel.filename)
+        known = place_of(cache, wheel.sha256, wheel.filename)
         files |= index_files(wheel.name, Path(shutil.copy(known, shelf / wheel.filename)))
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(folder / "corporate.pem"))
-    with serve(Mirror(files, {}, ca), cast(Island, Here())) as mirror:
-        site = SmallSite(folder, cell, mirror, folder / "corporate.pem")
+    host = HOST if place is HERE else ADDRESS
+    with serve(Mirror(files, {}, ca, host), place) as mirror:
+        site = SmallSite(folder, cell, mirror, folder / "corporate.pem", place)
         site.forget_wheels()
         yield site

@@ -10,12 +10,30 @@ import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000  # sched.h
 SIOCSIFFLAGS, IFF_UP, IFF_LOOPBACK, IFF_RUNNING = 0x8914, 0x1, 0x8, 0x40  # linux/sockios.h, if.h
+
+
+class Place(Protocol):
+    """A network to open sockets and to start programs in."""
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Run `work` there and return its result."""
+        ...
+
+
+class Here:
+    """The machine's own network."""
+
+    def call(self, work: Callable[[], T]) -> T:
+        return work()
+
+
+HERE = Here()
 
 
 class Island:
@@ -38,7 +56,7 @@ def island() -> Iterator[Island]:
     """An island for as long as the context lasts; needs root."""
     with ThreadPoolExecutor(1, "island", initializer=_leave_the_network) as thread:
         place = Island(thread)
-        assert place.call(_interfaces) == ["lo"]
+        assert place.call(interfaces) == ["lo"]
         yield place
 
 
@@ -51,5 +69,6 @@ def _leave_the_network() -> None:
         fcntl.ioctl(probe, SIOCSIFFLAGS, request)
 
 
-def _interfaces() -> list[str]:
+def interfaces() -> list[str]:
+    """The names of the network's interfaces, for `call`."""
     return [name for _index, name in socket.if_nameindex()]

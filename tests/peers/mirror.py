@@ -20,7 +20,7 @@ import httpx
 import trustme
 
 if TYPE_CHECKING:
-    from tests.peers.island import Island
+    from tests.peers.island import Place
 
 HOST = "127.83.19.7"  # loopback too, but found nowhere else
 USER, PASSWORD = "korrekt-mustermann", "p%C3%A4ss-5xq7"  # %-encoded, as in a URL
@@ -35,6 +35,7 @@ class Mirror:
     files: Mapping[str, Path | bytes]
     upstream: Mapping[str, str]  # first folder -> URL of the archive behind it
     ca: trustme.CA
+    host: str = HOST
     port: int = 0
     faults: dict[str, list[Fault]] = field(default_factory=dict)  # end of a path -> one a request
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
@@ -42,7 +43,7 @@ class Mirror:
 
     @property
     def base(self) -> str:
-        return f"https://{USER}:{PASSWORD}@{HOST}:{self.port}"
+        return f"https://{USER}:{PASSWORD}@{self.host}:{self.port}"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -57,7 +58,7 @@ class Mirror:
 
     @property
     def address(self) -> list[bytes]:
-        return [HOST.encode(), f":{self.port}".encode()]
+        return [self.host.encode(), f":{self.port}".encode()]
 
     def fault(self, path: str) -> Fault | None:
         """The next fault for a request of `path`."""
@@ -66,7 +67,7 @@ class Mirror:
 
 
 @contextmanager
-def serve(mirror: Mirror, place: Island) -> Iterator[Mirror]:
+def serve(mirror: Mirror, place: Place) -> Iterator[Mirror]:
     """Serve on the island while the context lasts; a second call takes the same port again."""
 
     behind = httpx.Client(timeout=60, follow_redirects=True)
@@ -76,8 +77,8 @@ def serve(mirror: Mirror, place: Island) -> Iterator[Mirror]:
         client = behind
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    mirror.ca.issue_cert(HOST, "localhost").configure_cert(context)
-    server = place.call(lambda: _Server((HOST, mirror.port), Handler))
+    mirror.ca.issue_cert(mirror.host, "localhost").configure_cert(context)
+    server = place.call(lambda: _Server((mirror.host, mirror.port), Handler))
     # Handshakes belong into the threads of the connections: one that waits must not stop all.
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
