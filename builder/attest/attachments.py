@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.attest import sbom as bill
 from builder.attest import statements
 from builder.attest.statements import Source
 from builder.building.stages import load_stages
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 # What every verified image has: media type, and in-toto's predicate type.
 KINDS: tuple[tuple[str, str | None], ...] = (
-    (bill.MEDIA_TYPE, None),
+    (statements.BILL_TYPE, None),
     (statements.MEDIA_TYPE, statements.PROVENANCE),
     (statements.MEDIA_TYPE, statements.TEST_RESULT),
 )
@@ -56,6 +55,8 @@ def attachments(
 
     Raises LockError for locks that are not those of the matrix.
     """
+    from builder.attest.sbom import sbom  # here: its library takes longer than a push of nothing
+
     stages = load_stages(cell, plan, project)
     digest, name = str(built["digest"]), cell.tags[0].partition(":")[0]
     locks = [
@@ -67,7 +68,7 @@ def attachments(
         name, digest, cell.id, locks, built["layers"], read_source(project)
     )
     found = [
-        Attachment(bill.MEDIA_TYPE, None, bill.sbom(name, digest, stages)),
+        Attachment(statements.BILL_TYPE, None, sbom(name, digest, stages)),
         Attachment(statements.MEDIA_TYPE, statements.PROVENANCE, origin),
     ]
     if built.get("inspected"):

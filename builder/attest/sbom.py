@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from builder.building.stages import Stage
     from builder.model import LockedDeb, LockedWheel
 
-MEDIA_TYPE = "application/vnd.cyclonedx+json"
 # A name space of our own for serial numbers, so that one image has one for ever.
 _SPACE = uuid.UUID("6c1e8a54-6f0f-5d6a-9d0b-6d3c3f1f5a11")
 

@@ -13,6 +13,7 @@ from typing import Any
 MEDIA_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
+BILL_TYPE = "application/vnd.cyclonedx+json"  # of the bill that is no statement
 BILL = "https://cyclonedx.org/bom"  # what cosign's `--type cyclonedx` stands for
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 BUILD_TYPE = "urn:wheelyard:assemble:v1"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 from builder.planning.matrix_model import Include, Matrix, Policy, When
@@ -53,9 +55,16 @@ def default_bases(matrix: Matrix) -> dict[str, str]:
 
 def identify(matrix: Matrix, combination: Combination) -> str:
     """Return a combination's id."""
-    framework, cuda, cudnn, python, base, flavour = combination
-    shown = "" if default_bases(matrix).get(python) == base else base
-    return image_id(pins(matrix, framework), cuda, cudnn, python, shown, flavour)
+    (found,) = identify_all(matrix, (combination,))
+    return found
+
+
+def identify_all(matrix: Matrix, combinations: Iterable[Combination]) -> Iterator[str]:
+    """Give each combination's id; a matrix excludes ten thousands."""
+    defaults, pinned = default_bases(matrix), cache(lambda name: pins(matrix, name))
+    for framework, cuda, cudnn, python, base, flavour in combinations:
+        shown = "" if defaults.get(python) == base else base
+        yield image_id(pinned(framework), cuda, cudnn, python, shown, flavour)
 
 
 def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> None:

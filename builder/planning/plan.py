@@ -16,6 +16,7 @@ from builder.planning.combine import (
     ancestry,
     default_bases,
     identify,
+    identify_all,
     judge,
 )
 from builder.planning.matrix import read_matrix
@@ -68,8 +69,9 @@ def _expand(matrix: Matrix, upstream: Upstream) -> tuple[Plan, list[Problem]]:
         cell for cell, item in zip(cells, verdicts.images, strict=True)
         if item not in verdicts.overrides and item not in verdicts.policies
     ]  # fmt: skip
-    excluded = (Exclusion(identify(matrix, item), why) for item, why in verdicts.excluded.items())
-    plan = Plan(_with_aliases(cells, plain, next(iter(matrix.flavours))), tuple(excluded))
+    names = identify_all(matrix, verdicts.excluded)
+    excluded = tuple(map(Exclusion, names, verdicts.excluded.values()))
+    plan = Plan(_with_aliases(cells, plain, next(iter(matrix.flavours))), excluded)
     problems = [
         *verdicts.problems,
         *_clashes(cells, verdicts.images.values()),
