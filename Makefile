@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds lint format lock render check bench bench-engines requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds lint format lock render check bench bench-engines bench-publish requirements clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -74,6 +74,9 @@ bench: .venv/dev ## Measure speed, size and memory; ratios against what runs bes
 
 bench-engines: .venv/dev ## One image by pip, docker, bake, buildah and assemble (root; half an hour, 15 GB)
 	$(BIN)/python -m tests.benchmark.engines $(ARGS)
+
+bench-publish: .venv/dev ## Wheels to a registry to a training step, by Docker and by us (root; 20 minutes, 20 GB)
+	$(BIN)/python -m tests.benchmark.publish $(ARGS)
 
 requirements: .venv/dev ## Pin the tool's own dependencies again
 	$(BIN)/uv --no-config pip compile pyproject.toml --extra build --universal --python-version 3.11 \

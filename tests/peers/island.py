@@ -54,13 +54,14 @@ def can_isolate() -> bool:
 @contextmanager
 def island() -> Iterator[Island]:
     """An island for as long as the context lasts; needs root."""
-    with ThreadPoolExecutor(1, "island", initializer=_leave_the_network) as thread:
+    with ThreadPoolExecutor(1, "island", initializer=leave_the_network) as thread:
         place = Island(thread)
         assert place.call(interfaces) == ["lo"]
         yield place
 
 
-def _leave_the_network() -> None:
+def leave_the_network() -> None:
+    """Put this thread, and what it starts, on an island for good."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "unshare")

@@ -1,0 +1,1 @@
+"""`make bench-publish`: from wheels on disk to a training step elsewhere."""

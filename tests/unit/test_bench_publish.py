@@ -1,0 +1,80 @@
+"""The benchmark of publishing: legs from steps, what they are held against, what a step costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmark.measure import NotMeasuredError
+from tests.benchmark.publish.__main__ import earlier
+from tests.benchmark.publish.cost import Cost, measured
+from tests.benchmark.publish.plot import draw
+from tests.benchmark.publish.report import Run, measurements, read_run
+
+REPOSITORY = Path(__file__).parents[2]
+ORPHAN = """
+import os, sys
+from pathlib import Path
+from tests.benchmark.publish.cost import adopt_orphans, measured
+adopt_orphans()
+busy = 'import time\\nwhile time.process_time() < 0.6: pass\\nopen("done", "w")'
+command = ["sh", "-c", f"({sys.executable} -c '{busy}' &); until test -e done; do sleep 1; done"]
+cost = measured(command, Path(sys.argv[1], "log"), env=os.environ, cwd=Path(sys.argv[1]))
+assert cost.cpu_seconds >= 0.5, cost
+"""
+
+
+def step(way: str, image: str, phase: str, seconds: float, size: int = 0) -> Run:
+    return Run("docker", way, image, phase, Cost(seconds, size, 1.0))
+
+
+RUNS = [
+    step("usual", "first", "build", 60), step("usual", "first", "push", 140, 3000),
+    step("gzip", "first", "build", 16), step("gzip", "first", "push", 8, 3000),
+    step("gzip", "next", "build", 5), step("gzip", "next", "push", 4, 1300),
+    step("gzip", "first", "pull", 40, 3000),
+]  # fmt: skip
+
+
+def test_a_leg_is_the_sum_of_its_steps_beside_the_usual_way() -> None:
+    found = {(x.way, x.image, x.leg): x for x in measurements(RUNS)}
+    assert found["gzip", "first", "publish"].cost == Cost(24, 3000, 2.0)
+    assert found["gzip", "first", "publish"].ratio == 0.12
+    assert found["gzip", "first", "publish"].ok is True
+    assert found["gzip", "next", "publish"].ratio is None  # the usual way was not measured
+    assert found["gzip", "next", "publish"].share == pytest.approx(0.4333, abs=1e-4)
+    assert found["gzip", "next", "publish"].ok is False
+    assert ("gzip", "first", "start") not in found  # pulled, and no step trained
+
+
+def test_a_step_survives_its_report_and_is_replaced_when_taken_again(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"runs": [run.as_json() for run in RUNS]}))
+    assert [read_run(entry) for entry in json.loads(report.read_text())["runs"]] == RUNS
+    assert earlier(report, [step("gzip", "first", "push", 9)]) == [*RUNS[:3], *RUNS[4:]]
+
+
+def test_the_plot_has_a_bar_for_every_leg() -> None:
+    measures = [result.as_json() for result in measurements(RUNS)]
+    report = {"environment": {"processor": "A & B", "cores": 2}, "measures": measures}
+    assert draw(report).count("<rect") == 1 + len(measures)  # and the background
+
+
+def test_what_an_orphan_used_is_counted(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ORPHAN, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=REPOSITORY)
+
+
+def test_a_step_that_fails_ends_with_its_log(tmp_path: Path) -> None:
+    with pytest.raises(NotMeasuredError, match="no such thing"):
+        measured(
+            ["sh", "-c", "echo no such thing; exit 3"],
+            tmp_path / "log",
+            env=os.environ,
+            cwd=tmp_path,
+        )
