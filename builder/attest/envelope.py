@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from builder.attest.keys import PrivateKey, PublicKey
 
 MEDIA_TYPE = "application/vnd.dsse.envelope.v1+json"
+SIGNED = "https://sigstore.dev/cosign/sign/v1"  # the predicate type of cosign 3's signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,12 @@ def unseal(envelope: object, key: PublicKey) -> Statement | None:
         return _statement(json.loads(payload))
     except (binascii.Error, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def vouches(envelope: object, key: PublicKey, digest: str) -> bool:
+    """Whether an envelope is the key's signature of an image, and not a statement about it."""
+    found = unseal(envelope, key)
+    return found is not None and found.kind == SIGNED and digest in found.digests
 
 
 def encoded(kind: str, payload: bytes) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from builder.attest.envelope import vouches
 from builder.attest.signing import fault, make_signature, require_signature
+from builder.registry.referred import referred_signatures
 from builder.registry.signatures import add_signature, fetch_signatures
 
 if TYPE_CHECKING:
@@ -27,6 +29,15 @@ def sign_image(registry: Registry, name: str, digest: str, key: PrivateKey) -> b
 
 
 def require_signed(registry: Registry, name: str, digest: str, key: PublicKey) -> None:
-    """Raise SignatureError unless the image is signed by the key; RegistryError."""
-    there = fetch_signatures(registry, registry.address.repository(name), digest)
-    require_signature(there, key, registry.address.reference(name), digest)
+    """Raise SignatureError unless the image is signed by the key; RegistryError.
+
+    Most signatures are under the image's tag for them; referrers are asked for only without one.
+    """
+    repository = registry.address.repository(name)
+    there = fetch_signatures(registry, repository, digest)
+    if any(fault(one, key, digest) is None for one in there):
+        return
+    attached, envelopes = referred_signatures(registry, repository, digest)
+    if any(vouches(envelope, key, digest) for envelope in envelopes):
+        return
+    require_signature((*there, *attached), key, registry.address.reference(name), digest)

@@ -21,6 +21,7 @@ examples:
   wheelyard deploy pytorch:2.3.1 --kind job --gpus 2 --command "python train.py --epochs 3"
   wheelyard deploy pytorch:2.3.1 --kind quadlet --command "python serve.py" --port 8000
   wheelyard deploy pytorch:2.3.1 --kind apptainer --output slurm
+  wheelyard deploy pytorch:2.3.1 --kind job --registry registry.example/team --verify-key cosign.pub
 
 The image is named by its digest where the registry's catalogue, or a build here, knows it. Without
 --command a devel image runs JupyterLab, any other and every Job `selfcheck`. JupyterLab asks for a
@@ -56,18 +57,27 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--dist", type=Path, default=Path("dist"), help="built images (default: dist)"
     )
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        metavar="FILE",
+        help="refuse an image that this key (PEM, as cosign.pub) has not signed",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Write the files; prints their paths."""
-    from builder.commands.pick import read_entries
+    from builder.commands.pick import read_entries, require_entry_signed, verify_key
     from builder.errors import UsageError
     from builder.rendering.deployments import render_deployment
     from builder.rendering.render import make_environment
     from builder.system.textfiles import write_text
 
+    key = verify_key(args.verify_key, context)
     entry = _find(read_entries(args.dist, context), args.image)
+    if key is not None:
+        require_entry_signed(entry, key, context)
     deployment = _deployment(entry, args, context)
     environment = make_environment(context.settings.project / "templates")
     files = render_deployment(environment, deployment)

@@ -89,28 +89,28 @@ def choose(args: argparse.Namespace, context: Context) -> dict[str, Any]:
     elsewhere = args.driver is not None or bool(args.gpu)
     host = _host(args)
     wish = Wish(args.framework, args.cuda, args.python, args.flavour)
-    key = _verify_key(args, context)
+    key = verify_key(args.verify_key, context)
     choice = pick(read_entries(args.output, context), host, wish)
     if key is not None:
-        _require_signed(choice.entry, key, context)
+        require_entry_signed(choice.entry, key, context)
     engine = Engine(None) if elsewhere else read_engine()
     runtime = _runtime(args, engine, elsewhere=elsewhere)
     return _as_json(choice, host, engine, runtime, context, signed=key is not None)
 
 
-def _verify_key(args: argparse.Namespace, context: Context) -> PublicKey | None:
+def verify_key(path: Path | None, context: Context) -> PublicKey | None:
     """Read before anything is asked for; None: signatures do not matter."""
     from builder.attest.keys import load_public_key
     from builder.errors import UsageError
 
-    if args.verify_key is None:
+    if path is None:
         return None
     if context.settings.registry is None:
         raise UsageError("--verify-key needs the registry with the signatures: --registry")
-    return load_public_key(args.verify_key)
+    return load_public_key(path)
 
 
-def _require_signed(entry: Entry, key: PublicKey, context: Context) -> None:
+def require_entry_signed(entry: Entry, key: PublicKey, context: Context) -> None:
     """Raise SignatureError unless the very digest that is going to be pulled is signed."""
     from builder.attest.signatures import require_signed
     from builder.errors import SignatureError

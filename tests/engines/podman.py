@@ -49,10 +49,19 @@ class Storage:
 
     def podman(self, command: str, *arguments: str | Path) -> str:
         """Run podman; what it prints."""
-        # Neither systemd nor its journal has to be there.
+        return _run([*self.podman_command(), command, *map(str, arguments)])
+
+    def podman_command(self, program: str = "podman") -> list[str]:
+        """podman with this storage; neither systemd nor its journal has to be there."""
         places = [*self._places(), f"--tmpdir={self.state}/tmp"]
-        engine = [*places, RUNTIME, "--cgroup-manager=cgroupfs", "--events-backend=file"]
-        return _run([*APART, "podman", *engine, command, *map(str, arguments)])
+        return [
+            *APART,
+            program,
+            *places,
+            RUNTIME,
+            "--cgroup-manager=cgroupfs",
+            "--events-backend=file",
+        ]
 
     def run(self, image: str, *command: str) -> str:
         """What a command prints in a container without a network."""

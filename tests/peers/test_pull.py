@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.building.build import Built, build_images
 from builder.cli import main
 from builder.errors import SignatureError
-from tests.engines.daemons import client_environment, own_engine
+from builder.system.tools import find_tool
+from tests.engines.daemons import client_environment, own_engine, temporary_folder
+from tests.engines.podman import Storage
 from tests.peers.registries import registry
 
 if TYPE_CHECKING:
@@ -23,14 +25,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def published(tiny: Tiny, tmp_path: Path, need: Callable[..., None]) -> Iterator[list[str]]:
+def published(
+    tiny: Tiny, tiny_dist: Path, need: Callable[..., None], tmp_path: Path
+) -> Iterator[list[str]]:
     """Options that name a registry with two small images."""
     need("docker-registry")
-    results = build_images(tiny.plan.cells, tiny.plan, tmp_path / "dist", tiny.context)
-    assert all(isinstance(result, Built) for result in results)
     with registry(tmp_path) as address:
         where = ["--registry", f"http://{address}/team"]
-        words = ["push", "all", *where, "--output", str(tmp_path / "dist")]
+        words = ["push", "all", *where, "--output", str(tiny_dist)]
         assert main([*words, "--project", str(tiny.folder), "--quiet"]) == 0
         yield where
 
@@ -91,13 +93,49 @@ def test_docker_pulls_what_was_picked_and_a_sibling_costs_less(
     assert 0 < costs["devel"][0] < costs["devel"][1]  # type: ignore[operator]
 
 
+@pytest.fixture
+def podman(
+    need: Callable[..., None], need_root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Storage]:
+    """A podman with storage of its own, which is the one on PATH."""
+    need("podman", "unshare", "setpriv")
+    with temporary_folder() as folder, temporary_folder() as state:
+        storage = Storage(folder, state)
+        command = storage.podman_command(str(find_tool("podman")))
+        (tmp_path / "bin").mkdir()
+        script = tmp_path / "bin/podman"
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+        yield storage
+
+
+def test_podman_pulls_the_digest_and_gives_it_its_tag(
+    podman: Storage, published: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    host = ("--driver", "535.104", "--cuda", "12", "--runtime", "podman")
+    expected = pick(published, capsys, *host)
+    assert main(["pull", *published, *host, "--json"]) == 0
+    pulled = json.loads(capsys.readouterr().out)
+    (image,) = json.loads(podman.podman("image", "inspect", expected["tag"]))
+    assert pulled["pulled"] == image["Id"]
+    assert image["Digest"] == expected["digest"]
+    assert expected["tag"] in image["RepoTags"]
+    repository = expected["tag"].rpartition(":")[0]
+    assert f"{repository}@{expected['digest']}" in image["RepoDigests"]
+
+
 def test_a_bundle_is_imported_into_the_engine(
-    engine: DockerClient, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    engine: DockerClient,
+    tiny: Tiny,
+    tiny_dist: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
 ) -> None:
     """As on a machine without a network: no project, no registry."""
-    build_images(tiny.plan.cells, tiny.plan, tmp_path / "dist", tiny.context)
     words = ["push", "all", "--layout", str(tmp_path / "both.tar"), "--project", str(tiny.folder)]
-    assert main([*words, "--output", str(tmp_path / "dist"), "--quiet"]) == 0
+    assert main([*words, "--output", str(tiny_dist), "--quiet"]) == 0
     capsys.readouterr()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -106,7 +144,7 @@ def test_a_bundle_is_imported_into_the_engine(
     assert len(imported) == 2
     for image in imported:
         assert image["loaded"]
-        blob = tmp_path / "dist/blobs" / image["digest"].replace(":", "/")
+        blob = tiny_dist / "blobs" / image["digest"].replace(":", "/")
         for tag in image["tags"]:
             assert engine.images.get(tag).id == json.loads(blob.read_text())["config"]["digest"]
 
@@ -115,6 +153,7 @@ def test_only_what_is_signed_is_pulled(
     engine: DockerClient,
     published: list[str],
     tiny: Tiny,
+    tiny_dist: Path,
     tmp_path: Path,
     need: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -131,6 +170,7 @@ def test_only_what_is_signed_is_pulled(
     assert main(pull) == SignatureError.exit_code
     assert engine.images.list() == []
     push = ["push", "all", *published, "--project", str(tiny.folder), "--sign-key", "key.pem"]
+    push += ["--output", str(tiny_dist)]
     assert main([*push, "--quiet"]) == 0
     capsys.readouterr()
     assert main([*pull, "--json"]) == 0

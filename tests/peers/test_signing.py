@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from builder.registry.catalogue import fetch_catalogue, publish_catalogue
 from builder.registry.client import open_registry
 from builder.registry.signatures import attestation_tag, signature_tag
 from tests.engines.trixie import started_from
+from tests.peers.project import REPOSITORY
 from tests.peers.registries import registry
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home")
@@ -62,14 +64,14 @@ class Place:
         name = self.tiny.cell(flavour).id
         return next(str(image["digest"]) for image in images if image["id"] == name)
 
-    def ask_cosign(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def ask_cosign(self, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.cosign, *map(str, words)],
             check=False,
             capture_output=True,
             text=True,
             cwd=self.folder,
-            env={**os.environ, "COSIGN_PASSWORD": WORD},
+            env={**os.environ, "COSIGN_PASSWORD": WORD, **env},
             timeout=60,
         )
 
@@ -298,6 +300,59 @@ def test_statements_about_another_image_are_refused(signed: Place) -> None:
     assert signed.statement("ours.pub", "cyclonedx", runtime) is None
     assert signed.push("--sign-key", signed.folder / "ours.pem") == 0
     assert signed.statement("ours.pub", "cyclonedx", runtime) is not None
+
+
+class TestAsReferrers:
+    """cosign's later places for signatures, in registries with and without the API."""
+
+    @pytest.fixture(params=["tags", "api"])
+    def elsewhere(
+        self, place: Place, request: pytest.FixtureRequest, with_referrers: str, capsys: Any
+    ) -> Place:
+        found = place if request.param == "tags" else replace(place, address=with_referrers)
+        assert found.push() == 0
+        assert found.pick("cosign.pub") == SignatureError.exit_code
+        capsys.readouterr()
+        return found
+
+    def attach(self, place: Place, command: str, *words: str, **env: str) -> None:
+        image = f"{place.repository}@{place.digest('runtime')}"
+        how = ("--key", "cosign.key", "--tlog-upload=false", "--yes", "--allow-insecure-registry")
+        done = place.ask_cosign(command, *how, *words, image, **env)
+        assert done.returncode == 0, done.stderr
+
+    def test_what_cosign_signed_in_its_oci_mode_is_picked(
+        self, elsewhere: Place, capsys: Any
+    ) -> None:
+        mode = ("--registry-referrers-mode", "oci-1-1")
+        self.attach(elsewhere, "sign", *mode, COSIGN_EXPERIMENTAL="1")
+        assert elsewhere.pick("cosign.pub") == 0
+        assert elsewhere.digest("runtime") in capsys.readouterr().out
+        assert elsewhere.pick("ours.pub") == SignatureError.exit_code
+        assert "another key" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("says", ["https://sigstore.dev/cosign/sign/v1", "cyclonedx"])
+    def test_a_bundle_is_a_signature_where_it_says_so(self, elsewhere: Place, says: str) -> None:
+        """trixie's cosign writes bundles of statements only; a signature is one of its own kind."""
+        (elsewhere.folder / "said.json").write_text("{}")
+        what = ("--new-bundle-format", "--type", says, "--predicate", "said.json")
+        self.attach(elsewhere, "attest", *what)
+        signed = says.endswith("/sign/v1")
+        assert elsewhere.pick("cosign.pub") == (0 if signed else SignatureError.exit_code)
+        assert elsewhere.pick("ours.pub") == SignatureError.exit_code
+
+
+def test_deploy_writes_nothing_for_an_image_that_is_not_signed(signed: Place, capsys: Any) -> None:
+    project = signed.folder / "project"
+    shutil.copytree(signed.tiny.folder, project)
+    shutil.copytree(REPOSITORY / "templates", project / "templates", dirs_exist_ok=True)
+    words = ["deploy", signed.tiny.cell("runtime").id, "--kind", "job", "--project", str(project)]
+    words += ["--output", str(signed.folder / "out"), "--registry", f"http://{signed.address}/team"]
+    stranger = ["--verify-key", str(signed.folder / "stranger.pub")]
+    assert main([*words, *stranger]) == SignatureError.exit_code
+    assert not (signed.folder / "out").exists()
+    assert main([*words, "--verify-key", str(signed.folder / "ours.pub")]) == 0
+    assert signed.digest("runtime") in (signed.folder / "out/job.yaml").read_text()
 
 
 def test_cosigns_own_private_key_is_refused_before_anything_is_sent(
