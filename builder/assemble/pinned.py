@@ -20,7 +20,7 @@ from builder.errors import BaseImageError
 from builder.fetching.download import Session, download
 from builder.fetching.replies import Gone
 from builder.fetching.wanted import Download
-from builder.registry.address import Address
+from builder.registry.address import Address, registry_host
 from builder.registry.client import MANIFEST_TYPES, get_content, open_registry
 from builder.system.gunzip import open_gzip
 from builder.system.textfiles import write_text
@@ -76,7 +76,8 @@ def parse_image(image: str) -> tuple[Address, str, str]:
             f"{image} names no registry's host; write HOST/NAME@sha256:DIGEST in matrix.yaml"
         )
     scheme = "http" if _is_loopback(host.rpartition(":")[0] or host) else "https"
-    return Address(host, "", scheme), re.sub(r":[^/]*$", "", repository), digest
+    address = Address(registry_host(host), "", scheme)
+    return address, address.repository(re.sub(r":[^/]*$", "", repository)), digest
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,6 +12,11 @@ _ADDRESS = re.compile(
     rf"(?P<host>(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d{{1,5}})?)"
     rf"(?:/(?P<prefix>{_NAME}(?:/{_NAME})*))?/?"
 )
+# Docker Hub goes by several names: distribution/reference, normalize.go; registry/config.go.
+HUB = "docker.io"
+HUB_API = f"registry-1.{HUB}"
+HUB_LOGIN = f"https://index.{HUB}/v1/"  # the key of its login in Docker's config.json
+_HUB_NAMES = {HUB, HUB_API, f"index.{HUB}", f"www.{HUB}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +30,12 @@ class Address:
     @property
     def url(self) -> str:
         """The registry's API."""
-        return f"{self.scheme}://{self.host}/v2/"
+        return f"{self.scheme}://{HUB_API if self.host == HUB else self.host}/v2/"
 
     def repository(self, name: str) -> str:
-        """The full name of a repository below the prefix."""
+        """The full name of a repository below the prefix; Docker Hub's own are in `library`."""
+        if self.host == HUB and not self.prefix and "/" not in name:
+            return f"library/{name}"
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def reference(self, tag: str) -> str:
@@ -51,4 +58,10 @@ def parse_address(text: str) -> Address:
     found = _ADDRESS.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is not HOST[:PORT][/PREFIX], PREFIX in lower case")
-    return Address(found["host"], found["prefix"] or "", found["scheme"] or "https")
+    host = registry_host(found["host"])
+    return Address(host, found["prefix"] or "", found["scheme"] or "https")
+
+
+def registry_host(host: str) -> str:
+    """A registry's host as references name it: Docker Hub's under one name."""
+    return HUB if host.lower() in _HUB_NAMES else host

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import SettingsError
+from builder.registry.address import HUB, HUB_LOGIN
 from builder.system.subprocesses import run
 
 # What a credential helper answers in the place of a user's name for an identity token:
@@ -73,17 +74,21 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 def _in_config(config: Mapping[str, Any], host: str, repository: str) -> Credential | None:
     """A helper for this host wins over the entry, and that over the helper for all hosts."""
     helpers, auths = config.get("credHelpers") or {}, config.get("auths") or {}
-    if host in helpers:
-        return _ask_helper(str(helpers[host]), host)
+    name = HUB_LOGIN if host == HUB else host
+    for key in (name, host):
+        if key in helpers:
+            return _ask_helper(str(helpers[key]), name)
     for key in _keys(host, repository):
         if (found := _entry(auths.get(key))) is not None:
             return found
     store = config.get("credsStore")
-    return _ask_helper(str(store), host) if store else None
+    return _ask_helper(str(store), name) if store else None
 
 
 def _keys(host: str, repository: str) -> Iterator[str]:
     """Keys of podman's may name a part of the repository; Docker's older ones are URLs."""
+    if host == HUB:
+        yield HUB_LOGIN
     parts = repository.split("/")
     for end in range(len(parts), 0, -1):
         yield f"{host}/{'/'.join(parts[:end])}"

@@ -14,6 +14,7 @@ from builder.assemble.flatten import flatten
 from builder.assemble.pinned import installed_packages, parse_image
 from builder.assemble.rootfs import RootFS
 from builder.errors import BaseImageError
+from builder.registry.address import HUB, HUB_API
 
 Content = bytes | str | None  # of a file; the target of a hard link; a folder
 
@@ -87,6 +88,8 @@ def test_installed_packages() -> None:
     [
         ("127.0.0.1:5000/a/b@sha256:x", "http://127.0.0.1:5000/v2/", "a/b"),
         ("localhost/a:1@sha256:x", "http://localhost/v2/", "a"),
+        (f"{HUB}/python:3.11-slim@sha256:x", f"https://{HUB_API}/v2/", "library/python"),
+        (f"index.{HUB}/me/python@sha256:x", f"https://{HUB_API}/v2/", "me/python"),
         ("registry.example/team/a:3.11-slim@sha256:x", "https://registry.example/v2/", "team/a"),
     ],
 )

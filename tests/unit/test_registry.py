@@ -12,7 +12,7 @@ import pytest
 
 from builder.errors import SettingsError
 from builder.fetching.replies import Gone, Interrupted, RangeRefused, Refused
-from builder.registry.address import parse_address
+from builder.registry.address import HUB, HUB_API, HUB_LOGIN, parse_address
 from builder.registry.credentials import Credential, find_credential
 from builder.registry.login import Login, parse_challenge, token_request
 from builder.registry.replies import DigestRefused, connection_failure, registry_failure
@@ -31,6 +31,14 @@ class TestAddress:
     def test_no_prefix_and_plain_http(self) -> None:
         address = parse_address("http://[::1]:5000")
         assert (address.url, address.repository("x")) == ("http://[::1]:5000/v2/", "x")
+
+    @pytest.mark.parametrize("name", [HUB, HUB_API, f"index.{HUB}"])
+    def test_docker_hub_by_any_of_its_names(self, name: str) -> None:
+        """Where `docker pull` looks for what is called so."""
+        address = parse_address(f"{name}/anna")
+        assert address.url == f"https://{HUB_API}/v2/"
+        assert address.reference("pytorch:2.3") == f"{HUB}/anna/pytorch:2.3"
+        assert parse_address(name).repository("python") == "library/python"
 
     @pytest.mark.parametrize(
         "text", ["", "a b", "host/Team", "host//x", "ftp://host", "host/x:tag"]
@@ -61,6 +69,20 @@ class TestCredentials:
         assert self.find(tmp_path, {"auths": {key: auth("anna", "a:b")}}) == Credential(
             "anna", "a:b"
         )
+
+    @pytest.mark.parametrize("key", [HUB_LOGIN, HUB, f"{HUB}/team"])
+    def test_docker_hubs_login(self, tmp_path: Path, key: str) -> None:
+        """`docker login` keeps it under an old URL, podman under the name."""
+        assert self.find(tmp_path, {"auths": {key: auth("anna", "x")}}, HUB) is not None
+        assert self.find(tmp_path, {"auths": {key: auth("anna", "x")}}) is None
+
+    def test_docker_hubs_helper_is_asked_by_the_old_url(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.helper(tmp_path, monkeypatch, 'echo \'{"Username": "anna", "Secret": "x"}\'')
+        for config in ({"credsStore": "mine"}, {"credHelpers": {HUB: "mine"}}):
+            assert self.find(tmp_path, config, HUB) == Credential("anna", "x")
+            assert (tmp_path / "asked").read_text() == HUB_LOGIN
 
     def test_podmans_key_for_a_part_wins(self, tmp_path: Path) -> None:
         auths = {"reg.example": auth("all", "1"), "reg.example/team": auth("team", "2")}
