@@ -132,7 +132,8 @@ def _host(args: argparse.Namespace, context: Context) -> Host:
     if seen.driver is None or args.cuda == "cpu":
         context.reporter.info(f"not chosen for a GPU: {seen.problem or '--cuda cpu'}")
         return Host(None)
-    return Host(seen.driver.version, tuple(gpu.capability for gpu in seen.driver.gpus))
+    known = (gpu.capability for gpu in seen.driver.gpus)
+    return Host(seen.driver.version, tuple(filter(None, known)))
 
 
 def configuration(entry: Entry, args: argparse.Namespace, context: Context) -> Devcontainer:

@@ -143,7 +143,8 @@ def _host(args: argparse.Namespace) -> Host:
             f"{seen.problem}; for another machine: --driver 550.54.14 --gpu sm_90, "
             "for none: --cuda cpu"
         )
-    return Host(seen.driver.version, tuple(gpu.capability for gpu in seen.driver.gpus))
+    known = (gpu.capability for gpu in seen.driver.gpus)
+    return Host(seen.driver.version, tuple(filter(None, known)))
 
 
 def read_entries(dist: Path, context: Context) -> tuple[Entry, ...]:

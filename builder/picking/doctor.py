@@ -142,7 +142,8 @@ def _gpu(machine: Machine) -> Iterator[Line]:
     if not driver.gpus:
         yield Line("gpu", "GPU", "note", "none is shown", "look at nvidia-smi and at MIG")
     for at, gpu in enumerate(driver.gpus):
-        seen = f"{gpu.name}, {gpu.memory} MiB, sm_{gpu.capability.replace('.', '')}"
+        kind = gpu.capability.replace(".", "") or "unknown"
+        seen = f"{gpu.name}, {gpu.memory or 'unknown'} MiB, sm_{kind}"
         yield Line("gpu", f"GPU {at}", "ok", seen)
     yield _toolkit(machine)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import shutil
 import subprocess
@@ -10,10 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SMI_FIELDS = (
-    "driver_version,index,name,memory.total,memory.free,compute_cap,ecc.mode.current,"
-    "ecc.errors.uncorrected.volatile.total,mig.mode.current,persistence_mode"
-)
 START = "start the container with --gpus all"
 
 
@@ -30,8 +25,8 @@ class Gpu:
     """One GPU as the driver describes it; None: it does not say."""
 
     name: str
-    memory: int  # MiB
-    capability: str  # "9.0"
+    memory: int | None  # MiB
+    capability: str  # "9.0"; "" where the driver is too old to say
     free: int | None = None  # MiB
     ecc: bool | None = None
     memory_errors: int | None = None  # uncorrected ones since the driver was loaded
@@ -57,7 +52,9 @@ def read_driver() -> Driver:
     if importlib.util.find_spec("pynvml"):
         return _from_nvml()
     if shutil.which("nvidia-smi"):
-        return _from_smi()
+        from selfcheck.gpu.smi import ask_smi
+
+        return ask_smi()
     raise NoDriverError(
         f"no NVIDIA driver here: neither nvidia-ml-py nor nvidia-smi is installed; {START}"
     )
@@ -69,7 +66,11 @@ def free_memory() -> str | None:
         gpus = read_driver().gpus
     except (NoDriverError, OSError, subprocess.SubprocessError):
         return None
-    said = (f"GPU {at}: {gpu.free} of {gpu.memory} MiB free" for at, gpu in enumerate(gpus))
+    said = (
+        f"GPU {at}: {gpu.free} of {gpu.memory} MiB free"
+        for at, gpu in enumerate(gpus)
+        if gpu.free is not None
+    )
     return ", ".join(said) or None
 
 
@@ -88,10 +89,10 @@ def _from_nvml() -> Driver:
         pynvml.nvmlShutdown()
 
 
-def not_answering(kind: str, text: str) -> NoDriverError:
+def not_answering(kind: str, text: str, source: str = "NVML") -> NoDriverError:
     """What an error of NVML means: no driver in this container, or one that is broken."""
     if kind == "NVMLError_LibraryNotFound":
-        return NoDriverError(f"no NVIDIA driver answers (NVML: {text}); {START}")
+        return NoDriverError(f"no NVIDIA driver answers ({source}: {text}); {START}")
     advice = {
         "NVMLError_DriverNotLoaded": "load the kernel module on the host (modprobe nvidia)",
         "NVMLError_LibRmVersionMismatch": "the driver was updated under its kernel module: "
@@ -100,7 +101,7 @@ def not_answering(kind: str, text: str) -> NoDriverError:
         "the host",
         "NVMLError_NoPermission": "this user may not use /dev/nvidia*: see the devices' rights",
     }.get(kind, "run nvidia-smi on the host and see what it says")
-    return BrokenDriverError(f"the NVIDIA driver does not work (NVML: {text}): {advice}")
+    return BrokenDriverError(f"the NVIDIA driver does not work ({source}: {text}): {advice}")
 
 
 def _describe(nvml: Any) -> Driver:
@@ -117,31 +118,48 @@ def _describe(nvml: Any) -> Driver:
 
 def _gpu(nvml: Any, handle: Any) -> Gpu:
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    memory = _memory(nvml, handle)
     ecc = _asked(nvml, nvml.nvmlDeviceGetEccMode, handle)
     errors = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
     mig = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
     persistence = _asked(nvml, nvml.nvmlDeviceGetPersistenceMode, handle)
     return Gpu(
         name=_text(nvml.nvmlDeviceGetName(handle)),
-        memory=int(memory.total) // 2**20,
+        memory=_mebibytes(memory, "total"),
         capability=f"{major}.{minor}",
-        free=int(memory.free) // 2**20,
+        free=_mebibytes(memory, "free"),
         ecc=None if ecc is None else bool(ecc[0]),
         memory_errors=_asked(nvml, nvml.nvmlDeviceGetTotalEccErrors, handle, *errors),
         mig=None if mig is None else bool(mig[0]),
-        mig_devices=_mig_devices(nvml, handle) if mig and mig[0] else None,
+        mig_devices=len(_slices(nvml, handle)) if mig and mig[0] else None,
         persistence=None if persistence is None else bool(persistence),
         nvlinks=_nvlinks(nvml, handle),
     )
 
 
-def _mig_devices(nvml: Any, handle: Any) -> int:
+def _memory(nvml: Any, handle: Any) -> list[Any]:
+    """What NVML says of a GPU's memory; in a container with slices of it, of each slice.
+
+    The whole GPU may not be asked there (nvidia-container-toolkit#842).
+    """
+    whole = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+    if whole is not None:
+        return [whole]
+    parts = (_asked(nvml, nvml.nvmlDeviceGetMemoryInfo, part) for part in _slices(nvml, handle))
+    return [part for part in parts if part is not None]
+
+
+def _mebibytes(memory: Sequence[Any], name: str) -> int | None:
+    return sum(int(getattr(part, name)) for part in memory) // 2**20 if memory else None
+
+
+def _slices(nvml: Any, handle: Any) -> list[Any]:
+    """The MIG devices of a GPU that are shown to this process."""
     count = _asked(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
     found = (
         _asked(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, at) for at in range(count)
     )
-    return sum(device is not None for device in found)
+    return [device for device in found if device is not None]
 
 
 def _nvlinks(nvml: Any, handle: Any) -> int:
@@ -181,43 +199,3 @@ def _asked(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value  # bytes before nvidia-ml-py 12
-
-
-def _from_smi() -> Driver:
-    command = ["nvidia-smi", f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    if answer.returncode:
-        message = (answer.stdout + answer.stderr).strip().splitlines() or ["no message"]
-        raise BrokenDriverError(f"nvidia-smi failed: {message[0]}")
-    return parse_smi(answer.stdout)
-
-
-def parse_smi(text: str) -> Driver:
-    """Read nvidia-smi's CSV lines of SMI_FIELDS; raises NoDriverError when it lists no GPU."""
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
-    if not rows:
-        raise NoDriverError(f"nvidia-smi lists no GPU; {START}")
-    return Driver(rows[0][0], tuple(_gpu_of_row(row) for row in rows), "nvidia-smi")
-
-
-def _gpu_of_row(row: Sequence[str]) -> Gpu:
-    _version, _index, name, memory, free, capability, ecc, errors, mig, persistence = row
-    return Gpu(
-        name=name,
-        memory=_number(memory) or 0,
-        capability=capability,
-        free=_number(free),
-        ecc=_switch(ecc),
-        memory_errors=_number(errors),
-        mig=_switch(mig),
-        persistence=_switch(persistence),
-    )
-
-
-def _number(text: str) -> int | None:
-    """A number, or None for "[N/A]"."""
-    return int(float(text)) if text.replace(".", "", 1).isdigit() else None
-
-
-def _switch(text: str) -> bool | None:
-    return {"Enabled": True, "Disabled": False}.get(text)

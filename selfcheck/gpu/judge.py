@@ -98,8 +98,9 @@ def judge_framework(
     wanted = list(architectures)
     if not usable:
         return failed(_blind(title, driver.gpus, visible), seen, wanted)
-    unfit = [gpu.name for gpu in driver.gpus if not has_code_for(gpu.capability, architectures)]
-    if unfit:
+    unfit = [gpu.name for gpu in driver.gpus if not _fits(gpu, architectures)]
+    hidden = len(driver.gpus) - usable if visible is not None else 0
+    if len(unfit) > hidden:  # else CUDA_VISIBLE_DEVICES may have left out just these
         return failed(f"{title}'s wheel has no code for {', '.join(unfit)}", seen, wanted)
     if usable < len(driver.gpus) and visible is None and not any(gpu.mig for gpu in driver.gpus):
         return failed(
@@ -107,6 +108,11 @@ def judge_framework(
             "look for one in an error state", seen, wanted,
         )  # fmt: skip
     return passed(seen, wanted)
+
+
+def _fits(gpu: Gpu, architectures: Sequence[str]) -> bool:
+    """Nothing is known against a GPU whose driver does not say its capability."""
+    return not gpu.capability or has_code_for(gpu.capability, architectures)
 
 
 def _blind(title: str, gpus: Sequence[Gpu], visible: str | None) -> str:

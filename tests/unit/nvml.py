@@ -34,9 +34,7 @@ def simulated(name: str) -> ModuleType:
     module.nvmlDeviceGetCount = lambda: len(machine["gpus"])
     module.nvmlDeviceGetHandleByIndex = lambda at: _handle(machine, at)
     module.nvmlDeviceGetName = lambda handle: _gpu(machine, handle)["name"].encode()
-    module.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(
-        **_gpu(machine, handle)["memory"]
-    )
+    module.nvmlDeviceGetMemoryInfo = lambda handle: _memory(machine, handle)
     module.nvmlDeviceGetCudaComputeCapability = lambda handle: _gpu(machine, handle)["capability"]
     module.nvmlDeviceGetEccMode = lambda handle: _answer(machine, handle, "ecc")
     module.nvmlDeviceGetTotalEccErrors = lambda handle, _kind, _counter: _answer(
@@ -73,6 +71,15 @@ def _answer(machine: dict[str, Any], handle: int, question: str) -> Any:
     if question not in gpu:
         raise error("NVMLError_NotSupported", "Not Supported")
     return gpu[question]
+
+
+def _memory(machine: dict[str, Any], handle: int | str) -> SimpleNamespace:
+    """A whole GPU's, or a slice's; who was given slices only may not ask about the whole."""
+    gpu = _gpu(machine, 0 if isinstance(handle, str) else handle)
+    name = "slice_memory" if isinstance(handle, str) else "memory"
+    if name not in gpu:
+        raise error("NVMLError_NoPermission", "Insufficient Permissions")
+    return SimpleNamespace(**gpu[name])
 
 
 def _slice(machine: dict[str, Any], handle: int, at: int) -> str:

@@ -14,8 +14,9 @@ from selfcheck import cudalib, distributed, gpu, libraries, versions
 from selfcheck.cell import CPU_ONLY, Cell
 from selfcheck.elf import SharedObject, read_shared_object
 from selfcheck.frameworks import NoGpuError, pick_device
-from selfcheck.gpu.driver import Driver, Gpu, NoDriverError, parse_smi
+from selfcheck.gpu.driver import Driver, Gpu, NoDriverError
 from selfcheck.gpu.judge import driver_floor, has_code_for, is_older, judge_driver
+from selfcheck.gpu.smi import parse_smi
 from selfcheck.result import Check, Options, Outcome, run_check
 
 
