@@ -81,6 +81,17 @@ def test_mig_is_told_and_a_missing_slice_fails(machine: str) -> None:
     assert "MIG is on and no slice was given" in (blind.reason or "")
 
 
+@pytest.mark.parametrize("machine", ["mig-container"], indirect=True)
+def test_a_container_with_a_slice_is_no_broken_driver(machine: str) -> None:
+    """NVML lets nobody in there ask about the whole GPU's memory; the slice's is told."""
+    driver = asked()
+    assert isinstance(driver, Driver)
+    assert (driver.gpus[0].memory, driver.gpus[0].free) == (9920, 9884)
+    assert driver.gpus[0].mig_devices == 1
+    assert judge_devices(driver).status == "pass"
+    assert drivers.free_memory() == "GPU 0: 9884 of 9920 MiB free"
+
+
 @pytest.mark.parametrize("machine", ["eight-gpus"], indirect=True)
 def test_eight_gpus_are_all_wanted_and_their_links_are_told(machine: str) -> None:
     driver = asked()
@@ -204,6 +215,12 @@ def test_without_a_compiler_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) 
         ("NVIDIA L40S", "float16", 362),
         ("NVIDIA L4", "float16", 121),
         ("Tesla V100-SXM2-16GB", "tf32", 15.7),
+        ("Tesla V100S-PCIE-32GB", "float16", 130),
+        ("NVIDIA A100-SXM4-80GB", "bfloat16", 312),
+        ("NVIDIA A100 80GB PCIe", "bfloat16", 312),
+        ("NVIDIA GH200 480GB", "float16", 989.4),
+        ("NVIDIA A10G", "float16", 70),
+        ("NVIDIA GeForce RTX 4090", "tf32", 82.6),
     ],
 )
 def test_a_devices_stated_rate_is_found_by_its_name(device: str, kind: str, rate: float) -> None:
@@ -216,3 +233,24 @@ def test_a_devices_stated_rate_is_found_by_its_name(device: str, kind: str, rate
 def test_no_rate_is_guessed() -> None:
     assert stated_peak("AMD EPYC", "float32") is None
     assert stated_peak("Tesla T4", "bfloat16") is None
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+        "GRID A100-10C",
+        "NVIDIA A100-SXM-64GB",
+        "NVIDIA H100 80GB HBM2e",
+        "NVIDIA H200 NVL",
+        "NVIDIA GB200",
+        "NVIDIA T400 4GB",
+        "NVIDIA GeForce RTX 3090 Ti",
+        "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA L40G",
+    ],
+)
+def test_another_chip_or_a_part_of_one_has_no_rate(device: str) -> None:
+    """Its name holds that of a listed one, its speed is another."""
+    assert stated_peak(device, "float16") is None
