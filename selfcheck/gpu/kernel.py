@@ -15,6 +15,7 @@ from selfcheck.result import Outcome, failed, passed, skipped
 
 SOURCE = Path(__file__).with_name("add.cu")
 COUNT, BLOCK = 4096, 256
+CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR (cuda.h)
 
 
 class CudaError(RuntimeError):
@@ -26,17 +27,20 @@ def check_nvcc(driver: Driver | NoDriverError) -> Outcome:
     nvcc = find_nvcc()
     if nvcc is None:
         return skipped("no nvcc here: devel images have it from CUDA 13 on")
-    gpu = driver.gpus[0] if isinstance(driver, Driver) and driver.gpus else None
+    here = isinstance(driver, Driver) and bool(driver.gpus)
+    cuda = ctypes.CDLL("libcuda.so.1") if here else None
     with tempfile.TemporaryDirectory(prefix="selfcheck-") as folder:
         target = Path(folder) / "add"
-        command = compile_command(nvcc, target, gpu.capability if gpu else None)
+        command = compile_command(nvcc, target, capability_of(cuda) if cuda else None)
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         if done.returncode:
             return failed(f"nvcc failed: {(done.stderr or done.stdout).strip()[-400:]}", command)
         code = target.read_bytes()
-    if gpu is None:
+    if cuda is None:
         return skipped(f"nvcc compiled {len(code)} bytes; running them takes a GPU", wants_gpu=True)
-    wrong = sum(abs(seen - (2.0 * at + 1.0)) > 1e-3 for at, seen in enumerate(run_kernel(code)))
+    wrong = sum(
+        abs(seen - (2.0 * at + 1.0)) > 1e-3 for at, seen in enumerate(run_kernel(cuda, code))
+    )
     if wrong:
         return failed(f"{wrong} of {COUNT} numbers are wrong", {"nvcc": str(nvcc)})
     return passed({"nvcc": str(nvcc), "bytes": len(code)})
@@ -59,9 +63,20 @@ def compile_command(nvcc: Path, target: Path, capability: str | None) -> list[st
     return [str(nvcc), "-cubin", architecture, "-o", str(target), str(SOURCE)]
 
 
-def run_kernel(code: bytes) -> list[float]:
+def capability_of(cuda: ctypes.CDLL) -> str:
+    """That of CUDA's GPU 0, `9.0`; NVML's 0 may be another (CUDA_VISIBLE_DEVICES, the order)."""
+    device, number = ctypes.c_int(), ctypes.c_int()
+    _call(cuda, "cuInit", 0)
+    _call(cuda, "cuDeviceGet", ctypes.byref(device), 0)
+    found = []
+    for attribute in CAPABILITY:
+        _call(cuda, "cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
+        found.append(str(number.value))
+    return ".".join(found)
+
+
+def run_kernel(cuda: ctypes.CDLL, code: bytes) -> list[float]:
     """2 x + 1 for x from 0 on, computed by the kernel on GPU 0 (CUDA driver API)."""
-    cuda = ctypes.CDLL("libcuda.so.1")
     device, context = ctypes.c_int(), ctypes.c_void_p()
     module, function = ctypes.c_void_p(), ctypes.c_void_p()
     _call(cuda, "cuInit", 0)
@@ -90,21 +105,8 @@ def _launch(cuda: ctypes.CDLL, function: ctypes.c_void_p) -> list[float]:
         _call(cuda, "cuMemcpyHtoD_v2", place, values, ctypes.c_size_t(size))
     given: tuple[Any, ...] = (ctypes.c_float(2.0), *places, ctypes.c_int(COUNT))
     addresses = (ctypes.c_void_p * len(given))(*(ctypes.addressof(value) for value in given))
-    _call(
-        cuda,
-        "cuLaunchKernel",
-        function,
-        COUNT // BLOCK,
-        1,
-        1,
-        BLOCK,
-        1,
-        1,
-        0,
-        None,
-        addresses,
-        None,
-    )
+    grid, block, shared = (COUNT // BLOCK, 1, 1), (BLOCK, 1, 1), 0
+    _call(cuda, "cuLaunchKernel", function, *grid, *block, shared, None, addresses, None)
     _call(cuda, "cuCtxSynchronize")
     _call(cuda, "cuMemcpyDtoH_v2", z, places[2], ctypes.c_size_t(size))
     for place in places:
