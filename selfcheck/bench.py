@@ -19,6 +19,7 @@ from selfcheck.training.learner import NotHereError
 from selfcheck.training.peaks import stated_peak
 from selfcheck.training.sides import learner_of
 from selfcheck.training.throughput import Speed, finite, measure
+from selfcheck.trouble import explain, is_out_of_memory
 
 LARGER = 16  # times the batch on a GPU, where 64 samples leave it idle
 SIZES = {"cpu": 1024, "cuda": 8192}  # of the large matrix product
@@ -38,10 +39,25 @@ def checks(options: Options) -> Iterator[Check]:
 
 
 def check_speed(spec: Spec, framework: str, options: Options) -> Outcome:
-    """Throughput with mixed precision off and on; the losses stay finite."""
+    """Throughput with mixed precision off and on; a batch that does not fit is made smaller."""
     device = pick_device(options, framework)
-    if options.batch is None and device == "cuda":
-        spec = replace(spec, batch=spec.batch * LARGER)
+    if options.batch is not None or device == "cpu":
+        return _speed(spec, framework, options, device)
+    large = replace(spec, batch=spec.batch * LARGER)
+    try:
+        return _speed(large, framework, options, device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = explain(error, options.free_memory)
+    outcome = _speed(spec, framework, options, device)  # only here is the first try's memory free
+    if outcome.status != "pass":
+        return outcome
+    return replace(outcome, reason=f"batch {spec.batch} instead of {large.batch}: {problem}")
+
+
+def _speed(spec: Spec, framework: str, options: Options, device: str) -> Outcome:
+    """Both throughputs; the losses stay finite."""
     setup = setup_of(spec, framework, options)
     seen: dict[str, Any] = {"device": None, "batch": setup.spec.batch}
     try:

@@ -6,10 +6,17 @@ import errno
 import re
 from collections.abc import Callable
 
-OUT_OF_MEMORY = ("OutOfMemoryError", "ResourceExhaustedError")
+OUT_OF_MEMORY = ("OutOfMemoryError", "ResourceExhaustedError", "MemoryError")
+FULL_MEMORY = re.compile(
+    r"out of memory|can(?:'t|not) allocate memory(?! in static TLS)|std::bad_alloc|"
+    r"RESOURCE_EXHAUSTED|"
+    r"(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
 LOST = re.compile(
     r"GPU is lost|fallen off the bus|unspecified launch failure|uncorrectable ECC|"
-    r"illegal memory access|CUDA_ERROR_(?:DEVICE_UNAVAILABLE|ECC_UNCORRECTABLE)|hardware error",
+    r"illegal memory access|busy or unavailable|hardware error|"
+    r"CUDA_ERROR_(?:DEVICE_UNAVAILABLE|ECC_UNCORRECTABLE|LAUNCH_FAILED|ILLEGAL_ADDRESS|CONTAINED)",
     re.IGNORECASE,
 )
 SHARED = re.compile(r"/dev/shm|shared memory|torch_\d+_\d+|shm_open|Bus error", re.IGNORECASE)  # noqa: S108
@@ -25,7 +32,7 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
     """
     text = f"{type(error).__name__}: {error}".strip()
     first = text.splitlines()[0]
-    if type(error).__name__ in OUT_OF_MEMORY or "out of memory" in first:
+    if is_out_of_memory(error):
         return _out_of_memory(first, free_memory())
     if LOST.search(text):
         return (
@@ -45,6 +52,12 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
     if type(error).__module__.partition(".")[0] == "selfcheck":
         return str(error)
     return _of_files(error) or text
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the GPU, or of the machine, did not suffice."""
+    first = (f"{error}".strip().splitlines() or [""])[0]
+    return type(error).__name__ in OUT_OF_MEMORY or bool(FULL_MEMORY.search(first))
 
 
 def _out_of_memory(first: str, free: str | None) -> str:

@@ -6,14 +6,16 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from selfcheck import bench
 from selfcheck.data import digits
 from selfcheck.data.pictures import Pictures, Split
 from selfcheck.models.catalogue import SPECS, Spec
-from selfcheck.result import Options
+from selfcheck.result import Options, run_check
 from selfcheck.train import judge, setup_of
 from selfcheck.training import throughput
 from selfcheck.training.figures import figures
@@ -172,6 +174,37 @@ def test_throughput_is_measured_in_windows(monkeypatch: pytest.MonkeyPatch) -> N
     assert min(speed.runs) <= speed.samples_per_second <= max(speed.runs)
     assert throughput.finite(speed)
     assert not throughput.finite(throughput.measure(Exploding, setup()))
+
+
+class Small(Softmax):
+    """A GPU with little memory."""
+
+    def __init__(self, given: Setup) -> None:
+        if given.spec.batch > SPEC.batch:
+            raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        super().__init__(given)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch.cuda names it."""
+
+
+@pytest.mark.parametrize("given", [None, 40])
+def test_a_batch_that_does_not_fit_is_made_smaller_unless_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, given: int | None
+) -> None:
+    monkeypatch.setattr(throughput, "SECONDS", 0.01)
+    monkeypatch.setattr(bench, "learner_of", lambda _framework: Small)
+    monkeypatch.setattr(bench, "pick_device", lambda *_: "cuda")
+    monkeypatch.setattr(bench, "setup_of", lambda spec, *_: setup(spec))
+    spec = SPEC if given is None else replace(SPEC, batch=given)
+    options = Options(None, batch=given, free_memory=lambda: "GPU 0: 1 of 2 MiB free")
+    result = run_check(("bench.x", partial(bench.check_speed, spec, "pytorch", options)), options)
+    assert "GPU 0: 1 of 2 MiB free" in (result.reason or "")
+    assert result.status == ("pass" if given is None else "fail")
+    if given is None:
+        assert (result.reason or "").startswith("batch 20 instead of 320: the memory did not")
+        assert result.seen["batch"] == 20
 
 
 def test_a_batch_is_never_larger_than_the_data() -> None:

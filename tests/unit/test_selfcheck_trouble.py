@@ -26,6 +26,9 @@ class ResourceExhaustedError(Exception):
         OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
         ResourceExhaustedError("OOM when allocating tensor with shape[64,9216]"),
         RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 GB"),
+        MemoryError(),
     ],
 )
 def test_out_of_memory_says_how_much_was_free_and_what_to_try(error: Exception) -> None:
@@ -40,6 +43,8 @@ def test_out_of_memory_says_how_much_was_free_and_what_to_try(error: Exception) 
         "CUDA error: unspecified launch failure",
         "CUDA error: uncorrectable ECC error encountered",
         "Unable to determine the device handle: GPU is lost. Reboot the system",
+        "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        "failed to synchronize: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure",
     ],
 )
 def test_a_gpu_lost_in_mid_run(message: str) -> None:
@@ -61,6 +66,11 @@ def test_a_gpu_lost_in_mid_run(message: str) -> None:
 )
 def test_too_little_shared_memory_names_the_option(error: Exception) -> None:
     assert "--shm-size 1g or --ipc host" in explain(error)
+
+
+def test_a_library_without_room_for_its_threads_is_no_want_of_memory() -> None:
+    error = ImportError("libgomp.so.1: cannot allocate memory in static TLS block")
+    assert explain(error).startswith("ImportError: libgomp.so.1")
 
 
 def test_a_read_only_file_system_names_the_way_out() -> None:
