@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 TOLERANCE = 1e-5  # float32, a few operations
+TRITON = (7, 0)
 
 
 def checks(options: Options) -> Iterator[Check]:
@@ -58,6 +59,8 @@ def check_inductor(options: Options) -> Outcome:
     if compiler is None:
         return failed("torch.compile needs a C++ compiler: install g++, or set CXX")
     device = pick_device(options, "pytorch")
+    if device == "cuda" and torch.cuda.get_device_capability() < TRITON:
+        return skipped("Triton, which torch.compile uses, needs compute capability 7.0")
     values = torch.linspace(-3, 3, 4096, device=device)
     with fresh_cache():
         compiled = torch.compile(mixture, backend="inductor", fullgraph=True)(values)

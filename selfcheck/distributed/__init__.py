@@ -20,7 +20,10 @@ TOLERANCE = 1e-3  # relative: sums in another order, over STEPS optimizer steps
 NO_LOOPBACK = "the loopback interface is down here: ip link set lo up"
 TORCH, TENSORFLOW = (f"selfcheck.distributed.{name}_worker" for name in ("torch", "tensorflow"))
 # Everything happens on this machine: no name has to be looked up, no interface to be found.
-LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+LOCAL = {
+    "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+}  # fmt: skip
 
 
 def checks(options: Options) -> Iterator[Check]:

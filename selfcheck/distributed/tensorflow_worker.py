@@ -91,6 +91,8 @@ def _shares(strategy: Any, setup: Any) -> Any:
 def main(mode: str, device: str) -> None:
     """Train, and let worker 0 say how it went."""
     strategy = strategy_of(mode, device)
+    # Its rounding depends on the size of a batch.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     losses = train(strategy)
     config = json.loads(os.environ.get("TF_CONFIG", "{}"))
     if config.get("task", {}).get("index", 0) == 0:

@@ -21,6 +21,12 @@ KINDS = {
     "solver": ("float32",),
 }
 AMPERE = (8, 0)
+
+
+class MovedError(RuntimeError):
+    """TensorFlow did not compute where it was told to."""
+
+
 PLACES = {"cpu": "/CPU:0", "cuda": "/GPU:0"}
 
 
@@ -43,10 +49,17 @@ def difference(what: str, kind: str, device: str) -> float:
         wanted = OPERATIONS[what](*(tf.cast(part, tf.float64) for part in inputs))
     with precise(allow_tf32=kind == "tf32"), tf.device(PLACES[device]):
         seen = OPERATIONS[what](*(tf.identity(part) for part in inputs))
+    _must_be_on(device, seen, what, kind)
     with tf.device(PLACES["cpu"]):
         wanted = tf.cast(wanted, tf.complex128)
         distance = tf.reduce_max(tf.abs(tf.cast(seen, tf.complex128) - wanted))
         return float(distance / tf.reduce_max(tf.abs(wanted)))
+
+
+def _must_be_on(device: str, seen: Any, what: str, kind: str) -> None:
+    """TensorFlow moves an operation that a GPU has no kernel for to the CPU, and says nothing."""
+    if PLACES[device][1:4] not in seen.device:
+        raise MovedError(f"{what} in {kind} has no GPU kernel in this TensorFlow: {seen.device}")
 
 
 @contextmanager
@@ -82,7 +95,10 @@ def _attention(query: Any, key: Any, value: Any) -> Any:
 
 
 def _lstm(rows: Any, kernel: Any, recurrent: Any) -> Any:
-    layer = tf.keras.layers.LSTM(64, return_sequences=True, dtype=rows.dtype.name)
+    # Unrolled there is no cuDNN in it: Keras 3 takes that for the CPU's part too, if a GPU is here.
+    layer = tf.keras.layers.LSTM(
+        64, return_sequences=True, dtype=rows.dtype.name, unroll=rows.dtype == tf.float64
+    )
     layer.build(rows.shape)
     layer.set_weights([kernel.numpy(), recurrent.numpy(), layer.get_weights()[2]])
     return layer(rows)

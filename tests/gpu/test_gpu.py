@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.gpu.report import Report
+from tests.image.box import Box
 
 COMPUTATIONS = (
     "matmul", "convolution", "batchnorm", "attention", "lstm", "fft", "sparse", "solver",
@@ -41,6 +42,39 @@ def test_compilers_and_processes(report: Report, framework: str, name: str) -> N
     if framework not in report.frameworks:
         pytest.skip(f"the image has no {framework}")
     report.require(name)
+
+
+ON_THE_PROCESSOR = """
+import json, sys
+sys.path.insert(0, "/opt/wheelyard")
+from selfcheck.frameworks import import_framework
+framework = {framework!r}
+module = import_framework(framework)
+from importlib import import_module
+from selfcheck.frameworks import MODULES
+from selfcheck.gpu.compare import TOLERANCES, compare
+from selfcheck.gpu.repeating import check_determinism
+side = import_module("selfcheck.gpu." + MODULES[framework] + "_ops")
+found = {{what: compare(side, what, "cpu").status for what in side.KINDS}}
+found["determinism"] = check_determinism(framework, "cpu").status
+low = {{what: side.difference(what, "bfloat16", "cpu") / TOLERANCES["bfloat16"]
+       for what in ("matmul", "convolution", "attention")}}
+right = side.OPERATIONS["matmul"]
+wide = module.float64
+side.OPERATIONS["matmul"] = lambda a, b: right(a, b) * (1 if a.dtype == wide else 1.001)
+print(json.dumps([found, low, compare(side, "matmul", "cpu").reason]))
+"""
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+def test_what_a_gpu_is_asked_runs_on_the_processor_too(box: Box, framework: str) -> None:
+    """The same code, the CPU against itself: it says that the checks work, nothing about a GPU."""
+    if framework not in box.image.cell["framework"].split("+"):
+        pytest.skip(f"the image has no {framework}")
+    found, low, wrong = box.python(ON_THE_PROCESSOR.format(framework=framework))
+    assert found == dict.fromkeys((*COMPUTATIONS, "determinism"), "pass")
+    assert all(0 < part < 1 for part in low.values()), low
+    assert wrong == "matmul in float32 differs from the CPU's"
 
 
 def test_every_gpu_check_of_the_image_has_a_test(report: Report) -> None:
