@@ -13,7 +13,8 @@ from typing import Literal
 
 # drop: the connection ends inside the request's body; the registry sees half of it.
 # mute: the registry does it, and its answer is lost. flip: a byte of the body changes.
-Fault = Literal["drop", "mute", "flip", "slow", "429", "500", "503"]
+# unmounted: asked to mount a blob, the registry begins an upload, as one that cannot mount does.
+Fault = Literal["drop", "mute", "flip", "slow", "unmounted", "429", "500", "503"]
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Faulty:
     upstream: str  # host:port
     faults: list[tuple[str, str, Fault]] = field(default_factory=list)
     always: bool = False
+    begun: list[tuple[str, str]] = field(default_factory=list)  # method, path; no body read yet
     requests: list[tuple[str, str, int]] = field(default_factory=list)  # method, path, body bytes
     answers: list[tuple[str, str, int]] = field(default_factory=list)  # method, path, status
     address: str = ""
@@ -78,6 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         fault = self.proxy.fault(self.command, self.path)
+        self.proxy.begun.append((self.command, self.path))
         length = int(self.headers.get("Content-Length") or 0)
         if fault in ("429", "500", "503"):
             self.rfile.read(length)
@@ -86,14 +89,16 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             time.sleep(0.5)
         body = self._body(length, fault)
+        path = self.path.partition("?")[0] if fault == "unmounted" else self.path
+        gone = len(body) < length  # the client, or the connection
         upstream = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
         try:
-            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            upstream.putrequest(self.command, path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 upstream.putheader(name, value)
             upstream.endheaders()
             upstream.send(body)
-            if fault == "drop":
+            if gone:
                 self.close_connection = True
                 return
             self._answer(upstream.getresponse(), mute=fault == "mute")
