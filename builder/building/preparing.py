@@ -11,8 +11,11 @@ from builder.building.build import Failed, build_images
 from builder.building.loading import find_loader
 from builder.errors import EngineError, MachineError, StorageError
 from builder.rendering.devcontainers import GPU
+from builder.rendering.published import load_published
 
 if TYPE_CHECKING:
+    from docker import DockerClient
+
     from builder.context import Context
     from builder.model import Plan
     from builder.picking.machine import Gpus
@@ -23,12 +26,30 @@ _CACHES = shutil.ignore_patterns("__pycache__")
 FOLDER_LABEL = "devcontainer.local_folder"  # what dev container programs write on a container
 
 
-def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> bool:
-    """Make and load the image of `variant` unless the engine has it; True where it was made.
+def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> str:
+    """Make and load the image of `variant` unless it is published or the engine has it.
 
-    Raises EngineError without an engine, and MachineError without the GPU that is required.
+    Returns what became of it. Raises EngineError without an engine, and MachineError without the
+    GPU that is required.
     """
-    from builder.engines.docker import connect, find_endpoint, has_image, never_started
+    from builder.engines.docker import has_image
+
+    client = look_around(variant, context)
+    tag = variant.cell.tags[0]
+    published = load_published(context.settings.project).get(tag)
+    if published is not None:
+        return f"{published} is published; the engine pulls it (`unpin`: make it here)"
+    if has_image(client, tag):
+        return f"{tag} is in the engine"
+    (made,) = build_images([variant.cell], plan, dist, context, load=find_loader(True, context))
+    if isinstance(made, Failed):
+        raise made.error
+    return f"{tag} was made and loaded"
+
+
+def look_around(variant: Variant, context: Context) -> DockerClient:
+    """The engine that answers; warns of what a failed start left. Raises as `prepare` does."""
+    from builder.engines.docker import connect, find_endpoint, never_started
     from builder.picking.machine import read_gpus
 
     client = connect()
@@ -41,12 +62,7 @@ def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> bool:
             f"container {left} is left over from a start that failed, and would be started again: "
             f"if that fails too, remove it: docker rm -v {left}"
         )
-    if has_image(client, variant.cell.tags[0]):
-        return False
-    (made,) = build_images([variant.cell], plan, dist, context, load=find_loader(True, context))
-    if isinstance(made, Failed):
-        raise made.error
-    return True
+    return client
 
 
 def write_feature(project: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import UsageError
+from builder.errors import RegistryError, UsageError
 
 if TYPE_CHECKING:
     from builder.context import Context
@@ -19,7 +19,8 @@ init writes .devcontainer/devcontainer.json for the newest devel image that runs
 driver and GPUs, or simply the newest where there is none. feature writes .devcontainer/wheelyard,
 for a project with an image of its own: selfcheck, and an environment that its user may write.
 prepare makes the image of one of this repository's configurations (devcontainer/NAME) and loads
-it; `make devcontainer` calls it.
+it; `make devcontainer` calls it. pin names the images of this repository's configurations that are
+published, by tag and digest, and renders them; unpin goes back to images that are made here.
 
 examples:
   wheelyard devcontainer init --output ~/mine                      chosen for this machine
@@ -28,6 +29,7 @@ examples:
   wheelyard devcontainer init --output ~/mine --registry registry.example/team   by tag and digest
   wheelyard devcontainer feature --output ~/mine     then: "features": {"./wheelyard": {}}
   wheelyard devcontainer prepare pytorch
+  wheelyard devcontainer pin --registry registry.example/team     after `wheelyard push`; commit it
 """
 
 
@@ -40,7 +42,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", choices=("init", "feature", "prepare"))
+    parser.add_argument("action", choices=("init", "feature", "prepare", "pin", "unpin"))
     parser.add_argument("name", nargs="?", metavar="NAME", help="prepare: which one")
     parser.add_argument("--framework", metavar="NAME[-VERSION]", help="init: such as pytorch-2.3")
     parser.add_argument("--cuda", metavar="VERSION", help="init: only with this CUDA, or cpu")
@@ -64,13 +66,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Carry out the action; prints the file, or the image, that is there now."""
-    if args.action != "prepare":
-        if args.name is not None:
-            raise UsageError(f"{args.action} takes no name; for a folder: --output {args.name}")
-        return _init(args, context) if args.action == "init" else _feature(args, context)
-    if args.name is None:
-        raise UsageError("prepare needs the name of a folder below devcontainer/, such as pytorch")
-    return _prepare(args, context)
+    if args.action == "prepare":
+        return _prepare(args, context)
+    if args.name is not None:
+        advice = f"; for a folder: --output {args.name}" if args.action in _WRITERS else ""
+        raise UsageError(f"{args.action} takes no name{advice}")
+    if args.action in _WRITERS:
+        return _WRITERS[args.action](args, context)
+    return _pin(context) if args.action == "pin" else _unpin(context)
 
 
 def _prepare(args: argparse.Namespace, context: Context) -> int:
@@ -78,10 +81,51 @@ def _prepare(args: argparse.Namespace, context: Context) -> int:
     from builder.planning.plan import load_plan
     from builder.rendering.devcontainers import find_variant
 
+    if args.name is None:
+        raise UsageError("prepare needs the name of a folder below devcontainer/, such as pytorch")
     plan = load_plan(context.settings.project)
     variant = find_variant(plan.cells, args.name)
-    made = prepare(variant, plan, args.dist.absolute(), context)
-    print(f"{variant.cell.tags[0]} {'was made and loaded' if made else 'is in the engine'}")
+    print(prepare(variant, plan, args.dist.absolute(), context))
+    return 0
+
+
+def _pin(context: Context) -> int:
+    """Name what the registry's catalogue has of the images; prints each path that changed."""
+    from builder.planning.plan import load_plan
+    from builder.registry.catalogue import fetch_catalogue
+    from builder.registry.client import open_registry
+    from builder.rendering.devcontainers import variants
+    from builder.rendering.published import PUBLISHED, find_published, published_text
+    from builder.system.textfiles import write_text
+
+    settings = context.settings
+    if settings.registry is None:
+        raise UsageError("pin needs the registry that has the images: --registry HOST/PREFIX")
+    with open_registry(settings.registry, settings, context.reporter) as registry:
+        entries = fetch_catalogue(registry) or ()
+    wanted = variants(load_plan(settings.project).cells)
+    found = find_published(wanted, entries, settings.registry)
+    missing = [x.cell.id for x in wanted if not x.requires_gpu and x.cell.tags[0] not in found]
+    advice = f"{settings.registry} does not have {', '.join(missing)}; `wheelyard push` publishes"
+    if not found:
+        raise RegistryError(f"{advice} them")
+    if missing:
+        context.reporter.warn(f"{advice}: made locally until then")
+    write_text(settings.project / PUBLISHED, published_text(found))
+    return _render(context)
+
+
+def _unpin(context: Context) -> int:
+    from builder.rendering.published import PUBLISHED
+
+    (context.settings.project / PUBLISHED).unlink(missing_ok=True)
+    return _render(context)
+
+
+def _render(context: Context) -> int:
+    from builder.commands.render import write
+
+    write(context)
     return 0
 
 
@@ -139,12 +183,21 @@ def _host(args: argparse.Namespace, context: Context) -> Host:
 def configuration(entry: Entry, args: argparse.Namespace, context: Context) -> Devcontainer:
     """For an image: of the registry by tag and digest, or one that the engine has to have."""
     from builder.picking.pick import named as image_name
-    from builder.rendering.devcontainers import Devcontainer, named, present_line
+    from builder.rendering.devcontainers import (
+        LEFT_OVER,
+        Devcontainer,
+        initialize_elsewhere,
+        named,
+    )
 
     title = named(f"{image_name(entry)}, Python {entry.python}", requires_gpu=args.require_gpu)
     address = context.settings.registry
     if address is None:
-        line = present_line(entry.tags[0], entry.id)
-        return Devcontainer(title, entry.tags[0], line, args.require_gpu)
+        before = initialize_elsewhere(entry.tags[0], entry.id)
+        return Devcontainer(title, entry.tags[0], before, args.require_gpu)
     digest = f"@{entry.digest}" if entry.digest else ""
-    return Devcontainer(title, address.reference(entry.tags[0]) + digest, None, args.require_gpu)
+    image = address.reference(entry.tags[0]) + digest
+    return Devcontainer(title, image, {"left over": LEFT_OVER}, args.require_gpu)
+
+
+_WRITERS = {"init": _init, "feature": _feature}

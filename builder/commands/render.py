@@ -38,18 +38,28 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Render everything, or check; prints each path that changed."""
     from builder.planning.plan import load_plan
-    from builder.rendering.render import find_drift, render_all, write_rendered
+    from builder.rendering.render import find_drift, render_all
 
+    if not args.check:
+        write(context)
+        return 0
     project = context.settings.project
     cells = load_plan(project).cells
     rendered = render_all(project, cells)
-    if not args.check:
-        for change in write_rendered(project, cells, rendered):
-            print(f"{'removed' if change.kind == 'stale' else 'written'}  {change.path}")
-        return 0
     drift = find_drift(project, cells, rendered)
     if drift:
         listed = "".join(f"\n  {item.kind:8} {item.path}" for item in drift)
         raise DriftError(f"{len(drift)} rendered file(s) differ; run `wheelyard render`:{listed}")
     context.reporter.info(f"{len(rendered)} Dockerfiles are up to date")
     return 0
+
+
+def write(context: Context) -> None:
+    """Bring every rendered file in line; prints each path that changed."""
+    from builder.planning.plan import load_plan
+    from builder.rendering.render import render_all, write_rendered
+
+    project = context.settings.project
+    cells = load_plan(project).cells
+    for change in write_rendered(project, cells, render_all(project, cells)):
+        print(f"{'removed' if change.kind == 'stale' else 'written'}  {change.path}")

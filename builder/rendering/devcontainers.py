@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -33,7 +33,17 @@ COMBINED = "combined"  # several frameworks in one image, and what an editor ope
 GPU = "-gpu"
 TEMPLATE, TEMPLATE_USES = PurePosixPath(SOURCE, "template"), "pytorch"
 MARK = "// Written by `wheelyard render`"
+# `up` starts what a failed start left once more, as it is, whatever was changed in the meantime.
+LEFT_OVER = [
+    "docker", "ps", "--all", "--filter", "status=created",
+    "--filter", "label=devcontainer.local_folder=${localWorkspaceFolder}",
+    "--format", "container {{.ID}} is left over from a start that failed, and would be started "
+    "again: if that fails too, remove it: docker rm -v {{.ID}}",
+]  # fmt: skip
 _WITH_GPU = {True: "GPU required", False: "GPU if there is one"}
+
+
+Command = str | list[str]  # a shell's line, or a program's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,7 @@ class Devcontainer:
 
     title: str
     image: str
-    prepare: str | None  # a shell's line, run outside before the container is made
+    initialize: Mapping[str, Command]  # run outside before the container is made, by name
     requires_gpu: bool
 
 
@@ -92,21 +102,25 @@ def named(cell_title: str, *, requires_gpu: bool) -> str:
     return f"{cell_title} ({_WITH_GPU[requires_gpu]})"
 
 
-def prepare_line(variant: Variant) -> str:
+def initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
     """Make the image where it is missing; one that needs a GPU is looked at before every start."""
     make = f"make devcontainer NAME={variant.name}"
-    if variant.requires_gpu:
-        return make
-    return f"docker image inspect {variant.cell.tags[0]} >/dev/null 2>&1 || {make}"
+    if variant.requires_gpu:  # which also says what a failed start left
+        return {"image": make}
+    if published:
+        return {"left over": LEFT_OVER}
+    look = f"docker image inspect {variant.cell.tags[0]} >/dev/null 2>&1 || {make}"
+    return {"image": look, "left over": LEFT_OVER}
 
 
-def present_line(image: str, cell_id: str) -> str:
+def initialize_elsewhere(image: str, cell_id: str) -> dict[str, Command]:
     """In a project that cannot make the image: say where and how that is done."""
     advice = f"make it in a clone of Wheelyard: make build MATRIX={cell_id}"
-    return (
+    line = (
         f"docker image inspect {image} >/dev/null 2>&1 || "
         f"{{ echo '{image} is not in the Docker Engine; {advice}' >&2; exit 1; }}"
     )
+    return {"image": line, "left over": LEFT_OVER}
 
 
 def render_devcontainer(environment: Environment, config: Devcontainer, *, written: bool) -> str:
@@ -124,19 +138,20 @@ def render_devcontainer(environment: Environment, config: Devcontainer, *, writt
 
 
 def render_devcontainers(
-    cells: Sequence[Cell], environment: Environment
+    cells: Sequence[Cell], environment: Environment, published: Mapping[str, str]
 ) -> dict[PurePosixPath, str]:
     """Every configuration, and byte-identical copies where editors look; the default one twice.
 
     Only `.devcontainer/devcontainer.json` is found without being named, by programs and in a
-    clone that an editor makes in a volume.
+    clone that an editor makes in a volume. `published`: full tag -> reference.
     """
     files: dict[PurePosixPath, str] = {}
     for variant in variants(cells):
+        tag = variant.cell.tags[0]
         config = Devcontainer(
             named(title(variant.cell), requires_gpu=variant.requires_gpu),
-            variant.cell.tags[0],
-            prepare_line(variant),
+            published.get(tag, tag),
+            initialize(variant, published=tag in published),
             variant.requires_gpu,
         )
         text = render_devcontainer(environment, config, written=True)
@@ -144,15 +159,20 @@ def render_devcontainers(
         if variant.name == COMBINED:
             files[PurePosixPath(SEEN, FILE)] = text
         if variant.name == TEMPLATE_USES:
-            files[TEMPLATE / SEEN / FILE] = _for_the_template(variant, environment)
+            files[TEMPLATE / SEEN / FILE] = _for_the_template(variant, environment, published)
     return files
 
 
-def _for_the_template(variant: Variant, environment: Environment) -> str:
+def _for_the_template(
+    variant: Variant, environment: Environment, published: Mapping[str, str]
+) -> str:
     """The one file of the template for new projects that the matrix decides."""
-    image = variant.cell.tags[0]
+    tag = variant.cell.tags[0]
+    before: dict[str, Command] = (
+        {"left over": LEFT_OVER} if tag in published else initialize_elsewhere(tag, variant.cell.id)
+    )
     name = named(title(variant.cell), requires_gpu=False)
-    config = Devcontainer(name, image, present_line(image, variant.cell.id), requires_gpu=False)
+    config = Devcontainer(name, published.get(tag, tag), before, requires_gpu=False)
     return render_devcontainer(environment, config, written=False)
 
 

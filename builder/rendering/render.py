@@ -31,6 +31,7 @@ from builder.planning.provenance import Provenance, provenance
 from builder.rendering.bakefile import BAKE_VARIANT, Recipe, bake_file
 from builder.rendering.devcontainers import render_devcontainers, stale_devcontainers
 from builder.rendering.dockerfiles import CONTRACT, Locks, PackageStep, make_steps
+from builder.rendering.published import load_published
 from builder.system.textfiles import write_text
 from builder.upstream.facts import facts_file, load_upstream
 
@@ -59,7 +60,7 @@ def render_all(project: Path, cells: Sequence[Cell]) -> dict[PurePosixPath, str]
     environment = make_environment(project / "templates")
     return {
         **_dockerfiles(project, cells, environment),
-        **render_devcontainers(cells, environment),
+        **render_devcontainers(cells, environment, load_published(project)),
         **_readme(project, cells, environment),
     }
 

@@ -11,7 +11,7 @@ import pytest
 from builder.planning.plan import load_plan
 from builder.rendering.devcontainers import find_variant
 from tests.devcontainer.workplace import Workplace, init
-from tests.peers.command import wheelyard
+from tests.peers.command import argv, environment, wheelyard
 from tests.peers.project import REPOSITORY
 
 IMAGE = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
@@ -32,8 +32,9 @@ def test_no_engine(place: Workplace) -> None:
 def test_an_image_that_was_not_built_yet_is_named_with_the_command(place: Workplace) -> None:
     init(place)
     config = place.read()
-    line = config["initializeCommand"].replace(IMAGE, ABSENT)
-    place.write(config | {"image": ABSENT, "initializeCommand": line})
+    before = config["initializeCommand"]
+    before["image"] = before["image"].replace(IMAGE, ABSENT)
+    place.write(config | {"image": ABSENT})
     done = place.try_up()
     assert done.returncode != 0
     said = done.stdout + done.stderr
@@ -48,7 +49,34 @@ def test_a_workspace_of_somebody_else(place: Workplace) -> None:
     done = place.try_up()
     assert done.returncode == 0
     said = done.stdout + done.stderr
-    assert "/workspaces/project is not writable for dev (4242): it belongs to 0" in said
+    assert "/workspaces/project is not writable for dev (4242): it belongs to 0." in said
+    assert "Open it as its owner, or give it to 4242." in said
+
+
+def test_a_workspace_that_is_read_only(place: Workplace) -> None:
+    init(place)
+    mount = "source=${localWorkspaceFolder},target=/workspaces/project,type=bind,readonly"
+    where = {"workspaceMount": mount, "workspaceFolder": "/workspaces/project"}
+    place.write(place.read() | where)
+    done = place.try_up()
+    assert done.returncode == 0
+    said = done.stdout + done.stderr
+    assert "/workspaces/project is not writable for dev (4242): it is read-only" in said
+    assert "work in a copy" in said
+
+
+def test_a_project_that_may_not_be_written(place: Workplace) -> None:
+    """Before there is a container: `init` into a folder of a read-only file system."""
+    folder = place.folder / "mounted"
+    folder.mkdir()
+    line = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; exec "$@"'
+    command = ["devcontainer", "init", "--output", str(folder), "--project", str(REPOSITORY)]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-e", "-c", line, "mounted", folder, *argv(*command)],
+        capture_output=True, text=True, check=False, env=environment(place.folder),
+    )  # fmt: skip
+    assert done.returncode == 10
+    assert f"cannot write {folder}/.devcontainer/devcontainer.json: Read-only" in done.stderr
 
 
 @pytest.fixture
@@ -75,3 +103,15 @@ def test_a_container_that_is_left_over_from_a_failed_start(place: Workplace, kno
     finally:
         left.remove(v=True)
     assert f"docker rm -v {left.short_id}" in done.stderr
+
+
+def test_an_editor_shows_what_a_failed_start_left(place: Workplace) -> None:
+    """`up` itself starts it again, where this test's other ones remove it first."""
+    init(place)
+    place.write(place.read() | {"runArgs": ["--gpus=all"]})
+    assert place.try_up().returncode != 0
+    again = place.call("up")
+    assert again.returncode != 0
+    (left,) = place.engine.client.containers.list(all=True, filters={"status": "created"})
+    advice = f"would be started again: if that fails too, remove it: docker rm -v {left.short_id}"
+    assert advice in again.stdout + again.stderr

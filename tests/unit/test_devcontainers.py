@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -19,18 +21,26 @@ from builder.cli import main
 from builder.commands.devcontainer import configuration
 from builder.console.progress import QuietReporter
 from builder.context import Context
-from builder.errors import MachineError, SelectionError
+from builder.errors import MachineError, SelectionError, StorageError
 from builder.model import LockedWheel, RequirementsLock
 from builder.picking.machine import Gpus, read_gpus
 from builder.planning.editor import metadata
 from builder.planning.imageconfig import image_config
 from builder.planning.plan import load_inputs, load_plan
 from builder.publishing.catalogue import plan_entries
+from builder.registry.address import parse_address
 from builder.rendering.devcontainers import (
     find_variant,
     render_devcontainer,
+    render_devcontainers,
     stale_devcontainers,
     variants,
+)
+from builder.rendering.published import (
+    PUBLISHED,
+    find_published,
+    load_published,
+    published_text,
 )
 from builder.rendering.render import make_environment
 from builder.settings import load_settings
@@ -39,6 +49,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = ["combined", "pytorch", "tensorflow"]
 SHIPPED = sorted(ROOT.glob("devcontainer/*/devcontainer.json"))
 SEEN = ROOT / ".devcontainer"
+RECURSIVE = re.compile(rb"chown (-[a-zA-Z]*R|--recursive)")
 
 
 def use_machine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -110,8 +121,21 @@ class TestWhatIsShipped:
         plain, required = config_of("pytorch"), config_of("pytorch-gpu")
         image = plain["image"]
         look = f"docker image inspect {image} >/dev/null 2>&1 || make devcontainer NAME=pytorch"
-        assert plain["initializeCommand"] == look
-        assert required["initializeCommand"] == "make devcontainer NAME=pytorch-gpu"
+        assert plain["initializeCommand"]["image"] == look
+        assert required["initializeCommand"] == {"image": "make devcontainer NAME=pytorch-gpu"}
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_what_a_failed_start_left_is_shown_whatever_the_folder_is_called(
+        self, name: str
+    ) -> None:
+        words = config_of(name)["initializeCommand"]["left over"]
+        assert isinstance(words, list)  # no shell takes the folder's name apart
+        assert "label=devcontainer.local_folder=${localWorkspaceFolder}" in words
+
+    def test_no_ids_are_changed_below_a_folder(self) -> None:
+        """A changed owner copies a file into the layer, so nothing may do that for a whole tree."""
+        for path in (ROOT / "devcontainer").rglob("*"):
+            assert not path.is_file() or not RECURSIVE.search(path.read_bytes()), path
 
     def test_volumes_lie_on_folders_that_the_image_has(self) -> None:
         contract = (ROOT / "builder/assemble/contract.py").read_text()
@@ -211,7 +235,7 @@ class TestInit:
         config = self.written(tmp_path)
         assert config["image"] == "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
         assert config["hostRequirements"] == {"gpu": "optional"}
-        assert "make build MATRIX=pytorch-2.3.1-" in config["initializeCommand"]
+        assert "make build MATRIX=pytorch-2.3.1-" in config["initializeCommand"]["image"]
 
     def test_the_machine_decides_where_it_has_a_gpu(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -277,7 +301,65 @@ def test_a_published_image_is_named_by_tag_and_digest() -> None:
     text = render_devcontainer(make_environment(ROOT / "templates"), config, written=False)
     read = read_config(text)
     assert problems(read) == []
-    assert "initializeCommand" not in read
+    assert list(read["initializeCommand"]) == ["left over"]
+
+
+class TestPublished:
+    """The image of this repository's own configurations, in a registry."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        for name in ("templates", "devcontainer"):
+            shutil.copytree(ROOT / name, tmp_path / name)
+        return tmp_path
+
+    def rendered(self, project: Path) -> dict[str, dict[str, Any]]:
+        environment = make_environment(project / "templates")
+        cells = load_plan(ROOT).cells
+        files = render_devcontainers(cells, environment, load_published(project))
+        return {str(path.parent): read_config(text) for path, text in files.items()}
+
+    def publish(self, project: Path, name: str) -> str:
+        found = [x for x in variants(load_plan(ROOT).cells) if x.name == name]
+        entries = [
+            replace(entry, digest="sha256:" + "a" * 64)
+            for entry in plan_entries(*_planned())
+            if entry.id == found[0].cell.id
+        ]
+        images = find_published(found, entries, parse_address("reg.example/team"))
+        (project / PUBLISHED).write_text(published_text(images))
+        return f"reg.example/team/{found[0].cell.tags[0]}@sha256:{'a' * 64}"
+
+    def test_is_named_by_tag_and_digest_and_nothing_is_made(self, project: Path) -> None:
+        image = self.publish(project, "pytorch")
+        configs = self.rendered(project)
+        for folder in ("devcontainer/pytorch", ".devcontainer/pytorch"):
+            assert configs[folder]["image"] == image
+            assert list(configs[folder]["initializeCommand"]) == ["left over"]
+            assert problems(configs[folder]) == []
+        template = configs["devcontainer/template/.devcontainer"]
+        assert template["image"] == image
+        assert list(template["initializeCommand"]) == ["left over"]
+
+    def test_one_that_requires_a_gpu_still_looks_for_it(self, project: Path) -> None:
+        image = self.publish(project, "pytorch")
+        config = self.rendered(project)["devcontainer/pytorch-gpu"]
+        assert config["image"] == image
+        assert config["initializeCommand"] == {"image": "make devcontainer NAME=pytorch-gpu"}
+
+    def test_what_is_not_published_is_made_here(self, project: Path) -> None:
+        self.publish(project, "pytorch")
+        config = self.rendered(project)["devcontainer/tensorflow"]
+        assert config == config_of("tensorflow")
+
+    def test_a_file_that_is_none_is_named(self, project: Path) -> None:
+        (project / PUBLISHED).write_text("[]")
+        with pytest.raises(StorageError, match=r"published\.json cannot be read.*`unpin`"):
+            load_published(project)
+
+    def test_pin_needs_to_know_where(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["devcontainer", "pin", "--project", str(ROOT)]) == 2
+        assert "--registry HOST/PREFIX" in capsys.readouterr().err
 
 
 def _planned() -> tuple[Any, Any, list[Any]]:
