@@ -16,6 +16,7 @@ PACKAGES = {
     "docker-registry": "docker-registry",
     "ip": "iproute2",
     "newuidmap": "uidmap",
+    "systemd-analyze": "systemd",
     "unshare": "util-linux",
     "setpriv": "util-linux",
 }

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tiny import Tiny, make_tiny
@@ -14,7 +15,7 @@ from builder.building.build import Built, build_images
 from builder.settings import load_settings
 from tests.built import need_dist, need_runtime
 from tests.engines import trixie
-from tests.engines.daemons import temporary_folder
+from tests.engines.daemons import client_environment, own_engine, temporary_folder
 from tests.image.layout import BuiltImage, read_built
 from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers import containerregistry
@@ -22,6 +23,9 @@ from tests.peers.island import Island, can_isolate, island
 from tests.peers.project import REPOSITORY
 from tests.peers.registries import registry
 from tests.peers.site import Site, as_options, assert_clean, assert_through, open_site
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +86,20 @@ def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder for gigabytes, removed at once."""
     with temporary_folder(request.config.getoption("--scratch")) as folder:
         yield folder
+
+
+@pytest.fixture
+def engine(
+    need: Callable[..., None], need_root: None, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DockerClient]:
+    """An engine of our own, which DOCKER_HOST names."""
+    need("dockerd", "docker")
+    with own_engine(scratch) as client:
+        monkeypatch.setenv("DOCKER_HOST", client_environment(scratch)["DOCKER_HOST"])
+        for name in list(os.environ):
+            if name.lower().endswith("_proxy"):
+                monkeypatch.delenv(name)
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +18,9 @@ from builder.cli import main
 from tests.engines.trixie import started_from
 from tests.needs import missing
 from tests.peers.project import REPOSITORY
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 DEVEL = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
 WORDS = ["run", "a b", "$HOME", "$(id)", "100%", 'say "x"', "back\\slash", "it's", "${x:-y}"]
@@ -59,8 +63,60 @@ class TestCompose:
         service = self.read(trixie_tools, deploy(tmp_path, "compose", *AWKWARD))
         assert [word.replace("$$", "$") for word in service["command"]] == WORDS
 
+    def test_an_engine_makes_the_container_as_it_is_written(
+        self, trixie_tools: Path, engine: DockerClient, tiny_dist: Path, tmp_path: Path,
+        need: Callable[..., None],
+    ) -> None:  # fmt: skip
+        """Everything but the start, which asks for a GPU; a small image goes by the same name."""
+        need("skopeo")
+        host = os.environ["DOCKER_HOST"]
+        copy = [
+            "skopeo",
+            "copy",
+            "--quiet",
+            f"--dest-daemon-host={host}",
+            f"oci:{tiny_dist}:{DEVEL}",
+        ]
+        subprocess.run([*copy, f"docker-daemon:{DEVEL}"], check=True, capture_output=True)
+        path = deploy(tmp_path, "compose")
+        compose = started_from(trixie_tools, "usr/libexec/docker/cli-plugins/docker-compose")
+        create = [*compose, "--file", str(path), "create", "--pull", "never"]
+        done = subprocess.run(create, check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        (container,) = engine.containers.list(all=True)
+        seen = container.attrs["HostConfig"]
+        assert seen["ShmSize"] == 8 << 30
+        assert seen["PortBindings"] == {"8888/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8888"}]}
+        (request,) = seen["DeviceRequests"]
+        assert (request["Driver"], request["Capabilities"]) == ("nvidia", [["gpu"]])
+        mounts = {x["Destination"]: x for x in container.attrs["Mounts"]}
+        assert mounts["/workspace"]["Type"] == "volume"
+        settings = mounts["/etc/jupyter/jupyter_server_config.py"]
+        assert (settings["Type"], settings["RW"]) == ("bind", False)
+        assert container.attrs["Config"]["User"] == "1000"
+
 
 class TestQuadlet:
+    def test_systemd_takes_the_unit_that_podman_makes(
+        self, trixie_tools: Path, need: Callable[..., None], tmp_path: Path
+    ) -> None:
+        need("systemd-analyze", "podman")
+        path = deploy(tmp_path / "given", "quadlet")
+        quadlet = started_from(trixie_tools, "usr/libexec/podman/quadlet")
+        env = {**os.environ, "QUADLET_UNIT_DIRS": str(path.parent)}
+        made = tmp_path / "made"
+        made.mkdir()
+        subprocess.run([*quadlet, "-user", str(made)], check=True, capture_output=True, env=env)
+        unit = made / "lab.service"
+
+        def verified() -> int:
+            check = ["systemd-analyze", "verify", str(unit)]
+            return subprocess.run(check, check=False, capture_output=True).returncode
+
+        assert verified() == 0
+        unit.write_text(unit.read_text().replace("ExecStart=/", "ExecStart=none/"))
+        assert verified() != 0  # what the line above stands on
+
     def start_line(self, tools: Path, path: Path) -> str:
         """The command that podman's generator makes of the unit."""
         done = subprocess.run(

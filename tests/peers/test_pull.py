@@ -16,7 +16,7 @@ from tiny import Tiny, make_tiny
 from builder.cli import main
 from builder.errors import SignatureError
 from builder.system.tools import find_tool
-from tests.engines.daemons import client_environment, own_engine, temporary_folder
+from tests.engines.daemons import temporary_folder
 from tests.engines.podman import Storage
 from tests.peers.registries import registry
 
@@ -35,20 +35,6 @@ def published(
         words = ["push", "all", *where, "--output", str(tiny_dist)]
         assert main([*words, "--project", str(tiny.folder), "--quiet"]) == 0
         yield where
-
-
-@pytest.fixture
-def engine(
-    need: Callable[..., None], need_root: None, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[DockerClient]:
-    """An engine of our own, which DOCKER_HOST names."""
-    need("dockerd", "docker")
-    with own_engine(scratch) as client:
-        monkeypatch.setenv("DOCKER_HOST", client_environment(scratch)["DOCKER_HOST"])
-        for name in list(os.environ):
-            if name.lower().endswith("_proxy"):
-                monkeypatch.delenv(name)
-        yield client
 
 
 def pick(where: list[str], capsys: Any, *words: str) -> dict[str, Any]:
