@@ -13,7 +13,8 @@ import pytest
 from tests.devcontainer.workplace import Workplace
 from tests.image.test_install import WHEEL, make_wheel
 
-TRAIN = Path(__file__).with_name("train.py")
+TRAIN, DEBUG = (Path(__file__).with_name(name) for name in ("train.py", "debug.py"))
+PACKAGES = "/opt/venv/lib/python3.11/site-packages"
 REMAP_LAYER = 1 << 20  # bytes: the user's files alone, and never the environment
 COMPLAINT = "is not writable for dev ("  # as it is printed; the command itself is in the log, too
 CACHES = ("/home/dev/.cache", "/home/dev/.vscode-server/extensions")
@@ -104,7 +105,19 @@ def test_uv_installs_and_removes(opened: Workplace) -> None:
     opened.shell("./uv pip uninstall wheelyard-probe && rm uv")
 
 
-def test_a_debugger_attaches_to_a_process(opened: Workplace) -> None:
+def test_an_editors_debugger_stops_in_the_environments_python(opened: Workplace) -> None:
+    """With the interpreter that the settings name, as `launch.json` of the template is run."""
+    said = opened.call("read-configuration", "--include-merged-configuration")
+    editors = json.loads(said.stdout)["mergedConfiguration"]["customizations"]["vscode"]
+    (python,) = {x["settings"]["python.defaultInterpreterPath"] for x in editors}
+    put(opened, "small.py", b"import packaging\nfound = packaging.__file__\nprint(found)\n")
+    put(opened, "debug.py", DEBUG.read_bytes())
+    program = f"/workspaces/{opened.project.name}/small.py"
+    said_there = opened.output(python, "debug.py", program, "3", "found")
+    assert said_there.splitlines()[-1] == f"3 '{PACKAGES}/packaging/__init__.py'"
+
+
+def test_gdb_attaches_to_a_process(opened: Workplace) -> None:
     gdb = "gdb -p $! -batch -ex 'info threads'"
     said = opened.shell(f"python -c 'import time; time.sleep(60)' & sleep 1; {gdb}; kill $!")
     assert "Thread" in said
