@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from selfcheck.gpu.compare import MovedError
+
 LOW = ("float16", "bfloat16")
 KINDS = {
     "matmul": ("float32", "tf32", *LOW),
@@ -21,10 +23,6 @@ KINDS = {
     "solver": ("float32",),
 }
 AMPERE = (8, 0)
-
-
-class MovedError(RuntimeError):
-    """TensorFlow did not compute where it was told to."""
 
 
 PLACES = {"cpu": "/CPU:0", "cuda": "/GPU:0"}
@@ -59,7 +57,7 @@ def difference(what: str, kind: str, device: str) -> float:
 def _must_be_on(device: str, seen: Any, what: str, kind: str) -> None:
     """TensorFlow moves an operation that a GPU has no kernel for to the CPU, and says nothing."""
     if PLACES[device][1:4] not in seen.device:
-        raise MovedError(f"{what} in {kind} has no GPU kernel in this TensorFlow: {seen.device}")
+        raise MovedError(f"{what} in {kind} ran on {seen.device}")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import gc
 
 import torch
 
+from selfcheck.gpu.compare import NO_KERNEL
 from selfcheck.result import Outcome, failed, passed
 
 BLOCK = 16 << 20  # bytes
@@ -73,5 +74,5 @@ def trace() -> Outcome:
     )
     seen = {"kernels": len(kernels), "first": kernels[:3]}
     if not kernels:
-        return failed("the profiler saw no GPU kernel: CUPTI does not work here", seen)
+        return failed(NO_KERNEL, seen)
     return passed(seen)

@@ -62,6 +62,10 @@ low = {{what: side.difference(what, "bfloat16", "cpu") / TOLERANCES["bfloat16"]
 right = side.OPERATIONS["matmul"]
 wide = module.float64
 side.OPERATIONS["matmul"] = lambda a, b: right(a, b) * (1 if a.dtype == wide else 1.001)
+if framework == "tensorflow":  # that NCCL is asked, though there is one GPU only
+    from selfcheck.gpu.tensorflow_use import nccl_sums
+    graph = nccl_sums(["/GPU:0"]).get_concrete_function().graph
+    assert [node.device for node in graph.get_operations() if node.type == "NcclAllReduce"]
 print(json.dumps([found, low, compare(side, "matmul", "cpu").reason]))
 """
 

@@ -12,7 +12,7 @@ import pytest
 from nvml import simulated
 
 from selfcheck.gpu import driver as drivers
-from selfcheck.gpu.compare import TOLERANCES, compare
+from selfcheck.gpu.compare import TOLERANCES, MovedError, compare
 from selfcheck.gpu.driver import BrokenDriverError, Driver, NoDriverError, read_driver
 from selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework
 from selfcheck.gpu.kernel import check_nvcc, compile_command
@@ -192,6 +192,22 @@ def test_computations_are_held_to_the_tolerance_of_their_type() -> None:
             f"matmul in {kind} differs from the CPU's",
         )
     assert compare(Side(float32=float("nan")), "matmul", "cuda").status == "fail"
+
+
+def test_what_a_framework_moved_to_the_cpu_proves_nothing() -> None:
+    """TensorFlow does so where a type has no GPU kernel; float32 has one always."""
+
+    class Moving(Side):
+        def difference(self, what: str, kind: str, device: str) -> float:
+            if self.wrong[kind] < 0:
+                raise MovedError(f"{what} in {kind} ran on CPU:0")
+            return self.wrong[kind]
+
+    outcome = compare(Moving(float32=1e-6, bfloat16=-1), "matmul", "cuda")
+    assert (outcome.status, outcome.seen) == ("pass", {"float32": 1e-6})
+    assert outcome.reason == "matmul in bfloat16 ran on CPU:0"
+    with pytest.raises(MovedError):
+        compare(Moving(float32=-1), "matmul", "cuda")
 
 
 def test_a_compiler_compiles_for_the_gpu_that_is_here() -> None:
