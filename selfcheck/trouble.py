@@ -19,7 +19,12 @@ LOST = re.compile(
     r"CUDA_ERROR_(?:DEVICE_UNAVAILABLE|ECC_UNCORRECTABLE|LAUNCH_FAILED|ILLEGAL_ADDRESS|CONTAINED)",
     re.IGNORECASE,
 )
-SHARED = re.compile(r"/dev/shm|shared memory|torch_\d+_\d+|shm_open|Bus error", re.IGNORECASE)  # noqa: S108
+SHARED = re.compile(
+    r"/dev/shm|shared memory|torch_\d+_\d+|shm_open|Bus error|DataLoader worker .* exited",  # noqa: S108
+    re.IGNORECASE,
+)
+# What torch.save says of a full disk; it names neither.
+UNWRITTEN = re.compile(r"inline_container\.cc|PytorchStreamWriter failed")
 NAMELESS = re.compile(r"getpwuid\(\): uid not found: (\d+)")
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -48,6 +53,11 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
         return (
             f"shared memory is too small ({first}): start the container with --shm-size 1g "
             "or --ipc host"
+        )
+    if UNWRITTEN.search(text):
+        return (
+            f"a checkpoint could not be written ({first}): most likely there is no room; name "
+            "another folder with --logdir, and for temporary files with TMPDIR"
         )
     if type(error).__module__.partition(".")[0] == "selfcheck":
         return str(error)

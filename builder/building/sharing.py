@@ -19,7 +19,7 @@ from builder.model import LockedWheel
 # Where a layer was never made, its bytecode is guessed: about half of a pure wheel, a few
 # megabytes of a big binary one.
 _BYTECODE_SHARE, _BYTECODE_MOST = 0.5, 12_000_000
-_TOP = 75_000  # bytes: selfcheck and the cell
+_TOP = 125_000  # bytes: selfcheck and the cell
 
 Known = Callable[[str], int | None]  # a layer's key -> its size, where it was made
 

@@ -30,8 +30,16 @@ class Numbers(Dataset[torch.Tensor]):  # type: ignore[misc]
 
 def check_loader() -> Outcome:
     """Two loader processes deliver every batch."""
-    rows = [float(batch[0, 0]) for batch in DataLoader(Numbers(), num_workers=WORKERS)]
     free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else 0
+    try:
+        rows = [float(batch[0, 0]) for batch in DataLoader(Numbers(), num_workers=WORKERS)]
+    except RuntimeError as error:  # of a bus error it says no more than that a process is gone
+        if free >= ENOUGH:
+            raise
+        return failed(
+            f"loader processes died with {free >> 20} MiB of {SHARED} free ({error}): start the "
+            "container with --shm-size 1g or --ipc host", {"shared_memory_free_mib": free >> 20},
+        )  # fmt: skip
     seen = {"rows": rows, "shared_memory_free_mib": free >> 20}
     if rows != [float(row) for row in range(BATCHES)]:
         return failed("the loader processes delivered something else", seen)

@@ -60,12 +60,18 @@ def test_a_gpu_lost_in_mid_run(message: str) -> None:
             "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that "
             "dataloader's workers are out of shared memory."
         ),
+        RuntimeError("DataLoader worker (pid(s) 8) exited unexpectedly"),
         OSError(errno.ENOSPC, "No space left on device", "/dev/shm/nccl-x"),
         RuntimeError("unable to write to file </torch_12_345_6>: No space left on device (28)"),
     ],
 )
 def test_too_little_shared_memory_names_the_option(error: Exception) -> None:
     assert "--shm-size 1g or --ipc host" in explain(error)
+
+
+def test_a_full_disk_is_guessed_from_what_pytorch_says_of_it() -> None:
+    text = "[enforce fail at inline_container.cc:595] . unexpected pos 1408 vs 1302"
+    assert "no room; name another folder with --logdir" in explain(RuntimeError(text))
 
 
 def test_a_library_without_room_for_its_threads_is_no_want_of_memory() -> None:
