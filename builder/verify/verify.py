@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from builder.console.progress import Reporter
     from builder.model import Cell
 
+KILLED = 137  # 128 + SIGKILL, which is how the kernel ends what takes too much memory
 Opener = Callable[..., AbstractContextManager[Run]]
 
 
@@ -100,4 +101,7 @@ def parse(answer: Answer) -> list[dict[str, object]]:
         return list(json.loads(answer.stdout)["checks"])
     except (ValueError, KeyError, TypeError):
         result = Result(("selfcheck",), answer.code, answer.stdout, answer.stderr)
-        raise VerifyError(failure(result, "selfcheck in the image")) from None
+        killed = (
+            " (killed: most likely the memory did not suffice)" if answer.code == KILLED else ""
+        )
+        raise VerifyError(failure(result, f"selfcheck in the image{killed}")) from None
