@@ -17,6 +17,7 @@ examples:
   wheelyard bench --compare old.json new.json       exit code 18 if something became slower
 
 A difference counts when it is larger than 5 % and than twice the spread of both reports' windows.
+Measurements on another device, with another batch or type are shown as OTHER and count as neither.
 """
 
 
@@ -37,13 +38,19 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace, context: Context) -> int:  # noqa: ARG001
+def run(args: argparse.Namespace, context: Context) -> int:
     """Print a row a measurement; exit code 18 when one is slower beyond noise."""
     from builder.console.table import show_json, show_table
     from builder.errors import VerifyError
     from builder.verify.compare import compare, read_series, regressions
 
     found = compare(*map(read_series, args.compare))
+    others = sum(item.verdict == "other" for item in found)
+    if others:
+        context.reporter.warn(
+            f"{others} of {len(found)} measurements were made on another device, or with another "
+            "batch or type: they are not compared"
+        )
     if args.json:
         show_json(
             [

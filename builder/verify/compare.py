@@ -21,6 +21,7 @@ class Series:
 
     name: str  # "bench.cnn-9216.pytorch float32"
     runs: tuple[float, ...]
+    setting: tuple[object, ...] = ()  # the device's name, the batch, the type
 
     @property
     def middle(self) -> float:
@@ -44,6 +45,7 @@ class Comparison:
     before: float
     after: float
     noise: float  # the relative difference that means nothing
+    alike: bool = True  # same device, batch and type
 
     @property
     def ratio(self) -> float:
@@ -52,7 +54,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """`slower`, `faster`, or `same` within noise."""
+        """`slower`, `faster`, `same` within noise; `other` where the settings differ."""
+        if not self.alike:
+            return "other"
         if self.ratio < 1 - self.noise:
             return "slower"
         return "faster" if self.ratio > 1 + self.noise else "same"
@@ -79,7 +83,8 @@ def _series(check: Mapping[str, Any]) -> Iterator[Series]:
     if check["name"].startswith("bench.") and isinstance(seen, dict):
         for kind, part in seen.items():
             if isinstance(part, dict) and part.get("runs"):
-                yield Series(f"{check['name']} {kind}", tuple(map(float, part["runs"])))
+                setting = (seen.get("device"), seen.get("batch"), part.get("type"))
+                yield Series(f"{check['name']} {kind}", tuple(map(float, part["runs"])), setting)
 
 
 def compare(before: Mapping[str, Series], after: Mapping[str, Series]) -> list[Comparison]:
@@ -92,7 +97,8 @@ def compare(before: Mapping[str, Series], after: Mapping[str, Series]) -> list[C
 
 def _compared(before: Series, after: Series) -> Comparison:
     noise = max(FLOOR, SPREADS * (before.spread + after.spread))
-    return Comparison(before.name, before.middle, after.middle, noise)
+    alike = before.setting == after.setting
+    return Comparison(before.name, before.middle, after.middle, noise, alike)
 
 
 def regressions(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -299,6 +299,21 @@ def test_bench_compare_is_a_command(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
 
 
+@pytest.mark.parametrize("change", [{"device": "NVIDIA A10"}, {"batch": 64}])
+def test_bench_compares_like_with_like(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    """Half of the speed on another device, or with a batch made smaller, is no regression."""
+    for name, speed, more in (("a", 100.0, {}), ("b", 50.0, change)):
+        made = bench("bench.mlp.pytorch", speed, speed, speed, speed)
+        made["seen"] |= {"device": "NVIDIA H100", "batch": 1024, **more}
+        (tmp_path / name).write_text(json.dumps({"checks": [made]}))
+    assert main(["bench", "--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)[0]["verdict"] == "other"
+    assert "1 of 1 measurements were made on another device" in said.err
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"checks": []}', '{"checks": [{"name": "x"}]}'])
 def test_bench_names_a_file_that_is_no_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
