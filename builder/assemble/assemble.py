@@ -13,6 +13,7 @@ from builder.assemble.planned import planned_base, planned_layers
 from builder.assemble.pool import run_jobs
 from builder.assemble.recipe import BytecodeLayer
 from builder.assemble.record import PATH
+from builder.assemble.rising import Rising, ignore
 from builder.assemble.store import file_digest
 from builder.assemble.system import Roots, pinned_layers, system_job, system_key
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
@@ -24,7 +25,7 @@ from builder.lock.resolve import index_urls
 from builder.planning.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from builder.assemble.bytecode import Interpreter
@@ -37,14 +38,19 @@ if TYPE_CHECKING:
 _BYTECODE_COST = 40  # a byte of a wheel's modules costs as much as this many of its other bytes
 
 
-def assemble_layers(work: Assembly, cell_json: str) -> list[ImageLayer]:
+def assemble_layers(
+    work: Assembly, cell_json: str, offer: Callable[[Layer], None] = ignore
+) -> list[ImageLayer]:
     """Every layer of the image, lowest first; made here if the store does not know it.
 
-    Raises the WheelyardError of the first thing that fails; finished layers stay in the store.
+    `offer` hears of each, lowest first, as soon as it and all below it are there. Raises the
+    WheelyardError of the first thing that fails; finished layers stay in the store.
     """
     base = pinned_layers(work)
     planned = planned_layers(work.stages)
-    made = make_layers(work, planned)
+    for below in base:
+        offer(below.stored.layer)
+    made = make_layers(work, planned, Rising([x.key for x in planned], offer))
     layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]
     return [*base, *layers, top_layer(work, cell_json, toolkit_links(work, layers))]
 
@@ -66,9 +72,17 @@ def toolkit_links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str
     return compiler_links(paths, site_packages(work.stages[-1].cell.python))
 
 
-def make_layers(work: Assembly, planned: Sequence[PlannedLayer]) -> dict[str, StoredLayer]:
-    """Key -> layer, for some of the image's layers; made where the store does not know them."""
+def make_layers(
+    work: Assembly, planned: Sequence[PlannedLayer], rising: Rising | None = None
+) -> dict[str, StoredLayer]:
+    """Key -> layer, for some of the image's layers; made where the store does not know them.
+
+    `rising` hears of each when it is there.
+    """
+    rising = rising or Rising((), ignore)
     known = {x.key: stored for x in planned if (stored := work.store.find(x.key)) is not None}
+    for key, stored in known.items():
+        rising.add(key, stored.layer)
     missing = [x for x in planned if x.key not in known]
     if not missing:
         return known
@@ -81,7 +95,7 @@ def make_layers(work: Assembly, planned: Sequence[PlannedLayer]) -> dict[str, St
         ]
         interpreter = _interpreter(work, roots) if any(map(_is_bytecode, layers)) else None
         with work.timed("layers"):
-            return known | _make(work, layers, files, interpreter, system_jobs)
+            return known | _make(work, layers, files, interpreter, system_jobs, rising)
 
 
 def _with_base(work: Assembly, known: dict[str, StoredLayer]) -> dict[str, StoredLayer]:
@@ -128,17 +142,18 @@ def _make(
     files: dict[str, Path],
     interpreter: Interpreter | None,
     system_jobs: Sequence[SystemJob],
+    rising: Rising,
 ) -> dict[str, StoredLayer]:
     """Make `layers`; a damaged file in the cache is fetched again, once."""
     jobs = [_job(work, layer, files, interpreter) for layer in layers]
-    made, failed = _run(work, [*system_jobs, *jobs])
+    made, failed = _run(work, [*system_jobs, *jobs], rising)
     if failed and (bad := _damaged(failed, files)):
         wheels = {w.sha256: w for x in layers for w in _wheels(x) if w.sha256 in bad}
         names = ", ".join(bad.values())
         work.context.reporter.warn(f"damaged in the cache, fetched again: {names}")
         files = {**files, **_fetch_wheels(work, wheels)}
         again = [_job(work, x, files, interpreter) for x in layers if x.key in failed]
-        made_again, failed = _run(work, again)
+        made_again, failed = _run(work, again, rising)
         made |= made_again
     for error in failed.values():
         raise error
@@ -146,7 +161,7 @@ def _make(
 
 
 def _run(
-    work: Assembly, jobs: Sequence[Job]
+    work: Assembly, jobs: Sequence[Job], rising: Rising
 ) -> tuple[dict[str, StoredLayer], dict[str, WheelyardError]]:
     made: dict[str, StoredLayer] = {}
     failed: dict[str, WheelyardError] = {}
@@ -156,6 +171,7 @@ def _run(
             if isinstance(result, Layer):
                 made[job.key] = work.store.add(job.key, job.scratch, result)
                 _compare(work, job, result)
+                rising.add(job.key, result)
             else:
                 failed[job.key] = result
     return made, failed

@@ -41,10 +41,10 @@ class LayerStore:
     """Layers under one folder; safe for several processes at once."""
 
     def __init__(self, folder: Path) -> None:
-        self._blobs = folder / "blobs" / "sha256"
+        self.blobs = folder / "blobs" / "sha256"
         self._records = folder / "layers"
         self._scratch = folder / "tmp"
-        for path in (self._blobs, self._records, self._scratch):
+        for path in (self.blobs, self._records, self._scratch):
             path.mkdir(parents=True, exist_ok=True)
         self._sweep()
 
@@ -54,7 +54,7 @@ class LayerStore:
 
     def blob(self, digest: str) -> Path:
         """Where the blob of that digest lies, or would."""
-        return self._blobs / digest.removeprefix("sha256:")
+        return self.blobs / digest.removeprefix("sha256:")
 
     def find(self, key: str) -> StoredLayer | None:
         """The layer made for `key`, if it is whole; a damaged one is thrown away."""

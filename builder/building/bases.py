@@ -46,7 +46,7 @@ def build_bases(
             name = base_image(cell)
             layout.set_references({**layout.references(), name: image.manifest})
             if load:
-                load(image, [name], layout)
+                load.image(image, [name], layout)
             built.append((name, image))
         layout.prune()
     return built

@@ -6,6 +6,7 @@ that fails does not stop the next.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from builder.assemble.image import write_image
 from builder.assemble.layout import Layout
 from builder.assemble.record import read_record
 from builder.assemble.store import LayerStore
+from builder.building.loading import Nobody
 from builder.building.prune import locked_wheels, prune_wheels
 from builder.building.report import LOCK_NAME, read_report, write_report
 from builder.building.stages import load_stages
@@ -115,17 +117,20 @@ def _prune(cell: Cell, later: Sequence[Cell], plan: Plan, context: Context) -> N
 def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | None) -> Built:
     stage = work.stages[-1]
     config = image_config(stage.cell, stage.lock)
-    layers = assemble_layers(work, dict(config.labels)[CELL_LABEL])
-    with work.timed("image"):
-        image = write_image(layout, config, layers)
-    with work.timed("inspect"):
-        findings = inspect_built(stage, image, layout, work.store)
+    receiving = load.ahead(work.store.blobs, stage.cell.tags[0]) if load else nullcontext(Nobody())
+    with receiving as receiver:
+        layers = assemble_layers(work, dict(config.labels)[CELL_LABEL], receiver.offer)
+        with work.timed("image"):
+            image = write_image(layout, config, layers)
+        with work.timed("inspect"):
+            findings = inspect_built(stage, image, layout, work.store)
+        if load:
+            with work.timed("load"):
+                receiver.finish()
+                load.image(image, stage.cell.tags, layout)
     new = {x.stored.layer.digest: x.stored.layer.size for x in image.layers}
     new_bytes = sum(size for digest, size in new.items() if digest not in held)
     held.update(new)
-    if load:
-        with work.timed("load"):
-            load(image, stage.cell.tags, layout)
     return Built(stage.cell, image, new_bytes, work.seconds, findings, load is not None)
 
 

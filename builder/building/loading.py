@@ -2,21 +2,81 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from docker import DockerClient
 
     from builder.assemble.image import Image
+    from builder.assemble.layer import Layer
     from builder.assemble.layout import Layout
+    from builder.console.progress import Reporter
     from builder.context import Context
     from builder.engines.archive import LoadableImage
 
-    Loader = Callable[[Image, Sequence[str], Layout], None]
-    # layout, manifest's digest, tags, unpacked bytes of blobs by their digest
-    Receiver = Callable[[Layout, str, Sequence[str], Mapping[str, int]], None]
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """The way into an engine that answers."""
+
+    client: DockerClient
+    reporter: Reporter
+
+    def image(self, image: Image, tags: Sequence[str], layout: Layout) -> None:
+        """Load a finished image; raises EngineError."""
+        stored = [layer.stored.layer for layer in image.layers]
+        sizes = {layer.digest: layer.unpacked_size for layer in stored}
+        self.manifest(layout, image.manifest.digest, tags, sizes)
+
+    def manifest(
+        self, layout: Layout, manifest: str, tags: Sequence[str], sizes: Mapping[str, int]
+    ) -> None:
+        """The same for an image that is known by its manifest's digest alone.
+
+        `sizes` are the unpacked bytes of layers by their blobs' digest, where they are known.
+        """
+        from builder.engines.load import load
+
+        image = loadable(layout, manifest, tags, sizes)
+        load(self.client, layout.blobs, [image], self.reporter)
+
+    @contextmanager
+    def ahead(self, blobs: Path, name: str) -> Iterator[Receiver]:
+        """What takes the layers of the image `name` while it is made; leaving the context stops it.
+
+        `blobs` is a folder of blobs by their SHA-256.
+        """
+        from builder.engines.load import ahead
+
+        with ahead(self.client, blobs, name, self.reporter) as sender:
+            yield sender or Nobody()
+
+
+class Receiver(Protocol):
+    """Takes an image's layers, lowest first, before the image is finished."""
+
+    def offer(self, layer: Layer) -> None:
+        """Take a layer that lies on those that were offered before."""
+
+    def finish(self) -> None:
+        """Wait until all of them are where they shall be; raises EngineError, StorageError."""
+
+
+class Nobody:
+    """A receiver where no engine takes layers."""
+
+    def offer(self, layer: Layer) -> None:
+        """Leave it."""
+
+    def finish(self) -> None:
+        """Wait for nothing."""
 
 
 def find_loader(wanted: bool | None, context: Context) -> Loader | None:
@@ -25,24 +85,9 @@ def find_loader(wanted: bool | None, context: Context) -> Loader | None:
     `wanted` False: not at all. None: into an engine if one answers, with a warning when one is
     there but cannot be used. True: EngineError when none can be used.
     """
-    give = find_receiver(wanted, context)
-    if give is None:
-        return None
-
-    def send(image: Image, tags: Sequence[str], layout: Layout) -> None:
-        sizes = {
-            layer.stored.layer.digest: layer.stored.layer.unpacked_size for layer in image.layers
-        }
-        give(layout, image.manifest.digest, tags, sizes)
-
-    return send
-
-
-def find_receiver(wanted: bool | None, context: Context) -> Receiver | None:
-    """The same for an image that is known by its manifest alone."""
     if wanted is False:
         return None
-    from builder.engines.docker import connect, load
+    from builder.engines.docker import connect
 
     try:
         client = connect()
@@ -55,11 +100,7 @@ def find_receiver(wanted: bool | None, context: Context) -> Receiver | None:
         if wanted:
             raise EngineError("no Docker Engine answers here; start one, or use --no-load")
         return None
-
-    def give(layout: Layout, manifest: str, tags: Sequence[str], sizes: Mapping[str, int]) -> None:
-        load(client, layout.blobs, [loadable(layout, manifest, tags, sizes)], context.reporter)
-
-    return give
+    return Loader(client, context.reporter)
 
 
 def loadable(

@@ -47,7 +47,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Import the bundle and print what it held."""
     from builder.assemble.layout import Layout
-    from builder.building.loading import find_receiver
+    from builder.building.loading import find_loader
     from builder.building.report import unpacked_sizes
     from builder.console.amounts import amount
     from builder.console.table import show_json, show_table
@@ -55,11 +55,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
     layout = Layout(args.output.absolute())
     images = import_bundle(args.bundle.absolute(), layout, context.reporter)
-    give = find_receiver(args.load, context)
+    loader = find_loader(args.load, context)
     sizes = unpacked_sizes(layout.folder)
     for image in images:
-        if give is not None:
-            give(layout, image.manifest.digest, image.tags, sizes)
+        if loader is not None:
+            loader.manifest(layout, image.manifest.digest, image.tags, sizes)
     if args.json:
         show_json(
             [
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
                     "digest": image.manifest.digest,
                     "tags": list(image.tags),
                     "new_bytes": image.new_bytes,
-                    "loaded": give is not None,
+                    "loaded": loader is not None,
                 }
                 for image in images
             ]

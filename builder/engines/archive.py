@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.assemble.layer import Layer
 from builder.assemble.layout import MANIFEST_TYPE
 from builder.errors import StorageError
 from builder.system.gunzip import open_gzip
@@ -23,6 +24,8 @@ from builder.system.gunzip import open_gzip
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
 END = bytes(2 * BLOCK)
+PART_LABEL = "wheelyard.part"  # on images that only hold layers until the image itself is there
+PART_CONFIG = {"architecture": "amd64", "os": "linux", "config": {"Labels": {PART_LABEL: "1"}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +75,55 @@ def make_inflated_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> t
 
     The image's `sizes` must be known. Raises StorageError when a blob is missing.
     """
-    names = [blob_name(diff_id) for diff_id in image.diff_ids]
-    layers = {
-        name: Member(name, size, _blob(blobs, blob).source, inflated=True)
-        for name, size, (blob, _diff_id) in list(
-            zip(names, image.sizes, image.layers, strict=True)
-        )[omit:]
+    return classic_archive(
+        blobs, loadable_layers(image), _blob(blobs, image.config), image.tags, omit
+    )
+
+
+def make_part(
+    blobs: Path, layers: Sequence[Layer], omit: int, *, inflate: bool
+) -> tuple[Member, ...]:
+    """The members of a tar for the classic store: an untagged image of `layers`, lowest first.
+
+    Without the blobs of its `omit` lowest ones. Raises StorageError when a blob is missing.
+    """
+    diff_ids = [layer.diff_id for layer in layers]
+    config = _json(
+        "config.json", PART_CONFIG | {"rootfs": {"type": "layers", "diff_ids": diff_ids}}
+    )
+    return classic_archive(blobs, layers, config, (), omit, inflate=inflate)
+
+
+def classic_archive(
+    blobs: Path,
+    layers: Sequence[Layer],
+    config: Member,
+    tags: Sequence[str],
+    omit: int,
+    *,
+    inflate: bool = True,
+) -> tuple[Member, ...]:
+    """What Docker's classic store reads, and nothing else."""
+    names = [blob_name(layer.diff_id if inflate else layer.digest) for layer in layers]
+    entry = {"Config": config.name, "RepoTags": list(tags) or None, "Layers": names}
+    bodies = {
+        name: _inflated(blobs, layer) if inflate else _blob(blobs, layer.digest)
+        for name, layer in list(zip(names, layers, strict=True))[omit:]
     }
-    manifest = _json("manifest.json", [docker_manifest(image) | {"Layers": names}])
-    return (manifest, _blob(blobs, image.config), *layers.values())
+    return (_json("manifest.json", [entry]), config, *bodies.values())
+
+
+def _inflated(blobs: Path, layer: Layer) -> Member:
+    source = _blob(blobs, layer.digest).source
+    return Member(blob_name(layer.diff_id), layer.unpacked_size, source, inflated=True)
+
+
+def loadable_layers(image: LoadableImage) -> tuple[Layer, ...]:
+    """The layers of an image whose `sizes` are known; the blobs' own sizes are left at 0."""
+    return tuple(
+        Layer(digest, diff_id, 0, size)
+        for (digest, diff_id), size in zip(image.layers, image.sizes, strict=True)
+    )
 
 
 def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
@@ -152,8 +195,13 @@ def archive_size(members: Sequence[Member]) -> int:
     return len(END) + sum(BLOCK + -(-member.size // BLOCK) * BLOCK for member in members)
 
 
-def stream(members: Sequence[Member]) -> Iterator[bytes]:
-    """The tar's bytes; raises StorageError when a blob is not as long as it was."""
+def stream(
+    members: Sequence[Member], before_end: Callable[[], object] | None = None
+) -> Iterator[bytes]:
+    """The tar's bytes; raises StorageError when a blob is not as long as it was.
+
+    `before_end` is called when all but the tar's end is sent; an engine waits for that end.
+    """
     for member in members:
         yield _header(member)
         if isinstance(member.source, bytes):
@@ -161,6 +209,8 @@ def stream(members: Sequence[Member]) -> Iterator[bytes]:
         else:
             yield from _read(member.source, member.size, inflated=member.inflated)
         yield bytes(-member.size % BLOCK)
+    if before_end is not None:
+        before_end()
     yield END
 
 

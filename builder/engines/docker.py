@@ -1,13 +1,12 @@
-"""Docker Engine through the docker SDK; no other module imports it."""
+"""Docker Engine through the docker SDK: who answers where, what it has, what it pulls."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -19,22 +18,11 @@ from docker.errors import DockerException, ImageNotFound
 from docker.tls import TLSConfig
 from docker.utils import kwargs_from_env
 
-from builder.engines.archive import (
-    LoadableImage,
-    Member,
-    archive_size,
-    make_archive,
-    make_inflated_archive,
-    shared_layers,
-    stream,
-)
 from builder.errors import EngineError
 from builder.picking.runtimes import EngineFacts
 
 if TYPE_CHECKING:
     from builder.console.progress import Reporter, Task
-
-__all__ = ["Endpoint", "LoadableImage", "Loaded", "connect", "find_endpoint", "load"]
 
 CONNECT_TIMEOUT = 5  # seconds; a local engine answers in milliseconds
 SILENCE = 900  # seconds without a word while an engine unpacks a layer
@@ -47,16 +35,6 @@ class Endpoint:
     url: str
     chosen_by: str | None  # "DOCKER_HOST" or the context's name; None: Docker's default socket
     tls: TLSConfig | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What became of an image."""
-
-    image: LoadableImage
-    id: str  # the id that the engine knows it by
-    sent: int  # bytes; 0 when the engine had it
-    reused: int  # layers that the engine had
 
 
 def find_endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint:
@@ -205,45 +183,10 @@ def is_local(client: DockerClient) -> bool:
     return client.api.base_url == "http+docker://localhost"
 
 
-def load(
-    client: DockerClient, blobs: Path, images: Sequence[LoadableImage], reporter: Reporter
-) -> tuple[Loaded, ...]:
-    """Put images of an OCI layout into the engine, under all their tags.
-
-    `blobs` is the layout's `blobs/sha256`. An image that is there is only tagged, and layers
-    that are there are not sent again. Raises EngineError with the engine's words.
-    """
-    client.api.timeout = SILENCE
-    containerd = uses_containerd(client)
-    try:
-        return tuple(_load_one(client, blobs, image, reporter, containerd) for image in images)
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(explain_failure(str(error))) from error
-
-
-def _load_one(
-    client: DockerClient, blobs: Path, image: LoadableImage, reporter: Reporter, containerd: bool
-) -> Loaded:
-    expected = image.manifest if containerd else image.config
-    if expected is not None and _tag(client, expected, image):
-        return Loaded(image, expected, 0, len(image.layers))
-    omit = 0 if containerd else shared_layers(image.diff_ids, present_layers(client))
-    inflate = image.sizes and not containerd and is_local(client)
-    make = make_inflated_archive if inflate else make_archive
-    try:
-        sent = _send(client, make(blobs, image, omit), image, reporter)
-    except EngineError as error:
-        if not omit or "no such file" not in str(error):
-            raise
-        reporter.warn("an image went away while its layers were counted on: sending them all")
-        omit, sent = 0, _send(client, make(blobs, image), image, reporter)
-    return Loaded(image, _verified(client, image, expected), sent, omit)
-
-
 def has_image(client: DockerClient, name: str) -> bool:
     """Whether the engine has an image of that name; raises EngineError where it does not answer."""
     try:
-        return _inspect(client, name) is not None
+        return inspect_image(client, name) is not None
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"the engine does not say whether it has {name}: {error}") from error
 
@@ -259,11 +202,11 @@ def never_started(client: DockerClient, label: str) -> tuple[str, ...]:
 
 def present_layers(client: DockerClient) -> list[tuple[str, ...]]:
     """The diff_ids of every image the engine has, lowest layer first."""
-    listed = (_inspect(client, image["Id"]) for image in client.api.images(all=True))
-    return [_layers(facts) for facts in listed if facts is not None]
+    listed = (inspect_image(client, image["Id"]) for image in client.api.images(all=True))
+    return [layers_of(facts) for facts in listed if facts is not None]
 
 
-def _inspect(client: DockerClient, name: str) -> dict[str, Any] | None:
+def inspect_image(client: DockerClient, name: str) -> dict[str, Any] | None:
     """What the engine knows about an image; None when it has none of that name or id."""
     api: Any = client.api  # the stubs leave this call untyped
     try:
@@ -273,39 +216,9 @@ def _inspect(client: DockerClient, name: str) -> dict[str, Any] | None:
     return facts
 
 
-def _layers(facts: Mapping[str, Any]) -> tuple[str, ...]:
+def layers_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The diff_ids of an image that was inspected, lowest first."""
     return tuple(facts["RootFS"].get("Layers") or ())
-
-
-def _tag(client: DockerClient, image_id: str, image: LoadableImage) -> bool:
-    """Tag the image if it is there; says whether it is."""
-    present = _inspect(client, image_id)
-    if present is None:
-        return False
-    for tag in set(image.tags) - set(present.get("RepoTags") or ()):
-        repository, _, name = tag.rpartition(":")
-        client.api.tag(image_id, repository, name)
-    return True
-
-
-def _send(
-    client: DockerClient, members: Sequence[Member], image: LoadableImage, reporter: Reporter
-) -> int:
-    total = archive_size(members)
-    label = f"load {image.tags[0] if image.tags else image.config}"
-    api: Any = client.api  # a generator makes requests send chunks; the stubs know only bytes
-    with reporter.task(label, total, "bytes") as task:
-        for message in api.load_image(_counted(stream(members), task), quiet=False):
-            if "error" in message:
-                raise EngineError(explain_failure(str(message["error"])))
-    return total
-
-
-def _counted(chunks: Iterator[bytes], task: Task) -> Iterator[bytes]:
-    for chunk in chunks:
-        if chunk:  # an empty chunk would end the request
-            yield chunk
-            task.advance(len(chunk))
 
 
 def explain_failure(text: str, verb: str = "load") -> str:
@@ -313,17 +226,3 @@ def explain_failure(text: str, verb: str = "load") -> str:
     if os.strerror(errno.ENOSPC).lower() in text.lower():
         return f"the engine's disk is full: make room (`docker system df`), {verb} again ({text})"
     return f"the engine could not {verb} the image: {text}"
-
-
-def _verified(client: DockerClient, image: LoadableImage, expected: str | None) -> str:
-    """The id of the image just sent; raises EngineError when it is not the one in the layout."""
-    name = image.tags[0] if image.tags else expected or image.config
-    facts = _inspect(client, name)
-    if facts is None:
-        raise EngineError(f"the engine took {name} without an error, but does not have it")
-    found: str = facts["Id"]
-    if expected is not None and found != expected:
-        raise EngineError(f"{name} was loaded as {found}, but the layout says {expected}")
-    if _layers(facts) != image.diff_ids:
-        raise EngineError(f"{name} was loaded with other layers than the layout has")
-    return found

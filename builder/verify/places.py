@@ -105,7 +105,7 @@ def _in_engine(
     client: DockerClient, gpu: bool, image: LoadableImage, layout: Layout, reporter: Reporter
 ) -> Run:
     from builder.engines.containers import run_once
-    from builder.engines.docker import load
+    from builder.engines.load import load
 
     (loaded,) = load(client, layout.blobs, [image], reporter)
 

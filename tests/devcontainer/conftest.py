@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.console.progress import QuietReporter
-from builder.engines.docker import load
+from builder.engines.load import load
 from builder.settings import Settings, load_settings
 from tests.built import need_devel, need_dist
 from tests.devcontainer.npm import install_cli

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.console.progress import QuietReporter
-from builder.engines import docker
-from builder.engines.docker import load, uses_containerd
+from builder.engines import load as loading
+from builder.engines.docker import uses_containerd
+from builder.engines.load import load
 from builder.errors import EngineError
 from builder.settings import Settings
 from tests.engines.conftest import KINDS, NEW, OLD, choose
@@ -139,7 +140,7 @@ def test_layers_that_vanished_are_sent_after_all(
     """Somebody removes an image between our question and our answer."""
     layer = make_layer(blobs, "a", noise(8))
     image = make_image(blobs, (f"{name}:1",), layer, make_layer(blobs, "b", b"b"))
-    monkeypatch.setattr(docker, "present_layers", lambda _client: [image.diff_ids[:1]])
+    monkeypatch.setattr(loading, "present_layers", lambda _client: [image.diff_ids[:1]])
     (loaded,) = load(client, blobs, [image], QuietReporter(sys.stderr))
     assert (loaded.reused, loaded.sent > BULK) == (0, True)
     assert "sending them all" in capsys.readouterr().err

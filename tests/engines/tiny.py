@@ -7,10 +7,12 @@ import hashlib
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
+from builder.assemble.layer import Layer
 from builder.assemble.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
-from builder.engines.archive import LoadableImage
+from builder.engines.archive import LoadableImage, loadable_layers
 
 
 def digest_of(content: bytes) -> str:
@@ -60,3 +62,14 @@ def make_image(
     }
     digest = store(blobs, json.dumps(manifest).encode())
     return LoadableImage(digest_of(text), layers, tags, digest)
+
+
+def sized(blobs: Path, image: LoadableImage) -> LoadableImage:
+    """The image, with its tars' sizes known: only then is it sent in parts and inflated."""
+    packed = [(blobs / blob.partition(":")[2]).read_bytes() for blob, _diff_id in image.layers]
+    return replace(image, sizes=tuple(len(gzip.decompress(content)) for content in packed))
+
+
+def layers_of(blobs: Path, image: LoadableImage) -> list[Layer]:
+    """The image's layers, as a build knows them."""
+    return list(loadable_layers(sized(blobs, image)))

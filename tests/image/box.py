@@ -20,7 +20,8 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.chroot import ChrootBackend
 from testinfra.host import Host
 
-from builder.engines.docker import connect, load
+from builder.engines.docker import connect
+from builder.engines.load import load
 from builder.errors import EngineError
 from builder.verify.chroot import enter_command
 from builder.verify.unpack import unpack

@@ -1,0 +1,218 @@
+"""From an OCI layout into a Docker Engine: whole images, and layers ahead of their image."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import requests
+from docker.errors import DockerException
+
+from builder.engines.ahead import GONE, PART, Ahead
+from builder.engines.archive import (
+    PART_LABEL,
+    LoadableImage,
+    archive_size,
+    loadable_layers,
+    make_archive,
+    make_inflated_archive,
+    shared_layers,
+    stream,
+)
+from builder.engines.docker import (
+    SILENCE,
+    explain_failure,
+    inspect_image,
+    is_local,
+    layers_of,
+    present_layers,
+    uses_containerd,
+)
+from builder.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from docker import DockerClient
+
+    from builder.console.progress import Reporter, Task
+    from builder.engines.archive import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What became of an image."""
+
+    image: LoadableImage
+    id: str  # the id that the engine knows it by
+    sent: int  # bytes; 0 when the engine had it
+    reused: int  # layers that the engine had
+
+
+def load(
+    client: DockerClient,
+    blobs: Path,
+    images: Sequence[LoadableImage],
+    reporter: Reporter,
+    *,
+    part: int = PART,
+) -> tuple[Loaded, ...]:
+    """Put images of an OCI layout into the engine, under all their tags.
+
+    `blobs` is the layout's `blobs/sha256`. An image that is there is only tagged, and layers
+    that are there are not sent again. A classic store gets its layers in parts of `part` bytes
+    or more. Raises EngineError with the engine's words.
+    """
+    client.api.timeout = SILENCE
+    containerd = uses_containerd(client)
+    try:
+        return tuple(
+            _load_one(client, blobs, image, reporter, None if containerd else part)
+            for image in images
+        )
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(explain_failure(str(error))) from error
+
+
+@contextmanager
+def ahead(
+    client: DockerClient, blobs: Path, name: str, reporter: Reporter, *, part: int = PART
+) -> Iterator[Ahead | None]:
+    """Send layers of the image `name` before it is finished; None where the engine takes no parts.
+
+    `blobs` is a folder of blobs by their SHA-256. What is sent stays in the engine as untagged
+    images until `load` has brought the image itself.
+    """
+    if uses_containerd(client):
+        yield None
+        return
+    client.api.timeout = SILENCE
+    with ExitStack() as stack:
+        lock, tasks = threading.Lock(), list[Task]()
+
+        def send(chunks: Iterator[bytes]) -> None:
+            with lock:  # no progress of nothing: the engine may have every layer
+                if not tasks:
+                    tasks.append(stack.enter_context(reporter.task(f"load {name}", None, "bytes")))
+            try:
+                _post(client, _counted(chunks, tasks[0]))
+            except (DockerException, requests.RequestException) as error:
+                raise EngineError(explain_failure(str(error))) from error
+
+        inflate = is_local(client)
+        with Ahead(blobs, send, present_layers(client), inflate=inflate, least=part) as sender:
+            yield sender
+
+
+def _load_one(
+    client: DockerClient, blobs: Path, image: LoadableImage, reporter: Reporter, part: int | None
+) -> Loaded:
+    expected = image.config if part else image.manifest
+    if expected is not None and _tag(client, expected, image):
+        return Loaded(image, expected, 0, len(image.layers))
+    present = shared_layers(image.diff_ids, present_layers(client)) if part else 0
+    sent = 0
+    if part and sum(image.sizes[present:]) > part:
+        sent = _send_parts(client, blobs, image, reporter, part)
+    omitted, rest = _send_rest(client, blobs, image, reporter, is_classic=part is not None)
+    found = _verified(client, image, expected)
+    if part:
+        _forget_parts(client, image)
+    return Loaded(image, found, sent + rest, min(present, omitted))
+
+
+def _send_parts(
+    client: DockerClient, blobs: Path, image: LoadableImage, reporter: Reporter, part: int
+) -> int:
+    with ahead(client, blobs, _name(image), reporter, part=part) as sender:
+        if sender is None:
+            return 0
+        for layer in loadable_layers(image):
+            sender.offer(layer)
+        sender.finish()
+        return sender.sent
+
+
+def _send_rest(
+    client: DockerClient,
+    blobs: Path,
+    image: LoadableImage,
+    reporter: Reporter,
+    *,
+    is_classic: bool,
+) -> tuple[int, int]:
+    """How many layers the engine had in the end, and the bytes that were sent."""
+    omit = shared_layers(image.diff_ids, present_layers(client)) if is_classic else 0
+    inflate = image.sizes and is_classic and is_local(client)
+    make = make_inflated_archive if inflate else make_archive
+    try:
+        return omit, _send(client, make(blobs, image, omit), image, reporter)
+    except EngineError as error:
+        if not omit or GONE not in str(error):
+            raise
+        reporter.warn("an image went away while its layers were counted on: sending them all")
+        return 0, _send(client, make(blobs, image), image, reporter)
+
+
+def _forget_parts(client: DockerClient, image: LoadableImage) -> None:
+    """Remove the untagged images that held the image's lower layers."""
+    for part in client.api.images(all=True, filters={"label": PART_LABEL}):
+        layers = layers_of(inspect_image(client, part["Id"]) or {"RootFS": {}})
+        if layers == image.diff_ids[: len(layers)]:
+            with suppress(DockerException):  # somebody else did, or made something of it
+                client.api.remove_image(part["Id"], noprune=True)
+
+
+def _tag(client: DockerClient, image_id: str, image: LoadableImage) -> bool:
+    """Tag the image if it is there; says whether it is."""
+    present = inspect_image(client, image_id)
+    if present is None:
+        return False
+    for tag in set(image.tags) - set(present.get("RepoTags") or ()):
+        repository, _, name = tag.rpartition(":")
+        client.api.tag(image_id, repository, name)
+    return True
+
+
+def _send(
+    client: DockerClient, members: Sequence[Member], image: LoadableImage, reporter: Reporter
+) -> int:
+    total = archive_size(members)
+    with reporter.task(f"load {_name(image)}", total, "bytes") as task:
+        _post(client, _counted(stream(members), task))
+    return total
+
+
+def _name(image: LoadableImage) -> str:
+    return image.tags[0] if image.tags else image.config
+
+
+def _post(client: DockerClient, chunks: Iterator[bytes]) -> None:
+    api: Any = client.api  # a generator makes requests send chunks; the stubs know only bytes
+    for message in api.load_image(chunks, quiet=False):
+        if "error" in message:
+            raise EngineError(explain_failure(str(message["error"])))
+
+
+def _counted(chunks: Iterator[bytes], task: Task) -> Iterator[bytes]:
+    for chunk in chunks:
+        if chunk:  # an empty chunk would end the request
+            yield chunk
+            task.advance(len(chunk))
+
+
+def _verified(client: DockerClient, image: LoadableImage, expected: str | None) -> str:
+    """The id of the image just sent; raises EngineError when it is not the one in the layout."""
+    name = image.tags[0] if image.tags else expected or image.config
+    facts = inspect_image(client, name)
+    if facts is None:
+        raise EngineError(f"the engine took {name} without an error, but does not have it")
+    found: str = facts["Id"]
+    if expected is not None and found != expected:
+        raise EngineError(f"{name} was loaded as {found}, but the layout says {expected}")
+    if layers_of(facts) != image.diff_ids:
+        raise EngineError(f"{name} was loaded with other layers than the layout has")
+    return found
