@@ -91,7 +91,8 @@ def ahead(
         return
     client.api.timeout = SILENCE
     with ExitStack() as stack:
-        lock, tasks = threading.Lock(), list[Task]()
+        lock = threading.Lock()
+        tasks: list[Task] = []
 
         def send(chunks: Iterator[bytes]) -> None:
             with lock:  # no progress of nothing: the engine may have every layer

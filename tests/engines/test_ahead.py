@@ -1,0 +1,120 @@
+"""Layers in parts: what an engine has while they come, when they do not, and afterwards."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from docker import DockerClient
+
+from builder.console.progress import QuietReporter
+from builder.engines.archive import PART_LABEL, LoadableImage
+from builder.engines.load import ahead, load
+from builder.errors import EngineError, StorageError
+from tests.engines.conftest import NEW, OLD
+from tests.engines.test_load import BULK, noise
+from tests.engines.test_load import _client as _client
+from tests.engines.test_load import blobs as blobs
+from tests.engines.test_load import name as name
+from tests.engines.test_load import small_client as small_client
+from tests.engines.tiny import layers_of, make_image, make_layer, sized
+
+QUIET = QuietReporter(None)
+CLASSIC = pytest.mark.parametrize("engine", [OLD, NEW], indirect=True)
+
+
+def parts(client: DockerClient) -> int:
+    return len(client.api.images(all=True, filters={"label": PART_LABEL}))
+
+
+def five(blobs: Path, name: str, seed: int) -> LoadableImage:
+    layers = [make_layer(blobs, f"file-{x}", noise(seed + x)) for x in range(5)]
+    return sized(blobs, make_image(blobs, (f"{name}:1", f"{name}:2"), *layers))
+
+
+def test_an_image_in_parts_is_the_image(client: DockerClient, blobs: Path, name: str) -> None:
+    image = five(blobs, name, 100)
+    (loaded,) = load(client, blobs, [image], QUIET, part=2 * BULK)
+    found = client.images.get(f"{name}:2")
+    assert found.id == loaded.id
+    assert tuple(found.attrs["RootFS"]["Layers"]) == image.diff_ids
+    assert (loaded.reused, loaded.sent > 5 * BULK) == (0, True)
+    assert parts(client) == 0
+
+
+@CLASSIC
+def test_layers_arrive_before_their_image(client: DockerClient, blobs: Path, name: str) -> None:
+    image = five(blobs, name, 110)
+    with ahead(client, blobs, name, QUIET, part=2 * BULK) as sender:
+        assert sender is not None
+        for layer in layers_of(blobs, image)[:3]:
+            sender.offer(layer)
+        sender.finish()
+    assert parts(client) == 2
+    (loaded,) = load(client, blobs, [image], QUIET)
+    assert loaded.reused == 3
+    assert 2 * BULK < loaded.sent < 3 * BULK
+    assert parts(client) == 0
+
+
+@CLASSIC
+def test_what_the_engine_has_is_not_sent(client: DockerClient, blobs: Path, name: str) -> None:
+    image = five(blobs, name, 120)
+    load(client, blobs, [image], QUIET)
+    with ahead(client, blobs, name, QUIET, part=BULK) as sender:
+        assert sender is not None
+        for layer in layers_of(blobs, image):
+            sender.offer(layer)
+        sender.finish()
+        assert sender.sent == 0
+
+
+@CLASSIC
+def test_leaving_early_keeps_what_has_arrived(client: DockerClient, blobs: Path, name: str) -> None:
+    """As Ctrl-C does; the next load goes on from there."""
+    image = five(blobs, name, 130)
+    with ahead(client, blobs, name, QUIET, part=BULK) as sender:
+        assert sender is not None
+        for layer in layers_of(blobs, image)[:2]:
+            sender.offer(layer)
+        while parts(client) < 2:
+            threading.Event().wait(0.05)
+    assert parts(client) == 2
+    (loaded,) = load(client, blobs, [image], QUIET, part=BULK)
+    assert loaded.reused == 2
+    assert parts(client) == 0
+
+
+@CLASSIC
+def test_a_blob_that_is_missing_ends_it(client: DockerClient, blobs: Path, name: str) -> None:
+    image = five(blobs, name, 140)
+    layers = layers_of(blobs, image)
+    (blobs / layers[2].digest.removeprefix("sha256:")).unlink()
+    with ahead(client, blobs, name, QUIET, part=BULK) as sender:
+        assert sender is not None
+        for layer in layers:
+            sender.offer(layer)
+        with pytest.raises(StorageError, match="is missing from the image layout"):
+            sender.finish()
+    assert not client.images.list(name)
+
+
+@CLASSIC
+def test_a_layer_that_is_another_ends_it(client: DockerClient, blobs: Path, name: str) -> None:
+    blob, _diff_id = make_layer(blobs, "b", noise(151))
+    layers = [make_layer(blobs, "a", noise(150)), (blob, f"sha256:{'0' * 64}")]
+    image = sized(blobs, make_image(blobs, (f"{name}:1",), *layers))
+    with pytest.raises(EngineError, match="the engine could not load the image"):
+        load(client, blobs, [image], QUIET, part=BULK)
+    assert not client.images.list(name)
+
+
+def test_a_disk_that_gets_full_between_parts_is_named(
+    small_client: DockerClient, blobs: Path
+) -> None:
+    layers = [make_layer(blobs, f"part-{x}", os.urandom(8 * BULK)) for x in range(4)]
+    image = sized(blobs, make_image(blobs, ("wheelyard-test:1",), *layers))
+    with pytest.raises(EngineError, match=r"disk is full: make room \(`docker system df`\)"):
+        load(small_client, blobs, [image], QUIET, part=8 * BULK)
