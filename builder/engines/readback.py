@@ -11,10 +11,13 @@ from docker.errors import DockerException
 
 from builder.assemble.toc import Entry
 from builder.errors import EngineError, InspectError
+from builder.system.gunzip import open_gzip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
+    from typing import BinaryIO
 
     from docker import DockerClient
 
@@ -26,6 +29,7 @@ _TAR_KINDS = {
     tarfile.LNKTYPE: "hardlink",
 }
 _WHITEOUT = ".wh."
+_GZIP = b"\x1f\x8b"
 _LISTING = r"%y\t%m\t%U\t%G\t%s\t%P\t%l\0"
 # What inspection reads, besides what it names: fetched together, a call for each would be slow.
 _READ = ("METADATA", "version.py", "version.h", "build_info.py", "passwd", "group")
@@ -89,7 +93,7 @@ def read_layers(blobs: Sequence[Path]) -> ListedTree:
     entries: dict[str, Entry] = {}
     contents: dict[str, bytes] = {}
     for blob in blobs:
-        with tarfile.open(blob, "r|*") as tar:
+        with _unpacked(blob) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for info in tar:
                 _take(info, tar, entries, contents)
 
@@ -97,6 +101,13 @@ def read_layers(blobs: Sequence[Path]) -> ListedTree:
         raise InspectError(f"/{paths[0]} was not kept when the layers were read")
 
     return ListedTree(entries.values(), contents, fetch)
+
+
+def _unpacked(blob: Path) -> AbstractContextManager[BinaryIO]:
+    """A layer's tar; tarfile's own reader of streams knows gzip files of one member alone."""
+    with blob.open("rb") as file:
+        is_gzip = file.read(len(_GZIP)) == _GZIP
+    return open_gzip(blob) if is_gzip else blob.open("rb")
 
 
 def _take(

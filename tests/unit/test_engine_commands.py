@@ -169,6 +169,24 @@ def test_layers_are_read_one_over_the_other(tmp_path: Path) -> None:
         tree.entry("etc/gone")
 
 
+def test_a_layer_of_many_gzip_members_is_read_to_its_end(tmp_path: Path) -> None:
+    """What `assemble` writes, and what a builder hands on as it got it."""
+    import gzip
+    import tarfile
+
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        for name in ("etc/passwd", "etc/group"):
+            info = tarfile.TarInfo(name)
+            info.size = 3
+            tar.addfile(info, io.BytesIO(b"abc"))
+    text, path = raw.getvalue(), tmp_path / "layer"
+    path.write_bytes(gzip.compress(text[:700]) + gzip.compress(text[700:]))
+    tree = read_layers([path])
+    assert sorted(entry.path for entry in tree) == ["etc/group", "etc/passwd"]
+    assert tree.text("etc/group") == "abc"
+
+
 def test_a_pinned_base_s_context_holds_selfcheck() -> None:
     import tarfile
 
