@@ -7,6 +7,7 @@ read back and tagged through the SDK, or read from the layout that it wrote.
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 import zipfile
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from builder.assemble.layout import Layout
 from builder.building.bases import build_bases
 from builder.building.loading import find_loader
+from builder.engines.bakelog import KEPT_LINES, describe_failure
 from builder.engines.batch import EngineImage
 from builder.engines.docker import connect
 from builder.engines.docker_engine import inspect_engine_image, need_engine, tag_image
-from builder.engines.dockerbuild import SHOWN, TAIL_LINES, explain
 from builder.engines.readback import read_layers
 from builder.engines.secrets import write_secrets
 from builder.errors import EngineError, ToolMissingError
@@ -32,7 +33,7 @@ from builder.planning.imageconfig import base_image
 from builder.planning.installer import load_installer
 from builder.rendering.bakefile import BAKE_VARIANT, PLATFORM, target_name
 from builder.rendering.render import BAKE_FILE
-from builder.system.subprocesses import follow, run
+from builder.system.subprocesses import failure, follow, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,9 +50,14 @@ NO_BUILDX = (
     "`docker buildx` is not there: install the buildx plug-in (Debian 13: docker-buildx; Docker's "
     "own packages: docker-buildx-plugin), or use --engine docker, or no engine at all"
 )
+PINNED_NEEDS_BAKE = (
+    "buildx before 0.17 takes no --network for a base from a registry's image: leave it out, "
+    "take a newer buildx, or --engine docker"
+)
+CHOOSE = "`docker buildx ls` lists builders; BUILDX_BUILDER and `docker buildx use` choose one"
 INSTALLER = "installer"  # the stage that brings uv; a context of that name replaces it
 HOST_NETWORK = "network.host"  # the entitlement's name
-_DRIVER = re.compile(r"^Driver:\s*(\S+)", re.MULTILINE)
+_DRIVER = re.compile(r"^Driver:[ \t]*(\S*)", re.MULTILINE)
 _STEP = re.compile(r"#\d+ \[[^\]]* (\d+)/(\d+)\] ")
 
 
@@ -84,7 +90,10 @@ def build_argv(
 
 
 def parse_driver(inspected: str) -> str:
-    """The driver that `docker buildx inspect` names; "docker" is the engine's own BuildKit."""
+    """The driver that `docker buildx inspect` names; "docker" is the engine's own BuildKit.
+
+    Empty where the builder is an engine that does not answer.
+    """
     found = _DRIVER.search(inspected)
     return found[1] if found else "docker"
 
@@ -104,12 +113,15 @@ def require_buildx() -> str:
             raise EngineError(NO_BUILDX)
     except ToolMissingError as missing:
         raise EngineError(NO_BUILDX) from missing
-    inspected = run(
-        (*BUILDX, "inspect", "--bootstrap"),
-        error=EngineError,
-        what="asking the builder (`docker buildx ls` lists them; BUILDX_BUILDER chooses)",
-    )
-    return parse_driver(inspected.stdout)
+    named = os.environ.get("BUILDX_BUILDER")
+    inspected = run((*BUILDX, "inspect", "--bootstrap"), error=None)
+    driver = parse_driver(inspected.stdout)
+    if inspected.returncode != 0 or not driver:
+        if not named:
+            need_engine()  # where that is why: it says so better
+        asked = f"the builder {named}" if named else "the current builder"
+        raise EngineError(failure(inspected, f"asking {asked}", CHOOSE))
+    return driver
 
 
 @contextmanager
@@ -196,17 +208,16 @@ class BakeEngine:
         name = target_name(job.cell.id)
         with job.timed("build"):
             if self._old:
+                if job.cell.base.image is not None:
+                    raise EngineError(PINNED_NEEDS_BAKE)
                 override, network = self._targets[name], str(self._options.network)
                 argv = build_argv(job, override, network, f"--output={self._output(job)}")
             else:
                 argv = self._argv([name], f"--set=*.output={self._output(job)}")
             code, tail = self._run(argv, job.cell.id, job.log)
             if code:
-                lines = "".join(f"\n  {line[:SHOWN]}" for line in tail)
-                said = explain(tail[-1] if tail else f"exit code {code}")
-                raise EngineError(
-                    f"buildx could not build {job.cell.id}: {said}{lines}\nlog: {job.log}"
-                )
+                words = "\n".join(describe_failure(tail) or [f"exit code {code}"])
+                raise EngineError(f"buildx could not build {job.cell.id}: {words}\nlog: {job.log}")
         with job.timed("inspect"):
             return self._loaded(job) if self._client else self._written(job)
 
@@ -221,7 +232,7 @@ class BakeEngine:
 
     def _run(self, argv: Sequence[str], label: str, log: Path) -> tuple[int, list[str]]:
         log.parent.mkdir(parents=True, exist_ok=True)
-        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        tail: deque[str] = deque(maxlen=KEPT_LINES)
         seen: set[str] = set()
         with (
             log.open("w", encoding="utf-8") as file,

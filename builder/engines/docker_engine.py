@@ -19,7 +19,7 @@ from builder.engines.dockerbuild import BuildRequest, build_image, require_recen
 from builder.engines.readback import read_image, run_once
 from builder.engines.stock import Stock, Wanted
 from builder.engines.wheelhouse import LOOPBACK, Server, Shelves, open_wheelhouse
-from builder.errors import EngineError
+from builder.errors import EngineError, FetchError, WheelyardError
 from builder.fetching.index import locate
 from builder.inspecting.inspect import inspect_image, require
 from builder.lock.resolve import index_urls
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from builder.context import Context
     from builder.engines.batch import Job, Options
+    from builder.engines.stock import Refuse
     from builder.fetching.wanted import Download
     from builder.inspecting.inspect import Finding
     from builder.model import LockedDeb, LockedWheel, Plan
@@ -94,23 +95,40 @@ def make_shelves(jobs: Sequence[Job], context: Context) -> Shelves:
         *(Wanted(d.path.rpartition("/")[2], d.sha256, d.size) for d in debs.values()),
     ]
 
-    def find(missing: Collection[str]) -> list[Download]:
+    def find(missing: Collection[str], refuse: Refuse) -> list[Download]:
         found: dict[str, Download] = {}
+        refused: list[tuple[WheelyardError, set[str]]] = []
         for job in jobs:
             left = set(missing) - set(found)
-            asked = [w for w in (load_installer(), *_wheels(job)) if w.sha256 in left]
-            located = locate(
-                asked, job.cell.python, context.settings, index_urls(job.cell, context.settings)
-            )
-            packages = [deb for deb in _debs(job) if deb.sha256 in left]
-            if packages:
-                located += deb_downloads(packages, job.cell.base.suite, context)
-            found |= {item.sha256: item for item in located}
+            try:
+                found |= {item.sha256: item for item in _locate(job, left, context)}
+            except FetchError as error:  # what another image shares with this one may be found yet
+                refused.append((error, left & _names(job)))
+        for reason, wanted in refused:
+            refuse(reason, wanted - set(found))
         return list(found.values())
 
     return Shelves(
         Stock(wanted, find, context), tuple(wheels.values()), tuple(debs.values()), index_stanza
     )
+
+
+def _locate(job: Job, left: Collection[str], context: Context) -> list[Download]:
+    """Addresses of what an image needs of the files `left`."""
+    asked = [wheel for wheel in (load_installer(), *_wheels(job)) if wheel.sha256 in left]
+    indexes = index_urls(job.cell, context.settings)
+    located = locate(asked, job.cell.python, context.settings, indexes)
+    packages = [deb for deb in _debs(job) if deb.sha256 in left]
+    return [
+        *located,
+        *(deb_downloads(packages, job.cell.base.suite, context) if packages else ()),
+    ]
+
+
+def _names(job: Job) -> set[str]:
+    """Everything that an image needs, by SHA-256."""
+    wheels = {wheel.sha256 for wheel in (load_installer(), *_wheels(job))}
+    return wheels | {deb.sha256 for deb in _debs(job)}
 
 
 def _wheels(job: Job) -> Iterator[LockedWheel]:
@@ -138,24 +156,33 @@ class DockerEngine:
         self._client, self._context = client, context
         self._options, self._server = options, server
         self._route: tuple[str | None, Mapping[str, str]] | None = None
+        self._missing: dict[str, WheelyardError] = {}  # bases that could not be made
 
     def make_pinned_bases(self, jobs: Sequence[Job]) -> None:
-        """Build the bases that start from a registry's image."""
+        """Build the bases that start from a registry's image; one that fails stops no other."""
         pinned = {base_image(job.cell): job for job in jobs if job.cell.base.image is not None}
         for name, job in pinned.items():
-            folder = self._context.settings.project / base_folder(job.cell)
-            log = job.log.with_name(f"base-{folder.name}.log")
-            image = str(job.cell.base.image)
-            with pinned_context((folder / DOCKERFILE).read_bytes()) as tar:
-                # The route is asked for with the image itself: there is no other yet.
-                self._pull(image)
-                request = self._request(f"base {folder.name}", tar, log, image)
-                built = build_image(self._client, request, self._context.reporter)
-            tag_image(self._client, built, name)
+            try:
+                self._make_pinned_base(name, job)
+            except WheelyardError as error:
+                self._missing[name] = error
+
+    def _make_pinned_base(self, name: str, job: Job) -> None:
+        folder = self._context.settings.project / base_folder(job.cell)
+        log = job.log.with_name(f"base-{folder.name}.log")
+        image = str(job.cell.base.image)
+        with pinned_context((folder / DOCKERFILE).read_bytes()) as tar:
+            # The route is asked for with the image itself: there is no other yet.
+            self._pull(image)
+            request = self._request(f"base {folder.name}", tar, log, image)
+            built = build_image(self._client, request, self._context.reporter)
+        tag_image(self._client, built, name)
 
     def build(self, job: Job) -> EngineImage:
         """Build, read back, compare, tag."""
         client = self._client
+        if (missing := self._missing.get(base_image(job.cell))) is not None:
+            raise missing
         with job.timed("build"):
             request = self._request(job.cell.id, job.folder, job.log, base_image(job.cell))
             image = self._build(request)

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OLDEST_API = (1, 41)  # Docker 20.10
 TAIL_LINES = 20
+REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth credentials")
 SHOWN = 160  # characters of a step in a message
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)", re.DOTALL)
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -168,21 +169,25 @@ def is_said(line: str) -> bool:
 def _failure(text: str, progress: _Progress, request: BuildRequest) -> str:
     step = " ".join(progress.step.split())
     shown = f"{step[:SHOWN]}..." if len(step) > SHOWN else step
-    lines = [f"the engine could not build {request.label}: {explain(text)}"]
+    lines = [f"the engine could not build {request.label}: {explain(text, progress.tail)}"]
     if shown:
         lines.append(f"step: {shown}")
     lines += [f"  {line[:SHOWN]}" for line in progress.tail if not line.startswith(text[:SHOWN])]
     return "\n".join([*lines, f"log: {request.log}"])
 
 
-def explain(text: str) -> str:
-    """The engine's words, shortened, with what to do where that is known."""
+def explain(text: str, tail: Iterable[str] = ()) -> str:
+    """The engine's words, shortened, with what to do where that is known.
+
+    `tail` is the end of the log: what a step says of a full disk, its exit code does not.
+    """
     words = text.lower()
+    full = os.strerror(errno.ENOSPC).lower()
     short = re.sub(r"The command '.*' returned", "the command returned", text, flags=re.DOTALL)
     short = re.sub(r'process ".*" did not', "the command did not", short, flags=re.DOTALL)
-    if os.strerror(errno.ENOSPC).lower() in words:
+    if full in words or any(full in line.lower() for line in tail):
         return f"the engine's disk is full: make room (`docker system df`), build again ({short})"
-    if any(word in words for word in ("unauthorized", "denied", "authentication required")):
+    if any(word in words for word in REFUSED):
         return (
             f"the registry refused: check the image's name, and log in (`docker login`) ({short})"
         )

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from builder.context import Context
 
+    # Says why some of the files, by SHA-256, are not to be had.
+    Refuse = Callable[[WheelyardError, Collection[str]], None]
+
 CHUNK = 1 << 20
 POLL_SECONDS = 0.01
 
@@ -46,7 +49,7 @@ class Stock:
     def __init__(
         self,
         wanted: Sequence[Wanted],
-        locate: Callable[[Collection[str]], Sequence[Download]],
+        locate: Callable[[Collection[str], Refuse], Sequence[Download]],
         context: Context,
     ) -> None:
         self.files: Mapping[str, Wanted] = {item.sha256: item for item in wanted}
@@ -133,7 +136,7 @@ class Stock:
     def _run(self) -> None:
         missing = [key for key, future in self._arriving.items() if not future.done()]
         try:
-            downloads = self._locate(missing)
+            downloads = self._locate(missing, self._refuse)
             self._fetch(downloads)
         except WheelyardError as error:
             self._fail(error)
@@ -178,6 +181,10 @@ class Stock:
         for thread in threads:
             thread.join()
         client.close()
+
+    def _refuse(self, error: WheelyardError, wanted: Collection[str]) -> None:
+        for sha256 in wanted:
+            self._fail(error, sha256)
 
     def _fail(self, error: WheelyardError, sha256: str | None = None) -> None:
         """Remember the first failure; without a file it is that of all that are missing."""

@@ -12,7 +12,13 @@ from test_recipe import CELL
 from tiny import Tiny, make_tiny
 
 from builder.console.progress import QuietReporter
-from builder.engines.bake import bake_argv, base_contexts, build_argv, parse_driver
+from builder.engines.bake import (
+    bake_argv,
+    base_contexts,
+    build_argv,
+    parse_driver,
+)
+from builder.engines.bakelog import describe_failure
 from builder.engines.batch import Job, make_jobs
 from builder.engines.docker_engine import pinned_context, proxies_of
 from builder.engines.dockerbuild import BuildRequest, _Progress, explain
@@ -64,6 +70,7 @@ def test_the_driver_is_read_from_what_buildx_says() -> None:
     said = "Name:   far\nDriver: remote\nLast Activity: now\n\nNodes:\nName: far0\n"
     assert parse_driver(said) == "remote"
     assert parse_driver("") == "docker"
+    assert parse_driver("Name:   default\nDriver: \nError:  Cannot connect\n") == ""
     assert base_contexts([], Path("/x")) == {}
 
 
@@ -91,6 +98,7 @@ def test_proxies_are_taken_in_either_spelling() -> None:
         (FULL, "make room"),
         ("pull access denied for x, repository does not exist", "docker login"),
         ("unauthorized: authentication required", "docker login"),
+        ("Head http://x/v2/: no basic auth credentials", "docker login"),
         ("manifest unknown: manifest unknown", "digest in matrix.yaml"),
         ("toomanyrequests: You have reached your pull rate limit", "try later"),
     ],
@@ -98,6 +106,30 @@ def test_proxies_are_taken_in_either_spelling() -> None:
 def test_the_engine_s_words_come_with_what_to_do(words: str, advice: str) -> None:
     assert advice in explain(words)
     assert words in explain(words)
+
+
+def test_of_a_failed_bake_the_step_and_its_words_are_shown() -> None:
+    log = [
+        "#8 1.2 error: not here", "------", " > [cuda 1/1] RUN --mount=type=secret:",
+        "1.1 looking", "1.2 error: not here", "------", "Dockerfile.bake:60",
+        "--------------------", "  60 | >>> RUN --mount", "--------------------",
+        'ERROR: failed to solve: process "/bin/sh -c uv" did not complete: exit code: 2',
+    ]  # fmt: skip
+    assert describe_failure(log) == [
+        "ERROR: failed to solve: the command did not complete: exit code: 2",
+        "step: [cuda 1/1] RUN --mount=type=secret:",
+        "  1.1 looking",
+        "  1.2 error: not here",
+    ]
+    assert describe_failure(["a", "ERROR: b"]) == ["ERROR: b", "  a"]
+    assert describe_failure([]) == []
+
+
+def test_a_full_disk_is_seen_in_what_the_step_said() -> None:
+    words = "The command 'uv' returned a non-zero code: 2"
+    said = ["Caused by: No space left on device (os error 28)"]
+    assert "disk is full: make room" in explain(words, said)
+    assert "disk is full" not in explain(words, ["Caused by: nothing"])
 
 
 def test_a_command_of_a_hundred_lines_is_not_repeated() -> None:

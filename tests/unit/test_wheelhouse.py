@@ -43,7 +43,7 @@ def house(
     wanted = [Wanted(w.filename, w.sha256, w.size) for w in wheels]
     wanted += [Wanted("d.deb", d.sha256, d.size) for d in debs]
 
-    def find(missing: Collection[str]) -> list[Download]:
+    def find(missing: Collection[str], _refuse: object) -> list[Download]:
         return [
             Download(f"{url}/{w.filename}", w.filename, w.sha256, w.size)
             for w in wanted
