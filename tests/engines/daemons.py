@@ -36,6 +36,7 @@ ALONE = (
     "setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child",
 )  # fmt: skip
 NO_NETWORK = ("--iptables=false", "--ip6tables=false", "--bridge=none")
+CLIENT = ("DOCKER_HOST", "DOCKER_CONFIG", "BUILDX_BUILDER")
 START_SECONDS = 60
 STOP_SECONDS = 30
 # What the engine's root shows of the machine; its own files are only read.
@@ -64,8 +65,8 @@ class Engine:
 
     @property
     def client_settings(self) -> dict[str, str]:
-        """The variables that point a client at this engine, and nothing else."""
-        return {name: self.environment[name] for name in ("DOCKER_HOST", "DOCKER_CONFIG")}
+        """The variables that point a client at this engine and a builder, and nothing else."""
+        return {name: self.environment[name] for name in CLIENT if name in self.environment}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ def address_of(folder: Path) -> str:
 
 def client_environment(folder: Path) -> dict[str, str]:
     """This process's environment for programs that talk to the engine in `folder`."""
-    chosen = {name: value for name, value in os.environ.items() if name != "DOCKER_CONTEXT"}
+    others = ("DOCKER_CONTEXT", "BUILDX_BUILDER")
+    chosen = {name: value for name, value in os.environ.items() if name not in others}
     return {**chosen, "DOCKER_HOST": address_of(folder)}
 
 
@@ -125,6 +127,19 @@ def temporary_folder(parent: str | Path | None = None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def small_room(size: int) -> Iterator[Path]:
+    """A folder with room for `size` bytes."""
+    with temporary_folder() as folder:
+        room = folder / "room"
+        room.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", room], check=True)
+        try:
+            yield room
+        finally:
+            subprocess.run(["umount", "--lazy", room], check=True)
 
 
 @contextmanager

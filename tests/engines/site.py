@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +48,15 @@ class SmallSite:
     def project(self) -> Path:
         return self.folder / "project"
 
-    def start(self, engine: Engine, *arguments: str | Path) -> subprocess.Popen[str]:
-        """Start `wheelyard build all` as a user of this site does."""
+    def start(
+        self, engine: Engine, *arguments: str | Path, under: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start `wheelyard build all` as a user of this site does, by the program `under`."""
         settings = {"index-url": f"{self.mirror.base}/simple/", "ca-bundle": str(self.ca_file)}
         given = [*arguments, "--project", self.project, "--cache-dir", self.folder / "cache"]
         return self.place.call(
             lambda: subprocess.Popen(
-                argv("build", "all", *given, *as_options(settings)),
+                [*under, *argv("build", "all", *given, *as_options(settings))],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -63,8 +65,8 @@ class SmallSite:
             )
         )
 
-    def build(self, engine: Engine, *arguments: str | Path) -> Result:
-        process = self.start(engine, "--output", self.folder / "dist", *arguments)
+    def build(self, engine: Engine, *arguments: str | Path, under: Sequence[str] = ()) -> Result:
+        process = self.start(engine, "--output", self.folder / "dist", *arguments, under=under)
         stdout, stderr = process.communicate(timeout=TIMEOUT)
         return Result(process.args, process.returncode, stdout, stderr)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from builder.engines.load import load
 from builder.errors import EngineError
 from builder.settings import Settings
 from tests.engines.conftest import KINDS, NEW, OLD, choose
-from tests.engines.daemons import Engine, own_engine, temporary_folder
+from tests.engines.daemons import Engine, own_engine, small_room
 from tests.engines.tiny import make_image, make_layer, store
 
 if TYPE_CHECKING:
@@ -150,15 +149,8 @@ def test_layers_that_vanished_are_sent_after_all(
 def small_client(request: pytest.FixtureRequest, settings: Settings) -> Iterator[DockerClient]:
     """An engine with room for a few megabytes."""
     kind = choose(request.param, settings)
-    with temporary_folder() as folder:
-        room = folder / "room"
-        room.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", room], check=True)
-        try:
-            with own_engine(room, kind) as client:
-                yield client
-        finally:
-            subprocess.run(["umount", "--lazy", room], check=True)
+    with small_room(24 << 20) as room, own_engine(room, kind) as client:
+        yield client
 
 
 def test_a_full_disk_is_named_with_what_to_do(small_client: DockerClient, blobs: Path) -> None:

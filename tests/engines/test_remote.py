@@ -1,0 +1,85 @@
+"""`--engine bake` on a builder somewhere else, which BUILDX_BUILDER names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder.assemble.layout import Layout
+from tests.engines.conftest import CONTAINERD
+from tests.engines.daemons import Engine, temporary_folder
+from tests.engines.network import engine_network
+from tests.engines.parity import differences, read_config, read_tree
+from tests.engines.remote import buildkitd, engine_gate
+from tests.engines.site import SmallSite, built
+from tests.needs import need_tools
+from tests.peers.island import Island
+
+pytestmark = pytest.mark.parametrize("engine", [CONTAINERD], indirect=True)
+OWN, ENGINES = "buildkitd", "engine's"
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Island]:
+    """The mirror is there, and so are the builders' steps."""
+    with engine_network() as place:
+        yield place
+
+
+@pytest.fixture(params=[OWN, ENGINES])
+def far(request: pytest.FixtureRequest, engine: Engine, place: Island) -> Iterator[Engine]:
+    """The engine, with another builder chosen for it."""
+    with temporary_folder(request.config.getoption("--scratch")) as folder:
+        if request.param == OWN:
+            need_tools("buildkitd", "runc")  # in no Debian release; BuildKit's own releases have it
+            opened = buildkitd(folder, place)
+        else:
+            opened = engine_gate(engine, folder)
+        with opened as address:
+            create = ["docker", "buildx", "create", "--name=far", "--driver=remote", address]
+            subprocess.run(create, env=engine.environment, check=True, capture_output=True)
+            yield replace(engine, environment={**engine.environment, "BUILDX_BUILDER": "far"})
+            remove = ["docker", "buildx", "rm", "--keep-state", "far"]
+            subprocess.run(remove, env=engine.environment, check=True, capture_output=True)
+
+
+def test_a_remote_builder_writes_a_layout(far: Engine, site: SmallSite) -> None:
+    asked = len(site.mirror.requests)
+    image = built(site.build(far, "--engine", "bake", "--no-load", "--json"))
+    paths = [path for path, _range in site.mirror.requests[asked:]]
+    assert any(path.startswith("/files/torch-") for path in paths)  # asked for by RUN steps
+    assert '"far" instance using remote driver' in Path(image["log"]).read_text()
+    layout = Layout(site.folder / "dist" / site.cell.id)
+    (found,) = json.loads((layout.folder / "index.json").read_text())["manifests"]
+    assert found["digest"] == image["image"]
+    shutil.rmtree(layout.folder)
+
+
+def test_what_a_remote_builder_made_is_loaded_and_is_the_assembled_image(
+    far: Engine, site: SmallSite
+) -> None:
+    image = built(site.build(far, "--engine", "bake", "--load", "--json"))
+    far.client.images.get(image["image"]).tag("compared", "built")
+    done = site.build(far, "--load", "--output", site.folder / "assembled")
+    assert done.returncode == 0, done.stderr
+    tag = site.cell.tags[0]
+    found = differences(read_tree(far.client, tag), read_tree(far.client, "compared:built"))
+    assert found == [], "\n".join(found)
+    assert read_config(far.client, tag) == read_config(far.client, "compared:built")
+
+
+def test_a_builder_that_does_not_answer_is_named(engine: Engine, site: SmallSite) -> None:
+    nowhere = f"unix://{site.folder}/nobody.sock"
+    create = ["docker", "buildx", "create", "--name=gone", "--driver=remote", nowhere]
+    subprocess.run(create, env=engine.environment, check=True, capture_output=True)
+    gone = replace(engine, environment={**engine.environment, "BUILDX_BUILDER": "gone"})
+    result = site.build(gone, "--engine", "bake", "--no-load")
+    assert result.returncode == 12, result.stderr
+    assert "asking the builder gone failed" in result.stderr
+    assert "`docker buildx ls` lists builders" in result.stderr
