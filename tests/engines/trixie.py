@@ -22,7 +22,7 @@ SUITE = "trixie"
 # buildx is a package of its own; without iptables dockerd does not start, even told not to use it.
 PACKAGES = ("ca-certificates", "docker-buildx", "docker-cli", "docker.io", "iptables")
 # What signs, what copies, and what reads deployments.
-TOOLS = ("ca-certificates", "cosign", "docker-compose", "oras", "podman")
+TOOLS = ("ca-certificates", "cosign", "docker-compose", "oras", "podman", "skopeo")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 BUILDX = Path("usr/libexec/docker/cli-plugins/docker-buildx")
 CONTAINERD_STORE = {"features": {"containerd-snapshotter": True}}

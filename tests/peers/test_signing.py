@@ -140,24 +140,37 @@ def make_keys(folder: Path) -> None:
         subprocess.run([*out, "-out", public], check=True, capture_output=True)
 
 
+@pytest.fixture(scope="module")
+def keys(
+    trixie_tools: Path, need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with cosign's pair as well."""
+    need("openssl")
+    folder = tmp_path_factory.mktemp("keys")
+    make_keys(folder)
+    cosign = started_from(trixie_tools, "usr/bin/cosign")
+    env = {**os.environ, "COSIGN_PASSWORD": WORD}
+    make = [*cosign, "generate-key-pair"]
+    subprocess.run(make, check=True, capture_output=True, cwd=folder, env=env)
+    return folder
+
+
 @pytest.fixture
 def place(
     tiny: Tiny,
     tiny_dist: Path,
     trixie_tools: Path,
     need: Callable[..., None],
+    keys: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Place]:
-    need("docker-registry", "openssl")
-    make_keys(tmp_path)
+    need("docker-registry")
+    shutil.copytree(keys, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv(PASSPHRASE, WORD)
     with registry(tmp_path) as address:
         cosign = tuple(started_from(trixie_tools, "usr/bin/cosign"))
-        made = Place(address, tmp_path, tiny, tiny_dist, cosign)
-        done = made.ask_cosign("generate-key-pair")
-        assert done.returncode == 0, done.stderr
-        yield made
+        yield Place(address, tmp_path, tiny, tiny_dist, cosign)
 
 
 @pytest.fixture
@@ -340,6 +353,33 @@ class TestAsReferrers:
         signed = says.endswith("/sign/v1")
         assert elsewhere.pick("cosign.pub") == (0 if signed else SignatureError.exit_code)
         assert elsewhere.pick("ours.pub") == SignatureError.exit_code
+
+
+@pytest.mark.parametrize(("key", "taken"), [("ours.pub", True), ("stranger.pub", False)])
+def test_engines_of_containers_image_hold_to_it(
+    signed: Place, trixie_tools: Path, key: str, taken: bool
+) -> None:
+    """skopeo, podman and CRI-O read a policy (bookworm's cannot): only what the key has signed."""
+    rule = {
+        "type": "sigstoreSigned",
+        "keyPath": str(signed.folder / key),
+        "signedIdentity": {"type": "matchRepository"},
+    }
+    policy = signed.folder / "policy.json"
+    policy.write_text(json.dumps({"default": [rule]}))
+    places = signed.folder / "registries.d"
+    places.mkdir()
+    found = {"docker": {signed.address: {"use-sigstore-attachments": True}}}
+    (places / "here.yaml").write_text(json.dumps(found))  # JSON is YAML
+    image = f"docker://{signed.address}/team/{signed.tiny.cell('runtime').tags[0]}"
+    options = ["--policy", str(policy), "--registries.d", str(places)]
+    skopeo = started_from(trixie_tools, "usr/bin/skopeo")
+    copy = [*skopeo, *options, "copy", "--src-tls-verify=false", image]
+    done = subprocess.run(
+        [*copy, f"dir:{signed.folder}/taken"], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) == taken, done.stderr
+    assert taken or "signature" in done.stderr
 
 
 def test_deploy_writes_nothing_for_an_image_that_is_not_signed(signed: Place, capsys: Any) -> None:
