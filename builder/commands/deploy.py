@@ -63,14 +63,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="refuse an image that this key (PEM, as cosign.pub) has not signed",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, needs_project=False)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Write the files; prints their paths."""
     from builder.commands.pick import read_entries, require_entry_signed, verify_key
     from builder.errors import UsageError
-    from builder.rendering.deployments import render_deployment
+    from builder.rendering.deployments import find_templates, render_deployment
     from builder.rendering.render import make_environment
     from builder.system.textfiles import write_text
 
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if key is not None:
         require_entry_signed(entry, key, context)
     deployment = _deployment(entry, args, context)
-    environment = make_environment(context.settings.project / "templates")
+    environment = make_environment(find_templates(context.settings.project))
     files = render_deployment(environment, deployment)
     folder = args.output.expanduser().absolute()
     there = [str(folder / name) for name in files if (folder / name).exists()]

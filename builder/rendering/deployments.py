@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import shlex
+import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
@@ -61,6 +63,14 @@ class Deployment:
         if not self.with_gpus:
             return []
         return ["all"] if self.gpus is None else [str(at) for at in range(self.gpus)]
+
+
+def find_templates(project: Path) -> Path:
+    """The templates of deployments: the project's, this checkout's, or what the wheel installed."""
+    installed = Path(sysconfig.get_path("data"), "share/wheelyard")
+    places = (project, Path(__file__).parents[2], installed)
+    found = (place / "templates" for place in places if (place / "templates/deploy").is_dir())
+    return next(found, project / "templates")
 
 
 def jupyter_command(kind: str, listen: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny import Tiny
 
 from builder.cli import main
@@ -38,7 +39,7 @@ def wheel(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, folder)
-    for name in CODE:
+    for name in (*CODE, "templates"):
         leave_out = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=leave_out)
     argv = [uv, "build", "--wheel", "--quiet", "--out-dir", str(folder / "out"), str(folder)]
@@ -83,7 +84,7 @@ def test_it_holds_every_file_of_the_code(wheel: Path) -> None:
 
 
 @pytest.mark.usefixtures("registry_tools")
-def test_pick_reads_the_published_catalogue(
+def test_pick_and_deploy_read_the_published_catalogue(
     pipx: Callable[..., subprocess.CompletedProcess[str]],
     tiny: Tiny,
     tiny_dist: Path,
@@ -100,7 +101,11 @@ def test_pick_reads_the_published_catalogue(
     assert found["image"] == f"{address}/team/{RUNTIME}"
     assert found["digest"] == layout_digest(tiny_dist)
     assert found["pull_bytes"] == found["image_bytes"] > 1_000_000
-    assert not [path.name for path in empty.iterdir() if not path.name.startswith(".")]
+    written = pipx("deploy", found["id"], "--kind", "compose", "--output", "lab", *where)
+    assert written.returncode == 0, written.stderr
+    service = yaml.safe_load((empty / "lab/compose.yaml").read_text())["services"]["pytorch"]
+    assert service["image"] == f"{address}/team/pytorch@{found['digest']}"
+    assert [x.name for x in empty.iterdir() if not x.name.startswith(".")] == ["lab"]
 
 
 def test_without_a_registry_it_says_what_to_name(
