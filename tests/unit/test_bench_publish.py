@@ -17,6 +17,7 @@ from tests.benchmark.publish.plot import draw
 from tests.benchmark.publish.report import Run, measurements, read_run
 
 REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "docs" / "results"
 ORPHAN = """
 import os, sys
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_a_leg_is_the_sum_of_its_steps_beside_the_usual_way() -> None:
 
 def test_a_step_survives_its_report_and_is_replaced_when_taken_again(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
+    assert earlier(report, RUNS) == []
     report.write_text(json.dumps({"runs": [run.as_json() for run in RUNS]}))
     assert [read_run(entry) for entry in json.loads(report.read_text())["runs"]] == RUNS
     assert earlier(report, [step("gzip", "first", "push", 9)]) == [*RUNS[:3], *RUNS[4:]]
@@ -63,6 +65,11 @@ def test_the_plot_has_a_bar_for_every_leg() -> None:
     measures = [result.as_json() for result in measurements(RUNS)]
     report = {"environment": {"processor": "A & B", "cores": 2}, "measures": measures}
     assert draw(report).count("<rect") == 1 + len(measures)  # and the background
+
+
+def test_the_committed_plot_shows_the_committed_numbers() -> None:
+    report = json.loads((RESULTS / "bench-publish.json").read_text())
+    assert (RESULTS / "bench-publish.svg").read_text() == draw(report)
 
 
 def test_what_an_orphan_used_is_counted(tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def earlier(output: Path, taken: Sequence[Run]) -> list[Run]:
-    """The steps of a report on disk that were not taken again."""
+    """The steps of a report on disk, if there is one, that were not taken again."""
+    if not output.exists():
+        return []
     again = {(x.engine, x.way, x.image, x.phase) for x in taken}
     found = [read_run(entry) for entry in json.loads(output.read_text())["runs"]]
     return [x for x in found if (x.engine, x.way, x.image, x.phase) not in again]
