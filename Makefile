@@ -30,7 +30,7 @@ test-engines: .venv/dev ## Docker 20.10 and 26.1, podman, buildah (root; needs t
 devcontainer: .venv/run ## Make the image of a dev container and load it: make devcontainer NAME=pytorch
 	@$(BIN)/wheelyard devcontainer prepare $(NAME) $(ARGS)
 
-test-devcontainer: .venv/dev ## Dev containers by their CLI (root; Docker, node, npm; a built devel image of PyTorch 2.3.1)
+test-devcontainer: .venv/dev ## Dev containers by their CLI (root; Docker, Node 20, Chromium; a built devel image of PyTorch 2.3.1)
 	$(BIN)/pytest tests/devcontainer --dist dist $(ARGS)
 
 verify: .venv/run ## Run the checks that images carry; page in reports/verify: make verify MATRIX=cuda12.1

@@ -12,12 +12,12 @@ from builder.console.progress import QuietReporter
 from builder.engines.load import load
 from builder.settings import Settings, load_settings
 from tests.built import need_devel, need_dist
-from tests.devcontainer.npm import install_cli
+from tests.devcontainer.npm import NODE_COPY, find_node, install_cli
 from tests.devcontainer.workplace import Workplace, init, make_workplace, remove_containers
 from tests.engines.daemons import Engine, client_environment, own_engine, temporary_folder
 from tests.image.layout import BuiltImage
 from tests.image.loadable import loadable
-from tests.needs import need_to_be_root, need_tools
+from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers.project import REPOSITORY
 
 ROOT, SOMEBODY = 0, 4242
@@ -34,7 +34,7 @@ def image(request: pytest.FixtureRequest) -> BuiltImage:
     """PyTorch 2.3.1 for development."""
     image = need_devel(need_dist(request.config))
     if image.cell["framework_version"] != "2.3.1":
-        pytest.skip("dist holds no devel image of PyTorch 2.3.1")
+        missing("dist holds no devel image of PyTorch 2.3.1")
     return image
 
 
@@ -49,8 +49,10 @@ def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cli(scratch: Path, settings: Settings) -> Path:
-    """The CLI where other users can read it; the cache may be root's alone."""
-    return shutil.copytree(install_cli(settings), scratch / "cli")
+    """The CLI and its Node where others can read them; cache and .venv may be root's alone."""
+    folder = shutil.copytree(install_cli(settings), scratch / "cli")
+    shutil.copy(find_node()[0], folder / NODE_COPY)
+    return folder
 
 
 @pytest.fixture(scope="session")

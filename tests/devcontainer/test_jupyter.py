@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from builder.system.tools import find_tool
+from tests.devcontainer.npm import NODE_COPY
 from tests.devcontainer.workplace import Workplace, give, init
 from tests.needs import need_tools
 
@@ -89,7 +90,7 @@ def test_a_notebook_trains_in_a_browser(address: str, place: Workplace, tmp_path
     screenshot = Path(os.environ.get("WHEELYARD_SCREENSHOT", tmp_path / "notebook.png"))
     url = f"{address}/lab/tree/training.ipynb?token={TOKEN}"
     shown = subprocess.run(
-        ["node", NOTEBOOK, place.cli, str(find_tool("chromium")), url, screenshot],
+        [place.cli / NODE_COPY, NOTEBOOK, place.cli, str(find_tool("chromium")), url, screenshot],
         capture_output=True, text=True, check=False, timeout=3 * PATIENCE,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr

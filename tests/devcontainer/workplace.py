@@ -13,7 +13,7 @@ from typing import Any
 
 from devcontainers import read_config
 
-from tests.devcontainer.npm import PROGRAM
+from tests.devcontainer.npm import NODE_COPY, PROGRAM
 from tests.engines.daemons import Engine
 from tests.peers.command import wheelyard
 from tests.peers.project import REPOSITORY
@@ -61,7 +61,7 @@ class Workplace:
 
     def call(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """One command of the CLI on the workspace."""
-        program = ["node", str(self.cli / PROGRAM), command]
+        program = [str(self.cli / NODE_COPY), str(self.cli / PROGRAM), command]
         program += ["--workspace-folder", str(self.project), *arguments]
         return subprocess.run(
             program if self.uid == 0 else self._become(program),
