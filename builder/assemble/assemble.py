@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from builder.assemble.arriving import Arriving
 from builder.assemble.assembly import Assembly
 from builder.assemble.image import ImageLayer
 from builder.assemble.install import site_packages
@@ -25,13 +27,15 @@ from builder.lock.resolve import index_urls
 from builder.planning.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import threading
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from builder.assemble.bytecode import Interpreter
     from builder.assemble.planned import PlannedLayer
     from builder.assemble.store import StoredLayer
     from builder.assemble.worker import Job
+    from builder.fetching.fetch import Arrived
     from builder.model import LockedWheel
 
 # Rough speed of the two kinds of work, to start the longest job first.
@@ -87,15 +91,16 @@ def make_layers(
     if not missing:
         return known
     layers = [x for x in missing if not isinstance(x.source, int)]
-    with work.timed("fetch"):
-        files = _fetch_wheels(work, {w.sha256: w for x in layers for w in _wheels(x)})
-    with Roots(work, _with_base(work, known)) as roots:
+    with (
+        _arriving(work, {w.sha256: w for x in layers for w in _wheels(x)}) as arriving,
+        Roots(work, _with_base(work, known)) as roots,
+    ):
         system_jobs = [
             system_job(work, x.source, roots) for x in missing if isinstance(x.source, int)
         ]
         interpreter = _interpreter(work, roots) if any(map(_is_bytecode, layers)) else None
-        with work.timed("layers"):
-            return known | _make(work, layers, files, interpreter, system_jobs, rising)
+        with work.fetching(arriving):
+            return known | _make(work, layers, arriving, interpreter, system_jobs, rising)
 
 
 def _with_base(work: Assembly, known: dict[str, StoredLayer]) -> dict[str, StoredLayer]:
@@ -121,39 +126,48 @@ def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
     return unpack_interpreter(roots.whole(0), identity, stage.cell.python, cache)
 
 
-def _fetch_wheels(work: Assembly, wheels: dict[str, LockedWheel]) -> dict[str, Path]:
-    files = {
+def _arriving(work: Assembly, wheels: dict[str, LockedWheel]) -> Arriving:
+    """Those of the wheels that are in the cache, and the others while they come."""
+    there = {
         sha256: path
         for sha256, wheel in wheels.items()
         if (path := cached(work.files, sha256, wheel.filename, wheel.size))
     }
-    missing = [wheel for sha256, wheel in wheels.items() if sha256 not in files]
-    if missing:
-        settings = work.context.settings
-        cell = work.stages[0].cell
+    missing = [wheel for sha256, wheel in wheels.items() if sha256 not in there]
+    if not missing:
+        return Arriving(there, None)
+
+    def fetch(arrived: Arrived, stop: threading.Event) -> None:
+        settings, cell = work.context.settings, work.stages[0].cell
         downloads = locate(missing, cell.python, settings, index_urls(cell, settings))
-        files |= fetch_all(downloads, work.files, settings, work.context.reporter)
-    return files
+        if not stop.is_set():
+            fetch_all(
+                downloads, work.files, settings, work.context.reporter, arrived=arrived, stop=stop
+            )
+
+    return Arriving(there, fetch)
 
 
 def _make(
     work: Assembly,
     layers: Sequence[PlannedLayer],
-    files: dict[str, Path],
+    arriving: Arriving,
     interpreter: Interpreter | None,
     system_jobs: Sequence[SystemJob],
     rising: Rising,
 ) -> dict[str, StoredLayer]:
     """Make `layers`; a damaged file in the cache is fetched again, once."""
-    jobs = [_job(work, layer, files, interpreter) for layer in layers]
-    made, failed = _run(work, [*system_jobs, *jobs], rising)
-    if failed and (bad := _damaged(failed, files)):
-        wheels = {w.sha256: w for x in layers for w in _wheels(x) if w.sha256 in bad}
+    make_job = partial(_job, work, interpreter=interpreter)
+    made, failed = _run(work, layers, arriving, make_job, rising, system_jobs)
+    arriving.require()
+    if failed and (bad := _damaged(failed, arriving.files)):
+        wheels = {w.sha256: w for x in layers for w in _wheels(x)}
         names = ", ".join(bad.values())
         work.context.reporter.warn(f"damaged in the cache, fetched again: {names}")
-        files = {**files, **_fetch_wheels(work, wheels)}
-        again = [_job(work, x, files, interpreter) for x in layers if x.key in failed]
-        made_again, failed = _run(work, again, rising)
+        again = [x for x in layers if x.key in failed]
+        with _arriving(work, wheels) as arriving_again:
+            made_again, failed = _run(work, again, arriving_again, make_job, rising)
+            arriving_again.require()
         made |= made_again
     for error in failed.values():
         raise error
@@ -161,13 +175,27 @@ def _make(
 
 
 def _run(
-    work: Assembly, jobs: Sequence[Job], rising: Rising
+    work: Assembly,
+    layers: Sequence[PlannedLayer],
+    arriving: Arriving,
+    make_job: Callable[[PlannedLayer, Mapping[str, Path]], WheelJob],
+    rising: Rising,
+    system_jobs: Sequence[SystemJob] = (),
 ) -> tuple[dict[str, StoredLayer], dict[str, WheelyardError]]:
+    """Make layers as their wheels come; those that could not be made, with their errors."""
     made: dict[str, StoredLayer] = {}
     failed: dict[str, WheelyardError] = {}
-    total = sum(job.input_size for job in jobs)
+    waiting = list(layers)
+
+    def more() -> list[WheelJob] | None:
+        is_over = arriving.is_over()  # asked first: what came last must be seen
+        ready = [x for x in waiting if all(w.sha256 in arriving.files for w in _wheels(x))]
+        waiting[:] = [x for x in waiting if x not in ready]
+        return None if is_over and not ready else [make_job(x, arriving.files) for x in ready]
+
+    total = sum(w.size for x in layers if not _is_bytecode(x) for w in _wheels(x))
     with work.context.reporter.task("layers", total, "bytes") as task:
-        for job, result in run_jobs(jobs, work.context.settings.workers, task.advance):
+        for job, result in run_jobs(system_jobs, work.context.settings.workers, task.advance, more):
             if isinstance(result, Layer):
                 made[job.key] = work.store.add(job.key, job.scratch, result)
                 _compare(work, job, result)
@@ -203,7 +231,7 @@ def _damaged(failed: dict[str, WheelyardError], files: dict[str, Path]) -> dict[
 def _job(
     work: Assembly,
     layer: PlannedLayer,
-    files: dict[str, Path],
+    files: Mapping[str, Path],
     interpreter: Interpreter | None,
 ) -> WheelJob:
     wheels, is_bytecode = _wheels(layer), _is_bytecode(layer)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.system.timing import timed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from builder.assemble.arriving import Arriving
     from builder.assemble.layer import Layer
     from builder.assemble.store import LayerStore
     from builder.building.stages import Stage
@@ -36,3 +39,16 @@ class Assembly:
     def timed(self, part: str) -> AbstractContextManager[None]:
         """Add the time of the block to `part`."""
         return timed(self.seconds, part)
+
+    @contextmanager
+    def fetching(self, arriving: Arriving) -> Iterator[None]:
+        """Add the time of the block to "fetch" until the last file came, then to "layers"."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            fetched = min(max(arriving.ended, start), end)
+            if fetched > start:
+                self.seconds["fetch"] = self.seconds.get("fetch", 0.0) + fetched - start
+            self.seconds["layers"] = self.seconds.get("layers", 0.0) + end - fetched

@@ -40,23 +40,35 @@ def warm_up() -> None:
     forkserver.ensure_running()
 
 
+def no_more() -> None:
+    """All jobs are there from the start."""
+
+
 def run_jobs(
-    jobs: Sequence[Job], workers: int, on_bytes: Callable[[int], None]
+    jobs: Sequence[Job],
+    workers: int,
+    on_bytes: Callable[[int], None],
+    more: Callable[[], Collection[Job] | None] = no_more,
 ) -> Iterator[tuple[Job, Layer | WheelyardError]]:
     """Run every job, the heaviest first, and yield each with its result as it ends.
 
-    `on_bytes` hears how many bytes of blobs were written since it was called last. Leaving the
-    iteration early (an error, Ctrl-C) kills what still runs and removes its scratch files.
+    `on_bytes` hears how many bytes of blobs were written since it was called last. `more` is asked
+    for jobs that have become possible, until it says None. Leaving the iteration early (an error,
+    Ctrl-C) kills what still runs and removes its scratch files.
     """
-    idle = len(jobs) < workers
-    waiting = [replace(job, threaded=idle) for job in sorted(jobs, key=lambda job: job.weight)]
+    waiting, coming = list(jobs), True
     context = multiprocessing.get_context("forkserver")
     running: dict[Connection, tuple[Job, BaseProcess]] = {}
     growth = _Growth(on_bytes)
     try:
-        while waiting or running:
+        while waiting or running or coming:
+            if coming:
+                found = more()
+                coming = found is not None
+                waiting = sorted([*waiting, *(found or ())], key=lambda job: job.weight)
             while waiting and len(running) < max(1, workers):
-                job = waiting.pop()
+                is_idle = not coming and len(waiting) + len(running) < workers
+                job = replace(waiting.pop(), threaded=is_idle)
                 receiver, process = _start(context, job)
                 running[receiver] = (job, process)
             ready = wait(list(running), timeout=_POLL)

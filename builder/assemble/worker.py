@@ -48,13 +48,6 @@ class WheelJob:
     threaded: bool = False  # hash on a second core: there are fewer jobs than workers
     known: Layer | None = None  # what it will be, where somebody has made it before
 
-    @property
-    def input_size(self) -> int:
-        """Bytes of the wheels, which a layer of them will have too; 0 for bytecode."""
-        if self.interpreter:
-            return 0
-        return sum(wheel.path.stat().st_size for wheel in self.wheels)
-
 
 @dataclass(frozen=True, slots=True)
 class SystemJob:
@@ -68,11 +61,6 @@ class SystemJob:
     scratch: Path
     weight: int
     threaded: bool = False
-
-    @property
-    def input_size(self) -> int:
-        """Bytes that progress counts this job as; it has no wheels."""
-        return 0
 
 
 Job = WheelJob | SystemJob

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from builder.errors import FetchError, StorageError
@@ -22,8 +22,15 @@ LISTED = 10  # failed files that a message names
 class Batch:
     """Downloads that share one session; `run` once, then ask for `result`."""
 
-    def __init__(self, items: Sequence[Download], folder: Path, session: Session) -> None:
+    def __init__(
+        self,
+        items: Sequence[Download],
+        folder: Path,
+        session: Session,
+        arrived: Callable[[str, Path], None],
+    ) -> None:
         self._items, self._folder, self._session = items, folder, session
+        self._arrived = arrived
         self._paths: dict[str, Path] = {}
         self._failures: list[FetchError] = []
         self._fatal: list[Exception] = []  # disk, network or a bug: no other file would fare better
@@ -56,7 +63,9 @@ class Batch:
             except queue.Empty:
                 return
             try:
-                self._paths[item.sha256] = download(item, self._folder, self._session)
+                path = download(item, self._folder, self._session)
+                self._paths[item.sha256] = path
+                self._arrived(item.sha256, path)
             except Stopped:
                 return
             except NothingCame as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,20 @@ __all__ = ["CONNECTIONS", "Download", "Patience", "cached", "fetch_all"]
 CONNECTIONS = 8
 FEW = 4  # small files that may still have a bar each
 
+Arrived = Callable[[str, Path], None]  # SHA-256 and path of a verified file
+
+
+def ignore(_sha256: str, _path: Path) -> None:
+    """Hear of a file that nobody waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who hears of files that came, and who may stop the others."""
+
+    arrived: Arrived
+    stop: threading.Event
+
 
 def fetch_all(
     downloads: Sequence[Download],
@@ -30,12 +45,15 @@ def fetch_all(
     reporter: Reporter,
     *,
     patience: Patience = PATIENCE,
+    arrived: Arrived | None = None,
+    stop: threading.Event | None = None,
 ) -> dict[str, Path]:
     """Fetch every file that is not there yet; returns SHA-256 -> path of the verified file.
 
     Files land at `folder/<sha256[:2]>/<sha256>/<filename>`, read-only. One that fails does not
     stop the others: FetchError lists all that failed. StorageError ends the call. After
-    KeyboardInterrupt what has arrived is kept for the next call.
+    KeyboardInterrupt, or when another thread sets `stop`, what has arrived is kept for the next
+    call. `arrived` hears of each file that came, in the thread that fetched it.
     """
     _require_valid(downloads)
     wanted = {item.sha256: item for item in downloads}
@@ -44,9 +62,10 @@ def fetch_all(
     except OSError as error:
         raise storage_error(error, folder) from error
     missing = [item for key, item in wanted.items() if key not in paths]
-    return (
-        paths | _fetch_missing(missing, folder, settings, reporter, patience) if missing else paths
-    )
+    if not missing:
+        return paths
+    watch = Watch(arrived or ignore, stop or threading.Event())
+    return paths | _fetch_missing(missing, folder, settings, reporter, patience, watch)
 
 
 def _cached(item: Download, folder: Path) -> Path | None:
@@ -65,6 +84,7 @@ def _fetch_missing(
     settings: Settings,
     reporter: Reporter,
     patience: Patience,
+    watch: Watch,
 ) -> dict[str, Path]:
     # Here: a run that finds every file in its cache needs no HTTP client, which is slow to import.
     from builder.fetching.batch import Batch, bytes_missing
@@ -72,14 +92,14 @@ def _fetch_missing(
     from builder.fetching.transport import make_client
 
     _require_space(folder, bytes_missing(items, folder))
-    session = Session(make_client(settings, CONNECTIONS), reporter, patience)
+    session = Session(make_client(settings, CONNECTIONS), reporter, patience, stop=watch.stop)
     small = [item for item in items if is_small(item)]
     with ExitStack() as stack:
         if len(small) > FEW:
             label, total = f"{len(small)} small files", bytes_missing(small, folder)
             task = stack.enter_context(reporter.task(label, total, "bytes"))
             session = replace(session, shared=task)
-        batch = Batch(items, folder, session)
+        batch = Batch(items, folder, session, watch.arrived)
         batch.run(CONNECTIONS)
     session.client.close()  # not when interrupted: a thread may still be reading
     return batch.result()

@@ -6,11 +6,12 @@ import hashlib
 import http.server
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from wheels import make_wheel
 
@@ -48,6 +49,7 @@ class Index:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.hashes = True
+        self.before: Callable[[str, str], None] = lambda _path, _agent: None  # it is answered
         (folder / "files").mkdir(parents=True)
 
     def add(self, name: str, version: str, requires: Sequence[str] = ()) -> Path:
@@ -69,9 +71,8 @@ class Index:
     def serve(self, tls: ssl.SSLContext | None = None) -> Iterator[str]:
         """Publish, and give the index URL while the context lasts."""
         self.publish()
-        server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), partial(_Handler, directory=str(self.folder))
-        )
+        handler = partial(_Handler, self, directory=str(self.folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -86,6 +87,14 @@ class Index:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, index: Index, *args: Any, directory: str) -> None:
+        self.index = index
+        super().__init__(*args, directory=directory)
+
+    def do_GET(self) -> None:
+        self.index.before(self.path, self.headers.get("User-Agent", ""))
+        super().do_GET()
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 

@@ -88,3 +88,11 @@ def test_scratch_files_of_dead_processes_are_swept(tmp_path: Path) -> None:
     assert mine.exists()
     assert not dead.exists()
     assert str(os.getpid()) in mine.name
+
+
+def test_jobs_that_become_possible_later_are_run(tmp_path: Path) -> None:
+    coming = iter([[], [job(tmp_path, "b")], [], [job(tmp_path, "c"), job(tmp_path, "d")]])
+    first = [job(tmp_path, "a")]
+    results = {j.key: r for j, r in run_jobs(first, 2, lambda _: None, lambda: next(coming, None))}
+    assert sorted(results) == list("abcd")
+    assert all(isinstance(r, Layer) for r in results.values())
