@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from builder.console.table import show_json, show_table
-from builder.errors import INTERRUPTED, WheelyardError
+from builder.errors import WheelyardError
 from builder.settings import load_settings
 from builder.system.textfiles import write_text
 from tests.benchmark import cold, importing, known, memory, planning, proving, sharing, size
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import Measurement, NotMeasuredError, say
 from tests.benchmark.place import IMAGE, Place
+from tests.benchmark.publication import run_as_program
 
 PROJECT = Path(__file__).parents[2]
 RESULT = PROJECT / "docs" / "results" / "bench.json"
@@ -138,8 +138,4 @@ def as_json(result: Measurement | Missing) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        say("interrupted; nothing is left behind")
-        sys.exit(INTERRUPTED)
+    run_as_program(main)

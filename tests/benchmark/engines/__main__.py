@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from builder.console.table import show_table
-from builder.errors import INTERRUPTED, WheelyardError
+from builder.errors import WheelyardError
 from builder.settings import Settings, load_settings
-from builder.system.textfiles import write_text
 from tests.benchmark.engines.plot import draw
 from tests.benchmark.engines.projects import REPOSITORY, Project, as_committed, changed
 from tests.benchmark.engines.report import COLUMNS, Run, measurements, read_run
@@ -26,6 +22,7 @@ from tests.benchmark.engines.ways import WAYS, Way
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import NotMeasuredError, say
 from tests.benchmark.place import Place
+from tests.benchmark.publication import draw_again, publish, run_as_program
 from tests.engines.daemons import temporary_folder
 
 RESULT = REPOSITORY / "docs" / "results" / "bench-engines.json"
@@ -36,27 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON and plot; 0, or with --strict 1 if a target is missed."""
     args = parse(argv)
     if args.plot:
-        write_text(args.output.with_suffix(".svg"), draw(json.loads(args.output.read_text())))
+        draw_again(args.output, draw)
         return 0
     settings = load_settings({"project": str(REPOSITORY)})
     with temporary_folder(args.folder or settings.cache_dir) as folder:
         machine = environment(Place(REPOSITORY, settings.cache_dir, folder))
         taken, failures = take(args, settings, folder)
     runs = [*(earlier(args.output) if args.add else ()), *taken]
-    if not (results := measurements(runs)):
-        return 1
-    report = {
-        "version": 1,
-        "environment": {**machine, "load_after": list(os.getloadavg())},
-        "runs": [run.as_json() for run in runs],
-        "not_measured": failures,
-        "measures": [result.as_json() for result in results],
-    }
-    write_text(args.output, json.dumps(report, indent=1) + "\n")
-    write_text(args.output.with_suffix(".svg"), draw(report))
-    show_table(COLUMNS, [result.row() for result in results])
-    missed = failures or any(result.ok is False for result in results)
-    return 1 if args.strict and missed else 0
+    results = measurements(runs)
+    is_good = publish(args.output, machine, runs, failures, results, COLUMNS, draw)
+    return 1 if not results or (args.strict and not is_good) else 0
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -135,8 +121,4 @@ def one(stage: Stage, scenario: str, project: Project) -> Run:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        say("interrupted; nothing is left behind")
-        sys.exit(INTERRUPTED)
+    run_as_program(main)

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from builder.console.table import show_table
-from builder.errors import INTERRUPTED, WheelyardError
+from builder.errors import WheelyardError
 from builder.settings import Settings, load_settings
-from builder.system.textfiles import write_text
 from tests.benchmark.engines.projects import REPOSITORY
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import NotMeasuredError, say
 from tests.benchmark.place import Place
+from tests.benchmark.publication import draw_again, publish, run_as_program
 from tests.benchmark.publish import ours, usual
 from tests.benchmark.publish.cost import adopt_orphans
 from tests.benchmark.publish.engine import pull
@@ -48,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON and plot; 0, or with --strict 1 if a target is missed."""
     args = parse(argv)
     if args.plot:
-        write_text(args.output.with_suffix(".svg"), draw(json.loads(args.output.read_text())))
+        draw_again(args.output, draw)
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, then, too
     settings = load_settings({"project": str(REPOSITORY)})
@@ -59,20 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         adopt_orphans()
         taken, failures = take(args, site)
     runs = [*(earlier(args.output, taken) if args.add else ()), *taken]
-    if not (results := measurements(runs)):
-        return 1
-    report = {
-        "version": 1,
-        "environment": {**machine, "load_after": list(os.getloadavg())},
-        "runs": [run.as_json() for run in runs],
-        "not_measured": failures,
-        "measures": [result.as_json() for result in results],
-    }
-    write_text(args.output, json.dumps(report, indent=1) + "\n")
-    write_text(args.output.with_suffix(".svg"), draw(report))
-    show_table(COLUMNS, [result.row() for result in results])
-    missed = failures or any(result.ok is False for result in results)
-    return 1 if args.strict and missed else 0
+    results = measurements(runs)
+    is_good = publish(args.output, machine, runs, failures, results, COLUMNS, draw)
+    return 1 if not results or (args.strict and not is_good) else 0
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -144,8 +130,4 @@ def the_other(site: Site, images: list[str], compressions: Sequence[str]) -> Ite
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        say("interrupted; nothing is left behind")
-        sys.exit(INTERRUPTED)
+    run_as_program(main)
