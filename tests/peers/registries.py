@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,24 @@ def registry(folder: Path, **sections: Any) -> Iterator[str]:
     config["http"] = {"addr": address, **sections.get("http", {})}
     path = folder / "registry.yml"
     path.write_text(json.dumps(config))  # JSON is YAML
-    with (folder / "registry.log").open("wb") as log:
-        argv = ["docker-registry", "serve", str(path)]
+    try:
+        with serving(["docker-registry", "serve", str(path)], address, folder / "registry.log"):
+            yield address
+    finally:
+        shutil.rmtree(folder / "registry", ignore_errors=True)
+
+
+@contextmanager
+def serving(argv: Sequence[str], address: str, output: Path) -> Iterator[None]:
+    """A program that listens at `address` for as long as the context lasts."""
+    with output.open("wb") as log:
         server = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
         wait_until_it_listens(address, server)
-        yield address
+        yield
     finally:
         server.terminate()
         server.wait(30)
-        shutil.rmtree(folder / "registry", ignore_errors=True)
 
 
 def free_port() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from builder.settings import Settings
 from builder.system.filelock import locked
 from builder.system.subprocesses import run
 from tests.engines.trixie import SUITE
-from tests.peers.registries import free_port, wait_until_it_listens
+from tests.peers.registries import free_port, serving
 
 # The compiler, its standard library, and the registry, which needs no other package.
 GO = "1.24"
@@ -47,14 +46,8 @@ def registry_program(settings: Settings) -> Path:
 def referrers_registry(program: Path) -> Iterator[str]:
     """It on loopback, empty; host and port."""
     address = f"127.0.0.1:{free_port()}"
-    argv = [str(program), address]
-    server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until_it_listens(address, server)
+    with serving([str(program), address], address, Path(os.devnull)):
         yield address
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def _build(program: Path, settings: Settings) -> None:
