@@ -15,6 +15,8 @@ PACKAGES = {
     "docker": "docker.io",
     "docker-registry": "docker-registry",
     "ip": "iproute2",
+    "losetup": "mount",
+    "mkfs.ext4": "e2fsprogs",
     "newuidmap": "uidmap",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",

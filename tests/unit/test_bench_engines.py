@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.benchmark.engines.disk import fresh_disk
 from tests.benchmark.engines.plot import draw
 from tests.benchmark.engines.report import Run, measurements, read_run
 from tests.benchmark.engines.watch import Sample
@@ -57,3 +58,14 @@ def test_bars_are_as_long_as_their_seconds() -> None:
 def test_the_committed_plot_shows_the_committed_numbers() -> None:
     report = json.loads((RESULTS / "bench-engines.json").read_text())
     assert (RESULTS / "bench-engines.svg").read_text() == draw(report)
+
+
+def test_without_a_loop_device_there_is_a_folder_and_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # with no tool in it
+    with fresh_disk(tmp_path, 1 << 20) as disk:
+        (disk / "file").touch()
+        assert not disk.is_mount()
+    assert "no disk of its own" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -2,18 +2,24 @@
 
 Every way starts with an empty engine that has the base, and with no wheel in any cache (cold). It
 builds again (same), then a project with one more small tool (changed), then, after its images and
-kept steps were removed but no cache, the first project once more (warm).
+kept steps were removed but no cache, the first project once more (warm). All it writes lies on a
+new disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from builder.errors import WheelyardError
 from builder.settings import Settings, load_settings
+from tests.benchmark.engines.disk import leave_the_mounts
 from tests.benchmark.engines.plot import draw
 from tests.benchmark.engines.projects import REPOSITORY, Project, as_committed, changed
 from tests.benchmark.engines.report import COLUMNS, Run, measurements, read_run
@@ -26,7 +32,20 @@ from tests.benchmark.publication import draw_again, publish, run_as_program
 from tests.engines.daemons import temporary_folder
 
 RESULT = REPOSITORY / "docs" / "results" / "bench-engines.json"
+FAILURES = (
+    NotMeasuredError, WheelyardError, OSError, AssertionError,
+    pytest.fail.Exception,  # an engine that does not start
+)  # fmt: skip
 REPEATED = ("pip", "assemble")  # mostly download time, which varies: cold once more at the end
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was measured."""
+
+    runs: list[Run] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)  # why ways could not be measured
+    file_systems: set[str] = field(default_factory=set)  # that they wrote to
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,13 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.plot:
         draw_again(args.output, draw)
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, then, too
+    leave_the_mounts()
     settings = load_settings({"project": str(REPOSITORY)})
     with temporary_folder(args.folder or settings.cache_dir) as folder:
         machine = environment(Place(REPOSITORY, settings.cache_dir, folder))
-        taken, failures = take(args, settings, folder)
-    runs = [*(earlier(args.output) if args.add else ()), *taken]
+        taken = take(args, settings, folder)
+    machine["file_system"] = "; ".join(sorted(taken.file_systems))
+    runs = [*(earlier(args.output) if args.add else ()), *taken.runs]
     results = measurements(runs)
-    is_good = publish(args.output, machine, runs, failures, results, COLUMNS, draw)
+    is_good = publish(args.output, machine, runs, taken.failures, results, COLUMNS, draw)
     return 1 if not results or (args.strict and not is_good) else 0
 
 
@@ -62,7 +84,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="to the runs that the output holds: a way at a time, on one machine",
     )
     parser.add_argument("--output", type=Path, default=RESULT, help="JSON; the plot beside it")
-    parser.add_argument("--folder", type=Path, help="for 15 GB (default: the cache's folder)")
+    parser.add_argument("--folder", type=Path, help="for up to 45 GB (default: the cache's folder)")
     parser.add_argument("--plot", action="store_true", help="only draw the plot again")
     parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
     return parser.parse_args(argv)
@@ -73,14 +95,11 @@ def earlier(output: Path) -> list[Run]:
     return [read_run(entry) for entry in json.loads(output.read_text())["runs"]]
 
 
-def take(
-    args: argparse.Namespace, settings: Settings, folder: Path
-) -> tuple[list[Run], dict[str, str]]:
-    """All runs, and why ways could not be measured; one that fails does not stop the others."""
+def take(args: argparse.Namespace, settings: Settings, folder: Path) -> Taken:
+    """All runs; a way that fails does not stop the others."""
     project = as_committed(folder / "project")
     other = changed(project, folder / "changed")
-    runs: list[Run] = []
-    failures: dict[str, str] = {}
+    taken = Taken()
     chosen = [way for way in WAYS if way.name in args.only]
     rounds: list[tuple[Way, Callable[[Stage, Project, Project], Iterator[Run]]]]
     rounds = [(way, whole) for way in chosen]
@@ -89,12 +108,13 @@ def take(
     for way, measure in rounds:
         try:
             with staged(way, project, settings, folder) as stage:
+                taken.file_systems.add(stage.file_system)
                 for run in measure(stage, project, other):
-                    runs.append(run)  # at once: what fails later does not take it away
-        except (NotMeasuredError, WheelyardError, OSError, AssertionError) as error:
+                    taken.runs.append(run)  # at once: what fails later does not take it away
+        except FAILURES as error:
             say(f"{way.name} was not measured: {error}")
-            failures[way.name] = str(error).splitlines()[0]
-    return runs, failures
+            taken.failures[way.name] = str(error).splitlines()[0]
+    return taken
 
 
 def whole(stage: Stage, project: Project, other: Project) -> Iterator[Run]:

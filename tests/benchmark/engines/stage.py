@@ -1,4 +1,4 @@
-"""Where a way is measured: an engine of its own that has the base, and empty caches."""
+"""Where a way is measured: a disk and an engine of its own that has the base, and empty caches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from builder.planning.imageconfig import base_image
 from builder.planning.plan import load_plan
 from builder.settings import Settings
 from builder.system.subprocesses import run
+from tests.benchmark.engines.disk import describe, fresh_disk
 from tests.benchmark.engines.projects import REPOSITORY, Project
 from tests.benchmark.engines.watch import Sample, watched
 from tests.benchmark.engines.ways import BUILDAH, PIP_BASE, Folders, Pip, Way
@@ -37,6 +38,7 @@ class Stage:
     folders: Folders
     environment: Mapping[str, str]
     log: Path
+    file_system: str  # that all of it lies on
 
     def measure(self, project: Project) -> Sample:
         """Build the project's image once."""
@@ -83,28 +85,30 @@ class Stage:
 
 @contextmanager
 def staged(way: Way, project: Project, settings: Settings, parent: Path) -> Iterator[Stage]:
-    """A way with an empty engine and empty caches, all gone afterwards."""
+    """A way with an empty engine and empty caches on a new disk, all gone afterwards."""
     with ExitStack() as stack:
-        folder = stack.enter_context(temporary_folder(parent))
-        storage = Storage(folder / "podman", stack.enter_context(temporary_folder()))
-        folders = make_folders(project, settings, folder, storage)
+        disk = stack.enter_context(fresh_disk(parent))  # first in, last out: the engine ends before
+        storage = Storage(disk / "podman", stack.enter_context(temporary_folder()))
+        folders = make_folders(project, settings, disk, storage)
         environment = dict(os.environ)
-        if way is not BUILDAH:
-            kind = trixie.classic(settings)
-            engine = stack.enter_context(temporary_folder(parent))
-            stack.enter_context(own_engine(engine, kind))
+        if way is BUILDAH:
+            environment["TMPDIR"] = str(folders.temporary)  # it packs layers there
+        else:
+            engine = disk / "engine"
+            engine.mkdir()
+            stack.enter_context(own_engine(engine, trixie.classic(settings)))
             config = trixie.client_configuration(engine, trixie.trixie_root(settings))
             environment = {**client_environment(engine), "DOCKER_CONFIG": str(config)}
         environment["PYTHONPATH"] = str(REPOSITORY)  # builds run in the project's folder
-        stage = Stage(way, folders, environment, folder / "log")
+        stage = Stage(way, folders, environment, disk / "log", describe(disk))
         stage.provide_base(project)
         yield stage
 
 
 def make_folders(project: Project, settings: Settings, folder: Path, storage: Storage) -> Folders:
-    """Empty caches; the base's parts are lent by the user's cache."""
-    cache, contexts = folder / "cache", folder / "contexts"
-    for path in (cache, contexts / "base"):
+    """Empty caches; the base's parts are copies of those in the user's cache."""
+    cache, contexts, temporary = folder / "cache", folder / "contexts", folder / "tmp"
+    for path in (cache, contexts / "base", temporary):
         path.mkdir(parents=True)
     # The base is there in all ways, so nobody makes it.
     plan = load_plan(project.folder)
@@ -115,7 +119,7 @@ def make_folders(project: Project, settings: Settings, folder: Path, storage: St
     if found := trust_file(settings, folder):
         shutil.copy(found, certificates)
     write_pip_base(project, settings, contexts / "base", certificates)
-    return Folders(cache, folder / "output", contexts, certificates, storage)
+    return Folders(cache, folder / "output", contexts, temporary, certificates, storage)
 
 
 def write_pip_base(project: Project, settings: Settings, context: Path, certificates: Path) -> None:

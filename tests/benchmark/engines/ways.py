@@ -21,6 +21,7 @@ class Folders:
     cache: Path  # Wheelyard's
     output: Path  # Wheelyard's
     contexts: Path  # for Dockerfiles of the benchmark's own
+    temporary: Path  # buildah's
     certificates: Path  # PEM: the system's CAs and the settings' extra ones
     storage: Storage  # buildah's
 
