@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.benchmark.engines.__main__ import chosen, parse
 from tests.benchmark.engines.disk import fresh_disk
 from tests.benchmark.engines.plot import draw
 from tests.benchmark.engines.report import Run, measurements, read_run
@@ -16,8 +17,8 @@ from tests.benchmark.engines.watch import Sample
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
-def run(way: str, scenario: str, seconds: float) -> Run:
-    return Run(way, scenario, Sample(seconds, 100, 200), 300)
+def run(way: str, scenario: str, seconds: float, store: str = "classic") -> Run:
+    return Run(store, way, scenario, Sample(seconds, 100, 200), 300)
 
 
 def test_ratios_are_of_medians_in_the_same_scenario() -> None:
@@ -33,6 +34,38 @@ def test_ratios_are_of_medians_in_the_same_scenario() -> None:
     assert found["assemble", "warm"].ok is False
 
 
+def test_every_store_has_a_pip_of_its_own() -> None:
+    runs = [
+        run("pip", "cold", 50), run("docker", "cold", 45),
+        run("pip", "cold", 250, "containerd"), run("docker", "cold", 150, "containerd"),
+        run("assemble", "warm", 10, "containerd"), run("buildah", "cold", 80, "buildah"),
+    ]  # fmt: skip
+    found = {(x.store, x.way): (x.ratio, x.ok) for x in measurements(runs)}
+    assert found == {
+        ("classic", "pip"): (1, None),
+        ("classic", "docker"): (0.9, False),
+        ("buildah", "buildah"): (1.6, None),
+        ("containerd", "pip"): (1, None),
+        ("containerd", "docker"): (0.6, True),
+        ("containerd", "assemble"): (None, None),  # pip was not measured warm
+    }
+
+
+def test_buildah_goes_with_the_classic_store_and_the_classic_builder_stays_in_it() -> None:
+    names = ["pip", "pip-classic", "buildah"]
+    classic = [("pip", "classic"), ("pip-classic", "classic"), ("buildah", "buildah")]
+    newer = [("pip", "containerd")]
+    assert [(way.name, store) for way, store in chosen(names, "classic")] == classic
+    assert [(way.name, store) for way, store in chosen(names, "containerd")] == newer
+    assert [(way.name, store) for way, store in chosen(names, "both")] == classic + newer
+
+
+def test_nothing_to_measure_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--only", "buildah", "--store", "containerd"])
+    assert "none of buildah is measured in that store" in capsys.readouterr().err
+
+
 def test_without_pip_there_is_nothing_to_compare_with() -> None:
     (found,) = measurements([run("docker", "cold", 30)])
     assert (found.ratio, found.ok) == (None, None)
@@ -41,6 +74,28 @@ def test_without_pip_there_is_nothing_to_compare_with() -> None:
 def test_a_run_survives_its_report() -> None:
     made = run("pip", "cold", 1.5)
     assert read_run(json.loads(json.dumps(made.as_json()))) == made
+
+
+def test_a_run_of_before_there_were_stores_is_of_the_classic_one() -> None:
+    for way, store in (("pip", "classic"), ("assemble", "classic"), ("buildah", "buildah")):
+        entry = {**run(way, "cold", 1.5).as_json()}
+        del entry["store"]
+        assert read_run(entry) == run(way, "cold", 1.5, store)
+
+
+def test_the_plot_has_a_group_for_every_store_and_scenario() -> None:
+    runs = [run("pip", "cold", 50), run("pip", "warm", 50), run("buildah", "cold", 80, "buildah"),
+            run("pip", "cold", 250, "containerd")]  # fmt: skip
+    drawn = draw({
+        "environment": {"processor": "A & B", "cores": 2},
+        "measures": [x.as_json() for x in measurements(runs)],
+    })  # fmt: skip
+    titles = [x.text for x in ElementTree.fromstring(drawn) if x.get("font-weight") == "bold"]
+    assert titles[1:] == [
+        "classic store, cold: no wheel in any cache",
+        "classic store, warm: wheels and layers cached, the engine has only the base",
+        "containerd store, cold: no wheel in any cache",
+    ]
 
 
 def test_bars_are_as_long_as_their_seconds() -> None:

@@ -1,9 +1,10 @@
-"""`python -m tests.benchmark.engines`: one image in five ways, as ratios to `pip install`.
+"""`python -m tests.benchmark.engines`: one image in several ways, as ratios to `pip install`.
 
-Every way starts with an empty engine that has the base, and with no wheel in any cache (cold). It
-builds again (same), then a project with one more small tool (changed), then, after its images and
-kept steps were removed but no cache, the first project once more (warm). All it writes lies on a
-new disk.
+Each of Docker's image stores has its own pip; buildah has a store of its own and is compared with
+pip in Docker's classic one. Every way starts with an empty engine that has the base, and with no
+wheel in any cache (cold). It builds again (same), then a project with one more small tool
+(changed), then, after its images and kept steps were removed but no cache, the first project once
+more (warm). All it writes lies on a new disk.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.benchmark.engines.plot import draw
 from tests.benchmark.engines.projects import REPOSITORY, Project, as_committed, changed
 from tests.benchmark.engines.report import COLUMNS, Run, measurements, read_run
 from tests.benchmark.engines.stage import Stage, staged
+from tests.benchmark.engines.stores import STORES, compared_in
 from tests.benchmark.engines.ways import WAYS, Way
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import NotMeasuredError, say
@@ -36,7 +38,10 @@ FAILURES = (
     NotMeasuredError, WheelyardError, OSError, AssertionError,
     pytest.fail.Exception,  # an engine that does not start
 )  # fmt: skip
+BOTH = "both"
 REPEATED = ("pip", "assemble")  # mostly download time, which varies: cold once more at the end
+
+Measure = Callable[[Stage, Project, Project], Iterator[Run]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", choices=names, metavar="WAY", default=names,
                         help=f"some of {', '.join(names)}")  # fmt: skip
+    parser.add_argument("--store", choices=[*STORES, BOTH], default=BOTH,
+                        help=f"Docker's image store (default: {BOTH})")  # fmt: skip
     parser.add_argument("--once", action="store_true", help="no second cold run")
     parser.add_argument(
         "--add",
@@ -87,7 +94,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="for up to 45 GB (default: the cache's folder)")
     parser.add_argument("--plot", action="store_true", help="only draw the plot again")
     parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not chosen(args.only, args.store):
+        parser.error(f"none of {', '.join(args.only)} is measured in that store")
+    return args
 
 
 def earlier(output: Path) -> list[Run]:
@@ -100,21 +110,33 @@ def take(args: argparse.Namespace, settings: Settings, folder: Path) -> Taken:
     project = as_committed(folder / "project")
     other = changed(project, folder / "changed")
     taken = Taken()
-    chosen = [way for way in WAYS if way.name in args.only]
-    rounds: list[tuple[Way, Callable[[Stage, Project, Project], Iterator[Run]]]]
-    rounds = [(way, whole) for way in chosen]
+    places = chosen(args.only, args.store)
+    rounds: list[tuple[Way, str, Measure]] = [(way, store, whole) for way, store in places]
     if not args.once:
-        rounds += [(way, only_cold) for way in chosen if way.name in REPEATED]
-    for way, measure in rounds:
+        rounds += [(way, store, only_cold) for way, store in places if way.name in REPEATED]
+    for way, store, measure in rounds:
         try:
-            with staged(way, project, settings, folder) as stage:
+            with staged(way, store, project, settings, folder) as stage:
                 taken.file_systems.add(stage.file_system)
                 for run in measure(stage, project, other):
                     taken.runs.append(run)  # at once: what fails later does not take it away
         except FAILURES as error:
-            say(f"{way.name} was not measured: {error}")
-            taken.failures[way.name] = str(error).splitlines()[0]
+            say(f"{way.name} in the {store} store was not measured: {error}")
+            taken.failures[f"{way.name}, {store}"] = str(error).splitlines()[0]
     return taken
+
+
+def chosen(names: Sequence[str], store: str) -> list[tuple[Way, str]]:
+    """Ways of these names in the stores they are measured in; with BOTH in all of them."""
+    return [
+        (way, place)
+        for reference in STORES
+        if store in (reference, BOTH)
+        for way in WAYS
+        if way.name in names
+        for place in way.stores
+        if compared_in(place) == reference
+    ]
 
 
 def whole(stage: Stage, project: Project, other: Project) -> Iterator[Run]:
@@ -136,8 +158,8 @@ def one(stage: Stage, scenario: str, project: Project) -> Run:
     """One build, measured; its result is tried out."""
     sample = stage.measure(project)
     size = stage.image_bytes(project)
-    say(f"  {stage.way.name}, {scenario}: {sample.seconds:.1f} s")
-    return Run(stage.way.name, scenario, sample, size)
+    say(f"  {stage.way.name}, {stage.store}, {scenario}: {sample.seconds:.1f} s")
+    return Run(stage.store, stage.way.name, scenario, sample, size)
 
 
 if __name__ == "__main__":

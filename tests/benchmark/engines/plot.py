@@ -7,21 +7,23 @@ from typing import Any
 
 from tests.benchmark.bars import Bar, Heading, draw_bars
 from tests.benchmark.engines.report import SCENARIOS
+from tests.benchmark.engines.stores import STORES, compared_in
 
 
 def draw(report: Mapping[str, Any]) -> str:
-    """An SVG with a group of bars for each scenario."""
+    """An SVG with a group of bars for each store and scenario."""
     machine, measures = report["environment"], report["measures"]
     heading = Heading(
         "PyTorch 2.3.1, from nothing to an image in the engine",
-        f"seconds, and ratio to pip; {machine['processor']}, {machine['cores']} cores",
+        "seconds, and ratio to pip in the same image store; "
+        f"{machine['processor']}, {machine['cores']} cores",
         "tests.benchmark.engines", "bench-engines.json",
     )  # fmt: skip
     groups = {
-        f"{scenario}: {meaning}": [
+        f"{store} store, {scenario}: {meaning}": [
             Bar(x["title"], x["seconds"], x["ratio"], x["way"].startswith("pip"))
-            for x in measures if x["scenario"] == scenario
+            for x in measures if (compared_in(x["store"]), x["scenario"]) == (store, scenario)
         ]
-        for scenario, meaning in SCENARIOS.items()
+        for store in STORES for scenario, meaning in SCENARIOS.items()
     }  # fmt: skip
     return draw_bars(heading, {title: bars for title, bars in groups.items() if bars})

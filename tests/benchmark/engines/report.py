@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from builder.console.amounts import amount
+from tests.benchmark.engines.stores import STORES, compared_in
 from tests.benchmark.engines.watch import Sample
 from tests.benchmark.engines.ways import PIP, WAYS
 from tests.benchmark.measure import median
@@ -18,35 +19,41 @@ SCENARIOS = {
     "same": "nothing changed",
 }
 LIMITS = {("docker", "cold"): 0.8, ("assemble", "cold"): 0.5, ("assemble", "warm"): 0.3}
-COLUMNS = ("scenario", "way", "seconds", "ratio", "wanted", "", "memory", "received", "image")
+COLUMNS = (
+    "store", "scenario", "way", "seconds", "ratio", "wanted", "", "memory", "received", "image",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One build by one way."""
 
+    store: str  # where the engine keeps its images
     way: str
     scenario: str
     sample: Sample
-    image_bytes: int  # unpacked, as the engine counts
+    image_bytes: int  # as the engine counts
 
     def as_json(self) -> dict[str, Any]:
         """An entry of the report."""
-        names = {"way": self.way, "scenario": self.scenario}
+        names = {"store": self.store, "way": self.way, "scenario": self.scenario}
         return {**names, **asdict(self.sample), "image_bytes": self.image_bytes}
 
 
 def read_run(entry: Mapping[str, Any]) -> Run:
-    """A run from its entry in a report."""
+    """A run from its entry in a report; one without a store is of when there was only one."""
+    stores = {way.name: way.stores for way in WAYS}
     names = [field.name for field in fields(Sample)]
     sample = Sample(**{name: entry[name] for name in names})
-    return Run(entry["way"], entry["scenario"], sample, entry["image_bytes"])
+    store = entry.get("store") or stores[entry["way"]][0]
+    return Run(store, entry["way"], entry["scenario"], sample, entry["image_bytes"])
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A way in a scenario, beside pip in the same one."""
+    """A way in a store and a scenario, beside pip in the same ones."""
 
+    store: str
     way: str
     title: str
     scenario: str
@@ -77,17 +84,19 @@ class Result:
         limit = "-" if self.limit is None else f"<= {self.limit:g}"
         sizes = (self.peak_bytes, self.received_bytes, self.image_bytes)
         shown = (amount(size, "bytes") for size in sizes)
-        return (self.scenario, self.title, f"{self.seconds:.1f}", ratio, limit, verdict, *shown)
+        names = (self.store, self.scenario, self.title)
+        return (*names, f"{self.seconds:.1f}", ratio, limit, verdict, *shown)
 
 
 def measurements(runs: Sequence[Run]) -> list[Result]:
-    """Every way in every scenario that was run."""
+    """Every way in every store and scenario that was run, beside each other what is compared."""
     results = []
-    for scenario in SCENARIOS:
-        for way in WAYS:
-            found = [x for x in runs if (x.way, x.scenario) == (way.name, scenario)]
-            if found:
-                results.append(_result(way.title, found, _seconds(runs, PIP.name, scenario)))
+    for reference in STORES:
+        for scenario in SCENARIOS:
+            near = [x for x in runs if (compared_in(x.store), x.scenario) == (reference, scenario)]
+            for way in WAYS:
+                if found := [x for x in near if x.way == way.name]:
+                    results.append(_result(way.title, found, _seconds(near, PIP.name)))
     return results
 
 
@@ -95,6 +104,7 @@ def _result(title: str, runs: Sequence[Run], reference: float | None) -> Result:
     first = runs[0]
     seconds = median([run.sample.seconds for run in runs])
     return Result(
+        store=first.store,
         way=first.way,
         title=title,
         scenario=first.scenario,
@@ -106,6 +116,6 @@ def _result(title: str, runs: Sequence[Run], reference: float | None) -> Result:
     )
 
 
-def _seconds(runs: Sequence[Run], way: str, scenario: str) -> float | None:
-    found = [x.sample.seconds for x in runs if (x.way, x.scenario) == (way, scenario)]
+def _seconds(runs: Sequence[Run], way: str) -> float | None:
+    found = [x.sample.seconds for x in runs if x.way == way]
     return median(found) if found else None

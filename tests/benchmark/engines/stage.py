@@ -18,6 +18,7 @@ from builder.settings import Settings
 from builder.system.subprocesses import run
 from tests.benchmark.engines.disk import describe, fresh_disk
 from tests.benchmark.engines.projects import REPOSITORY, Project
+from tests.benchmark.engines.stores import KINDS
 from tests.benchmark.engines.watch import Sample, watched
 from tests.benchmark.engines.ways import BUILDAH, PIP_BASE, Folders, Pip, Way
 from tests.engines import trixie
@@ -35,6 +36,7 @@ class Stage:
     """A way, and what it works with."""
 
     way: Way
+    store: str
     folders: Folders
     environment: Mapping[str, str]
     log: Path
@@ -47,7 +49,7 @@ class Stage:
         return watched(command, self.log, env=self.environment, cwd=project.folder)
 
     def image_bytes(self, project: Project) -> int:
-        """Size of the result, unpacked, as its engine counts it; it must work, too."""
+        """Size of the result as its engine counts it; it must work, too."""
         image, storage = self.way.image(project), self.folders.storage
         if self.way is BUILDAH:
             storage.run(image, *IMPORT)
@@ -84,7 +86,9 @@ class Stage:
 
 
 @contextmanager
-def staged(way: Way, project: Project, settings: Settings, parent: Path) -> Iterator[Stage]:
+def staged(
+    way: Way, store: str, project: Project, settings: Settings, parent: Path
+) -> Iterator[Stage]:
     """A way with an empty engine and empty caches on a new disk, all gone afterwards."""
     with ExitStack() as stack:
         disk = stack.enter_context(fresh_disk(parent))  # first in, last out: the engine ends before
@@ -96,11 +100,11 @@ def staged(way: Way, project: Project, settings: Settings, parent: Path) -> Iter
         else:
             engine = disk / "engine"
             engine.mkdir()
-            stack.enter_context(own_engine(engine, trixie.classic(settings)))
+            stack.enter_context(own_engine(engine, KINDS[store](settings)))
             config = trixie.client_configuration(engine, trixie.trixie_root(settings))
             environment = {**client_environment(engine), "DOCKER_CONFIG": str(config)}
         environment["PYTHONPATH"] = str(REPOSITORY)  # builds run in the project's folder
-        stage = Stage(way, folders, environment, disk / "log", describe(disk))
+        stage = Stage(way, store, folders, environment, disk / "log", describe(disk))
         stage.provide_base(project)
         yield stage
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tests.benchmark.engines import stores
 from tests.benchmark.engines.projects import Project
 from tests.engines.podman import Storage
 
 CA = "/etc/ssl/certs/ca-certificates.crt"  # where RUN steps find this machine's certificates
 PIP_BASE = "bench/base"
+DOCKERS = (stores.CLASSIC, stores.CONTAINERD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,10 @@ class Way(Protocol):
     def title(self) -> str:
         """A line for people."""
 
+    @property
+    def stores(self) -> Sequence[str]:
+        """Where it is measured; a report of one store only, without its name, is of the first."""
+
     def command(self, project: Project, folders: Folders) -> list[str]:
         """The argument list that is measured."""
         ...
@@ -53,6 +60,7 @@ class Pip:
     name: str
     title: str
     builder: tuple[str, ...]  # "docker buildx build", or the one that docker had before
+    stores: Sequence[str]
 
     def command(self, project: Project, folders: Folders) -> list[str]:
         """`docker build` of two lines."""
@@ -74,6 +82,7 @@ class Wheelyard:
     name: str
     title: str
     options: tuple[str, ...]
+    stores: Sequence[str] = DOCKERS
 
     def command(self, project: Project, folders: Folders) -> list[str]:
         """All of it: start, fetch, build, load, tag."""
@@ -94,6 +103,7 @@ class Buildah:
 
     name: str
     title: str
+    stores: Sequence[str] = (stores.BUILDAH,)
 
     def command(self, project: Project, folders: Folders) -> list[str]:
         """With layers kept, as docker does and podman; certificates mounted, as at a site."""
@@ -108,8 +118,9 @@ class Buildah:
 
 BUILDKIT = ("docker", "buildx", "build", "--progress=plain")
 CLASSIC = ("env", "DOCKER_BUILDKIT=0", "docker", "build")
-PIP = Pip("pip", "FROM base, RUN pip install torch", BUILDKIT)
-PIP_CLASSIC = Pip("pip-classic", "the same, classic builder", CLASSIC)
+PIP = Pip("pip", "FROM base, RUN pip install torch", BUILDKIT, DOCKERS)
+# In one store: minutes more in the other would say nothing about ours.
+PIP_CLASSIC = Pip("pip-classic", "the same, classic builder", CLASSIC, (stores.CLASSIC,))
 BUILDAH = Buildah("buildah", "our Dockerfile, by buildah")
 WAYS: tuple[Way, ...] = (
     PIP,
