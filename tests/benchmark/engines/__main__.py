@@ -122,7 +122,7 @@ def take(args: argparse.Namespace, settings: Settings, folder: Path) -> Taken:
                     taken.runs.append(run)  # at once: what fails later does not take it away
         except FAILURES as error:
             say(f"{way.name} in the {store} store was not measured: {error}")
-            taken.failures[f"{way.name}, {store}"] = str(error).splitlines()[0]
+            taken.failures[f"{way.name}, {store}"] = (str(error) or repr(error)).splitlines()[0]
     return taken
 
 

@@ -24,7 +24,6 @@ SECTOR = 512
 CLONE_NEWNS = 0x00020000  # sched.h
 # Made whole at once: no thread of the kernel goes on with it while something is measured.
 MAKE = ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0")
-ATTACH = ("losetup", "--direct-io=on", "--find", "--show")
 
 
 @contextmanager
@@ -75,8 +74,9 @@ def _mount_new(image: Path, disk: Path, size: int) -> None:
         with image.open("wb") as file:
             file.truncate(size // SECTOR * SECTOR)
         _run(*MAKE, str(image))
-        device = _run(*ATTACH, str(image)).strip()
+        device = _run("losetup", "--find", "--show", str(image)).strip()
         try:
+            _run("losetup", "--direct-io=on", device)  # by itself: where it fails, one is attached
             _run("mount", device, str(disk))
         finally:
             _run("losetup", "--detach", device)  # when it is no longer in use
