@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from builder.engines.dockerbuild import SHOWN, TAIL_LINES, explain
+from builder.engines.buildlog import TAIL_LINES
+from builder.engines.dockerbuild import SHOWN, explain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

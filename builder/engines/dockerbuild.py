@@ -1,36 +1,39 @@
-"""A build by a Docker Engine's own builder, through the docker SDK: streamed, logged, cancelled."""
+"""A build by a Docker Engine's own builder, through the docker SDK: streamed, logged, cancelled.
+
+It is the builder that the engine prefers, as `docker build` has it: BuildKit since Docker 23, the
+classic one before. DOCKER_BUILDKIT chooses, too.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import requests
 from docker.errors import DockerException
 
+from builder.engines.buildlog import BuildLog
 from builder.engines.docker import SILENCE
 from builder.errors import EngineError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import BinaryIO, TextIO
 
     from docker import DockerClient
 
-    from builder.console.progress import Reporter, Task
+    from builder.console.progress import Reporter
 
 OLDEST_API = (1, 41)  # Docker 20.10
-TAIL_LINES = 20
 REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth credentials")
 SHOWN = 160  # characters of a step in a message
-_STEP = re.compile(r"Step (\d+)/(\d+) : (.*)", re.DOTALL)
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+CLASSIC, BUILDKIT = "1", "2"  # as the Engine API calls its builders
+BUILDKIT_NETWORKS = (None, "default", "host", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,12 @@ class BuildRequest:
     """One `docker build`; what is here besides the context leaves no trace in the image."""
 
     label: str  # for progress
-    context: Path | BinaryIO  # a folder, or a tar of one
+    context: bytes  # a tar
     log: Path
     hosts: Mapping[str, str] = field(default_factory=dict)  # lines for /etc/hosts: name -> address
     network: str | None = None  # of the RUN steps; None: the engine's default
     proxies: Mapping[str, str] = field(default_factory=dict)  # HTTP_PROXY and its like
+    address: str | None = None  # where the engine itself can read the context, as BuildKit has to
 
 
 def require_recent(client: DockerClient) -> None:
@@ -67,7 +71,8 @@ def build_image(client: DockerClient, request: BuildRequest, reporter: Reporter)
     request.log.parent.mkdir(parents=True, exist_ok=True)
     with (
         request.log.open("w", encoding="utf-8") as log,
-        _Progress(request, log, reporter) as progress,
+        BuildLog(request.label, log, reporter) as progress,
+        _built_by(client, choose_builder(client, request)),
         _cancelled_when_left(client),
     ):
         try:
@@ -83,11 +88,11 @@ def build_image(client: DockerClient, request: BuildRequest, reporter: Reporter)
 
 def _messages(client: DockerClient, request: BuildRequest) -> Iterator[dict[str, Any]]:
     api: Any = client.api  # the stubs know neither of our file object nor of the hosts
-    is_tar = hasattr(request.context, "read")
+    by_address = api.params["version"] == BUILDKIT
     stream = api.build(
-        path=None if is_tar else str(request.context),
-        fileobj=request.context if is_tar else None,
-        custom_context=is_tar,
+        path=request.address if by_address else None,
+        fileobj=None if by_address else io.BytesIO(request.context),
+        custom_context=not by_address,
         rm=True,
         forcerm=True,  # after a failure too
         decode=True,
@@ -96,6 +101,37 @@ def _messages(client: DockerClient, request: BuildRequest) -> Iterator[dict[str,
         buildargs=dict(request.proxies),
     )
     yield from stream
+
+
+def choose_builder(
+    client: DockerClient, request: BuildRequest, environ: Mapping[str, str] = os.environ
+) -> str:
+    """The builder that `docker build` would take, where it can do what is asked for.
+
+    BuildKit takes a context from a client that speaks gRPC, or from an address; Docker 26.1
+    with containerd's store drops one that is sent as it is sent to the classic builder.
+    """
+    if request.address is None or request.network not in BUILDKIT_NETWORKS:
+        return CLASSIC
+    chosen = environ.get("DOCKER_BUILDKIT", "").lower()
+    if chosen:
+        return CLASSIC if chosen in ("0", "false") else BUILDKIT
+    api: Any = client.api  # the SDK's `ping` leaves out the headers
+    return str(api.get(f"{api.base_url}/_ping").headers.get("Builder-Version", CLASSIC))
+
+
+@contextmanager
+def _built_by(client: DockerClient, builder: str) -> Iterator[None]:
+    """Let builds go to that builder: the SDK has no word for it (docker-py#2230).
+
+    It adds a session's parameters to every request, and the engine reads this one in builds alone.
+    """
+    parameters: Any = client.api.params
+    client.api.params = {**parameters, "version": builder}
+    try:
+        yield
+    finally:
+        client.api.params = parameters
 
 
 @contextmanager
@@ -116,57 +152,7 @@ def _cancelled_when_left(client: DockerClient) -> Iterator[None]:
             response.close()
 
 
-class _Progress:
-    """What the stream of messages amounts to: step, log, image or error."""
-
-    def __init__(self, request: BuildRequest, log: TextIO, reporter: Reporter) -> None:
-        self.step = ""
-        self.image: str | None = None
-        self.error: str | None = None
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._label, self._log, self._reporter = request.label, log, reporter
-        self._stack = ExitStack()
-        self._task: Task | None = None
-
-    def __enter__(self) -> _Progress:
-        self._stack.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> bool | None:
-        return self._stack.__exit__(*error)
-
-    def take(self, message: Mapping[str, Any]) -> None:
-        """Take in one message of the engine."""
-        text = str(message.get("stream") or message.get("error") or message.get("status") or "")
-        self._write(_ESCAPES.sub("", text))
-        if found := _STEP.match(text):
-            self._begin(int(found[2]), found[3].strip())
-        if "aux" in message and "ID" in message["aux"]:
-            self.image = str(message["aux"]["ID"])
-        if "error" in message:
-            self.error = str(message["error"])
-
-    def _write(self, text: str) -> None:
-        if text.strip():
-            self._log.write(text if text.endswith("\n") else f"{text}\n")
-            self._log.flush()
-            self.tail.extend(line for line in text.splitlines() if is_said(line))
-
-    def _begin(self, total: int, step: str) -> None:
-        if self._task is None:
-            context = self._reporter.task(self._label, total, "items")
-            self._task = self._stack.enter_context(context)
-        else:
-            self._task.advance(1)
-        self.step = step
-
-
-def is_said(line: str) -> bool:
-    """Whether a line comes from the step, not from the builder about it."""
-    return bool(line.strip()) and not line.startswith(("Step ", " ---> ", "Removed intermediate"))
-
-
-def _failure(text: str, progress: _Progress, request: BuildRequest) -> str:
+def _failure(text: str, progress: BuildLog, request: BuildRequest) -> str:
     step = " ".join(progress.step.split())
     shown = f"{step[:SHOWN]}..." if len(step) > SHOWN else step
     lines = [f"the engine could not build {request.label}: {explain(text, progress.tail)}"]

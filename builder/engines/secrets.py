@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from builder.engines.docker_engine import proxies_of
+from builder.engines.route import proxies_of
 from builder.fetching.trust import trust_file
 from builder.lock.debian import debian_sources
 from builder.lock.resolve import index_urls

@@ -2,11 +2,15 @@
 
 Wheels come through this machine's own cache, CA, index, mirrors and logins; an engine learns an
 address on this machine and nothing else. It stands in /etc/hosts of the build's containers, which
-engines make anew for each: no image, no history and no cache key ever holds it.
+engines make anew for each: no image and no history ever holds it. BuildKit counts the name there
+(not the address) to a step, so one cache folder keeps its name, and what was built stays known.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import secrets
 import threading
 from contextlib import contextmanager
@@ -18,6 +22,7 @@ from urllib.parse import unquote
 
 from builder.engines.stock import Stock
 from builder.errors import WheelyardError
+from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
     from builder.model import LockedDeb, LockedWheel
 
 LOOPBACK = "127.0.0.1"
+CONTEXTS = "contexts"
+CONTENT_TYPES = {"simple": "text/html", CONTEXTS: "application/x-tar"}
+NAME = "wheelhouse.json"  # in the cache: port and token
 
 
 @dataclass(slots=True)
@@ -66,14 +74,21 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, shelves: Shelves, address: str) -> None:
+    def __init__(self, shelves: Shelves, port: int) -> None:
         self.shelves = shelves
-        super().__init__((address, 0), _Handler)
+        self.contexts: dict[str, bytes] = {}  # by SHA-256
+        super().__init__((LOOPBACK, port), _Handler)
 
     @property
     def host_name(self) -> str:
         """The name whose line in /etc/hosts tells a RUN step port and path."""
         return f"wheelhouse-{self.server_port}-{self.shelves.token}"
+
+    def lay_out(self, context: bytes) -> str:
+        """Offer the context of a build, a tar; returns its address."""
+        name = hashlib.sha256(context).hexdigest()
+        self.contexts[name] = context
+        return f"http://{LOOPBACK}:{self.server_port}/{self.shelves.token}/{CONTEXTS}/{name}.tar"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is no error of ours."""
@@ -92,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         kind, _, rest = path.partition("/")
-        if kind:
+        if kind not in ("", CONTEXTS):
             self.server.shelves.stock.start()  # not before: a cached build asks for nothing
         try:
             self._answer(kind, rest.removeprefix("./"))
@@ -103,7 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
         shelves = self.server.shelves
         sha256 = rest.partition("/")[0]
         page: bytes | None = None if kind else b"wheelhouse\n"
-        if kind == "simple":
+        if kind == CONTEXTS:
+            page = self.server.contexts.get(rest.removesuffix(".tar"))
+        elif kind == "simple":
             page = shelves.project_page(rest)
         elif kind == "debian" and rest == "Packages":
             page = shelves.packages()
@@ -113,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         if page is None:
             self.send_error(404)
             return
-        self._head(len(page), "text/html" if kind == "simple" else "text/plain")
+        self._head(len(page), CONTENT_TYPES.get(kind, "text/plain"))
         if self.command == "GET":
             self.wfile.write(page)
 
@@ -143,9 +160,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def open_wheelhouse(shelves: Shelves, address: str = LOOPBACK) -> Iterator[Server]:
-    """Serve for as long as the context lasts, on a port of the system's choice."""
-    server = Server(shelves, address)
+def open_wheelhouse(shelves: Shelves, remembered: Path) -> Iterator[Server]:
+    """Serve on loopback for as long as the context lasts.
+
+    The folder `remembered` keeps port and token for the next time; where somebody else has the
+    port, another build most likely, others are taken.
+    """
+    server = _start_server(shelves, remembered / NAME)
     thread = threading.Thread(target=server.serve_forever, daemon=True, name="wheelhouse")
     thread.start()
     try:
@@ -154,3 +175,26 @@ def open_wheelhouse(shelves: Shelves, address: str = LOOPBACK) -> Iterator[Serve
         shelves.stock.close()
         server.shutdown()
         server.server_close()
+
+
+def _start_server(shelves: Shelves, remembered: Path) -> Server:
+    try:
+        port, token = _read_name(remembered)
+        server = Server(shelves, port)
+    except FileNotFoundError:
+        server = Server(shelves, 0)
+        name = {"port": server.server_port, "token": shelves.token}
+        write_text(remembered, json.dumps(name), mode=0o600)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Server(shelves, 0)
+    else:
+        shelves.token = token
+    return server
+
+
+def _read_name(path: Path) -> tuple[int, str]:
+    found = json.loads(path.read_text())
+    port, token = int(found["port"]), str(found["token"])
+    if not (0 < port < 1 << 16 and re.fullmatch("[0-9a-f]{16}", token)):
+        raise ValueError(f"{path} holds no port and token")
+    return port, token

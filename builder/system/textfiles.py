@@ -1,4 +1,4 @@
-"""Committed text files: written whole or not at all."""
+"""Small text files, committed ones first of all: written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 from builder.errors import StorageError
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace `path` by `text` (UTF-8, as is) in one step, making its folder.
 
     Raises StorageError when the disk is full or the folder is read-only; the old file stays.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, text.encode())
+        _replace(path, text.encode(), mode)
     except OSError as refused:
         raise StorageError(
             f"cannot write {path}: {refused.strerror}; free some space or fix the permissions"
         ) from refused
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, mode: int) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     partial = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            os.fchmod(stream.fileno(), 0o644)  # committed files look the same under any umask
+            os.fchmod(stream.fileno(), mode)  # committed files look the same under any umask
             stream.write(content)
         partial.replace(path)
     finally:

@@ -12,7 +12,7 @@ from tiny import put_wheel, write_lock
 from builder.console.progress import QuietReporter
 from builder.context import Context
 from builder.engines.batch import make_jobs
-from builder.engines.docker_engine import make_shelves
+from builder.engines.stocking import make_shelves
 from builder.engines.wheelhouse import LOOPBACK, open_wheelhouse
 from builder.fetching.fetch import cached, fetch_all
 from builder.fetching.index import locate
@@ -57,7 +57,7 @@ def wheelhouse(folder: Path, settings: Settings) -> Iterator[str]:
     context = Context(own, QuietReporter(None))
     plan = load_plan(own.project)
     jobs = make_jobs(plan.cells, plan, folder / "logs", context)
-    with open_wheelhouse(make_shelves(jobs, context)) as server:
+    with open_wheelhouse(make_shelves(jobs, context), own.cache_dir) as server:
         yield f"{server.host_name}:{LOOPBACK}"
 
 

@@ -20,9 +20,11 @@ from builder.engines.bake import (
 )
 from builder.engines.bakelog import describe_failure
 from builder.engines.batch import Job, make_jobs
-from builder.engines.docker_engine import pinned_context, proxies_of
-from builder.engines.dockerbuild import BuildRequest, _Progress, explain
+from builder.engines.buildlog import BuildLog
+from builder.engines.contexts import pinned_context
+from builder.engines.dockerbuild import explain
 from builder.engines.readback import read_layers
+from builder.engines.route import proxies_of
 from builder.engines.secrets import render_script, secret_settings
 from builder.errors import DriftError, InspectError
 from builder.planning.installer import load_installer
@@ -139,10 +141,9 @@ def test_a_command_of_a_hundred_lines_is_not_repeated() -> None:
     assert explain(words) == "the command did not complete successfully: exit code: 1"
 
 
-def test_the_stream_of_a_build_becomes_step_log_and_image(tmp_path: Path) -> None:
+def test_the_stream_of_a_build_becomes_step_log_and_image() -> None:
     log = io.StringIO()
-    request = BuildRequest("x", tmp_path, tmp_path / "log")
-    with _Progress(request, log, QuietReporter(None)) as progress:
+    with BuildLog("x", log, QuietReporter(None)) as progress:
         for message in (
             {"stream": "Step 1/2 : FROM base\n"},
             {"stream": "\n"},
@@ -222,7 +223,7 @@ def test_a_layer_of_many_gzip_members_is_read_to_its_end(tmp_path: Path) -> None
 def test_a_pinned_base_s_context_holds_selfcheck() -> None:
     import tarfile
 
-    with pinned_context(b"FROM x\n") as packed, tarfile.open(fileobj=packed) as tar:
+    with tarfile.open(fileobj=io.BytesIO(pinned_context(b"FROM x\n"))) as tar:
         names = tar.getnames()
     assert "Dockerfile" in names
     assert "selfcheck/cli.py" in names

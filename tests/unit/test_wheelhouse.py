@@ -56,7 +56,7 @@ def house(
         debs,
         lambda deb, file, name: f"Package: {deb.name}\nFilename: {name}\n",
     )
-    with open_wheelhouse(shelves) as server:
+    with open_wheelhouse(shelves, tiny.folder) as server:
         yield server
 
 
