@@ -17,7 +17,7 @@ from loopback import serve
 from tiny import Tiny, locked, make_tiny
 
 from builder.engines.stock import Stock, Wanted
-from builder.engines.wheelhouse import Server, Shelves, open_wheelhouse
+from builder.engines.wheelhouse import NAME, Server, Shelves, open_wheelhouse
 from builder.errors import FetchError
 from builder.fetching.wanted import Download
 from builder.model import LockedDeb, LockedWheel
@@ -152,3 +152,43 @@ def test_whoever_does_not_know_the_path_gets_nothing(tiny: Tiny, tmp_path: Path)
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/{token}/simple/torch/")
     assert re.fullmatch(r"wheelhouse-\d+-[0-9a-f]{16}", server.host_name)
+
+
+class TestName:
+    """BuildKit counts the name of a wheelhouse to the steps that use it."""
+
+    def test_it_stays_from_build_to_build(self, tiny: Tiny) -> None:
+        names = set()
+        for _ in range(2):
+            with house(tiny, [], "") as server:
+                names.add(server.host_name)
+                assert get(server, "") == b"wheelhouse\n"
+        assert len(names) == 1
+
+    def test_only_its_user_may_read_it(self, tiny: Tiny) -> None:
+        with house(tiny, [], ""):
+            assert (tiny.folder / NAME).stat().st_mode & 0o777 == 0o600
+
+    def test_two_builds_at_once_have_two(self, tiny: Tiny) -> None:
+        with house(tiny, [], "") as first, house(tiny, [], "") as second:
+            assert first.server_port != second.server_port
+            assert get(second, "") == b"wheelhouse\n"
+
+    @pytest.mark.parametrize(
+        "content", ["", "[]", "{}", '{"port": 99999999, "token": "0123456789abcdef"}',
+                    '{"port": 9, "token": "x y"}'],
+    )  # fmt: skip
+    def test_a_damaged_one_is_not_used(self, tiny: Tiny, tmp_path: Path, content: str) -> None:
+        (tmp_path / NAME).write_text(content)
+        shelves = Shelves(Stock([], lambda *_: [], tiny.context), (), (), lambda *_: "")
+        with open_wheelhouse(shelves, tmp_path) as server:
+            assert get(server, "") == b"wheelhouse\n"
+
+
+def test_a_context_is_laid_out_and_nothing_is_fetched_for_it(tiny: Tiny) -> None:
+    with house(tiny, [wheel(b"never fetched")], "http://127.0.0.1:1") as server:
+        with urllib.request.urlopen(server.lay_out(b"a tar"), timeout=20) as answer:
+            assert answer.read() == b"a tar"
+        assert server.shelves.stock.failure is None
+        with pytest.raises(urllib.error.HTTPError):
+            get(server, "contexts/0123.tar")
