@@ -1,7 +1,7 @@
 """`--engine bake`: `docker buildx bake` on docker-bake.json, on whatever builder is chosen.
 
-The SDK cannot drive BuildKit (docker-py#2230), so the command is called; what it has built is
-read back and tagged through the SDK, or read from the layout that it wrote.
+The SDK knows neither bake nor builders beside the engine, so the command is called; what it has
+built is read back and tagged through the SDK, or read from the layout that it wrote.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from builder.building.bases import build_bases
 from builder.building.loading import find_loader
 from builder.engines.bakelog import KEPT_LINES, describe_failure
 from builder.engines.batch import EngineImage
-from builder.engines.docker import connect
+from builder.engines.docker import connect, uses_containerd
 from builder.engines.docker_engine import inspect_engine_image, need_engine, tag_image
 from builder.engines.readback import read_layers
 from builder.engines.secrets import write_secrets
@@ -131,13 +131,13 @@ def bake_engine(
     """The builder, with bases and secrets for as long as the context lasts."""
     driver = require_buildx()
     client = _client(driver, options)
-    is_own = driver == "docker"
-    load = find_loader(True, context) if is_own else None
+    has_images = driver == "docker" and not uses_containerd(client or need_engine())
+    load = find_loader(True, context) if has_images else None
     cells = [job.cell for job in jobs]
     folder = options.output / "bases"
     bases = build_bases(cells, plan, folder, context, load=load)
     with tempfile.TemporaryDirectory(prefix="wheelyard-bake-") as scratch:
-        contexts = {} if is_own else base_contexts(bases, folder)
+        contexts = {} if has_images else base_contexts(bases, folder)
         engine = BakeEngine(client, context, options, Path(scratch), contexts)
         engine.prepare(jobs)
         yield engine
@@ -153,7 +153,7 @@ def _client(driver: str, options: Options) -> DockerClient | None:
 
 
 def base_contexts(bases: Sequence[tuple[str, Image]], folder: Path) -> dict[str, str]:
-    """Bases for a builder that has no images of its own: sent from their layout."""
+    """Bases for a builder that has no images, or asks registries for them: sent, by digest."""
     return {name: f"oci-layout://{folder}@{image.manifest.digest}" for name, image in bases}
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import requests
+from docker.errors import DockerException, ImageNotFound
 
 from builder.building.bases import build_bases
 from builder.building.loading import find_loader
@@ -15,7 +19,7 @@ from builder.engines.dockerbuild import BuildRequest, build_image, explain, requ
 from builder.engines.readback import read_image
 from builder.engines.route import Route, find_route
 from builder.engines.stocking import make_shelves
-from builder.engines.wheelhouse import Server, open_wheelhouse
+from builder.engines.wheelhouse import LOOPBACK, Server, open_wheelhouse
 from builder.errors import EngineError, InspectError, WheelyardError
 from builder.inspecting.inspect import inspect_image, require
 from builder.planning.imageconfig import base_folder, base_image
@@ -94,17 +98,33 @@ class DockerEngine:
 
     def build(self, job: Job) -> EngineImage:
         """Build, read back, compare, tag."""
-        client = self._client
-        if (missing := self._missing.get(base_image(job.cell))) is not None:
+        client, base = self._client, base_image(job.cell)
+        if (missing := self._missing.get(base)) is not None:
             raise missing
         with job.timed("build"):
             tar = image_context((job.folder / DOCKERFILE).read_bytes())
-            image = self._build(self._request(job.cell.id, tar, job.log, base_image(job.cell)))
+            request = self._request(job.cell.id, tar, job.log, base)
+            with self._named_for_us_alone(base) as name:
+                image = self._build(replace(request, arguments={"BASE": name, **request.arguments}))
         with job.timed("inspect"):
             image, size, findings = inspect_engine_image(client, image, job)
         for tag in job.cell.tags:
             tag_image(client, image, tag)
         return EngineImage(job.cell, image, size, job.seconds, findings, job.log)
+
+    @contextmanager
+    def _named_for_us_alone(self, base: str) -> Iterator[str]:
+        """A name of the base that no registry but the wheelhouse can be asked for, which has none.
+
+        BuildKit with containerd's store asks a registry before it looks at what the engine has.
+        """
+        name = f"{LOOPBACK}:{self._server.server_port}/{base}"
+        tag_image(self._client, base, name)
+        try:
+            yield name
+        finally:
+            with suppress(DockerException, requests.RequestException):
+                self._client.api.remove_image(name, noprune=True)
 
     def _build(self, request: BuildRequest) -> str:
         try:
@@ -128,8 +148,6 @@ class DockerEngine:
         return self._route
 
     def _pull(self, image: str) -> None:
-        from docker.errors import DockerException, ImageNotFound
-
         try:
             self._client.images.get(image)
         except ImageNotFound:
@@ -168,6 +186,9 @@ def require_base(client: DockerClient, facts: Mapping[str, Any], base: str) -> N
 
 
 def tag_image(client: DockerClient, image: str, tag: str) -> None:
-    """Give an image one more name."""
+    """Give an image one more name; raises EngineError."""
     repository, _, name = tag.rpartition(":")
-    client.api.tag(image, repository, name)
+    try:
+        client.api.tag(image, repository, name)
+    except DockerException as error:
+        raise EngineError(f"the engine could not tag {image} as {tag}: {error}") from error

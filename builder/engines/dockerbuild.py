@@ -45,7 +45,7 @@ class BuildRequest:
     log: Path
     hosts: Mapping[str, str] = field(default_factory=dict)  # lines for /etc/hosts: name -> address
     network: str | None = None  # of the RUN steps; None: the engine's default
-    proxies: Mapping[str, str] = field(default_factory=dict)  # HTTP_PROXY and its like
+    arguments: Mapping[str, str] = field(default_factory=dict)  # of those that leave no trace
     address: str | None = None  # where the engine itself can read the context, as BuildKit has to
 
 
@@ -98,7 +98,7 @@ def _messages(client: DockerClient, request: BuildRequest) -> Iterator[dict[str,
         decode=True,
         network_mode=request.network,
         extra_hosts=dict(request.hosts) or None,
-        buildargs=dict(request.proxies),
+        buildargs=dict(request.arguments),
     )
     yield from stream
 

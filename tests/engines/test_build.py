@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.engines.conftest import NEW, OLD
+from tests.engines.conftest import CONTAINERD, NEW, OLD
 from tests.engines.daemons import Engine
 from tests.engines.parity import differences, read_config, read_tree
 from tests.engines.site import SmallSite, built
@@ -104,7 +104,7 @@ def compare_with_assembled(engine: Engine, site: SmallSite, image: str) -> None:
         engine.client.images.get("compared:built").tag(*tag.rsplit(":", 1))
 
 
-@pytest.mark.parametrize("engine", [NEW], indirect=True)
+@pytest.mark.parametrize("engine", [NEW, CONTAINERD], indirect=True)
 class TestBake:
     def test_bake_makes_the_same_image_and_leaves_no_trace(
         self, engine: Engine, site: SmallSite

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from builder.settings import Settings, load_settings
 from tests.benchmark.engines.disk import leave_the_mounts
 from tests.benchmark.engines.plot import draw
 from tests.benchmark.engines.projects import REPOSITORY, Project, as_committed, changed
-from tests.benchmark.engines.report import COLUMNS, Run, measurements, read_run
+from tests.benchmark.engines.report import COLUMNS, SCENARIOS, Run, measurements, read_run
 from tests.benchmark.engines.stage import Stage, staged
 from tests.benchmark.engines.stores import STORES, compared_in
 from tests.benchmark.engines.ways import WAYS, Way
@@ -39,9 +39,11 @@ FAILURES = (
     pytest.fail.Exception,  # an engine that does not start
 )  # fmt: skip
 BOTH = "both"
-REPEATED = ("pip", "assemble")  # mostly download time, which varies: cold once more at the end
-
-Measure = Callable[[Stage, Project, Project], Iterator[Run]]
+REPEATED = (
+    "pip",
+    "docker",
+    "assemble",
+)  # mostly download time, which varies: cold once more at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help=f"some of {', '.join(names)}")  # fmt: skip
     parser.add_argument("--store", choices=[*STORES, BOTH], default=BOTH,
                         help=f"Docker's image store (default: {BOTH})")  # fmt: skip
+    parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), metavar="SCENARIO",
+                        default=list(SCENARIOS),
+                        help=f"cold, and some of {', '.join(SCENARIOS)}")  # fmt: skip
     parser.add_argument("--once", action="store_true", help="no second cold run")
     parser.add_argument(
         "--add",
@@ -111,14 +116,14 @@ def take(args: argparse.Namespace, settings: Settings, folder: Path) -> Taken:
     other = changed(project, folder / "changed")
     taken = Taken()
     places = chosen(args.only, args.store)
-    rounds: list[tuple[Way, str, Measure]] = [(way, store, whole) for way, store in places]
+    rounds = [(way, store, args.scenarios) for way, store in places]
     if not args.once:
-        rounds += [(way, store, only_cold) for way, store in places if way.name in REPEATED]
-    for way, store, measure in rounds:
+        rounds += [(way, store, ["cold"]) for way, store in places if way.name in REPEATED]
+    for way, store, scenarios in rounds:
         try:
             with staged(way, store, project, settings, folder) as stage:
                 taken.file_systems.add(stage.file_system)
-                for run in measure(stage, project, other):
+                for run in whole(stage, project, other, scenarios):
                     taken.runs.append(run)  # at once: what fails later does not take it away
         except FAILURES as error:
             say(f"{way.name} in the {store} store was not measured: {error}")
@@ -139,19 +144,19 @@ def chosen(names: Sequence[str], store: str) -> list[tuple[Way, str]]:
     ]
 
 
-def whole(stage: Stage, project: Project, other: Project) -> Iterator[Run]:
-    """The four scenarios, in the order in which they follow from each other."""
+def whole(
+    stage: Stage, project: Project, other: Project, scenarios: Sequence[str]
+) -> Iterator[Run]:
+    """The scenarios, in the order in which they follow from each other; the first is needed."""
     yield one(stage, "cold", project)
-    yield one(stage, "same", project)
-    yield one(stage, "changed", other)
-    stage.forget_image()
-    stage.provide_base(project)
-    yield one(stage, "warm", project)
-
-
-def only_cold(stage: Stage, project: Project, _other: Project) -> Iterator[Run]:
-    """The first scenario once more."""
-    yield one(stage, "cold", project)
+    if "same" in scenarios:
+        yield one(stage, "same", project)
+    if "changed" in scenarios:
+        yield one(stage, "changed", other)
+    if "warm" in scenarios:
+        stage.forget_image()
+        stage.provide_base(project)
+        yield one(stage, "warm", project)
 
 
 def one(stage: Stage, scenario: str, project: Project) -> Run:
