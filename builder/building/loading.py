@@ -56,7 +56,7 @@ class Loader:
         from builder.engines.load import ahead
 
         with ahead(self.client, blobs, name, self.reporter) as sender:
-            yield sender or Nobody()
+            yield sender
 
 
 class Receiver(Protocol):

@@ -1,8 +1,8 @@
 """An image's layers on their way into an engine before the image itself, in parts, lowest first.
 
-Docker's classic store takes a load whole before it unpacks any of it. A part is a load of its own,
-an untagged image of the layers so far, so that the engine unpacks one part while the next is sent
-and the layers above it are still made. What has arrived when a build is interrupted is there for
+An engine takes a load whole before it unpacks any of it. A part is a load of its own, an untagged
+image of the layers so far, so that the engine unpacks one part while the next is sent and the
+layers above it are still made. What has arrived when a build is interrupted is there for
 the next one: layers that any image holds are not sent again.
 """
 
@@ -13,21 +13,22 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from builder.engines.archive import make_part, shared_layers, stream
+from builder.engines.archive import stream
 from builder.errors import EngineError, StorageError
 from builder.system.threads import STOP_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from builder.assemble.layer import Layer
+    from builder.engines.parts import Form
 
     Send = Callable[[Iterator[bytes]], None]  # a load's tar; raises EngineError
 
 PART = 256 << 20  # bytes of tars that are worth a request of their own
 REQUESTS = 2  # one that the engine unpacks, one that is sent
-GONE = "no such file"  # an engine's words for a layer that was there, and went with its image
+# Engines' words for a layer that was there, and went with its image.
+GONE = ("no such file", "not found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ class Part:
     done: threading.Event = field(default_factory=threading.Event)
 
 
+def is_gone(error: Exception) -> bool:
+    """Whether an engine missed a layer that it had before."""
+    return any(words in str(error) for words in GONE)
+
+
 class StoppedError(Exception):
     """The rest of a part is not wanted any more."""
 
@@ -47,21 +53,11 @@ class StoppedError(Exception):
 class Ahead(AbstractContextManager["Ahead"]):
     """Sends the layers that it is offered; leaving the context early stops it.
 
-    `blobs` holds the layers' blobs by digest, `present` are the diff_ids of the engine's images,
-    `least` is the size of a part in bytes of tars.
+    `form` is how the engine takes parts, `least` the size of one in bytes of tars.
     """
 
-    def __init__(
-        self,
-        blobs: Path,
-        send: Send,
-        present: Sequence[Sequence[str]],
-        *,
-        inflate: bool,
-        least: int = PART,
-    ) -> None:
-        self._blobs, self._send, self._present = blobs, send, present
-        self._inflate, self._least = inflate, least
+    def __init__(self, form: Form, send: Send, *, least: int = PART) -> None:
+        self._form, self._send, self._least = form, send, least
         self._layers: list[Layer] = []
         self._taken = 0  # so many of them are in the engine or in a part
         self._complete = self._stopped = False
@@ -92,6 +88,8 @@ class Ahead(AbstractContextManager["Ahead"]):
         """Send this layer, which lies on those that were offered before."""
         with self._changed:
             self._layers.append(layer)
+            named = [(layer.digest, layer.diff_id) for layer in self._layers]
+            self._taken = max(self._taken, self._form.present(named))
             self._changed.notify_all()
 
     def finish(self) -> None:
@@ -120,7 +118,7 @@ class Ahead(AbstractContextManager["Ahead"]):
 
     def _chunks(self, part: Part) -> Iterator[bytes]:
         """The part's tar; its end, which the engine waits for, only when what is below is there."""
-        members = make_part(self._blobs, part.layers, part.omit, inflate=self._inflate)
+        members = self._form.pack(part.layers, part.omit)
         for chunk in stream(members, part.below.wait):
             if self._stopped:
                 raise StoppedError
@@ -130,7 +128,7 @@ class Ahead(AbstractContextManager["Ahead"]):
     def _give_up(self, error: EngineError | StorageError) -> None:
         with self._changed:
             self._stopped = self._complete = True
-            self._error = self._error or (None if GONE in str(error) else error)
+            self._error = self._error or (None if is_gone(error) else error)
             self._changed.notify_all()
 
     def _take(self) -> Part | None:
@@ -146,8 +144,6 @@ class Ahead(AbstractContextManager["Ahead"]):
 
     def _pending(self) -> int:
         """Bytes of tars that the engine lacks and no part has."""
-        diff_ids = [layer.diff_id for layer in self._layers]
-        self._taken = max(self._taken, shared_layers(diff_ids, self._present))
         return sum(layer.unpacked_size for layer in self._layers[self._taken :])
 
     def _cut(self) -> int:

@@ -10,22 +10,22 @@ takes as long as all that it does else with them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.assemble.layer import Layer
 from builder.assemble.layout import MANIFEST_TYPE
 from builder.errors import StorageError
+from builder.registry.address import HUB
 from builder.system.gunzip import open_gzip
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
 END = bytes(2 * BLOCK)
-PART_LABEL = "wheelyard.part"  # on images that only hold layers until the image itself is there
-PART_CONFIG = {"architecture": "amd64", "os": "linux", "config": {"Labels": {PART_LABEL: "1"}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +76,8 @@ def make_inflated_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> t
     The image's `sizes` must be known. Raises StorageError when a blob is missing.
     """
     return classic_archive(
-        blobs, loadable_layers(image), _blob(blobs, image.config), image.tags, omit
+        blobs, loadable_layers(image), blob_member(blobs, image.config), image.tags, omit
     )
-
-
-def make_part(
-    blobs: Path, layers: Sequence[Layer], omit: int, *, inflate: bool
-) -> tuple[Member, ...]:
-    """The members of a tar for the classic store: an untagged image of `layers`, lowest first.
-
-    Without the blobs of its `omit` lowest ones. Raises StorageError when a blob is missing.
-    """
-    diff_ids = [layer.diff_id for layer in layers]
-    config = _json(
-        "config.json", PART_CONFIG | {"rootfs": {"type": "layers", "diff_ids": diff_ids}}
-    )
-    return classic_archive(blobs, layers, config, (), omit, inflate=inflate)
 
 
 def classic_archive(
@@ -107,14 +93,14 @@ def classic_archive(
     names = [blob_name(layer.diff_id if inflate else layer.digest) for layer in layers]
     entry = {"Config": config.name, "RepoTags": list(tags) or None, "Layers": names}
     bodies = {
-        name: _inflated(blobs, layer) if inflate else _blob(blobs, layer.digest)
+        name: _inflated(blobs, layer) if inflate else blob_member(blobs, layer.digest)
         for name, layer in list(zip(names, layers, strict=True))[omit:]
     }
-    return (_json("manifest.json", [entry]), config, *bodies.values())
+    return (json_member("manifest.json", [entry]), config, *bodies.values())
 
 
 def _inflated(blobs: Path, layer: Layer) -> Member:
-    source = _blob(blobs, layer.digest).source
+    source = blob_member(blobs, layer.digest).source
     return Member(blob_name(layer.diff_id), layer.unpacked_size, source, inflated=True)
 
 
@@ -131,14 +117,31 @@ def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Memb
 
     `blobs` is the layout's `blobs/sha256`. Raises StorageError when a blob is missing.
     """
-    metadata = [_json("manifest.json", [docker_manifest(image)])]
+    metadata = [json_member("manifest.json", [docker_manifest(image)])]
     digests = [image.config, *(blob for blob, _diff_id in image.layers[omit:])]
     if image.manifest is not None:
-        size = _blob(blobs, image.manifest).size
-        metadata.append(_json("oci-layout", {"imageLayoutVersion": "1.0.0"}))
-        metadata.append(_json("index.json", oci_index(image, image.manifest, size)))
+        size = blob_member(blobs, image.manifest).size
+        metadata += _oci_members(oci_index(image, image.manifest, size))
         digests.insert(0, image.manifest)
-    return (*metadata, *(_blob(blobs, digest) for digest in dict.fromkeys(digests)))
+    return (*metadata, *(blob_member(blobs, digest) for digest in dict.fromkeys(digests)))
+
+
+def oci_archive(
+    blobs: Path, manifest: bytes, config: bytes, digests: Sequence[str]
+) -> tuple[Member, ...]:
+    """The members of an OCI layout of one untagged image, with the blobs of these layers only."""
+    named = [(f"sha256:{hashlib.sha256(text).hexdigest()}", text) for text in (manifest, config)]
+    image = LoadableImage(named[1][0], (), (), named[0][0])
+    return (
+        *_oci_members(oci_index(image, named[0][0], len(manifest))),
+        *(Member(blob_name(digest), len(text), text) for digest, text in named),
+        *(blob_member(blobs, digest) for digest in dict.fromkeys(digests)),
+    )
+
+
+def _oci_members(index: Mapping[str, object]) -> list[Member]:
+    layout = json_member("oci-layout", {"imageLayoutVersion": "1.0.0"})
+    return [layout, json_member("index.json", index)]
 
 
 def docker_manifest(image: LoadableImage) -> dict[str, object]:
@@ -169,7 +172,7 @@ def full_name(tag: str) -> str:
     host, slash, _rest = tag.partition("/")
     if slash and ("." in host or ":" in host or host == "localhost"):
         return tag
-    return f"docker.io/{tag}" if slash else f"docker.io/library/{tag}"
+    return f"{HUB}/{tag}" if slash else f"{HUB}/library/{tag}"
 
 
 def blob_name(digest: str) -> str:
@@ -177,12 +180,14 @@ def blob_name(digest: str) -> str:
     return f"blobs/{digest.replace(':', '/', 1)}"
 
 
-def _json(name: str, value: object) -> Member:
+def json_member(name: str, value: object) -> Member:
+    """A file of JSON."""
     content = json.dumps(value, sort_keys=True).encode()
     return Member(name, len(content), content)
 
 
-def _blob(blobs: Path, digest: str) -> Member:
+def blob_member(blobs: Path, digest: str) -> Member:
+    """A blob under its name; raises StorageError when it is missing."""
     path = blobs / digest.partition(":")[2]
     try:
         return Member(blob_name(digest), path.stat().st_size, path)

@@ -7,7 +7,6 @@ built is read back and tagged through the SDK, or read from the layout that it w
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 import zipfile
@@ -21,19 +20,27 @@ from builder.building.bases import build_bases
 from builder.building.loading import find_loader
 from builder.engines.bakelog import KEPT_LINES, describe_failure
 from builder.engines.batch import EngineImage
+from builder.engines.buildx import (
+    HOST_NETWORK,
+    bake_argv,
+    build_argv,
+    knows_networks,
+    require_buildx,
+    unchecked,
+)
 from builder.engines.docker import connect, uses_containerd
 from builder.engines.docker_engine import inspect_engine_image, need_engine, tag_image
 from builder.engines.readback import read_layers
 from builder.engines.secrets import write_secrets
-from builder.errors import EngineError, ToolMissingError
+from builder.errors import EngineError
 from builder.fetching.fetch import cached, fetch_all
 from builder.fetching.index import locate
 from builder.inspecting.inspect import inspect_image, require
 from builder.planning.imageconfig import base_image
 from builder.planning.installer import load_installer
-from builder.rendering.bakefile import BAKE_VARIANT, PLATFORM, target_name
+from builder.rendering.bakefile import target_name
 from builder.rendering.render import BAKE_FILE
-from builder.system.subprocesses import failure, follow, run
+from builder.system.subprocesses import follow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,83 +52,12 @@ if TYPE_CHECKING:
     from builder.engines.batch import Job, Options
     from builder.model import Plan
 
-BUILDX = ("docker", "buildx")
-NO_BUILDX = (
-    "`docker buildx` is not there: install the buildx plug-in (Debian 13: docker-buildx; Docker's "
-    "own packages: docker-buildx-plugin), or use --engine docker, or no engine at all"
-)
 PINNED_NEEDS_BAKE = (
     "buildx before 0.17 takes no --network for a base from a registry's image: leave it out, "
     "take a newer buildx, or --engine docker"
 )
-CHOOSE = "`docker buildx ls` lists builders; BUILDX_BUILDER and `docker buildx use` choose one"
 INSTALLER = "installer"  # the stage that brings uv; a context of that name replaces it
-HOST_NETWORK = "network.host"  # the entitlement's name
-_DRIVER = re.compile(r"^Driver:[ \t]*(\S*)", re.MULTILINE)
 _STEP = re.compile(r"#\d+ \[[^\]]* (\d+)/(\d+)\] ")
-
-
-def bake_argv(files: Sequence[Path], targets: Sequence[str], *options: str) -> tuple[str, ...]:
-    """The command that builds `targets` of the merged `files`."""
-    named = (word for file in files for word in ("--file", str(file)))
-    return (*BUILDX, "bake", *named, "--progress=plain", *options, *targets)
-
-
-def build_argv(
-    job: Job, override: Mapping[str, Any], network: str, *options: str
-) -> tuple[str, ...]:
-    """The command that builds one image alone: bake before buildx 0.17 has no networks.
-
-    The Dockerfile holds every stage, and BuildKit knows a step that it ran by its content.
-    """
-    secrets = (word for secret in override["secret"] for word in ("--secret", secret))
-    contexts = {
-        name: source
-        for name, source in override.get("contexts", {}).items()
-        if not source.startswith("target:")
-    }
-    named = (f"--build-context={name}={source}" for name, source in contexts.items())
-    allowed = (f"--allow={HOST_NETWORK}",) if network == "host" else ()
-    return (
-        *(*BUILDX, "build", "--progress=plain", f"--platform={PLATFORM}", f"--network={network}"),
-        *(*allowed, *secrets, *named, *options, f"--tag={unchecked(job)}"),
-        *(f"--file={job.folder / BAKE_VARIANT}", str(job.folder)),
-    )
-
-
-def parse_driver(inspected: str) -> str:
-    """The driver that `docker buildx inspect` names; "docker" is the engine's own BuildKit.
-
-    Empty where the builder is an engine that does not answer.
-    """
-    found = _DRIVER.search(inspected)
-    return found[1] if found else "docker"
-
-
-def knows_networks() -> bool:
-    """Whether this buildx can be told a network for bake."""
-    return "--allow" in run((*BUILDX, "bake", "--help"), error=None).stdout
-
-
-def require_buildx() -> str:
-    """The driver of the builder in use (BUILDX_BUILDER, or buildx's current one).
-
-    Raises EngineError when there is no buildx, or its builder cannot be used.
-    """
-    try:
-        if run((*BUILDX, "version"), error=None).returncode != 0:
-            raise EngineError(NO_BUILDX)
-    except ToolMissingError as missing:
-        raise EngineError(NO_BUILDX) from missing
-    named = os.environ.get("BUILDX_BUILDER")
-    inspected = run((*BUILDX, "inspect", "--bootstrap"), error=None)
-    driver = parse_driver(inspected.stdout)
-    if inspected.returncode != 0 or not driver:
-        if not named:
-            need_engine()  # where that is why: it says so better
-        asked = f"the builder {named}" if named else "the current builder"
-        raise EngineError(failure(inspected, f"asking {asked}", CHOOSE))
-    return driver
 
 
 @contextmanager
@@ -289,11 +225,6 @@ def unpack_installer(context: Context, folder: Path) -> Path:
         program.write_bytes(archive.read(name))
     program.chmod(0o755)
     return folder
-
-
-def unchecked(job: Job) -> str:
-    """The tag of an image that was not read back yet."""
-    return f"wheelyard/unchecked:{job.cell.id}"
 
 
 def needed_targets(declared: Mapping[str, Any], name: str) -> list[str]:

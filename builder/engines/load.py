@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 import requests
 from docker.errors import DockerException
 
-from builder.engines.ahead import GONE, PART, Ahead
+from builder.engines.ahead import PART, Ahead, is_gone
 from builder.engines.archive import (
-    PART_LABEL,
     LoadableImage,
     archive_size,
     loadable_layers,
     make_archive,
     make_inflated_archive,
-    shared_layers,
     stream,
 )
 from builder.engines.docker import (
@@ -30,6 +28,7 @@ from builder.engines.docker import (
     present_layers,
     uses_containerd,
 )
+from builder.engines.parts import PART_LABEL, ClassicForm, ContainerdForm, Form
 from builder.errors import EngineError
 
 if TYPE_CHECKING:
@@ -63,14 +62,14 @@ def load(
     """Put images of an OCI layout into the engine, under all their tags.
 
     `blobs` is the layout's `blobs/sha256`. An image that is there is only tagged, and layers
-    that are there are not sent again. A classic store gets its layers in parts of `part` bytes
-    or more. Raises EngineError with the engine's words.
+    that are there are not sent again. Layers are sent in parts of `part` bytes or more.
+    Raises EngineError with the engine's words.
     """
     client.api.timeout = SILENCE
     containerd = uses_containerd(client)
     try:
         return tuple(
-            _load_one(client, blobs, image, reporter, None if containerd else part)
+            _load_one(client, blobs, image, reporter, part, containerd=containerd)
             for image in images
         )
     except (DockerException, requests.RequestException) as error:
@@ -80,15 +79,12 @@ def load(
 @contextmanager
 def ahead(
     client: DockerClient, blobs: Path, name: str, reporter: Reporter, *, part: int = PART
-) -> Iterator[Ahead | None]:
-    """Send layers of the image `name` before it is finished; None where the engine takes no parts.
+) -> Iterator[Ahead]:
+    """Send layers of the image `name` before it is finished.
 
     `blobs` is a folder of blobs by their SHA-256. What is sent stays in the engine as untagged
     images until `load` has brought the image itself.
     """
-    if uses_containerd(client):
-        yield None
-        return
     client.api.timeout = SILENCE
     with ExitStack() as stack:
         lock = threading.Lock()
@@ -103,25 +99,36 @@ def ahead(
             except (DockerException, requests.RequestException) as error:
                 raise EngineError(explain_failure(str(error))) from error
 
-        inflate = is_local(client)
-        with Ahead(blobs, send, present_layers(client), inflate=inflate, least=part) as sender:
+        form = _form(client, blobs, containerd=uses_containerd(client))
+        with Ahead(form, send, least=part) as sender:
             yield sender
 
 
+def _form(client: DockerClient, blobs: Path, *, containerd: bool) -> Form:
+    if containerd:
+        return ContainerdForm(blobs, {image["Id"] for image in client.api.images(all=True)})
+    return ClassicForm(blobs, present_layers(client), inflate=is_local(client))
+
+
 def _load_one(
-    client: DockerClient, blobs: Path, image: LoadableImage, reporter: Reporter, part: int | None
+    client: DockerClient,
+    blobs: Path,
+    image: LoadableImage,
+    reporter: Reporter,
+    part: int,
+    *,
+    containerd: bool,
 ) -> Loaded:
-    expected = image.config if part else image.manifest
+    expected = image.manifest if containerd else image.config
     if expected is not None and _tag(client, expected, image):
         return Loaded(image, expected, 0, len(image.layers))
-    present = shared_layers(image.diff_ids, present_layers(client)) if part else 0
+    present = _form(client, blobs, containerd=containerd).present(image.layers)
     sent = 0
-    if part and sum(image.sizes[present:]) > part:
+    if sum(image.sizes[present:]) > part:
         sent = _send_parts(client, blobs, image, reporter, part)
-    omitted, rest = _send_rest(client, blobs, image, reporter, is_classic=part is not None)
+    omitted, rest = _send_rest(client, blobs, image, reporter, containerd=containerd)
     found = _verified(client, image, expected)
-    if part:
-        _forget_parts(client, image)
+    _forget_parts(client, image)
     return Loaded(image, found, sent + rest, min(present, omitted))
 
 
@@ -129,8 +136,6 @@ def _send_parts(
     client: DockerClient, blobs: Path, image: LoadableImage, reporter: Reporter, part: int
 ) -> int:
     with ahead(client, blobs, _name(image), reporter, part=part) as sender:
-        if sender is None:
-            return 0
         for layer in loadable_layers(image):
             sender.offer(layer)
         sender.finish()
@@ -143,16 +148,16 @@ def _send_rest(
     image: LoadableImage,
     reporter: Reporter,
     *,
-    is_classic: bool,
+    containerd: bool,
 ) -> tuple[int, int]:
     """How many layers the engine had in the end, and the bytes that were sent."""
-    omit = shared_layers(image.diff_ids, present_layers(client)) if is_classic else 0
-    inflate = image.sizes and is_classic and is_local(client)
+    omit = _form(client, blobs, containerd=containerd).present(image.layers)
+    inflate = image.sizes and not containerd and is_local(client)
     make = make_inflated_archive if inflate else make_archive
     try:
         return omit, _send(client, make(blobs, image, omit), image, reporter)
     except EngineError as error:
-        if not omit or GONE not in str(error):
+        if not omit or not is_gone(error):
             raise
         reporter.warn("an image went away while its layers were counted on: sending them all")
         return 0, _send(client, make(blobs, image), image, reporter)

@@ -10,10 +10,10 @@ import pytest
 from docker import DockerClient
 
 from builder.console.progress import QuietReporter
-from builder.engines.archive import PART_LABEL, LoadableImage
+from builder.engines.archive import LoadableImage
 from builder.engines.load import ahead, load
+from builder.engines.parts import PART_LABEL
 from builder.errors import EngineError, StorageError
-from tests.engines.conftest import NEW, OLD
 from tests.engines.test_load import BULK, noise
 from tests.engines.test_load import _client as _client
 from tests.engines.test_load import blobs as blobs
@@ -22,7 +22,6 @@ from tests.engines.test_load import small_client as small_client
 from tests.engines.tiny import layers_of, make_image, make_layer, sized
 
 QUIET = QuietReporter(None)
-CLASSIC = pytest.mark.parametrize("engine", [OLD, NEW], indirect=True)
 
 
 def parts(client: DockerClient) -> int:
@@ -44,11 +43,9 @@ def test_an_image_in_parts_is_the_image(client: DockerClient, blobs: Path, name:
     assert parts(client) == 0
 
 
-@CLASSIC
 def test_layers_arrive_before_their_image(client: DockerClient, blobs: Path, name: str) -> None:
     image = five(blobs, name, 110)
     with ahead(client, blobs, name, QUIET, part=2 * BULK) as sender:
-        assert sender is not None
         for layer in layers_of(blobs, image)[:3]:
             sender.offer(layer)
         sender.finish()
@@ -59,24 +56,20 @@ def test_layers_arrive_before_their_image(client: DockerClient, blobs: Path, nam
     assert parts(client) == 0
 
 
-@CLASSIC
 def test_what_the_engine_has_is_not_sent(client: DockerClient, blobs: Path, name: str) -> None:
     image = five(blobs, name, 120)
     load(client, blobs, [image], QUIET)
     with ahead(client, blobs, name, QUIET, part=BULK) as sender:
-        assert sender is not None
         for layer in layers_of(blobs, image):
             sender.offer(layer)
         sender.finish()
         assert sender.sent == 0
 
 
-@CLASSIC
 def test_leaving_early_keeps_what_has_arrived(client: DockerClient, blobs: Path, name: str) -> None:
     """As Ctrl-C does; the next load goes on from there."""
     image = five(blobs, name, 130)
     with ahead(client, blobs, name, QUIET, part=BULK) as sender:
-        assert sender is not None
         for layer in layers_of(blobs, image)[:2]:
             sender.offer(layer)
         while parts(client) < 2:
@@ -87,13 +80,11 @@ def test_leaving_early_keeps_what_has_arrived(client: DockerClient, blobs: Path,
     assert parts(client) == 0
 
 
-@CLASSIC
 def test_a_blob_that_is_missing_ends_it(client: DockerClient, blobs: Path, name: str) -> None:
     image = five(blobs, name, 140)
     layers = layers_of(blobs, image)
     (blobs / layers[2].digest.removeprefix("sha256:")).unlink()
     with ahead(client, blobs, name, QUIET, part=BULK) as sender:
-        assert sender is not None
         for layer in layers:
             sender.offer(layer)
         with pytest.raises(StorageError, match="is missing from the image layout"):
@@ -101,7 +92,6 @@ def test_a_blob_that_is_missing_ends_it(client: DockerClient, blobs: Path, name:
     assert not client.images.list(name)
 
 
-@CLASSIC
 def test_a_layer_that_is_another_ends_it(client: DockerClient, blobs: Path, name: str) -> None:
     blob, _diff_id = make_layer(blobs, "b", noise(151))
     layers = [make_layer(blobs, "a", noise(150)), (blob, f"sha256:{'0' * 64}")]

@@ -78,8 +78,6 @@ def test_an_image_that_is_there_is_only_tagged(
     assert client.images.get(f"{name}:2").id == again.id
 
 
-# Nothing is left out for containerd's store: it wants every blob of an image.
-@pytest.mark.parametrize("engine", [OLD, NEW], indirect=True)
 def test_shared_lower_layers_are_not_sent_again(
     client: DockerClient, blobs: Path, name: str
 ) -> None:

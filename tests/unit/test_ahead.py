@@ -13,7 +13,8 @@ import pytest
 
 from builder.assemble.layer import Layer
 from builder.engines.ahead import Ahead
-from builder.engines.archive import END, blob_name
+from builder.engines.archive import END, blob_name, stream
+from builder.engines.parts import ClassicForm, ContainerdForm
 from builder.errors import EngineError
 from tests.engines.tiny import layers_of, make_image, make_layer
 
@@ -42,7 +43,7 @@ def test_a_part_names_all_below_it_and_brings_its_own(tmp_path: Path, layers: li
         with lock:
             taken.append(tar)
 
-    with Ahead(tmp_path, send, [(layers[0].diff_id,)], inflate=True, least=150_000) as sender:
+    with Ahead(ClassicForm(tmp_path, [(layers[0].diff_id,)], True), send, least=150_000) as sender:
         for layer in layers:
             sender.offer(layer)
         sender.finish()
@@ -65,7 +66,7 @@ def test_the_next_part_comes_but_does_not_end_before_the_one_below(
                 assert second_is_there.wait(10)
                 events.append("first" if is_first else "second")
 
-    with Ahead(tmp_path, send, [], inflate=True, least=200_000) as sender:
+    with Ahead(ClassicForm(tmp_path, [], True), send, least=200_000) as sender:
         for layer in layers:
             sender.offer(layer)
         sender.finish()
@@ -81,7 +82,7 @@ def test_a_part_that_fails_ends_those_above_it(tmp_path: Path, layers: list[Laye
             raise EngineError("the engine's disk is full")
         ended.append(len(named))
 
-    with Ahead(tmp_path, send, [], inflate=True, least=1) as sender:
+    with Ahead(ClassicForm(tmp_path, [], True), send, least=1) as sender:
         for layer in layers:
             sender.offer(layer)
         with pytest.raises(EngineError, match="disk is full"):
@@ -98,7 +99,45 @@ def test_leaving_early_sends_no_more(tmp_path: Path, layers: list[Layer]) -> Non
             if chunk == END:
                 ended.append(chunk)
 
-    with Ahead(tmp_path, send, [], inflate=True, least=1 << 30) as sender:
+    with Ahead(ClassicForm(tmp_path, [], True), send, least=1 << 30) as sender:
         sender.offer(layers[0])
     assert not started.is_set()
     assert not ended
+
+
+def packed(form: ContainerdForm, layers: list[Layer], omit: int) -> dict[str, bytes]:
+    """What a part holds, by name."""
+    tar = b"".join(stream(form.pack(layers, omit)))
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        files = ((member.name, opened.extractfile(member)) for member in opened)
+        return {name: file.read() for name, file in files if file is not None}
+
+
+class TestContainerdForm:
+    def test_a_part_is_an_oci_layout(self, tmp_path: Path, layers: list[Layer]) -> None:
+        files = packed(ContainerdForm(tmp_path, ()), layers[:3], 1)
+        (descriptor,) = json.loads(files["index.json"])["manifests"]
+        manifest = json.loads(files[blob_name(descriptor["digest"])])
+        assert [x["digest"] for x in manifest["layers"]] == [x.digest for x in layers[:3]]
+        config = json.loads(files[blob_name(manifest["config"]["digest"])])
+        assert config["rootfs"]["diff_ids"] == [x.diff_id for x in layers[:3]]
+        assert [blob_name(x.digest) in files for x in layers] == [False, True, True, False]
+
+    def test_what_a_part_brought_is_known_by_its_digest(
+        self, tmp_path: Path, layers: list[Layer]
+    ) -> None:
+        files = packed(ContainerdForm(tmp_path, ()), layers[:2], 0)
+        (descriptor,) = json.loads(files["index.json"])["manifests"]
+        named = [(x.digest, x.diff_id) for x in layers]
+        assert ContainerdForm(tmp_path, {descriptor["digest"]}).present(named) == 2
+        assert ContainerdForm(tmp_path, {descriptor["digest"]}).present(named[1:]) == 0
+        assert ContainerdForm(tmp_path, ()).present(named) == 0
+
+    def test_an_image_of_the_layout_tells_what_the_engine_has(
+        self, tmp_path: Path, layers: list[Layer]
+    ) -> None:
+        named = [(x.digest, x.diff_id) for x in layers]
+        other = make_image(tmp_path, (), *named[:3])
+        assert other.manifest is not None
+        assert ContainerdForm(tmp_path, {other.manifest}).present(named) == 3
+        assert ContainerdForm(tmp_path, {"sha256:" + "0" * 64}).present(named) == 0

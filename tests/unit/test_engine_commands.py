@@ -12,15 +12,11 @@ from test_recipe import CELL
 from tiny import Tiny, make_tiny
 
 from builder.console.progress import QuietReporter
-from builder.engines.bake import (
-    bake_argv,
-    base_contexts,
-    build_argv,
-    parse_driver,
-)
+from builder.engines.bake import base_contexts
 from builder.engines.bakelog import describe_failure
 from builder.engines.batch import Job, make_jobs
 from builder.engines.buildlog import BuildLog
+from builder.engines.buildx import bake_argv, build_argv, parse_driver
 from builder.engines.contexts import pinned_context
 from builder.engines.dockerbuild import explain
 from builder.engines.readback import read_layers
