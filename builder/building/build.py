@@ -30,10 +30,11 @@ from builder.system.storage import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from builder.assemble.image import Image
-    from builder.building.loading import Loader
+    from builder.building.loading import Loader, Receiver
     from builder.building.stages import Stage
     from builder.context import Context
     from builder.model import Cell, Plan
@@ -117,8 +118,7 @@ def _prune(cell: Cell, later: Sequence[Cell], plan: Plan, context: Context) -> N
 def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | None) -> Built:
     stage = work.stages[-1]
     config = image_config(stage.cell, stage.lock)
-    receiving = load.ahead(work.store.blobs, stage.cell.tags[0]) if load else nullcontext(Nobody())
-    with receiving as receiver:
+    with _receiver(work, layout, stage.cell, load) as receiver:
         layers = assemble_layers(work, dict(config.labels)[CELL_LABEL], receiver.offer)
         with work.timed("image"):
             image = write_image(layout, config, layers)
@@ -132,6 +132,14 @@ def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | No
     new_bytes = sum(size for digest, size in new.items() if digest not in held)
     held.update(new)
     return Built(stage.cell, image, new_bytes, work.seconds, findings, load is not None)
+
+
+def _receiver(
+    work: Assembly, layout: Layout, cell: Cell, load: Loader | None
+) -> AbstractContextManager[Receiver]:
+    if load is None:
+        return nullcontext(Nobody())
+    return load.ahead(work.store.blobs, layout, cell.tags[0])
 
 
 def inspect_built(

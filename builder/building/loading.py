@@ -48,14 +48,14 @@ class Loader:
         load(self.client, layout.blobs, [image], self.reporter)
 
     @contextmanager
-    def ahead(self, blobs: Path, name: str) -> Iterator[Receiver]:
+    def ahead(self, blobs: Path, layout: Layout, name: str) -> Iterator[Receiver]:
         """What takes the layers of the image `name` while it is made; leaving the context stops it.
 
-        `blobs` is a folder of blobs by their SHA-256.
+        `blobs` is a folder of blobs by their SHA-256, `layout` has the images that there were.
         """
         from builder.engines.load import ahead
 
-        with ahead(self.client, blobs, name, self.reporter) as sender:
+        with ahead(self.client, blobs, name, self.reporter, layout=layout.blobs) as sender:
             yield sender
 
 

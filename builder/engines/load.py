@@ -78,12 +78,19 @@ def load(
 
 @contextmanager
 def ahead(
-    client: DockerClient, blobs: Path, name: str, reporter: Reporter, *, part: int = PART
+    client: DockerClient,
+    blobs: Path,
+    name: str,
+    reporter: Reporter,
+    *,
+    layout: Path | None = None,
+    part: int = PART,
 ) -> Iterator[Ahead]:
     """Send layers of the image `name` before it is finished.
 
-    `blobs` is a folder of blobs by their SHA-256. What is sent stays in the engine as untagged
-    images until `load` has brought the image itself.
+    `blobs` is a folder of blobs by their SHA-256, `layout` another one, with the manifests of
+    images that the engine may have (default: the same). What is sent stays in the engine as
+    untagged images until `load` has brought the image itself.
     """
     client.api.timeout = SILENCE
     with ExitStack() as stack:
@@ -99,14 +106,15 @@ def ahead(
             except (DockerException, requests.RequestException) as error:
                 raise EngineError(explain_failure(str(error))) from error
 
-        form = _form(client, blobs, containerd=uses_containerd(client))
+        form = _form(client, blobs, layout or blobs, containerd=uses_containerd(client))
         with Ahead(form, send, least=part) as sender:
             yield sender
 
 
-def _form(client: DockerClient, blobs: Path, *, containerd: bool) -> Form:
+def _form(client: DockerClient, blobs: Path, layout: Path, *, containerd: bool) -> Form:
     if containerd:
-        return ContainerdForm(blobs, {image["Id"] for image in client.api.images(all=True)})
+        images = client.api.images(all=True)
+        return ContainerdForm(blobs, layout, {image["Id"] for image in images})
     return ClassicForm(blobs, present_layers(client), inflate=is_local(client))
 
 
@@ -122,7 +130,7 @@ def _load_one(
     expected = image.manifest if containerd else image.config
     if expected is not None and _tag(client, expected, image):
         return Loaded(image, expected, 0, len(image.layers))
-    present = _form(client, blobs, containerd=containerd).present(image.layers)
+    present = _form(client, blobs, blobs, containerd=containerd).present(image.layers)
     sent = 0
     if sum(image.sizes[present:]) > part:
         sent = _send_parts(client, blobs, image, reporter, part)
@@ -151,7 +159,7 @@ def _send_rest(
     containerd: bool,
 ) -> tuple[int, int]:
     """How many layers the engine had in the end, and the bytes that were sent."""
-    omit = _form(client, blobs, containerd=containerd).present(image.layers)
+    omit = _form(client, blobs, blobs, containerd=containerd).present(image.layers)
     inflate = image.sizes and not containerd and is_local(client)
     make = make_inflated_archive if inflate else make_archive
     try:

@@ -72,7 +72,8 @@ class ClassicForm:
 class ContainerdForm:
     """Parts for containerd's store."""
 
-    blobs: Path  # a layout's `blobs/sha256`
+    blobs: Path  # where the layers' blobs lie, by SHA-256
+    layout: Path  # where manifests may lie, likewise: a layout's `blobs/sha256`
     manifests: Collection[str]  # digests of the engine's images
 
     def present(self, layers: Sequence[Named]) -> int:
@@ -114,7 +115,7 @@ class ContainerdForm:
     def _layers_of(self, manifest: str) -> tuple[str, ...]:
         """The layers' digests of a manifest that the layout has; none otherwise."""
         try:
-            content = json.loads((self.blobs / manifest.partition(":")[2]).read_bytes())
+            content = json.loads((self.layout / manifest.partition(":")[2]).read_bytes())
         except FileNotFoundError:
             return ()
         return tuple(layer["digest"] for layer in content.get("layers", ()))
