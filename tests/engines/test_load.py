@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import sys
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +16,12 @@ import pytest
 
 from builder.console.progress import QuietReporter
 from builder.engines import load as loading
+from builder.engines.archive import blob_name
 from builder.engines.docker import uses_containerd
 from builder.engines.load import load
 from builder.errors import EngineError
 from builder.settings import Settings
-from tests.engines.conftest import KINDS, NEW, OLD, choose
+from tests.engines.conftest import CONTAINERD, KINDS, NEW, OLD, choose
 from tests.engines.daemons import Engine, own_engine, small_room
 from tests.engines.tiny import make_image, make_layer, store
 
@@ -88,6 +91,21 @@ def test_shared_lower_layers_are_not_sent_again(
     assert loaded.reused == 2
     assert loaded.sent < 20_000
     assert tuple(client.images.get(f"{name}:2").attrs["RootFS"]["Layers"]) == upper.diff_ids
+
+
+@pytest.mark.parametrize("engine", [CONTAINERD], indirect=True)
+def test_an_image_on_layers_that_were_there_is_whole(
+    client: DockerClient, blobs: Path, name: str
+) -> None:
+    """containerd would run an image that lacks a blob, and could not hand it on."""
+    below = make_layer(blobs, "base", noise(9))
+    load(client, blobs, [make_image(blobs, (f"{name}:1",), below)], QUIET)
+    upper = make_image(blobs, (f"{name}:2",), below, make_layer(blobs, "tools", b"small"))
+    load(client, blobs, [upper], QUIET)
+    client.images.remove(f"{name}:1")
+    saved = io.BytesIO(b"".join(client.images.get(f"{name}:2").save()))
+    with tarfile.open(fileobj=saved) as tar:
+        assert {blob_name(blob) for blob, _diff_id in upper.layers} <= set(tar.getnames())
 
 
 def test_the_same_layer_under_another_one_is_sent(
