@@ -20,7 +20,9 @@ from tests.engines.daemons import Kind
 
 SUITE = "trixie"
 # buildx is a package of its own; without iptables dockerd does not start, even told not to use it.
-PACKAGES = ("ca-certificates", "docker-buildx", "docker-cli", "docker.io", "iptables")
+# pigz, with which engines inflate, is recommended by Docker's packages (docker-ce-packaging#77),
+# not by Debian's.
+PACKAGES = ("ca-certificates", "docker-buildx", "docker-cli", "docker.io", "iptables", "pigz")
 # What signs, what copies, and what reads deployments.
 TOOLS = ("ca-certificates", "cosign", "docker-compose", "oras", "podman", "skopeo")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
