@@ -130,7 +130,7 @@ def oci_archive(
     blobs: Path, manifest: bytes, config: bytes, digests: Sequence[str]
 ) -> tuple[Member, ...]:
     """The members of an OCI layout of one untagged image, with the blobs of these layers only."""
-    named = [(f"sha256:{hashlib.sha256(text).hexdigest()}", text) for text in (manifest, config)]
+    named = [(digest_of(text), text) for text in (manifest, config)]
     image = LoadableImage(named[1][0], (), (), named[0][0])
     return (
         *_oci_members(oci_index(image, named[0][0], len(manifest))),
@@ -173,6 +173,11 @@ def full_name(tag: str) -> str:
     if slash and ("." in host or ":" in host or host == "localhost"):
         return tag
     return f"{HUB}/{tag}" if slash else f"{HUB}/library/{tag}"
+
+
+def digest_of(content: bytes) -> str:
+    """What a blob with this content is called."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def blob_name(digest: str) -> str:

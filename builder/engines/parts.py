@@ -7,7 +7,6 @@ there by its manifest's digest surely has: the part of an earlier load, or an im
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from builder.engines.archive import (
     Member,
     blob_member,
     classic_archive,
+    digest_of,
     json_member,
     oci_archive,
     shared_layers,
@@ -96,7 +96,7 @@ class ContainerdForm:
 
     def _has_part(self, layers: Sequence[Named]) -> bool:
         try:
-            return _digest(self._manifest(layers)) in self.manifests
+            return digest_of(self._manifest(layers)) in self.manifests
         except StorageError:  # a blob is missing, which is said when it is sent
             return False
 
@@ -107,7 +107,7 @@ class ContainerdForm:
             {
                 "schemaVersion": 2,
                 "mediaType": MANIFEST_TYPE,
-                "config": _descriptor(CONFIG_TYPE, _digest(config), len(config)),
+                "config": _descriptor(CONFIG_TYPE, digest_of(config), len(config)),
                 "layers": [_descriptor(LAYER_TYPE, blob, size) for blob, size in sizes],
             }
         )
@@ -132,10 +132,6 @@ def _config_text(layers: Sequence[Named]) -> bytes:
 
 def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
     return {"mediaType": media_type, "digest": digest, "size": size}
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _text(value: object) -> bytes:

@@ -39,11 +39,7 @@ FAILURES = (
     pytest.fail.Exception,  # an engine that does not start
 )  # fmt: skip
 BOTH = "both"
-REPEATED = (
-    "pip",
-    "docker",
-    "assemble",
-)  # mostly download time, which varies: cold once more at the end
+REPEATED = ("pip", "docker", "assemble")  # cold once more at the end: downloads vary
 
 
 @dataclass(frozen=True, slots=True)
