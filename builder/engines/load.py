@@ -28,7 +28,7 @@ from builder.engines.docker import (
     present_layers,
     uses_containerd,
 )
-from builder.engines.parts import PART_LABEL, ClassicForm, ContainerdForm, Form
+from builder.engines.parts import PART_LABEL, ClassicForm, Form, containerd_form
 from builder.errors import EngineError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def ahead(
 def _form(client: DockerClient, blobs: Path, layout: Path, *, containerd: bool) -> Form:
     if containerd:
         images = client.api.images(all=True)
-        return ContainerdForm(blobs, layout, {image["Id"] for image in images})
+        return containerd_form(blobs, layout, {image["Id"] for image in images})
     return ClassicForm(blobs, present_layers(client), inflate=is_local(client))
 
 

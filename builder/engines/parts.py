@@ -73,13 +73,13 @@ class ContainerdForm:
     """Parts for containerd's store."""
 
     blobs: Path  # where the layers' blobs lie, by SHA-256
-    layout: Path  # where manifests may lie, likewise: a layout's `blobs/sha256`
     manifests: Collection[str]  # digests of the engine's images
+    images: Sequence[Sequence[str]]  # the layers' digests of those whose manifest is known
 
     def present(self, layers: Sequence[Named]) -> int:
         """By the manifests of parts, and of images that the layout has as well."""
         digests = [blob for blob, _diff_id in layers]
-        known = shared_layers(digests, [self._layers_of(digest) for digest in self.manifests])
+        known = shared_layers(digests, self.images)
         counts = range(len(layers), known, -1)
         parts = (count for count in counts if self._has_part(layers[:count]))
         return next(parts, known)
@@ -112,13 +112,22 @@ class ContainerdForm:
             }
         )
 
-    def _layers_of(self, manifest: str) -> tuple[str, ...]:
-        """The layers' digests of a manifest that the layout has; none otherwise."""
-        try:
-            content = json.loads((self.layout / manifest.partition(":")[2]).read_bytes())
-        except FileNotFoundError:
-            return ()
-        return tuple(layer["digest"] for layer in content.get("layers", ()))
+
+def containerd_form(blobs: Path, layout: Path, manifests: Collection[str]) -> ContainerdForm:
+    """The form of an engine with images of these digests.
+
+    `blobs` is where the layers' blobs lie, by SHA-256, `layout` where manifests may, likewise.
+    """
+    return ContainerdForm(blobs, manifests, [_layers_of(layout, digest) for digest in manifests])
+
+
+def _layers_of(layout: Path, manifest: str) -> tuple[str, ...]:
+    """The layers' digests of a manifest that the layout has; none otherwise."""
+    try:
+        content = json.loads((layout / manifest.partition(":")[2]).read_bytes())
+    except FileNotFoundError:
+        return ()
+    return tuple(layer["digest"] for layer in content.get("layers", ()))
 
 
 def part_config(diff_ids: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from builder.assemble.layer import Layer
 from builder.engines.ahead import Ahead
 from builder.engines.archive import END, blob_name, stream
-from builder.engines.parts import ClassicForm, ContainerdForm
+from builder.engines.parts import ClassicForm, ContainerdForm, containerd_form
 from builder.errors import EngineError
 from tests.engines.tiny import layers_of, make_image, make_layer
 
@@ -115,7 +115,7 @@ def packed(form: ContainerdForm, layers: list[Layer], omit: int) -> dict[str, by
 
 class TestContainerdForm:
     def test_a_part_is_an_oci_layout(self, tmp_path: Path, layers: list[Layer]) -> None:
-        files = packed(ContainerdForm(tmp_path, tmp_path, ()), layers[:3], 1)
+        files = packed(containerd_form(tmp_path, tmp_path, ()), layers[:3], 1)
         (descriptor,) = json.loads(files["index.json"])["manifests"]
         manifest = json.loads(files[blob_name(descriptor["digest"])])
         assert [x["digest"] for x in manifest["layers"]] == [x.digest for x in layers[:3]]
@@ -126,12 +126,12 @@ class TestContainerdForm:
     def test_what_a_part_brought_is_known_by_its_digest(
         self, tmp_path: Path, layers: list[Layer]
     ) -> None:
-        files = packed(ContainerdForm(tmp_path, tmp_path, ()), layers[:2], 0)
+        files = packed(containerd_form(tmp_path, tmp_path, ()), layers[:2], 0)
         (descriptor,) = json.loads(files["index.json"])["manifests"]
         named = [(x.digest, x.diff_id) for x in layers]
-        assert ContainerdForm(tmp_path, tmp_path, {descriptor["digest"]}).present(named) == 2
-        assert ContainerdForm(tmp_path, tmp_path, {descriptor["digest"]}).present(named[1:]) == 0
-        assert ContainerdForm(tmp_path, tmp_path, ()).present(named) == 0
+        assert containerd_form(tmp_path, tmp_path, {descriptor["digest"]}).present(named) == 2
+        assert containerd_form(tmp_path, tmp_path, {descriptor["digest"]}).present(named[1:]) == 0
+        assert containerd_form(tmp_path, tmp_path, ()).present(named) == 0
 
     def test_an_image_of_the_layout_tells_what_the_engine_has(
         self, tmp_path: Path, layers: list[Layer]
@@ -139,5 +139,5 @@ class TestContainerdForm:
         named = [(x.digest, x.diff_id) for x in layers]
         other = make_image(tmp_path, (), *named[:3])
         assert other.manifest is not None
-        assert ContainerdForm(tmp_path, tmp_path, {other.manifest}).present(named) == 3
-        assert ContainerdForm(tmp_path, tmp_path, {"sha256:" + "0" * 64}).present(named) == 0
+        assert containerd_form(tmp_path, tmp_path, {other.manifest}).present(named) == 3
+        assert containerd_form(tmp_path, tmp_path, {"sha256:" + "0" * 64}).present(named) == 0
