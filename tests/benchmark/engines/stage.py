@@ -20,7 +20,7 @@ from tests.benchmark.engines.disk import describe, fresh_disk
 from tests.benchmark.engines.projects import REPOSITORY, Project
 from tests.benchmark.engines.stores import KINDS
 from tests.benchmark.engines.watch import Sample, watched
-from tests.benchmark.engines.ways import BUILDAH, PIP_BASE, Folders, Pip, Way
+from tests.benchmark.engines.ways import ASSEMBLE, BUILDAH, PIP_BASE, RELOAD, Folders, Pip, Way
 from tests.engines import trixie
 from tests.engines.daemons import client_environment, own_engine, temporary_folder
 from tests.engines.podman import Storage
@@ -70,6 +70,17 @@ class Stage:
         if isinstance(self.way, Pip):
             context = str(self.folders.contexts / "base")
             self._run(*self.way.builder, f"--tag={PIP_BASE}", context)
+
+    def save_image(self, project: Project) -> None:
+        """Let the engine write an archive of the image; it keeps none of its layers but the base's.
+
+        The archive has just been written, so it lies in memory if there is enough.
+        """
+        self._run(*ASSEMBLE.command(project, self.folders))
+        archive, image = RELOAD.archive(self.folders), RELOAD.image(project)
+        self._run("docker", "image", "save", f"--output={archive}", image)
+        self.forget_image()
+        self.provide_base(project)
 
     def forget_image(self) -> None:
         """Remove all images and kept steps; wheels and layers that were cached stay."""
