@@ -39,7 +39,8 @@ NO_NETWORK = ("--iptables=false", "--ip6tables=false", "--bridge=none")
 CLIENT = ("DOCKER_HOST", "DOCKER_CONFIG", "BUILDX_BUILDER")
 START_SECONDS = 60
 STOP_SECONDS = 30
-# What the engine's root shows of the machine; its own files are only read.
+# What the engine's root shows of the machine; its own files are only read. Under a chroot the
+# machine's root would stay the namespace's, and be that of `docker exec` in every container.
 ENTER = """\
 root=$1 folder=$2; shift 2
 mount --bind "$root" "$root"
@@ -49,8 +50,11 @@ mount --rbind /dev "$root/dev"
 mount --rbind /sys "$root/sys"
 mount -t proc proc "$root/proc"
 for writable in run tmp var/tmp; do mount -t tmpfs tmpfs "$root/$writable"; done
+mkdir "$root/run/machine"
 mount -o remount,bind,ro "$root"
-exec chroot "$root" "$@"
+cd "$root"
+pivot_root . run/machine
+exec "$@"
 """
 
 

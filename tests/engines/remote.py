@@ -1,7 +1,8 @@
-"""Builders that `docker buildx create --driver remote` is pointed at, each behind a unix socket."""
+"""Builders beside the engine: two behind unix sockets, and one in a container of the engine's."""
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import threading
@@ -12,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from builder.settings import Settings
+from tests.engines import trixie
 from tests.engines.daemons import ALONE, START_SECONDS, Engine, end
 from tests.peers.island import Place
 
+PROGRAMS = ("buildkitd", "buildctl")  # in no Debian release; BuildKit's own releases have them
+CONTAINER_IMAGE = "localhost:1/buildkit:here"  # no registry has it: what the engine has is taken
 CHUNK = 1 << 16
 # moby's API: `POST /grpc` turns a connection into one to the engine's BuildKit.
 ASK = (
@@ -39,6 +44,28 @@ def buildkitd(folder: Path, place: Place) -> Iterator[str]:
         yield address
     finally:
         end(daemon)
+
+
+def container_options(engine: Engine, folder: Path, settings: Settings) -> list[str]:
+    """Options of `docker buildx create` for a builder in a container.
+
+    They name an image as `moby/buildkit` is one, of this machine's programs and Debian's runc.
+    """
+    programs = folder / "programs" / "usr/bin"
+    programs.mkdir(parents=True)
+    for name in PROGRAMS:
+        shutil.copy(str(shutil.which(name)), programs / name)
+    root = trixie.trixie_root(settings, ("ca-certificates", "runc"))
+    pack = ["tar", "--create", f"--directory={root}", ".", f"--directory={folder}/programs", "usr"]
+    config = ["--change=ENV PATH=/usr/sbin:/usr/bin:/bin", '--change=ENTRYPOINT ["buildkitd"]']
+    take = ["docker", "import", *config, "-", CONTAINER_IMAGE]
+    with subprocess.Popen(pack, stdout=subprocess.PIPE) as packing:
+        subprocess.run(
+            take, stdin=packing.stdout, env=engine.environment, check=True, capture_output=True
+        )
+    assert packing.returncode == 0
+    # Its steps are where the mirror is.
+    return [f"--driver-opt=image={CONTAINER_IMAGE}", "--driver-opt=network=host"]
 
 
 def _wait_for(path: Path, daemon: subprocess.Popen[bytes], log: Path) -> None:
