@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from builder.assemble.layout import Layout
     from builder.attest.keys import PrivateKey
     from builder.context import Context
-    from builder.model import Cell, Plan
-    from builder.publishing.catalogue import Entry
+    from builder.model import Plan
     from builder.publishing.published import Source
-    from builder.registry.client import Registry
     from builder.registry.push import NotPushed, Publication, Pushed
     from builder.upstream.facts import Upstream
 
@@ -159,94 +157,19 @@ def _publish(
     plan: Plan,
     context: Context,
 ) -> int:
-    from builder.building.report import read_report
-    from builder.publishing.catalogue import plan_entries
+    from builder.publishing.release import Belongings, release
     from builder.registry.client import open_registry
-    from builder.registry.push import NotPushed, Pushed, push_images
+    from builder.registry.push import NotPushed
 
-    layout, address = source.layout, context.settings.registry
+    address = context.settings.registry
     if args.layout is not None or address is None:
-        return _bundle(args, layout, source.images, context)
-    siblings = sorted({cell.tags[0].partition(":")[0] for cell in plan.cells})
+        return _bundle(args, source.layout, source.images, context)
+    belongings = Belongings(key, attest=args.attest, compare=not args.known)
     with open_registry(address, context.settings, context.reporter) as registry:
-        notes = context.settings.cache_dir / "uploads"
-        results: list[Pushed | NotPushed] = [*source.failed]
-        results += push_images(registry, layout, source.images, siblings, notes, source.supply)
-        if key is not None:
-            results = [_signed(registry, result, key) for result in results]
-        pushed = {result.id for result in results if isinstance(result, Pushed)}
-        if pushed:
-            cells = [cell for cell in plan.cells if cell.id in pushed]
-            if args.attest:
-                _attach(registry, cells, plan, source, key, context, compare=not args.known)
-            results += _list(registry, plan_entries(cells, upstream, read_report(layout.folder)))
+        results = release(registry, source, plan, upstream, belongings, context)
     _show(results, as_json=args.json)
     failures = [result for result in results if isinstance(result, NotPushed)]
     return failures[0].error.exit_code if failures else 0
-
-
-def _attach(
-    registry: Registry,
-    cells: Sequence[Cell],
-    plan: Plan,
-    source: Source,
-    key: PrivateKey | None,
-    context: Context,
-    *,
-    compare: bool,
-) -> None:
-    """Attach documents to the images, signed if there is a key; one without is warned about."""
-    from builder.assemble.store import LayerStore
-    from builder.attest.publish import attach_all
-    from builder.building.report import read_report
-    from builder.errors import WheelyardError
-
-    store = LayerStore(context.settings.cache_dir) if compare else None
-    project = context.settings.project
-    layout, origin = source.layout, source.origin or source.layout
-    built = {image["id"]: image for image in read_report(layout.folder)}
-    made = {image["id"]: image for image in read_report(origin.folder)}
-    for cell in cells:
-        if cell.id not in built:  # pushed with --unverified: nothing is known about it
-            continue
-        size = layout.blob(built[cell.id]["digest"]).stat().st_size
-        try:
-            report = built[cell.id], size, store, made[cell.id]
-            attach_all(registry, cell, plan, project, *report, key)
-        except WheelyardError as error:
-            context.reporter.warn(f"nothing is attached to the image: {error}")
-
-
-def _signed(registry: Registry, result: Pushed | NotPushed, key: PrivateKey) -> Pushed | NotPushed:
-    """Sign a pushed image; one that cannot be signed does not get into the catalogue."""
-    from builder.attest.signatures import sign_image
-    from builder.errors import RegistryError
-    from builder.registry.push import NotPushed
-
-    if isinstance(result, NotPushed):
-        return result
-    name = result.references[0].rpartition("/")[2].partition(":")[0]
-    try:
-        new = sign_image(registry, name, result.digest, key)
-    except RegistryError as error:
-        registry.reporter.warn(f"{result.id} is there, and not signed: {error}")
-        return NotPushed(result.id, error)
-    registry.reporter.info(f"{result.id}: {'signed' if new else 'is signed by this key already'}")
-    return result
-
-
-def _list(registry: Registry, entries: Sequence[Entry]) -> list[Pushed | NotPushed]:
-    """Put the images into the registry's catalogue; what went wrong with that."""
-    from builder.errors import RegistryError
-    from builder.registry.catalogue import NAME, publish_catalogue
-    from builder.registry.push import NotPushed
-
-    try:
-        publish_catalogue(registry, entries)
-    except RegistryError as error:
-        registry.reporter.warn(f"the images are there, and not in the catalogue: {error}")
-        return [NotPushed(NAME, error)]
-    return []
 
 
 def _bundle(
