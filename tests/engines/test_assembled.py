@@ -70,6 +70,21 @@ def test_torch_computes_as_the_image_s_own_user(engine: Engine, image: BuiltImag
     assert float(total) == 4.0
 
 
+def test_what_is_started_later_sees_the_image_s_files_as_its_user(
+    engine: Engine, image: BuiltImage
+) -> None:
+    container = engine.client.containers.run(
+        image.tags[0], ["sleep", "infinity"], detach=True, init=True, network_mode="none"
+    )
+    try:
+        asked = ["python", "-c", "import os, sys; print(os.getuid(), sys.prefix)"]
+        code, said = container.exec_run(asked)
+        assert isinstance(said, bytes)
+        assert (code, said.split()) == (0, [b"1000", b"/opt/venv"])
+    finally:
+        container.remove(force=True)
+
+
 def test_selfcheck_passes_every_version(engine: Engine, image: BuiltImage) -> None:
     assert_versions(json.loads(run(engine, image, "selfcheck", "--json", "versions")))
 
