@@ -72,7 +72,7 @@ render: .venv/run ## Write images/*/Dockerfile
 bench: .venv/dev ## Measure speed, size and memory; ratios against what runs beside
 	$(BIN)/python -m tests.benchmark $(ARGS)
 
-bench-engines: .venv/dev ## One image by pip, docker, bake, buildah and assemble, in both image stores (root; two hours, up to 45 GB)
+bench-engines: .venv/dev ## One image by pip, docker, bake, buildah and assemble, in both image stores (root; 70 minutes, up to 45 GB)
 	$(BIN)/python -m tests.benchmark.engines $(ARGS)
 
 bench-publish: .venv/dev ## Wheels to a registry to a training step, by Docker and by us (root; 20 minutes, 20 GB)
