@@ -5,7 +5,7 @@ pip in Docker's classic one. Every way starts with an empty engine that has the 
 wheel in any cache (cold). It builds again (same), then a project with one more small tool
 (changed), then, after its images and kept steps were removed but no cache, the first project once
 more (warm). All it writes lies on a new disk. `reload` is no way to the image, but what the engine
-needs to take it from an archive of its own: a floor for `assemble`, warm.
+needs to take it from an archive of its own: what `assemble`, warm, is to be held against.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Buildah:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What the engine itself needs for an archive that it wrote: no load can be much faster."""
+    """What the engine itself needs for an archive that it wrote."""
 
     name: str
     title: str
