@@ -8,6 +8,9 @@ from typing import Any
 from tests.benchmark.bars import Bar, Heading, draw_bars
 from tests.benchmark.engines.report import SCENARIOS
 from tests.benchmark.engines.stores import STORES, compared_in
+from tests.benchmark.engines.ways import PIP, PIP_CLASSIC, RELOAD
+
+REFERENCES = (PIP.name, PIP_CLASSIC.name, RELOAD.name)  # not ours
 
 
 def draw(report: Mapping[str, Any]) -> str:
@@ -21,7 +24,7 @@ def draw(report: Mapping[str, Any]) -> str:
     )  # fmt: skip
     groups = {
         f"{store} store, {scenario}: {meaning}": [
-            Bar(x["title"], x["seconds"], x["ratio"], x["way"].startswith("pip"))
+            Bar(x["title"], x["seconds"], x["ratio"], x["way"] in REFERENCES)
             for x in measures if (compared_in(x["store"]), x["scenario"]) == (store, scenario)
         ]
         for store in STORES for scenario, meaning in SCENARIOS.items()

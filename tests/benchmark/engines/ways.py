@@ -144,7 +144,7 @@ PIP = Pip("pip", "FROM base, RUN pip install torch", BUILDKIT, DOCKERS)
 PIP_CLASSIC = Pip("pip-classic", "the same, classic builder", CLASSIC, (stores.CLASSIC,))
 BUILDAH = Buildah("buildah", "our Dockerfile, by buildah")
 ASSEMBLE = Wheelyard("assemble", "wheelyard build, then loaded", ("--load",))
-RELOAD = Reload("reload", "docker load of what docker save wrote")
+RELOAD = Reload("reload", "docker load of its own archive")
 WAYS: tuple[Way, ...] = (
     PIP,
     PIP_CLASSIC,
