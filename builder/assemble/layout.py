@@ -46,6 +46,11 @@ class Descriptor:
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
+def digest_of(data: bytes) -> str:
+    """What a blob with this content is called: `sha256:<hex>`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
 class Layout:
     """An image layout folder."""
 
@@ -67,7 +72,7 @@ class Layout:
 
     def put(self, data: bytes, media_type: str) -> Descriptor:
         """Store a small blob."""
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        digest = digest_of(data)
         target = self.blob(digest)
         if not target.exists() or target.read_bytes() != data:
             write_text(target, data.decode())
@@ -94,7 +99,7 @@ class Layout:
             data = self.blob(digest).read_bytes()
         except FileNotFoundError:
             raise StorageError(f"{self.folder}: blob {digest} is missing; build again") from None
-        if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        if digest_of(data) != digest:
             raise StorageError(f"{self.blob(digest)}: damaged; delete it and build again")
         return json.loads(data)
 

@@ -10,7 +10,6 @@ takes as long as all that it does else with them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.assemble.layer import Layer
-from builder.assemble.layout import MANIFEST_TYPE
+from builder.assemble.layout import MANIFEST_TYPE, digest_of
 from builder.errors import StorageError
 from builder.registry.address import HUB
 from builder.system.gunzip import open_gzip
@@ -173,11 +172,6 @@ def full_name(tag: str) -> str:
     if slash and ("." in host or ":" in host or host == "localhost"):
         return tag
     return f"{HUB}/{tag}" if slash else f"{HUB}/library/{tag}"
-
-
-def digest_of(content: bytes) -> str:
-    """What a blob with this content is called."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def blob_name(digest: str) -> str:

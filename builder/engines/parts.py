@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from builder.assemble.layer import Layer
-from builder.assemble.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
+from builder.assemble.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, digest_of
 from builder.engines.archive import (
     Member,
     blob_member,
     classic_archive,
-    digest_of,
     json_member,
     oci_archive,
     shared_layers,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.layout import MANIFEST_TYPE, ZSTD_TYPE, Layout
+from builder.assemble.layout import MANIFEST_TYPE, ZSTD_TYPE, Layout, digest_of
 from builder.assemble.reindex import reindex
 from builder.assemble.store import LayerStore
 from builder.assemble.system import lend_systems
@@ -23,7 +23,7 @@ from builder.fetching.replies import Gone
 from builder.fetching.wanted import Download
 from builder.planning.imageconfig import CELL_LABEL
 from builder.publishing.difference import Difference, Published, as_files, first_difference
-from builder.registry.client import Registry, digest_of, get_content
+from builder.registry.client import Registry, get_content
 from builder.system.storage import storage_error
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.layout import MANIFEST_TYPE
-from builder.registry.client import ask, digest_of, has_blob
+from builder.assemble.layout import MANIFEST_TYPE, digest_of
+from builder.registry.client import ask, has_blob
 
 if TYPE_CHECKING:
     from builder.registry.client import Registry

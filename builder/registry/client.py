@@ -5,7 +5,6 @@ Source: OCI distribution-spec 1.1.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from builder.assemble.layout import MANIFEST_TYPE
+from builder.assemble.layout import MANIFEST_TYPE, digest_of
 from builder.errors import RegistryError
 from builder.fetching.patience import PATIENCE, GaveUp, Patience, next_wait
 from builder.fetching.replies import Gone, Interrupted, Refused
@@ -195,8 +194,3 @@ def get_content(
             "do not use this registry or proxy before that is explained"
         )
     return response.content
-
-
-def digest_of(data: bytes) -> str:
-    """`sha256:<hex>` of some bytes."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -10,11 +10,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.layout import INDEX_TYPE, MANIFEST_TYPE, Descriptor
+from builder.assemble.layout import INDEX_TYPE, MANIFEST_TYPE, Descriptor, digest_of
 from builder.errors import RegistryError
 from builder.fetching.replies import Gone
 from builder.registry.artifact import canonical, put_artifact_blobs
-from builder.registry.client import ask, digest_of, get_content, put_manifest
+from builder.registry.client import ask, get_content, put_manifest
 
 if TYPE_CHECKING:
     from builder.registry.client import Registry
