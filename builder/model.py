@@ -69,6 +69,11 @@ class Cell:
         return "+".join(pin.version for pin in self.frameworks)
 
     @property
+    def repository(self) -> str:
+        """The repository that all tags are of, below a registry's prefix."""
+        return self.tags[0].partition(":")[0]
+
+    @property
     def folder(self) -> PurePosixPath:
         """The image's folder, relative to the project: its lock and its Dockerfile."""
         return PurePosixPath("images", self.id)

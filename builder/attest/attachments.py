@@ -58,7 +58,7 @@ def attachments(
     from builder.attest.sbom import sbom  # here: its library takes longer than a push of nothing
 
     stages = load_stages(cell, plan, project)
-    digest, name = str(built["digest"]), cell.tags[0].partition(":")[0]
+    digest, name = str(built["digest"]), cell.repository
     locks = [
         (str(path), hashlib.sha256((project / path).read_bytes()).hexdigest())
         for stage in stages

@@ -48,7 +48,7 @@ def attach_all(
     Raises InspectError where the image is not what today's locks name: nothing untrue is said of
     an image. Raises RegistryError, LockError.
     """
-    repository = registry.address.repository(cell.tags[0].partition(":")[0])
+    repository = registry.address.repository(cell.repository)
     digest = str(built["digest"])
     there = {_kind(entry) for entry in referrers(registry, repository, digest)}
     signed = _signed(registry, repository, digest, key)
@@ -63,7 +63,7 @@ def attach_all(
         subject = Descriptor(MANIFEST_TYPE, digest, size)
         attach(registry, repository, subject, one.media_type, one.content.encode(), told)
     if key is not None:
-        name = registry.address.reference(cell.tags[0].partition(":")[0])
+        name = registry.address.reference(cell.repository)
         stated = dict(one.statement(name, digest) for one in documents)
         sealed = {kind: seal(key, data) for kind, data in stated.items() if kind not in signed}
         add_attestations(registry, repository, digest, sealed)

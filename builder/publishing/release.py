@@ -48,7 +48,7 @@ def release(
     A failure stops no other image. One that cannot be signed does not get into the catalogue.
     """
     layout, key = source.layout, belongings.key
-    siblings = sorted({cell.tags[0].partition(":")[0] for cell in plan.cells})
+    siblings = sorted({cell.repository for cell in plan.cells})
     notes = context.settings.cache_dir / "uploads"
     results: list[Pushed | NotPushed] = [*source.failed]
     results += push_images(registry, layout, source.images, siblings, notes, source.supply)
