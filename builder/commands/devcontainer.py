@@ -169,6 +169,7 @@ def _check_target(args: argparse.Namespace, target: Path) -> None:
 
 def _host(args: argparse.Namespace, context: Context) -> Host:
     """What is known of this machine; where that is nothing, nothing speaks against the newest."""
+    from builder.commands.pick import host_of
     from builder.picking.machine import read_gpus
     from builder.picking.pick import Host
 
@@ -176,8 +177,7 @@ def _host(args: argparse.Namespace, context: Context) -> Host:
     if seen.driver is None or args.cuda == "cpu":
         context.reporter.info(f"not chosen for a GPU: {seen.problem or '--cuda cpu'}")
         return Host(None)
-    known = (gpu.capability for gpu in seen.driver.gpus)
-    return Host(seen.driver.version, tuple(filter(None, known)))
+    return host_of(seen.driver)
 
 
 def configuration(entry: Entry, args: argparse.Namespace, context: Context) -> Devcontainer:

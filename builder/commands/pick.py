@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from builder.picking.pick import Choice, Host
     from builder.picking.runtimes import Runtime
     from builder.publishing.catalogue import Entry
+    from selfcheck.gpu.driver import Driver
 
 EXAMPLES = """\
 examples:
@@ -73,8 +75,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.json:
         show_json(found)
         return 0
-    for name in ("image", "reason", "run"):
-        print(f"{name:<8}{found[name]}")
+    for name in ("image", "reason", "build", "run"):
+        if found[name] is not None:
+            print(f"{name:<8}{found[name]}")
     print(f"{'pull':<8}{_pull_text(found)}")
     for note in found["notes"]:
         print(f"{'note':<8}{note}")
@@ -85,12 +88,14 @@ def choose(args: argparse.Namespace, context: Context) -> dict[str, Any]:
     """The choice as an object: id, image, cuda, reason and what else is known."""
     from builder.picking.machine import Engine, read_engine
     from builder.picking.pick import Wish, pick
+    from builder.upstream.facts import CPU
 
     elsewhere = args.driver is not None or bool(args.gpu)
-    host = _host(args)
     wish = Wish(args.framework, args.cuda, args.python, args.flavour)
     key = verify_key(args.verify_key, context)
-    choice = pick(read_entries(args.output, context), host, wish)
+    entries = read_entries(args.output, context)
+    host = _host(args, cpu=any(entry.cuda == CPU for entry in entries))
+    choice = pick(entries, host, wish)
     if key is not None:
         require_entry_signed(choice.entry, key, context)
     engine = Engine(None) if elsewhere else read_engine()
@@ -127,7 +132,8 @@ def require_entry_signed(entry: Entry, key: PublicKey, context: Context) -> None
         require_signed(registry, name, entry.digest, key)
 
 
-def _host(args: argparse.Namespace) -> Host:
+def _host(args: argparse.Namespace, *, cpu: bool) -> Host:
+    """What the options say of another machine, else what this one is; `cpu`: such images exist."""
     from builder.errors import MachineError
     from builder.picking.machine import read_gpus
     from builder.picking.pick import Host, check_driver, parse_gpu
@@ -136,15 +142,23 @@ def _host(args: argparse.Namespace) -> Host:
         driver = None if args.driver is None else check_driver(args.driver)
         return Host(driver, tuple(map(parse_gpu, args.gpu)))
     if args.cuda == "cpu":
-        return Host(None)
+        return Host(None, architecture=platform.machine())
     seen = read_gpus()
     if seen.driver is None:
+        without = "--cuda cpu" if cpu else "any image, started without GPUs (`wheelyard plan`)"
         raise MachineError(
             f"{seen.problem}; for another machine: --driver 550.54.14 --gpu sm_90, "
-            "for none: --cuda cpu"
+            f"for none: {without}"
         )
-    known = (gpu.capability for gpu in seen.driver.gpus)
-    return Host(seen.driver.version, tuple(filter(None, known)))
+    return host_of(seen.driver)
+
+
+def host_of(driver: Driver) -> Host:
+    """Describe this machine; what its driver does not say is not held against an image."""
+    from builder.picking.pick import Host
+
+    known = dict.fromkeys(gpu.capability for gpu in driver.gpus if gpu.capability)
+    return Host(driver.version or None, tuple(known), platform.machine())
 
 
 def read_entries(dist: Path, context: Context) -> tuple[Entry, ...]:
@@ -215,6 +229,8 @@ def _as_json(
         "driver": host.driver,
         "gpus": list(host.gpus),
         "runtime": runtime.name,
+        # In no registry and not in the engine: it has to be made before it can run.
+        "build": f"wheelyard build {entry.id}" if address is None and size != 0 else None,
         "run": run_line(runtime.name, image),
         "pull_bytes": size,
         "image_bytes": pull_bytes(entry, ()),

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from builder.console.amounts import amount
-from builder.picking.pick import at_least
+from builder.picking.pick import at_least, is_served, unknown_to_driver
 from builder.picking.runtimes import best, find_runtimes
 from builder.planning.drivers import newest_major
 from builder.system.tools import TOOLS
 
 if TYPE_CHECKING:
     from builder.picking.machine import Machine
+    from selfcheck.gpu.driver import Gpu
 
 State = Literal["ok", "note", "wrong"]
 Topic = Literal["build", "run", "gpu"]
@@ -55,7 +56,7 @@ _REQUIRED = ("container runtime", "driver", "GPU")
 
 
 def _build(machine: Machine) -> Iterator[Line]:
-    if machine.architecture != "x86_64":
+    if not is_served(machine.architecture):
         fix = "build on Linux x86_64: the images hold wheels for it alone"
         yield Line("build", "architecture", "wrong", machine.architecture, fix)
     yield from map(_tool, machine.missing_tools)
@@ -109,6 +110,9 @@ def _outcome(topic: Topic, name: str, problem: str | None, good: str, fix: str) 
 
 def _run(machine: Machine) -> Iterator[Line]:
     yield Line("run", "kernel", "ok", machine.kernel)
+    if not is_served(machine.architecture):
+        fix = "the images are for x86_64: run them there"
+        yield Line("run", "architecture", "wrong", machine.architecture, fix)
     if not machine.overlay:
         fix = "modprobe overlay; without it engines copy every layer"
         yield Line("run", "overlayfs", "note", "not in /proc/filesystems", fix)
@@ -134,18 +138,29 @@ def _gpu(machine: Machine) -> Iterator[Line]:
         fix = "install NVIDIA's driver on the host" if state == "note" else None
         yield Line("gpu", "driver", state, machine.gpus.problem or "none", fix)
         return
-    yield Line("gpu", "driver", "ok", f"{driver.version} (CUDA {driver.cuda or 'unknown'})")
+    version = driver.version or "version unknown"
+    yield Line("gpu", "driver", "ok", f"{version} (CUDA {driver.cuda or 'unknown'})")
+    for remark in driver.remarks:
+        yield Line("gpu", "nvidia-smi", "note", remark, "run nvidia-smi on the host")
     major, floor = newest_major()
-    if not at_least(driver.version, floor):
+    if driver.version and not at_least(driver.version, floor):
         fix = f"for images with CUDA {major}: driver {floor} or newer"
         yield Line("gpu", f"CUDA {major}", "note", f"driver {driver.version}", fix)
     if not driver.gpus:
         yield Line("gpu", "GPU", "note", "none is shown", "look at nvidia-smi and at MIG")
     for at, gpu in enumerate(driver.gpus):
-        kind = gpu.capability.replace(".", "") or "unknown"
-        seen = f"{gpu.name}, {gpu.memory or 'unknown'} MiB, sm_{kind}"
-        yield Line("gpu", f"GPU {at}", "ok", seen)
+        yield _card(at, gpu, driver.version)
     yield _toolkit(machine)
+
+
+def _card(at: int, gpu: Gpu, driver: str) -> Line:
+    memory = "memory unknown" if gpu.memory is None else f"{gpu.memory} MiB"
+    kind = "compute capability unknown"
+    if gpu.capability:
+        kind = f"sm_{gpu.capability.replace('.', '')}"
+    problem = unknown_to_driver(gpu.capability, driver or None)
+    seen = f"{gpu.name}, {memory}, {kind}"
+    return Line("gpu", f"GPU {at}", "wrong" if problem else "ok", seen, problem)
 
 
 def _toolkit(machine: Machine) -> Line:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import MachineError, UsageError
-from builder.planning.drivers import driver_floor
+from builder.planning.drivers import driver_floor, generation_floor
 from builder.planning.versions import leads, order
 from builder.upstream.facts import CPU
 from selfcheck.gpu.judge import has_code_for
@@ -20,6 +20,8 @@ from selfcheck.gpu.judge import has_code_for
 if TYPE_CHECKING:
     from builder.publishing.catalogue import Entry
 
+ARCHITECTURE = "x86_64"  # of all images: the locked wheels are for it alone
+_SAME = frozenset({ARCHITECTURE, "amd64"})  # as Windows and the OCI name it
 _GPU = re.compile(r"(?:sm_?|compute_)?(\d{1,2})\.?(\d)[a-z]?")
 
 
@@ -29,6 +31,7 @@ class Host:
 
     driver: str | None  # "535.104.05"; its first two components will do
     gpus: tuple[str, ...] = ()  # compute capabilities: "9.0"
+    architecture: str = ARCHITECTURE  # as `uname -m` prints it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,14 @@ def check_driver(text: str) -> str:
 
 def pick(entries: Sequence[Entry], host: Host, wish: Wish) -> Choice:
     """The newest image that runs; raises MachineError with the condition that fails."""
+    if not is_served(host.architecture):
+        raise MachineError(
+            f"the images are for {ARCHITECTURE} (amd64), this machine is {host.architecture}: it "
+            "would end in `exec format error`; for another machine: --driver 550.54.14 --gpu sm_90"
+        )
+    too_new = filter(None, (unknown_to_driver(gpu, host.driver) for gpu in host.gpus))
+    if problem := next(too_new, None):
+        raise MachineError(problem)
     wanted = sorted(_wanted(entries, wish), key=_rank, reverse=True)
     passed: list[tuple[str, str]] = []
     for entry in wanted:
@@ -78,6 +89,22 @@ def pick(entries: Sequence[Entry], host: Host, wish: Wish) -> Choice:
         raise MachineError(f"the catalogue has no image like this: {_told(wish)}")
     reasons = list(dict.fromkeys(reason for _, reason in passed))
     raise MachineError("no image runs on this machine:" + "".join(f"\n  {r}" for r in reasons[:5]))
+
+
+def is_served(architecture: str) -> bool:
+    """Tell whether the images are for a machine of this architecture, as `uname -m` prints it."""
+    return architecture.lower() in _SAME
+
+
+def unknown_to_driver(gpu: str, driver: str | None) -> str | None:
+    """Why no image runs on a GPU: its driver is older than its generation. None: it may."""
+    floor = generation_floor(gpu)
+    if driver is None or floor is None or at_least(driver, floor[1]):
+        return None
+    return (
+        f"sm_{gpu.replace('.', '')} needs driver {floor[1]} or newer, which came with CUDA "
+        f"{floor[0]}, the first that knows it; the machine has {driver}: update the driver"
+    )
 
 
 def obstacle(entry: Entry, host: Host) -> str | None:

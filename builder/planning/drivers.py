@@ -35,6 +35,16 @@ def driver_floor(cuda: str) -> DriverFloor:
     return DriverFloor(floor["driver"], floor["reports"], table["native"].get(cuda))
 
 
+def generation_floor(capability: str) -> tuple[str, str] | None:
+    """Return the first CUDA that knows a GPU such as "12.0", and the driver that came with it.
+
+    None for a generation that every driver we support knows.
+    """
+    table = _table()
+    cuda = table["generations"].get(capability)
+    return None if cuda is None else (cuda, str(table["native"][cuda]))
+
+
 def runs_on(cuda: str, driver: str) -> bool:
     """Tell whether a driver such as "550.54.14" is new enough for a CUDA version, or for none."""
     return cuda == CPU or order(driver) >= order(driver_floor(cuda).minimum)

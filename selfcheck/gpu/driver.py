@@ -40,11 +40,12 @@ class Gpu:
 class Driver:
     """The host's driver and the GPUs it shows to this process."""
 
-    version: str  # "550.54.14"
+    version: str  # "550.54.14"; "" where it does not say
     gpus: tuple[Gpu, ...]
     source: str  # who said so: "nvml" or "nvidia-smi"
     cuda: str | None = None  # "12.4", the newest that the driver supports
     links: tuple[str, ...] = ()  # how two GPUs are joined: "0-1 same board"
+    remarks: tuple[str, ...] = ()  # what nvidia-smi printed besides, such as a warning
 
 
 def read_driver() -> Driver:
@@ -117,7 +118,7 @@ def _describe(nvml: Any) -> Driver:
 
 
 def _gpu(nvml: Any, handle: Any) -> Gpu:
-    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    capability = _asked(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle)
     memory = _memory(nvml, handle)
     ecc = _asked(nvml, nvml.nvmlDeviceGetEccMode, handle)
     errors = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
@@ -126,7 +127,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
     return Gpu(
         name=_text(nvml.nvmlDeviceGetName(handle)),
         memory=_mebibytes(memory, "total"),
-        capability=f"{major}.{minor}",
+        capability="" if capability is None else f"{capability[0]}.{capability[1]}",
         free=_mebibytes(memory, "free"),
         ecc=None if ecc is None else bool(ecc[0]),
         memory_errors=_asked(nvml, nvml.nvmlDeviceGetTotalEccErrors, handle, *errors),

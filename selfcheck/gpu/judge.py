@@ -41,6 +41,8 @@ def judge_driver(driver: Driver | NoDriverError, cuda: str | None) -> Outcome:
         return skipped("a CPU build needs no driver", seen)
     if floor is None:
         return skipped(f"the driver floor of CUDA {cuda} is not known here", seen)
+    if not driver.version:
+        return skipped(f"the driver does not say its version; CUDA {cuda} needs {wanted}", seen)
     if is_older(driver.version, floor):
         advice = "update the host's driver, or take an image with an older CUDA"
         return failed(
@@ -65,7 +67,8 @@ def judge_devices(driver: Driver | NoDriverError) -> Outcome:
                 f"GPU {at} ({gpu.name}) has {gpu.memory_errors} uncorrected memory errors: reset "
                 "it (nvidia-smi --gpu-reset), and replace it if they come back", seen,
             )  # fmt: skip
-    return passed(seen, reason="; ".join(_remarks(driver.gpus)) or None)
+    remarks = [*_remarks(driver.gpus), *(f"nvidia-smi says: {line}" for line in driver.remarks)]
+    return passed(seen, reason="; ".join(remarks) or None)
 
 
 def _remarks(gpus: Sequence[Gpu]) -> list[str]:

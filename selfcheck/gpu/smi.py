@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +21,9 @@ FIELDS = (
     "mig.mode.current", "persistence_mode",
 )  # fmt: skip
 TIMEOUT = 60  # seconds
+# Anything else, such as the "[N/A]" of Jetson's nvidia-smi, is not known.
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+){1,2}")
+_CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 # What nvidia-smi prints, and the error of NVML behind it.
 PROBLEMS = {
     "Driver/library version mismatch": "NVMLError_LibRmVersionMismatch",
@@ -34,9 +37,9 @@ def ask_smi() -> Driver:
     answer = _run(FIELDS)
     if "is not a valid field" in answer.stdout:  # 470 does not know compute_cap (candle#733)
         answer = _run(BASIC)
-        _judge(answer)
+        _judge(answer, BASIC)
         return parse_smi(answer.stdout, BASIC)
-    _judge(answer)
+    _judge(answer, FIELDS)
     return parse_smi(answer.stdout)
 
 
@@ -53,9 +56,10 @@ def _run(fields: Sequence[str]) -> subprocess.CompletedProcess[str]:
         ) from None
 
 
-def _judge(answer: subprocess.CompletedProcess[str]) -> None:
+def _judge(answer: subprocess.CompletedProcess[str], fields: Sequence[str]) -> None:
     said = (answer.stdout + answer.stderr).strip()
-    first = (said.splitlines() or ["no message"])[0]
+    rows, remarks = _split(said, fields)
+    first = [*remarks, *(", ".join(row) for row in rows), "no message"][0]
     for text, kind in PROBLEMS.items():
         if text in said:
             raise not_answering(kind, first, "nvidia-smi")
@@ -66,19 +70,38 @@ def _judge(answer: subprocess.CompletedProcess[str]) -> None:
 
 
 def parse_smi(text: str, fields: Sequence[str] = FIELDS) -> Driver:
-    """Read nvidia-smi's CSV lines of `fields`; raises NoDriverError when it lists no GPU."""
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
+    """Read nvidia-smi's CSV lines of `fields`; raises NoDriverError when it lists no GPU.
+
+    Other lines, such as a warning about one GPU's infoROM, are kept as the driver's remarks.
+    """
+    rows, remarks = _split(text, fields)
     if not rows:
-        raise NoDriverError(f"nvidia-smi lists no GPU; {START}")
+        said = f" ({remarks[0]})" if remarks else ""
+        raise NoDriverError(f"nvidia-smi lists no GPU{said}; {START}")
     gpus = tuple(_gpu(dict(zip(fields, row, strict=True))) for row in rows)
-    return Driver(rows[0][0], gpus, "nvidia-smi")
+    version = rows[0][0] if _VERSION.fullmatch(rows[0][0]) else ""
+    return Driver(version, gpus, "nvidia-smi", remarks=tuple(remarks))
+
+
+def _split(text: str, fields: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+    """Tell the lines that describe a GPU, by their number of cells and its index, from others."""
+    rows: list[list[str]] = []
+    remarks: list[str] = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) == len(fields) and cells[fields.index("index")].isdigit():
+            rows.append(cells)
+        else:
+            remarks.append(line)
+    return rows, remarks
 
 
 def _gpu(row: Mapping[str, str]) -> Gpu:
+    capability = row.get("compute_cap", "")
     return Gpu(
         name=row["name"],
         memory=_number(row["memory.total"]),
-        capability=row.get("compute_cap", ""),
+        capability=capability if _CAPABILITY.fullmatch(capability) else "",
         free=_number(row["memory.free"]),
         ecc=_switch(row, "ecc.mode.current"),
         memory_errors=_number(row.get("ecc.errors.uncorrected.volatile.total", "")),

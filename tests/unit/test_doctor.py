@@ -105,3 +105,27 @@ def test_the_command_reads_this_machine(
     lines = json.loads(capsys.readouterr().out)
     assert code == (17 if any(line["state"] == "wrong" for line in lines) else 0)
     assert {"build", "run", "gpu"} == {line["topic"] for line in lines}
+
+
+def test_what_a_driver_does_not_say_is_unknown() -> None:
+    """Jetson's nvidia-smi answers [N/A]."""
+    jetson = Driver("", (Gpu("Orin (nvgpu)", None, ""),), "nvidia-smi")
+    seen = {line.name: line for line in diagnose(replace(GOOD, gpus=Gpus(jetson)), ("gpu",))}
+    assert seen["driver"].seen == "version unknown (CUDA unknown)"
+    assert seen["GPU 0"].seen == "Orin (nvgpu), memory unknown, compute capability unknown"
+
+
+def test_a_gpu_that_its_driver_does_not_know() -> None:
+    old = Driver("535.183.06", (Gpu("NVIDIA RTX 5090", 32607, "12.0"),), "nvidia-smi", "12.2")
+    line = off(replace(GOOD, gpus=Gpus(old)), "gpu")["GPU 0"]
+    assert line.state == "wrong"
+    assert "570.26" in (line.fix or "")
+
+
+def test_a_warning_of_nvidia_smi_is_shown() -> None:
+    said = Driver("580.159.04", H100.gpus, "nvidia-smi", "13.0", remarks=("WARNING: infoROM",))
+    assert off(replace(GOOD, gpus=Gpus(said)))["nvidia-smi"].seen == "WARNING: infoROM"
+
+
+def test_a_foreign_architecture_runs_nothing() -> None:
+    assert off(replace(GOOD, architecture="aarch64"), "run")["architecture"].state == "wrong"

@@ -13,7 +13,16 @@ from nvml import simulated
 
 from builder.cli import main
 from builder.errors import MachineError, RegistryError, UsageError
-from builder.picking.pick import Host, Wish, at_least, check_driver, obstacle, parse_gpu, pick
+from builder.picking.pick import (
+    Host,
+    Wish,
+    at_least,
+    check_driver,
+    obstacle,
+    parse_gpu,
+    pick,
+    unknown_to_driver,
+)
 from builder.picking.runtimes import EngineFacts, best, find_runtimes, run_line
 from builder.planning.plan import load_inputs
 from builder.publishing.catalogue import Entry, from_json, merge, plan_entries, pull_bytes, to_json
@@ -105,6 +114,26 @@ class TestTheGpu:
         assert obstacle(ptx, Host("555.42.02", ("9.0",))) is None
         assert obstacle(ptx, Host("535.104.05", ("8.6",))) is None
 
+    @pytest.mark.parametrize(
+        ("driver", "gpu", "floor"),
+        [
+            ("535.183.06", "12.0", "570.26"),
+            ("560.35.03", "10.0", "570.26"),
+            ("570.26", "12.0", None),
+            ("570.26", "10.3", "575.51.03"),
+            ("535.183.06", "9.0", None),
+            (None, "12.0", None),
+        ],
+    )
+    def test_newer_than_its_driver(self, driver: str | None, gpu: str, floor: str | None) -> None:
+        """A driver that has never heard of a GPU runs nothing there, PTX or not."""
+        problem = unknown_to_driver(gpu, driver)
+        assert (problem is None) == (floor is None)
+        if floor is not None:
+            images = [entry("2.9.1", "12.8", "sm_90", "sm_100", "sm_120", "compute_120")]
+            with pytest.raises(MachineError, match=floor):
+                pick(images, Host(driver, (gpu,)), Wish())
+
     @pytest.mark.parametrize("text", ["sm_90", "90", "9.0", "compute_90", "sm_90a"])
     def test_ways_to_write_it(self, text: str) -> None:
         assert parse_gpu(text) == "9.0"
@@ -120,6 +149,18 @@ class TestTheGpu:
     def test_a_driver_that_is_none(self) -> None:
         with pytest.raises(UsageError, match="nvidia-smi"):
             check_driver("latest")
+
+
+class TestTheArchitecture:
+    @pytest.mark.parametrize("name", ["aarch64", "arm64", "ppc64le"])
+    def test_a_foreign_one_is_refused_by_name(self, name: str) -> None:
+        """NVIDIA's GB10 with a driver that would do."""
+        with pytest.raises(MachineError, match=rf"x86_64.*this machine is {name}"):
+            pick([entry("2.9.1", "13.0", "sm_120")], Host("595.71.05", ("12.1",), name), Wish())
+
+    @pytest.mark.parametrize("name", ["x86_64", "AMD64", "amd64"])
+    def test_ours_has_several_names(self, name: str) -> None:
+        assert pick([entry("2.3.1", "12.1")], Host("550.54.14", ("9.0",), name), Wish())
 
 
 class TestTheWish:
@@ -260,6 +301,33 @@ class TestTheCommand:
         assert found["cuda"].startswith("13.")
         assert found["run"].endswith(f"--gpus all --shm-size=8g {found['image']}")
         assert found["notes"] == []
+
+    def test_what_is_in_no_registry_and_no_engine_is_to_be_built(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.machine(monkeypatch, "h100")
+        assert main(["pick", "--json", "--project", str(ROOT)]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["build"] == f"wheelyard build {found['id']}"
+        assert main(["pick", "--project", str(ROOT)]) == 0
+        assert f"build   wheelyard build {found['id']}\n" in capsys.readouterr().out
+
+    def test_a_foreign_machine(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.machine(monkeypatch, "h100")
+        monkeypatch.setattr("platform.machine", lambda: "aarch64")
+        assert main(["pick", "--project", str(ROOT)]) == MachineError.exit_code
+        assert "this machine is aarch64" in capsys.readouterr().err
+
+    def test_a_cpu_image_is_advised_only_where_there_is_one(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.machine(monkeypatch, "no-driver")
+        assert main(["pick", "--project", str(ROOT)]) == MachineError.exit_code
+        said = capsys.readouterr().err
+        assert "--cuda cpu" not in said
+        assert "started without GPUs" in said
 
     @pytest.mark.parametrize("name", ["no-driver", "version-mismatch", "gpu-lost"])
     def test_a_machine_whose_driver_does_not_answer(

@@ -104,3 +104,41 @@ def test_a_gpu_that_programs_do_not_see_need_not_fit() -> None:
     both = judge_framework("pytorch", driver, 2, ["sm_80"], None)
     assert both.reason == "pytorch's wheel has no code for Quadro K600"
     assert judge_framework("pytorch", driver, 2, ["sm_80"], "0,1").status == "fail"
+
+
+GOOD = "550.54.14, 0, NVIDIA A30, 24576, 24000, 8.0, Enabled, 0, Disabled, Enabled"
+WARNING = "WARNING: infoROM is corrupted at gpu 0000:01:00.0"
+
+
+@pytest.mark.parametrize("lines", [(GOOD, WARNING), (WARNING, GOOD), ("", WARNING, "", GOOD, "")])
+def test_a_line_about_one_gpu_is_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...]
+) -> None:
+    """NVIDIA/gpu-operator#20, NVIDIA/dcgm-exporter#604."""
+    install("".join(f"echo '{line}'\n" for line in lines), tmp_path, monkeypatch)
+    driver = read_driver()
+    assert [gpu.name for gpu in driver.gpus] == ["NVIDIA A30"]
+    assert driver.remarks == (WARNING,)
+    outcome = judge_devices(driver)
+    assert (outcome.status, outcome.reason) == ("pass", f"nvidia-smi says: {WARNING}")
+
+
+def test_the_warning_is_quoted_and_not_the_healthy_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(f"echo '{GOOD}'; echo '{WARNING}'; exit 14", tmp_path, monkeypatch)
+    with pytest.raises(BrokenDriverError, match="infoROM is corrupted") as caught:
+        read_driver()
+    assert "A30" not in str(caught.value)
+
+
+def test_what_jetson_does_not_say_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dusty-nv/jetson-containers#1403."""
+    row = "[N/A], 0, Orin (nvgpu), [N/A], [N/A], [N/A], [N/A], [N/A], [N/A], [N/A]"
+    install(f"echo '{row}'", tmp_path, monkeypatch)
+    driver = read_driver()
+    assert (driver.version, driver.gpus) == ("", (Gpu("Orin (nvgpu)", None, ""),))
+    outcome = judge_driver(driver, "12.1")
+    assert (outcome.status, "does not say its version" in (outcome.reason or "")) == ("skip", True)
