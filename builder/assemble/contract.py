@@ -5,6 +5,7 @@ Nothing is executed: the files are computed from the base's own.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.assemble.rootfs import Node, with_content
@@ -21,6 +22,8 @@ GROUP, GID = "venv", 900
 VENV = "opt/venv"
 WORKDIR = "workspace"
 GITCONFIG = "etc/gitconfig"
+# Every layer holds the folders above its files, and is made without looking at any base.
+_SHARED = ("etc", "etc/profile.d", "opt", "usr", "usr/local", "usr/local/bin")
 _HOME = f"home/{USER}"
 _ACTIVATE = "lib/python{}/venv/scripts/common/activate"
 
@@ -30,7 +33,7 @@ def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootF
 
     A `foreign` base is somebody else's image: it keeps its own settings of apt and git.
     """
-    nodes: list[Node] = []
+    nodes = [_shared_folder(base, path) for path in _SHARED]
     nodes += _accounts(base)
     nodes += [] if foreign else _ours(base)
     nodes += [_folder(path, 0o755, UID, UID) for path in (_HOME, f"{_HOME}/.cache")]
@@ -172,6 +175,16 @@ def _edited(base: RootFS, path: str, lines: list[str]) -> Node:
 def _file(path: str, content: bytes, mode: int, uid: int, gid: int) -> Node:
     entry = with_content(Entry(path, "file", mode, uid, gid), content)
     return Node(entry, EPOCH, content=content)
+
+
+def _shared_folder(base: RootFS, path: str) -> Node:
+    """Root's, 0755, as Debian has it; some other images have, say, /usr/local for a group."""
+    node = base.nodes.get(path)
+    if node and node.entry.kind != "dir":
+        raise BaseImageError(
+            f"/{path} is a {node.entry.kind} in the base; the image contract needs a folder there"
+        )
+    return replace(_folder(path, 0o755, 0, 0), mtime=node.mtime if node else EPOCH)
 
 
 def _folder(path: str, mode: int, uid: int, gid: int) -> Node:

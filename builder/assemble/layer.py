@@ -3,6 +3,9 @@
 Every entry is owned by numbers, dated EPOCH, and written in the order given, so the blob is a
 function of what is put in. Content that is already DEFLATE goes in as it is; where it is known what
 the layer will be, it is not even inflated: the blob's digest vouches for all that is inside.
+
+Every layer holds all folders above what it holds, as the layers below have them. Engines unpack a
+layer by itself, and make a folder that is missing there anew: root's, 0755, over the right one.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from builder.assemble.wheel import Member, Wheel
 
-FORMAT = 4  # part of every layer's key: raise it whenever the bytes of a layer change
+FORMAT = 5  # part of every layer's key: raise it whenever the bytes of a layer change
 CHUNK = 1 << 20  # content packed here goes into members of this many bytes
 
 
@@ -64,6 +67,7 @@ class LayerWriter:
         self._pending = bytearray()  # tar bytes that no member of the blob holds yet
         self._members: list[int] = []  # blob offsets of the members, where `packed`
         self._paths: set[str] = set()
+        self._folders = {""}
 
     def __enter__(self) -> Self:
         self._sink.__enter__()
@@ -148,7 +152,11 @@ class LayerWriter:
     def _header(self, entry: Entry, mtime: int) -> None:
         if entry.path in self._paths:
             raise ValueError(f"{entry.path} added twice")
+        if entry.path.rpartition("/")[0] not in self._folders:
+            raise ValueError(f"{entry.path} added before the folder that it lies in")
         self._paths.add(entry.path)
+        if entry.kind == "dir":
+            self._folders.add(entry.path)
         self._pending += tar_header(entry, mtime)
 
     def _end_content(self, entry: Entry, data: bytes, offset: int) -> None:

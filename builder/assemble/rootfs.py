@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.assemble.gzipmember import crc32
-from builder.assemble.toc import Entry
+from builder.assemble.tarheader import EPOCH
+from builder.assemble.toc import Entry, parents
 from builder.errors import BaseImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -50,12 +51,17 @@ class Node:
 
 
 class RootFS:
-    """Paths and contents of a root file system's tar."""
+    """Paths and contents of a root file system's tar.
+
+    A folder that the tar leaves out is what every engine makes of it: root's, 0755.
+    """
 
     def __init__(self, tar: Path, nodes: Mapping[str, Node], sources_list: str = "") -> None:
         self._tar = tar
         self.sources_list = sources_list  # the distribution's own, for apt in the image
-        self.nodes = dict(sorted(nodes.items()))
+        above = {folder for path in nodes for folder in parents(path)} - nodes.keys()
+        made = {path: Node(Entry(path, "dir", 0o755, 0, 0), EPOCH) for path in above}
+        self.nodes = dict(sorted({**nodes, **made}.items()))
 
     def read(self, path: str) -> bytes:
         """Content of the file at `path`; BaseImageError if there is none."""
@@ -92,8 +98,8 @@ class RootFS:
             node.entry.link for path in changed if (node := self.nodes[path]).entry.link
             and node.entry.kind == "hardlink"
         }  # fmt: skip
-        parents = {parent for path in changed | targets for parent in _parents(path)}
-        wanted = changed | targets | (parents & self.nodes.keys())
+        wanted = changed | targets
+        wanted |= {folder for path in wanted for folder in parents(path)}
         return {path: node for path, node in self.nodes.items() if path in wanted}
 
     def _same(self, node: Node, below: RootFS) -> bool:
@@ -170,12 +176,6 @@ def _with_links_last(nodes: dict[str, Node]) -> dict[str, Node]:
 
 def _is_dropped(path: str) -> bool:
     return path not in _KEPT and any(fnmatch.fnmatchcase(path, pattern) for pattern in _DROPPED)
-
-
-def _parents(path: str) -> Iterator[str]:
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
 
 
 def _content(node: Node, file: BinaryIO) -> bytes:

@@ -48,6 +48,11 @@ class Entry:
         )  # fmt: skip
 
 
+def parents(path: str) -> list[str]:
+    """The folders above a path, topmost first."""
+    return [path[:at] for at, letter in enumerate(path) if letter == "/"]
+
+
 _ROW = attrgetter(*(field.name for field in fields(Entry)))  # astuple() copies what it takes
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 

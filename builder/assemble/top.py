@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import selfcheck
 from builder.assemble.install import PREFIX
 from builder.assemble.layer import FORMAT, LayerWriter
-from builder.assemble.worker import VENV_GID
+from builder.assemble.worker import VENV_GID, add_parents
 
 if TYPE_CHECKING:
     from builder.assemble.layer import Layer
@@ -56,12 +56,9 @@ def write_top(files: dict[str, tuple[bytes, int]], links: dict[str, str], scratc
     """Write the layer to `scratch`; what is in the environment belongs to its group."""
     with LayerWriter(scratch, packed=True) as writer:
         for path, (content, mode) in sorted(files.items()):
-            parts = path.split("/")
-            for depth in range(1, len(parts)):
-                folder = "/".join(parts[:depth])
-                if folder not in writer and folder.startswith(FOLDER):
-                    writer.directory(folder, 0o755)
+            add_parents(writer, path)
             writer.file(path, content, mode)
         for path, target in sorted(links.items()):
+            add_parents(writer, path)
             writer.symlink(path, target, gid=VENV_GID if path.startswith(PREFIX) else 0)
         return writer.finish()

@@ -10,6 +10,7 @@ from builder.assemble.bytecode import Interpreter, Module, compile_wheel
 from builder.assemble.install import PREFIX, plan_install
 from builder.assemble.layer import AnotherLayerError, LayerWriter
 from builder.assemble.leftout import is_compiled
+from builder.assemble.toc import parents
 from builder.assemble.wheel import Wheel
 from builder.errors import WheelError
 
@@ -166,9 +167,13 @@ def _add_bytecode(
 
 
 def add_parents(writer: LayerWriter, path: str) -> None:
-    """The folders above `path` that lie inside the environment, each once a layer."""
-    parts = path.split("/")
-    for depth in range(PREFIX.count("/") + 1, len(parts)):
-        folder = "/".join(parts[:depth])
-        if folder not in writer:
+    """Add the folders above `path`, each once a layer, as the contract has them in every base."""
+    if path.rpartition("/")[0] in writer:
+        return
+    for folder in parents(path):
+        if folder in writer:
+            continue
+        if f"{folder}/".startswith(f"{PREFIX}/"):
             writer.directory(folder, DIRECTORY_MODE, 0, VENV_GID)
+        else:
+            writer.directory(folder, 0o755)

@@ -39,6 +39,8 @@ _READ_ENDINGS = ("cuda_runtime_api.h", "cudnn_version.h", "nccl.h")
 class ListedTree:
     """Path -> entry, as `builder.inspecting.tree.Tree` has it; some contents are at hand."""
 
+    layers = ()  # an engine's own layers hold what it unpacked
+
     def __init__(
         self,
         entries: Iterable[Entry],

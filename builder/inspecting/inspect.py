@@ -18,7 +18,7 @@ from builder.assemble.install import site_packages
 from builder.assemble.reindex import reindex
 from builder.errors import InspectError
 from builder.inspecting.distributions import dependency_problems, installed, overridden
-from builder.inspecting.tree import LayerContents, Tree
+from builder.inspecting.tree import LayerContents, Tree, describe, folder_problems
 from builder.upstream.facts import CPU, NONE
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def inspect_image(
         Finding("group", f"{GROUP}:{GID}:{USER}", _account(tree, "etc/group", GROUP)),
         Finding("environment", f"0:{GID} 2775", _folder(tree, VENV)),
         Finding("site-packages", f"0:{GID} 2775", _folder(tree, site)),
+        _folders(tree),
         Finding("runs as", str(UID), str(config["config"]["User"])),
     ]
     return tuple(findings)
@@ -201,8 +202,14 @@ def _account(tree: Tree, path: str, name: str) -> str:
 
 
 def _folder(tree: Tree, path: str) -> str:
-    entry = tree.entry(path)
-    return f"{entry.uid}:{entry.gid} {entry.mode:o}"
+    return describe(tree.entry(path))
+
+
+def _folders(tree: Tree) -> Finding:
+    """Every layer holds the folders above its files, as those below have them."""
+    first, *others = folder_problems(tree.layers, VENV) or [""]
+    more = f" (and {len(others)} more)" if others else ""
+    return Finding("parent folders", "", first + more)
 
 
 def _search(pattern: str, text: str, what: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.assemble import toc
+from builder.assemble.toc import parents
 from builder.errors import InspectError, WheelError
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.assemble.toc import Entry
+
+PACKAGES = "var/lib/dpkg/status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class Tree:
 
     def __init__(self, layers: Iterable[LayerContents]) -> None:
         self._found: dict[str, Found] = {}
-        for layer in layers:
+        self.layers = tuple(layers)
+        for layer in self.layers:
             for entry in layer.entries:
                 found = Found(entry, layer)
                 twin = self._found.get(entry.path)
@@ -72,6 +76,37 @@ class Tree:
             return self._found[path]
         except KeyError:
             raise InspectError(f"the image has no /{path}") from None
+
+
+def folder_problems(layers: Iterable[LayerContents], environment: str) -> list[str]:
+    """What engines would make of layers that lack a folder above what they hold, or change one.
+
+    Begins with the layer that brings the `environment`: those below it may be somebody else's.
+    """
+    problems: list[str] = []
+    below: dict[str, Entry] | None = None
+    for layer in layers:
+        folders = {entry.path: entry for entry in layer.entries if entry.kind == "dir"}
+        if below is None and environment not in folders:
+            continue
+        holders = {entry.path.rpartition("/")[0] for entry in layer.entries}
+        above = {folder for path in holders for folder in (*parents(path), path) if folder}
+        for path in sorted(above - folders.keys()):
+            problems.append(f"{layer.title}: /{path} is missing")
+        # Packages may change the folders of others, and those of a real root file system are right.
+        compared = () if any(x.path == PACKAGES for x in layer.entries) else sorted(folders)
+        for path in compared:
+            old = (below or {}).get(path)
+            if old and describe(old) != describe(folders[path]):
+                was, is_now = describe(old), describe(folders[path])
+                problems.append(f"{layer.title}: /{path} is {is_now}, and {was} below it")
+        below = (below or {}) | folders
+    return problems
+
+
+def describe(entry: Entry) -> str:
+    """Owner, group and mode, as findings state them."""
+    return f"{entry.uid}:{entry.gid} {entry.mode:o}"
 
 
 def _check_twin(first: Found, second: Found) -> None:

@@ -19,11 +19,12 @@ from wheels import make_wheel
 
 from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore, file_digest
-from builder.building.build import Built, Failed, build_images
+from builder.building.build import Built, Failed, build_images, read_tree
 from builder.building.report import read_report
 from builder.building.stages import load_stages
 from builder.errors import InspectError, LockError, StorageError, WheelError
-from builder.inspecting.inspect import inspect_layout_image
+from builder.inspecting.inspect import inspect_image, inspect_layout_image, require
+from builder.inspecting.tree import Tree
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(
@@ -124,6 +125,18 @@ class TestImage:
                 cell, lock, Layout(dist), digests(dist)[cell.tags[0]], lambda _: None
             )
             assert all(f.ok for f in findings), findings
+
+    def test_inspection_misses_the_folders_of_a_layer(self, tiny: Tiny, dist: Path) -> None:
+        """An engine would make them anew."""
+        cell = tiny.cell("devel")
+        built = next(x for x in build(tiny, dist) if isinstance(x, Built) and x.cell == cell)
+        *layers, top = read_tree(built.image, LayerStore(tiny.context.settings.cache_dir)).layers
+        files = [entry for entry in top.entries if entry.kind != "dir"]
+        lock = load_stages(cell, tiny.plan, tiny.folder)[-1].lock
+        tree = Tree([*layers, replace(top, entries=files)])
+        findings = inspect_image(cell, lock, {"config": {"User": "1000"}}, tree)
+        with pytest.raises(InspectError, match=r"parent folders: .*/opt is missing \(and \d"):
+            require(cell.id, findings)
 
 
 class TestReproducible:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.assemble import toc
 from builder.assemble.top import top_key, write_top
 from builder.model import LockedWheel
 from builder.planning.compiler import compiler_links, has_compiler
@@ -54,3 +55,19 @@ def test_links_are_part_of_the_top_layer_and_of_its_key(tmp_path: Path) -> None:
     assert top_key(files, {}) != top_key(files, links)
     first, second = (write_top(files, links, tmp_path / name) for name in "ab")
     assert first == second
+
+
+def test_the_top_layer_holds_every_folder_above_its_links_as_wheels_layers_do(
+    tmp_path: Path,
+) -> None:
+    files = {"opt/wheelyard/cell.json": (b"{}", 0o644), "etc/profile.d/x.sh": (b"", 0o644)}
+    links = {"usr/local/cuda": "/x", f"{SITE}/nvidia/cu13/lib/a.so": "a.so.1"}
+    write_top(files, links, tmp_path / "blob")
+    entries = toc.parse(toc.beside(tmp_path / "blob").read_text())
+    folders = {x.path: (x.mode, x.uid, x.gid) for x in entries if x.kind == "dir"}
+    ours = [x for x in toc.parents(f"{SITE}/nvidia/cu13/lib/") if x.startswith("opt/venv")]
+    others = ["etc", "etc/profile.d", "opt", "opt/wheelyard", "usr", "usr/local"]
+    assert folders == {
+        **dict.fromkeys(ours, (0o2775, 0, 900)),
+        **dict.fromkeys(others, (0o755, 0, 0)),
+    }

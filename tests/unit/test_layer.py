@@ -22,7 +22,8 @@ LONG = "opt/venv/" + "/".join(["a-rather-long-folder-name"] * 9) + "/file.txt"
 
 def write(path: Path, *, packed: bool = False) -> tuple[Layer, list[toc.Entry]]:
     with LayerWriter(path, packed=packed) as writer:
-        writer.directory("opt/venv", 0o2775, 0, 900)
+        for folder in toc.parents(LONG):
+            writer.directory(folder, 0o2775, 0, 900)
         writer.file("opt/venv/empty", b"", 0o664, 0, 900)
         writer.file("opt/venv/small.txt", b"hello\n", 0o775, 0, 900)
         writer.file("opt/venv/big.bin", bytes(range(256)) * 12_000, 0o664, 0, 900)
@@ -75,7 +76,7 @@ def test_a_wheel_s_streams_are_copied_not_packed_again(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, files={"demo/data.txt": content})
     with Wheel(path) as wheel, LayerWriter(tmp_path / "blob") as writer:
         member = wheel.members["demo/data.txt"]
-        writer.member("opt/venv/data.txt", wheel, member, 0o664, 900)
+        writer.member("data.txt", wheel, member, 0o664, 900)
         writer.finish()
         stream = b"".join(wheel.packed(member))
     assert stream in (tmp_path / "blob").read_bytes()
@@ -133,6 +134,17 @@ def test_a_path_goes_in_once(tmp_path: Path) -> None:
         writer.file("a", b"1", 0o644)
         with pytest.raises(ValueError, match="twice"):
             writer.file("a", b"2", 0o644)
+
+
+def test_nothing_goes_in_before_the_folders_above_it(tmp_path: Path) -> None:
+    with LayerWriter(tmp_path / "blob") as writer:
+        writer.directory("usr", 0o755)
+        writer.file("file", b"", 0o644)
+        for path in ("usr/local/cuda", "opt/venv", "file/below"):
+            with pytest.raises(ValueError, match="before the folder that it lies in"):
+                writer.symlink(path, "x")
+        writer.directory("usr/local", 0o755)
+        writer.symlink("usr/local/cuda", "x")
 
 
 def test_a_full_disk_is_an_error_not_a_short_blob(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from builder.assemble.base import bootstrap_command, source_date
 from builder.assemble.contract import apply_contract
 from builder.assemble.layer import LayerWriter
-from builder.assemble.rootfs import RootFS, read_rootfs
+from builder.assemble.rootfs import Node, RootFS, read_rootfs
+from builder.assemble.toc import Entry
 from builder.errors import BaseImageError
 from builder.model import LockedDeb, PackageLock
 
@@ -52,7 +53,8 @@ def test_what_is_the_machine_s_or_the_day_s_is_dropped(tmp_path: Path) -> None:
     junk = ["etc/hostname", "etc/resolv.conf", "var/log/dpkg.log", "var/cache/apt/pkgcache.bin",
             "etc/passwd-", "var/lib/apt/lists/x", "tmp/x", "etc/machine-id"]  # fmt: skip
     base = rootfs(tmp_path / "a.tar", {"etc/os-release": b"x", **dict.fromkeys(junk, b"x")})
-    assert list(base.nodes) == ["etc/os-release"]
+    files = [path for path, node in base.nodes.items() if node.entry.kind != "dir"]
+    assert files == ["etc/os-release"]
 
 
 def test_hard_links_survive_in_any_order(tmp_path: Path) -> None:
@@ -66,7 +68,23 @@ def test_hard_links_survive_in_any_order(tmp_path: Path) -> None:
 def test_the_difference_holds_only_what_is_new_or_changed(tmp_path: Path) -> None:
     lower = rootfs(tmp_path / "a.tar", {"etc/a": b"same", "etc/b": b"old"})
     upper = rootfs(tmp_path / "b.tar", {"etc/a": b"same", "etc/b": b"new", "usr/bin/git": b"git"})
-    assert written(upper, tmp_path / "blob", lower) == {"etc/b": b"new", "usr/bin/git": b"git"}
+    folders = dict.fromkeys(["etc", "usr", "usr/bin"], b"")
+    found = written(upper, tmp_path / "blob", lower)
+    assert found == {"etc/b": b"new", "usr/bin/git": b"git", **folders}
+
+
+def test_the_difference_holds_folders_as_they_are_below(tmp_path: Path) -> None:
+    lower = rootfs(tmp_path / "a.tar", {"srv/team/deep/a": b""})
+    upper = rootfs(tmp_path / "b.tar", {"srv/team/deep/a": b"", "srv/team/deep/b": b""})
+    shared = Node(Entry("srv/team", "dir", 0o2775, 0, 50), 1_600_000_000)
+    with LayerWriter(tmp_path / "blob", packed=True) as writer:
+        upper.overlaid({"srv/team": shared}).write(writer, lower.overlaid({"srv/team": shared}))
+    assert [(x.path, x.mode, x.gid) for x in writer.entries] == [
+        ("srv", 0o755, 0),
+        ("srv/team", 0o2775, 50),
+        ("srv/team/deep", 0o755, 0),
+        ("srv/team/deep/b", 0o644, 0),
+    ]
 
 
 def test_a_flavour_may_only_add(tmp_path: Path) -> None:
@@ -100,6 +118,20 @@ def test_what_git_lfs_writes_in_any_order_is_sorted(tmp_path: Path) -> None:
         for i, c in enumerate(contents)
     ]
     assert {base.read("etc/gitconfig") for base in bases} == {contents[0]}
+
+
+def test_folders_that_upper_layers_hold_are_the_same_in_every_base(tmp_path: Path) -> None:
+    base = rootfs(tmp_path / "a.tar", ACCOUNTS)
+    staff = Node(Entry("usr/local", "dir", 0o2775, 0, 50), 1_600_000_000)
+    entry = apply_contract(base.overlaid({"usr/local": staff}), "3.11").nodes["usr/local"].entry
+    assert (entry.mode, entry.uid, entry.gid) == (0o755, 0, 0)
+
+
+def test_a_base_with_a_link_in_place_of_such_a_folder_is_refused(tmp_path: Path) -> None:
+    link = Node(Entry("opt", "symlink", 0o777, 0, 0, link="usr/opt"), 0)
+    base = rootfs(tmp_path / "a.tar", ACCOUNTS).overlaid({"opt": link})
+    with pytest.raises(BaseImageError, match="/opt is a symlink in the base"):
+        apply_contract(base, "3.11")
 
 
 @pytest.mark.parametrize("line", [b"dev:x:1234:1:::\n", b"other:x:1000:1:::\n"])
