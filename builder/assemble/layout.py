@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.assemble.store import file_digest
+from builder.digests import Digest
 from builder.errors import StorageError
 from builder.system.links import link_or_copy
 from builder.system.storage import storage_error
@@ -67,8 +68,8 @@ class Layout:
         write_text(self.folder / "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}))
 
     def blob(self, digest: str) -> Path:
-        """Where a blob lies, or would."""
-        return self.blobs / digest.removeprefix("sha256:")
+        """Where a blob lies, or would; DigestError for a digest that is none."""
+        return self.blobs / Digest.parse(digest).sha256
 
     def put(self, data: bytes, media_type: str) -> Descriptor:
         """Store a small blob."""
@@ -170,7 +171,7 @@ def _is_whole(target: Path, stored: StoredLayer) -> bool:
 
 
 def _path(digest: str) -> str:
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+    return f"blobs/sha256/{Digest.parse(digest).sha256}"
 
 
 def _by_digest(references: dict[str, Descriptor]) -> dict[str, list[str]]:

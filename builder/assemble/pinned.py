@@ -16,6 +16,7 @@ from builder.assemble import toc
 from builder.assemble.image import ImageLayer
 from builder.assemble.layer import Layer
 from builder.assemble.reindex import reindex
+from builder.digests import Digest
 from builder.errors import BaseImageError
 from builder.fetching.download import Session, download
 from builder.fetching.replies import Gone
@@ -100,7 +101,8 @@ def _manifest(work: Assembly, registry: Registry, repository: str, digest: str) 
 
 def _content(work: Assembly, registry: Registry, repository: str, kind: str, digest: str) -> Any:
     """A manifest or config; kept, so that a second build needs no registry."""
-    path = work.context.settings.cache_dir / "rootfs" / f"{digest.removeprefix('sha256:')}.json"
+    name = f"{Digest.parse(digest).sha256}.json"
+    path = work.context.settings.cache_dir / "rootfs" / name
     if path.exists():
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() == path.stem:
@@ -115,16 +117,15 @@ def _stored(
     work: Assembly, registry: Registry, repository: str, entry: dict[str, Any], diff_id: str
 ) -> StoredLayer:
     """One layer in the store, its blob kept byte for byte."""
-    digest, kind = str(entry["digest"]), str(entry["mediaType"])
+    digest, kind = Digest.parse(entry["digest"]), str(entry["mediaType"])
     if not kind.endswith(("tar+gzip", "tar.gzip")):
         raise BaseImageError(f"{registry.address}/{repository}: a layer is {kind}, and not gzip")
     key = hashlib.sha256(f"{_FORMAT} image layer {digest}".encode()).hexdigest()
     stored = work.store.find(key)
     if stored is not None:
         return stored
-    sha256 = digest.removeprefix("sha256:")
     url = registry.url(repository, f"blobs/{digest}")
-    item = Download(url, f"{sha256[:12]}.tar.gz", sha256, int(entry["size"]))
+    item = Download(url, f"{digest.sha256[:12]}.tar.gz", digest.sha256, int(entry["size"]))
     session = Session(registry.http, registry.reporter, registry.patience)
     with work.timed("fetch"):
         blob = download(item, work.files, session)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from builder.assemble.layer import Layer
+from builder.digests import DIGEST_PATTERN
 from builder.errors import LockError
 from builder.system.textfiles import write_text
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 PATH = PurePosixPath("images", "layers.json")
 VERSION = 1
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(DIGEST_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)

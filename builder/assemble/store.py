@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from builder.assemble import toc
 from builder.assemble.layer import Layer
+from builder.digests import Digest
 from builder.system.links import link_or_copy
 from builder.system.textfiles import write_text
 
@@ -54,7 +55,7 @@ class LayerStore:
 
     def blob(self, digest: str) -> Path:
         """Where the blob of that digest lies, or would."""
-        return self.blobs / digest.removeprefix("sha256:")
+        return self.blobs / Digest.parse(digest).sha256
 
     def find(self, key: str) -> StoredLayer | None:
         """The layer made for `key`, if it is whole; a damaged one is thrown away."""
@@ -100,7 +101,7 @@ class LayerStore:
         return toc.parse(self._toc(digest).read_text())
 
     def _toc(self, digest: str) -> Path:
-        return self._records / f"{digest.removeprefix('sha256:')}.toc.json"
+        return self._records / f"{Digest.parse(digest).sha256}.toc.json"
 
     def _write_record(self, key: str, layer: Layer) -> None:
         seen = fingerprint(self.blob(layer.digest))

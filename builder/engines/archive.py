@@ -18,6 +18,7 @@ from pathlib import Path
 
 from builder.assemble.layer import Layer
 from builder.assemble.layout import MANIFEST_TYPE, digest_of
+from builder.digests import Digest
 from builder.errors import StorageError
 from builder.registry.address import HUB
 from builder.system.gunzip import open_gzip
@@ -187,7 +188,7 @@ def json_member(name: str, value: object) -> Member:
 
 def blob_member(blobs: Path, digest: str) -> Member:
     """A blob under its name; raises StorageError when it is missing."""
-    path = blobs / digest.partition(":")[2]
+    path = blobs / Digest.parse(digest).sha256
     try:
         return Member(blob_name(digest), path.stat().st_size, path)
     except FileNotFoundError as error:

@@ -17,6 +17,7 @@ from builder.assemble.system import lend_systems
 from builder.building.build import Built, build_images
 from builder.building.stages import load_stages
 from builder.context import Context
+from builder.digests import Digest
 from builder.errors import InspectError, RegistryError, SelectionError
 from builder.fetching.download import Session, download
 from builder.fetching.replies import Gone
@@ -135,9 +136,9 @@ def _their_entries(
 ) -> Sequence[Entry]:
     """Fetch one layer, resumed and checked, and list it."""
     layer = image.manifest["layers"][number]
-    sha256 = str(layer["digest"]).removeprefix("sha256:")
-    url = registry.url(repository, f"blobs/{layer['digest']}")
-    item = Download(url, f"{sha256[:12]}.tar.gz", sha256, int(layer["size"]))
+    digest = Digest.parse(layer["digest"])
+    url = registry.url(repository, f"blobs/{digest}")
+    item = Download(url, f"{digest.sha256[:12]}.tar.gz", digest.sha256, int(layer["size"]))
     session = Session(registry.http, registry.reporter, registry.patience)
     return _entries(download(item, scratch / "theirs", session), image, number)
 

@@ -16,6 +16,7 @@ from builder.assemble.layout import CONFIG_TYPE, MANIFEST_TYPE, REF_NAME, Descri
 from builder.assemble.store import file_digest
 from builder.building.report import LOCK_NAME, merge_report
 from builder.building.report import NAME as REPORT
+from builder.digests import Digest
 from builder.errors import StorageError
 from builder.system.filelock import locked, once
 from builder.system.storage import free_bytes, no_space, storage_error
@@ -163,12 +164,12 @@ def _take_image(
 
 def _missing(layout: Layout, blob: Descriptor) -> int:
     """Bytes to copy: none where a file of that name and size is there already."""
-    path = layout.blob(_checked(blob.digest))
+    path = layout.blob(blob.digest)
     return 0 if path.is_file() and path.stat().st_size == blob.size else blob.size
 
 
 def _take(bundle: Bundle, layout: Layout, blob: Descriptor, task: Task | None) -> None:
-    target, name = layout.blob(blob.digest), f"blobs/sha256/{blob.digest.removeprefix('sha256:')}"
+    target, name = layout.blob(blob.digest), f"blobs/sha256/{Digest.parse(blob.digest).sha256}"
     if not _missing(layout, blob):
         if file_digest(target) == blob.digest:
             return
@@ -192,11 +193,3 @@ def _take(bundle: Bundle, layout: Layout, blob: Descriptor, task: Task | None) -
         raise storage_error(error, layout.folder, blob.size) from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _checked(digest: str) -> str:
-    """A digest that is one: it becomes a file's name."""
-    kind, _, value = digest.partition(":")
-    if kind != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
-        raise StorageError(f"the bundle names a blob {digest!r}, which is no SHA-256; {ADVICE}")
-    return digest

@@ -6,6 +6,7 @@ Source: OCI distribution-spec 1.1.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from builder.assemble.layout import MANIFEST_TYPE, digest_of
+from builder.digests import Digest, DigestError
 from builder.errors import RegistryError
 from builder.fetching.patience import PATIENCE, GaveUp, Patience, next_wait
 from builder.fetching.replies import Gone, Interrupted, Refused
@@ -35,6 +37,7 @@ MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 DIGEST_HEADER = "Docker-Content-Digest"
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # "Pulling manifests"
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +138,7 @@ def wait(registry: Registry, error: Interrupted, failures: int, advice: str = ""
 
 def has_blob(registry: Registry, repository: str, digest: str, size: int) -> bool:
     """Whether a repository holds a blob, whole."""
-    url = registry.url(repository, f"blobs/{digest}")
+    url = registry.url(repository, f"blobs/{_digest(registry, digest)}")
     try:
         response = ask(registry, "HEAD", url, ok=(httpx.codes.OK,))
     except Gone:
@@ -145,14 +148,26 @@ def has_blob(registry: Registry, repository: str, digest: str, size: int) -> boo
 
 def manifest_digest(registry: Registry, repository: str, reference: str) -> str | None:
     """The digest that a tag (or digest) has there; None where there is none."""
-    url = registry.url(repository, f"manifests/{reference}")
+    url = registry.url(repository, f"manifests/{_reference(registry, reference)}")
     accept = {"Accept": ", ".join(MANIFEST_TYPES)}
     try:
         response = ask(registry, "HEAD", url, ok=(httpx.codes.OK,), headers=accept)
     except Gone:
         return None
-    digest: str | None = response.headers.get(DIGEST_HEADER)
-    return digest
+    said = response.headers.get(DIGEST_HEADER)
+    return None if said is None else _digest(registry, said)
+
+
+def _digest(registry: Registry, text: object) -> Digest:
+    try:
+        return Digest.parse(text)
+    except DigestError as error:
+        raise RegistryError(f"{registry.address}: {error}") from error
+
+
+def _reference(registry: Registry, text: str) -> str:
+    """A tag or a digest: what becomes part of a manifest's URL."""
+    return text if _TAG.fullmatch(text) else _digest(registry, text)
 
 
 def put_manifest(
@@ -184,11 +199,12 @@ def get_content(
 ) -> bytes:
     """A manifest (`kind` "manifests") or small blob ("blobs"); raises Gone or RegistryError.
 
-    What is asked for by digest is checked against it.
+    A blob has no other name than its digest, and what is asked for by digest is checked against it.
     """
-    url = registry.url(repository, f"{kind}/{reference}")
+    name = _digest(registry, reference) if kind == "blobs" else _reference(registry, reference)
+    url = registry.url(repository, f"{kind}/{name}")
     response = ask(registry, "GET", url, ok=(httpx.codes.OK,), headers={"Accept": accept})
-    if reference.startswith("sha256:") and digest_of(response.content) != reference:
+    if isinstance(name, Digest) and digest_of(response.content) != name:
         raise RegistryError(
             f"{registry.address}: {repository}: what came for {reference} is something else; "
             "do not use this registry or proxy before that is explained"
