@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from builder.console.plain import plain
 from builder.errors import INTERRUPTED, UsageError, WheelyardError
 from builder.options import BROKEN_PIPE, BUG, make_parser
 
@@ -126,7 +127,7 @@ def _bug() -> int:
 def _say(message: str) -> None:
     """A line on stderr; a run whose stderr is gone still ends with its exit code."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        print(message, file=sys.stderr, flush=True)
+        print(plain(message), file=sys.stderr, flush=True)
 
 
 def _drop_stdout() -> None:

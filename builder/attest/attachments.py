@@ -24,6 +24,8 @@ KINDS: tuple[tuple[str, str | None], ...] = (
     (statements.MEDIA_TYPE, statements.PROVENANCE),
     (statements.MEDIA_TYPE, statements.TEST_RESULT),
 )
+# A checkout's own settings may name programs; these are the ones that git would start here.
+_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 # The same as signed statements.
 STATEMENTS = tuple(predicate or statements.BILL for _, predicate in KINDS)
 
@@ -83,8 +85,8 @@ def read_source(project: Path) -> Source:
 
     if find_tool("git") is None:
         return Source(None, clean=False, version=version("wheelyard"))
-    head = run(["git", "rev-parse", "HEAD"], error=None, cwd=project)
-    status = run(["git", "status", "--porcelain"], error=None, cwd=project)
+    head = run([*_GIT, "rev-parse", "HEAD"], error=None, cwd=project)
+    status = run([*_GIT, "status", "--porcelain"], error=None, cwd=project)
     known = head.returncode == 0
     clean = known and status.returncode == 0 and not status.stdout.strip()
     return Source(head.stdout.strip() if known else None, clean, version("wheelyard"))

@@ -6,7 +6,6 @@ Source: secure-systems-lab's DSSE, protocol.md and envelope.md (v1.0.2).
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,7 +57,7 @@ def unseal(envelope: object, key: PublicKey) -> Statement | None:
         if kind != STATEMENT_TYPE or not any(is_signed(key, signed, one) for one in signatures):
             return None
         return _statement(json.loads(payload))
-    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -74,9 +74,17 @@ def _signed(registry: Registry, repository: str, digest: str, key: PrivateKey | 
     """The predicate types of what this key has signed of an image already."""
     if key is None:
         return set()
-    envelopes = map(json.loads, fetch_attestations(registry, repository, digest))
+    envelopes = filter(None, map(_read, fetch_attestations(registry, repository, digest)))
     opened = (unseal(envelope, key.public_key()) for envelope in envelopes)
     return {one.kind for one in opened if one is not None and digest in one.digests}
+
+
+def _read(envelope: bytes) -> object:
+    """An envelope in JSON; None for one that is none: anybody may put something there."""
+    try:
+        return json.loads(envelope)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _kind(entry: Mapping[str, Any]) -> tuple[str, str | None]:

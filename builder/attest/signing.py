@@ -59,7 +59,7 @@ def fault(signature: Signature, key: PublicKey, digest: str) -> str | None:
     try:
         critical = json.loads(signature.payload)["critical"]
         kind, signed = critical["type"], critical["image"]["docker-manifest-digest"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "one signs something that is no image"
     if kind != KIND:
         return f"one signs {kind!r}, which is no image"

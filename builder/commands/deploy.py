@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Write the files; prints their paths."""
     from builder.commands.pick import read_entries, require_entry_signed, verify_key
     from builder.errors import UsageError
-    from builder.rendering.deployments import find_templates, render_deployment
+    from builder.rendering.deployments import render_deployment
     from builder.rendering.render import make_environment
     from builder.system.textfiles import write_text
 
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if key is not None:
         require_entry_signed(entry, key, context)
     deployment = _deployment(entry, args, context)
-    environment = make_environment(find_templates(context.settings.project))
+    environment = make_environment(_templates(args, context))
     files = render_deployment(environment, deployment)
     folder = args.output.expanduser().absolute()
     there = [str(folder / name) for name in files if (folder / name).exists()]
@@ -90,6 +90,19 @@ def run(args: argparse.Namespace, context: Context) -> int:
         print(folder / name)
     _warn(deployment, context)
     return 0
+
+
+def _templates(args: argparse.Namespace, context: Context) -> Path:
+    """The named project's; those of a folder that one is only in are told of."""
+    from builder.rendering.deployments import find_templates
+
+    project = context.settings.project
+    if getattr(args, "project", None) is not None:
+        return find_templates(project)
+    found, here = find_templates(None), project / "templates"
+    if (here / "deploy").is_dir() and not here.samefile(found):
+        context.reporter.info(f"{here} is not used: --project {project} takes its templates")
+    return found
 
 
 def _find(entries: Sequence[Entry], wanted: str) -> Entry:

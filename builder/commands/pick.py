@@ -69,6 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print the choice; raises MachineError where nothing runs."""
+    from builder.console.plain import one_line
     from builder.console.table import show_json
 
     found = choose(args, context)
@@ -77,10 +78,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
         return 0
     for name in ("image", "reason", "build", "run"):
         if found[name] is not None:
-            print(f"{name:<8}{found[name]}")
+            print(f"{name:<8}{one_line(found[name])}")
     print(f"{'pull':<8}{_pull_text(found)}")
     for note in found["notes"]:
-        print(f"{'note':<8}{note}")
+        print(f"{'note':<8}{one_line(note)}")
     return 0
 
 

@@ -35,6 +35,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print both digests, and where the images differ first."""
+    from builder.console.plain import one_line
     from builder.console.table import show_json
     from builder.errors import InspectError, UsageError
     from builder.planning.plan import load_plan
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         print(f"{found.cell.id}: the same to the bit, {found.ours}")
     else:
         print(f"{found.cell.id}: published {found.theirs}, built {found.ours}")
-        print(f"first difference: {difference.what}: {difference.theirs}, ours {difference.ours}")
+        told = f"{difference.what}: {difference.theirs}, ours {difference.ours}"
+        print(one_line(f"first difference: {told}"))
         if difference.file is not None:
-            print(f"  {difference.file}")
+            print(f"  {one_line(difference.file)}")
     return 0 if difference is None else InspectError.exit_code

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, Protocol, TextIO
 
 from builder.console.amounts import Unit, amount, summary
+from builder.console.plain import plain
 
 __all__ = ["ClosableReporter", "Mode", "Reporter", "Task", "Unit", "make_reporter"]
 
@@ -81,7 +82,7 @@ class QuietReporter:
     def warn(self, message: str) -> None:
         """Write a line."""
         if self._stream is not None:
-            self._stream.write(f"warning: {message}\n")
+            self._stream.write(f"warning: {plain(message)}\n")
             self._stream.flush()
 
     def task(self, label: str, total: int | None, unit: Unit) -> AbstractContextManager[Task]:  # noqa: ARG002
@@ -108,7 +109,7 @@ class PlainReporter:
     def info(self, message: str) -> None:
         """Write a line."""
         with self._lock:
-            self._stream.write(f"{message}\n")
+            self._stream.write(f"{plain(message)}\n")
             self._stream.flush()
 
     def warn(self, message: str) -> None:

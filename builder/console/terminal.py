@@ -21,6 +21,7 @@ from rich.progress import Task as RichTask
 from rich.text import Text
 
 from builder.console.amounts import Unit, amount, summary
+from builder.console.plain import plain
 
 if TYPE_CHECKING:
     from builder.console.progress import Task
@@ -51,11 +52,11 @@ class TerminalReporter:
 
     def info(self, message: str) -> None:
         """Write a line above the bars."""
-        self._console.print(message, markup=False, soft_wrap=True)
+        self._console.print(plain(message), markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Write a line that stands out."""
-        self._console.print(Text(f"warning: {message}", style="yellow"), soft_wrap=True)
+        self._console.print(Text(f"warning: {plain(message)}", style="yellow"), soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:

@@ -5,12 +5,32 @@ Made from the plan and, where they were built, the images themselves; published 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import Field, model_validator
 
 from builder.engines.archive import shared_layers
 from builder.errors import RegistryError
+from builder.system.documents import (
+    Architecture,
+    Bytes,
+    Counter,
+    CudaVersion,
+    CudnnVersion,
+    Digest,
+    Document,
+    ImageId,
+    ImageTag,
+    PythonVersion,
+    UnreadableError,
+    Versions,
+    Word,
+    Words,
+    read_document,
+)
 from builder.upstream.facts import release_of
 
 if TYPE_CHECKING:
@@ -18,6 +38,43 @@ if TYPE_CHECKING:
     from builder.upstream.facts import Upstream
 
 VERSION = 1
+
+
+class _Outside(Document):
+    """A catalogue as somebody else may have written it."""
+
+    version: int
+    counter: Counter = 0
+    images: list[Any] = Field(max_length=4096)
+
+
+class _Image(Document):
+    """One of its entries: the fields of `Entry`."""
+
+    id: ImageId
+    tags: tuple[ImageTag, ...] = Field(min_length=1, max_length=64)
+    framework: Words
+    framework_version: Versions
+    cuda: CudaVersion
+    cudnn: CudnnVersion
+    python: PythonVersion
+    flavour: Word
+    architectures: tuple[Annotated[tuple[Architecture, ...], Field(max_length=64)], ...] = Field(
+        max_length=8
+    )
+    special: bool = False
+    digest: Digest | None = None
+    layers: tuple[tuple[Digest, Bytes], ...] = Field((), max_length=512)
+    unpacked: Bytes | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.framework.count("+") != self.framework_version.count("+"):
+            raise ValueError("another number of versions than of frameworks")
+        name = self.framework.replace("+", "-")
+        if any(tag.partition(":")[0] != name for tag in self.tags):
+            raise ValueError(f"a tag is not of {name}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +94,15 @@ class Entry:
     digest: str | None = None  # of the manifest; None: not built
     layers: tuple[tuple[str, int], ...] = ()  # (diff_id, compressed bytes), lowest first
     unpacked: int | None = None  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """A published catalogue, read."""
+
+    entries: tuple[Entry, ...] = ()
+    counter: int = 0  # rises with every change, so that an older one is told apart
+    faults: tuple[str, ...] = ()  # what was left out, and why
 
 
 def plan_entries(
@@ -66,31 +132,33 @@ def _entry(cell: Cell, upstream: Upstream, image: Mapping[str, Any] | None) -> E
     )
 
 
-def to_json(entries: Iterable[Entry]) -> dict[str, Any]:
+def to_json(entries: Iterable[Entry], counter: int = 0) -> dict[str, Any]:
     """The catalogue as it is published."""
-    return {"version": VERSION, "images": [asdict(entry) for entry in entries]}
+    images = [asdict(entry) for entry in entries]
+    return {"version": VERSION, "counter": counter, "images": images}
 
 
-def from_json(content: object) -> tuple[Entry, ...]:
-    """Read what `to_json` gave; raises RegistryError for anything else."""
-    try:
-        if content["version"] != VERSION:  # type: ignore[index]
-            raise RegistryError("the catalogue is of another version of wheelyard; update it")
-        return tuple(_read(image) for image in content["images"])  # type: ignore[index]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RegistryError(f"the catalogue cannot be read ({error!r})") from error
+def read_catalogue(data: bytes) -> Catalogue:
+    """Read what `to_json` gave; an entry that is none is left out and named among the faults.
 
-
-def _read(image: Mapping[str, Any]) -> Entry:
-    kept = {name: image[name] for name in Entry.__dataclass_fields__ if name in image}
-    return Entry(
-        **kept
-        | {
-            "tags": tuple(map(str, image["tags"])),
-            "architectures": tuple(tuple(map(str, one)) for one in image["architectures"]),
-            "layers": tuple((str(diff_id), int(size)) for diff_id, size in image["layers"]),
-        }
-    )
+    Raises UnreadableError for anything else, RegistryError for another version's.
+    """
+    content = read_document(_Outside, data)
+    if content.version != VERSION:
+        raise RegistryError("the catalogue is of another version of wheelyard; update it")
+    entries: dict[str, Entry] = {}
+    faults = []
+    for at, image in enumerate(content.images):
+        try:
+            read = read_document(_Image, json.dumps(image))
+        except (UnreadableError, ValueError) as error:
+            faults.append(f"image {at}: {error}")
+            continue
+        if read.id in entries:
+            faults.append(f"image {at}: {read.id} stands twice")
+            continue
+        entries[read.id] = Entry(**dict(read))
+    return Catalogue(tuple(entries.values()), content.counter, tuple(faults))
 
 
 def merge(old: Iterable[Entry], new: Iterable[Entry]) -> tuple[Entry, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.assemble.layout import MANIFEST_TYPE, ZSTD_TYPE, Layout, digest_of
 from builder.assemble.reindex import reindex
@@ -25,6 +25,13 @@ from builder.fetching.wanted import Download
 from builder.planning.imageconfig import CELL_LABEL
 from builder.publishing.difference import Difference, Published, as_files, first_difference
 from builder.registry.client import Registry, get_content
+from builder.system.documents import (
+    CellLabel,
+    ImageConfig,
+    ImageManifest,
+    UnreadableError,
+    read_document,
+)
 from builder.system.storage import storage_error
 
 if TYPE_CHECKING:
@@ -68,7 +75,7 @@ def reproduce(registry: Registry, name: str, plan: Plan, context: Context) -> Re
         if not isinstance(built, Built):
             raise built.error
         ours = _ours(layout, built)
-        if any(layer["mediaType"] == ZSTD_TYPE for layer in theirs.manifest["layers"]):
+        if any(layer.get("mediaType") == ZSTD_TYPE for layer in theirs.manifest["layers"]):
             found = first_difference(as_files(theirs), as_files(ours), lambda _: (), lambda _: ())
             return Reproduction(cell, theirs.digest, ours.digest, found)
         found = first_difference(
@@ -91,20 +98,26 @@ def _split(name: str) -> tuple[str, str]:
 def _published(registry: Registry, repository: str, reference: str, name: str) -> Published:
     try:
         data = get_content(registry, repository, "manifests", reference, MANIFEST_TYPE)
-        manifest = json.loads(data)
-        config = get_content(registry, repository, "blobs", manifest["config"]["digest"])
-        return Published(digest_of(data), manifest, json.loads(config))
+        manifest = read_document(ImageManifest, data)
+        found = get_content(registry, repository, "blobs", manifest.config.digest)
+        config = read_document(ImageConfig, found)
     except Gone as error:
         raise RegistryError(f"{registry.address} has no {name}: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RegistryError(f"{registry.address.reference(name)} is no image") from error
+    except UnreadableError as error:
+        raise RegistryError(f"{registry.address.reference(name)} is no image: {error}") from error
+    if len(config.rootfs.diff_ids) != len(manifest.layers):
+        raise RegistryError(f"{registry.address.reference(name)}: config and manifest disagree")
+    return Published(digest_of(data), json.loads(data), json.loads(found))
 
 
 def _cell(image: Published, plan: Plan, name: str) -> Cell:
-    labels: dict[str, Any] = (image.config.get("config") or {}).get("Labels") or {}
-    if CELL_LABEL not in labels:
+    label = read_document(ImageConfig, json.dumps(image.config)).label(CELL_LABEL)
+    if label is None:
         raise InspectError(f"{name} was not made by wheelyard: it has no label {CELL_LABEL}")
-    wanted = json.loads(labels[CELL_LABEL])["id"]
+    try:
+        wanted = read_document(CellLabel, label).id
+    except UnreadableError as error:
+        raise InspectError(f"{name}: its label {CELL_LABEL} is not wheelyard's: {error}") from error
     for cell in plan.cells:
         if cell.id == wanted:
             return cell

@@ -16,11 +16,13 @@ from builder.registry.artifact import EMPTY_TYPE
 from builder.registry.client import get_content
 from builder.registry.referrers import referrers
 from builder.registry.signatures import TYPE, VALUE
+from builder.system.documents import ImageManifest, is_digest, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.registry.client import Registry
+    from builder.system.documents import Blob
 
 SIGNATURES = "application/vnd.dev.cosign.artifact.sig.v1+json"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -37,24 +39,24 @@ def referred_signatures(
     envelopes: list[Any] = []
     try:
         for layer in _layers(registry, repository, digest):
-            if layer["mediaType"] not in (TYPE, BUNDLE) or int(layer["size"]) > _LARGEST:
+            if layer.media_type not in (TYPE, BUNDLE) or layer.size > _LARGEST:
                 continue
-            content = get_content(registry, repository, "blobs", str(layer["digest"]))
-            if layer["mediaType"] == BUNDLE:
+            content = get_content(registry, repository, "blobs", layer.digest)
+            if layer.media_type == BUNDLE:
                 envelopes.append(json.loads(content).get("dsseEnvelope"))
             else:
-                signatures.append(Signature(content, str(layer["annotations"][VALUE])))
-    except (Gone, ValueError, KeyError, TypeError, AttributeError) as error:
+                signatures.append(Signature(content, layer.told(VALUE)))
+    except (Gone, ValueError, AttributeError, RecursionError) as error:
         raise RegistryError(
             f"{registry.address}: {repository}@{digest}: a signature attached to it cannot be "
-            f"read ({error!r}); sign the image again"
+            f"read ({error}); sign the image again"
         ) from error
     return tuple(signatures), tuple(envelopes)
 
 
-def _layers(registry: Registry, repository: str, digest: str) -> Iterator[dict[str, Any]]:
+def _layers(registry: Registry, repository: str, digest: str) -> Iterator[Blob]:
     for entry in referrers(registry, repository, digest):
-        if entry.get("artifactType") in _LOOKED_INTO:
+        if entry.get("artifactType") in _LOOKED_INTO and is_digest(entry["digest"]):
             there = str(entry["digest"])
             content = get_content(registry, repository, "manifests", there, MANIFEST_TYPE)
-            yield from json.loads(content)["layers"]
+            yield from read_document(ImageManifest, content).layers

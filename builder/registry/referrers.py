@@ -6,7 +6,6 @@ registries that do not know the first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from builder.errors import RegistryError
 from builder.fetching.replies import Gone
 from builder.registry.artifact import canonical, put_artifact_blobs
 from builder.registry.client import ask, get_content, put_manifest
+from builder.system.documents import Index, UnreadableError, read_document
 
 if TYPE_CHECKING:
     from builder.registry.client import Registry
@@ -86,6 +86,9 @@ def _tag(digest: str) -> str:
 
 def _manifests(content: bytes, registry: Registry) -> list[dict[str, Any]]:
     try:
-        return list(json.loads(content)["manifests"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RegistryError(f"{registry.address}: a list of referrers is no OCI index") from error
+        listed = read_document(Index, content).manifests
+    except UnreadableError as error:
+        raise RegistryError(
+            f"{registry.address}: a list of referrers is no OCI index: {error}"
+        ) from error
+    return [entry.model_dump(by_alias=True, exclude_unset=True) for entry in listed]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from builder.console.plain import one_line
 from builder.fetching.replies import (
     Gone,
     Interrupted,
@@ -63,7 +64,7 @@ def error_text(response: httpx.Response) -> str:
         words = [_one(error) for error in errors[:_LISTED]]
     except (ValueError, KeyError, TypeError, AttributeError):
         return ""
-    return "; ".join(words)
+    return one_line("; ".join(words))
 
 
 def _one(error: dict[str, object]) -> str:

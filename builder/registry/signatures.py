@@ -5,7 +5,6 @@ Sources: cosign's SIGNATURE_SPEC.md, "Storage", and ATTESTATION_SPEC.md.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from builder.errors import RegistryError
 from builder.fetching.replies import Gone
 from builder.registry.artifact import canonical, put_blob
 from builder.registry.client import get_content, put_manifest
+from builder.system.documents import Blob, ImageManifest, UnreadableError, read_document
 
 if TYPE_CHECKING:
     from builder.registry.client import Registry
@@ -40,7 +40,7 @@ def fetch_signatures(registry: Registry, repository: str, digest: str) -> tuple[
     """Every signature under an image's tag for them, whoever made it; raises RegistryError."""
     tag = signature_tag(digest)
     found = _contents(registry, repository, tag, TYPE)
-    return tuple(Signature(data, str(told[VALUE])) for told, data in found if told.get(VALUE))
+    return tuple(Signature(data, layer.told(VALUE)) for layer, data in found if layer.told(VALUE))
 
 
 def fetch_attestations(registry: Registry, repository: str, digest: str) -> tuple[bytes, ...]:
@@ -70,28 +70,23 @@ def add_attestations(
 
 def _contents(
     registry: Registry, repository: str, tag: str, media_type: str
-) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Annotations and content of a tag's layers of one type."""
+) -> Iterator[tuple[Blob, bytes]]:
+    """A tag's layers of one type, with their content."""
     try:
         for layer in _layers(registry, repository, tag):
-            if layer["mediaType"] == media_type and int(layer["size"]) <= _LARGEST:
-                data = get_content(registry, repository, "blobs", str(layer["digest"]))
-                yield layer.get("annotations") or {}, data
+            if layer.media_type == media_type and layer.size <= _LARGEST:
+                yield layer, get_content(registry, repository, "blobs", layer.digest)
     except Gone as error:
         raise RegistryError(
             f"{registry.address}: {repository}:{tag} names a signature that is not there; sign "
             "the image again"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(registry, repository, tag) from error
 
 
 def _add(registry: Registry, repository: str, tag: str, new: Sequence[dict[str, Any]]) -> None:
-    layers = [*_layers(registry, repository, tag), *new]
-    try:
-        diff_ids = [str(one["digest"]) for one in layers]
-    except (KeyError, TypeError) as error:
-        raise _unreadable(registry, repository, tag) from error
+    there = [_as_json(layer) for layer in _layers(registry, repository, tag)]
+    layers = [*there, *new]
+    diff_ids = [str(one["digest"]) for one in layers]
     rootfs = {"type": "layers", "diff_ids": diff_ids}
     content = canonical({"architecture": "", "os": "", "config": {}, "rootfs": rootfs})
     config = put_blob(registry, repository, content) | {"mediaType": CONFIG_TYPE}
@@ -104,14 +99,18 @@ def _add(registry: Registry, repository: str, tag: str, new: Sequence[dict[str, 
     put_manifest(registry, repository, tag, canonical(manifest), MANIFEST_TYPE)
 
 
-def _layers(registry: Registry, repository: str, tag: str) -> list[dict[str, Any]]:
+def _as_json(layer: Blob) -> dict[str, Any]:
+    return layer.model_dump(by_alias=True, exclude_unset=True)
+
+
+def _layers(registry: Registry, repository: str, tag: str) -> tuple[Blob, ...]:
     try:
         content = get_content(registry, repository, "manifests", tag, MANIFEST_TYPE)
     except Gone:
-        return []
+        return ()
     try:
-        return list(json.loads(content)["layers"])
-    except (ValueError, KeyError, TypeError) as error:
+        return read_document(ImageManifest, content).layers
+    except UnreadableError as error:
         raise _unreadable(registry, repository, tag) from error
 
 

@@ -7,6 +7,7 @@ definition files.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import shlex
 import sysconfig
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
+from builder.system.documents import is_reference
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -32,6 +34,7 @@ KINDS = {
 }
 ON_KUBERNETES = ("deployment", "job")
 _LABEL = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")  # RFC 1123, with room for a pod's suffix
+_TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")  # nothing that any of the readers takes apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,16 @@ class Deployment:
         return ["all"] if self.gpus is None else [str(at) for at in range(self.gpus)]
 
 
-def find_templates(project: Path) -> Path:
-    """The templates of deployments: the project's, this checkout's, or what the wheel installed."""
+def find_templates(named: Path | None) -> Path:
+    """The templates of deployments: those of a project that was named, else wheelyard's own.
+
+    Never those of a folder that somebody happens to be in: what they write is run by hosts.
+    """
     installed = Path(sysconfig.get_path("data"), "share/wheelyard")
-    places = (project, Path(__file__).parents[2], installed)
+    ours = (Path(__file__).parents[2], installed)
+    places = ours if named is None else (named, *ours)
     found = (place / "templates" for place in places if (place / "templates/deploy").is_dir())
-    return next(found, project / "templates")
+    return next(found, installed / "templates")
 
 
 def jupyter_command(kind: str, listen: str) -> tuple[str, ...]:
@@ -84,18 +91,35 @@ def check_deployment(deployment: Deployment) -> None:
     if not _LABEL.fullmatch(deployment.name):
         raise UsageError(f"--name {deployment.name}: lower-case letters, digits and -, at most 52")
     try:
-        ipaddress.ip_address(deployment.listen)
+        address = ipaddress.ip_address(deployment.listen)
     except ValueError:
         raise UsageError(f"--listen {deployment.listen}: write an IP address") from None
+    if getattr(address, "scope_id", None) is not None:
+        raise UsageError(f"--listen {deployment.listen}: write it without a zone")
+    _check_image(deployment)
     if any(not word.isprintable() for word in deployment.command):
         raise UsageError("--command: a word holds a line break or another control character")
     if deployment.kind == "quadlet" and "" in deployment.command:
         # Seen with podman 5.4.
         raise UsageError("--command: quadlet drops an empty word and every word behind it")
+    if deployment.kind == "quadlet" and ";" in deployment.command:
+        # podman's generator writes it without quotes, and systemd begins a command of the host's.
+        raise UsageError("--command: quadlet cannot hand on the word ; (write a script)")
+    if deployment.kind == "apptainer" and any("{{" in word for word in deployment.command):
+        raise UsageError("--command: Apptainer takes what is in {{ }} for a build argument")
     if deployment.gpus is not None and deployment.kind == "apptainer":
         raise UsageError("Apptainer hands out every GPU; set CUDA_VISIBLE_DEVICES where it runs")
     if deployment.gpus is not None and not deployment.with_gpus:
         raise UsageError(f"{deployment.tag} is an image without CUDA; leave out --gpus")
+
+
+def _check_image(deployment: Deployment) -> None:
+    """Refuse an image that would be more than a name in one of the files."""
+    for name in (deployment.image, deployment.tag):
+        if not is_reference(name):
+            raise UsageError(f"{name!a} is not an image's name, and is not written into a file")
+    if not _TITLE.fullmatch(deployment.title):
+        raise UsageError(f"{deployment.title!a} is no image's title, and is not written")
 
 
 def render_deployment(environment: Environment, deployment: Deployment) -> dict[str, str]:
@@ -104,7 +128,10 @@ def render_deployment(environment: Environment, deployment: Deployment) -> dict[
 
     check_deployment(deployment)
     environment.filters |= {
+        "compose": compose_text,
         "compose_words": compose_words,
+        "yaml": yaml_text,
+        "systemd": systemd_text,
         "kubernetes_words": kubernetes_words,
         "systemd_words": systemd_words,
         "shell_words": shlex.join,
@@ -119,14 +146,33 @@ def render_deployment(environment: Environment, deployment: Deployment) -> dict[
     return files
 
 
+def yaml_text(text: str) -> str:
+    """A text in double quotes, which is a text whatever it says (`on`, `1e3`)."""
+    if not text.isprintable():
+        raise UsageError(f"{text!a} cannot be written into a file")
+    return json.dumps(text, ensure_ascii=False)
+
+
+def compose_text(text: str) -> str:
+    """The same for compose, which takes `${NAME}` for a variable wherever it stands."""
+    return yaml_text(text.replace("$", "$$"))
+
+
 def compose_words(words: Iterable[str]) -> list[str]:
     """Nothing is taken for a variable."""
     return [word.replace("$", "$$") for word in words]
 
 
 def kubernetes_words(words: Iterable[str]) -> list[str]:
-    """`$(NAME)` stays as it is written."""
-    return [word.replace("$(", "$$(") for word in words]
+    """`$(NAME)` and `$$` stay as they are written."""
+    return [word.replace("$", "$$") for word in words]
+
+
+def systemd_text(text: str) -> str:
+    """A value of a unit: one line, no specifier, and not continued on the next."""
+    if not text.isprintable() or "\\" in text or text != text.strip():
+        raise UsageError(f"{text!a} cannot be written into a unit")
+    return text.replace("%", "%%")
 
 
 def systemd_words(words: Sequence[str]) -> str:
@@ -136,4 +182,4 @@ def systemd_words(words: Sequence[str]) -> str:
 
 def _systemd_word(word: str) -> str:
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return escaped if re.fullmatch(r"[\w@%+=:,./$-]+", escaped) else f'"{escaped}"'
+    return escaped if re.fullmatch(r"[A-Za-z0-9_@%+=:,./$-]+", escaped) else f'"{escaped}"'

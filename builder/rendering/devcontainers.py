@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +24,7 @@ from builder.planning.editor import (
 )
 from builder.planning.imageconfig import title
 from builder.planning.tags import repository
+from builder.system.documents import is_reference
 from builder.upstream.facts import CPU
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ LEFT_OVER = [
     "--format", "container {{.ID}} is left over from a start that failed, and would be started "
     "again: if that fails too, remove it: docker rm -v {{.ID}}",
 ]  # fmt: skip
+_TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")
 _WITH_GPU = {True: "GPU required", False: "GPU if there is one"}
 
 
@@ -109,7 +113,7 @@ def initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
         return {"image": make}
     if published:
         return {"left over": LEFT_OVER}
-    look = f"docker image inspect {variant.cell.tags[0]} >/dev/null 2>&1 || {make}"
+    look = f"docker image inspect {shlex.quote(variant.cell.tags[0])} >/dev/null 2>&1 || {make}"
     return {"image": look, "left over": LEFT_OVER}
 
 
@@ -117,14 +121,21 @@ def initialize_elsewhere(image: str, cell_id: str) -> dict[str, Command]:
     """In a project that cannot make the image: say where and how that is done."""
     advice = f"make it in a clone of Wheelyard: make build MATRIX={cell_id}"
     line = (
-        f"docker image inspect {image} >/dev/null 2>&1 || "
-        f"{{ echo '{image} is not in the Docker Engine; {advice}' >&2; exit 1; }}"
+        f"docker image inspect {shlex.quote(image)} >/dev/null 2>&1 || "
+        f"{{ echo {shlex.quote(f'{image} is not in the Docker Engine; {advice}')} >&2; exit 1; }}"
     )
     return {"image": line, "left over": LEFT_OVER}
 
 
 def render_devcontainer(environment: Environment, config: Devcontainer, *, written: bool) -> str:
-    """The text of a devcontainer.json; `written`: by `render`, so nobody edits it."""
+    """The text of a devcontainer.json; `written`: by `render`, so nobody edits it.
+
+    Raises SelectionError for an image whose name or title is more than that: dev container
+    programs put variables of the host where `${localEnv:NAME}` stands.
+    """
+    if not is_reference(config.image) or not _TITLE.fullmatch(config.title):
+        said = f"{config.image!a} ({config.title!a})"
+        raise SelectionError(f"{said} is not an image's name and title, and is not written")
     return environment.get_template(f"{FILE}.j2").render(
         config=config,
         written=written,

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from builder.errors import StorageError
+from builder.system.documents import (
+    Document,
+    ImageTag,
+    PinnedReference,
+    UnreadableError,
+    read_document,
+)
 
 if TYPE_CHECKING:
     from builder.publishing.catalogue import Entry
@@ -22,6 +31,12 @@ PUBLISHED = PurePosixPath("devcontainer", "published.json")
 NOTE = "Written by `wheelyard devcontainer pin`; `unpin` removes it. Then: images are made locally."
 
 
+class _Published(Document):
+    """The file, which a merge or somebody's branch may have changed."""
+
+    images: dict[ImageTag, PinnedReference] = Field(max_length=4096)
+
+
 def load_published(project: Path) -> dict[str, str]:
     """Full tag -> reference by tag and digest; empty where nothing was published.
 
@@ -29,13 +44,12 @@ def load_published(project: Path) -> dict[str, str]:
     """
     path = project / PUBLISHED
     try:
-        images = json.loads(path.read_text(encoding="utf-8"))["images"]
-        return {str(tag): str(reference) for tag, reference in images.items()}
+        return dict(read_document(_Published, path.read_bytes()).images)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, UnreadableError) as error:
         raise StorageError(
-            f"{path} cannot be read ({error!r}): write it again with `wheelyard devcontainer pin`, "
+            f"{path} cannot be read ({error}): write it again with `wheelyard devcontainer pin`, "
             "or remove it with `unpin`"
         ) from error
 

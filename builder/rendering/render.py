@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from traceback import extract_tb
+from typing import Literal, NoReturn
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from packaging.version import Version
 
 from builder.assemble.leftout import NOT_COMPILED
@@ -184,18 +186,31 @@ def make_environment(templates: Path) -> Environment:
     """Return the Jinja2 environment of all templates; an undefined name is an error."""
     if not templates.is_dir():
         raise StorageError(f"{templates} is missing: restore it from version control")
-    environment = Environment(
+    environment = _Environment(
         loader=FileSystemLoader(templates, encoding="utf-8"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  Dockerfiles, not HTML
+        autoescape=False,
     )
     environment.filters["quoted"] = quoted
     environment.filters["json"] = json.dumps
     environment.filters["json_array"] = json_array
     return environment
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Of a project that somebody has only cloned, perhaps: a template writes text, and no more."""
+
+    def handle_exception(self, source: str | None = None) -> NoReturn:
+        """Say which template it is that cannot be rendered."""
+        try:
+            super().handle_exception(source)
+        except TemplateError as error:
+            where = [x for x in extract_tb(error.__traceback__) if x.filename.endswith(".j2")]
+            line = f"{where[-1].filename}:{where[-1].lineno}" if where else "a template"
+            raise StorageError(f"{line} cannot be rendered: {error}; restore it") from error
 
 
 def quoted(value: str) -> str:

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hostile import TEXTS, catalogue, listed
 from referring import referring_registry
 
 from builder.assemble.contract import GID, UID
+from builder.attest.attachments import read_source
 from builder.cli import main
 from builder.console.progress import QuietReporter
-from builder.errors import SelectionError, UsageError
+from builder.errors import SelectionError, StorageError, UsageError
 from builder.picking.runtimes import SHARED_MEMORY
 from builder.planning.plan import load_inputs
 from builder.publishing.catalogue import plan_entries
@@ -32,6 +34,7 @@ from builder.rendering.deployments import (
     jupyter_command,
     render_deployment,
 )
+from builder.rendering.devcontainers import Devcontainer, render_devcontainer
 from builder.rendering.render import make_environment
 from builder.settings import load_settings
 
@@ -163,7 +166,7 @@ class TestAnothersCommand:
         ]
         for kind in ("deployment", "job"):
             (container,) = pod(SERVER, kind, command=AWKWARD)["containers"]
-            assert container["args"] == [word.replace("$(", "$$(") for word in AWKWARD]
+            assert container["args"] == [word.replace("$", "$$") for word in AWKWARD]
         text = first(render(SERVER, "apptainer", command=AWKWARD))
         assert f"    exec {shlex.join(AWKWARD)}\n" in text
 
@@ -190,6 +193,16 @@ class TestSurroundings:
         context = pod(LAB, kind)["securityContext"]
         assert (context["runAsUser"], context["supplementalGroups"]) == (UID, [GID])
         assert context["runAsNonRoot"] is True
+
+    def test_nothing_gains_privileges(self) -> None:
+        made = service(LAB)
+        assert (made["security_opt"], made["cap_drop"]) == (["no-new-privileges:true"], ["ALL"])
+        assert {("NoNewPrivileges", "true"), ("DropCapability", "all")} <= set(unit(LAB))
+        for kind in ("deployment", "job"):
+            (container,) = pod(LAB, kind)["containers"]
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
+            }  # fmt: skip
 
     def test_data_loaders_have_room(self) -> None:
         assert service(LAB)["shm_size"] == "8gb"
@@ -228,6 +241,122 @@ class TestSurroundings:
     def test_an_address_that_is_none(self) -> None:
         with pytest.raises(UsageError, match="write an IP address"):
             render(LAB, "compose", listen="everywhere")
+
+
+FIELDS = ("image", "tag", "title", "name", "listen")
+
+
+class TestHostileWords:
+    """A deployment that no schema has looked at: it is refused, or stays what it is."""
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("name", TEXTS)
+    def test_no_field_becomes_more_than_its_word(self, kind: str, name: str) -> None:
+        for field in FIELDS:
+            with pytest.raises(UsageError):
+                render(SERVER, kind, **{field: TEXTS[name] + "\x1b"})
+            try:
+                made = first(render(SERVER, kind, **{field: TEXTS[name]}))
+            except UsageError:
+                continue
+            # An image's name, and words that a title may have.
+            assert (name, field) in {("host", "image"), ("host", "tag"), ("options", "title")}
+            assert len(made.splitlines()) == len(first(render(SERVER, kind)).splitlines())
+
+    @pytest.mark.parametrize("name", ["on", "null", "true", "y"])
+    def test_a_name_that_yaml_takes_for_something_else(self, name: str) -> None:
+        made = yaml.safe_load(first(render(SERVER, "compose", name=name)))
+        assert (made["name"], list(made["services"])) == (name, [name])
+        for kind in ("deployment", "job"):
+            assert objects(SERVER, kind, name=name)[kind.title()]["metadata"]["name"] == name
+
+    def test_words_that_a_reader_would_obey(self) -> None:
+        with pytest.raises(UsageError, match="word ;"):
+            render(SERVER, "quadlet", command=("a", ";", "/bin/rm"))
+        with pytest.raises(UsageError, match="build argument"):
+            render(SERVER, "apptainer", command=("echo", "{{ x }}"))
+        with pytest.raises(UsageError, match="zone"):
+            render(SERVER, "compose", listen="fe80::1%eth0")
+        (container,) = pod(SERVER, "job", command=("$$(HOME)",))["containers"]
+        assert expanded(container["args"][0], {"HOME": "/root"}) == "$$(HOME)"
+
+    @pytest.mark.parametrize("image", ["${X}", "pytorch:${localEnv:HOME}", "x\n"])
+    def test_a_dev_container_neither(self, image: str) -> None:
+        environment = make_environment(PROJECT / "templates")
+        with pytest.raises(SelectionError, match="is not written"):
+            render_devcontainer(environment, Devcontainer("x", image, {}, False), written=False)
+        with pytest.raises(SelectionError, match="is not written"):
+            render_devcontainer(environment, Devcontainer(image, "x", {}, False), written=False)
+
+
+def expanded(text: str, environment: dict[str, str]) -> str:
+    """As Kubernetes does it (third_party/forked/golang/expansion)."""
+    pattern = re.compile(r"\$(\$|\(([^)]*)\))")
+    return pattern.sub(lambda m: "$" if m[1] == "$" else environment.get(m[2], m[0]), text)
+
+
+class TestNobodysFolder:
+    """Templates are code: only those of a project that was named are run, and in a sandbox."""
+
+    CODE = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
+
+    def folder(self, path: Path, template: str) -> Path:
+        (path / "templates/deploy").mkdir(parents=True)
+        (path / "templates/deploy/compose.yaml.j2").write_text(template)
+        return path
+
+    def deploy(self, *words: str) -> int:
+        given = ["deploy", TestTheCommand.TAG, "--kind", "compose", *words]
+        with catalogue(listed()) as shelf:
+            return main([*given, "--registry", shelf.url])
+
+    def test_one_that_is_only_stood_in_is_passed_over(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        here = self.folder(tmp_path / "here", "privileged: true\n")
+        monkeypatch.chdir(here)
+        for matrix in (False, True):
+            if matrix:
+                (here / "matrix.yaml").write_text("matrix: []\n")
+            out = tmp_path / f"out-{matrix}"
+            assert self.deploy("--output", str(out)) == 0
+            assert "privileged" not in (out / "compose.yaml").read_text()
+            assert "--project" in capsys.readouterr().err
+
+    def test_a_named_one_writes_text_and_runs_no_code(self, tmp_path: Path, capsys: Any) -> None:
+        plain = self.folder(tmp_path / "plain", "ours: {{ d.name }}\n")
+        (plain / "matrix.yaml").write_text("matrix: []\n")
+        out = tmp_path / "out"
+        assert self.deploy("--output", str(out), "--project", str(plain)) == 0
+        assert (out / "compose.yaml").read_text() == "ours: pytorch\n"
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            CODE,
+            "{{ d.render.__globals__ }}",
+            "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        ],
+    )
+    def test_code_in_one_is_an_error(self, code: str, tmp_path: Path, capsys: Any) -> None:
+        folder = self.folder(tmp_path / "named", code)
+        (folder / "matrix.yaml").write_text("matrix: []\n")
+        out = tmp_path / "out"
+        exit_code = self.deploy("--output", str(out), "--project", str(folder))
+        assert exit_code == StorageError.exit_code
+        assert "compose.yaml.j2" in capsys.readouterr().err
+        assert not out.exists()
+
+    def test_gits_settings_of_a_checkout_start_nothing(self, tmp_path: Path) -> None:
+        made = tmp_path / "checkout"
+        subprocess.run(["git", "init", "-q", str(made)], check=True)
+        hook = f"touch {tmp_path}/pwned"
+        config = ["git", "-C", str(made), "config", "core.fsmonitor", hook]
+        subprocess.run(config, check=True)
+        read_source(made)
+        assert not (tmp_path / "pwned").exists()
+        subprocess.run(["git", "-C", str(made), "status"], check=True, capture_output=True)
+        assert (tmp_path / "pwned").exists()  # what the line above stands on
 
 
 class TestTheCommand:
@@ -296,5 +425,5 @@ class TestTheCommand:
             words = ["--kind", "job", "--registry", shelf.url]
             assert self.deploy(tmp_path, self.TAG, *words) == 0
         text = (tmp_path / "job.yaml").read_text()
-        assert f"image: {address.host}/pytorch@{DIGEST}" in text
+        assert f'image: "{address.host}/pytorch@{DIGEST}"' in text
         assert capsys.readouterr().err == ""

@@ -25,7 +25,14 @@ from builder.picking.pick import (
 )
 from builder.picking.runtimes import EngineFacts, best, find_runtimes, run_line
 from builder.planning.plan import load_inputs
-from builder.publishing.catalogue import Entry, from_json, merge, plan_entries, pull_bytes, to_json
+from builder.publishing.catalogue import (
+    Entry,
+    merge,
+    plan_entries,
+    pull_bytes,
+    read_catalogue,
+    to_json,
+)
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "reg.example:5000/team/pytorch:2.3.1-cuda12.1"
@@ -196,16 +203,12 @@ class TestTheWish:
 
 class TestTheCatalogue:
     def test_survives_being_published(self, entries: tuple[Entry, ...]) -> None:
-        assert from_json(json.loads(json.dumps(to_json(entries)))) == entries
-
-    @pytest.mark.parametrize("content", [{}, [], {"version": 1}, {"version": 1, "images": [{}]}])
-    def test_something_else_is_refused(self, content: object) -> None:
-        with pytest.raises(RegistryError, match="cannot be read"):
-            from_json(content)
+        found = read_catalogue(json.dumps(to_json(entries, 7)).encode())
+        assert (found.entries, found.counter, found.faults) == (entries, 7, ())
 
     def test_a_newer_version_is_told_apart(self) -> None:
         with pytest.raises(RegistryError, match="another version"):
-            from_json({"version": 99, "images": []})
+            read_catalogue(b'{"version": 99, "images": []}')
 
     def test_a_newer_entry_takes_the_place_of_an_older(self) -> None:
         old, other = entry("2.3.1", "12.1"), entry("2.4.1", "12.1")

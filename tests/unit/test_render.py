@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
-from jinja2 import UndefinedError
 from locking import devel_cell, runtime_cell
 
-from builder.errors import LockError, MatrixError
+from builder.errors import LockError, MatrixError, StorageError
 from builder.lock.inputs import cells_by_id, package_inputs, requirements_inputs
 from builder.lock.lockfile import render_requirements_lock
 from builder.lock.packages import render_package_lock
@@ -174,7 +173,7 @@ def test_the_cells_label_is_json_that_names_the_cell() -> None:
 
 def test_a_name_that_a_template_does_not_get_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.j2").write_text("{{ nothing }}")
-    with pytest.raises(UndefinedError):
+    with pytest.raises(StorageError, match=r"x\.j2:1 .*'nothing' is undefined"):
         make_environment(tmp_path).get_template("x.j2").render()
 
 
