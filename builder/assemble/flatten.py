@@ -14,13 +14,17 @@ from builder.assemble.gzipmember import IsalError
 from builder.assemble.rootfs import Node, RootFS, index_stream
 from builder.errors import BaseImageError
 from builder.system.gunzip import open_gzip
+from builder.system.rootfolder import OutsideError, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
+_NO_LAYER = (
+    tarfile.TarError, IsalError, EOFError, KeyError, ValueError, OverflowError, OutsideError,
+)  # fmt: skip
 
 
 def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
@@ -38,30 +42,56 @@ def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
                 end = file.tell()
                 file.seek(start)
                 layer = index_stream(file)
-            except (tarfile.TarError, IsalError, EOFError, KeyError) as error:
+                apply_layer(nodes, layer)
+            except _NO_LAYER as error:
                 raise BaseImageError(f"{blob}: no layer of the base: {error}") from error
             file.seek(end)
-            apply_layer(nodes, layer)
     return RootFS(scratch, nodes)
 
 
 def apply_layer(nodes: dict[str, Node], layer: dict[str, Node]) -> None:
-    """Put one layer over `nodes`."""
-    for path in layer:
-        folder, _, name = path.rpartition("/")
+    """Put one layer over `nodes`; raises OutsideError for entries that have no place there."""
+
+    def link(path: str) -> str | None:
+        found = nodes.get(path)
+        return found.entry.link if found is not None and found.entry.kind == "symlink" else None
+
+    for entry in layer:
+        folder, _, name = resolve(entry, link).rpartition("/")
         if name == _OPAQUE:
             _remove(nodes, folder, itself=False)
-        elif name.startswith(_WHITEOUT):
-            _remove(nodes, f"{folder}/{name.removeprefix(_WHITEOUT)}".lstrip("/"))
-    for path, node in layer.items():
-        if path.rpartition("/")[2].startswith(_WHITEOUT):
+        elif name.startswith(_WHITEOUT) and (hidden := name.removeprefix(_WHITEOUT)):
+            _remove(nodes, f"{folder}/{hidden}".lstrip("/"))
+    for entry, given in layer.items():
+        if entry.rpartition("/")[2].startswith(_WHITEOUT):
             continue
+        path = resolve(entry, link)
+        _require_folders(nodes, path)
+        node = _moved(given, path, link)
         old = nodes.get(path)
         if old and old.entry.kind != "dir":
             _pass_on(nodes, path)
         elif old and node.entry.kind != "dir":
             _remove(nodes, path)
         nodes[path] = node
+
+
+def _require_folders(nodes: dict[str, Node], path: str) -> None:
+    """Raise OutsideError for a path below a file."""
+    parent = path.rpartition("/")[0]
+    while parent:
+        if parent in nodes and nodes[parent].entry.kind != "dir":
+            raise OutsideError(f"/{parent} is no folder, but {path} lies in it")
+        parent = parent.rpartition("/")[0]
+
+
+def _moved(node: Node, path: str, link: Callable[[str], str | None]) -> Node:
+    """The node where the links among its parents, and its target's, lead."""
+    entry = node.entry
+    target = resolve(entry.link, link) if entry.kind == "hardlink" else entry.link
+    if (path, target) == (entry.path, entry.link):
+        return node
+    return replace(node, entry=replace(entry, path=path, link=target))
 
 
 def _remove(nodes: dict[str, Node], path: str, *, itself: bool = True) -> None:

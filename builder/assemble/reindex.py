@@ -16,6 +16,8 @@ from isal import igzip_lib
 from builder.assemble.gzipmember import IsalError, crc32
 from builder.assemble.toc import Entry
 from builder.errors import StorageError
+from builder.system.rootfolder import entry_path
+from builder.system.tarfiles import open_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +58,7 @@ def _read_entries(reader: _MemberReader) -> list[tuple[tarfile.TarInfo, int]]:
     """Every entry and its content's CRC-32; the blob is read past the end of the tar."""
     entries = []
     stream: Any = reader  # has the one method that streaming needs
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive:
+    with open_tar(stream, "r|", bufsize=tarfile.BLOCKSIZE) as archive:
         for info in archive:
             crc = 0
             if info.isreg() and (content := archive.extractfile(info)) is not None:
@@ -70,8 +72,8 @@ def _read_entries(reader: _MemberReader) -> list[tuple[tarfile.TarInfo, int]]:
 def _entry(info: tarfile.TarInfo, crc: int, reader: _MemberReader) -> Entry:
     kind = _KINDS[info.type]
     size = info.size if kind == "file" else 0
-    name = info.name.removeprefix("./").rstrip("/")
-    link = info.linkname.removeprefix("./") if kind == "hardlink" else info.linkname
+    name = entry_path(info.name)
+    link = entry_path(info.linkname) if kind == "hardlink" else info.linkname
     plain = Entry(name, kind, info.mode, info.uid, info.gid, size, link, crc)
     if not size:
         return plain

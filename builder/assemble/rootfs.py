@@ -15,6 +15,8 @@ from builder.assemble.gzipmember import crc32
 from builder.assemble.tarheader import EPOCH
 from builder.assemble.toc import Entry, parents
 from builder.errors import BaseImageError
+from builder.system.rootfolder import entry_path
+from builder.system.tarfiles import open_tar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,13 +131,13 @@ def index_tar(tar: Path) -> RootFS:
 def index_stream(file: BinaryIO) -> dict[str, Node]:
     """The same for the tar that begins where `file` stands; contents are at their place in it."""
     nodes: dict[str, Node] = {}
-    with tarfile.open(fileobj=file, mode="r:") as archive:
+    with open_tar(file, "r:") as archive:
         for info in archive:
-            path = info.name.removeprefix("./").strip("/")
+            path = entry_path(info.name)
             kind = _KINDS.get(info.type)
-            if not path or path == "." or kind is None:
+            if not path or kind is None:
                 continue
-            link = info.linkname.removeprefix("./") if kind == "hardlink" else info.linkname
+            link = entry_path(info.linkname) if kind == "hardlink" else info.linkname
             entry = Entry(path, kind, info.mode, info.uid, info.gid, info.size, link)
             nodes[path] = Node(entry, int(info.mtime), info.offset_data)
     return _with_links_last(nodes)

@@ -12,6 +12,8 @@ from docker.errors import DockerException
 from builder.assemble.toc import Entry
 from builder.errors import EngineError, InspectError
 from builder.system.gunzip import open_gzip
+from builder.system.rootfolder import entry_path
+from builder.system.tarfiles import open_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -95,7 +97,7 @@ def read_layers(blobs: Sequence[Path]) -> ListedTree:
     entries: dict[str, Entry] = {}
     contents: dict[str, bytes] = {}
     for blob in blobs:
-        with _unpacked(blob) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with _unpacked(blob) as stream, open_tar(stream, "r|") as tar:
             for info in tar:
                 _take(info, tar, entries, contents)
 
@@ -118,7 +120,7 @@ def _take(
     entries: dict[str, Entry],
     contents: dict[str, bytes],
 ) -> None:
-    path = info.name.removeprefix("./").strip("/")
+    path = entry_path(info.name)
     folder, _, name = path.rpartition("/")
     if name.startswith(_WHITEOUT):
         gone = f"{folder}/{name.removeprefix(_WHITEOUT)}".strip("/")

@@ -20,6 +20,7 @@ from builder.digests import Digest
 from builder.errors import StorageError
 from builder.system.filelock import locked, once
 from builder.system.storage import free_bytes, no_space, storage_error
+from builder.system.tarfiles import open_tar
 
 if TYPE_CHECKING:
     from builder.console.progress import Reporter, Task
@@ -103,7 +104,7 @@ def _open(source: Path) -> Iterator[Bundle]:
         yield _Folder(source)
         return
     try:
-        with tarfile.open(source, "r:") as archive:
+        with source.open("rb") as file, open_tar(file, "r:") as archive:
             yield _Tar(archive)
     except FileNotFoundError:
         raise StorageError(f"there is no bundle {source}") from None

@@ -1,0 +1,37 @@
+"""Reading tars that anybody may have made."""
+
+from __future__ import annotations
+
+import tarfile
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_LONGEST = 1 << 20  # bytes of a name, or of an entry's extended header: tarfile reads them whole
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class _TarInfo(tarfile.TarInfo):
+    """An entry whose sizes are checked before they are believed."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _EXTENDED and self.size > _LONGEST:
+            raise tarfile.ReadError("an extended header is too long")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _block(self, count: int) -> Any:
+        if count < 0:  # CVE-2025-8194: the same entry again, for ever
+            raise tarfile.ReadError("an entry has a negative size")
+        return super()._block(count)  # type: ignore[misc]
+
+
+def open_tar(stream: Any, mode: Literal["r:", "r|"], **more: int) -> tarfile.TarFile:
+    """Open an uncompressed tar; reading raises tarfile.TarError for one that is none."""
+    return tarfile.open(fileobj=stream, mode=mode, tarinfo=_TarInfo, **more)  # type: ignore[call-overload,no-any-return]
