@@ -8,7 +8,7 @@ from pathlib import Path
 
 from builder.errors import FetchError, StorageError
 from builder.fetching.download import NothingCame, Session, Stopped, download
-from builder.fetching.wanted import Download, file_size, part, place
+from builder.fetching.wanted import Download, FileGone, NotFetched, file_size, part, place
 from builder.system.storage import storage_error
 from builder.system.threads import run_threads
 
@@ -32,7 +32,7 @@ class Batch:
         self._items, self._folder, self._session = items, folder, session
         self._arrived = arrived
         self._paths: dict[str, Path] = {}
-        self._failures: list[FetchError] = []
+        self._failures: dict[str, FetchError] = {}  # by SHA-256
         self._fatal: list[Exception] = []  # disk, network or a bug: no other file would fare better
         self._queue: queue.SimpleQueue[Download] = queue.SimpleQueue()
         # The largest first: one that starts last would keep a single connection busy at the end.
@@ -44,17 +44,21 @@ class Batch:
         run_threads(self._work, min(connections, len(self._items)), "fetch", self._session.stop)
 
     def result(self) -> dict[str, Path]:
-        """SHA-256 -> path; raises what went wrong, all failed files in one FetchError."""
+        """SHA-256 -> path; raises what went wrong, all failed files in one NotFetched."""
         if self._fatal:
             raise self._fatal[0]
         if not self._failures:
             return self._paths
-        if len(self._failures) == 1:
-            raise FetchError(f"could not fetch {self._failures[0]}") from self._failures[0]
-        count = len(self._failures)
-        listed = "".join(f"\n  {text}" for text in sorted(map(str, self._failures))[:LISTED])
-        more = f"\n  and {count - LISTED} more" if count > LISTED else ""
-        raise FetchError(f"could not fetch {count} of {len(self._items)} files:{listed}{more}")
+        errors = list(self._failures.values())
+        gone = [sha256 for sha256, error in self._failures.items() if isinstance(error, FileGone)]
+        raise NotFetched(self._message(errors), self._failures, gone) from errors[0]
+
+    def _message(self, errors: Sequence[FetchError]) -> str:
+        if len(errors) == 1:
+            return f"could not fetch {errors[0]}"
+        listed = "".join(f"\n  {text}" for text in sorted(map(str, errors))[:LISTED])
+        more = f"\n  and {len(errors) - LISTED} more" if len(errors) > LISTED else ""
+        return f"could not fetch {len(errors)} of {len(self._items)} files:{listed}{more}"
 
     def _work(self) -> None:
         while not self._session.stop.is_set():
@@ -71,7 +75,7 @@ class Batch:
             except NothingCame as error:
                 self._give_up(self._unreachable(error))
             except FetchError as error:
-                self._failures.append(error)
+                self._failures[item.sha256] = error
             except OSError as error:
                 self._give_up(self._storage_error(error, item))
             except Exception as error:  # noqa: BLE001 - raised again by result(), in the caller's thread

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from builder.fetching.patience import GaveUp, next_wait
 from builder.fetching.replies import Gone, Interrupted, RangeRefused, Refused
 from builder.fetching.transport import Body, open_body
 from builder.fetching.urls import redact
-from builder.fetching.wanted import Download, cached, place
+from builder.fetching.wanted import Download, FileGone, cached, place
 from builder.system.filelock import locked, once
 
 if TYPE_CHECKING:
@@ -80,13 +80,21 @@ def download(item: Download, folder: Path, session: Session) -> Path:
         if path := cached(folder, item.sha256, item.filename, item.size):
             return path
         with session.task(item) as task:
-            try:
-                return _fetch(item, target, session, task)
-            except Gone as error:
-                session.alive.set()
-                raise FetchError(_failure(item, f"{error}, or {item.if_gone}")) from error
-            except Refused as error:
-                raise FetchError(_failure(item, str(error))) from error
+            return _from_first(item, target, session, task)
+
+
+def _from_first(item: Download, target: Path, session: Session, task: Task) -> Path:
+    """Fetch from the first of the item's URLs that has the file."""
+    try:
+        return _fetch(item, target, session, task)
+    except Gone as error:
+        session.alive.set()
+        if not item.fallbacks:
+            raise FileGone(_failure(item, f"{error}, or {item.if_gone}")) from error
+        url, *others = item.fallbacks
+    except Refused as error:
+        raise FetchError(_failure(item, str(error))) from error
+    return _from_first(replace(item, url=url, fallbacks=tuple(others)), target, session, task)
 
 
 def _on_wait(item: Download, session: Session) -> Callable[[], None]:

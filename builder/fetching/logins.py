@@ -43,6 +43,7 @@ def mirror_logins(settings: Settings) -> Logins:
         settings.index_url,
         settings.debian_mirror,
         settings.debian_security_mirror,
+        settings.debian_snapshot,
         *(url for _, url in settings.indexes),
     )
     return Logins([url for url in urls if url is not None])

@@ -19,7 +19,13 @@ import truststore
 
 from builder.errors import SettingsError
 from builder.fetching.logins import mirror_logins
-from builder.fetching.replies import RangeRefused, Refused, status_failure, transport_failure
+from builder.fetching.replies import (
+    Gone,
+    RangeRefused,
+    Refused,
+    status_failure,
+    transport_failure,
+)
 from builder.fetching.urls import redact
 from builder.settings import Settings
 
@@ -141,6 +147,8 @@ def _open_file(url: str, offset: int) -> Iterator[Body]:
         if not stat.S_ISREG(status.st_mode):
             raise Refused(f"{path} is not a regular file")
         file = path.open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise Gone(f"{path}: {error.strerror}; check the mirror settings") from error
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}; check the mirror settings") from error
     with file:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.errors import FetchError
 from builder.fetching.urls import url_problem
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -20,6 +22,20 @@ class Download:
     sha256: str  # lower-case hex
     size: int | None  # bytes; None: not known beforehand
     if_gone: str = "choose files that exist with `wheelyard lock`"  # when no server has it any more
+    fallbacks: tuple[str, ...] = ()  # URLs to ask, one after the other, where the file is gone
+
+
+class FileGone(FetchError):  # noqa: N818
+    """No server that was asked has the file."""
+
+
+class NotFetched(FetchError):  # noqa: N818
+    """Some files of a call did not come; the others did. Both by SHA-256."""
+
+    def __init__(self, message: str, failed: Collection[str], gone: Collection[str]) -> None:
+        super().__init__(message)
+        self.failed = frozenset(failed)
+        self.gone = frozenset(gone)  # those of them that the servers do not have
 
 
 def problem(item: Download) -> str | None:
@@ -29,7 +45,7 @@ def problem(item: Download) -> str | None:
         return f"{name!r} is not a plain file name"
     if not _SHA256.fullmatch(item.sha256):
         return f"{name}: {item.sha256!r} is not a SHA-256 in lower-case hex"
-    wrong = url_problem(item.url)
+    wrong = next(filter(None, map(url_problem, (item.url, *item.fallbacks))), None)
     return f"{name}: {wrong}" if wrong else None
 
 

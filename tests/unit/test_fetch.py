@@ -15,8 +15,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -25,6 +27,7 @@ from loopback import Fault, Server, serve
 from builder.console.progress import PlainReporter, QuietReporter, Task, Unit
 from builder.errors import FetchError, StorageError
 from builder.fetching.fetch import Download, Patience, cached, fetch_all
+from builder.fetching.wanted import NotFetched
 from builder.settings import Settings
 from builder.system.filelock import locked
 
@@ -308,6 +311,40 @@ def test_a_file_says_itself_what_to_do_when_it_is_gone(server: Server, tmp_path:
     server.always = "404"
     item = Download(f"{server.url}/x.deb", "x.deb", "0" * 64, None, "take its successor")
     assert "or take its successor" in failure([item], tmp_path)
+
+
+def test_what_is_gone_is_asked_for_elsewhere(server: Server, tmp_path: Path) -> None:
+    present = want(server)
+    places = (f"{server.url}/nowhere", present.url, f"{server.url}/never-asked")
+    server.faults = ["404", "404"]
+    item = replace(present, url=f"{server.url}/first", fallbacks=places)
+    found = fetch_all([item], tmp_path, settings(tmp_path), QuietReporter(None), patience=QUICK)
+    assert found[item.sha256].read_bytes() == WHEEL
+    asked = [path for path, _ in server.requests]
+    assert asked == ["/first", "/nowhere", urlsplit(present.url).path]
+
+
+def test_a_refusal_is_no_reason_to_ask_elsewhere(server: Server, tmp_path: Path) -> None:
+    """A login that is wrong is to be seen, not to be worked around."""
+    server.always = "403"
+    item = replace(want(server), fallbacks=(f"{server.url}/other",))
+    with pytest.raises(NotFetched) as caught:
+        fetch_all([item], tmp_path, settings(tmp_path), QuietReporter(None), patience=QUICK)
+    assert caught.value.failed == {item.sha256}
+    assert not caught.value.gone
+    assert len(server.requests) == 1
+
+
+def test_what_is_gone_is_told_from_what_failed(server: Server, tmp_path: Path) -> None:
+    lost, refused = many(server, 2)
+    missing = replace(lost, url=f"file://{tmp_path}/nothing.deb", fallbacks=())
+    server.always = "403"
+    with pytest.raises(NotFetched) as caught:
+        fetch_all(
+            [missing, refused], tmp_path, settings(tmp_path), QuietReporter(None), patience=QUICK
+        )
+    assert caught.value.gone == {missing.sha256}
+    assert caught.value.failed == {missing.sha256, refused.sha256}
 
 
 def test_credentials_are_sent_but_not_shown(server: Server, tmp_path: Path) -> None:
