@@ -147,3 +147,4 @@ class PackageLock:
     suite: str
     inputs: str  # sha256 hex of the package names that were resolved
     packages: tuple[LockedDeb, ...]  # sorted by name
+    date: str | None = None  # "20261128T021501Z": the archives had all of them then

@@ -30,8 +30,9 @@ examples:
   wheelyard build all --index-url URL  take the wheels from a mirror
 
 Every setting can also be given in the environment (WHEELYARD_INDEX_URL,
-WHEELYARD_INDEXES, WHEELYARD_DEBIAN_MIRROR, WHEELYARD_DEBIAN_SECURITY_MIRROR, WHEELYARD_CA_BUNDLE,
-WHEELYARD_CACHE, WHEELYARD_WORKERS, WHEELYARD_TIMEOUT, WHEELYARD_REGISTRY) or in the user's config
+WHEELYARD_INDEXES, WHEELYARD_DEBIAN_MIRROR, WHEELYARD_DEBIAN_SECURITY_MIRROR,
+WHEELYARD_DEBIAN_SNAPSHOT, WHEELYARD_CA_BUNDLE, WHEELYARD_CACHE, WHEELYARD_WORKERS,
+WHEELYARD_TIMEOUT, WHEELYARD_REGISTRY) or in the user's config
 file ($WHEELYARD_CONFIG, else wheelyard/config.toml in the user's config folder,
 with keys such as index-url). An option wins over the environment, and that over
 the file.
@@ -84,6 +85,7 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     option("--indexes", metavar="NAME=URL...", help="where the indexes are that matrix.yaml names")
     option("--debian-mirror", metavar="URL", help="Debian archive to take packages from")
     option("--debian-security-mirror", metavar="URL", help="Debian security archive")
+    option("--debian-snapshot", metavar="PATTERN", help="where dropped packages are: see README")
     option("--ca-bundle", metavar="FILE", help="CAs (PEM) to trust besides the system's")
     option("--cache-dir", metavar="FOLDER", help="where downloads and layers are kept")
     option("--workers", metavar="N", help="threads and processes for CPU work (default: all CPUs)")

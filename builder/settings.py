@@ -23,6 +23,7 @@ __all__ = ["CONFIG_VARIABLE", "SOURCES", "Settings", "find_project", "load_setti
 
 CONFIG_VARIABLE = "WHEELYARD_CONFIG"
 DEFAULT_TIMEOUT = 60.0
+NO_SNAPSHOT = "no"  # as in apt.conf: there is none to be asked
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -39,6 +40,7 @@ class Settings:
     timeout: float  # seconds without a byte
     indexes: tuple[tuple[str, str], ...] = ()  # name in the matrix -> URL
     registry: Address | None = None  # where images are published
+    debian_snapshot: str | None = None  # "no", or a pattern; None: what apt's configuration says
 
     def __repr__(self) -> str:
         shown = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -83,6 +85,18 @@ def _url(text: str, _folder: Path) -> str:
     if problem := url_problem(text):
         raise ValueError(problem)
     return text
+
+
+def _snapshot(text: str, folder: Path) -> str:
+    """A pattern as in apt.conf's Acquire::Snapshots::URI, or its word for "none"."""
+    if text == NO_SNAPSHOT:
+        return text
+    if "@SNAPSHOTID@" not in text or ("@PATH@" not in text and "/debian/" not in text):
+        raise ValueError(
+            f"{redact(text)!r} is not a URL with @SNAPSHOTID@ in the place of the date and @PATH@ "
+            f"in that of the archive's name (debian, debian-security), nor {NO_SNAPSHOT!r}"
+        )
+    return _url(text, folder)
 
 
 def _workers(text: str, _folder: Path) -> int:
@@ -150,6 +164,7 @@ SOURCES = (
     Source("indexes", "WHEELYARD_INDEXES", _indexes),
     Source("debian_mirror", "WHEELYARD_DEBIAN_MIRROR", _url),
     Source("debian_security_mirror", "WHEELYARD_DEBIAN_SECURITY_MIRROR", _url),
+    Source("debian_snapshot", "WHEELYARD_DEBIAN_SNAPSHOT", _snapshot),
     Source("ca_bundle", "WHEELYARD_CA_BUNDLE", _ca_bundle),
     Source("cache_dir", "WHEELYARD_CACHE", _cache_dir),
     Source("workers", "WHEELYARD_WORKERS", _workers),

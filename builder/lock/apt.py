@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -16,7 +18,7 @@ from builder.errors import FetchError, LockError
 from builder.fetching.trust import CA_ADVICE, trust_file
 from builder.lock.inputs import ARCHITECTURE
 from builder.system.subprocesses import Result, failure, run
-from builder.system.tools import require_tool
+from builder.system.tools import find_tool, require_tool
 
 if TYPE_CHECKING:
     from builder.console.progress import Reporter
@@ -30,6 +32,8 @@ _URI = re.compile(r"^'(?P<uri>[^']+)' (?P<filename>\S+)", re.MULTILINE)
 _NETWORK = re.compile(
     r"failed to fetch|could not (resolve|connect)|unable to connect|timed out", re.IGNORECASE
 )
+_DATE = re.compile(r"^Date: *(.+)$", re.MULTILINE)
+_SETTING = re.compile(r'^(\S+) "(.*)";$', re.MULTILINE)
 _TLS = re.compile(r"certificate|handshake", re.IGNORECASE)
 
 
@@ -49,6 +53,7 @@ class Apt:
 
     folder: Path
     env: Mapping[str, str]
+    lists: Path
 
 
 @contextmanager
@@ -71,7 +76,8 @@ def isolated_apt(
         _write_tree(folder, lists, sources, keyring)
         config = apt_config(folder, lists, trust_file(settings, folder), settings.timeout)
         (folder / "apt.conf").write_text(config, encoding="utf-8")
-        apt = Apt(folder, {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"})
+        env = {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"}
+        apt = Apt(folder, env, lists)
         _run(apt, ("apt-get", "update"), "fetching the package lists")
         yield apt
 
@@ -99,6 +105,33 @@ def offered(apt: Apt, names: Iterable[str]) -> tuple[dict[str, str], ...]:
     if result.returncode and "No packages found" not in result.stderr:
         raise LockError(failure(result, "reading the package lists", MIRROR_ADVICE))
     return parse_records(result.stdout)
+
+
+def release_date(apt: Apt) -> datetime:
+    """Return the newest date of the Release files that apt has verified.
+
+    Raises FetchError where none states one.
+    """
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in _releases(apt.lists))
+    found = [match[1] for text in texts if (match := _DATE.search(text))]
+    try:
+        return max(parsedate_to_datetime(date).astimezone(UTC) for date in found)
+    except ValueError as problem:
+        raise FetchError(
+            f"the archive's Release files state no date ({problem}); {MIRROR_ADVICE}"
+        ) from problem
+
+
+def _releases(lists: Path) -> list[Path]:
+    return [path for path in lists.iterdir() if path.name.endswith("Release")]
+
+
+def machine_config() -> tuple[tuple[str, str], ...]:
+    """Return this machine's apt configuration, key and value; nothing where there is no apt."""
+    if find_tool("apt-config") is None:
+        return ()
+    dump = run(("apt-config", "dump"), error=None).stdout
+    return tuple((match[1], match[2]) for match in _SETTING.finditer(dump))
 
 
 def apt_config(folder: Path, lists: Path, trust: Path | None, timeout: float) -> str:

@@ -51,12 +51,17 @@ def debian_sources(suite: str, settings: Settings, reporter: Reporter) -> tuple[
     `/debian-security` beside it, as public mirrors do, unless `debian_security_mirror` says
     otherwise. Raises BaseImageError when mmdebstrap does not tell.
     """
+    return with_mirrors(own_sources(suite, reporter), settings)
+
+
+def own_sources(suite: str, reporter: Reporter) -> tuple[Source, ...]:
+    """Return the archives of a suite as the distribution names them, whatever mirrors are set."""
     found = parse_sources(_ask_mmdebstrap(suite, reporter).stderr)
     if not found:
         raise BaseImageError(
             f"mmdebstrap knows no archive for the suite {suite!r}; check the suite in matrix.yaml"
         )
-    return with_mirrors(found, settings)
+    return found
 
 
 def parse_sources(text: str) -> tuple[Source, ...]:

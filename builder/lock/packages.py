@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from builder.errors import LockError
@@ -10,14 +11,19 @@ from builder.model import LockedDeb, PackageLock
 
 COMMAND = "wheelyard lock --bases-only"
 _FIELDS = ("base", "flavour", "suite")
+_DATE = re.compile(r"\d{8}T\d{6}Z")
 
 
 def render_package_lock(lock: PackageLock) -> str:
-    """Return the file's text: a line per package, sorted by name; no host, no time."""
+    """Return the file's text: a line per package, sorted by name; no host, no time of ours.
+
+    The date is that of the archives' signed Release files.
+    """
     fields = {
         "base": lock.base,
         "flavour": lock.flavour,
         "suite": lock.suite,
+        **({} if lock.date is None else {"date": lock.date}),
         "columns": "name version architecture sha256 bytes archive path",
         "inputs": f"sha256:{lock.inputs}",
     }
@@ -31,12 +37,16 @@ def read_package_lock(path: Path) -> PackageLock:
     absent = [key for key in _FIELDS if key not in fields]
     if absent:
         raise LockError(f"{path}: no {absent[0]!r} in the header; write it again: {COMMAND}")
+    date = fields.get("date")
+    if date is not None and not _DATE.fullmatch(date):
+        raise LockError(f"{path}: {date!r} is no date; write it again: {COMMAND}")
     return PackageLock(
         base=fields["base"],
         flavour=fields["flavour"],
         suite=fields["suite"],
         inputs=hex_digest(fields["inputs"], path, COMMAND),
         packages=tuple(_deb(line, path) for line in body.splitlines()),
+        date=date,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import LockError
-from builder.lock.apt import Apt, isolated_apt
+from builder.lock.apt import Apt, isolated_apt, release_date
 from builder.lock.changes import LockChange, package_pins, pin_changes, requirements_pins
 from builder.lock.debian import Source, debian_sources, pins, resolve_packages
 from builder.lock.inputs import (
@@ -24,6 +24,7 @@ from builder.lock.inputs import (
 from builder.lock.lockfile import read_requirements_lock, render_requirements_lock
 from builder.lock.packages import read_package_lock, render_package_lock
 from builder.lock.resolve import resolve_cell
+from builder.lock.snapshots import snapshot_id
 from builder.model import Cell, PackageLock, RequirementsLock
 from builder.system.textfiles import write_text
 
@@ -143,7 +144,10 @@ def _lock_base(desk: Desk, apt: Apt, sources: Sequence[Source], cell: Cell) -> L
         reporter=desk.reporter,
     )
     inputs = package_inputs(cell, desk.cells)
-    lock = PackageLock(cell.base.name, cell.flavour.name, cell.base.suite, inputs, packages)
+    date = snapshot_id(release_date(apt))
+    if previous is not None and previous.date and previous.packages == packages:
+        date = previous.date  # an archive that publishes every few hours must not touch the lock
+    lock = PackageLock(cell.base.name, cell.flavour.name, cell.base.suite, inputs, packages, date)
     written = _write(desk.project / cell.base_lock, render_package_lock(lock))
     changes = pin_changes(package_pins(previous), package_pins(lock))
     return LockChange(cell.base_lock, len(packages), written, previous is None, changes)

@@ -76,6 +76,16 @@ def test_packages_are_read_back_as_they_were(tmp_path: Path) -> None:
     assert read_package_lock(path) == PACKAGES
 
 
+def test_the_archives_date_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "bookworm-runtime.lock"
+    dated = replace(PACKAGES, date="20261128T021501Z")
+    path.write_text(render_package_lock(dated))
+    assert read_package_lock(path) == dated
+    path.write_text(path.read_text().replace("20261128T", "yesterday"))
+    with pytest.raises(LockError, match=r"yesterday021501Z' is no date.*--bases-only"):
+        read_package_lock(path)
+
+
 @pytest.mark.parametrize(
     ("pattern", "replacement"),
     [

@@ -56,6 +56,29 @@ def test_config_file_in_the_user_folder(
     assert load_settings({}, {}, project).workers == 7
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["no", "https://s.example/@PATH@/@SNAPSHOTID@/", "https://s.example/debian/@SNAPSHOTID@"],
+)
+def test_a_snapshot_is_a_pattern(project: Path, text: str) -> None:
+    assert load_settings({"debian_snapshot": text}, {}, project).debian_snapshot == text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("https://s.example/debian/", "@SNAPSHOTID@"),
+        ("https://anna:s3cret@s.example/@SNAPSHOTID@/", "@PATH@"),
+        ("ftp://s.example/@PATH@/@SNAPSHOTID@/", "starts with http://"),
+    ],
+)
+def test_what_is_no_pattern_of_a_snapshot(project: Path, text: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says) as caught:
+        load_settings({}, {"WHEELYARD_DEBIAN_SNAPSHOT": text}, project)
+    assert "WHEELYARD_DEBIAN_SNAPSHOT" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_empty_variable_counts_as_not_set(project: Path) -> None:
     environ = {"WHEELYARD_INDEX_URL": "", "WHEELYARD_CONFIG": "", "WHEELYARD_WORKERS": ""}
     assert load_settings({}, environ, project).index_url is None
