@@ -21,7 +21,8 @@ data file; a wheel that was read before is not read again. check writes nothing.
 upstream.json beside matrix.yaml; this repository itself keeps it in builder/data.
 
 check asks the indexes about the locked wheels, and Debian's archives about the bases' packages
-(their package lists alone, kept in the cache; takes apt and mmdebstrap).
+(their package lists, kept in the cache, and for what those have dropped the pool; takes apt and
+mmdebstrap). "unlisted" can still be fetched, "gone" cannot.
 
 examples:
   wheelyard upstream refresh                  new releases into the data file

@@ -1,17 +1,23 @@
 """Rot watch for the bases: what Debian's archives offer today of the packages that the locks pin.
 
-Mirrors drop a package when its successor arrives; a base that no cache holds can then not be made.
+The lists drop a package when its successor arrives; days later the pool drops the file, and a base
+that no cache, registry or snapshot holds can then not be made.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from builder.fetching.fetch import CONNECTIONS
+from builder.fetching.replies import Gone, Interrupted, Refused
+from builder.fetching.transport import make_client, open_body
 from builder.lock.apt import isolated_apt, offered
-from builder.lock.debian import debian_sources
+from builder.lock.debian import deb_url, debian_sources
 from builder.lock.inputs import base_cells
 from builder.lock.packages import read_package_lock
 from builder.planning.plan import load_plan
@@ -21,10 +27,13 @@ from builder.upstream.watch import Finding
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import httpx
+
     from builder.context import Context
     from builder.lock.debian import Source
     from builder.model import LockedDeb, PackageLock
 
+UNLISTED, GONE = "unlisted", "gone"  # from the lists, from the pool as well
 Record = Mapping[str, str]  # control fields, SHA256 and Filename of one version
 
 
@@ -54,7 +63,42 @@ def check_suite(
         _lists(context, locks[0].suite) as lists,
         isolated_apt(sources, context.settings, context.reporter, lists) as apt,
     ):
-        return list(package_findings(locks, offered(apt, names)))
+        found = list(package_findings(locks, offered(apt, names)))
+    return _with_pool(context, found, locks, sources)
+
+
+def _with_pool(
+    context: Context,
+    found: Sequence[Finding],
+    locks: Sequence[PackageLock],
+    sources: Sequence[Source],
+) -> list[Finding]:
+    """Tell what only the lists have dropped from what nobody can fetch any more."""
+    debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
+    asked = [finding for finding in found if finding.kind == UNLISTED]
+    with (
+        make_client(context.settings, CONNECTIONS) as client,
+        ThreadPoolExecutor(CONNECTIONS) as pool,
+    ):
+        answers = pool.map(lambda x: _asked_for(x, debs[x.subject], sources, client), asked)
+        known = dict(zip(asked, answers, strict=True))
+    return [known.get(finding, finding) for finding in found]
+
+
+def _asked_for(
+    finding: Finding, deb: LockedDeb, sources: Sequence[Source], client: httpx.Client
+) -> Finding:
+    """The finding, after a look at the pool: one byte of the file is asked for."""
+    try:
+        with open_body(client, deb_url(deb, sources), 0, 1) as body:
+            there = body.total in (None, deb.size)
+    except Gone:
+        there = False
+    except (Refused, Interrupted) as error:
+        return replace(finding, detail=f"{finding.detail}; the pool did not say: {error}")
+    if there:
+        return replace(finding, detail=f"{finding.detail}; the pool still has the file")
+    return replace(finding, kind=GONE, detail=f"{finding.detail}; the pool has dropped the file")
 
 
 @contextmanager
@@ -68,7 +112,7 @@ def _lists(context: Context, suite: str) -> Iterator[Path]:
 
 
 def package_findings(locks: Iterable[PackageLock], records: Iterable[Record]) -> Iterator[Finding]:
-    """Find locked packages that are gone, replaced or superseded, each once with all its locks.
+    """Find locked packages that are unlisted, replaced or superseded, each once with all its locks.
 
     `records` are newest first, as apt gives them.
     """
@@ -81,18 +125,22 @@ def package_findings(locks: Iterable[PackageLock], records: Iterable[Record]) ->
             users[deb].append(f"{lock.base}-{lock.flavour}")
     for deb, names in sorted(users.items(), key=lambda item: (item[0].name, item[0].version)):
         if verdict := _verdict(deb, there[deb.name]):
-            yield Finding(verdict[0], f"{deb.name} {deb.version}", verdict[1], tuple(names))
+            yield Finding(verdict[0], _subject(deb), verdict[1], tuple(names))
+
+
+def _subject(deb: LockedDeb) -> str:
+    return f"{deb.name} {deb.version}"
 
 
 def _verdict(deb: LockedDeb, records: Sequence[Record]) -> tuple[str, str] | None:
     if not records:
-        return "gone", "the archive has no package of this name any more"
+        return UNLISTED, "the archive has no package of this name any more"
     newest = records[0]["Version"]
     same = [
         r for r in records if (r["Version"], r["Architecture"]) == (deb.version, deb.architecture)
     ]
     if not same:
-        return "gone", f"the archive has {newest} in its place"
+        return UNLISTED, f"the archive has {newest} in its place"
     if deb.sha256 not in [record.get("SHA256") for record in same]:
         return "replaced", f"the archive lists sha256:{same[0].get('SHA256', 'nothing')} now"
     if newest != deb.version:

@@ -37,7 +37,7 @@ Listings = Mapping[str, tuple[IndexFile, ...] | None]  # project -> its files
 class Finding:
     """One thing that moved, and the locks it touches."""
 
-    kind: str  # "gone", "replaced", "yanked", "release", "superseded", "old"
+    kind: str  # "gone", "unlisted", "replaced", "yanked", "release", "superseded", "old"
     subject: str  # a file, a release, an image, or a Debian package
     detail: str
     locks: tuple[str, ...]  # ids of the images; of a Debian package, the names of the bases' locks

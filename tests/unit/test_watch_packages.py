@@ -42,11 +42,11 @@ def record(version: str, sha256: str = "a" * 64) -> dict[str, str]:
     ("records", "kind", "says"),
     [
         ([record("2.36-9")], None, ""),
-        ([], "gone", "no package of this name"),
-        ([record("2.36-9+deb12u1")], "gone", "has 2.36-9+deb12u1 in its place"),
+        ([], "unlisted", "no package of this name"),
+        ([record("2.36-9+deb12u1")], "unlisted", "has 2.36-9+deb12u1 in its place"),
         ([record("2.36-10"), record("2.36-9")], "superseded", "2.36-10 is out"),
         ([record("2.36-9", "b" * 64)], "replaced", "sha256:bbbb"),
-        ([record("2.36-9") | {"Architecture": "arm64"}], "gone", "in its place"),
+        ([record("2.36-9") | {"Architecture": "arm64"}], "unlisted", "in its place"),
     ],
 )
 def test_a_locked_package_that_moved(
@@ -105,7 +105,8 @@ def test_an_archive_that_moves_on(archive: Archive, tmp_path: Path) -> None:
         assert answers == [("InRelease", 304)]
 
         archive.add("tool", "1:1.1", Depends="libtool1")
-        (archive.folder / "pool/main/libtool1_1.0_all.deb").unlink()
+        dropped = archive.folder / "pool/main/libtool1_1.0_all.deb"
+        kept = dropped.rename(tmp_path / "kept.deb")
         archive.add("libtool1", "1.2")
         archive.publish()
         later = time.time() + 2  # HTTP tells times apart by the second
@@ -115,8 +116,14 @@ def test_an_archive_that_moves_on(archive: Archive, tmp_path: Path) -> None:
         assert {subject: finding.kind for subject, finding in found.items()} == {
             "tool 1:1.0+b1": "superseded", "libtool1 1.0": "gone",
         }  # fmt: skip
-        assert found["libtool1 1.0"].detail == "the archive has 1.2 in its place"
+        said = "the archive has 1.2 in its place; the pool "
+        assert found["libtool1 1.0"].detail == f"{said}has dropped the file"
         assert found["tool 1:1.0+b1"].detail == "1:1.1 is out"
+        dropped.write_bytes(kept.read_bytes())
+        found = check()
+        assert found["libtool1 1.0"].kind == "unlisted"
+        assert found["libtool1 1.0"].detail == f"{said}still has the file"
+        assert [path for path, _ in answers if path.endswith(".deb")] == [dropped.name]
 
 
 @needs_apt
