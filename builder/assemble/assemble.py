@@ -17,6 +17,7 @@ from builder.assemble.recipe import BytecodeLayer
 from builder.assemble.record import PATH
 from builder.assemble.rising import Rising, ignore
 from builder.assemble.store import file_digest
+from builder.assemble.supply import CACHE
 from builder.assemble.system import Roots, pinned_layers, system_job, system_key
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
 from builder.assemble.worker import SystemJob, WheelInput, WheelJob
@@ -85,8 +86,11 @@ def make_layers(
     """
     rising = rising or Rising((), ignore)
     known = {x.key: stored for x in planned if (stored := work.store.find(x.key)) is not None}
-    for key, stored in known.items():
-        rising.add(key, stored.layer)
+    for x in planned:
+        if x.key in known:
+            rising.add(x.key, known[x.key].layer)
+            if isinstance(x.source, int) and work.stages[0].cell.base.image is None:
+                work.sources[x.title] = CACHE
     missing = [x for x in planned if x.key not in known]
     if not missing:
         return known
@@ -95,12 +99,27 @@ def make_layers(
         _arriving(work, {w.sha256: w for x in layers for w in _wheels(x)}) as arriving,
         Roots(work, _with_base(work, known)) as roots,
     ):
+        known |= _supplied(missing, roots, rising)
         system_jobs = [
-            system_job(work, x.source, roots) for x in missing if isinstance(x.source, int)
+            system_job(work, x.source, roots)
+            for x in missing
+            if isinstance(x.source, int) and x.key not in known
         ]
         interpreter = _interpreter(work, roots) if any(map(_is_bytecode, layers)) else None
         with work.fetching(arriving):
             return known | _make(work, layers, arriving, interpreter, system_jobs, rising)
+
+
+def _supplied(
+    missing: Sequence[PlannedLayer], roots: Roots, rising: Rising
+) -> dict[str, StoredLayer]:
+    """Layers of Debian packages that came finished, because their packages did not."""
+    found = {}
+    for planned in missing:
+        if isinstance(planned.source, int) and (stored := roots.layer(planned.source)):
+            found[planned.key] = stored
+            rising.add(planned.key, stored.layer)
+    return found
 
 
 def _with_base(work: Assembly, known: dict[str, StoredLayer]) -> dict[str, StoredLayer]:

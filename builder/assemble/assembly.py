@@ -30,6 +30,8 @@ class Assembly:
     store: LayerStore
     seconds: dict[str, float] = field(default_factory=dict)
     record: Mapping[str, Layer] = field(default_factory=dict)  # key -> what it was elsewhere
+    repositories: Sequence[str] = ()  # of the project, where its registry may have those layers
+    sources: dict[str, str] = field(default_factory=dict)  # title of a Debian layer -> who had it
 
     @property
     def files(self) -> Path:
@@ -39,6 +41,11 @@ class Assembly:
     def timed(self, part: str) -> AbstractContextManager[None]:
         """Add the time of the block to `part`."""
         return timed(self.seconds, part)
+
+    def served(self, title: str, source: str, detail: str) -> None:
+        """Say, now and in the report, where a layer of Debian packages comes from."""
+        self.sources[title] = source
+        self.context.reporter.info(f"{title}: {detail}")
 
     @contextmanager
     def fetching(self, arriving: Arriving) -> Iterator[None]:

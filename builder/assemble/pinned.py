@@ -15,15 +15,12 @@ from typing import TYPE_CHECKING, Any
 from builder.assemble import toc
 from builder.assemble.image import ImageLayer
 from builder.assemble.layer import Layer
-from builder.assemble.reindex import reindex
+from builder.assemble.remote import fetch_layer
 from builder.digests import Digest
 from builder.errors import BaseImageError
-from builder.fetching.download import Session, download
 from builder.fetching.replies import Gone
-from builder.fetching.wanted import Download
 from builder.registry.address import Address, registry_host
 from builder.registry.client import MANIFEST_TYPES, get_content, open_registry
-from builder.system.gunzip import open_gzip
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
@@ -124,19 +121,9 @@ def _stored(
     stored = work.store.find(key)
     if stored is not None:
         return stored
-    url = registry.url(repository, f"blobs/{digest}")
-    item = Download(url, f"{digest.sha256[:12]}.tar.gz", digest.sha256, int(entry["size"]))
-    session = Session(registry.http, registry.reporter, registry.patience)
-    with work.timed("fetch"):
-        blob = download(item, work.files, session)
-    with work.timed("base"):
-        entries = reindex(blob, digest, diff_id, lambda _: None)
-        with open_gzip(blob) as tar:
-            unpacked = sum(map(len, iter(lambda: tar.read(1 << 20), b"")))
-        scratch = work.store.scratch()
-        toc.beside(scratch).write_text(toc.dump(entries))
-        blob.replace(scratch)
-        return work.store.add(key, scratch, Layer(digest, diff_id, item.size or 0, unpacked))
+    return fetch_layer(
+        work, registry, repository, key, Layer(digest, diff_id, int(entry["size"]), 0)
+    )
 
 
 def _require_packages(work: Assembly, layers: Sequence[StoredLayer]) -> None:

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from builder.assemble import contract
 from builder.assemble.base import base_key, make_rootfs
 from builder.assemble.layer import FORMAT
 from builder.assemble.roots import Root, RootImage, RootLayer, RootTar
+from builder.assemble.store import StoredLayer
+from builder.assemble.supply import sources_list, supply
 from builder.assemble.worker import SystemJob
-from builder.fetching.fetch import fetch_all
-from builder.fetching.wanted import Download
-from builder.lock.debian import deb_url, debian_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from builder.assemble.assembly import Assembly
     from builder.assemble.image import ImageLayer
-    from builder.assemble.store import LayerStore, StoredLayer
+    from builder.assemble.store import LayerStore
     from builder.building.stages import Stage
-    from builder.context import Context
-    from builder.model import LockedDeb, PackageLock
+    from builder.model import PackageLock
 
-SUCCESSOR_ADVICE = (
-    "take its successor with `wheelyard lock --bases-only` (--upgrade takes the newest of all), or "
-    "name a snapshot of the archive that still has it: --debian-mirror, --debian-security-mirror"
-)
 _WEIGHT = 400 << 20  # as much as a wheel of this size
 
 
@@ -90,7 +84,7 @@ class Roots:
 
     def __init__(self, work: Assembly, known: Mapping[str, StoredLayer]) -> None:
         self._work = work
-        self._known = known
+        self._known = dict(known)
         self._tars: dict[int, RootTar] = {}
 
     def __enter__(self) -> Self:
@@ -100,16 +94,30 @@ class Roots:
         for root in self._tars.values():
             root.tar.unlink(missing_ok=True)
 
+    def layer(self, index: int) -> StoredLayer | None:
+        """The finished layer of a stage's packages; None where it is to be made of them here."""
+        key = system_key(self._work.stages, index)
+        if key not in self._known and index not in self._tars and not self._is_pinned:
+            self._supply(index, key)
+        return self._known.get(key)
+
     def whole(self, index: int) -> Root:
         """All that a stage's packages installed; mmdebstrap runs unless a layer holds that."""
         if self._is_pinned:
             return self._image(contract=True)
-        stored = self._known.get(system_key(self._work.stages, index))
-        if stored and not index:  # a further flavour's layer is only a difference
+        if not index and (stored := self.layer(0)):
             return RootLayer(stored.path, self._work.store.scratch())
-        if index not in self._tars:
-            self._tars[index] = _bootstrapped(self._work, self._work.stages[index].packages)
+        if index not in self._tars:  # a further flavour's layer is only a difference
+            self._supply(index, None)
         return self._tars[index]
+
+    def _supply(self, index: int, key: str | None) -> None:
+        lock, title = self._work.stages[index].packages, system_title(self._work.stages, index)
+        found = supply(self._work, lock, title, key)
+        if isinstance(found, StoredLayer):
+            self._known[str(key)] = found
+        else:
+            self._tars[index] = _bootstrapped(self._work, lock, found)
 
     def below(self, index: int) -> Root | None:
         """What that stage's layer is the difference to."""
@@ -126,28 +134,8 @@ class Roots:
         return RootImage(blobs, self._work.store.scratch(), contract)
 
 
-def _bootstrapped(work: Assembly, lock: PackageLock) -> RootTar:
-    settings, reporter = work.context.settings, work.context.reporter
-    with work.timed("fetch"):
-        downloads = deb_downloads(lock.packages, lock.suite, work.context)
-        debs = fetch_all(downloads, work.files, settings, reporter)
-    # What apt reads in the image are the distribution's own mirrors, never the user's.
-    public = replace(settings, debian_mirror=None, debian_security_mirror=None)
-    lines = [
-        f"deb {source.uri} {source.suite} {' '.join(source.components)}\n"
-        for source in debian_sources(lock.suite, public, reporter)
-    ]
+def _bootstrapped(work: Assembly, lock: PackageLock, debs: Mapping[str, Path]) -> RootTar:
+    reporter = work.context.reporter
+    lines = sources_list(lock.suite, work.context)
     with work.timed("base"):
-        return make_rootfs(lock, debs, "".join(lines), work.store.scratch(), reporter)
-
-
-def deb_downloads(debs: Sequence[LockedDeb], suite: str, context: Context) -> list[Download]:
-    """Where locked packages are: in the suite's archives, or the mirrors that are set."""
-    sources = debian_sources(suite, context.settings, context.reporter)
-    return [
-        Download(
-            deb_url(deb, sources), deb.path.rpartition("/")[2], deb.sha256, deb.size,
-            SUCCESSOR_ADVICE,
-        )
-        for deb in debs
-    ]  # fmt: skip
+        return make_rootfs(lock, debs, lines, work.store.scratch(), reporter)

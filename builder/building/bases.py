@@ -12,9 +12,10 @@ from builder.assemble.assemble import base_layers
 from builder.assemble.assembly import Assembly
 from builder.assemble.image import Image, write_image
 from builder.assemble.layout import Layout
+from builder.assemble.record import read_record
 from builder.assemble.store import LayerStore
 from builder.building.report import LOCK_NAME
-from builder.building.stages import load_stages
+from builder.building.stages import load_stages, repositories
 from builder.planning.imageconfig import base_config, base_image
 from builder.system.filelock import locked
 
@@ -36,12 +37,15 @@ def build_bases(
     """
     layout = Layout(output)
     layout.create()
+    record = read_record(context.settings.project).layers
     store = LayerStore(context.settings.cache_dir)
     built = []
     with locked(output / LOCK_NAME):
         for cell in lowest_cells(cells, plan):
             stages = load_stages(cell, plan, context.settings.project)
-            layers = base_layers(Assembly(stages, context, store))
+            known_as = repositories(cell, plan)
+            work = Assembly(stages, context, store, record=record, repositories=known_as)
+            layers = base_layers(work)
             image = write_image(layout, base_config(cell), layers)
             name = base_image(cell)
             layout.set_references({**layout.references(), name: image.manifest})

@@ -7,7 +7,7 @@ that fails does not stop the next.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.assemble.assemble import assemble_layers
@@ -19,7 +19,7 @@ from builder.assemble.store import LayerStore
 from builder.building.loading import Nobody
 from builder.building.prune import locked_wheels, prune_wheels
 from builder.building.report import LOCK_NAME, read_report, write_report
-from builder.building.stages import load_stages
+from builder.building.stages import load_stages, repositories
 from builder.console.amounts import amount
 from builder.errors import WheelyardError
 from builder.inspecting.inspect import Finding, inspect_image, require
@@ -29,7 +29,7 @@ from builder.system.filelock import locked, once
 from builder.system.storage import storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -50,6 +50,7 @@ class Built:
     seconds: dict[str, float]  # per part of the build
     findings: tuple[Finding, ...]
     loaded: bool  # into a container engine
+    bases: Mapping[str, str] = field(default_factory=dict)  # Debian layer -> source that served it
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ def build_images(
         for number, cell in enumerate(cells, 1):
             try:
                 stages = load_stages(cell, plan, context.settings.project)
-                work = Assembly(stages, context, store, record=record)
+                known_as = repositories(cell, plan)
+                work = Assembly(stages, context, store, record=record, repositories=known_as)
                 built = _build_one(work, layout, held, load)
             except WheelyardError as error:
                 context.reporter.warn(f"{cell.id}: {error}")
@@ -131,7 +133,8 @@ def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | No
     new = {x.stored.layer.digest: x.stored.layer.size for x in image.layers}
     new_bytes = sum(size for digest, size in new.items() if digest not in held)
     held.update(new)
-    return Built(stage.cell, image, new_bytes, work.seconds, findings, load is not None)
+    loaded = load is not None
+    return Built(stage.cell, image, new_bytes, work.seconds, findings, loaded, work.sources)
 
 
 def _receiver(

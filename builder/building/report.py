@@ -67,6 +67,7 @@ def image_json(built: Built) -> dict[str, Any]:
         "new_bytes": built.new_bytes,
         "seconds": {part: round(time, 3) for part, time in built.seconds.items()},
         "loaded": built.loaded,
+        "bases": dict(built.bases),
         "layers": [{"title": layer.title, **asdict(layer.stored.layer)} for layer in image.layers],
         "inspected": {finding.name: finding.seen for finding in built.findings},
     }

@@ -23,6 +23,11 @@ class Stage:
     packages: PackageLock
 
 
+def repositories(cell: Cell, plan: Plan) -> tuple[str, ...]:
+    """Where a registry may have the layers of `cell`: its own repository, then its siblings'."""
+    return tuple(dict.fromkeys((cell.repository, *(each.repository for each in plan.cells))))
+
+
 def load_stages(cell: Cell, plan: Plan, project: Path) -> tuple[Stage, ...]:
     """The stages of `cell`, its parents' first.
 

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 record writes images/layers.json from the cache: for every layer of the chosen images its digests
 and sizes, and what the builds in --output saw of the images. Other images' entries stay while
-their locks ask for them. verify writes nothing: it makes the recorded layers again and compares.
+their locks ask for them. With --bases-only it makes the layers of Debian packages and records just
+those: a fresh clone can then take them from a registry when Debian has moved on. verify writes
+nothing: it makes the recorded layers again and compares.
 
 examples:
   wheelyard build cuda12.1 && wheelyard layers record cuda12.1
+  wheelyard layers record all --bases-only
   wheelyard layers verify pytorch-2.3.1       exit code 11 and the layer's name if one differs
 """
 
@@ -37,6 +40,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--output", type=Path, default=Path("dist"), help="layout with build.json (default: dist)"
     )
+    parser.add_argument(
+        "--bases-only", action="store_true", help="record: make the bases, and record only those"
+    )
     parser.add_argument("--json", action="store_true", help="print a list of objects, or an object")
     parser.set_defaults(run=run)
 
@@ -47,7 +53,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from builder.assemble.store import LayerStore
     from builder.planning.plan import load_plan
     from builder.planning.selector import select
-    from builder.publishing.recording import record_layers
+    from builder.publishing.recording import record_bases, record_layers
 
     plan = load_plan(context.settings.project)
     cells = select(plan, args.selector)
@@ -63,7 +69,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
             print(f"{count} layers made again: every one is what the record says")
         return 0
     store = LayerStore(context.settings.cache_dir)
-    record, results = record_layers(cells, plan, old, args.output.absolute(), store, context)
+    if args.bases_only:
+        record, results = record_bases(cells, plan, old, store, context)
+    else:
+        record, results = record_layers(cells, plan, old, args.output.absolute(), store, context)
     write_record(context.settings.project, record)
     _show(results, as_json=args.json)
     return 0

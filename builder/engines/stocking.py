@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.assemble.base import index_stanza
-from builder.assemble.system import deb_downloads
+from builder.assemble.supply import deb_downloads
 from builder.engines.stock import Stock, Wanted
 from builder.engines.wheelhouse import Shelves
 from builder.errors import FetchError, WheelyardError
@@ -62,7 +62,7 @@ def _locate(job: Job, left: Collection[str], context: Context) -> list[Download]
     packages = [deb for deb in _debs(job) if deb.sha256 in left]
     return [
         *located,
-        *(deb_downloads(packages, job.cell.base.suite, context) if packages else ()),
+        *(deb_downloads(packages, job.stages[-1].packages, context) if packages else ()),
     ]
 
 

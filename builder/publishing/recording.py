@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.assemble import toolkit_links
+from builder.assemble.assemble import make_layers, toolkit_links
 from builder.assemble.assembly import Assembly
 from builder.assemble.image import ImageLayer
 from builder.assemble.planned import planned_layers
@@ -62,6 +62,28 @@ def record_layers(
             images[cell.id] = known
         results.append(Recorded(cell.id, len(made), missing, known is not None))
     return _asked_for(Record(layers, titles, images), plan, context.settings.project), results
+
+
+def record_bases(
+    cells: Sequence[Cell], plan: Plan, old: Record, store: LayerStore, context: Context
+) -> tuple[Record, list[Recorded]]:
+    """`old` with the layers of Debian packages of `cells`, made here where the store lacks them.
+
+    Bases that are a registry's images have none.
+    """
+    layers, titles, results = dict(old.layers), dict(old.titles), {}
+    for cell in cells:
+        if cell.base.image is not None or cell.base_lock in results:
+            continue
+        work = Assembly(load_stages(cell, plan, context.settings.project), context, store)
+        planned = [x for x in planned_layers(work.stages) if isinstance(x.source, int)]
+        made = make_layers(work, planned)
+        layers |= {x.key: made[x.key].layer for x in planned}
+        titles |= {x.key: x.title for x in planned}
+        name = f"{cell.base.name}-{cell.flavour.name}"
+        results[cell.base_lock] = Recorded(name, len(planned), (), False)
+    record = _asked_for(Record(layers, titles, old.images), plan, context.settings.project)
+    return record, list(results.values())
 
 
 def _inspected(

@@ -1,0 +1,87 @@
+"""Layers that somebody else has made: fetched from a registry, and checked to the last byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.assemble import toc
+from builder.assemble.layer import Layer
+from builder.assemble.record import PATH
+from builder.assemble.reindex import reindex
+from builder.digests import Digest
+from builder.errors import FetchError, RegistryError, StorageError
+from builder.fetching.download import NothingCame, Session, download
+from builder.fetching.wanted import Download, FileGone
+from builder.registry.client import open_registry
+from builder.system.gunzip import open_gzip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.assemble.assembly import Assembly
+    from builder.assemble.store import StoredLayer
+    from builder.registry.address import Address
+    from builder.registry.client import Registry
+
+
+def registry_layer(work: Assembly, address: Address, key: str, layer: Layer) -> StoredLayer:
+    """Take a recorded layer from the registry that images are published in.
+
+    A registry keeps blobs by repository: the image's own is asked first. Raises FetchError where
+    none has it, and RegistryError for a layer that is not what the record says.
+    """
+    with open_registry(address, work.context.settings, work.context.reporter) as registry:
+        refused: list[FetchError] = []
+        for name in work.repositories:
+            try:
+                stored = fetch_layer(work, registry, address.repository(name), key, layer)
+            except NothingCame:
+                raise
+            except FetchError as error:  # some registries deny what they do not have
+                refused.append(error)
+            except StorageError as error:
+                raise RegistryError(
+                    f"{address}: not the layer that {PATH} records: {error}"
+                ) from error
+            else:
+                return stored
+    others = [error for error in refused if not isinstance(error, FileGone)]
+    asked = ", ".join(work.repositories)
+    raise others[0] if others else FetchError(f"{address} lacks {layer.digest} (asked: {asked})")
+
+
+def fetch_layer(
+    work: Assembly, registry: Registry, repository: str, key: str, layer: Layer
+) -> StoredLayer:
+    """Take one gzip layer into the store, its blob kept byte for byte.
+
+    Raises FetchError, and StorageError where the blob's contents are not those of `layer`; its
+    `unpacked_size` may be 0 for one that nobody has stated.
+    """
+    sha256 = Digest.parse(layer.digest).sha256
+    url = registry.url(repository, f"blobs/{layer.digest}")
+    session = Session(registry.http, registry.reporter, registry.patience)
+    with work.timed("fetch"):
+        blob = download(
+            Download(url, f"{sha256[:12]}.tar.gz", sha256, layer.size), work.files, session
+        )
+    with work.timed("base"):
+        try:
+            entries = reindex(blob, layer.digest, layer.diff_id, lambda _: None)
+            unpacked = _unpacked_size(blob, layer.unpacked_size)
+        except StorageError:
+            blob.unlink(missing_ok=True)
+            raise
+        scratch = work.store.scratch()
+        toc.beside(scratch).write_text(toc.dump(entries))
+        blob.replace(scratch)
+        found = Layer(layer.digest, layer.diff_id, layer.size, unpacked)
+        return work.store.add(key, scratch, found)
+
+
+def _unpacked_size(blob: Path, stated: int) -> int:
+    with open_gzip(blob) as tar:
+        size = sum(map(len, iter(lambda: tar.read(1 << 20), b"")))
+    if stated not in (0, size):
+        raise StorageError(f"{size:,} bytes unpacked, not {stated:,}")
+    return size
