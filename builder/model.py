@@ -57,6 +57,7 @@ class Cell:
     overrides: tuple[str, ...] = ()  # PEP 508: pins that replace upstream's own
     built_for: tuple[tuple[str, str], ...] = ()  # framework -> its build's CUDA, where another
     index: str | None = None  # name of the index that has the build; None: the default one
+    reasons: tuple[tuple[str, str], ...] = ()  # of `constraints`, those of the matrix -> why
 
     @property
     def framework(self) -> str:
@@ -136,6 +137,7 @@ class RequirementsLock:
     cell_id: str
     inputs: str  # sha256 hex of what was resolved: requirements, constraints, python, platform
     wheels: tuple[LockedWheel, ...]  # sorted by name
+    newest: str | None = None  # when the index got the newest of them: "2026-11-20T08:15:00Z"
 
 
 @dataclass(frozen=True, slots=True)

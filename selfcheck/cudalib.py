@@ -12,11 +12,11 @@ from pathlib import Path
 
 from selfcheck.elf import SharedObject, read_shared_object
 
-# Names NVIDIA gives its libraries; a wheel that bundles one of its own mangles in 8 hex digits.
+# Names NVIDIA gives its libraries; a wheel that bundles one mangles in 8 hex digits.
 CUDA_NAME = re.compile(
     r"lib(cublas|cuda|cudnn|cufft|curand|cusolver|cusparse|cupti|cufile|nccl|nv)"
 )
-MANGLED = re.compile(r"-[0-9a-f]{8}$")
+MANGLED = re.compile(r"[-.][0-9a-f]{8}$")  # auditwheel; torchvision's own relocation
 
 
 def site_packages() -> tuple[Path, ...]:

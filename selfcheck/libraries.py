@@ -30,7 +30,10 @@ FABRIC = ("libmlx5", "libibverbs", "librdmacm", "libmpi", "libfabric", "libucp",
           "libpmix", "liboshmem")  # fmt: skip
 LAUNCHER = "undefined symbol: pmix_"  # NVSHMEM's bootstrap by PMIx: Slurm or mpirun bring it
 # Copies that a wheel keeps for a tool of its own, under a path that only this tool loads.
-PRIVATE_COPIES = {"triton/backends/nvidia/lib/cupti": "only Triton's profiler loads it, by path"}
+PRIVATE_COPIES = {
+    "triton/backends/nvidia/lib/cupti": "only Triton's profiler loads it, by path",
+    "torchvision.libs/": "torchvision loads it for pictures, under a name of its own",
+}
 
 
 def checks(options: Options) -> Iterator[Check]:

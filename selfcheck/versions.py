@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from selfcheck.cell import CPU, CPU_ONLY
 from selfcheck.cudalib import cuda_libraries, load, stem
@@ -17,6 +18,8 @@ from selfcheck.gpu.architectures import architectures, built_cuda
 from selfcheck.gpu.judge import driver_floor
 from selfcheck.result import Check, Options, Outcome, compared, failed, passed, skipped
 
+PINS = Path("/etc/pip/constraint.txt")  # what makes the cell, as pip and uv are told
+ADVICE = "take an image that has what you need, or install the image's own again"
 SHORT = {"pytorch": "torch", "tensorflow": "tensorflow"}
 PROPERTY_LIBRARIES = ("cublas", "cufft", "curand", "cusolver", "cusparse")
 
@@ -59,6 +62,8 @@ def checks(options: Options) -> Iterator[Check]:
     """Python, each framework and the CUDA it was built for, then every library's own answer."""
     cell = options.cell
     yield "versions.python", partial(check_python, cell.python if cell else None)
+    if cell is not None:
+        yield "versions.pins", partial(check_pins, PINS)
     cuda = cell.cuda if cell else None
     for name in chosen_frameworks(options):
         expected = cell.frameworks[name] if cell else None
@@ -74,6 +79,31 @@ def checks(options: Options) -> Iterator[Check]:
     yield "versions.nccl", partial(check_call, CALLS["nccl"], wheel_version("libnccl", 3))
     for library in PROPERTY_LIBRARIES:
         yield f"versions.{library}", partial(check_property, library)
+
+
+def check_pins(path: Path) -> Outcome:
+    """Frameworks, their CUDA set and compiler are those that the image was made with."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        return skipped(f"{path}: {error.strerror}")
+    pins = dict(line.split("==") for line in lines if re.fullmatch(r"[a-z0-9-]+==[^ ,]+", line))
+    seen = {name: _installed(name) for name in pins}
+    moved = [
+        f"{name} is {seen[name] or 'gone'}, the image's is {version}"
+        for name, version in pins.items()
+        if seen[name] != version
+    ]
+    if moved:
+        return failed(f"{'; '.join(moved)}: {ADVICE}", seen, pins)
+    return passed(seen, pins)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _absences() -> Iterator[Check]:

@@ -26,6 +26,7 @@ from builder.fetching.fetch import cached, fetch_all
 from builder.fetching.index import locate
 from builder.lock.resolve import index_urls
 from builder.planning.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
+from builder.planning.constraints import constraint_files
 
 if TYPE_CHECKING:
     import threading
@@ -269,7 +270,8 @@ def _job(
 
 def top_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLayer:
     """The topmost layer: selfcheck, the cell, and what makes wheels a toolkit."""
-    files = top_files(cell_json)
+    stage = work.stages[-1]
+    files = top_files(cell_json, constraint_files(stage.cell, stage.lock.wheels))
     if links:
         files[PROFILE] = (PROFILE_TEXT.encode(), 0o644)
     return _small_layer(work, files, links, "selfcheck and the cell")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from builder.assemble.store import StoredLayer
     from builder.planning.imageconfig import ImageConfig
 
+# Of an image whose lock knows no date.
 CREATED = datetime.fromtimestamp(EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -81,8 +82,9 @@ def describe_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLa
 
 def config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str, Any]:
     """The image config (OCI image-spec 1.1, config.md)."""
+    created = config.created or CREATED
     return {
-        "created": CREATED,
+        "created": created,
         "architecture": "amd64",
         "os": "linux",
         "config": {
@@ -94,7 +96,7 @@ def config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str, 
             "Labels": dict(config.labels),
         },
         "rootfs": {"type": "layers", "diff_ids": [x.stored.layer.diff_id for x in layers]},
-        "history": [{"created": CREATED, "created_by": f"wheelyard: {x.title}"} for x in layers],
+        "history": [{"created": created, "created_by": f"wheelyard: {x.title}"} for x in layers],
     }
 
 

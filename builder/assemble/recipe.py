@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from builder.assemble.layer import FORMAT
+from builder.planning.constraints import is_cuda
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -91,7 +92,7 @@ def make_recipe(cell: Cell, locks: Sequence[Sequence[LockedWheel]]) -> Recipe:
 def _stage(
     wheels: list[LockedWheel], frameworks: set[str], python: str
 ) -> Iterable[WheelLayer | BytecodeLayer]:
-    cuda = [w for w in wheels if w.name.startswith("nvidia-") and not _is_pure_tool(w)]
+    cuda = [w for w in wheels if w.name.startswith("nvidia-") and is_cuda(w)]
     late = [w for word in _LATE_CUDA for w in _ordered(cuda) if word in w.name]
     early = [w for w in _ordered(cuda) if w not in late]
     early.sort(key=lambda w: w.name in _LAST_OF_TOOLKIT)
@@ -103,11 +104,6 @@ def _stage(
         yield from _split(_ordered(group), python)
         if group:
             yield BytecodeLayer(tuple(_ordered(group)), python)
-
-
-def _is_pure_tool(wheel: LockedWheel) -> bool:
-    """nvidia-ml-py and its like are Python bindings, not part of the CUDA set."""
-    return wheel.filename.endswith("-none-any.whl")
 
 
 def _split(wheels: list[LockedWheel], python: str) -> Iterable[WheelLayer]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import selfcheck
 from builder.assemble.install import PREFIX
 from builder.assemble.layer import FORMAT, LayerWriter
-from builder.assemble.worker import VENV_GID, add_parents
+from builder.assemble.worker import FILE_MODE, VENV_GID, add_parents
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from builder.assemble.layer import Layer
 
 FOLDER = "opt/wheelyard"
@@ -25,9 +27,13 @@ sys.exit(main())
 """
 
 
-def top_files(cell_json: str) -> dict[str, tuple[bytes, int]]:
-    """Path -> content and mode: selfcheck, its launcher, and the cell."""
-    return {**selfcheck_files(), f"{FOLDER}/cell.json": (cell_json.encode(), 0o644)}
+def top_files(cell_json: str, constraints: Mapping[str, str]) -> dict[str, tuple[bytes, int]]:
+    """Path -> content and mode: selfcheck, its launcher, the cell, and what holds it together."""
+    texts = {f"{FOLDER}/cell.json": cell_json, **constraints}
+    return {
+        **selfcheck_files(),
+        **{path: (text.encode(), _mode(path)) for path, text in texts.items()},
+    }
 
 
 def selfcheck_files() -> dict[str, tuple[bytes, int]]:
@@ -57,8 +63,16 @@ def write_top(files: dict[str, tuple[bytes, int]], links: dict[str, str], scratc
     with LayerWriter(scratch, packed=True) as writer:
         for path, (content, mode) in sorted(files.items()):
             add_parents(writer, path)
-            writer.file(path, content, mode)
+            writer.file(path, content, mode, gid=_group(path))
         for path, target in sorted(links.items()):
             add_parents(writer, path)
-            writer.symlink(path, target, gid=VENV_GID if path.startswith(PREFIX) else 0)
+            writer.symlink(path, target, gid=_group(path))
         return writer.finish()
+
+
+def _mode(path: str) -> int:
+    return FILE_MODE if path.startswith(f"{PREFIX}/") else 0o644
+
+
+def _group(path: str) -> int:
+    return VENV_GID if path.startswith(f"{PREFIX}/") else 0

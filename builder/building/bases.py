@@ -46,7 +46,7 @@ def build_bases(
             known_as = repositories(cell, plan)
             work = Assembly(stages, context, store, record=record, repositories=known_as)
             layers = base_layers(work)
-            image = write_image(layout, base_config(cell), layers)
+            image = write_image(layout, base_config(cell, stages[0].lock.newest), layers)
             name = base_image(cell)
             layout.set_references({**layout.references(), name: image.manifest})
             if load:

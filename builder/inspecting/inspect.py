@@ -161,17 +161,18 @@ def _component(name: str, expected: str, seen: str) -> Finding:
     return Finding(name, expected, expected if same else seen)
 
 
-# A wheel repaired by auditwheel carries a hash in the name of a copied library.
-_REPAIRED = re.compile(r"-[0-9a-f]{8}(?=\.so)")
+# A wheel that auditwheel or its own build repaired has a hash in the name of a copied library.
+_REPAIRED = re.compile(r"[-.][0-9a-f]{8}(?=\.so)")
 _CUDA_LIBRARY = re.compile(
     r"lib(cuda|cudart|cudnn|cublas|cufft|cufile|cupti|curand|cusolver|cusparse|nccl|nvJitLink"
     r"|nvrtc|nvToolsExt|nvshmem|nvblas)[^/]*\.so[.\d]*"
 )
 
 
-# Copies that a wheel keeps for a tool of its own, under a path that only this tool loads: Triton's
-# profiler brings its CUPTI since Triton 3.1, in `cupti` and later in `cupti-blackwell` too.
-PRIVATE_COPIES = ("triton/backends/nvidia/lib/cupti",)
+# Copies that a wheel keeps for itself, under a path or name that nothing else loads: Triton's
+# profiler brings its CUPTI since Triton 3.1, in `cupti` and later in `cupti-blackwell` too;
+# torchvision's decoder of pictures has nvJPEG, and the CUDA runtime that this was built with.
+PRIVATE_COPIES = ("triton/backends/nvidia/lib/cupti", "torchvision.libs/")
 
 
 def _one_cuda(tree: Tree, site: str) -> Finding:

@@ -15,6 +15,7 @@ _ENTRY = re.compile(
     r"# (?P<filename>\S+\.whl) (?P<size>[0-9]+)\n"
     r"(?P<name>[a-z0-9-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})\n"
 )
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 def lock_command(cell_id: str) -> str:
@@ -23,8 +24,10 @@ def lock_command(cell_id: str) -> str:
 
 
 def render_requirements_lock(lock: RequirementsLock) -> str:
-    """Return the file's text: no host, no time, sorted by name."""
+    """Return the file's text: no host, no clock, sorted by name."""
     fields = {"cell": lock.cell_id, "inputs": f"sha256:{lock.inputs}"}
+    if lock.newest is not None:
+        fields["newest"] = lock.newest
     body = "".join(_entry(wheel) for wheel in sorted(lock.wheels, key=lambda wheel: wheel.name))
     return seal(lock_command(lock.cell_id), fields, body)
 
@@ -38,7 +41,14 @@ def read_requirements_lock(path: Path) -> RequirementsLock:
         cell_id=fields.get("cell", ""),
         inputs=hex_digest(fields["inputs"], path, command),
         wheels=wheels,
+        newest=_date(fields.get("newest"), path, command),
     )
+
+
+def _date(text: str | None, path: Path, command: str) -> str | None:
+    if text is not None and _DATE.fullmatch(text) is None:
+        raise LockError(f"{path}: {text!r} is not a date; write the lock again: {command}")
+    return text
 
 
 def _entry(wheel: LockedWheel) -> str:

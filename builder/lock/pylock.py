@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,7 @@ class WheelFile:
     filename: str
     sha256: str  # hex
     size: int | None  # bytes; None: the index does not say
+    uploaded: datetime | None = None  # by the index's word
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +69,7 @@ def _wheel(wheel: Mapping[str, Any], name: str) -> WheelFile:
             f"{name}: the index gives no SHA-256 for {filename};"
             " use an index that does (--index-url)"
         )
-    return WheelFile(url, filename, sha256, wheel.get("size"))
+    uploaded = wheel.get("upload-time")
+    if not isinstance(uploaded, datetime) or uploaded.tzinfo is None:
+        uploaded = None
+    return WheelFile(url, filename, sha256, wheel.get("size"), uploaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError, LockError
@@ -38,7 +39,13 @@ def resolve_cell(
     )
     check_resolution(cell, wheels)
     _check_parent(cell, parent, wheels)
-    return RequirementsLock(cell.id, inputs, tuple(wheels))
+    return RequirementsLock(cell.id, inputs, tuple(wheels), newest_upload(resolved))
+
+
+def newest_upload(resolved: Iterable[Resolved]) -> str | None:
+    """Return when the newest of the files came to the index, in UTC; None: it does not say."""
+    dates = [file.uploaded for package in resolved for file in package.wheels[:1] if file.uploaded]
+    return max(dates).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if dates else None
 
 
 def index_urls(cell: Cell, settings: Settings) -> tuple[str, ...]:

@@ -98,6 +98,8 @@ def compile_argv(uv: str, question: Question, cache: Path) -> tuple[str, ...]:
         *("pip", "compile", "requirements.in", "--constraints", "constraints.txt"),
         *("--overrides", "overrides.txt", "--python", sys.executable),
         *("--python-version", question.python, *target, "--only-binary", ":all:"),
+        # Else a project whose releases are source alone ends as a pre-release of years ago.
+        *("--prerelease", "explicit"),
         *("--generate-hashes", "--format", "pylock.toml", "--output-file", _OUTPUT, "--quiet"),
         *(() if question.dependencies else ("--no-deps",)),
     )

@@ -6,15 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from packaging.specifiers import SpecifierSet
-
 from builder.errors import SelectionError
 from builder.model import Cell, Plan
 from builder.planning.drivers import runs_on, too_old
 from builder.planning.matrix_model import Matrix
 from builder.planning.selector import excluded_because, select, words
 from builder.planning.shipped import instead, unknown_release
-from builder.planning.versions import leads, order, short
+from builder.planning.versions import order, short
 from builder.upstream.facts import CPU, Release, Upstream, fits_cuda, known_as, misfit, release_of
 
 
@@ -52,28 +50,11 @@ def _image(
     yield f"  policy {cell.policy}"
     for line in cell.overrides:
         yield f"  {line}: asked for by an include, in place of {_replaced(upstream, cell)}"
-    reasons = _reasons(matrix, cell)
+    reasons = dict(cell.reasons)
     for bound in cell.constraints:
         yield f"  bound {bound}: {reasons.get(bound, _own_bound(upstream, cell, bound))}"
     if cell.parent:
         yield f"  extends {cell.parent}"
-
-
-def _reasons(matrix: Matrix, cell: Cell) -> dict[str, str]:
-    """Return bound -> reason as stated in the matrix."""
-    found = {
-        bound.require: bound.reason
-        for asked, entry in matrix.cuda.items()
-        if leads(asked, cell.cuda)
-        for bound in entry.constraints
-    }
-    for pin in cell.frameworks:
-        for bound in matrix.frameworks[pin.name].constraints:
-            if bound.when is None or SpecifierSet(bound.when).contains(
-                pin.version, prereleases=True
-            ):
-                found[bound.require] = bound.reason
-    return found
 
 
 def _replaced(upstream: Upstream, cell: Cell) -> str:

@@ -16,6 +16,8 @@ from builder.upstream.facts import CPU
 
 OCI = "org.opencontainers.image"
 CELL_LABEL = "wheelyard.cell"
+# -s: reap children below another init, too (`docker run --init`, enroot), without a warning.
+ENTRYPOINT = ("/usr/bin/tini", "-s", "--")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Pairs = tuple[tuple[str, str], ...]
@@ -31,6 +33,7 @@ class ImageConfig:
     workdir: str
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...]
+    created: str | None = None  # RFC 3339; None: nothing says when its files came to be
 
 
 def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
@@ -40,12 +43,13 @@ def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
         labels=tuple(sorted(_labels(cell, lock).items())),
         user="1000",  # by number: Kubernetes' runAsNonRoot cannot judge a name
         workdir="/workspace",
-        entrypoint=("/usr/bin/tini", "--"),
+        entrypoint=ENTRYPOINT,
         cmd=("bash",),
+        created=lock.newest,
     )
 
 
-def base_config(cell: Cell) -> ImageConfig:
+def base_config(cell: Cell, created: str | None = None) -> ImageConfig:
     """Return the config of the base image that a cell's Dockerfile starts from."""
     name = f"Debian {cell.base.suite}, Python {cell.python} ({cell.flavour.name})"
     return ImageConfig(
@@ -53,8 +57,9 @@ def base_config(cell: Cell) -> ImageConfig:
         labels=((f"{OCI}.title", name),),
         user="1000",
         workdir="/workspace",
-        entrypoint=("/usr/bin/tini", "--"),
+        entrypoint=ENTRYPOINT,
         cmd=("bash",),
+        created=created,
     )
 
 
@@ -102,6 +107,8 @@ def _labels(cell: Cell, lock: RequirementsLock) -> dict[str, str]:
         f"{OCI}.description": f"{name}, on Debian {cell.base.suite}, from wheels alone",
         f"{OCI}.version": cell.tags[0].rpartition(":")[2],
         f"{OCI}.base.name": base_image(cell),
+        f"{OCI}.vendor": "Wheelyard",
+        **({} if lock.newest is None else {f"{OCI}.created": lock.newest}),
         CELL_LABEL: _json(_facts(cell, lock)),
         "devcontainer.metadata": _json(metadata(cell.flavour.name)),
     }

@@ -110,6 +110,14 @@ class FrameworkBound(Bound):
     alone: bool = False  # only where the framework has an image to itself
 
 
+class FrameworkTool(Entry):
+    """A tool that only some releases of a framework get, or only some Pythons."""
+
+    require: RequirementText
+    when: Specifiers | None = None
+    python: OneOrMore | None = None
+
+
 class IndexBuild(Entry):
     """Where builds for another CUDA than the default index's are: an index by its name.
 
@@ -127,7 +135,7 @@ class FrameworkEntry(Entry):
     distribution: Distribution
     since: MajorMinor = "0.0"  # the oldest release that `upstream refresh` reads
     constraints: tuple[FrameworkBound, ...] = ()
-    tools: dict[Word, tuple[RequirementText, ...]] = {}  # flavour -> what it adds for this one
+    tools: dict[Word, tuple[RequirementText | FrameworkTool, ...]] = {}  # flavour -> what it adds
     indexes: dict[CudaVersion, IndexBuild] = {}  # CUDA that the default index has no build for
 
 

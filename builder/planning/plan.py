@@ -88,6 +88,7 @@ def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdi
     policy = verdicts.policies.get(item, matrix.policy)
     swapped = override(facts, item.cudnn) if item in verdicts.overrides else None
     flavour = _flavour(matrix, item, frameworks)
+    bounds = dict(_bounds(matrix, item, frameworks))
     base = matrix.bases[item.base]
     default = default_bases(matrix)[item.python] == item.base
     shown = "" if default else item.base
@@ -101,14 +102,8 @@ def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdi
         flavour=flavour,
         base=Base(item.base, base.suite, base.python, base.image),
         requirements=(*map(_requirement, frameworks), *flavour.tools),
-        constraints=tuple(
-            sorted(
-                {
-                    *_bounds(matrix, item, frameworks),
-                    *floating(facts, item.cuda, item.cudnn, policy),
-                }
-            )
-        ),
+        constraints=tuple(sorted({*bounds, *floating(facts, item.cuda, item.cudnn, policy)})),
+        reasons=tuple(sorted(bounds.items())),
         parent=flavour.extends and identify(matrix, item._replace(flavour=flavour.extends)),
         tags=(full_tag(frameworks, item.cuda, item.cudnn, item.python, shown, suffix),),
         default_base=default,
@@ -133,12 +128,16 @@ def _flavour(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPi
     names = ancestry(matrix, item.flavour)
     entries = [matrix.flavours[name] for name in names]
     extends = entries[0].extends if entries[0].extends in matrix.flavours else None
-    beside = [
-        *(matrix.frameworks[pin.name].tools for pin in frameworks),
-        *(entry.tools for entry in _cuda_entries(matrix, item.cuda)),
-    ]
     packages = {*matrix.bases[item.base].packages}
-    tools = {tool for added in beside for name in names for tool in added.get(name, ())}
+    tools = {
+        tool
+        for name in names
+        for entry in _cuda_entries(matrix, item.cuda)
+        for tool in entry.tools.get(name, ())
+    }
+    for pin in frameworks:
+        for name in names:
+            tools.update(_framework_tools(matrix, pin, item.python, name))
     for entry in entries:
         packages.update(entry.packages)
         tools.update(entry.tools)
@@ -146,23 +145,36 @@ def _flavour(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPi
     return Flavour(item.flavour, extends, tuple(sorted(packages)), tuple(sorted(tools)), root)
 
 
+def _framework_tools(matrix: Matrix, pin: FrameworkPin, python: str, flavour: str) -> Iterator[str]:
+    """Yield what a flavour adds for a framework's release and a Python."""
+    for tool in matrix.frameworks[pin.name].tools.get(flavour, ()):
+        if isinstance(tool, str):
+            yield tool
+        elif _is_for(tool.when, pin) and (tool.python is None or python in tool.python):
+            yield tool.require
+
+
+def _is_for(when: str | None, pin: FrameworkPin) -> bool:
+    return when is None or SpecifierSet(when).contains(order(pin.version), prereleases=True)
+
+
 def _cuda_entries(matrix: Matrix, cuda: str) -> Iterator[CudaEntry]:
     return (entry for asked, entry in matrix.cuda.items() if leads(asked, cuda))
 
 
-def _bounds(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPin]) -> Iterator[str]:
-    """Yield the bounds that the matrix states for a cell's frameworks and CUDA."""
+def _bounds(
+    matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPin]
+) -> Iterator[tuple[str, str]]:
+    """Yield the bounds that the matrix states for a cell's frameworks and CUDA, and why."""
     flavours = (None, *ancestry(matrix, item.flavour))
     for pin in frameworks:
         for bound in matrix.frameworks[pin.name].constraints:
             if bound.flavour not in flavours or (bound.alone and " + " in item.framework):
                 continue
-            if bound.when is None or SpecifierSet(bound.when).contains(
-                order(pin.version), prereleases=True
-            ):
-                yield bound.require
+            if _is_for(bound.when, pin):
+                yield bound.require, bound.reason
     for entry in _cuda_entries(matrix, item.cuda):
-        yield from (bound.require for bound in entry.constraints)
+        yield from ((bound.require, bound.reason) for bound in entry.constraints)
 
 
 def _with_aliases(

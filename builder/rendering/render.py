@@ -19,6 +19,7 @@ from builder.lock.inputs import Cells, cells_by_id, parent_of
 from builder.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
 from builder.model import Cell
 from builder.planning.compiler import HOME, PROFILE, PROFILE_TEXT, has_compiler
+from builder.planning.constraints import constraint_files
 from builder.planning.editor import VENV
 from builder.planning.imageconfig import (
     CELL_LABEL,
@@ -153,6 +154,7 @@ def _dockerfile(
         "venv": VENV,
         "config": config,
         "cell_json": dict(config.labels)[CELL_LABEL],
+        "constraints": constraint_files(cell, locks[-1].wheels.wheels).items(),
         "compiler": COMPILER if has_compiler(locks[-1].wheels.wheels) else None,
         "installer": load_installer(),
         "not_compiled": NOT_COMPILED,

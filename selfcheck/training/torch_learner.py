@@ -32,7 +32,7 @@ class TorchLearner:
         self.device_name = torch.cuda.get_device_name(self.device) if self.on_gpu else processor()
         try:
             self.model = make_model(setup.spec, dropout=setup.dropout).to(self.device)
-        except ImportError as missing:
+        except ModuleNotFoundError as missing:  # any other ImportError: there, and broken
             raise NotHereError(f"{missing.name} is not installed here") from missing
         self.optimizer = make_optimizer(setup.spec, self.model)
         self.type = _mixed_type(self.device) if setup.mixed else torch.float32

@@ -58,7 +58,7 @@ def test_it_runs_as_an_ordinary_user_in_the_workspace(image: BuiltImage) -> None
     settings = image.settings
     assert settings["User"] == "1000"
     assert settings["WorkingDir"] == "/workspace"
-    assert settings["Entrypoint"] == ["/usr/bin/tini", "--"]
+    assert settings["Entrypoint"] == ["/usr/bin/tini", "-s", "--"]
     assert settings["Cmd"] == ["bash"]
     assert not settings.get("Volumes")
 

@@ -135,7 +135,7 @@ class TestImage:
         lock = load_stages(cell, tiny.plan, tiny.folder)[-1].lock
         tree = Tree([*layers, replace(top, entries=files)])
         findings = inspect_image(cell, lock, {"config": {"User": "1000"}}, tree)
-        with pytest.raises(InspectError, match=r"parent folders: .*/opt is missing \(and \d"):
+        with pytest.raises(InspectError, match=r"parent folders: .*/etc is missing \(and \d"):
             require(cell.id, findings)
 
 
