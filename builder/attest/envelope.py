@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.attest.keys import is_signed, sign
+from builder.attest.signing import is_name
 from builder.attest.statements import MEDIA_TYPE as STATEMENT_TYPE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.attest.keys import PrivateKey, PublicKey
 
 MEDIA_TYPE = "application/vnd.dsse.envelope.v1+json"
@@ -26,6 +29,7 @@ class Statement:
 
     kind: str  # predicate type
     digests: tuple[str, ...]  # `sha256:<hex>` of its subjects
+    names: tuple[str, ...] = ()  # of its subjects, where they have one
 
 
 def seal(key: PrivateKey, statement: bytes) -> bytes:
@@ -61,10 +65,18 @@ def unseal(envelope: object, key: PublicKey) -> Statement | None:
         return None
 
 
-def vouches(envelope: object, key: PublicKey, digest: str) -> bool:
-    """Whether an envelope is the key's signature of an image, and not a statement about it."""
-    found = unseal(envelope, key)
-    return found is not None and found.kind == SIGNED and digest in found.digests
+def vouches(envelope: object, keys: Sequence[PublicKey], repository: str, digest: str) -> bool:
+    """Whether an envelope is a key's signature of an image, and not a statement about it.
+
+    cosign gives the subject of a signature no name; where there is one it is held against ours.
+    """
+    found = next(filter(None, (unseal(envelope, key) for key in keys)), None)
+    return (
+        found is not None
+        and found.kind == SIGNED
+        and digest in found.digests
+        and all(is_name(name, repository) for name in found.names)
+    )
 
 
 def encoded(kind: str, payload: bytes) -> bytes:
@@ -74,7 +86,8 @@ def encoded(kind: str, payload: bytes) -> bytes:
 
 def _statement(content: dict[str, Any]) -> Statement:
     digests = (f"sha256:{one['digest']['sha256']}" for one in content["subject"])
-    return Statement(str(content["predicateType"]), tuple(digests))
+    names = (str(one["name"]) for one in content["subject"] if one.get("name"))
+    return Statement(str(content["predicateType"]), tuple(digests), tuple(names))
 
 
 def _base64(data: bytes) -> str:

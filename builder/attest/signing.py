@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.attest.keys import is_signed, sign
 from builder.errors import SignatureError
+from builder.registry.address import registry_host
 
 if TYPE_CHECKING:
     from builder.attest.keys import PrivateKey, PublicKey
@@ -45,8 +46,10 @@ def make_signature(key: PrivateKey, repository: str, digest: str) -> Signature:
     return Signature(payload, base64.b64encode(sign(key, payload)).decode())
 
 
-def fault(signature: Signature, key: PublicKey, digest: str) -> str | None:
-    """Why a signature does not vouch for `digest`; None where it does.
+def fault(
+    signature: Signature, keys: Sequence[PublicKey], repository: str, digest: str
+) -> str | None:
+    """Why a signature does not vouch for `digest` under that name; None where it does.
 
     What the payload says is read only once it is known to be the key's.
     """
@@ -54,30 +57,44 @@ def fault(signature: Signature, key: PublicKey, digest: str) -> str | None:
         value = base64.b64decode(signature.value, validate=True)
     except (binascii.Error, ValueError):
         return "one is not in base64"
-    if not is_signed(key, signature.payload, value):
+    if not any(is_signed(key, signature.payload, value) for key in keys):
         return "one is by another key, or was changed"
     try:
         critical = json.loads(signature.payload)["critical"]
         kind, signed = critical["type"], critical["image"]["docker-manifest-digest"]
+        name = critical["identity"]["docker-reference"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return "one signs something that is no image"
     if kind != KIND:
         return f"one signs {kind!r}, which is no image"
-    return None if signed == digest else f"one is over another image, {signed}"
+    if signed != digest:
+        return f"one is over another image, {signed}"
+    if not is_name(name, repository):
+        return f"one is for the name {name!a} (--signed-as HOST/PREFIX, if that was copied here)"
+    return None
+
+
+def is_name(claimed: object, repository: str) -> bool:
+    """Whether a signature's name is the repository's, which may have a tag or digest behind it."""
+    if not isinstance(claimed, str):
+        return False
+    head, slash, last = claimed.partition("@")[0].rpartition("/")
+    host, end, path = f"{head}{slash}{last.partition(':')[0]}".partition("/")
+    return f"{registry_host(host)}{end}{path}" == repository
 
 
 def require_signature(
-    signatures: Iterable[Signature], key: PublicKey, image: str, digest: str
+    signatures: Iterable[Signature], keys: Sequence[PublicKey], repository: str, digest: str
 ) -> None:
-    """Raise SignatureError unless one of the signatures is the key's, over `digest`."""
+    """Raise SignatureError unless one of the signatures is by a key, over `digest`."""
     faults = []
     for signature in signatures:
-        problem = fault(signature, key, digest)
+        problem = fault(signature, keys, repository, digest)
         if problem is None:
             return
         faults.append(problem)
     what = "; ".join(dict.fromkeys(faults)) or "there is none"
     raise SignatureError(
-        f"{image}@{digest} has no signature by this key: {what}. Do not run it before that is "
+        f"{repository}@{digest} has no signature by this key: {what}. Do not run it before that is "
         "explained; `wheelyard push --sign-key` or `cosign sign --key` signs it"
     )

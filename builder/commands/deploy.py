@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.commands.pick import add_verify_options
 from builder.rendering.deployments import KINDS
 
 if TYPE_CHECKING:
@@ -57,27 +58,22 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--dist", type=Path, default=Path("dist"), help="built images (default: dist)"
     )
-    parser.add_argument(
-        "--verify-key",
-        type=Path,
-        metavar="FILE",
-        help="refuse an image that this key (PEM, as cosign.pub) has not signed",
-    )
+    add_verify_options(parser)
     parser.set_defaults(run=run, needs_project=False)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Write the files; prints their paths."""
-    from builder.commands.pick import read_entries, require_entry_signed, verify_key
+    from builder.commands.pick import find_trust, read_entries, require_entry_signed
     from builder.errors import UsageError
     from builder.rendering.deployments import render_deployment
     from builder.rendering.render import make_environment
     from builder.system.textfiles import write_text
 
-    key = verify_key(args.verify_key, context)
-    entry = _find(read_entries(args.dist, context), args.image)
-    if key is not None:
-        require_entry_signed(entry, key, context)
+    trust = find_trust(args, context)
+    entry = _find(read_entries(args.dist, context, trust), args.image)
+    if trust is not None:
+        require_entry_signed(entry, trust, context)
     deployment = _deployment(entry, args, context)
     environment = make_environment(_templates(args, context))
     files = render_deployment(environment, deployment)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.commands.pick import add_verify_options
 from builder.errors import RegistryError, UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--dist", type=Path, default=Path("dist"), help="built images (default: dist)"
     )
+    add_verify_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError(f"{args.action} takes no name{advice}")
     if args.action in _WRITERS:
         return _WRITERS[args.action](args, context)
-    return _pin(context) if args.action == "pin" else _unpin(context)
+    return _pin(args, context) if args.action == "pin" else _unpin(context)
 
 
 def _prepare(args: argparse.Namespace, context: Context) -> int:
@@ -89,8 +91,10 @@ def _prepare(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _pin(context: Context) -> int:
+def _pin(args: argparse.Namespace, context: Context) -> int:
     """Name what the registry's catalogue has of the images; prints each path that changed."""
+    from builder.attest.signatures import require_entry
+    from builder.commands.pick import find_trust
     from builder.planning.plan import load_plan
     from builder.registry.catalogue import fetch_catalogue
     from builder.registry.client import open_registry
@@ -101,9 +105,14 @@ def _pin(context: Context) -> int:
     settings = context.settings
     if settings.registry is None:
         raise UsageError("pin needs the registry that has the images: --registry HOST/PREFIX")
-    with open_registry(settings.registry, settings, context.reporter) as registry:
-        entries = fetch_catalogue(registry) or ()
+    trust = find_trust(args, context)
     wanted = variants(load_plan(settings.project).cells)
+    with open_registry(settings.registry, settings, context.reporter) as registry:
+        entries = fetch_catalogue(registry, trust) or ()
+        ids = {variant.cell.id for variant in wanted}
+        for entry in entries:
+            if trust is not None and entry.id in ids and entry.digest is not None:
+                require_entry(registry, entry, trust)
     found = find_published(wanted, entries, settings.registry)
     missing = [x.cell.id for x in wanted if not x.requires_gpu and x.cell.tags[0] not in found]
     advice = f"{settings.registry} does not have {', '.join(missing)}; `wheelyard push` publishes"
@@ -130,7 +139,7 @@ def _render(context: Context) -> int:
 
 
 def _init(args: argparse.Namespace, context: Context) -> int:
-    from builder.commands.pick import read_entries
+    from builder.commands.pick import find_trust, read_entries, require_entry_signed
     from builder.picking.pick import Wish, pick
     from builder.planning.editor import DEVELOPMENT
     from builder.rendering.devcontainers import FILE, SEEN, render_devcontainer
@@ -139,9 +148,12 @@ def _init(args: argparse.Namespace, context: Context) -> int:
 
     target = args.output.expanduser().absolute() / SEEN / FILE
     _check_target(args, target)
-    entries = read_entries(args.dist, context)
+    trust = find_trust(args, context)
+    entries = read_entries(args.dist, context, trust)
     wish = Wish(args.framework, args.cuda, args.python, DEVELOPMENT)
     choice = pick(entries, _host(args, context), wish)
+    if trust is not None:
+        require_entry_signed(choice.entry, trust, context)
     config = configuration(choice.entry, args, context)
     environment = make_environment(context.settings.project / "templates")
     write_text(target, render_devcontainer(environment, config, written=False))

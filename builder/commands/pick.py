@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from builder.attest.keys import PublicKey
+    from builder.attest.trust import Trust
     from builder.context import Context
     from builder.picking.machine import Engine
     from builder.picking.pick import Choice, Host
@@ -58,12 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("dist"), help="built images (default: dist)"
     )
-    parser.add_argument(
-        "--verify-key",
-        type=Path,
-        metavar="FILE",
-        help="refuse an image that this key (PEM, as cosign.pub) has not signed",
-    )
+    add_verify_options(parser)
     parser.add_argument("--json", action="store_true", help="print an object")
 
 
@@ -93,44 +88,67 @@ def choose(args: argparse.Namespace, context: Context) -> dict[str, Any]:
 
     elsewhere = args.driver is not None or bool(args.gpu)
     wish = Wish(args.framework, args.cuda, args.python, args.flavour)
-    key = verify_key(args.verify_key, context)
-    entries = read_entries(args.output, context)
+    trust = find_trust(args, context)
+    entries = read_entries(args.output, context, trust)
     host = _host(args, cpu=any(entry.cuda == CPU for entry in entries))
     choice = pick(entries, host, wish)
-    if key is not None:
-        require_entry_signed(choice.entry, key, context)
+    if trust is not None:
+        require_entry_signed(choice.entry, trust, context)
     engine = Engine(None) if elsewhere else read_engine()
     runtime = _runtime(args, engine, elsewhere=elsewhere)
-    return _as_json(choice, host, engine, runtime, context, signed=key is not None)
+    return _as_json(choice, host, engine, runtime, context, signed=trust is not None)
 
 
-def verify_key(path: Path | None, context: Context) -> PublicKey | None:
+def add_verify_options(parser: argparse.ArgumentParser) -> None:
+    """What every command has that takes something from a registry."""
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="refuse a catalogue and an image that this key (PEM, as cosign.pub) has not signed; "
+        "given more than once, one of the keys is enough",
+    )
+    parser.add_argument(
+        "--signed-as",
+        metavar="HOST/PREFIX",
+        help="where images were signed, if this registry has copies of them",
+    )
+
+
+def find_trust(args: argparse.Namespace, context: Context) -> Trust | None:
     """Read before anything is asked for; None: signatures do not matter."""
     from builder.attest.keys import load_public_key
+    from builder.attest.trust import FOLDER, Trust
     from builder.errors import UsageError
+    from builder.registry.address import parse_address
 
-    if path is None:
+    if not args.verify_key:
+        if args.signed_as is not None:
+            raise UsageError("--signed-as is of signatures: name the key with --verify-key")
         return None
     if context.settings.registry is None:
         raise UsageError("--verify-key needs the registry with the signatures: --registry")
-    return load_public_key(path)
+    try:
+        signed_as = None if args.signed_as is None else parse_address(args.signed_as)
+    except ValueError as error:
+        raise UsageError(f"--signed-as: {error}") from None
+    keys = tuple(map(load_public_key, args.verify_key))
+    return Trust(keys, context.settings.cache_dir / FOLDER, signed_as)
 
 
-def require_entry_signed(entry: Entry, key: PublicKey, context: Context) -> None:
+def require_entry_signed(entry: Entry, trust: Trust, context: Context) -> None:
     """Raise SignatureError unless the very digest that is going to be pulled is signed."""
-    from builder.attest.signatures import require_signed
+    from builder.attest.signatures import require_entry
     from builder.errors import SignatureError
     from builder.registry.client import open_registry
 
     address = context.settings.registry
-    if address is None or entry.digest is None:
-        raise SignatureError(
-            f"{entry.id} has no digest that a signature could be for: it is in no catalogue; "
-            "`wheelyard push --sign-key` publishes it"
-        )
-    name = entry.tags[0].partition(":")[0]
+    if address is None:
+        raise SignatureError(f"{entry.id} is in no registry, and so are its signatures")
     with open_registry(address, context.settings, context.reporter) as registry:
-        require_signed(registry, name, entry.digest, key)
+        require_entry(registry, entry, trust)
 
 
 def _host(args: argparse.Namespace, *, cpu: bool) -> Host:
@@ -162,7 +180,7 @@ def host_of(driver: Driver) -> Host:
     return Host(driver.version or None, tuple(known), platform.machine())
 
 
-def read_entries(dist: Path, context: Context) -> tuple[Entry, ...]:
+def read_entries(dist: Path, context: Context, trust: Trust | None = None) -> tuple[Entry, ...]:
     """The project's matrix, or the registry's catalogue where there is no project."""
     from builder.building.report import read_report
     from builder.errors import UsageError
@@ -174,7 +192,7 @@ def read_entries(dist: Path, context: Context) -> tuple[Entry, ...]:
     settings = context.settings
     if settings.registry is not None:
         with open_registry(settings.registry, settings, context.reporter) as registry:
-            published = fetch_catalogue(registry)
+            published = fetch_catalogue(registry, trust)
         if published is not None:
             return published
         context.reporter.warn(f"{settings.registry} has no catalogue; `wheelyard push` writes it")

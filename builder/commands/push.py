@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from builder.assemble.layout import Layout
-    from builder.attest.keys import PrivateKey
+    from builder.attest.keys import PrivateKey, PublicKey
     from builder.context import Context
     from builder.model import Plan
     from builder.publishing.published import Source
@@ -84,7 +84,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--sign-key",
         type=Path,
         metavar="FILE",
-        help="sign each image as cosign does, with this ECDSA P-256 key (PEM)",
+        help="sign each image and the catalogue as cosign does, with this ECDSA P-256 key (PEM)",
+    )
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --sign-key: also go on from a catalogue that this key signed (an older one)",
     )
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(run=run)
@@ -92,7 +100,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Publish the selection; prints what became of it, returns the first failure's exit code."""
-    from builder.attest.keys import load_private_key
+    from builder.attest.keys import load_private_key, load_public_key
     from builder.errors import UsageError
     from builder.planning.plan import load_inputs
 
@@ -105,10 +113,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("a bundle has its layers as they were built: leave --compression out")
     if args.layout is not None and args.sign_key is not None:
         raise UsageError("--sign-key signs what is in a registry, and a bundle is in none")
+    if args.verify_key and args.sign_key is None:
+        raise UsageError("--verify-key is for the catalogue that --sign-key signs anew")
     key = None if args.sign_key is None else load_private_key(args.sign_key)
+    older = tuple(map(load_public_key, args.verify_key))
     _matrix, upstream, plan = load_inputs(context.settings.project)
     with _packed(args, plan, context) as source:
-        return _publish(args, source, key, upstream, plan, context)
+        return _publish(args, source, (key, older), upstream, plan, context)
 
 
 @contextmanager
@@ -152,7 +163,7 @@ def _source(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[
 def _publish(
     args: argparse.Namespace,
     source: Source,
-    key: PrivateKey | None,
+    keys: tuple[PrivateKey | None, tuple[PublicKey, ...]],
     upstream: Upstream,
     plan: Plan,
     context: Context,
@@ -164,7 +175,7 @@ def _publish(
     address = context.settings.registry
     if args.layout is not None or address is None:
         return _bundle(args, source.layout, source.images, context)
-    belongings = Belongings(key, attest=args.attest, compare=not args.known)
+    belongings = Belongings(*keys, attest=args.attest, compare=not args.known)
     with open_registry(address, context.settings, context.reporter) as registry:
         results = release(registry, source, plan, upstream, belongings, context)
     _show(results, as_json=args.json)

@@ -6,6 +6,8 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from builder.commands.pick import add_verify_options
+
 if TYPE_CHECKING:
     from builder.context import Context
 
@@ -29,12 +31,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
+    add_verify_options(parser)
     parser.add_argument("--json", action="store_true", help="print an object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print both digests, and where the images differ first."""
+    from builder.commands.pick import find_trust
     from builder.console.plain import one_line
     from builder.console.table import show_json
     from builder.errors import InspectError, UsageError
@@ -47,7 +51,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("name where the image is: --registry HOST/PREFIX")
     plan = load_plan(context.settings.project)
     with open_registry(address, context.settings, context.reporter) as registry:
-        found = reproduce(registry, args.image, plan, context)
+        found = reproduce(registry, args.image, plan, context, find_trust(args, context))
     difference = found.difference
     if args.json:
         show_json(

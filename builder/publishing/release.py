@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from builder.assemble.store import LayerStore
 from builder.attest.publish import attach_all
 from builder.attest.signatures import sign_image
+from builder.attest.trust import FOLDER, Trust
 from builder.building.report import read_report
-from builder.errors import RegistryError, WheelyardError
+from builder.errors import RegistryError, SignatureError, WheelyardError
 from builder.publishing.catalogue import plan_entries
-from builder.registry.catalogue import NAME, publish_catalogue
+from builder.registry.catalogue import NAME, Signer, publish_catalogue
 from builder.registry.push import NotPushed, Pushed, push_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.attest.keys import PrivateKey
+    from builder.attest.keys import PrivateKey, PublicKey
     from builder.context import Context
     from builder.model import Cell, Plan
     from builder.publishing.catalogue import Entry
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 class Belongings:
     """What an image is published with."""
 
-    key: PrivateKey | None = None  # that signs images and documents
+    key: PrivateKey | None = None  # that signs images, documents and the catalogue
+    older: tuple[PublicKey, ...] = ()  # whose catalogue is gone on from, too
     attest: bool = True  # SBOM, provenance, verification
     compare: bool = True  # what is installed with today's locks, which made some images just now
 
@@ -59,7 +61,8 @@ def release(
         cells = [cell for cell in plan.cells if cell.id in pushed]
         if belongings.attest:
             _attach(registry, cells, plan, source, belongings, context)
-        results += _list(registry, plan_entries(cells, upstream, read_report(layout.folder)))
+        entries = plan_entries(cells, upstream, read_report(layout.folder))
+        results += _list(registry, entries, _signer(belongings, context))
     return results
 
 
@@ -102,11 +105,20 @@ def _signed(registry: Registry, result: Pushed | NotPushed, key: PrivateKey) -> 
     return result
 
 
-def _list(registry: Registry, entries: Sequence[Entry]) -> list[Pushed | NotPushed]:
+def _signer(belongings: Belongings, context: Context) -> Signer | None:
+    if belongings.key is None:
+        return None
+    keys = belongings.key.public_key(), *belongings.older
+    return Signer(belongings.key, Trust(keys, context.settings.cache_dir / FOLDER))
+
+
+def _list(
+    registry: Registry, entries: Sequence[Entry], signer: Signer | None
+) -> list[Pushed | NotPushed]:
     """Put the images into the registry's catalogue; what went wrong with that."""
     try:
-        publish_catalogue(registry, entries)
-    except RegistryError as error:
+        publish_catalogue(registry, entries, signer)
+    except (RegistryError, SignatureError) as error:
         registry.reporter.warn(f"the images are there, and not in the catalogue: {error}")
         return [NotPushed(NAME, error)]
     return []

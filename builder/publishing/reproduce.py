@@ -14,11 +14,12 @@ from builder.assemble.layout import MANIFEST_TYPE, ZSTD_TYPE, Layout, digest_of
 from builder.assemble.reindex import reindex
 from builder.assemble.store import LayerStore
 from builder.assemble.system import lend_systems
+from builder.attest.signatures import require_signed
 from builder.building.build import Built, build_images
 from builder.building.stages import load_stages
 from builder.context import Context
 from builder.digests import Digest
-from builder.errors import InspectError, RegistryError, SelectionError
+from builder.errors import InspectError, RegistryError, SelectionError, SignatureError
 from builder.fetching.download import Session, download
 from builder.fetching.replies import Gone
 from builder.fetching.wanted import Download
@@ -36,6 +37,7 @@ from builder.system.storage import storage_error
 
 if TYPE_CHECKING:
     from builder.assemble.toc import Entry
+    from builder.attest.trust import Trust
     from builder.model import Cell, Plan
 
 # Parts of the cache that hold what was fetched, not what was made.
@@ -52,17 +54,27 @@ class Reproduction:
     difference: Difference | None
 
 
-def reproduce(registry: Registry, name: str, plan: Plan, context: Context) -> Reproduction:
+def reproduce(
+    registry: Registry, name: str, plan: Plan, context: Context, trust: Trust | None = None
+) -> Reproduction:
     """Build the image `REPOSITORY:TAG` or `REPOSITORY@DIGEST` below the registry's prefix again.
 
     Of the cache's layers only those of Debian packages are used: to make them anew wants root, and
     half a minute for each. Raises RegistryError for an image that is not there,
-    SelectionError for one that this project has not, and as `build` does.
+    SelectionError for one that this project has not, SignatureError where `trust` is given and it
+    is not signed, and as `build` does.
     """
     repository, reference = _split(name)
     full = registry.address.repository(repository)
     theirs = _published(registry, full, reference, name)
+    if trust is not None:
+        require_signed(registry, repository, theirs.digest, trust)
     cell = _cell(theirs, plan, name)
+    if trust is not None and "@" not in name and name not in cell.tags:
+        raise SignatureError(
+            f"{name} is signed, and is {cell.id}, which this project calls {cell.tags[0]}: "
+            "somebody has moved the tag there, or the project has changed since"
+        )
     try:
         folder = tempfile.TemporaryDirectory(prefix="wheelyard-reproduce-")
     except OSError as error:

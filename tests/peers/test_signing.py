@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -18,9 +19,11 @@ from tiny import Tiny
 
 from builder.attest.keys import PASSPHRASE
 from builder.cli import main
-from builder.errors import SettingsError, SignatureError
+from builder.errors import RegistryError, SettingsError, SignatureError
+from builder.publishing.catalogue import to_json
 from builder.registry.address import parse_address
-from builder.registry.catalogue import fetch_catalogue, publish_catalogue
+from builder.registry.artifact import canonical, put_blob
+from builder.registry.catalogue import TYPE, fetch_catalogue, publish_catalogue
 from builder.registry.client import open_registry
 from builder.registry.signatures import attestation_tag, signature_tag
 from tests.engines.trixie import started_from
@@ -100,19 +103,23 @@ class Place:
         return found
 
     def sign_with_cosign(self, digest: str) -> None:
+        self.ask_cosign_to_sign(f"{self.repository}@{digest}")
+        self.ask_cosign_to_sign(f"{self.address}/team/catalogue:latest")
+
+    def ask_cosign_to_sign(self, image: str) -> None:
         how = ("--key", "cosign.key", "--tlog-upload=false", "--yes", "--allow-insecure-registry")
-        done = self.ask_cosign("sign", *how, f"{self.repository}@{digest}")
+        done = self.ask_cosign("sign", *how, image)
         assert done.returncode == 0, done.stderr
 
-    def manifest(self, tag: str) -> Any:
-        url = f"http://{self.address}/v2/team/pytorch/manifests/{tag}"
+    def manifest(self, tag: str, repository: str = "pytorch") -> Any:
+        url = f"http://{self.address}/v2/team/{repository}/manifests/{tag}"
         asked = urllib.request.Request(url, headers={"Accept": MANIFEST})
         with urllib.request.urlopen(asked) as answer:
             return json.load(answer)
 
-    def put_manifest(self, tag: str, manifest: Any) -> str:
+    def put_manifest(self, tag: str, manifest: Any, repository: str = "pytorch") -> str:
         """Its digest."""
-        url = f"http://{self.address}/v2/team/pytorch/manifests/{tag}"
+        url = f"http://{self.address}/v2/team/{repository}/manifests/{tag}"
         data, told = json.dumps(manifest).encode(), {"Content-Type": MANIFEST}
         asked = urllib.request.Request(url, data, told, method="PUT")
         with urllib.request.urlopen(asked) as answer:
@@ -225,6 +232,7 @@ def test_signatures_of_both_stand_side_by_side(place: Place, ours_first: bool) -
     place.sign_with_cosign(place.digest("runtime"))
     if not ours_first:
         assert place.push(*ours) == 0
+    place.ask_cosign_to_sign(f"{place.address}/team/catalogue:latest")
     for key in ("ours.pub", "cosign.pub"):
         assert place.verified_by_cosign(key, place.digest("runtime"))
         assert place.pick(key) == 0
@@ -258,10 +266,45 @@ def test_a_changed_image_is_refused_by_both(signed: Place, capsys: Any) -> None:
     with open_registry(address, context.settings, context.reporter) as opened:
         entries = fetch_catalogue(opened) or ()
         moved = [replace(x, digest=digest) if x.flavour == "runtime" else x for x in entries]
-        publish_catalogue(opened, moved)
+        with pytest.raises(RegistryError, match="push with --sign-key"):
+            publish_catalogue(opened, moved)
+        listing = signed.manifest("latest", "catalogue")
+        content = canonical(to_json(moved, 1 << 60))
+        listing["layers"] = [put_blob(opened, "team/catalogue", content) | {"mediaType": TYPE}]
+        signed.put_manifest("latest", listing, "catalogue")
+        assert fetch_catalogue(opened) == tuple(moved)
     capsys.readouterr()
     assert signed.pick("ours.pub") == SignatureError.exit_code
-    assert f"{digest} has no signature by this key: there is none" in capsys.readouterr().err
+    assert "has no signature by this key: there is none" in capsys.readouterr().err
+
+
+def test_cosign_takes_the_catalogues_signature(signed: Place) -> None:
+    manifest = signed.manifest("latest", "catalogue")
+    digest = "sha256:" + hashlib.sha256(canonical(manifest)).hexdigest()
+    image = f"{signed.address}/team/catalogue:latest"
+    assert signed.verified_by_cosign("ours.pub", digest, image)
+    assert not signed.verified_by_cosign("stranger.pub", digest, image)
+
+
+def test_a_copy_of_a_registry_is_taken_under_the_name_it_was_signed_as(
+    signed: Place, need: Callable[..., None], capsys: Any, tmp_path_factory: Any
+) -> None:
+    """By skopeo, with the signatures, as mirrors are made."""
+    need("skopeo")
+    with registry(tmp_path_factory.mktemp("copy")) as address:
+        for name in ("pytorch", "catalogue"):
+            sync = ["skopeo", "sync", "--src=docker", "--dest=docker", "--src-tls-verify=false"]
+            places = [f"{signed.address}/team/{name}", f"{address}/mirror"]
+            subprocess.run([*sync, "--dest-tls-verify=false", *places], check=True)
+        copy = replace(signed, address=address)
+        words = ["pick", *MACHINE, "--registry", f"http://{address}/mirror", "--json"]
+        words += ["--verify-key", str(signed.folder / "ours.pub")]
+        capsys.readouterr()
+        assert main(words) == SignatureError.exit_code
+        assert "--signed-as HOST/PREFIX" in capsys.readouterr().err
+        assert main([*words, "--signed-as", f"{signed.address}/team"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["image"].startswith(f"{copy.address}/mirror/pytorch@sha256:")
 
 
 KINDS = {
@@ -324,6 +367,7 @@ class TestAsReferrers:
     ) -> Place:
         found = place if request.param == "tags" else replace(place, address=with_referrers)
         assert found.push() == 0
+        found.ask_cosign_to_sign(f"{found.address}/team/catalogue:latest")
         assert found.pick("cosign.pub") == SignatureError.exit_code
         capsys.readouterr()
         return found

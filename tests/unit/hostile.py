@@ -10,8 +10,11 @@ from typing import Any
 
 from referring import Shelf, digest_of, referring_registry
 
-from builder.assemble.layout import MANIFEST_TYPE
+from builder.assemble.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
+from builder.model import Cell
+from builder.planning.imageconfig import CELL_LABEL, OCI
 from builder.planning.plan import load_inputs
+from builder.planning.tags import axes
 from builder.publishing.catalogue import plan_entries, to_json
 from builder.registry.catalogue import NAME, TAG, TYPE
 
@@ -107,3 +110,22 @@ def catalogue(content: object) -> Iterator[Shelf]:
     with referring_registry(NAME) as shelf:
         put(shelf, content if isinstance(content, bytes) else json.dumps(content).encode())
         yield shelf
+
+
+def put_image(shelf: Shelf, cell: Cell, salt: str = "") -> str:
+    """An image of that cell in a registry of any repositories, without its layers; its digest."""
+    tag = cell.tags[0].partition(":")[2]
+    labels = {
+        CELL_LABEL: json.dumps({"id": cell.id, **axes(cell)}),
+        f"{OCI}.version": tag,
+        "salt": salt,
+    }
+    config = json.dumps({"config": {"Labels": labels}, "rootfs": {"diff_ids": [DIGEST]}}).encode()
+    told = {"mediaType": CONFIG_TYPE, "digest": digest_of(config), "size": len(config)}
+    layer = {"mediaType": LAYER_TYPE, "digest": DIGEST, "size": 10}
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": told, "layers": [layer]}
+    data = json.dumps(manifest).encode()
+    shelf.blobs[digest_of(config)] = config
+    for reference in (digest_of(data), tag):
+        shelf.manifests[f"{cell.repository}/{reference}"] = data
+    return digest_of(data)

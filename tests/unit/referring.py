@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+ANY = "*"
+
 
 class Shelf:
     """What the registry holds: blobs and manifests by digest or tag."""
@@ -35,7 +37,11 @@ def digest_of(data: bytes) -> str:
 
 @contextmanager
 def referring_registry(repository: str = "x") -> Iterator[Shelf]:
-    """Serve a shelf on loopback, under the name of one repository."""
+    """Serve a shelf on loopback, under the name of one repository.
+
+    With `repository` ANY there are as many as are asked for; a manifest then lies under
+    `REPOSITORY/REFERENCE`, a blob under its digest for all of them.
+    """
     shelf = Shelf()
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,6 +59,9 @@ def referring_registry(repository: str = "x") -> Iterator[Shelf]:
 
         def _find(self) -> None:
             kind, _, name = self.path.removeprefix(f"/v2/{repository}/").partition("/")
+            if repository == ANY:
+                place, kind, name = self.path.removeprefix("/v2/").rsplit("/", 2)
+                name = f"{place}/{name}" if kind == "manifests" else name
             if kind == "referrers":
                 self._answer(200, shelf.referrers(name))
                 return
@@ -65,13 +74,14 @@ def referring_registry(repository: str = "x") -> Iterator[Shelf]:
         do_GET = do_HEAD = _find  # noqa: N815
 
         def do_POST(self) -> None:
-            self._answer(202, Location=f"/v2/{repository}/blobs/uploads/1")
+            self._answer(202, Location="/v2/any/blobs/uploads/1")
 
         def do_PUT(self) -> None:
             data = self.rfile.read(int(self.headers["Content-Length"]))
             parts = urlsplit(self.path)
             if "/manifests/" in parts.path:
-                shelf.manifests[parts.path.rpartition("/")[2]] = data
+                place, name = parts.path.removeprefix("/v2/").split("/manifests/")
+                shelf.manifests[f"{place}/{name}" if repository == ANY else name] = data
             else:
                 shelf.blobs[parse_qs(parts.query)["digest"][0]] = data
             self._answer(201, Docker_Content_Digest=digest_of(data))

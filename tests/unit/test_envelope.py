@@ -24,7 +24,7 @@ def sealed() -> dict[str, Any]:
 
 
 def test_what_was_sealed_is_opened_by_its_key_alone() -> None:
-    assert unseal(sealed(), KEY.public_key()) == Statement(BILL, (DIGEST,))
+    assert unseal(sealed(), KEY.public_key()) == Statement(BILL, (DIGEST,), ("pytorch",))
     assert unseal(sealed(), STRANGER.public_key()) is None
 
 

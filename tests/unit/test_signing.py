@@ -18,17 +18,24 @@ from tiny import make_tiny
 from builder.attest.keys import PASSPHRASE, load_private_key, load_public_key, sign
 from builder.attest.signatures import require_signed, sign_image
 from builder.attest.signing import KIND, Signature, claim, fault, make_signature
+from builder.attest.trust import Trust
 from builder.cli import main
 from builder.console.progress import QuietReporter
 from builder.errors import RegistryError, SettingsError, SignatureError, UsageError
 from builder.registry.address import parse_address, pinned
 from builder.registry.client import Registry, open_registry
-from builder.registry.signatures import fetch_signatures, signature_tag
+from builder.registry.signatures import add_signature, fetch_signatures, signature_tag
 from builder.settings import Settings
 
 REPOSITORY = "reg.example/team/pytorch"
 DIGEST, OTHER = f"sha256:{'ab' * 32}", f"sha256:{'cd' * 32}"
 KEY, STRANGER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+PUBLIC = (KEY.public_key(),)
+
+
+def trust(*keys: Any, signed_as: str | None = None) -> Trust:
+    address = None if signed_as is None else parse_address(signed_as)
+    return Trust(tuple(key.public_key() for key in keys), Path("/nowhere"), address)
 
 
 PKCS8 = serialization.PrivateFormat.PKCS8
@@ -80,31 +87,56 @@ class TestTheClaim:
 class TestVerification:
     def test_holds_for_its_key_and_digest(self) -> None:
         signature = make_signature(KEY, REPOSITORY, DIGEST)
-        assert fault(signature, KEY.public_key(), DIGEST) is None
+        assert fault(signature, PUBLIC, REPOSITORY, DIGEST) is None
 
     def test_a_signature_that_cosign_made(self, written: Callable[[bytes], Path]) -> None:
         """What cosign 2.5 of Debian trixie left in a registry, and its public key."""
         made = json.loads((Path(__file__).parent / "data/cosign.json").read_text())
         signature = Signature(made["payload"].encode(), made["signature"])
         key = load_public_key(written(made["public"].encode()))
-        assert fault(signature, key, made["digest"]) is None
+        name = json.loads(made["payload"])["critical"]["identity"]["docker-reference"]
+        assert fault(signature, [key], name, made["digest"]) is None
 
     def test_of_another_key(self) -> None:
         signature = make_signature(STRANGER, REPOSITORY, DIGEST)
-        assert "another key" in (fault(signature, KEY.public_key(), DIGEST) or "")
+        assert "another key" in (fault(signature, PUBLIC, REPOSITORY, DIGEST) or "")
 
     def test_over_another_image(self) -> None:
         signature = make_signature(KEY, REPOSITORY, OTHER)
-        assert fault(signature, KEY.public_key(), DIGEST) == f"one is over another image, {OTHER}"
+        assert fault(signature, PUBLIC, REPOSITORY, DIGEST) == f"one is over another image, {OTHER}"
+
+    @pytest.mark.parametrize(
+        "name",
+        ["reg.example/team/tensorflow", "reg.example/pytorch", "other.example/team/pytorch",
+         "pytorch", "", "reg.example/team/pytorch/x", "reg.example:443/team/pytorch"],
+    )  # fmt: skip
+    def test_for_another_name(self, name: str) -> None:
+        signature = make_signature(KEY, name, DIGEST)
+        assert f"for the name '{name}'" in (fault(signature, PUBLIC, REPOSITORY, DIGEST) or "")
+
+    @pytest.mark.parametrize("behind", ["", ":2.3.1", f"@{DIGEST}", f":latest@{DIGEST}"])
+    def test_containers_image_writes_a_tag_behind_it(self, behind: str) -> None:
+        signature = make_signature(KEY, REPOSITORY + behind, DIGEST)
+        assert fault(signature, PUBLIC, REPOSITORY, DIGEST) is None
+
+    def test_docker_hub_goes_by_several_names(self) -> None:
+        signature = make_signature(KEY, "index.docker.io/team/pytorch", DIGEST)
+        assert fault(signature, PUBLIC, "docker.io/team/pytorch", DIGEST) is None
+
+    def test_one_of_several_keys_is_enough(self) -> None:
+        signature = make_signature(KEY, REPOSITORY, DIGEST)
+        keys = (STRANGER.public_key(), KEY.public_key())
+        assert fault(signature, keys, REPOSITORY, DIGEST) is None
+        assert fault(signature, keys[:1], REPOSITORY, DIGEST) is not None
 
     def test_moved_to_another_claim(self) -> None:
         signature = make_signature(KEY, REPOSITORY, OTHER)
         forged = Signature(claim(REPOSITORY, DIGEST), signature.value)
-        assert "was changed" in (fault(forged, KEY.public_key(), DIGEST) or "")
+        assert "was changed" in (fault(forged, PUBLIC, REPOSITORY, DIGEST) or "")
 
     @pytest.mark.parametrize("value", ["", "%%%", "AAAA", base64.b64encode(b"\x30\x00").decode()])
     def test_of_rubbish(self, value: str) -> None:
-        assert fault(Signature(claim(REPOSITORY, DIGEST), value), KEY.public_key(), DIGEST)
+        assert fault(Signature(claim(REPOSITORY, DIGEST), value), PUBLIC, REPOSITORY, DIGEST)
 
     @pytest.mark.parametrize(
         "payload",
@@ -115,7 +147,7 @@ class TestVerification:
     )  # fmt: skip
     def test_over_something_that_is_no_image(self, payload: bytes) -> None:
         value = base64.b64encode(sign(KEY, payload)).decode()
-        assert "no image" in (fault(Signature(payload, value), KEY.public_key(), DIGEST) or "")
+        assert "no image" in (fault(Signature(payload, value), PUBLIC, REPOSITORY, DIGEST) or "")
 
 
 class TestKeys:
@@ -199,32 +231,39 @@ class TestInARegistry:
 
     def test_signed_once(self, opened: Registry) -> None:
         with pytest.raises(SignatureError, match="there is none"):
-            require_signed(opened, "x", DIGEST, KEY.public_key())
+            require_signed(opened, "x", DIGEST, trust(KEY))
         assert sign_image(opened, "x", DIGEST, KEY)
         assert not sign_image(opened, "x", DIGEST, KEY)
-        require_signed(opened, "x", DIGEST, KEY.public_key())
+        require_signed(opened, "x", DIGEST, trust(KEY))
         with pytest.raises(SignatureError, match="another key"):
-            require_signed(opened, "x", DIGEST, STRANGER.public_key())
+            require_signed(opened, "x", DIGEST, trust(STRANGER))
+
+    def test_a_copy_has_the_name_that_it_was_signed_under(self, opened: Registry) -> None:
+        value = make_signature(KEY, "origin.example/team/x", DIGEST)
+        add_signature(opened, "x", DIGEST, value)
+        with pytest.raises(SignatureError, match="--signed-as HOST/PREFIX"):
+            require_signed(opened, "x", DIGEST, trust(KEY))
+        require_signed(opened, "x", DIGEST, trust(KEY, signed_as="origin.example/team"))
 
     def test_what_others_signed_stays(self, opened: Registry) -> None:
         assert sign_image(opened, "x", DIGEST, STRANGER)
         assert sign_image(opened, "x", DIGEST, KEY)
         assert len(fetch_signatures(opened, "x", DIGEST)) == 2
         for key in (KEY, STRANGER):
-            require_signed(opened, "x", DIGEST, key.public_key())
+            require_signed(opened, "x", DIGEST, trust(key))
 
     def test_another_images_signatures_do_not_count(self, opened: Registry, shelf: Shelf) -> None:
         sign_image(opened, "x", OTHER, KEY)
         shelf.manifests[signature_tag(DIGEST)] = shelf.manifests[signature_tag(OTHER)]
         with pytest.raises(SignatureError, match=f"over another image, {OTHER}"):
-            require_signed(opened, "x", DIGEST, KEY.public_key())
+            require_signed(opened, "x", DIGEST, trust(KEY))
 
     def test_a_payload_that_was_changed(self, opened: Registry, shelf: Shelf) -> None:
         sign_image(opened, "x", DIGEST, KEY)
         layer = json.loads(shelf.manifests[signature_tag(DIGEST)])["layers"][0]
         shelf.blobs[layer["digest"]] = claim(REPOSITORY, OTHER)
         with pytest.raises(RegistryError, match="is something else"):
-            require_signed(opened, "x", DIGEST, KEY.public_key())
+            require_signed(opened, "x", DIGEST, trust(KEY))
 
     @pytest.mark.parametrize("data", [b"no", b"[]", b"{}", b'{"layers": [1]}', b'{"layers": [{}]}'])
     def test_a_tag_that_holds_something_else(
@@ -242,6 +281,12 @@ class TestCommands:
         words = ["pick", "--driver", "550.54", "--verify-key", str(written(public_pem(KEY)))]
         assert main(words) == UsageError.exit_code
         assert "--registry" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", ["pick", "pull"])
+    def test_a_name_without_a_key(self, command: str, capsys: Any) -> None:
+        words = [command, "--driver", "550.54", "--registry", "reg.example"]
+        assert main([*words, "--signed-as", "x.example"]) == UsageError.exit_code
+        assert "--verify-key" in capsys.readouterr().err
 
     def test_a_bundle_is_not_signed(self, tmp_path: Path, capsys: Any) -> None:
         words = ["push", "all", "--layout", str(tmp_path / "x.tar"), "--sign-key", "key.pem"]
