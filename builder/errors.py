@@ -6,6 +6,12 @@ catches them; anything else that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class WheelyardError(Exception):
     """Root of all expected failures."""
@@ -121,4 +127,26 @@ class SignatureError(WheelyardError):
     exit_code = 19
 
 
+class UnexpectedError(WheelyardError):
+    """A bug that ended one image of a batch; its traceback is that of the cause."""
+
+    exit_code = 70
+
+
 INTERRUPTED = 130
+
+
+@contextmanager
+def damaged(message: str, error: type[WheelyardError], advice: str = "") -> Iterator[None]:
+    """Turn what a library's parser raises on bytes that nobody vouches for into `error`.
+
+    Which exceptions these can be is documented for hardly any parser (tarfile: a dozen types). Our
+    own errors pass, and so do the operating system's.
+    """
+    try:
+        yield
+    except (WheelyardError, OSError):
+        raise
+    except Exception as cause:
+        said = str(cause) or type(cause).__name__
+        raise error(f"{message} ({said}){advice}") from cause

@@ -5,10 +5,14 @@ Standard library only, no import from builder. Reads one JSON object from stdin:
 each module, in order, a 32-bit big-endian length and that many bytes of .pyc; length 0 for a module
 that does not compile (templates and Python 2 leftovers: pip skips them as well).
 
+A module that takes more than MEMORY to compile is one that does not compile. What it takes depends
+on the interpreter and the source alone, as its bytecode does.
+
 The .pyc files are hash-based and checked (PEP 552): they hold no time stamp, so their bytes depend
 on the source alone, and an edited module is still recompiled.
 """
 
+import contextlib
 import importlib.util
 import json
 import struct
@@ -17,10 +21,18 @@ import warnings
 import zipfile
 from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore[attr-defined]
 
+MEMORY = 400 << 20  # bytes; torch and TensorFlow take a quarter of it
+SECONDS = 1800  # of one core, for all modules of a wheel
+
 
 def main() -> None:
     """Compile what stdin names."""
     warnings.simplefilter("ignore")
+    with contextlib.suppress(ImportError):  # the standard library's, which a base may be without
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     job = json.load(sys.stdin)
     with zipfile.ZipFile(job["wheel"]) as wheel, open(job["output"], "wb") as out:  # noqa: PTH123
         for member, path in job["modules"]:
@@ -32,8 +44,8 @@ def compile_module(source: bytes, path: str) -> bytes:
     """One module's .pyc, empty if the source does not compile."""
     try:
         code = compile(source, path, "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError, RecursionError):
-        return b""
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+        return b""  # MemoryError: what Python 3.11 says of too many nested parentheses
     return bytes(_code_to_hash_pyc(code, importlib.util.source_hash(source), True))
 
 

@@ -6,6 +6,7 @@ Nothing is executed: the files are computed from the base's own.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from builder.assemble.rootfs import Node, with_content
@@ -14,6 +15,8 @@ from builder.assemble.toc import Entry
 from builder.errors import BaseImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from builder.assemble.rootfs import RootFS
 
 FORMAT = 3  # part of the base layer's key: raise it when the contract changes
@@ -42,7 +45,8 @@ def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootF
         for path in (".vscode-server", ".vscode-server/extensions")
     ]
     nodes += _skeleton(base)
-    nodes += _environment(base, _python_home(base, python) if foreign else "usr", python)
+    home = _python_home(base, python) if foreign else "usr"
+    nodes += _environment(_activate(base, home, python), home, python)
     nodes += [
         _folder(WORKDIR, 0o2775, UID, UID),
         _folder("opt/wheelyard", 0o755, 0, 0),
@@ -108,7 +112,13 @@ def _skeleton(base: RootFS) -> list[Node]:
     ]
 
 
-def _environment(base: RootFS, home: str, python: str) -> list[Node]:
+@cache
+def environment_kinds(python: str) -> Mapping[str, str]:
+    """Path -> kind of all that the environment consists of before any wheel is in it."""
+    return {node.entry.path: node.entry.kind for node in _environment(b"", "usr", python)}
+
+
+def _environment(activate: bytes, home: str, python: str) -> list[Node]:
     """An empty virtual environment, as `python -m venv` would make it."""
     library = f"{VENV}/lib/python{python}"
     folders = ["", "/bin", "/include", "/lib", f"/lib/python{python}"]
@@ -123,7 +133,7 @@ def _environment(base: RootFS, home: str, python: str) -> list[Node]:
     nodes.append(_link(f"{VENV}/lib64", "lib"))
     config = f"home = /{home}/bin\ninclude-system-site-packages = false\nversion = {python}\n"
     nodes.append(_file(f"{VENV}/pyvenv.cfg", config.encode(), 0o664, 0, GID))
-    nodes.append(_file(f"{VENV}/bin/activate", _activate(base, home, python), 0o664, 0, GID))
+    nodes.append(_file(f"{VENV}/bin/activate", activate, 0o664, 0, GID))
     return nodes
 
 

@@ -10,23 +10,35 @@ import base64
 import csv
 import hashlib
 import io
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from installer.records import InvalidRecordEntry, parse_record_file
+from installer.records import parse_record_file
 from installer.scripts import Script
-from installer.utils import parse_entrypoints, parse_metadata_file
+from installer.utils import parse_metadata_file
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from builder.errors import WheelError
+from builder.assemble.contract import VENV, environment_kinds
+from builder.assemble.toc import parents
+from builder.assemble.wheel import is_plain
+from builder.errors import WheelError, damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Literal
+
     from builder.assemble.wheel import Member, Wheel
 
-PREFIX = "opt/venv"
+PREFIX = VENV
 INSTALLER = b"wheelyard\n"
-_SHEBANG_MAX = 1 << 20  # bytes; a "script" above this is a program
+# Bytes; the largest of the wheels in use here: 190, 140 thousand, 2.7 thousand.
+_WHEEL_MAX, _METADATA_MAX, _ENTRY_POINTS_MAX = 1 << 16, 4 << 20, 1 << 18
+_SCRIPTS_MAX = 32 << 20  # bytes of scripts, all of a wheel's, whose first line is changed
+_SHEBANG = b"#!python"
+_ENTRY_POINT = re.compile(r"([\w.]+)\s*:\s*([\w.]+)\s*(?:\[[^\[\]]*\])?\s*(?:#.*)?")
+_WRAPPERS = (".exe", "-script.py", ".pya")  # what setuptools makes of an entry point besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +64,30 @@ def plan_install(wheel: Wheel, name: str, version: str, python: str) -> list[Tar
     """
     dist_info = _dist_info(wheel, name, version)
     _check_format(wheel, dist_info)
-    targets = [
-        target
-        for member in wheel.members.values()
-        if member.name not in _regenerated(dist_info) and not _is_stale_bytecode(member, wheel)
-        for target in _place(wheel, member, dist_info, python)
-    ]
-    targets += _entry_points(wheel, dist_info)
+    roots = _roots(name, python)
+    scripts = _entry_points(wheel, dist_info, python)
+    wrappers = {f"{script.path}{ending}" for script in scripts for ending in _WRAPPERS}
+    targets: list[Target] = []
+    rewritten = 0
+    for member in wheel.members.values():
+        if member.name in _regenerated(dist_info) or _is_stale_bytecode(member, wheel):
+            continue
+        target = _place(wheel, member, dist_info, roots)
+        rewritten += len(target.content)
+        if rewritten > _SCRIPTS_MAX:
+            raise WheelError(
+                f"{wheel.path.name}: its scripts with {_SHEBANG.decode()} have more than "
+                f"{_SCRIPTS_MAX:,} bytes; refused"
+            )
+        if target.path not in wrappers:
+            targets.append(target)
+    targets += scripts
     site = site_packages(python)
     targets.append(Target(f"{site}/{dist_info}/INSTALLER", False, None, INSTALLER))
     targets = _without_twins(targets, wheel)
-    record = _record(wheel, dist_info, targets, site)
-    return [*targets, Target(f"{site}/{dist_info}/RECORD", False, None, record)]
+    record = Target(f"{site}/{dist_info}/RECORD", False, None)
+    _check_places([*targets, record], wheel, python)
+    return [*targets, replace(record, content=_record(wheel, dist_info, targets, site))]
 
 
 def _regenerated(dist_info: str) -> set[str]:
@@ -101,53 +125,117 @@ def _check_format(wheel: Wheel, dist_info: str) -> None:
     member = wheel.members.get(f"{dist_info}/WHEEL")
     if member is None:
         raise WheelError(f"{wheel.path.name}: has no {dist_info}/WHEEL; not a wheel")
-    text = wheel.read(member).decode("utf-8", "replace")
-    wheel_version = parse_metadata_file(text).get("Wheel-Version", "")
+    text = wheel.read(member, _WHEEL_MAX).decode("utf-8", "replace")
+    with damaged(f"{wheel.path.name}: {member.name} is damaged", WheelError):
+        wheel_version = str(parse_metadata_file(text).get("Wheel-Version", ""))
     if wheel_version.split(".")[0] != "1":
         raise WheelError(f"{wheel.path.name}: wheel format {wheel_version!r} is not supported")
+    wheel.read(wheel.members[f"{dist_info}/METADATA"], _METADATA_MAX)  # inspection reads it
 
 
-def _place(wheel: Wheel, member: Member, dist_info: str, python: str) -> list[Target]:
-    data_folder = dist_info.removesuffix(".dist-info") + ".data/"
+def _roots(name: str, python: str) -> dict[str, str]:
+    """Where the folders of `.data` go."""
     site = site_packages(python)
-    if not member.name.startswith(data_folder):
-        return [Target(f"{site}/{member.name}", member.executable, member)]
-    scheme, _, rest = member.name.removeprefix(data_folder).partition("/")
-    project = dist_info.removesuffix(".dist-info").rpartition("-")[0]
-    roots = {
+    return {
+        "": site,
         "purelib": site,
         "platlib": site,
         "scripts": f"{PREFIX}/bin",
-        "headers": f"{PREFIX}/include/site/python{python}/{project}",
+        "headers": f"{PREFIX}/include/site/python{python}/{canonicalize_name(name)}",
         "data": PREFIX,
     }
-    if not rest or scheme not in roots:
+
+
+def _place(wheel: Wheel, member: Member, dist_info: str, roots: dict[str, str]) -> Target:
+    data_folder = dist_info.removesuffix(".dist-info") + ".data/"
+    if not member.name.startswith(data_folder):
+        return Target(f"{roots['']}/{member.name}", member.executable, member)
+    scheme, _, rest = member.name.removeprefix(data_folder).partition("/")
+    if not rest or not scheme or scheme not in roots:
         raise WheelError(f"{wheel.path.name}: unknown scheme in {member.name}; refused")
     path = f"{roots[scheme]}/{rest}"
     if scheme != "scripts":
-        return [Target(path, member.executable, member)]
-    if member.size <= _SHEBANG_MAX and (script := wheel.read(member)).startswith(b"#!python"):
-        first, _, body = script.partition(b"\n")
-        gui = first.startswith(b"#!pythonw")
-        arguments = first[len(b"#!pythonw" if gui else b"#!python") :]
-        content = f"#!/{PREFIX}/bin/python".encode() + arguments + b"\n" + body
-        return [Target(path, True, None, content)]
-    return [Target(path, True, member)]
+        return Target(path, member.executable, member)
+    if not wheel.begins(member, _SHEBANG):
+        return Target(path, True, member)
+    first, _, body = wheel.read(member).partition(b"\n")
+    arguments = first.removeprefix(_SHEBANG).removeprefix(b"w")  # pythonw: for Windows
+    return Target(path, True, None, f"#!/{PREFIX}/bin/python".encode() + arguments + b"\n" + body)
 
 
-def _entry_points(wheel: Wheel, dist_info: str) -> list[Target]:
+def _entry_points(wheel: Wheel, dist_info: str, python: str) -> list[Target]:
+    """The scripts that entry points ask for, as pip makes them."""
     member = wheel.members.get(f"{dist_info}/entry_points.txt")
     if member is None:
         return []
-    text = wheel.read(member).decode("utf-8")
+    content = wheel.read(member, _ENTRY_POINTS_MAX)
+    with damaged(f"{wheel.path.name}: {member.name} is not UTF-8", WheelError):
+        text = content.decode("utf-8")
+    scripts: dict[Literal["console", "gui"], dict[str, str]] = {"console": {}, "gui": {}}
+    for section, name, value in _pairs(text, wheel):
+        if section == "console_scripts":
+            scripts["console"][name] = value
+        elif section == "gui_scripts":
+            scripts["gui"][name] = value
+    scripts["console"] = _versioned(scripts["console"], python)
     targets = []
-    for name, module, attribute, section in parse_entrypoints(text):
-        if "/" in name or name in {".", ".."}:
-            raise WheelError(f"{wheel.path.name}: entry point {name!r} leaves bin/; refused")
-        script = Script(name, module, attribute, section)
-        file_name, content = script.generate(f"/{PREFIX}/bin/python", "posix")
-        targets.append(Target(f"{PREFIX}/bin/{file_name}", True, None, content))
+    for kind, values in scripts.items():
+        for name, value in values.items():
+            found = _ENTRY_POINT.fullmatch(value)
+            if found is None:
+                raise WheelError(
+                    f"{wheel.path.name}: entry point {name!r} names no callable: {value[:200]!r} "
+                    "(module:function); refused"
+                )
+            if "/" in name or name in {"", ".", ".."} or not is_plain(name):
+                raise WheelError(f"{wheel.path.name}: entry point {name!r} leaves bin/; refused")
+            script = Script(name, found[1], found[2], kind)
+            file_name, content = script.generate(f"/{PREFIX}/bin/python", "posix")
+            targets.append(Target(f"{PREFIX}/bin/{file_name}", True, None, content))
     return targets
+
+
+def _pairs(text: str, wheel: Wheel) -> Iterator[tuple[str, str, str]]:
+    """Section, name and value, as pip reads them: what stands before a section says nothing.
+
+    Like pip it takes a section or a name twice (the last one counts), and a byte order mark, which
+    makes the first line something that stands before a section.
+    """
+    section = ""
+    for line in map(str.strip, text.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif section:
+            name, equals, value = line.partition("=")
+            if not equals:
+                raise WheelError(
+                    f"{wheel.path.name}: entry_points.txt has a line without `=`: {line[:200]!r}; "
+                    "refused"
+                )
+            yield section, name.strip(), value.strip()
+
+
+def _versioned(scripts: dict[str, str], python: str) -> dict[str, str]:
+    """Name scripts for this Python where a wheel for many has them for its builder's (pip's rule).
+
+    Source: pip, get_console_script_specs.
+    """
+    major = python.partition(".")[0]
+    found = dict(scripts)
+    for name, stale, names in (
+        ("pip", r"pip(\d+(\.\d+)?)?", ("pip", f"pip{major}", f"pip{python}")),
+        (
+            "easy_install",
+            r"easy_install(-\d+\.\d+)?",
+            ("easy_install", f"easy_install-{python}"),
+        ),
+    ):
+        if value := scripts.get(name):
+            kept = {n: v for n, v in found.items() if not re.fullmatch(stale, n)}
+            found = {**dict.fromkeys(names, value), **kept}
+    return found
 
 
 def _without_twins(targets: list[Target], wheel: Wheel) -> list[Target]:
@@ -162,6 +250,34 @@ def _without_twins(targets: list[Target], wheel: Wheel) -> list[Target]:
             )
         chosen[target.path] = target
     return list(chosen.values())
+
+
+def _check_places(targets: list[Target], wheel: Wheel, python: str) -> None:
+    """No path has two owners: neither two files of the wheel, nor one and the environment."""
+    owned = environment_kinds(python)
+    for target in targets:
+        if target.path in owned:
+            raise WheelError(
+                f"{wheel.path.name}: {_origin(target)} would replace /{target.path}, which is the "
+                "environment's own; refused"
+            )
+    files = {target.path for target in targets}
+    seen: set[str] = set()
+    for target in targets:
+        for folder in parents(target.path.removeprefix(f"{PREFIX}/")):
+            if folder in seen:
+                continue
+            seen.add(folder)
+            path = f"{PREFIX}/{folder}"
+            if path in files or owned.get(path, "dir") != "dir":
+                raise WheelError(
+                    f"{wheel.path.name}: {_origin(target)} would lie below /{path}, which is no "
+                    "folder; refused"
+                )
+
+
+def _origin(target: Target) -> str:
+    return target.member.name if target.member else target.path.rpartition("/")[2]
 
 
 def _record(wheel: Wheel, dist_info: str, targets: list[Target], site: str) -> bytes:
@@ -183,11 +299,10 @@ def _wheel_record(wheel: Wheel, dist_info: str) -> dict[str, str]:
     member = wheel.members.get(f"{dist_info}/RECORD")
     if member is None:
         raise WheelError(f"{wheel.path.name}: has no {dist_info}/RECORD; not a wheel")
-    lines = wheel.read(member).decode("utf-8").splitlines()
-    try:
-        return {path: digest for path, digest, _ in parse_record_file(lines)}
-    except InvalidRecordEntry as error:
-        raise WheelError(f"{wheel.path.name}: RECORD is damaged ({error})") from error
+    lines = io.TextIOWrapper(io.BytesIO(wheel.read(member)), "utf-8", newline="")
+    with damaged(f"{wheel.path.name}: RECORD is damaged", WheelError):
+        rows = parse_record_file(lines)
+        return {path: digest for path, digest, _ in rows if path in wheel.members}
 
 
 def _record_hash(content: bytes) -> str:

@@ -18,8 +18,12 @@ from builder.assemble.hashing import BlobSink
 from builder.assemble.tarheader import BLOCK, EPOCH, tar_header
 from builder.assemble.toc import Entry
 from builder.assemble.wheel import DEFLATED
+from builder.assemble.whiteout import PREFIX as WHITEOUT
+from builder.assemble.whiteout import holds_whiteout
+from builder.errors import BaseImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from builder.assemble.wheel import Member, Wheel
@@ -80,6 +84,10 @@ class LayerWriter:
     def __contains__(self, path: str) -> bool:
         return path in self._paths
 
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder at `path`."""
+        return path in self._folders
+
     def directory(self, path: str, mode: int, uid: int = 0, gid: int = 0) -> None:
         """Add a directory."""
         self.add(Entry(path, "dir", mode, uid, gid))
@@ -95,23 +103,18 @@ class LayerWriter:
 
     def add(self, entry: Entry, data: bytes = b"", mtime: int = EPOCH) -> None:
         """Add any entry; `data` is a file's content. Its place in the blob is filled in here."""
-        self._header(entry, mtime)
-        if self._packed:
-            start = self._sink.tar_size + len(self._pending)
-            self._pending += data + bytes(-len(data) % BLOCK)
-            self.entries.append(entry.at(start, 0))  # a tar offset until `finish`
-            self._drain(CHUNK)
-            return
-        offset = self._flush() if data else 0
-        for at in range(0, len(data), CHUNK):
-            self._sink.blob(gzipmember.compressed(data[at : at + CHUNK]))
-        self._end_content(entry, data, offset)
+        self._packed_here(
+            entry, (data[at : at + CHUNK] for at in range(0, len(data), CHUNK)), mtime
+        )
 
     def member(self, path: str, wheel: Wheel, member: Member, mode: int, gid: int) -> None:
         """Add a wheel's member; its DEFLATE stream is copied, not packed again."""
         entry = Entry(path, "file", mode, 0, gid, member.size, crc=member.crc)
-        if member.method != DEFLATED or not member.size or self._packed:
+        if not member.size:
             self.add(entry, wheel.read(member))
+            return
+        if member.method != DEFLATED or self._packed:
+            self._packed_here(entry, (data for _, data in wheel.stream(member)))
             return
         self._header(entry, EPOCH)
         offset = self._flush()
@@ -125,7 +128,7 @@ class LayerWriter:
                 self._sink.blob(packed)
                 self._sink.tar(data)
         self._sink.blob(gzipmember.tail(member.crc, member.size))
-        self._end_content(entry, b"", offset)
+        self._end_content(entry, offset)
 
     def finish(self) -> Layer:
         """End the tar, wait for both digests, write the table of contents beside the blob.
@@ -149,18 +152,40 @@ class LayerWriter:
             raise AnotherLayerError
         return known
 
+    def _packed_here(self, entry: Entry, pieces: Iterable[bytes], mtime: int = EPOCH) -> None:
+        """Add an entry whose content comes uncompressed, in pieces of at most CHUNK."""
+        self._header(entry, mtime)
+        if self._packed:
+            start = self._sink.tar_size + len(self._pending)
+            self.entries.append(entry.at(start, 0))  # a tar offset until `finish`
+            for data in pieces:
+                self._pending += data
+                self._drain(CHUNK)
+            self._pending += bytes(-entry.size % BLOCK)
+            self._drain(CHUNK)
+            return
+        offset = self._flush() if entry.size else 0
+        for data in _whole_chunks(pieces):
+            self._sink.blob(gzipmember.compressed(data))
+            self._sink.tar(data)
+        self._end_content(entry, offset)
+
     def _header(self, entry: Entry, mtime: int) -> None:
         if entry.path in self._paths:
             raise ValueError(f"{entry.path} added twice")
         if entry.path.rpartition("/")[0] not in self._folders:
             raise ValueError(f"{entry.path} added before the folder that it lies in")
+        if holds_whiteout(entry.path):
+            raise BaseImageError(
+                f"/{entry.path}: engines read a name that begins with {WHITEOUT} as an order to "
+                "delete files; no layer may hold one"
+            )
         self._paths.add(entry.path)
         if entry.kind == "dir":
             self._folders.add(entry.path)
         self._pending += tar_header(entry, mtime)
 
-    def _end_content(self, entry: Entry, data: bytes, offset: int) -> None:
-        self._sink.tar(data)
+    def _end_content(self, entry: Entry, offset: int) -> None:
         length = self._sink.size - offset if entry.size else 0
         self.entries.append(entry.at(offset, length))
         self._pending += bytes(-entry.size % BLOCK)
@@ -191,3 +216,18 @@ class LayerWriter:
         offset = self._members[first]
         length = self._members[last + 1] - offset
         return entry.at(offset, length, entry.offset % CHUNK)
+
+
+def _whole_chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of exactly CHUNK, the last one aside: their cut is in the digest."""
+    pending = b""
+    for piece in pieces:
+        if not pending and len(piece) == CHUNK:
+            yield piece
+            continue
+        pending += piece
+        while len(pending) >= CHUNK:
+            yield pending[:CHUNK]
+            pending = pending[CHUNK:]
+    if pending:
+        yield pending

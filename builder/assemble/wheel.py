@@ -6,6 +6,8 @@ builder.assemble.install's part.
 
 from __future__ import annotations
 
+import io
+import re
 import stat
 import struct
 import zipfile
@@ -15,7 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from isal import igzip_lib
 
 from builder.assemble.gzipmember import IsalError, crc32
-from builder.errors import WheelError
+from builder.assemble.whiteout import holds_whiteout
+from builder.errors import WheelError, damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +26,15 @@ if TYPE_CHECKING:
 
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 CHUNK = 1 << 20
+# What is held in memory has a limit; torch and TensorFlow, the largest, need a tenth of each.
+MEMBERS_MAX = 50_000
+DIRECTORY_MAX = 16 << 20  # bytes of the central directory
+READ_MAX = 16 << 20  # bytes of a member that is read whole
+_PATH_MAX, _NAME_MAX = 2048, 255  # bytes of a path, and of one name in it
 _LOCAL_HEADER = struct.Struct("<4s5HIIIHH")
+_CENTRAL = b"PK\x01\x02"
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +59,7 @@ class Wheel:
         self._file: BinaryIO = path.open("rb")
         try:
             self.members = {m.name: m for m in _read_members(self._file, path.name)}
-        except zipfile.BadZipFile as error:
-            self._file.close()
-            raise WheelError(f"{path.name}: not a zip file, or truncated ({error})") from error
-        except WheelError:
+        except BaseException:
             self._file.close()
             raise
 
@@ -73,9 +80,23 @@ class Wheel:
             left -= len(data)
             yield data
 
-    def read(self, member: Member) -> bytes:
-        """The member's content, checked against its size and CRC-32."""
+    def read(self, member: Member, limit: int = READ_MAX) -> bytes:
+        """The member's content, checked against its size and CRC-32; WheelError above `limit`."""
+        if member.size > limit:
+            raise WheelError(
+                f"{self.path.name}: {member.name} has {member.size:,} bytes, and such a file may "
+                f"have {limit:,}; refused"
+            )
         return b"".join(data for _, data in self.stream(member) if data)
+
+    def begins(self, member: Member, prefix: bytes) -> bool:
+        """Whether the member's content begins with `prefix`; little of it is read."""
+        begin = b""
+        for _, data in self.stream(member):
+            begin += data
+            if len(begin) >= len(prefix):
+                break
+        return begin.startswith(prefix)
 
     def stream(self, member: Member) -> Iterator[tuple[bytes, bytes]]:
         """Pairs of packed bytes and the content they complete; either may be empty.
@@ -115,8 +136,42 @@ class Wheel:
             raise WheelError(f"{self.path.name}: bytes after the end of {member.name}")
 
 
+class _Directory(io.BufferedIOBase):
+    """A wheel as zipfile reads its directory: no more of it than can be held, none outside it."""
+
+    def __init__(self, file: BinaryIO, wheel: str) -> None:
+        self._file, self._wheel = file, wheel
+        self._size = file.seek(0, io.SEEK_END)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = self._size if whence == io.SEEK_END else 0
+        if not 0 <= start + offset <= self._size:
+            raise zipfile.BadZipFile("points outside the file")
+        return self._file.seek(start + offset)
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = self._size if size is None or size < 0 else size
+        if min(wanted, self._size - self._file.tell()) > DIRECTORY_MAX:
+            raise WheelError(
+                f"{self._wheel}: its directory has more than {DIRECTORY_MAX:,} bytes; refused"
+            )
+        data = self._file.read(wanted)
+        if data.count(_CENTRAL) > MEMBERS_MAX:
+            raise WheelError(f"{self._wheel}: holds more than {MEMBERS_MAX:,} files; refused")
+        return data
+
+
 def _read_members(file: BinaryIO, wheel: str) -> list[Member]:
-    with zipfile.ZipFile(file) as archive:
+    with (
+        damaged(f"{wheel}: not a zip file, or truncated", WheelError),
+        zipfile.ZipFile(_Directory(file, wheel)) as archive,
+    ):
         infos = archive.infolist()
         limit = archive.start_dir
     chosen: dict[str, zipfile.ZipInfo] = {}
@@ -124,27 +179,37 @@ def _read_members(file: BinaryIO, wheel: str) -> list[Member]:
         _check(info, wheel)
         if info.is_dir():
             continue
-        twin = chosen.setdefault(info.filename, info)
+        twin = chosen.setdefault(info.orig_filename, info)
         if (twin.CRC, twin.file_size) != (info.CRC, info.file_size):
             raise WheelError(f"{wheel}: holds {info.filename} twice, with different content")
     members = []
     end = 0
     for info in sorted(chosen.values(), key=lambda i: i.header_offset):
+        if not end <= info.header_offset < limit:
+            raise WheelError(f"{wheel}: {info.filename} overlaps another member; refused")
         member = _locate(file, info, wheel)
-        if info.header_offset < end or member.offset + member.packed_size > limit:
-            raise WheelError(f"{wheel}: {member.name} overlaps another member; refused")
         end = member.offset + member.packed_size
+        if end > limit:
+            raise WheelError(f"{wheel}: {info.filename} overlaps another member; refused")
         members.append(member)
     return members
 
 
 def _check(info: zipfile.ZipInfo, wheel: str) -> None:
-    name = info.filename
+    name = info.orig_filename  # zipfile cuts the other one, or takes it from an extra field
     parts = name.rstrip("/").split("/")
-    if name.startswith("/") or "\\" in name or "\0" in name or ":" in parts[0]:
+    if name.startswith("/") or "\\" in name or ":" in parts[0]:
         raise WheelError(f"{wheel}: absolute or foreign path {name!r}; refused")
     if any(part in {"", ".", ".."} for part in parts):
         raise WheelError(f"{wheel}: path {name!r} leaves its folder; refused")
+    if holds_whiteout(name):
+        raise WheelError(f"{wheel}: {name!r} would delete files of the image (.wh.); refused")
+    if not is_plain(name):
+        raise WheelError(
+            f"{wheel}: path {name[:200]!r} is too long or has control characters; refused"
+        )
+    if info.filename != name:
+        raise WheelError(f"{wheel}: {name!r} has another name in its extra field; refused")
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
         raise WheelError(f"{wheel}: {name} is a link or special file; refused")
@@ -154,6 +219,18 @@ def _check(info: zipfile.ZipInfo, wheel: str) -> None:
         raise WheelError(
             f"{wheel}: {name} is packed by method {info.compress_type}; wheels use 0 or 8"
         )
+    if info.compress_type == STORED and info.compress_size != info.file_size:
+        raise WheelError(f"{wheel}: {name} is damaged (not packed, and of two sizes)")
+
+
+def is_plain(path: str) -> bool:
+    """Whether every file system takes `path`, terminals do, and no engine takes it for an order."""
+    return (
+        not holds_whiteout(path)
+        and not _CONTROL.search(path)
+        and len(path.encode()) <= _PATH_MAX
+        and all(len(part.encode()) <= _NAME_MAX for part in path.split("/"))
+    )
 
 
 def _locate(file: BinaryIO, info: zipfile.ZipInfo, wheel: str) -> Member:
@@ -166,7 +243,7 @@ def _locate(file: BinaryIO, info: zipfile.ZipInfo, wheel: str) -> Member:
     if local_name != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
         raise WheelError(f"{wheel}: {info.filename} has another name in its local header; refused")
     return Member(
-        name=info.filename,
+        name=info.orig_filename,
         offset=info.header_offset + _LOCAL_HEADER.size + name_length + extra_length,
         packed_size=info.compress_size,
         size=info.file_size,

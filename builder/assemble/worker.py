@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ from builder.assemble.install import PREFIX, plan_install
 from builder.assemble.layer import AnotherLayerError, LayerWriter
 from builder.assemble.leftout import is_compiled
 from builder.assemble.toc import parents
-from builder.assemble.wheel import Wheel
+from builder.assemble.wheel import Member, Wheel
 from builder.errors import WheelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from builder.assemble.install import Target
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 VENV_GID = 900
 DIRECTORY_MODE = 0o2775  # setgid: what a remapped user adds stays writable for the group
 FILE_MODE, PROGRAM_MODE = 0o664, 0o775
+_COMPILED_MAX = 1 << 20  # bytes of a module; compiling may take 700 times its size in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class SystemJob:
 
 
 Job = WheelJob | SystemJob
+_Owner = tuple[WheelInput, Member | bytes]  # of a path: a member, or the SHA-256 of what was made
 
 
 def make_layer(job: Job) -> Layer:
@@ -99,7 +103,7 @@ def _written(job: WheelJob) -> Layer:
         threaded=job.threaded,
         known=job.known,
     ) as writer:
-        owners: dict[str, tuple[WheelInput, Target]] = {}
+        owners: dict[str, _Owner] = {}
         for wheel_input in job.wheels:
             with Wheel(wheel_input.path) as wheel:
                 plan = plan_install(wheel, wheel_input.name, wheel_input.version, job.python)
@@ -115,13 +119,14 @@ def _add_files(
     wheel: Wheel,
     source: WheelInput,
     plan: list[Target],
-    owners: dict[str, tuple[WheelInput, Target]],
+    owners: dict[str, _Owner],
 ) -> None:
     for target in plan:
         if owner := owners.get(target.path):
             _check_twin(wheel, target, owner)
             continue
-        owners[target.path] = (source, target)
+        _check_place(writer, target.path, wheel)
+        owners[target.path] = (source, target.member or _content_digest([target.content]))
         add_parents(writer, target.path)
         mode = PROGRAM_MODE if target.executable else FILE_MODE
         if target.member:
@@ -130,14 +135,36 @@ def _add_files(
             writer.file(target.path, target.content, mode, 0, VENV_GID)
 
 
-def _check_twin(wheel: Wheel, target: Target, owner: tuple[WheelInput, Target]) -> None:
+def _check_twin(wheel: Wheel, target: Target, owner: _Owner) -> None:
     """Two wheels may own one path only with the same bytes (`nvidia/__init__.py`)."""
     source, twin = owner
-    content = wheel.read(target.member) if target.member else target.content
-    with Wheel(source.path) as other:
-        twin_content = other.read(twin.member) if twin.member else twin.content
-    if twin_content != content:
+    digest = _member_digest(wheel, target.member) if target.member else None
+    if isinstance(twin, Member):
+        with Wheel(source.path) as other:
+            twin = _member_digest(other, twin)
+    if twin != (digest or _content_digest([target.content])):
         raise conflict(target.path, source.path.name, wheel.path.name)
+
+
+def _check_place(writer: LayerWriter, path: str, wheel: Wheel) -> None:
+    """What is a file in one wheel may be no folder in another."""
+    for place in (path, *(folder for folder in parents(path) if not writer.is_folder(folder))):
+        if place in writer:
+            raise WheelError(
+                f"{wheel.path.name} and another wheel hold /{place}, as a file and as a folder; an "
+                "image cannot hold both wheels: change the requirements of the cell"
+            )
+
+
+def _member_digest(wheel: Wheel, member: Member) -> bytes:
+    return _content_digest(data for _, data in wheel.stream(member))
+
+
+def _content_digest(pieces: Iterable[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for data in pieces:
+        digest.update(data)
+    return digest.digest()
 
 
 def conflict(path: str, first: str, second: str) -> WheelError:
@@ -154,12 +181,16 @@ def _add_bytecode(
     modules = [
         Module(t.member.name, t.path, t.member.size)
         for t in plan
-        if t.member and is_compiled(t.path) and t.path not in writer
+        if t.member
+        and t.member.size <= _COMPILED_MAX
+        and is_compiled(t.path)
+        and t.path not in writer
     ]
     output = scratch.with_name(f"{scratch.name}.pyc")
     try:
         for path, pyc in compile_wheel(wheel.path, modules, interpreter, output):
             if path not in writer:
+                _check_place(writer, path, wheel)
                 add_parents(writer, path)
                 writer.file(path, pyc, FILE_MODE, 0, VENV_GID)
     finally:
