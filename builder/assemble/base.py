@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from builder.console.progress import Reporter
     from builder.model import LockedDeb, PackageLock
 
-FORMAT = 1  # part of the key: raise it whenever the same packages give another tar
+FORMAT = 2  # part of the key: raise it whenever the same packages give another tar
 # Packages are unpacked in one go, so /bin, /lib ... must be links to /usr before the first.
 MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 
@@ -98,6 +98,8 @@ def _bootstrap(lock: PackageLock, debs: Mapping[str, Path], folder: Path, tar: P
     files = [debs[deb.sha256] for deb in lock.packages]
     stanzas = [_offer(deb, debs[deb.sha256], repository) for deb in lock.packages]
     (repository / "Packages").write_text("\n".join(stanzas))
+    # mmdebstrap 1.4 and newer choose essential packages by the suite that a Release file names.
+    (repository / "Release").write_text(f"Suite: {lock.suite}\nCodename: {lock.suite}\n")
     output = folder / "root.tar"
     environment = {
         "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),

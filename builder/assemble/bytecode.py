@@ -32,21 +32,21 @@ class Interpreter:
     prefix: str = "usr"  # or "usr/local", where it lies in the base
 
     def command(self, *arguments: str) -> list[str]:
-        """Argument list that runs it."""
+        """Argument list that runs it, in `root`: the cache's path may hold a colon."""
         multiarch = "lib/x86_64-linux-gnu"
-        folders = (multiarch, f"usr/{multiarch}", f"{self.prefix}/lib")
-        libraries = ":".join(f"{self.root}/{folder}" for folder in folders)
-        loader = f"{self.root}/lib64/ld-linux-x86-64.so.2"
-        program = f"{self.root}/{self.prefix}/bin/python{self.python}"
-        return [loader, "--library-path", libraries, program, "-s", "-S", *arguments]
+        libraries = f"{multiarch}:usr/{multiarch}:{self.prefix}/lib"
+        search = ["--inhibit-cache", "--library-path", libraries]  # not this machine's cache
+        program = f"{self.prefix}/bin/python{self.python}"
+        return ["lib64/ld-linux-x86-64.so.2", *search, program, "-s", "-S", *arguments]
 
     def environment(self) -> dict[str, str]:
         """All it may see of ours: nothing."""
         return {
-            "PYTHONHOME": f"{self.root}/{self.prefix}",
+            "PYTHONHOME": self.prefix,
             "PYTHONHASHSEED": "0",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "LC_ALL": "C.UTF-8",
+            "PYTHONUTF8": "1",
+            "LC_ALL": "C",  # any other locale is read from this machine's files
         }
 
     @property
@@ -97,6 +97,7 @@ def _run(wheel: Path, modules: list[Module], interpreter: Interpreter, output: P
     run(
         interpreter.command(str(_SCRIPT)),
         env=interpreter.environment(),
+        cwd=interpreter.root,
         stdin=json.dumps(job),
         error=WheelError,
         what=f"compiling the modules of {wheel.name} with the image's Python",

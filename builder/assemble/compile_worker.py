@@ -20,6 +20,7 @@ import sys
 import warnings
 import zipfile
 from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore[attr-defined]
+from pathlib import Path
 
 MEMORY = 400 << 20  # bytes; torch and TensorFlow take a quarter of it
 SECONDS = 1800  # of one core, for all modules of a wheel
@@ -38,6 +39,19 @@ def main() -> None:
         for member, path in job["modules"]:
             pyc = compile_module(wheel.read(member), path)
             out.write(struct.pack(">I", len(pyc)) + pyc)
+    if strangers := foreign_libraries(Path.cwd()):
+        sys.exit(f"the image's Python took this machine's {', '.join(strangers)}")
+
+
+def foreign_libraries(root: Path) -> list[str]:
+    """Libraries in this process that do not lie below `root`; of /etc/ld.so.preload any may be."""
+    maps = Path("/proc/self/maps")
+    if Path("/etc/ld.so.preload").exists() or not maps.exists():
+        return []
+    text = maps.read_text(encoding="utf-8", errors="surrogateescape")
+    rows = [line.split(maxsplit=5) for line in text.splitlines()]
+    code = {row[5] for row in rows if len(row) == 6 and "x" in row[1] and ".so" in row[5]}
+    return sorted(p for p in code if not p.startswith(f"{root}/") and Path(p).exists())
 
 
 def compile_module(source: bytes, path: str) -> bytes:

@@ -92,6 +92,76 @@ def _insert(lines: list[str], static: str, *new: str) -> None:
     lines[at:at] = new
 
 
+def steady_accounts(base: RootFS, below: RootFS | None) -> RootFS:
+    """`base` with the accounts that packages add in an order that their names decide.
+
+    Which of them comes first, and so has the lower number, depends on the apt of the machine that
+    builds. Accounts that `below` has keep their numbers; files follow their owners.
+    """
+    users = _steady(base, below, "etc/passwd", "nobody")
+    groups = _steady(base, below, "etc/group", "nogroup")
+    uids = {old: new for old, new in users.values() if old != new}
+    gids = {old: new for old, new in groups.values() if old != new}
+    nodes = {
+        path: replace(node, entry=replace(
+            entry, uid=uids.get(entry.uid, entry.uid), gid=gids.get(entry.gid, entry.gid)
+        ))
+        for path, node in base.nodes.items()
+        if (entry := node.entry).uid in uids or entry.gid in gids
+    }  # fmt: skip
+    moved = base.overlaid(nodes)
+    files = {"passwd": users, "shadow": users, "group": groups, "gshadow": groups}
+    edited = []
+    for name, accounts in files.items():
+        lines = _ordered(_lines(moved, f"etc/{name}"), list(accounts))
+        if name in ("passwd", "group"):
+            lines = [_renumbered(line, accounts, gids) for line in lines]
+        edited.append(_edited(moved, f"etc/{name}", lines))
+    return moved.overlaid({node.entry.path: node for node in edited})
+
+
+def _steady(
+    base: RootFS, below: RootFS | None, path: str, static: str
+) -> dict[str, tuple[int, int]]:
+    """The added accounts in the order that they shall have: number as it is, as it shall be."""
+    now, before = _added(base, path, static), _added(below, path, static) if below else {}
+    kept = {name: number for name, number in before.items() if name in now}
+    others = sorted(now.keys() - kept.keys())
+    free = [number for number in now.values() if number not in kept.values()]
+    if len(free) != len(others):
+        raise BaseImageError(
+            f"the numbers in /{path} do not go with those of the flavour below: {before}, {now}; "
+            "check the package lists of the flavours"
+        )
+    wanted = kept | dict(zip(others, free, strict=True))
+    return {name: (now[name], number) for name, number in wanted.items()}
+
+
+def _added(base: RootFS, path: str, static: str) -> dict[str, int]:
+    """Name -> number of what packages added, behind the last entry that every Debian has."""
+    fields = [line.split(":") for line in _lines(base, path)]
+    names = [name for name, *_ in fields]
+    at = names.index(static) + 1 if static in names else len(names)
+    return {name: int(rest[1]) for name, *rest in fields[at:] if name not in (USER, GROUP)}
+
+
+def _ordered(lines: list[str], names: list[str]) -> list[str]:
+    """The lines of `names` in that order, in the places that they have together."""
+    found = {name: line for line in lines if (name := line.split(":")[0]) in names}
+    ordered = iter([found[name] for name in names if name in found])
+    return [next(ordered) if line.split(":")[0] in found else line for line in lines]
+
+
+def _renumbered(line: str, accounts: Mapping[str, tuple[int, int]], gids: Mapping[int, int]) -> str:
+    """A line of passwd or group with its new numbers."""
+    name, password, number, *rest = line.split(":")
+    if name in accounts:
+        number = str(accounts[name][1])
+    if len(rest) > 1:  # of passwd: the user's group follows
+        rest[0] = str(gids.get(int(rest[0]), int(rest[0])))
+    return ":".join((name, password, number, *rest))
+
+
 def _sorted_gitconfig(base: RootFS) -> list[Node]:
     """git-lfs writes its section in an order that differs from run to run; here it is sorted."""
     if GITCONFIG not in base.nodes:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from builder.assemble.bytecode import Interpreter
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from builder.assemble.roots import Root
     from builder.model import Base, PackageLock
 
-FORMAT = 4  # part of the identity: raise it when what is unpacked or compiled changes
+FORMAT = 5  # part of the identity: raise it when what is unpacked or compiled changes
 
 
 def interpreter_identity(lock: PackageLock, base: Base | None = None) -> str:
@@ -59,7 +59,8 @@ def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
     """Standard library, loader and shared libraries.
 
     Times are kept: Debian's bytecode refers to them, and without it every start would compile
-    the standard library again.
+    the standard library again. Links are followed inside the root and lead straight to what they
+    name: an absolute one would lead to this machine's file of that name.
     """
     version = re.escape(python)
     wanted = re.compile(
@@ -68,16 +69,17 @@ def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
         rf"|usr/local/bin/python{version}|usr/local/lib/libpython[^/]*\.so[^/]*"
         rf"|usr/local/lib/python{version}/(?!site-packages/).*)"
     )
-    for path, node in rootfs.nodes.items():
-        if not wanted.fullmatch(path):
-            continue
+    chosen = {path: node for path, node in rootfs.nodes.items() if wanted.fullmatch(path)}
+    for path, node in chosen.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if node.entry.kind == "dir":
             target.mkdir(exist_ok=True)
         elif node.entry.kind == "symlink":
-            target.symlink_to(node.entry.link)
-        elif node.entry.kind == "file":
-            target.write_bytes(rootfs.read(path))
+            real = rootfs.real(path)
+            if real in chosen:
+                target.symlink_to(os.path.relpath(real, str(PurePosixPath(path).parent)))
+        else:
+            target.write_bytes(rootfs.read(rootfs.real(path)))
             target.chmod(node.entry.mode & 0o755)
             os.utime(target, (node.mtime, node.mtime))

@@ -19,7 +19,7 @@ from builder.system.rootfolder import entry_path
 from builder.system.tarfiles import open_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -39,6 +39,9 @@ _DROPPED = (
     "etc/resolv.conf", "etc/machine-id", "etc/.pwd.lock", "etc/apt/sources.list",
     "etc/apt/sources.list.d/*", "root/.bash_history",
 )  # fmt: skip
+# Older mmdebstraps link these to /usr whether a package has something there or not.
+_MULTILIB = ("lib32", "libx32", "libo32")
+_LINKS = 40  # as many as Linux follows
 _KEPT = ("var/log/apt", "var/cache/apt/archives")  # apt wants these folders
 
 
@@ -72,6 +75,30 @@ class RootFS:
             raise BaseImageError(f"the base has no file /{path}; it is not what its lock says")
         with self._tar.open("rb") as file:
             return _content(node, file)
+
+    def real(self, path: str) -> str:
+        """Where `path` leads in this root, whatever links are on the way; never out of it.
+
+        Raises BaseImageError for links that go round in circles.
+        """
+        done: list[str] = []
+        left = path.split("/")[::-1]
+        for _ in range(_LINKS):
+            while left:
+                part = left.pop()
+                if part == "..":
+                    del done[-1:]
+                elif part not in ("", "."):
+                    done.append(part)
+                node = self.nodes.get("/".join(done))
+                if node is not None and node.entry.kind in ("symlink", "hardlink"):
+                    break
+            else:
+                return "/".join(done)
+            link = node.entry.link
+            done = [] if node.entry.kind == "hardlink" or link.startswith("/") else done[:-1]
+            left += link.split("/")[::-1]
+        raise BaseImageError(f"/{path} of the base is a link that leads nowhere but round")
 
     def overlaid(self, nodes: Mapping[str, Node]) -> RootFS:
         """The same root file system with `nodes` put over it."""
@@ -116,10 +143,26 @@ class RootFS:
 
 
 def read_rootfs(tar: Path, sources_list: str) -> RootFS:
-    """Index a root file system as it was installed; what is not content is left out."""
+    """Index a root file system as it was installed; what is not content is left out.
+
+    A folder's time says which package came last, which apt and mmdebstrap decide differently from
+    version to version; so every folder gets the newest time of all.
+    """
     nodes = index_tar(tar).nodes
-    kept = {path: node for path, node in nodes.items() if not _is_dropped(path)}
+    unused = set(_unused_multilib(nodes))
+    newest = max((node.mtime for node in nodes.values()), default=EPOCH)
+    kept = {
+        path: replace(node, mtime=newest) if node.entry.kind == "dir" else node
+        for path, node in nodes.items()
+        if path not in unused and not _is_dropped(path)
+    }
     return RootFS(tar, kept, sources_list)
+
+
+def _unused_multilib(nodes: Mapping[str, Node]) -> Iterator[str]:
+    for name in _MULTILIB:
+        if not any(path.startswith((f"{name}/", f"usr/{name}/")) for path in nodes):
+            yield from (name, f"usr/{name}")
 
 
 def index_tar(tar: Path) -> RootFS:

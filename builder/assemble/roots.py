@@ -6,11 +6,11 @@ The tar lives as long as the build that made it; what is kept is the layer.
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.assemble.contract import apply_contract
+from builder.assemble.contract import apply_contract, steady_accounts
 from builder.assemble.flatten import flatten
 from builder.assemble.rootfs import index_tar, read_rootfs
 from builder.system.gunzip import open_gzip
@@ -28,11 +28,15 @@ class RootTar:
 
     tar: Path
     sources_list: str  # the distribution's own, for apt in the image
+    lower: Root | None = None  # what it shares its layers with, whose accounts keep their numbers
 
     @contextmanager
     def open(self, python: str) -> Iterator[RootFS]:
         """Index it, with the image contract laid over; takes seconds for a big one."""
-        yield apply_contract(read_rootfs(self.tar, self.sources_list), python)
+        made = apply_contract(read_rootfs(self.tar, self.sources_list), python)
+        with self.lower.open(python) if self.lower else nullcontext() as lower:
+            steady = steady_accounts(made, lower)
+        yield steady
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from builder.assemble import contract
@@ -117,7 +118,8 @@ class Roots:
         if isinstance(found, StoredLayer):
             self._known[str(key)] = found
         else:
-            self._tars[index] = _bootstrapped(self._work, lock, found)
+            tar = _bootstrapped(self._work, lock, found)
+            self._tars[index] = replace(tar, lower=self.below(index))
 
     def below(self, index: int) -> Root | None:
         """What that stage's layer is the difference to."""

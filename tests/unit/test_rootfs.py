@@ -1,13 +1,14 @@
 """Root file systems: what is dropped, laid over, and different between two."""
 
 import io
+import itertools
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from builder.assemble.base import bootstrap_command, source_date
-from builder.assemble.contract import apply_contract
+from builder.assemble.contract import apply_contract, steady_accounts
 from builder.assemble.layer import LayerWriter
 from builder.assemble.rootfs import Node, RootFS, read_rootfs
 from builder.assemble.toc import Entry
@@ -55,6 +56,60 @@ def test_what_is_the_machine_s_or_the_day_s_is_dropped(tmp_path: Path) -> None:
     base = rootfs(tmp_path / "a.tar", {"etc/os-release": b"x", **dict.fromkeys(junk, b"x")})
     files = [path for path, node in base.nodes.items() if node.entry.kind != "dir"]
     assert files == ["etc/os-release"]
+
+
+def folder(path: str, mtime: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(f"./{path}")
+    info.type, info.mode, info.mtime = tarfile.DIRTYPE, 0o755, mtime
+    return info
+
+
+def link(path: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(f"./{path}")
+    info.type, info.linkname, info.mtime = tarfile.SYMTYPE, target, 1_600_000_000
+    return info
+
+
+def test_a_folder_s_time_does_not_tell_which_package_came_last(tmp_path: Path) -> None:
+    times = []
+    for date in (1_500_000_000, 1_550_000_000):
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            archive.addfile(folder("etc", date))
+            archive.addfile(folder("etc/apt", 1_600_000_000))
+        root = read_rootfs(tmp_path / "a.tar", "")
+        times.append({path: node.mtime for path, node in root.nodes.items()})
+    assert times == [{"etc": 1_600_000_000, "etc/apt": 1_600_000_000}] * 2
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_multilib_folder_without_content_is_mmdebstrap_s(tmp_path: Path, used: bool) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("lib64", "lib32", "libx32"):
+            archive.addfile(link(name, f"usr/{name}"))
+            archive.addfile(folder(f"usr/{name}", 0))
+        archive.addfile(folder("usr/lib64/x", 0))
+        if used:
+            archive.addfile(folder("usr/lib32/gcc", 0))
+    paths = set(read_rootfs(tmp_path / "a.tar", "").nodes)
+    assert {"lib64", "usr/lib64", "usr/lib64/x"} <= paths
+    assert {"lib32", "usr/lib32"} & paths == ({"lib32", "usr/lib32"} if used else set())
+    assert not {"libx32", "usr/libx32"} & paths
+
+
+def test_links_are_followed_inside_the_root(tmp_path: Path) -> None:
+    links = {
+        "lib": "usr/lib", "usr/lib64/ld.so": "/lib/gnu/ld.so", "usr/lib/up": "../../../../lib/gnu",
+        "usr/lib/round": "/usr/lib/round", "usr/lib/a": "gnu/../b", "usr/lib/b": "/etc/b",
+    }  # fmt: skip
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(folder("usr/lib/gnu/ld.so", 0))
+        for path, target in links.items():
+            archive.addfile(link(path, target))
+    root = read_rootfs(tmp_path / "a.tar", "")
+    assert root.real("usr/lib64/ld.so") == root.real("lib/up/ld.so") == "usr/lib/gnu/ld.so"
+    assert root.real("lib/a") == "etc/b"  # which is not there
+    with pytest.raises(BaseImageError, match="/lib/round of the base is a link"):
+        root.real("lib/round")
 
 
 def test_hard_links_survive_in_any_order(tmp_path: Path) -> None:
@@ -118,6 +173,57 @@ def test_what_git_lfs_writes_in_any_order_is_sorted(tmp_path: Path) -> None:
         for i, c in enumerate(contents)
     ]
     assert {base.read("etc/gitconfig") for base in bases} == {contents[0]}
+
+
+def installed(path: Path, names: list[str]) -> RootFS:
+    """A base in which packages added accounts in this order; /srv/NAME is NAME's."""
+    files = {name: ACCOUNTS[f"etc/{name}"].decode() for name in ("passwd", "shadow")}
+    files |= {name: ACCOUNTS[f"etc/{name}"].decode() for name in ("group", "gshadow")}
+    files["passwd"] += "nobody:x:65534:65534:::\n"
+    files["shadow"] += "nobody:*:19876::::::\n"
+    files["group"] += "nogroup:x:65534:\n"
+    files["gshadow"] += "nogroup:*::\n"
+    nodes = {}
+    for number, name in enumerate(names, 101):
+        files["passwd"] += f"{name}:x:{number - 1}:{number}::/:/bin/false\n"
+        files["shadow"] += f"{name}:!:19876::::::\n"
+        files["group"] += f"{name}:x:{number}:root\n"
+        files["gshadow"] += f"{name}:!::root\n"
+        nodes[f"srv/{name}"] = Node(Entry(f"srv/{name}", "dir", 0o755, number - 1, number), 0)
+    contents = {f"etc/{name}": text.encode() for name, text in files.items()}
+    return apply_contract(rootfs(path, {**ACCOUNTS, **contents}).overlaid(nodes), "3.11")
+
+
+def test_accounts_have_the_same_numbers_whichever_package_came_first(tmp_path: Path) -> None:
+    lower = steady_accounts(installed(tmp_path / "a.tar", ["rdma"]), None)
+    found = []
+    for names in itertools.permutations(["_ssh", "rdma", "avahi"]):
+        root = steady_accounts(installed(tmp_path / "b.tar", list(names)), lower)
+        texts = [root.read(f"etc/{name}") for name in ("passwd", "shadow", "group", "gshadow")]
+        nodes = {name: root.nodes[f"srv/{name}"].entry for name in ("rdma", "_ssh", "avahi")}
+        owners = {name: (node.uid, node.gid) for name, node in nodes.items()}
+        found.append((texts, owners))
+    assert [found[0]] * len(found) == found
+    texts, owners = found[0]
+    assert owners == {"rdma": (100, 101), "_ssh": (101, 102), "avahi": (102, 103)}
+    assert texts[0].splitlines()[-3:] == [
+        f"{name}:x:{uid}:{gid}::/:/bin/false".encode() for name, (uid, gid) in owners.items()
+    ]
+    assert texts[3].splitlines()[-3:] == [f"{name}:!::root".encode() for name in owners]
+
+
+def test_what_is_as_it_should_be_keeps_its_bytes(tmp_path: Path) -> None:
+    base = installed(tmp_path / "a.tar", ["_ssh", "rdma"])
+    steady = steady_accounts(base, None)
+    for name in ("passwd", "shadow", "group", "gshadow"):
+        assert steady.read(f"etc/{name}") == base.read(f"etc/{name}")
+        assert steady.nodes[f"etc/{name}"].entry == base.nodes[f"etc/{name}"].entry
+
+
+def test_accounts_that_do_not_go_with_the_flavour_below_are_refused(tmp_path: Path) -> None:
+    lower = steady_accounts(installed(tmp_path / "a.tar", ["a", "b", "rdma"]), None)
+    with pytest.raises(BaseImageError, match=r"numbers in /etc/passwd do not go with"):
+        steady_accounts(installed(tmp_path / "b.tar", ["rdma"]), lower)
 
 
 def test_folders_that_upper_layers_hold_are_the_same_in_every_base(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """A base that is kept as its layer serves as the tar did that it was made of."""
 
+import subprocess
 from pathlib import Path
 
+import pytest
 from tiny import PYTHON, make_tiny, store_base, write_root
 
+from builder.assemble.bytecode import Module, compile_wheel
 from builder.assemble.interpreter import unpack_interpreter
 from builder.assemble.roots import RootLayer
 from builder.assemble.store import LayerStore
 from builder.building.stages import load_stages
+from builder.errors import WheelError
 
 
 def test_the_difference_to_a_layer_is_the_difference_to_its_tar(tmp_path: Path) -> None:
@@ -42,3 +46,34 @@ def test_the_interpreter_out_of_a_layer_is_the_one_out_of_its_tar(tmp_path: Path
         )
     assert trees[0] == trees[1]
     assert f"usr/bin/python{PYTHON}" in trees[0]
+
+
+def test_nothing_of_the_unpacked_interpreter_is_found_through_this_machine(tmp_path: Path) -> None:
+    """Its loader is an absolute link, as in Debian's; followed from here it is this machine's."""
+    tiny = make_tiny(tmp_path / "tiny")
+    (stage,) = load_stages(tiny.cell("runtime"), tiny.plan, tiny.folder)
+    # A colon in the cache's path would end the loader's search path there.
+    python = unpack_interpreter(write_root(stage, tmp_path), "x", PYTHON, tmp_path / "a:b;c")
+    links = [path for path in python.root.rglob("*") if path.is_symlink()]
+    assert links
+    for link in links:
+        assert link.exists(), link
+        assert link.resolve().is_relative_to(python.root.resolve()), link
+    maps = subprocess.run(
+        python.command("-c", "import zlib, _json; print(open('/proc/self/maps').read())"),
+        env=python.environment(), cwd=python.root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    files = {line.split(maxsplit=5)[5] for line in maps.stdout.splitlines() if "/" in line}
+    assert [path for path in files if not path.startswith(f"{python.root}/")] == []
+    assert any("ld-linux" in path for path in files)
+
+
+def test_a_library_of_this_machine_in_the_image_s_python_ends_the_build(tmp_path: Path) -> None:
+    tiny = make_tiny(tmp_path / "tiny")
+    (stage,) = load_stages(tiny.cell("runtime"), tiny.plan, tiny.folder)
+    python = unpack_interpreter(write_root(stage, tmp_path), "x", PYTHON, tmp_path / "cache")
+    (missing,) = python.root.glob("lib/x86_64-linux-gnu/libz.so*")
+    missing.unlink()  # which the loader then finds in the folders that it was built with
+    module = Module("pip/__init__.py", "opt/x.py", 0)
+    with pytest.raises(WheelError, match=r"took this machine's .*libz.so"):
+        list(compile_wheel(tiny.wheels["pip"], [module], python, tmp_path / "out"))

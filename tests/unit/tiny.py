@@ -245,12 +245,14 @@ def write_root(stage: Stage, folder: Path) -> RootTar:
     files[f"usr/lib/python{PYTHON}/venv/scripts/common/activate"] = activate.read_bytes()
     libraries = {lib for p in (base, *names) if p == base or p.suffix == ".so" for lib in _ldd(p)}
     for library in libraries:
-        place_in = "lib64" if library.name.startswith("ld-linux") else "lib/x86_64-linux-gnu"
-        files[f"{place_in}/{library.name}"] = library.read_bytes()
+        files[f"lib/x86_64-linux-gnu/{library.name}"] = library.read_bytes()
     with tarfile.open(target, "w") as archive:
         for name, content in sorted(files.items()):
             _add(archive, name, content, 0o755 if name.startswith("lib") else 0o644)
         _add(archive, f"usr/bin/python{PYTHON}", base.read_bytes(), 0o755)
+        loader = tarfile.TarInfo("lib64/ld-linux-x86-64.so.2")  # an absolute link, as Debian's is
+        loader.type, loader.linkname = tarfile.SYMTYPE, "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+        archive.addfile(loader)
     return RootTar(target, "deb [trusted=yes] file:/nowhere tiny main\n")
 
 
