@@ -73,8 +73,8 @@ def toolkit_links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str
     """What makes the compiler's wheels a toolkit, where the image has them."""
     if not has_compiler(work.stages[-1].lock.wheels):
         return {}
-    digests = (layer.stored.layer.digest for layer in layers if layer.from_wheels)
-    paths = (entry.path for digest in digests for entry in work.store.entries(digest))
+    stored = (layer.stored.layer for layer in layers if layer.from_wheels)
+    paths = (entry.path for layer in stored for entry in work.store.entries(layer))
     return compiler_links(paths, site_packages(work.stages[-1].cell.python))
 
 

@@ -11,7 +11,7 @@ layer by itself, and make a folder that is missing there anew: root's, 0755, ove
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from builder.assemble import gzipmember, toc
 from builder.assemble.hashing import BlobSink
@@ -20,10 +20,11 @@ from builder.assemble.toc import Entry
 from builder.assemble.wheel import DEFLATED
 from builder.assemble.whiteout import PREFIX as WHITEOUT
 from builder.assemble.whiteout import holds_whiteout
+from builder.digests import Digest
 from builder.errors import BaseImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from builder.assemble.wheel import Member, Wheel
@@ -40,6 +41,16 @@ class Layer:
     diff_id: str  # of the tar inside it: sha256:<hex>
     size: int  # of the blob, bytes
     unpacked_size: int  # of the tar, bytes
+
+
+def parse_layer(entry: Mapping[str, Any]) -> Layer:
+    """Read a layer's description from JSON; ValueError, KeyError or TypeError for anything else."""
+    digests = Digest.parse(entry["digest"]), Digest.parse(entry["diff_id"])
+    sizes = entry["size"], entry["unpacked_size"]
+    for size in sizes:
+        if type(size) is not int or size < 0:
+            raise ValueError(f"{size!r} is no size")
+    return Layer(*digests, *sizes)
 
 
 class AnotherLayerError(Exception):
@@ -144,7 +155,7 @@ class LayerWriter:
             self._flush()
         digest, diff_id = self._sink.digests()
         self._file.flush()
-        self._contents.write_text(toc.dump(self.entries))
+        self._contents.write_text(toc.dump(self.entries, digest))
         made, known = Layer(digest, diff_id, self._sink.size, self._sink.tar_size), self._known
         if known is None:
             return made

@@ -17,11 +17,11 @@ from builder.assemble.store import file_digest
 from builder.digests import Digest
 from builder.errors import StorageError
 from builder.system.links import link_or_copy
-from builder.system.storage import storage_error
+from builder.system.storage import damaged, put, remove, storage_error
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from builder.assemble.store import StoredLayer
@@ -75,12 +75,21 @@ class Layout:
         """Store a small blob."""
         digest = digest_of(data)
         target = self.blob(digest)
-        if not target.exists() or target.read_bytes() != data:
+        try:
+            is_there = target.read_bytes() == data
+        except OSError:
+            is_there = False
+        if not is_there:
+            if target.is_dir():
+                remove(target)
             write_text(target, data.decode())
         return Descriptor(media_type, digest, len(data))
 
     def put_layer(self, stored: StoredLayer) -> None:
-        """Take a layer over from the store: a hard link, or a copy on another file system."""
+        """Take a layer over from the store: a hard link, or a copy on another file system.
+
+        Raises StorageError for a full disk, and for a blob that is damaged in the store.
+        """
         layer = stored.layer
         target = self.blob(layer.digest)
         if not _is_whole(target, stored):
@@ -88,7 +97,10 @@ class Layout:
             partial.unlink(missing_ok=True)
             try:
                 link_or_copy(stored.path, partial)
-                partial.replace(target)
+                is_copy = not partial.samefile(stored.path)
+                if is_copy and file_digest(partial) != layer.digest:
+                    raise damaged(stored.path, f"it is not {layer.digest}")
+                put(partial, target)
             except OSError as error:
                 raise storage_error(error, self.folder, layer.size) from error
             finally:
@@ -100,25 +112,50 @@ class Layout:
             data = self.blob(digest).read_bytes()
         except FileNotFoundError:
             raise StorageError(f"{self.folder}: blob {digest} is missing; build again") from None
+        except OSError as error:
+            raise storage_error(error) from error
         if digest_of(data) != digest:
-            raise StorageError(f"{self.blob(digest)}: damaged; delete it and build again")
+            raise damaged(self.blob(digest), f"it is not {digest}")
         return json.loads(data)
 
     def references(self) -> dict[str, Descriptor]:
-        """Reference name -> manifest, as the index says."""
+        """Reference name -> manifest, as the index says; StorageError for one that is damaged."""
+        path = self.folder / "index.json"
         try:
-            index = json.loads((self.folder / "index.json").read_text())
+            return _references(json.loads(path.read_text()))
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise StorageError(f"{self.folder}/index.json: not JSON ({error}); delete it") from None
-        return {
-            entry["annotations"][REF_NAME]: Descriptor(
-                entry["mediaType"], entry["digest"], entry["size"]
-            )
-            for entry in index["manifests"]
-            if REF_NAME in entry.get("annotations", {})
-        }
+        except OSError as error:
+            raise storage_error(error) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise StorageError(
+                f"{path}: damaged ({error!r}); the next `wheelyard build` into this folder makes "
+                "it again"
+            ) from None
+
+    def repair(self, known: Mapping[str, str]) -> list[str]:
+        """Write the index anew where it, or a manifest that it lists, is damaged.
+
+        `known` (reference name -> manifest's digest) takes the place of an index that cannot be
+        read. Returns the names that had to go, because their images are not here whole.
+        """
+        lost: list[str] = []
+        whole: dict[str, Descriptor] = {}
+        try:
+            listed = {name: x.digest for name, x in self.references().items()}
+            is_read = True
+        except StorageError:
+            listed, is_read = dict(known), False
+        for name, digest in listed.items():
+            try:
+                list(self._closure(digest))
+            except (StorageError, KeyError, TypeError):
+                lost.append(name)
+            else:
+                whole[name] = Descriptor(MANIFEST_TYPE, digest, self.blob(digest).stat().st_size)
+        if lost or not is_read:
+            self.set_references(whole)
+        return lost
 
     def set_references(self, references: dict[str, Descriptor]) -> None:
         """Replace the index, and with it the list that `docker load` reads."""
@@ -142,7 +179,7 @@ class Layout:
         for path in self.blobs.iterdir():
             if re.fullmatch(r"[0-9a-f]{64}", path.name) and f"sha256:{path.name}" not in wanted:
                 freed += path.stat().st_size
-                path.unlink()
+                remove(path)
         return freed
 
     def _closure(self, manifest: str) -> Iterable[str]:
@@ -168,6 +205,18 @@ def _is_whole(target: Path, stored: StoredLayer) -> bool:
     if status.st_dev == source.st_dev:
         return status.st_ino == source.st_ino
     return status.st_size == stored.layer.size and file_digest(target) == stored.layer.digest
+
+
+def _references(index: Mapping[str, Any]) -> dict[str, Descriptor]:
+    found = {}
+    for entry in index["manifests"]:
+        if REF_NAME not in entry.get("annotations", {}):
+            continue
+        name, kind, size = entry["annotations"][REF_NAME], entry["mediaType"], entry["size"]
+        if not (isinstance(name, str) and isinstance(kind, str) and type(size) is int):
+            raise ValueError("no descriptor")
+        found[name] = Descriptor(kind, Digest.parse(entry["digest"]), size)
+    return found
 
 
 def _path(digest: str) -> str:

@@ -140,7 +140,7 @@ def _require_packages(work: Assembly, layers: Sequence[StoredLayer]) -> None:
 
 def _status(work: Assembly, layers: Sequence[StoredLayer]) -> str:
     for stored in reversed(layers):
-        for entry in work.store.entries(stored.layer.digest):
+        for entry in work.store.entries(stored.layer):
             if entry.path == _STATUS and entry.kind == "file":
                 return toc.read_content(stored.path, entry).decode("utf-8", "replace")
     return ""

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.layer import Layer
-from builder.digests import DIGEST_PATTERN
+from builder.assemble.layer import parse_layer
 from builder.errors import LockError
 from builder.system.textfiles import write_text
 
@@ -23,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.assemble.image import ImageLayer
+    from builder.assemble.layer import Layer
     from builder.planning.imageconfig import ImageConfig
 
 PATH = PurePosixPath("images", "layers.json")
 VERSION = 1
-_DIGEST = re.compile(DIGEST_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +80,10 @@ def _parsed(content: Mapping[str, Any]) -> Record:
         raise ValueError(f"version {content['version']}")
     layers = content["layers"]
     return Record(
-        layers={key: _layer(entry) for key, entry in layers.items()},
+        layers={key: parse_layer(entry) for key, entry in layers.items()},
         titles={key: str(entry["title"]) for key, entry in layers.items()},
         images={name: _image(entry) for name, entry in content["images"].items()},
     )
-
-
-def _layer(entry: Mapping[str, Any]) -> Layer:
-    digest, diff_id = str(entry["digest"]), str(entry["diff_id"])
-    for text in (digest, diff_id):
-        if not _DIGEST.fullmatch(text):
-            raise ValueError(f"{text!r} is no digest")
-    return Layer(digest, diff_id, int(entry["size"]), int(entry["unpacked_size"]))
 
 
 def _image(entry: Mapping[str, Any]) -> KnownImage:

@@ -17,6 +17,7 @@ from builder.assemble.gzipmember import IsalError, crc32
 from builder.assemble.toc import Entry
 from builder.errors import StorageError
 from builder.system.rootfolder import entry_path
+from builder.system.storage import damaged, in_the_way
 from builder.system.tarfiles import open_tar
 
 if TYPE_CHECKING:
@@ -45,11 +46,13 @@ def reindex(blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], Non
             entries = _read_entries(reader)
     except FileNotFoundError:
         raise StorageError(f"{blob}: is missing; build again") from None
+    except IsADirectoryError:
+        raise in_the_way(blob) from None
     except (tarfile.TarError, IsalError, EOFError) as error:
-        raise StorageError(f"{blob}: damaged ({error}); delete it and build again") from error
+        raise damaged(blob, str(error)) from error
     for expected, seen in ((digest, reader.blob_digest), (diff_id, reader.tar_digest)):
         if seen != expected:
-            raise StorageError(f"{blob}: is {seen}, expected {expected}; delete it, build again")
+            raise damaged(blob, f"it is {seen}, expected {expected}")
     # Device nodes are no file that anybody looks for; other people's images may have some.
     return [_entry(info, crc, reader) for info, crc in entries if info.type in _KINDS]
 

@@ -73,7 +73,7 @@ def fetch_layer(
             blob.unlink(missing_ok=True)
             raise
         scratch = work.store.scratch()
-        toc.beside(scratch).write_text(toc.dump(entries))
+        toc.beside(scratch).write_text(toc.dump(entries, layer.digest))
         blob.replace(scratch)
         found = Layer(layer.digest, layer.diff_id, layer.size, unpacked)
         return work.store.add(key, scratch, found)

@@ -1,25 +1,30 @@
 """The cache of layers: blobs by digest, and which key gave which blob.
 
 A blob gets its final name only when it is complete and hashed; whoever finds the name may use the
-bytes. Nothing waits for the disk: a blob whose size or time changed since, or that was written
-before the machine was last started, is hashed again before it is used.
+bytes. Nothing waits for the disk: a blob that may have been written to since, or that was written
+before the machine was last started, is hashed again before it is used. Records and tables of
+contents carry a checksum: what does not match it is made again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import uuid
+import weakref
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.assemble import toc
-from builder.assemble.layer import Layer
+from builder.assemble.layer import Layer, parse_layer
+from builder.assemble.reindex import reindex
 from builder.digests import Digest
+from builder.errors import StorageError
+from builder.system.filelock import claim_folder, sweep
 from builder.system.links import link_or_copy
+from builder.system.storage import put, remove, storage_error
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
@@ -27,7 +32,11 @@ if TYPE_CHECKING:
 
     from builder.assemble.toc import Entry
 
+    Seen = list[int | str]
+
 _READ = 1 << 20
+# What a record raises that is none, whatever else it may be.
+_NO_RECORD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,84 +45,135 @@ class StoredLayer:
 
     layer: Layer
     path: Path
+    key: str = ""  # it is the layer of; none where it is only known, and not there
 
 
 class LayerStore:
-    """Layers under one folder; safe for several processes at once."""
+    """Layers under one folder; safe for several processes at once, in containers of their own."""
 
     def __init__(self, folder: Path) -> None:
+        """Make the folders that are missing; StorageError where that is refused."""
         self.blobs = folder / "blobs" / "sha256"
         self._records = folder / "layers"
         self._scratch = folder / "tmp"
-        for path in (self.blobs, self._records, self._scratch):
-            path.mkdir(parents=True, exist_ok=True)
-        self._sweep()
+        self._claimed: Path | None = None
+        try:
+            for path in (self.blobs, self._records, self._scratch):
+                path.mkdir(parents=True, exist_ok=True)
+            sweep(self._scratch)
+        except OSError as error:
+            raise storage_error(error, folder) from error
 
     def scratch(self) -> Path:
-        """A new path for a blob in the making; swept away if its process dies."""
-        return self._scratch / f"{os.getpid()}-{uuid.uuid4().hex}"
+        """A new path for a blob in the making, in a folder that goes with this process."""
+        if self._claimed is None:
+            self._claimed, release = claim_folder(self._scratch)
+            weakref.finalize(self, release)
+        return self._claimed / uuid.uuid4().hex
 
     def blob(self, digest: str) -> Path:
         """Where the blob of that digest lies, or would."""
         return self.blobs / Digest.parse(digest).sha256
 
-    def find(self, key: str) -> StoredLayer | None:
-        """The layer made for `key`, if it is whole; a damaged one is thrown away."""
-        record = self._records / f"{key}.json"
+    def find(self, key: str, *, prove: bool = False) -> StoredLayer | None:
+        """The layer made for `key`, if it is whole; a damaged one is thrown away.
+
+        With `prove` the blob is hashed even if nobody seems to have written to it.
+        """
         try:
-            data = json.loads(record.read_text())
-            layer = Layer(**data["layer"])
-            seen = data["seen"]
-        except (OSError, ValueError, KeyError, TypeError):
+            layer, seen = _parse_record((self._records / f"{key}.json").read_text(), key)
+        except _NO_RECORD:
             return None
         path = self.blob(layer.digest)
-        if not self._toc(layer.digest).exists() or not path.exists():
-            return None
-        if fingerprint(path) != seen:
-            if file_digest(path) != layer.digest:
-                path.unlink(missing_ok=True)
-                record.unlink(missing_ok=True)
+        try:
+            now = fingerprint(path)
+            if (prove or not _is_untouched(seen, now)) and file_digest(path) != layer.digest:
+                self.forget(layer.digest)
                 return None
+        except FileNotFoundError:
+            return None
+        except OSError:  # a folder, or a file that this user may not read
+            self.forget(layer.digest)
+            return None
+        if now != seen:
             self._write_record(key, layer)
-        return StoredLayer(layer, path)
+        return StoredLayer(layer, path, key)
+
+    def forget(self, digest: str) -> None:
+        """Throw a damaged blob away, and what was written down of it."""
+        path = self.blob(digest)
+        try:
+            remove(path)
+            remove(self._toc(digest))
+        except OSError as error:
+            raise storage_error(error, path) from error
 
     def add(self, key: str, scratch: Path, layer: Layer) -> StoredLayer:
         """Take over a finished blob and its table of contents from `scratch`."""
         path = self.blob(layer.digest)
-        toc.beside(scratch).replace(self._toc(layer.digest))
+        put(toc.beside(scratch), self._toc(layer.digest))
         scratch.chmod(0o444)
-        scratch.replace(path)
+        put(scratch, path)
         self._write_record(key, layer)
-        return StoredLayer(layer, path)
+        return StoredLayer(layer, path, key)
 
     def lend(self, key: str, other: LayerStore) -> None:
-        """Let `other` have the layer of `key`, if it is here and whole."""
-        stored = self.find(key)
+        """Let `other` have the layer of `key`, if it is here and whole; its blob is hashed."""
+        stored = self.find(key, prove=True)
         if stored is None or other.find(key) is not None:
             return
         digest, scratch = stored.layer.digest, other.scratch()
+        contents = toc.dump(self.entries(stored.layer), digest)
         link_or_copy(stored.path, scratch)
-        link_or_copy(self._toc(digest), toc.beside(scratch))
+        toc.beside(scratch).write_text(contents)
         other.add(key, scratch, stored.layer)
 
-    def entries(self, digest: str) -> list[Entry]:
-        """The table of contents of a stored blob."""
-        return toc.parse(self._toc(digest).read_text())
+    def entries(self, layer: Layer) -> list[Entry]:
+        """The table of contents of a stored blob; made again from the blob where it is damaged.
+
+        Raises StorageError where that is damaged or missing, too.
+        """
+        path = self._toc(layer.digest)
+        try:
+            return toc.parse(path.read_text(), layer.digest)
+        except (OSError, ValueError):
+            entries = self._reindexed(layer)
+        remove(path)
+        write_text(path, toc.dump(entries, layer.digest))
+        return entries
+
+    def _reindexed(self, layer: Layer) -> list[Entry]:
+        try:
+            return reindex(self.blob(layer.digest), layer.digest, layer.diff_id, lambda _: None)
+        except StorageError:
+            self.forget(layer.digest)
+            raise
 
     def _toc(self, digest: str) -> Path:
         return self._records / f"{Digest.parse(digest).sha256}.toc.json"
 
     def _write_record(self, key: str, layer: Layer) -> None:
-        seen = fingerprint(self.blob(layer.digest))
-        text = json.dumps({"layer": asdict(layer), "seen": seen})
-        write_text(self._records / f"{key}.json", text)
+        path = self._records / f"{key}.json"
+        if path.is_dir():
+            remove(path)
+        write_text(path, _render_record(key, layer, fingerprint(self.blob(layer.digest))))
 
-    def _sweep(self) -> None:
-        """Remove what processes that are gone left half-made."""
-        for path in self._scratch.iterdir():
-            pid = path.name.partition("-")[0]
-            if pid.isdigit() and not _alive(int(pid)):
-                path.unlink(missing_ok=True)
+
+def _render_record(key: str, layer: Layer, seen: Seen) -> str:
+    return json.dumps({"layer": asdict(layer), "seen": seen, "sum": _sum(key, layer, seen)})
+
+
+def _parse_record(text: str, key: str) -> tuple[Layer, Seen]:
+    """What `_render_record` wrote; one of _NO_RECORD for anything else."""
+    data = json.loads(text)
+    layer, seen = parse_layer(data["layer"]), data["seen"]
+    if data["sum"] != _sum(key, layer, seen):
+        raise ValueError(f"the record of {key} is damaged")
+    return layer, seen
+
+
+def _sum(key: str, layer: Layer, seen: Seen) -> str:
+    return hashlib.sha256(json.dumps([key, asdict(layer), seen]).encode()).hexdigest()
 
 
 def known_sizes(folder: Path) -> Callable[[str], int | None]:
@@ -121,18 +181,29 @@ def known_sizes(folder: Path) -> Callable[[str], int | None]:
 
     def size(key: str) -> int | None:
         try:
-            data = json.loads((folder / "layers" / f"{key}.json").read_text())
-            return int(data["layer"]["size"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return _parse_record((folder / "layers" / f"{key}.json").read_text(), key)[0].size
+        except _NO_RECORD:
             return None
 
     return size
 
 
-def fingerprint(path: Path) -> list[int | str]:
-    """Size, time, inode and boot: equal as long as nobody wrote to the file or cut the power."""
+def fingerprint(path: Path) -> Seen:
+    """Equal as long as nobody wrote to the file, gave it a name more or cut the power."""
     status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ino, _boot()]
+    return [
+        status.st_size, status.st_mtime_ns, status.st_ino, _boot(),
+        status.st_nlink, status.st_ctime_ns,
+    ]  # fmt: skip
+
+
+def _is_untouched(seen: Seen, now: Seen) -> bool:
+    """Whether the file's times tell that nobody wrote to it.
+
+    Its time of change tells of writers who set the other one back, and also moves when an image
+    layout takes a link to the file or gives one up: then the number of names is another one.
+    """
+    return now == seen or (now[:4] == seen[:4] and now[4] != seen[4])
 
 
 @cache
@@ -151,13 +222,3 @@ def file_digest(path: Path) -> str:
         while data := file.read(_READ):
             digest.update(data)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -6,6 +6,7 @@ a gigabyte without inflating the rest: members of the blob can be inflated on th
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from isal import igzip_lib
 
-from builder.assemble.gzipmember import crc32
-from builder.errors import StorageError
+from builder.assemble.gzipmember import IsalError, crc32
+from builder.system.storage import damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,15 +63,22 @@ def beside(blob: Path) -> Path:
     return blob.with_name(f"{blob.name}.toc")
 
 
-def dump(entries: list[Entry]) -> str:
-    """Serialize; one row an entry."""
+def dump(entries: list[Entry], digest: str) -> str:
+    """Serialize; one row an entry, below the digest of their blob and a checksum."""
     rows = ",\n".join(_ENCODER.encode(_ROW(entry)) for entry in entries)
-    return f"[{rows}]\n"
+    return f"{_heading(rows, digest)}\n{rows}\n"
 
 
-def parse(text: str) -> list[Entry]:
-    """Read what `dump` wrote."""
-    return [Entry(*row) for row in json.loads(text)]
+def parse(text: str, digest: str) -> list[Entry]:
+    """Read what `dump` wrote of that blob; ValueError for anything else."""
+    heading, _, rows = text.removesuffix("\n").partition("\n")
+    if heading != _heading(rows, digest):
+        raise ValueError(f"no table of contents of {digest}")
+    return [Entry(*row) for row in json.loads(f"[{rows}]")]
+
+
+def _heading(rows: str, digest: str) -> str:
+    return f"{digest} {hashlib.sha256(rows.encode()).hexdigest()}"
 
 
 def read_content(blob: Path, entry: Entry) -> bytes:
@@ -84,11 +92,14 @@ def read_content(blob: Path, entry: Entry) -> bytes:
         file.seek(entry.offset)
         packed = file.read(entry.length)
     data = bytearray()
-    while packed and len(data) < entry.skip + entry.size:
-        member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-        data += member.decompress(packed)
-        packed = member.unused_data
+    try:
+        while packed and len(data) < entry.skip + entry.size:
+            member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+            data += member.decompress(packed)
+            packed = member.unused_data
+    except (IsalError, EOFError) as error:
+        raise damaged(blob, f"{entry.path}: {error}") from error
     content = bytes(data[entry.skip : entry.skip + entry.size])
     if len(content) != entry.size or crc32(content) != entry.crc:
-        raise StorageError(f"{blob}: {entry.path} is damaged; delete the blob and build again")
+        raise damaged(blob, f"{entry.path} has another size or CRC-32")
     return content

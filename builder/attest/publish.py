@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from builder.assemble.install import site_packages
+from builder.assemble.layer import parse_layer
 from builder.assemble.layout import MANIFEST_TYPE, Descriptor
 from builder.attest.attachments import KINDS, STATEMENTS, attachments
 from builder.attest.envelope import seal, unseal
 from builder.building.stages import load_stages
-from builder.errors import InspectError
+from builder.errors import InspectError, StorageError
 from builder.inspecting.distributions import installed
 from builder.inspecting.tree import LayerContents, Tree
 from builder.registry.referrers import PREDICATE, attach, referrers
@@ -99,11 +100,14 @@ def require_locked(
     try:
         tree = Tree(
             LayerContents(
-                store.blob(layer["digest"]), store.entries(layer["digest"]), layer["title"], False
+                store.blob(layer["digest"]),
+                store.entries(parse_layer(layer)),
+                layer["title"],
+                from_wheels=False,
             )
             for layer in built["layers"]
         )
-    except OSError as error:
+    except StorageError as error:
         raise InspectError(
             f"{cell.id}: its layers are not in the cache, so that it cannot be compared with its "
             "locks; build it here, or push with --no-attest"

@@ -26,7 +26,6 @@ from builder.inspecting.inspect import Finding, inspect_image, require
 from builder.inspecting.tree import LayerContents, Tree
 from builder.planning.imageconfig import CELL_LABEL, image_config
 from builder.system.filelock import locked, once
-from builder.system.storage import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -82,13 +81,11 @@ def build_images(
     record = {} if recompute else read_record(context.settings.project).layers
     layout = Layout(output)
     layout.create()
-    try:
-        store = LayerStore(context.settings.cache_dir)
-    except OSError as error:
-        raise storage_error(error, context.settings.cache_dir) from error
+    store = LayerStore(context.settings.cache_dir)
     results: list[Built | Failed] = []
     waiting = once(lambda: context.reporter.info(f"waiting: another build is writing to {output}"))
     with locked(output / LOCK_NAME, waiting):
+        _repair(layout, context)
         held = _held_blobs(output, cells)
         for number, cell in enumerate(cells, 1):
             try:
@@ -110,6 +107,15 @@ def build_images(
     return results
 
 
+def _repair(layout: Layout, context: Context) -> None:
+    known = {x: image["digest"] for image in read_report(layout.folder) for x in image["tags"]}
+    for name in layout.repair(known):
+        context.reporter.warn(
+            f"{layout.folder}: {name} is damaged there and was taken off its list; "
+            "build it again: wheelyard build SELECTOR"
+        )
+
+
 def _prune(cell: Cell, later: Sequence[Cell], plan: Plan, context: Context) -> None:
     project, files = context.settings.project, context.settings.cache_dir / "files"
     needed = locked_wheels(later, plan, project)
@@ -124,6 +130,8 @@ def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | No
         layers = assemble_layers(work, dict(config.labels)[CELL_LABEL], receiver.offer)
         with work.timed("image"):
             image = write_image(layout, config, layers)
+            for layer in layers:  # now with a link more: what is written from here on is damage
+                work.store.find(layer.stored.key)
         with work.timed("inspect"):
             findings = inspect_built(stage, image, layout, work.store)
         if load:
@@ -160,7 +168,7 @@ def read_tree(image: Image, store: LayerStore) -> Tree:
     return Tree(
         LayerContents(
             layer.stored.path,
-            store.entries(layer.stored.layer.digest),
+            store.entries(layer.stored.layer),
             layer.title,
             layer.from_wheels,
         )

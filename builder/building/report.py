@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from builder.assemble.layer import parse_layer
+from builder.digests import Digest
 from builder.planning.tags import axes
 from builder.system.textfiles import write_text
 
@@ -22,12 +24,26 @@ LOCK_NAME = ".wheelyard.lock"  # held by whoever writes to the folder
 
 
 def read_report(output: Path) -> list[dict[str, Any]]:
-    """The images listed in `output`; none if there is no readable report."""
+    """The images listed in `output`; none if there is no readable report.
+
+    An entry that is none is left out: its image counts as not built.
+    """
     try:
         images = json.loads((output / NAME).read_text())["images"]
-    except (OSError, ValueError, KeyError):
+        return [image for image in images if _is_image(image)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
-    return list(images)
+
+
+def _is_image(entry: object) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("inspected", {}), dict):
+        return False
+    try:
+        titles = [layer["title"] for layer in entry["layers"] if parse_layer(layer)]
+        texts = [entry["id"], Digest.parse(entry["digest"]), *entry["tags"], *titles]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return all(isinstance(text, str) for text in texts)
 
 
 def unpacked_sizes(output: Path) -> dict[str, int]:

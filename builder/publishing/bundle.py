@@ -16,7 +16,7 @@ from builder.engines.archive import Member, archive_size, stream
 from builder.errors import StorageError
 from builder.registry.push import image_blobs
 from builder.system.links import link_or_copy
-from builder.system.storage import storage_error
+from builder.system.storage import damaged, storage_error
 
 if TYPE_CHECKING:
     from builder.console.progress import Reporter
@@ -38,7 +38,7 @@ def write_bundle(
     with reporter.task(f"check {path.name}", size, "bytes") as task:
         for digest in digests:
             if file_digest(layout.blob(digest)) != digest:
-                raise StorageError(f"{layout.blob(digest)}: damaged; delete it and build again")
+                raise damaged(layout.blob(digest), f"it is not {digest}")
             task.advance(layout.blob(digest).stat().st_size)
     try:
         if path.suffix != SUFFIX:

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 from builder.assemble import toc
 from builder.assemble.gzipmember import IsalError
 from builder.assemble.layer import Layer
-from builder.errors import StorageError
 from builder.system.gunzip import open_gzip
-from builder.system.storage import storage_error
+from builder.system.storage import damaged, storage_error
 from builder.system.threads import run_threads
 from builder.system.zstandard import compressor
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 LEVEL = 3  # of torch 2.3.1's libraries: 39 % of the tar, gzip has 47 %; level 9: 35 %, 4 x the time
 _READ = 1 << 20
-_DAMAGED = "{}: damaged; delete it and build again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ def _packed(layer: Packed, store: LayerStore, stop: threading.Event) -> StoredLa
     scratch = store.scratch()
     try:
         made = _write(layer, scratch, stop)
-        toc.beside(scratch).write_text(toc.dump([]))  # the gzip blob's serves both
+        toc.beside(scratch).write_text(toc.dump([], made.digest))  # the gzip blob's serves both
         return store.add(_key(layer.digest), scratch, made)
     except OSError as error:
         raise storage_error(error, scratch.parent, layer.size) from error
@@ -109,7 +107,7 @@ def _unpacked(layer: Packed) -> Iterator[bytes]:
             while data := stream.read(_READ):
                 yield data
     except (EOFError, IsalError, BadGzipFile) as error:
-        raise StorageError(_DAMAGED.format(layer.path)) from error
+        raise damaged(layer.path, str(error)) from error
 
 
 def _write(layer: Packed, scratch: Path, stop: threading.Event) -> Layer:
@@ -131,5 +129,5 @@ def _write(layer: Packed, scratch: Path, stop: threading.Event) -> Layer:
             write(pack(data))
         write(end())
     if f"sha256:{tar.hexdigest()}" != layer.diff_id:
-        raise StorageError(_DAMAGED.format(layer.path))
+        raise damaged(layer.path, f"the tar inside is not {layer.diff_id}")
     return Layer(f"sha256:{blob.hexdigest()}", layer.diff_id, sizes[1], sizes[0])

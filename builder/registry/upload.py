@@ -18,6 +18,7 @@ from builder.fetching.replies import Gone, Interrupted, Refused
 from builder.registry.client import Stopped, ask, has_blob, send, wait
 from builder.registry.replies import DigestRefused
 from builder.system.filelock import locked
+from builder.system.storage import damaged
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
@@ -175,9 +176,7 @@ def _finish(registry: Registry, blob: Blob, upload: Upload, piece: _Piece) -> No
         raise Interrupted(f"the registry forgot the upload: {error}") from error
     except DigestRefused as error:
         if file_digest(blob.path) != blob.digest:
-            raise StorageError(
-                f"{blob.path}: damaged, and the registry refused it; delete it and build again"
-            ) from error
+            raise damaged(blob.path, "and the registry refused it") from error
         raise _WrongBytes(f"{error}: something on the way changed the bytes") from error
 
 
@@ -222,9 +221,7 @@ def _require_whole(blob: Blob) -> None:
     except FileNotFoundError:
         raise StorageError(f"{blob.path} is missing from the layout; build again") from None
     if size != blob.size:
-        raise StorageError(
-            f"{blob.path}: {size:,} bytes instead of {blob.size:,}; delete it and build again"
-        )
+        raise damaged(blob.path, f"{size:,} bytes instead of {blob.size:,}")
 
 
 def _location(response: httpx.Response) -> httpx.URL:

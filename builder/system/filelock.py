@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from builder.system.storage import in_the_way, remove
+
 POLL_SECONDS = 0.1
+FOREIGN_SECONDS = 24 * 3600.0  # what nobody claims is left this long, for programs that do not
+_CLAIMED = "claimed-"
+_HELD = ".held"  # in a claimed folder, locked by its owner
+_GUARD = ".lock"  # held while folders are claimed or swept
 
 
 def _nothing() -> None:
@@ -48,7 +56,10 @@ def locked(path: Path, on_wait: Callable[[], None] = _nothing) -> Iterator[None]
 
 def _acquire(path: Path, on_wait: Callable[[], None]) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except IsADirectoryError:
+            raise in_the_way(path) from None
         try:
             while not _try_lock(descriptor):
                 on_wait()
@@ -74,3 +85,44 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def claim_folder(parent: Path) -> tuple[Path, Callable[[], None]]:
+    """Make a folder that `sweep` spares while this process lives, and what removes it before.
+
+    A lock tells that, not a process id: in another container the same id is another process's.
+    """
+    with locked(parent / _GUARD):
+        folder = Path(tempfile.mkdtemp(prefix=_CLAIMED, dir=parent))
+        descriptor = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _try_lock(descriptor)
+
+    def release() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+    return folder, release
+
+
+def sweep(parent: Path) -> None:
+    """Remove what processes that are gone left below `parent`; what resists is left there."""
+    with locked(parent / _GUARD):
+        for path in parent.iterdir():
+            if path.name != _GUARD and not _is_in_use(path):
+                with suppress(OSError):
+                    remove(path)
+
+
+def _is_in_use(path: Path) -> bool:
+    try:
+        if not path.name.startswith(_CLAIMED):
+            return time.time() - path.lstat().st_mtime < FOREIGN_SECONDS
+        descriptor = os.open(path / _HELD, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+    except OSError:  # another user's
+        return True
+    try:
+        return not _try_lock(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from builder.errors import StorageError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY})
 REMEDY = "choose another folder with --cache-dir or WHEELYARD_CACHE"
 
 
@@ -25,7 +28,57 @@ def storage_error(
             f"{error.filename or place}: {error.strerror}; "
             f"make it writable for this user, or {REMEDY}"
         )
+    if error.errno in MISPLACED and error.filename is not None:
+        return in_the_way(Path(os.fsdecode(error.filename2 or error.filename)))
     return StorageError(f"{error.filename or place}: {error.strerror or error}")
+
+
+def in_the_way(path: Path) -> StorageError:
+    """A folder where a file belongs, or a file where a folder does; names what to remove."""
+    for parent in reversed(path.parents):
+        if os.path.lexists(parent) and not parent.is_dir():
+            return StorageError(
+                f"{parent}: lies where a folder belongs; remove it: rm {shlex.quote(str(parent))}"
+            )
+    kind, option = ("folder", "-r ") if path.is_dir() else ("file", "")
+    return StorageError(
+        f"{path}: a {kind} lies where it does not belong; remove it: "
+        f"rm {option}{shlex.quote(str(path))}"
+    )
+
+
+def damaged(path: Path, why: str) -> StorageError:
+    """A blob that is not what its name says. The next build does not believe it, nor its links.
+
+    The cache holds the same file under another name, and hashes again what was touched.
+    """
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        command = f"rm {shlex.quote(str(path))} && wheelyard clean layers"
+        return StorageError(f"{path}: damaged ({why}); remove it, and build again: {command}")
+    return StorageError(
+        f"{path}: damaged ({why}); the next `wheelyard build` of the image makes it again"
+    )
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or the folder that lies in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def put(source: Path, target: Path) -> None:
+    """Rename a file of ours, also to where a folder lies."""
+    try:
+        source.replace(target)
+    except IsADirectoryError:
+        remove(target)
+        source.replace(target)
 
 
 def no_space(folder: Path | None, needed: int | None, place: str) -> StorageError:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from builder.errors import StorageError
+from builder.system.storage import in_the_way
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:
@@ -17,6 +18,8 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, text.encode(), mode)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as refused:
+        raise in_the_way(path) from refused
     except OSError as refused:
         raise StorageError(
             f"cannot write {path}: {refused.strerror}; free some space or fix the permissions"

@@ -118,7 +118,7 @@ def test_a_damaged_layer_is_not_packed(
     code = push("runtime", cache=tmp_path / "cache")
     blob.write_bytes(whole)
     assert code == StorageError.exit_code
-    assert "damaged; delete it and build again" in capsys.readouterr().err
+    assert ": damaged (" in capsys.readouterr().err
     assert digest_there(address, RUNTIME) is None
     assert not list((tmp_path / "cache/tmp").iterdir())
 

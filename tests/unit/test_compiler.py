@@ -62,8 +62,8 @@ def test_the_top_layer_holds_every_folder_above_its_links_as_wheels_layers_do(
 ) -> None:
     files = {"opt/wheelyard/cell.json": (b"{}", 0o644), "etc/profile.d/x.sh": (b"", 0o644)}
     links = {"usr/local/cuda": "/x", f"{SITE}/nvidia/cu13/lib/a.so": "a.so.1"}
-    write_top(files, links, tmp_path / "blob")
-    entries = toc.parse(toc.beside(tmp_path / "blob").read_text())
+    layer = write_top(files, links, tmp_path / "blob")
+    entries = toc.parse(toc.beside(tmp_path / "blob").read_text(), layer.digest)
     folders = {x.path: (x.mode, x.uid, x.gid) for x in entries if x.kind == "dir"}
     ours = [x for x in toc.parents(f"{SITE}/nvidia/cu13/lib/") if x.startswith("opt/venv")]
     others = ["etc", "etc/profile.d", "opt", "opt/wheelyard", "usr", "usr/local"]

@@ -42,7 +42,7 @@ def test_anything_else_is_none(text: object) -> None:
 @pytest.mark.parametrize("text", NONE)
 def test_no_path_is_made_of_it(tmp_path: Path, text: str) -> None:
     store, layout = LayerStore(tmp_path / "store"), Layout(tmp_path / "layout")
-    for use in (layout.blob, layout.read_json, store.blob, store.entries):
+    for use in (layout.blob, layout.read_json, store.blob, store.forget):
         with pytest.raises(DigestError):
             use(text)
     with pytest.raises(DigestError):

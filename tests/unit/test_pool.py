@@ -1,6 +1,8 @@
 """Worker processes: results, order, and what a dying one leaves."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,16 +80,36 @@ def test_leaving_early_kills_what_runs(tmp_path: Path) -> None:
     assert len(left) <= 1  # the finished one's, which the caller takes over
 
 
-def test_scratch_files_of_dead_processes_are_swept(tmp_path: Path) -> None:
+def test_scratch_is_swept_when_nobody_holds_it(tmp_path: Path) -> None:
+    """By a lock: in two containers that share a cache, every process id means two processes."""
     store = LayerStore(tmp_path)
     mine = store.scratch()
     mine.write_bytes(b"x")
-    dead = mine.with_name("99999999-dead")
-    dead.write_bytes(b"x")
+    script = (
+        "import os, sys; from pathlib import Path; from builder.assemble.store import LayerStore;"
+        "store = LayerStore(Path(sys.argv[1])); store.scratch().write_bytes(b'x'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    assert len(list((tmp_path / "tmp").iterdir())) == 2
     LayerStore(tmp_path)
-    assert mine.exists()
-    assert not dead.exists()
-    assert str(os.getpid()) in mine.name
+    assert list((tmp_path / "tmp").iterdir()) == [mine.parent]
+    del store
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_scratch_that_nobody_ever_held_goes_after_a_day(tmp_path: Path) -> None:
+    """A folder there is no obstacle, whatever it is called."""
+    folder, file = tmp_path / "tmp/99999999-x", tmp_path / "tmp/1-earlier"
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(b"x")
+    file.write_bytes(b"x")
+    LayerStore(tmp_path)
+    assert folder.exists()
+    assert file.exists()
+    for path in (folder, file):
+        os.utime(path, (0, 0))
+    LayerStore(tmp_path)
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_jobs_that_become_possible_later_are_run(tmp_path: Path) -> None:
