@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from builder.system.threads import STOP_SECONDS
+from builder.system.threads import STOP_SECONDS, Helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,13 +27,10 @@ class Arriving(AbstractContextManager["Arriving"]):
 
     def __init__(self, files: Mapping[str, Path], fetch: Fetch | None) -> None:
         self.files = dict(files)
+        self.unchecked = frozenset(files)  # what comes now was hashed on its way
         self.ended = time.monotonic()  # when the last file came
         self._stop = threading.Event()
-        self._error: Exception | None = None
-        # A daemon: one that waits for a silent server must not keep an interrupted process alive.
-        self._thread = threading.Thread(
-            target=self._run, args=(fetch,), daemon=True, name="arriving"
-        )
+        self._thread = Helper(partial(self._run, fetch), "arriving")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -48,15 +46,12 @@ class Arriving(AbstractContextManager["Arriving"]):
 
     def require(self) -> None:
         """Raise what kept a file from coming."""
-        if self._error is not None:
-            raise self._error
+        self._thread.require()
 
     def _run(self, fetch: Fetch | None) -> None:
         if fetch is None:
             return
         try:
             fetch(self.files.__setitem__, self._stop)
-        except Exception as error:  # noqa: BLE001  (raised again by require, in the owner's thread)
-            self._error = error
         finally:
             self.ended = time.monotonic()

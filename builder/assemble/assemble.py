@@ -16,7 +16,6 @@ from builder.assemble.pool import run_jobs
 from builder.assemble.recipe import BytecodeLayer
 from builder.assemble.record import PATH
 from builder.assemble.rising import Rising, ignore
-from builder.assemble.store import file_digest
 from builder.assemble.supply import CACHE
 from builder.assemble.system import Roots, pinned_layers, system_job, system_key
 from builder.assemble.top import selfcheck_files, top_files, top_key, write_top
@@ -27,10 +26,11 @@ from builder.fetching.index import locate
 from builder.lock.resolve import index_urls
 from builder.planning.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 from builder.planning.constraints import constraint_files
+from builder.system.storage import is_file_of, remove
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from builder.assemble.bytecode import Interpreter
@@ -86,7 +86,7 @@ def make_layers(
     `rising` hears of each when it is there.
     """
     rising = rising or Rising((), ignore)
-    known = {x.key: stored for x in planned if (stored := work.store.find(x.key)) is not None}
+    known = {x.key: stored for x in planned if (stored := work.find(x)) is not None}
     for x in planned:
         if x.key in known:
             rising.add(x.key, known[x.key].layer)
@@ -198,7 +198,7 @@ def _run(
     work: Assembly,
     layers: Sequence[PlannedLayer],
     arriving: Arriving,
-    make_job: Callable[[PlannedLayer, Mapping[str, Path]], WheelJob],
+    make_job: Callable[[PlannedLayer, Arriving], WheelJob],
     rising: Rising,
     system_jobs: Sequence[SystemJob] = (),
 ) -> tuple[dict[str, StoredLayer], dict[str, WheelyardError]]:
@@ -211,13 +211,15 @@ def _run(
         is_over = arriving.is_over()  # asked first: what came last must be seen
         ready = [x for x in waiting if all(w.sha256 in arriving.files for w in _wheels(x))]
         waiting[:] = [x for x in waiting if x not in ready]
-        return None if is_over and not ready else [make_job(x, arriving.files) for x in ready]
+        return None if is_over and not ready else [make_job(x, arriving) for x in ready]
 
     total = sum(w.size for x in layers if not _is_bytecode(x) for w in _wheels(x))
     with work.context.reporter.task("layers", total, "bytes") as task:
         for job, result in run_jobs(system_jobs, work.context.settings.workers, task.advance, more):
             if isinstance(result, Layer):
                 made[job.key] = work.store.add(job.key, job.scratch, result)
+                if work.remade is not None:
+                    work.remade.add(job.key)
                 _compare(work, job, result)
                 rising.add(job.key, result)
             else:
@@ -238,20 +240,16 @@ def _damaged(failed: dict[str, WheelyardError], files: dict[str, Path]) -> dict[
     """Files whose bytes are not their hash's any more; removed here. SHA-256 -> name."""
     if not any(isinstance(error, WheelError) for error in failed.values()):
         return {}
-    bad = {
-        sha256: path.name
-        for sha256, path in files.items()
-        if file_digest(path) != f"sha256:{sha256}"
-    }
+    bad = {sha256: path.name for sha256, path in files.items() if not is_file_of(path, sha256)}
     for sha256 in bad:
-        files[sha256].unlink(missing_ok=True)
+        remove(files[sha256])
     return bad
 
 
 def _job(
     work: Assembly,
     layer: PlannedLayer,
-    files: Mapping[str, Path],
+    arriving: Arriving,
     interpreter: Interpreter | None,
 ) -> WheelJob:
     wheels, is_bytecode = _wheels(layer), _is_bytecode(layer)
@@ -259,7 +257,15 @@ def _job(
     return WheelJob(
         key=layer.key,
         title=layer.title,
-        wheels=tuple(WheelInput(files[w.sha256], w.name, w.version) for w in wheels),
+        wheels=tuple(
+            WheelInput(
+                arriving.files[w.sha256],
+                w.name,
+                w.version,
+                w.sha256 if w.sha256 in arriving.unchecked else None,
+            )
+            for w in wheels
+        ),
         python=work.stages[0].cell.python,
         scratch=work.store.scratch(),
         interpreter=interpreter if is_bytecode else None,
@@ -281,7 +287,7 @@ def _small_layer(
     work: Assembly, files: dict[str, tuple[bytes, int]], links: dict[str, str], title: str
 ) -> ImageLayer:
     key = top_key(files, links)
-    stored = work.store.find(key)
+    stored = work.store.find(key, prove=work.remade is not None)
     if stored is None:
         scratch = work.store.scratch()
         stored = work.store.add(key, scratch, write_top(files, links, scratch))

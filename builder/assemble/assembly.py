@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from builder.assemble.arriving import Arriving
     from builder.assemble.layer import Layer
-    from builder.assemble.store import LayerStore
+    from builder.assemble.planned import PlannedLayer
+    from builder.assemble.store import LayerStore, StoredLayer
     from builder.building.stages import Stage
     from builder.context import Context
 
@@ -32,11 +33,22 @@ class Assembly:
     record: Mapping[str, Layer] = field(default_factory=dict)  # key -> what it was elsewhere
     repositories: Sequence[str] = ()  # of the project, where its registry may have those layers
     sources: dict[str, str] = field(default_factory=dict)  # title of a Debian layer -> who had it
+    # Keys of the layers that this run has made, where it believes no other; None: it does.
+    remade: set[str] | None = None
 
     @property
     def files(self) -> Path:
         """Where fetched files lie, by SHA-256."""
         return self.context.settings.cache_dir / "files"
+
+    def find(self, planned: PlannedLayer) -> StoredLayer | None:
+        """The layer, if the store has it, or if it need not be made again.
+
+        Debian's packages are not installed again where no layer is believed: the blob is hashed.
+        """
+        if self.remade is None or planned.key in self.remade:
+            return self.store.find(planned.key)
+        return None if planned.from_wheels else self.store.find(planned.key, prove=True)
 
     def timed(self, part: str) -> AbstractContextManager[None]:
         """Add the time of the block to `part`."""

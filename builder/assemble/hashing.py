@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import queue
-import threading
 from typing import TYPE_CHECKING, Self
+
+from builder.system.threads import Helper
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -32,10 +33,7 @@ class BlobSink:
         self._blob_only = blob_only
         self._pending = {True: bytearray(), False: bytearray()}
         self._queue: queue.Queue[tuple[bool, bytes | bytearray] | None] = queue.Queue(_DEPTH)
-        self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
-        if threaded:
-            self._thread = threading.Thread(target=self._work, name="hash", daemon=True)
+        self._thread = Helper(self._work, "hash", self._drain) if threaded else None
         self.size = 0  # of the blob, bytes
         self.tar_size = 0  # of the tar inside it, bytes
 
@@ -68,13 +66,11 @@ class BlobSink:
             if pending:
                 self._hand_over(is_blob, pending)
         self._join()
-        if self._error:
-            raise self._error
+        self._require()
         return f"sha256:{self._blob.hexdigest()}", f"sha256:{self._tar.hexdigest()}"
 
     def _push(self, is_blob: bool, data: bytes) -> None:
-        if self._error:
-            raise self._error
+        self._require()
         pending = self._pending[is_blob]
         if not pending and len(data) >= _BATCH:
             self._hand_over(is_blob, data)
@@ -97,6 +93,10 @@ class BlobSink:
         else:
             self._tar.update(data)
 
+    def _require(self) -> None:
+        if self._thread:
+            self._thread.require()
+
     def _join(self) -> None:
         if self._thread and self._thread.is_alive():
             self._queue.put(None)
@@ -104,9 +104,9 @@ class BlobSink:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            if self._error:
-                continue  # keep draining, so that the writer never blocks
-            try:
-                self._take(*item)
-            except OSError as error:
-                self._error = error
+            self._take(*item)
+
+    def _drain(self, _error: BaseException) -> None:
+        """Take what comes until the end, so that the writer never blocks."""
+        while self._queue.get() is not None:
+            pass

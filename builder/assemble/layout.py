@@ -13,11 +13,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.assemble.store import file_digest
 from builder.digests import Digest
 from builder.errors import StorageError
 from builder.system.links import link_or_copy
-from builder.system.storage import damaged, put, remove, storage_error
+from builder.system.storage import damaged, file_digest, put, remove, storage_error
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:

@@ -118,7 +118,7 @@ def _stored(
     if not kind.endswith(("tar+gzip", "tar.gzip")):
         raise BaseImageError(f"{registry.address}/{repository}: a layer is {kind}, and not gzip")
     key = hashlib.sha256(f"{_FORMAT} image layer {digest}".encode()).hexdigest()
-    stored = work.store.find(key)
+    stored = work.store.find(key, prove=work.remade is not None)
     if stored is not None:
         return stored
     return fetch_layer(

@@ -24,7 +24,7 @@ from builder.digests import Digest
 from builder.errors import StorageError
 from builder.system.filelock import claim_folder, sweep
 from builder.system.links import link_or_copy
-from builder.system.storage import put, remove, storage_error
+from builder.system.storage import file_digest, put, remove, storage_error
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     Seen = list[int | str]
 
-_READ = 1 << 20
 # What a record raises that is none, whatever else it may be.
 _NO_RECORD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -213,12 +212,3 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-def file_digest(path: Path) -> str:
-    """`sha256:<hex>` of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(_READ):
-            digest.update(data)
-    return f"sha256:{digest.hexdigest()}"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from builder.assemble.base import source_date
 from builder.assemble.record import PATH
 from builder.errors import BaseImageError, FetchError, ToolMissingError, WheelyardError
-from builder.fetching.fetch import cached, fetch_all
-from builder.fetching.wanted import Download, NotFetched
+from builder.fetching.fetch import fetch_all
+from builder.fetching.wanted import Download, NotFetched, checked
 from builder.lock.debian import deb_url, debian_sources, own_sources, with_mirrors
 from builder.lock.snapshots import snapshot_ids, snapshot_patterns, snapshot_urls
 
@@ -151,7 +151,7 @@ def sources_list(suite: str, context: Context) -> str:
 
 def _cached(work: Assembly, debs: Sequence[LockedDeb]) -> Files:
     found = {
-        deb.sha256: cached(work.files, deb.sha256, deb.path.rpartition("/")[2], deb.size)
+        deb.sha256: checked(work.files, deb.sha256, deb.path.rpartition("/")[2], deb.size)
         for deb in debs
     }
     return {sha256: path for sha256, path in found.items() if path is not None}

@@ -14,6 +14,7 @@ from builder.assemble.leftout import is_compiled
 from builder.assemble.toc import parents
 from builder.assemble.wheel import Member, Wheel
 from builder.errors import WheelError
+from builder.system.storage import is_file_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +37,7 @@ class WheelInput:
     path: Path
     name: str
     version: str
+    sha256: str | None = None  # hex, of a file that has lain in the cache; None: just checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ def _from_wheels(job: WheelJob) -> Layer:
 
 
 def _written(job: WheelJob) -> Layer:
+    if job.known is None:  # else the blob's digest vouches for all that the wheels' bytes decide
+        for source in job.wheels:
+            _require_whole(source)
     with LayerWriter(
         job.scratch,
         packed=job.interpreter is not None,
@@ -112,6 +117,15 @@ def _written(job: WheelJob) -> Layer:
                 else:
                     _add_files(writer, wheel, wheel_input, plan, owners)
         return writer.finish()
+
+
+def _require_whole(source: WheelInput) -> None:
+    """Raise WheelError for other bytes than the locked ones.
+
+    A zip has a checksum for each member's content, none for names, modes and what is read first.
+    """
+    if source.sha256 is not None and not is_file_of(source.path, source.sha256):
+        raise WheelError(f"{source.path.name}: damaged in the cache")
 
 
 def _add_files(

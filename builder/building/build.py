@@ -75,10 +75,11 @@ def build_images(
 
     `load` hands a finished image to an engine. With `fail_fast` the first failure ends the
     batch, with `prune` the wheels of a finished image are removed that no later one needs, with
-    `recompute` every new layer is inflated and hashed whole, whatever the record says. Waits
-    while another build holds `output`.
+    `recompute` every layer of wheels is made again, whatever cache and record say. Waits while
+    another build holds `output`.
     """
     record = {} if recompute else read_record(context.settings.project).layers
+    remade: set[str] | None = set() if recompute else None
     layout = Layout(output)
     layout.create()
     store = LayerStore(context.settings.cache_dir)
@@ -90,8 +91,14 @@ def build_images(
         for number, cell in enumerate(cells, 1):
             try:
                 stages = load_stages(cell, plan, context.settings.project)
-                known_as = repositories(cell, plan)
-                work = Assembly(stages, context, store, record=record, repositories=known_as)
+                work = Assembly(
+                    stages,
+                    context,
+                    store,
+                    record=record,
+                    repositories=repositories(cell, plan),
+                    remade=remade,
+                )
                 built = _build_one(work, layout, held, load)
             except WheelyardError as error:
                 context.reporter.warn(f"{cell.id}: {error}")

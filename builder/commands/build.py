@@ -71,8 +71,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--recompute",
         action="store_true",
-        help="inflate and hash every new layer whole, even where images/layers.json says what it "
-        "will be",
+        help="make every layer of wheels again, inflated and hashed whole: believe neither the "
+        "layers in the cache nor images/layers.json",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     parser.add_argument("--json", action="store_true", help="print a list of objects")

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from builder.engines.archive import stream
-from builder.errors import EngineError, StorageError
-from builder.system.threads import STOP_SECONDS
+from builder.errors import EngineError
+from builder.system.threads import STOP_SECONDS, Helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,14 +62,12 @@ class Ahead(AbstractContextManager["Ahead"]):
         self._taken = 0  # so many of them are in the engine or in a part
         self._complete = self._stopped = False
         self.sent = 0  # bytes
-        self._error: EngineError | StorageError | None = None
+        self._error: BaseException | None = None
         self._last = threading.Event()
         self._last.set()
         self._changed = threading.Condition()
-        # Daemons: one that waits for a silent engine must not keep an interrupted process alive.
         self._threads = [
-            threading.Thread(target=self._work, daemon=True, name=f"ahead-{number}")
-            for number in range(REQUESTS)
+            Helper(self._work, f"ahead-{number}", self._give_up) for number in range(REQUESTS)
         ]
 
     def __enter__(self) -> Self:
@@ -84,6 +82,11 @@ class Ahead(AbstractContextManager["Ahead"]):
         for thread in self._threads:
             thread.join(STOP_SECONDS)
 
+    @property
+    def offered(self) -> tuple[Layer, ...]:
+        """Every layer so far, lowest first."""
+        return tuple(self._layers)
+
     def offer(self, layer: Layer) -> None:
         """Send this layer, which lies on those that were offered before."""
         with self._changed:
@@ -95,7 +98,7 @@ class Ahead(AbstractContextManager["Ahead"]):
     def finish(self) -> None:
         """Wait until all that was offered is in the engine, or a layer went away there.
 
-        Raises EngineError, StorageError.
+        Raises what ended the sending early: EngineError, StorageError, or any other exception.
         """
         with self._changed:
             self._complete = True
@@ -111,7 +114,7 @@ class Ahead(AbstractContextManager["Ahead"]):
                 self._send(self._chunks(part))
             except StoppedError:
                 pass
-            except (EngineError, StorageError) as error:
+            except BaseException as error:  # noqa: BLE001 - raised again by finish()
                 self._give_up(error)
             finally:
                 part.done.set()
@@ -125,10 +128,11 @@ class Ahead(AbstractContextManager["Ahead"]):
             self.sent += len(chunk)
             yield chunk
 
-    def _give_up(self, error: EngineError | StorageError) -> None:
+    def _give_up(self, error: BaseException) -> None:
         with self._changed:
             self._stopped = self._complete = True
-            self._error = self._error or (None if is_gone(error) else error)
+            is_expected = isinstance(error, EngineError) and is_gone(error)
+            self._error = self._error or (None if is_expected else error)
             self._changed.notify_all()
 
     def _take(self) -> Part | None:

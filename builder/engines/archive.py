@@ -14,14 +14,17 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from gzip import BadGzipFile
 from pathlib import Path
 
+from builder.assemble.gzipmember import IsalError
 from builder.assemble.layer import Layer
 from builder.assemble.layout import MANIFEST_TYPE, digest_of
 from builder.digests import Digest
 from builder.errors import StorageError
 from builder.registry.address import HUB
 from builder.system.gunzip import open_gzip
+from builder.system.storage import damaged, is_file_of, storage_error
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
@@ -227,9 +230,22 @@ def _header(member: Member) -> bytes:
 
 def _read(path: Path, size: int, *, inflated: bool) -> Iterator[bytes]:
     left = size
-    with open_gzip(path) if inflated else path.open("rb") as file:
-        while chunk := file.read(min(CHUNK, left)):
-            left -= len(chunk)
-            yield chunk
+    try:
+        with open_gzip(path) if inflated else path.open("rb") as file:
+            while chunk := file.read(min(CHUNK, left)):
+                left -= len(chunk)
+                yield chunk
+    except (EOFError, IsalError, BadGzipFile) as error:
+        raise damaged(path, str(error)) from error
+    except OSError as error:
+        raise storage_error(error) from error
     if left:
-        raise StorageError(f"{path} became shorter while it was sent; build it again")
+        raise damaged(path, "it is shorter than it was")
+
+
+def require_whole(blobs: Path, digests: Iterable[str]) -> None:
+    """Raise StorageError for the first blob that is not what its digest says."""
+    for digest in digests:
+        path = blobs / digest.partition(":")[2]
+        if path.exists() and not is_file_of(path, path.name):
+            raise damaged(path, f"it is not {digest}")

@@ -33,8 +33,9 @@ from builder.engines.docker_engine import inspect_engine_image, need_engine, tag
 from builder.engines.readback import read_layers
 from builder.engines.secrets import write_secrets
 from builder.errors import EngineError
-from builder.fetching.fetch import cached, fetch_all
+from builder.fetching.fetch import fetch_all
 from builder.fetching.index import locate
+from builder.fetching.wanted import checked
 from builder.inspecting.inspect import inspect_image, require
 from builder.planning.imageconfig import base_image
 from builder.planning.installer import load_installer
@@ -214,7 +215,7 @@ def unpack_installer(context: Context, folder: Path) -> Path:
     """The program that installs wheels, as the stage `installer` would bring it."""
     wheel = load_installer()
     files = context.settings.cache_dir / "files"
-    path = cached(files, wheel.sha256, wheel.filename, wheel.size)
+    path = checked(files, wheel.sha256, wheel.filename, wheel.size)
     if path is None:
         downloads = locate([wheel], "3.11", context.settings)
         path = fetch_all(downloads, files, context.settings, context.reporter)[wheel.sha256]

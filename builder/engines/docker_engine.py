@@ -134,7 +134,9 @@ class DockerEngine:
             if failure is None:
                 raise
             # What the RUN step missed says more than that it missed something.
-            raise type(failure)(f"{failure}\n{error}") from error
+            if isinstance(failure, WheelyardError):
+                raise type(failure)(f"{failure}\n{error}") from error
+            raise failure from error
 
     def _request(self, label: str, context: bytes, log: Path, image: str) -> BuildRequest:
         route = self._find_route(image)

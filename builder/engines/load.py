@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import requests
-from docker.errors import DockerException
+from docker.errors import DockerException, NotFound
 
 from builder.engines.ahead import PART, Ahead, is_gone
 from builder.engines.archive import (
@@ -17,6 +18,7 @@ from builder.engines.archive import (
     loadable_layers,
     make_archive,
     make_inflated_archive,
+    require_whole,
     stream,
 )
 from builder.engines.docker import (
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
     from builder.console.progress import Reporter, Task
     from builder.engines.archive import Member
+
+
+REMOVALS = 5  # attempts to remove the parts of an image that is there
+REMOVAL_SECONDS = 0.5  # before the second; longer before each further one
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ def load(
     containerd = uses_containerd(client)
     try:
         return tuple(
-            _load_one(client, blobs, image, reporter, part, containerd=containerd)
+            _load_whole(client, blobs, image, reporter, part, containerd=containerd)
             for image in images
         )
     except (DockerException, requests.RequestException) as error:
@@ -108,7 +114,11 @@ def ahead(
 
         form = _form(client, blobs, layout or blobs, containerd=uses_containerd(client))
         with Ahead(form, send, least=part) as sender:
-            yield sender
+            try:
+                yield sender
+            except EngineError:  # its words tell of no file
+                require_whole(blobs, [layer.digest for layer in sender.offered])
+                raise
 
 
 def _form(client: DockerClient, blobs: Path, layout: Path, *, containerd: bool) -> Form:
@@ -116,6 +126,25 @@ def _form(client: DockerClient, blobs: Path, layout: Path, *, containerd: bool) 
         images = client.api.images(all=True)
         return containerd_form(blobs, layout, {image["Id"] for image in images})
     return ClassicForm(blobs, present_layers(client), inflate=is_local(client))
+
+
+def _load_whole(
+    client: DockerClient,
+    blobs: Path,
+    image: LoadableImage,
+    reporter: Reporter,
+    part: int,
+    *,
+    containerd: bool,
+) -> Loaded:
+    """Load an image; where the engine refuses it, StorageError names a blob that is damaged."""
+    try:
+        loaded = _load_one(client, blobs, image, reporter, part, containerd=containerd)
+    except EngineError:
+        require_whole(blobs, [image.config, *(blob for blob, _diff_id in image.layers)])
+        raise
+    _forget_parts(client, image, reporter)
+    return loaded
 
 
 def _load_one(
@@ -136,7 +165,6 @@ def _load_one(
         sent = _send_parts(client, blobs, image, reporter, part)
     omitted, rest = _send_rest(client, blobs, image, reporter, containerd=containerd)
     found = _verified(client, image, expected)
-    _forget_parts(client, image)
     return Loaded(image, found, sent + rest, min(present, omitted))
 
 
@@ -171,13 +199,40 @@ def _send_rest(
         return 0, _send(client, make(blobs, image), image, reporter)
 
 
-def _forget_parts(client: DockerClient, image: LoadableImage) -> None:
-    """Remove the untagged images that held the image's lower layers."""
-    for part in client.api.images(all=True, filters={"label": PART_LABEL}):
-        layers = layers_of(inspect_image(client, part["Id"]) or {"RootFS": {}})
-        if layers == image.diff_ids[: len(layers)]:
-            with suppress(DockerException):  # somebody else did, or made something of it
-                client.api.remove_image(part["Id"], noprune=True)
+def _forget_parts(client: DockerClient, image: LoadableImage, reporter: Reporter) -> None:
+    """Remove the untagged images that held the image's lower layers.
+
+    Also where another load brought the image: ours may have sent parts meanwhile. Two loads that
+    remove one part at once get in each other's way, so what is still there is asked for again.
+    """
+    for attempt in range(1, REMOVALS + 1):
+        refused = [error for part in _parts(client, image) if (error := _removed(client, part))]
+        if not refused:
+            return
+        if attempt < REMOVALS:
+            time.sleep(attempt * REMOVAL_SECONDS)
+    reporter.warn(
+        f"{len(refused)} untagged images that held layers of {_name(image)} are left in the "
+        f"engine ({explain_failure(refused[0])}); remove them: docker image prune"
+    )
+
+
+def _parts(client: DockerClient, image: LoadableImage) -> list[str]:
+    """The ids of the untagged images that hold this image's lower layers."""
+    parts = [x["Id"] for x in client.api.images(all=True, filters={"label": PART_LABEL})]
+    held = {part: layers_of(inspect_image(client, part) or {"RootFS": {}}) for part in parts}
+    return [part for part, layers in held.items() if layers == image.diff_ids[: len(layers)]]
+
+
+def _removed(client: DockerClient, part: str) -> str | None:
+    """Remove an image that may be gone already; why the engine would not."""
+    try:
+        client.api.remove_image(part, noprune=True)
+    except NotFound:
+        return None
+    except DockerException as error:
+        return str(error)
+    return None
 
 
 def _tag(client: DockerClient, image_id: str, image: LoadableImage) -> bool:

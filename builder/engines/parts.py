@@ -121,11 +121,14 @@ def containerd_form(blobs: Path, layout: Path, manifests: Collection[str]) -> Co
 
 
 def _layers_of(layout: Path, manifest: str) -> tuple[str, ...]:
-    """The layers' digests of a manifest that the layout has; none otherwise."""
+    """The layers' digests of a manifest that the layout has whole; none otherwise."""
     try:
-        content = json.loads((layout / manifest.partition(":")[2]).read_bytes())
-    except FileNotFoundError:
+        data = (layout / manifest.partition(":")[2]).read_bytes()
+    except OSError:
         return ()
+    if digest_of(data) != manifest:
+        return ()
+    content = json.loads(data)
     return tuple(layer["digest"] for layer in content.get("layers", ()))
 
 

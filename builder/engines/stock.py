@@ -14,11 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.errors import FetchError, WheelyardError
+from builder.errors import FetchError
 from builder.fetching.fetch import CONNECTIONS, Patience
 from builder.fetching.partial import settle
-from builder.fetching.wanted import Download, cached, part, place
+from builder.fetching.wanted import Download, checked, part, place
 from builder.system.storage import storage_error
+from builder.system.threads import STOP_SECONDS, Helper, run_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from builder.context import Context
+    from builder.errors import WheelyardError
 
     # Says why some of the files, by SHA-256, are not to be had.
     Refuse = Callable[[WheelyardError, Collection[str]], None]
@@ -54,25 +56,17 @@ class Stock:
     ) -> None:
         self.files: Mapping[str, Wanted] = {item.sha256: item for item in wanted}
         self.folder: Path = context.settings.cache_dir / "files"
-        self.failure: WheelyardError | None = None  # the first; a build that missed it fails too
+        self.failure: BaseException | None = None  # the first; a build that missed it fails too
         self._locate, self._context = locate, context
         self._arriving: dict[str, Future[Path]] = {sha256: Future() for sha256 in self.files}
         self._fetched: list[Path] = []
         self._stop, self._starting = threading.Event(), threading.Lock()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="wheelhouse-fetch")
-        for sha256, item in self.files.items():
-            if (path := cached(self.folder, sha256, item.filename, item.size)) is not None:
-                self._arriving[sha256].set_result(path)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every file is there already."""
-        return all(future.done() for future in self._arriving.values())
+        self._thread = Helper(self._run, "wheelhouse-fetch", self._fail)
 
     def start(self) -> None:
-        """Fetch what is missing, in the background; once."""
+        """Check what is there and fetch what is missing, in the background; once."""
         with self._starting:
-            if self._thread.ident is None and not self.is_complete:
+            if self._thread.ident is None:
                 self._thread.start()
 
     def close(self) -> None:
@@ -82,7 +76,8 @@ class Stock:
         """
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join(2.0)
+            self._thread.join(STOP_SECONDS)
+        self._fail(FetchError("the build ended before the file came"), is_failure=False)
         for path in self._fetched:
             with suppress(OSError):
                 settle(path)
@@ -134,14 +129,25 @@ class Stock:
             time.sleep(POLL_SECONDS)
 
     def _run(self) -> None:
-        missing = [key for key, future in self._arriving.items() if not future.done()]
         try:
-            downloads = self._locate(missing, self._refuse)
-            self._fetch(downloads)
-        except WheelyardError as error:
-            self._fail(error)
+            missing = self._missing()
+            if missing and not self._stop.is_set():
+                self._fetch(self._locate(missing, self._refuse))
         except OSError as error:
-            self._fail(storage_error(error, self.folder))
+            raise storage_error(error, self.folder) from error
+
+    def _missing(self) -> list[str]:
+        """What the cache has not, or not whole; all else can be read from here on."""
+        missing = []
+        for sha256, item in self.files.items():
+            if self._stop.is_set():
+                break
+            path = checked(self.folder, sha256, item.filename, item.size)
+            if path is None:
+                missing.append(sha256)
+            else:
+                self._arriving[sha256].set_result(path)
+        return missing
 
     def _fetch(self, downloads: Sequence[Download]) -> None:
         from builder.fetching.download import Session, Stopped, download
@@ -174,21 +180,21 @@ class Stock:
             except OSError as error:
                 self._fail(storage_error(error, self.folder), item.sha256)
 
-        # Daemons: one that waits for a silent server must not keep an interrupted process alive.
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(CONNECTIONS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_threads(work, CONNECTIONS, "wheelhouse", self._stop)
         client.close()
 
     def _refuse(self, error: WheelyardError, wanted: Collection[str]) -> None:
         for sha256 in wanted:
             self._fail(error, sha256)
 
-    def _fail(self, error: WheelyardError, sha256: str | None = None) -> None:
-        """Remember the first failure; without a file it is that of all that are missing."""
-        if self.failure is None:
+    def _fail(
+        self, error: BaseException, sha256: str | None = None, *, is_failure: bool = True
+    ) -> None:
+        """Tell who waits; without a file it is the failure of all that are missing.
+
+        The first failure is remembered.
+        """
+        if self.failure is None and is_failure:
             self.failure = error
         waiting = self._arriving.values() if sha256 is None else [self._arriving[sha256]]
         for future in waiting:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 import secrets
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
@@ -22,7 +21,9 @@ from urllib.parse import unquote
 
 from builder.engines.stock import Stock
 from builder.errors import WheelyardError
+from builder.system.storage import remove
 from builder.system.textfiles import write_text
+from builder.system.threads import Helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -167,7 +168,7 @@ def open_wheelhouse(shelves: Shelves, remembered: Path) -> Iterator[Server]:
     port, another build most likely, others are taken.
     """
     server = _start_server(shelves, remembered / NAME)
-    thread = threading.Thread(target=server.serve_forever, daemon=True, name="wheelhouse")
+    thread = Helper(server.serve_forever, "wheelhouse")
     thread.start()
     try:
         yield server
@@ -175,20 +176,24 @@ def open_wheelhouse(shelves: Shelves, remembered: Path) -> Iterator[Server]:
         shelves.stock.close()
         server.shutdown()
         server.server_close()
+    thread.require()
 
 
 def _start_server(shelves: Shelves, remembered: Path) -> Server:
     try:
         port, token = _read_name(remembered)
-        server = Server(shelves, port)
-    except FileNotFoundError:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         server = Server(shelves, 0)
         name = {"port": server.server_port, "token": shelves.token}
+        if remembered.is_dir():
+            remove(remembered)
         write_text(remembered, json.dumps(name), mode=0o600)
-    except (OSError, ValueError, KeyError, TypeError):
+        return server
+    try:
+        server = Server(shelves, port)
+    except OSError:
         return Server(shelves, 0)
-    else:
-        shelves.token = token
+    shelves.token = token
     return server
 
 

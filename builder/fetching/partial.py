@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from builder.fetching.wanted import part
+from builder.system.storage import put, remove
 
 CHUNK = 1 << 20
 
@@ -28,6 +29,8 @@ class Partial:
         self._path = part(target)
         self._on_chunk = on_chunk
         self._hash = hashlib.sha256()
+        if self._path.is_dir():
+            remove(self._path)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
 
@@ -80,7 +83,7 @@ class Partial:
         os.fchmod(self._file.fileno(), 0o444)
         if durable:
             os.fsync(self._file.fileno())
-        self._path.replace(self._target)
+        put(self._path, self._target)
         return self._target
 
     def _count(self, chunk: bytes) -> None:

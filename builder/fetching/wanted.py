@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from builder.errors import FetchError
 from builder.fetching.urls import url_problem
+from builder.system.storage import is_file_of, remove, storage_error
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -63,7 +65,21 @@ def cached(folder: Path, sha256: str, filename: str, size: int | None = None) ->
     """The verified file, or None; trusted because only verified files get the final name."""
     path = place(folder, sha256, filename)
     found = file_size(path)
-    return None if found is None or size not in (None, found) else path
+    if found is None or size not in (None, found):
+        return None
+    return path if path.is_file() and os.access(path, os.R_OK) else None
+
+
+def checked(folder: Path, sha256: str, filename: str, size: int | None = None) -> Path | None:
+    """The same file, if its bytes still have that hash; a damaged one is removed."""
+    path = cached(folder, sha256, filename, size)
+    if path is None or is_file_of(path, sha256):
+        return path
+    try:
+        remove(path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    return None
 
 
 def file_size(path: Path) -> int | None:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.assemble.layout import Descriptor, Layout
-from builder.assemble.store import file_digest
 from builder.building.report import NAME as REPORT
 from builder.building.report import merge_report, read_report
 from builder.engines.archive import Member, archive_size, stream
 from builder.errors import StorageError
 from builder.registry.push import image_blobs
 from builder.system.links import link_or_copy
-from builder.system.storage import damaged, storage_error
+from builder.system.storage import damaged, file_digest, storage_error
 
 if TYPE_CHECKING:
     from builder.console.progress import Reporter

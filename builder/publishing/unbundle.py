@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from builder.assemble.layout import CONFIG_TYPE, MANIFEST_TYPE, REF_NAME, Descriptor, Layout
-from builder.assemble.store import file_digest
 from builder.building.report import LOCK_NAME, merge_report
 from builder.building.report import NAME as REPORT
 from builder.digests import Digest
 from builder.errors import StorageError
 from builder.system.filelock import locked, once
-from builder.system.storage import free_bytes, no_space, storage_error
+from builder.system.storage import file_digest, free_bytes, no_space, storage_error
 from builder.system.tarfiles import open_tar
 
 if TYPE_CHECKING:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from builder.assemble.store import file_digest
 from builder.errors import RegistryError, StorageError
 from builder.fetching.replies import Gone, Interrupted, Refused
 from builder.registry.client import Stopped, ask, has_blob, send, wait
 from builder.registry.replies import DigestRefused
 from builder.system.filelock import locked
-from builder.system.storage import damaged
+from builder.system.storage import damaged, file_digest
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:

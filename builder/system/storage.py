@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from builder.errors import StorageError
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY})
+_READ = 1 << 20
 REMEDY = "choose another folder with --cache-dir or WHEELYARD_CACHE"
 
 
@@ -99,3 +101,20 @@ def free_bytes(folder: Path) -> int | None:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:<hex>` of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(_READ):
+            digest.update(data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def is_file_of(path: Path, sha256: str) -> bool:
+    """Whether a file can be read and is what its hash (hex) says."""
+    try:
+        return file_digest(path) == f"sha256:{sha256}"
+    except OSError:
+        return False

@@ -1,4 +1,4 @@
-"""A few threads that share work, and one signal that stops them."""
+"""Threads of our own: what ends one is raised where it is waited for, whatever it is."""
 
 from __future__ import annotations
 
@@ -9,16 +9,51 @@ from collections.abc import Callable
 STOP_SECONDS = 2.0  # how long an interrupted call waits for its threads
 
 
-def run_threads(work: Callable[[], None], count: int, name: str, stop: threading.Event) -> None:
-    """Run `work` in `count` threads until all return.
+def _nobody(_error: BaseException) -> None:
+    return None
 
-    On an exception here, KeyboardInterrupt most often, `stop` is set and the exception passed on.
+
+class Helper(threading.Thread):
+    """A thread that keeps the exception which ended it, a MemoryError as well, for `require`.
+
+    `on_error` hears of it in the thread itself, so that nobody waits for what will not come.
     """
-    # Daemons: one that waits for a silent server must not keep an interrupted process alive.
-    threads = [
-        threading.Thread(target=work, daemon=True, name=f"{name}-{number}")
-        for number in range(count)
-    ]
+
+    def __init__(
+        self,
+        work: Callable[[], None],
+        name: str,
+        on_error: Callable[[BaseException], None] = _nobody,
+    ) -> None:
+        # A daemon: one that waits for a silent server must not keep an interrupted process alive.
+        super().__init__(name=name, daemon=True)
+        self._work, self._on_error = work, on_error
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Work, once."""
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - raised again by require(), where it is waited for
+            self._error = error
+            self._on_error(error)
+
+    def require(self) -> None:
+        """Raise what ended the thread early, if anything has."""
+        if self._error is not None:
+            raise self._error
+
+
+def run_threads(work: Callable[[], None], count: int, name: str, stop: threading.Event) -> None:
+    """Run `work` in `count` threads until all return; raises what one of them raised.
+
+    On an exception, in a thread or here, KeyboardInterrupt most often, `stop` is set.
+    """
+
+    def end(_error: BaseException) -> None:
+        stop.set()
+
+    threads = [Helper(work, f"{name}-{number}", end) for number in range(count)]
     try:
         for thread in threads:
             thread.start()
@@ -31,3 +66,5 @@ def run_threads(work: Callable[[], None], count: int, name: str, stop: threading
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
         raise
+    for thread in threads:
+        thread.require()

@@ -18,13 +18,14 @@ from tiny import Tiny, locked, make_tiny, put_wheel, write_lock
 from wheels import make_wheel
 
 from builder.assemble.layout import Layout
-from builder.assemble.store import LayerStore, file_digest
+from builder.assemble.store import LayerStore
 from builder.building.build import Built, Failed, build_images, read_tree
 from builder.building.report import read_report
 from builder.building.stages import load_stages
 from builder.errors import InspectError, LockError, StorageError, WheelError
 from builder.inspecting.inspect import inspect_image, inspect_layout_image, require
 from builder.inspecting.tree import Tree
+from builder.system.storage import file_digest
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(

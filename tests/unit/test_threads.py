@@ -1,0 +1,152 @@
+"""What ends a thread reaches whoever waits for it, a MemoryError as well; nobody waits for ever."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import pytest
+from tiny import Tiny, make_tiny
+
+from builder.assemble.arriving import Arriving
+from builder.assemble.hashing import BlobSink
+from builder.engines.ahead import Ahead
+from builder.engines.parts import ClassicForm
+from builder.engines.stock import Stock, Wanted
+from builder.errors import FetchError
+from builder.fetching.wanted import Download
+from builder.system.threads import Helper, run_threads
+from tests.engines.tiny import layers_of, make_image, make_layer
+
+PATIENCE = 20.0  # seconds until a test counts as blocked
+
+
+def in_time(work: Callable[[], object]) -> object:
+    """What `work` returns or raises; fails where it waits for ever."""
+    found: list[object] = []
+    helper = Helper(lambda: found.append(work()), "test")
+    helper.start()
+    helper.join(PATIENCE)
+    assert not helper.is_alive(), "still waiting"
+    helper.require()
+    return found[0]
+
+
+class Full(io.BytesIO):
+    """A file that takes nothing."""
+
+    def write(self, _data: object) -> int:
+        raise MemoryError("none left")
+
+
+def test_a_writer_is_not_blocked_by_hashing_that_ended() -> None:
+    def write() -> None:
+        with BlobSink(Full(), threaded=True) as sink:
+            for _ in range(100):  # more than the queue takes
+                sink.blob(bytes(1 << 18))
+            sink.digests()
+
+    with pytest.raises(MemoryError, match="none left"):
+        in_time(write)
+
+
+def test_hashing_that_ends_with_the_last_piece_is_no_success() -> None:
+    with BlobSink(Full(), threaded=True) as sink:
+        sink.blob(b"the only one")
+        with pytest.raises(MemoryError):
+            sink.digests()
+
+
+@pytest.mark.parametrize("error", [MemoryError, SystemExit, ZeroDivisionError])
+def test_one_of_several_ends_the_others(error: type[BaseException]) -> None:
+    stop, calls = threading.Event(), iter(range(3))
+
+    def work() -> None:
+        if next(calls) == 1:
+            raise error
+        assert stop.wait(PATIENCE)
+
+    with pytest.raises(error):
+        run_threads(work, 3, "test", stop)
+
+
+def test_a_fetch_that_ends_is_no_success() -> None:
+    def fetch(_arrived: object, _stop: object) -> None:
+        raise MemoryError
+
+    with Arriving({}, fetch) as arriving:
+        while not arriving.is_over():
+            pass
+        with pytest.raises(MemoryError):
+            arriving.require()
+
+
+@pytest.mark.parametrize("fails_at", [0, 1])
+def test_layers_that_were_not_sent_are_no_success(tmp_path: Path, fails_at: int) -> None:
+    made = [make_layer(tmp_path, f"file-{x}", bytes([x]) * 100_000) for x in range(4)]
+    layers = layers_of(tmp_path, make_image(tmp_path, (), *made))
+    sent: list[int] = []
+
+    def send(chunks: Iterator[bytes]) -> None:
+        sent.append(len(sent))
+        if len(sent) > fails_at:
+            raise MemoryError("none left")
+        b"".join(chunks)
+
+    with Ahead(ClassicForm(tmp_path, [], True), send, least=150_000) as sender:
+        for layer in layers:
+            sender.offer(layer)
+        with pytest.raises(MemoryError, match="none left"):
+            in_time(sender.finish)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+WANTED = Wanted("demo-1.0-py3-none-any.whl", "ab" * 32, 10)
+
+
+@pytest.mark.parametrize("read", ["path", "read"])
+def test_who_waits_for_a_file_hears_of_any_exception(tiny: Tiny, read: str) -> None:
+    def locate(_missing: Collection[str], _refuse: object) -> list[Download]:
+        raise MemoryError("none left")
+
+    stock = Stock([WANTED], locate, tiny.context)
+    stock.start()
+    with pytest.raises(MemoryError, match="none left"):
+        in_time(lambda: getattr(stock, read)(WANTED.sha256))
+    assert isinstance(stock.failure, MemoryError)
+    stock.close()
+
+
+def test_who_waits_for_a_file_hears_of_a_download_that_fails_somehow(tiny: Tiny) -> None:
+    def locate(_missing: Collection[str], _refuse: object) -> list[Download]:
+        return [Download("nonsense://x", WANTED.filename, WANTED.sha256, WANTED.size)]
+
+    stock = Stock([WANTED], locate, tiny.context)
+    stock.start()
+    with pytest.raises(Exception, match=r"nonsense|URL|protocol"):
+        in_time(lambda: stock.path(WANTED.sha256))
+    stock.close()
+
+
+def test_nobody_waits_for_a_file_after_the_end(tiny: Tiny) -> None:
+    begun = threading.Event()
+
+    def locate(_missing: Collection[str], _refuse: object) -> list[Download]:
+        begun.set()
+        threading.Event().wait(PATIENCE / 4)  # a silent server
+        return []
+
+    stock = Stock([WANTED], locate, tiny.context)
+    stock.start()
+    assert begun.wait(PATIENCE)
+    stock.close()
+    for read in (stock.path, stock.read):
+        with pytest.raises(FetchError, match="the build ended"):
+            in_time(lambda read=read: read(WANTED.sha256))  # type: ignore[misc]
+    assert stock.failure is None
