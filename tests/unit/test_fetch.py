@@ -484,7 +484,7 @@ def test_read_only_disk(server: Server, small_disk: Path) -> None:
 
 def test_folder_that_is_a_file(server: Server, tmp_path: Path) -> None:
     (tmp_path / "files").write_text("")
-    with pytest.raises(StorageError, match="File exists"):
+    with pytest.raises(StorageError, match="remove it: rm "):
         fetch([want(server)], tmp_path)
 
 
