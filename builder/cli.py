@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from builder.console.plain import plain
-from builder.errors import INTERRUPTED, UsageError, WheelyardError
+from builder.console.streams import ReaderGoneError, plain_streams
+from builder.errors import INTERRUPTED, MachineError, UsageError, WheelyardError
 from builder.options import BROKEN_PIPE, BUG, make_parser
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0, the error's own, 70 for a bug, 130)."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    verbose = "-v" in argv or "--verbose" in argv
+    with plain_streams(), _umask():
+        return _main(argv, verbose="-v" in argv or "--verbose" in argv)
+
+
+def _main(argv: Sequence[str], *, verbose: bool) -> int:
     try:
         with _terminated_like_interrupted():
             code = _run(argv)
@@ -30,13 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted; what is complete is kept, and the next run goes on from there")
         return INTERRUPTED
-    except BrokenPipeError:
+    except ReaderGoneError:
         _drop_stdout()
         return BROKEN_PIPE
     except WheelyardError as error:
         return _failed(error, verbose)
     except OSError as error:
         return _storage_failure(error, verbose)
+    except MemoryError as error:
+        return _failed(_no_memory(error), verbose)
     except Exception:  # noqa: BLE001 - the last resort, and it shows all it has
         return _bug()
     return code
@@ -85,37 +91,68 @@ def _log_to(reporter: Reporter) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM takes the same way out as Ctrl-C, so that nothing half-done is left locked."""
-
-    def interrupt(_signal: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # a library use of main()
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _umask() -> Iterator[None]:
+    """Refuse to write files that everybody may change; a umask that shares with a group stays."""
+    before = os.umask(0o077)
+    os.umask(before if before & 0o002 else before | 0o022)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM and SIGHUP take the same way out as Ctrl-C: nothing is left locked or running.
+
+    A second one does not disturb the first: a terminal that closes sends several. SIGHUP stays
+    ignored where it was, which is what nohup is for.
+    """
+    if threading.current_thread() is not threading.main_thread():  # a library use of main()
+        yield
+        return
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+
+    def interrupt(_signal: int, _frame: object) -> NoReturn:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _failed(error: WheelyardError, verbose: bool) -> int:
     if verbose:
         traceback.print_exception(error)
     _say(f"error: {error}")
+    _flush_stdout()
     return error.exit_code
 
 
 def _storage_failure(error: OSError, verbose: bool) -> int:
-    from builder.system.storage import FULL, REFUSED, storage_error
+    from builder.system.storage import is_known, storage_error
 
-    if error.errno not in FULL | REFUSED:
+    if not is_known(error):
         return _bug()
     wrapped = storage_error(error)
     wrapped.__cause__ = error
     return _failed(wrapped, verbose)
+
+
+def _no_memory(error: MemoryError) -> MachineError:
+    wrapped = MachineError("out of memory; run again with --workers 1, or give this process more")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _bug() -> int:
@@ -126,8 +163,15 @@ def _bug() -> int:
 
 def _say(message: str) -> None:
     """A line on stderr; a run whose stderr is gone still ends with its exit code."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        print(plain(message), file=sys.stderr, flush=True)
+    print(message, file=sys.stderr, flush=True)
+
+
+def _flush_stdout() -> None:
+    """What was written before an error is shown; what refuses it was reported or is no matter."""
+    try:
+        sys.stdout.flush()
+    except (OSError, WheelyardError):
+        _drop_stdout()
 
 
 def _drop_stdout() -> None:

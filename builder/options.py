@@ -105,7 +105,7 @@ def exit_codes() -> str:
             rows.append((kind.exit_code, _intent(kind)))
     rows += [
         (BUG, "A bug in wheelyard"),
-        (errors.INTERRUPTED, "Interrupted (Ctrl-C or SIGTERM)"),
+        (errors.INTERRUPTED, "Interrupted (Ctrl-C, SIGTERM or SIGHUP)"),
         (BROKEN_PIPE, "Whoever read the output has gone"),
     ]
     return "\n".join(f"  {code:<4} {text}" for code, text in sorted(rows))

@@ -116,10 +116,17 @@ def _timeout(text: str, _folder: Path) -> float:
 
 
 def _path(text: str, folder: Path) -> Path:
+    return folder / expanded(text)
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with `~` and `~user` resolved; ValueError where there is no such home."""
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} holds a NUL character")
     try:
-        return folder / Path(text).expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"{text!r}: {error}") from error
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{str(path)!r}: no home folder is known for it; write it out") from None
 
 
 def _cache_dir(text: str, folder: Path) -> Path:
@@ -187,21 +194,29 @@ def load_settings(
     taken for it.
     """
     environ = os.environ if environ is None else environ
-    cwd = Path.cwd() if cwd is None else cwd
+    cwd = _current_folder() if cwd is None else cwd
     problems: list[str] = []
-    config_path = _config_path(environ)
+    config_path = _config_path(environ, cwd)
     config = _read_config(config_path, bool(environ.get(CONFIG_VARIABLE)), problems)
-    values: dict[str, Any] = _defaults()
+    values: dict[str, Any] = {
+        **{source.field: None for source in SOURCES},
+        "workers": os.cpu_count() or 1,
+        "timeout": DEFAULT_TIMEOUT,
+        "indexes": (),
+    }
     for source in SOURCES:
         for label, text, folder in _given(source, options, environ, config, config_path, cwd):
             try:
                 values[source.field] = source.parse(text, folder)
             except ValueError as error:
                 problems.append(f"{label}: {error}")
+            except OSError as error:
+                problems.append(f"{label}: {error.strerror}")
             break
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
         raise SettingsError(f"{len(problems)} setting(s) cannot be used:{listed}")
+    values["cache_dir"] = values["cache_dir"] or _default_cache()
     named = options.get("project")
     try:
         project = find_project(cwd, None if named is None else str(named))
@@ -215,8 +230,13 @@ def load_settings(
 def find_project(cwd: Path, option: str | None = None) -> Path:
     """The folder `option` names, else the nearest one above `cwd`, that holds matrix.yaml."""
     if option is not None:
-        folder = (cwd / Path(option).expanduser()).resolve()
-        if not (folder / "matrix.yaml").is_file():
+        try:
+            folder = (cwd / expanded(option)).resolve()
+            found = (folder / "matrix.yaml").is_file()
+        except (ValueError, OSError) as error:
+            problem = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"--project {option}: {problem}") from error
+        if not found:
             raise UsageError(f"--project {option}: there is no matrix.yaml in {folder}")
         return folder
     for folder in (cwd, *cwd.parents):
@@ -228,16 +248,44 @@ def find_project(cwd: Path, option: str | None = None) -> Path:
     )
 
 
-def _defaults() -> dict[str, Any]:
-    from platformdirs import user_cache_path
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError(
+            f"the current folder cannot be used ({error.strerror}); change to one that exists"
+        ) from error
 
-    return {
-        **{source.field: None for source in SOURCES},
-        "cache_dir": user_cache_path("wheelyard"),
-        "workers": os.cpu_count() or 1,
-        "timeout": DEFAULT_TIMEOUT,
-        "indexes": (),
-    }
+
+def _default_cache() -> Path:
+    """The user's own cache folder; one in the temporary folder for a user without a home."""
+    import platformdirs
+
+    try:
+        return platformdirs.user_cache_path("wheelyard")
+    except RuntimeError:
+        return _homeless_cache()
+
+
+def _homeless_cache() -> Path:
+    """Anybody can guess this name, so the folder must be this user's and closed to others."""
+    import stat
+    import tempfile
+
+    advice = "name a folder with --cache-dir or WHEELYARD_CACHE, or set HOME"
+    try:
+        folder = Path(tempfile.gettempdir(), f"wheelyard-{os.geteuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise SettingsError(
+            f"this user has no home, and no cache can be made: {error}; {advice}"
+        ) from error
+    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+        raise SettingsError(
+            f"this user has no home, and {folder} is not a folder of this user alone; {advice}"
+        )
+    return folder
 
 
 def _given(
@@ -258,12 +306,18 @@ def _given(
         yield f"{source.key} in {config_path}", config[source.key], config_path.parent
 
 
-def _config_path(environ: Mapping[str, str]) -> Path:
-    if environ.get(CONFIG_VARIABLE):
-        return Path(environ[CONFIG_VARIABLE]).expanduser().absolute()
-    from platformdirs import user_config_path
+def _config_path(environ: Mapping[str, str], cwd: Path) -> Path:
+    import platformdirs
 
-    return user_config_path("wheelyard") / "config.toml"
+    named = environ.get(CONFIG_VARIABLE)
+    try:
+        if named:
+            return _path(named, cwd)
+        return platformdirs.user_config_path("wheelyard") / "config.toml"
+    except ValueError as error:
+        raise SettingsError(f"{CONFIG_VARIABLE}: {error}") from error
+    except RuntimeError:  # a user without a home has no config file
+        return Path(os.devnull)
 
 
 def _read_config(path: Path, required: bool, problems: list[str]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from builder.fetching.index import locate
 from builder.lock.resolve import index_urls
 from builder.planning.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 from builder.planning.constraints import constraint_files
-from builder.system.storage import is_file_of, remove
+from builder.system.storage import is_file_of, remove, storage_error
 
 if TYPE_CHECKING:
     import threading
@@ -143,7 +143,10 @@ def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
     stage = work.stages[0]
     cache = work.context.settings.cache_dir / "interpreters"
     identity = interpreter_identity(stage.packages, stage.cell.base)
-    return unpack_interpreter(roots.whole(0), identity, stage.cell.python, cache)
+    try:
+        return unpack_interpreter(roots.whole(0), identity, stage.cell.python, cache)
+    except OSError as error:
+        raise storage_error(error, cache) from error
 
 
 def _arriving(work: Assembly, wheels: dict[str, LockedWheel]) -> Arriving:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from builder.assemble.layer import Layer
 from builder.assemble.worker import Job, make_layer
-from builder.errors import WheelError, WheelyardError
+from builder.errors import StorageError, WheelError, WheelyardError
 from builder.system.storage import storage_error
 
 if TYPE_CHECKING:
@@ -37,7 +38,15 @@ _POLL = 0.2  # seconds between looks at how far the blobs have grown
 def warm_up() -> None:
     """Start what workers are forked from; it imports their code while the caller goes on."""
     forkserver.set_forkserver_preload(["builder.assemble.worker"])
-    forkserver.ensure_running()
+    try:
+        forkserver.ensure_running()
+    except (
+        OSError
+    ) as error:  # most often the path of its socket, which a system bounds to 108 bytes
+        raise StorageError(
+            f"workers cannot be started in {tempfile.gettempdir()}: {error}; "
+            "name a folder with a shorter path with TMPDIR"
+        ) from error
 
 
 def no_more() -> None:
@@ -135,7 +144,8 @@ def _receive(receiver: Connection, job: Job) -> Layer | WheelyardError:
 
 
 def _work(job: Job, sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # sent to all by a terminal: the parent decides
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     result: Layer | WheelyardError | str
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from builder.commands.pick import add_verify_options
 from builder.rendering.deployments import KINDS
+from builder.settings import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("image", metavar="IMAGE", help="an id or tag, as `wheelyard plan` has it")
     parser.add_argument("--kind", required=True, choices=KINDS, help="for what")
     parser.add_argument(
-        "--output", type=Path, default=Path(), metavar="DIR", help="where to (default: .)"
+        "--output", type=expanded, default=Path(), metavar="DIR", help="where to (default: .)"
     )
     parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.add_argument("--command", metavar="WORDS", dest="words", help="what it is to run")
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     deployment = _deployment(entry, args, context)
     environment = make_environment(_templates(args, context))
     files = render_deployment(environment, deployment)
-    folder = args.output.expanduser().absolute()
+    folder = args.output.absolute()
     there = [str(folder / name) for name in files if (folder / name).exists()]
     if there and not args.force:
         raise UsageError(f"{', '.join(there)}: there already; --force replaces it")

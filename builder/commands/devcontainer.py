@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from builder.commands.pick import add_verify_options
 from builder.errors import RegistryError, UsageError
+from builder.settings import expanded
 
 if TYPE_CHECKING:
     from builder.context import Context
@@ -53,7 +54,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=expanded,
         default=Path(),
         metavar="DIR",
         help="init, feature: your project (default: .)",
@@ -146,7 +147,7 @@ def _init(args: argparse.Namespace, context: Context) -> int:
     from builder.rendering.render import make_environment
     from builder.system.textfiles import write_text
 
-    target = args.output.expanduser().absolute() / SEEN / FILE
+    target = args.output.absolute() / SEEN / FILE
     _check_target(args, target)
     trust = find_trust(args, context)
     entries = read_entries(args.dist, context, trust)
@@ -165,7 +166,7 @@ def _feature(args: argparse.Namespace, context: Context) -> int:
     from builder.building.preparing import write_feature
     from builder.rendering.devcontainers import SEEN
 
-    target = args.output.expanduser().absolute() / SEEN / "wheelyard"
+    target = args.output.absolute() / SEEN / "wheelyard"
     _check_target(args, target)
     write_feature(context.settings.project, target)
     print(f'{target}\nin devcontainer.json: "features": {{"./wheelyard": {{}}}}')
@@ -173,7 +174,7 @@ def _feature(args: argparse.Namespace, context: Context) -> int:
 
 
 def _check_target(args: argparse.Namespace, target: Path) -> None:
-    if not args.output.expanduser().is_dir():
+    if not args.output.is_dir():
         raise UsageError(f"--output {args.output} is not a folder: name your project's")
     if target.exists() and not args.force:
         raise UsageError(f"{target} is there already; --force replaces it")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from builder.building.sharing import Part
     from builder.context import Context
-    from builder.model import Cell, LockedWheel, Plan
+    from builder.model import Cell, Plan
     from builder.upstream.facts import Upstream
 
 EXAMPLES = """\
@@ -93,13 +93,13 @@ def _chosen(plan: Plan, args: argparse.Namespace) -> tuple[Cell, ...]:
 def _show(
     args: argparse.Namespace, cells: Sequence[Cell], upstream: Upstream, project: Path
 ) -> None:
-    from builder.console.table import show_json, show_table
+    from builder.console.table import show_json_list, show_table
     from builder.planning.provenance import provenance
 
-    found = [(cell, provenance(cell, upstream, _locked(cell, project))) for cell in cells]
+    found = ((cell, provenance(cell, upstream, _locked(cell, project))) for cell in cells)
     if args.json:
-        show_json(
-            [
+        show_json_list(
+            (
                 as_json(cell)
                 | {
                     name: {"cuda": versions.cuda, "cudnn": versions.cudnn}
@@ -110,7 +110,7 @@ def _show(
                     )
                 }
                 for cell, origin in found
-            ],
+            ),
             sys.stdout,
         )
         return
@@ -121,13 +121,14 @@ def _show(
     show_table(["id", "built for", "asks for", "ships", "tags"], rows, sys.stdout)
 
 
-def _locked(cell: Cell, project: Path) -> tuple[LockedWheel, ...] | None:
-    """A cell's locked wheels; None where it is not locked yet."""
+def _locked(cell: Cell, project: Path) -> dict[str, str] | None:
+    """Versions by name of NVIDIA's wheels in a cell's lock; None where it is not locked yet."""
     from builder.errors import LockError
-    from builder.lock.lockfile import read_requirements_lock
+    from builder.lock.lockfile import read_pins
+    from builder.planning.provenance import NVIDIA
 
     try:
-        return read_requirements_lock(project / cell.lock).wheels
+        return read_pins(project / cell.lock, NVIDIA)
     except LockError:
         return None
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, Protocol, TextIO
 
 from builder.console.amounts import Unit, amount, summary
-from builder.console.plain import plain
+from builder.console.plain import one_line, plain
 
 __all__ = ["ClosableReporter", "Mode", "Reporter", "Task", "Unit", "make_reporter"]
 
@@ -119,7 +119,7 @@ class PlainReporter:
     @contextmanager
     def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:
         """Lines at the start, now and then, and at the end."""
-        started = self._clock()
+        started, label = self._clock(), one_line(label)
         line = _Lines(label, total, unit, self.info, self._clock)
         self.info(label if total is None else f"{label}: {amount(total, unit)}")
         try:

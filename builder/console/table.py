@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from builder.console.plain import one_line
+from builder.console.plain import one_line, plain
 
 
 def show_json(value: object, stream: TextIO | None = None) -> None:
     """Print `value` as indented JSON, keys in the order they were made in."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    # What JSON leaves as it is and a terminal obeys, such as U+009B, is written as JSON can.
-    safe = "".join(x if x.isprintable() or x == "\n" else json.dumps(x)[1:-1] for x in text)
-    print(safe, file=stream or sys.stdout)
+    stream = stream or sys.stdout
+    print(_dumps(value, stream), file=stream)
+
+
+def show_json_list(values: Iterable[object], stream: TextIO | None = None) -> None:
+    """Print a list as `show_json` does, one value in memory at a time."""
+    stream = stream or sys.stdout
+    before = "["
+    for value in values:
+        text = _dumps(value, stream).replace("\n", "\n  ")  # line ends stand between values only
+        stream.write(f"{before}\n  {text}")
+        before = ","
+    stream.write("[]\n" if before == "[" else "\n]\n")
+
+
+def _dumps(value: object, stream: TextIO) -> str:
+    letters = (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
+    return plain(json.dumps(value, indent=2, ensure_ascii=not letters))
 
 
 def show_table(

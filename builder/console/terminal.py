@@ -21,7 +21,8 @@ from rich.progress import Task as RichTask
 from rich.text import Text
 
 from builder.console.amounts import Unit, amount, summary
-from builder.console.plain import plain
+from builder.console.plain import one_line, plain
+from builder.console.streams import terminal
 
 if TYPE_CHECKING:
     from builder.console.progress import Task
@@ -45,7 +46,9 @@ class TerminalReporter:
 
     def __init__(self, stream: TextIO, *, color: bool = True) -> None:
         # None leaves the decision to rich, which knows NO_COLOR.
-        self._console = Console(file=stream, no_color=None if color else True, highlight=False)
+        self._console = Console(
+            file=terminal(stream), no_color=None if color else True, highlight=False
+        )
         self._lock = threading.Lock()
         self._progress: Progress | None = None
         self._running = 0
@@ -61,7 +64,7 @@ class TerminalReporter:
     @contextmanager
     def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:
         """Show a bar; leave a line when the work is done, nothing when it failed."""
-        progress = self._enter()
+        progress, label = self._enter(), one_line(label)
         bar = _Bar(progress, progress.add_task(label, total=total, unit=unit))
         started = time.monotonic()
         try:

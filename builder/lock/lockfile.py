@@ -51,6 +51,15 @@ def _date(text: str | None, path: Path, command: str) -> str | None:
     return text
 
 
+def read_pins(path: Path, prefix: str) -> dict[str, str]:
+    """Name -> version of the pins whose names begin with `prefix`, without parsing the rest.
+
+    Raises LockError when the lock is missing or was edited.
+    """
+    _, body = unseal(path, lock_command(path.parent.name))
+    return dict(re.findall(rf"\n({re.escape(prefix)}[a-z0-9-]*)==(\S+) --hash", body))
+
+
 def _entry(wheel: LockedWheel) -> str:
     return (
         f"# {wheel.filename} {wheel.size}\n"

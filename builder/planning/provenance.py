@@ -6,12 +6,13 @@ Built for: the version file inside the wheel. Asks for: the wheel's metadata. Sh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from builder.model import Cell, LockedWheel
+from builder.model import Cell
 from builder.upstream.facts import CPU, Release, Upstream, release_of
 
+NVIDIA = "nvidia-"  # what the names of all distributions begin with that a lock is asked for
 _RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
 
@@ -36,8 +37,8 @@ class Provenance:
     ships: Versions
 
 
-def provenance(cell: Cell, upstream: Upstream, wheels: Iterable[LockedWheel] | None) -> Provenance:
-    """Say what a cell's frameworks were built for and ask for, and what its lock ships."""
+def provenance(cell: Cell, upstream: Upstream, pins: Mapping[str, str] | None) -> Provenance:
+    """Say what a cell's frameworks were built for and ask for, and what its lock's pins ship."""
     facts = [release_of(upstream, pin) for pin in cell.frameworks]
     return Provenance(
         Versions(_joined(r.cuda for r in facts), _joined(_built_cudnn(r) for r in facts)),
@@ -45,7 +46,7 @@ def provenance(cell: Cell, upstream: Upstream, wheels: Iterable[LockedWheel] | N
             _joined(r.cuda_requirement[1] if r.cuda != CPU else "-" for r in facts),
             _joined(r.cudnn_requirement[1] if r.cuda != CPU else "-" for r in facts),
         ),
-        Versions("-", "-") if wheels is None else _shipped(tuple(wheels)),
+        Versions("-", "-") if pins is None else _shipped(pins),
     )
 
 
@@ -54,9 +55,9 @@ def _built_cudnn(release: Release) -> str:
     return release.built_cudnn or "-"
 
 
-def _shipped(wheels: tuple[LockedWheel, ...]) -> Versions:
-    cuda = [wheel.version for wheel in wheels if _RUNTIME.fullmatch(wheel.name)]
-    cudnn = [wheel.version for wheel in wheels if _CUDNN.fullmatch(wheel.name)]
+def _shipped(pins: Mapping[str, str]) -> Versions:
+    cuda = [version for name, version in pins.items() if _RUNTIME.fullmatch(name)]
+    cudnn = [version for name, version in pins.items() if _CUDNN.fullmatch(name)]
     return Versions(_joined(cuda) or "-", _joined(cudnn) or "-")
 
 

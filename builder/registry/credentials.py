@@ -7,6 +7,7 @@ import binascii
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,11 @@ def find_credential(
 def config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Where logins are kept, in the order in which they are asked."""
     docker = environ.get("DOCKER_CONFIG")
-    home = Path(environ.get("HOME") or Path.home())
-    places = [(Path(docker) if docker else home / ".docker") / "config.json"]
+    places = [Path(docker) / "config.json"] if docker else []
+    if not docker:
+        with suppress(RuntimeError):  # a user without a home has no login there
+            home = Path(environ.get("HOME") or Path.home())
+            places.append(home / ".docker/config.json")
     if environ.get("REGISTRY_AUTH_FILE"):
         places.insert(0, Path(environ["REGISTRY_AUTH_FILE"]))
     if environ.get("XDG_RUNTIME_DIR"):

@@ -17,7 +17,7 @@ from builder.assemble.leftout import NOT_COMPILED
 from builder.errors import StorageError
 from builder.lock.inputs import Cells, cells_by_id, parent_of
 from builder.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
-from builder.model import Cell
+from builder.model import Cell, RequirementsLock
 from builder.planning.compiler import HOME, PROFILE, PROFILE_TEXT, has_compiler
 from builder.planning.constraints import constraint_files
 from builder.planning.editor import VENV
@@ -88,12 +88,16 @@ def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, 
     return [
         (
             cell,
-            provenance(cell, upstream, load_requirements_lock(project, cell, index).wheels),
+            provenance(cell, upstream, _pins(load_requirements_lock(project, cell, index))),
             [other.flavour.name for other in cells if other.parent == cell.id],
         )
         for cell in sorted(cells, key=_age)
         if cell.parent is None
     ]
+
+
+def _pins(lock: RequirementsLock) -> dict[str, str]:
+    return {wheel.name: wheel.version for wheel in lock.wheels}
 
 
 def _age(cell: Cell) -> tuple[str, list[Version], str]:

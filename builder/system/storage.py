@@ -16,6 +16,25 @@ REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY})
 _READ = 1 << 20
 REMEDY = "choose another folder with --cache-dir or WHEELYARD_CACHE"
+_FAILING = f"look at the disk and what connects it (dmesg), or {REMEDY}"
+_IN_THE_WAY = "move away what lies there, then run again"
+_TOO_MANY = "raise the limit (`ulimit -n 4096`), or run with --workers 1"
+ADVICE = {
+    **dict.fromkeys(REFUSED, f"make it writable for this user, or {REMEDY}"),
+    errno.EFBIG: f"raise `ulimit -f` or, where the file system takes no larger file, {REMEDY}",
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN), _FAILING),
+    **dict.fromkeys((*MISPLACED, errno.ELOOP), _IN_THE_WAY),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _TOO_MANY),
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ENOMEM: "free memory, or run with --workers 1",
+    errno.ENOEXEC: f"it was damaged, or made for another processor; {REMEDY}",
+}
+
+
+def is_known(error: OSError) -> bool:
+    """Tell an error of this machine, which its user can mend, from one of this program."""
+    known = error.errno in FULL | MISPLACED or error.errno in ADVICE
+    return known or _no_temporary_folder(error)
 
 
 def storage_error(
@@ -25,14 +44,18 @@ def storage_error(
     place = folder or error.filename or "the file system"
     if error.errno in FULL:
         return no_space(folder, needed, str(place))
-    if error.errno in REFUSED:
-        return StorageError(
-            f"{error.filename or place}: {error.strerror}; "
-            f"make it writable for this user, or {REMEDY}"
-        )
+    if _no_temporary_folder(error):
+        return StorageError(f"{error.strerror}; name a folder that is writable with TMPDIR")
     if error.errno in MISPLACED and error.filename is not None:
         return in_the_way(Path(os.fsdecode(error.filename2 or error.filename)))
-    return StorageError(f"{error.filename or place}: {error.strerror or error}")
+    advice = ADVICE.get(error.errno or 0)
+    what = f"{error.filename or place}: {error.strerror or error}"
+    return StorageError(f"{what}; {advice}" if advice else what)
+
+
+def _no_temporary_folder(error: OSError) -> bool:
+    """Recognise tempfile's word for a machine without one."""
+    return error.errno == errno.ENOENT and "temporary directory" in str(error.strerror)
 
 
 def in_the_way(path: Path) -> StorageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -11,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import ToolMissingError, WheelyardError
+from builder.errors import MachineError, StorageError, ToolMissingError, WheelyardError
+from builder.system.storage import REMEDY
 
 SubprocessError = subprocess.SubprocessError  # what calls outside this package may raise
 TAIL_LINES = 20
@@ -126,8 +128,19 @@ def _start(
         )
     except FileNotFoundError as missing:
         raise ToolMissingError(f"cannot start {argv[0]}: {missing.strerror}; install it") from None
-    except PermissionError as refused:
-        raise ToolMissingError(f"cannot start {argv[0]}: {refused.strerror}") from None
+    except OSError as refused:
+        raise _not_started(argv[0], refused) from refused
+
+
+def _not_started(program: str, refused: OSError) -> WheelyardError:
+    """Tell a program that may not run from one that lies where nothing may run."""
+    what = f"cannot start {program}: {refused.strerror}"
+    with suppress(OSError):
+        if Path(program).is_absolute() and os.statvfs(program).f_flag & os.ST_NOEXEC:
+            return StorageError(f"{what}, its file system is mounted with noexec; {REMEDY}")
+    if refused.errno in (errno.EAGAIN, errno.ENOMEM):
+        return MachineError(f"{what}; too much runs here: free memory, or raise `ulimit -u`")
+    return ToolMissingError(what)
 
 
 def _stop(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -1,21 +1,32 @@
-"""Planning a generated matrix of 10,000 cells: YAML text in, Plan out."""
+"""Planning a generated matrix of 10,000 cells, and listing its locked images as JSON."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from builder.commands.plan import run
+from builder.console.progress import QuietReporter
+from builder.context import Context
+from builder.lock.lockfile import render_requirements_lock
+from builder.model import LockedWheel, RequirementsLock
 from builder.planning.matrix import load_matrix
-from builder.planning.plan import make_plan
-from builder.upstream.facts import Upstream, make_release
-from tests.benchmark.measure import Measurement, interleaved, median, rounded
+from builder.planning.plan import load_plan, make_plan
+from builder.settings import load_settings
+from builder.upstream.facts import Upstream, dump_upstream, make_release
+from tests.benchmark.measure import Measurement, interleaved, median, rounded, timed
 from tests.benchmark.place import Place
 
 CELLS = 10_000
 LIMIT = 2.0  # seconds
+LISTED = 2_000
+PINS = 100  # of each listed image's lock
+LISTING_LIMIT = 4.0  # times the planning that is a part of it
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 FLAVOURS = ("runtime", "devel")
 
@@ -68,15 +79,52 @@ def measure(_place: Place, runs: int | None) -> list[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         values = interleaved(
             runs or 5,
-            {"all": planner(CELLS, Path(folder)), "a tenth": planner(CELLS // 10, Path(folder))},
+            {
+                "all": planner(CELLS, Path(folder)),
+                "a tenth": planner(CELLS // 10, Path(folder)),
+                **listing(LISTED, Path(folder, "locked")),
+            },
         )
     return [
         Measurement(
             "planning", f"planning a matrix of {CELLS} cells", median(values["all"]), "seconds",
             "a tenth of the cells", median(values["a tenth"]), LIMIT,
             details={"runs": rounded(values["all"])},
-        )
+        ),
+        Measurement(
+            "listing", f"`plan --json` of {LISTED} locked images", median(values["listing"]),
+            "seconds", "planning them", median(values["planning"]), LISTING_LIMIT, "ratio",
+            details={"runs": rounded(values["listing"])},
+        ),
     ]  # fmt: skip
+
+
+def listing(cells: int, project: Path) -> dict[str, Callable[[], float]]:
+    """Two things to time: `plan --json` of a project with all its locks, and its planning alone."""
+    upstream = upstream_facts(cells // (len(PYTHONS) * len(FLAVOURS)))
+    project.mkdir()
+    (project / "matrix.yaml").write_text(matrix_text(upstream), encoding="utf-8")
+    (project / "upstream.json").write_text(dump_upstream(upstream), encoding="utf-8")
+    wheels = tuple(
+        LockedWheel(f"package-{number}", "1.0", f"package_{number}-1.0-any.whl", "0" * 64, 1)
+        for number in range(PINS)
+    )
+    for cell in load_plan(project).cells:
+        lock = project / cell.lock
+        lock.parent.mkdir(parents=True)
+        lock.write_text(render_requirements_lock(RequirementsLock(cell.id, "0" * 64, wheels)))
+    names = {"selector": "all", "json": True, "explain": None, "sharing": False}
+    args = argparse.Namespace(**names, having=None, driver=None)
+    context = Context(load_settings({"project": str(project)}, {}), QuietReporter(None))
+
+    def as_json() -> None:
+        with Path("/dev/null").open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            run(args, context)
+
+    return {
+        "listing": lambda: timed(as_json),
+        "planning": lambda: timed(lambda: load_plan(project)),
+    }
 
 
 def planner(cells: int, folder: Path) -> Callable[[], float]:

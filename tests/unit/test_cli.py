@@ -215,6 +215,21 @@ def test_missing_permission_is_a_storage_error(
     assert "error: /srv/cache: Permission denied; make it writable" in capsys.readouterr().err
 
 
+def test_too_little_memory_is_no_bug(
+    command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(failing(MemoryError()))
+    assert cli.main(["probe"]) == errors.MachineError.exit_code
+    assert "error: out of memory; run again with --workers 1" in capsys.readouterr().err
+
+
+def test_a_connection_that_breaks_is_not_a_reader_that_is_gone(
+    command: Callable[[Run], None],
+) -> None:
+    command(failing(BrokenPipeError(32, "Broken pipe")))
+    assert cli.main(["probe"]) == options.BUG
+
+
 def test_other_system_errors_are_bugs(command: Callable[[Run], None]) -> None:
     command(failing(FileNotFoundError(2, "No such file or directory", "x")))
     assert cli.main(["probe"]) == 70
@@ -236,7 +251,7 @@ sys.exit(cli.main(["probe"]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt(project: Path, number: signal.Signals) -> None:
     argv = [sys.executable, "-c", CHILD]
     pipe = subprocess.PIPE

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.errors import LockError
-from builder.lock.lockfile import read_requirements_lock, render_requirements_lock
+from builder.lock.lockfile import read_pins, read_requirements_lock, render_requirements_lock
 from builder.lock.packages import read_package_lock, render_package_lock
 from builder.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
 
@@ -58,7 +58,11 @@ def test_any_lock_is_read_back_as_it_was(
     ordered = tuple(sorted(wheels, key=lambda wheel: wheel.name))
     lock = RequirementsLock("pytorch-x", inputs, ordered)
     folder = tmp_path_factory.mktemp("lock")
-    assert read_requirements_lock(write(folder, render_requirements_lock(lock))) == lock
+    path = write(folder, render_requirements_lock(lock))
+    assert read_requirements_lock(path) == lock
+    for prefix in ("", "t", "nothing-"):
+        wanted = {w.name: w.version for w in lock.wheels if w.name.startswith(prefix)}
+        assert read_pins(path, prefix) == wanted
 
 
 def test_a_lock_is_pips_own_format_with_one_hash_a_line() -> None:

@@ -181,6 +181,18 @@ def test_terminal_is_restored_while_a_task_still_runs(screen: tuple[TextIO, list
         assert text.rindex(b"\x1b[?25h") > text.rindex(b"\x1b[?25l")
 
 
+def test_terminal_obeys_no_name(screen: tuple[TextIO, list[bytes]]) -> None:
+    stream, seen = screen
+    reporter = TerminalReporter(stream, color=False)
+    with reporter.task("a\x1b]0;title\x07", None, "items"):
+        reporter.warn("b\x9b31m")
+        reporter.info("c\x1b[31m\rd")
+    text = _wait_for(seen, rb"a\u001b]0;title\u0007: 0")
+    assert rb"warning: b\u009b31m" in text
+    assert rb"c\u001b[31m\u000dd" in text
+    assert not [raw for raw in (b"\x1b]0;", b"\xc2\x9b", b"\x1b[31m") if raw in text]
+
+
 def test_terminal_without_colour(screen: tuple[TextIO, list[bytes]]) -> None:
     stream, seen = screen
     TerminalReporter(stream, color=False).warn("plain")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 
-from builder.console.table import show_json, show_table
+import pytest
+
+from builder.console.table import show_json, show_json_list, show_table
 
 
 def test_table_is_aligned_and_never_cut() -> None:
@@ -28,3 +30,18 @@ def test_json_keeps_order_and_letters() -> None:
     show_json({"b": "é", "a": 1}, out)
     assert list(json.loads(out.getvalue())) == ["b", "a"]
     assert "é" in out.getvalue()
+
+
+@pytest.mark.parametrize("values", [[], [1], [{"a": ["x\ny", {}], "b": []}, "é\x7f", None]])
+def test_a_list_piece_by_piece_is_the_list(values: list[object]) -> None:
+    whole, pieces = io.StringIO(), io.StringIO()
+    show_json(values, whole)
+    show_json_list(iter(values), pieces)
+    assert pieces.getvalue() == whole.getvalue()
+
+
+def test_json_for_a_stream_without_letters() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    show_json_list(["é"], out)
+    out.seek(0)
+    assert json.loads(out.read()) == ["é"]
