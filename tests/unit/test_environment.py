@@ -196,7 +196,7 @@ WRONG: dict[str, tuple[list[str], str, dict[str, str | None], int, str]] = {
     ),
     "escapes": (
         ["plan", "--project", "/\x1b[31m\r\x9b\u202e"], "", {},
-        UsageError.exit_code, r"in /\u001b[31m\u000d\u009b\u202e",
+        UsageError.exit_code, r"in /\u001b[31m\r\u009b\u202e",
     ),
     "argparse": (["plan", "--\x1b]0;x\x07"], "", {}, UsageError.exit_code, r"--\u001b]0;x\u0007"),
 }  # fmt: skip
