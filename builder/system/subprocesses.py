@@ -129,14 +129,15 @@ def _start(
     except FileNotFoundError as missing:
         raise ToolMissingError(f"cannot start {argv[0]}: {missing.strerror}; install it") from None
     except OSError as refused:
-        raise _not_started(argv[0], refused) from refused
+        raise _not_started(argv[0], cwd, refused) from refused
 
 
-def _not_started(program: str, refused: OSError) -> WheelyardError:
+def _not_started(program: str, cwd: Path | None, refused: OSError) -> WheelyardError:
     """Tell a program that may not run from one that lies where nothing may run."""
-    what = f"cannot start {program}: {refused.strerror}"
+    shown = Path(cwd or Path(), program) if "/" in program else Path(program)
+    what = f"cannot start {shown}: {refused.strerror}"
     with suppress(OSError):
-        if Path(program).is_absolute() and os.statvfs(program).f_flag & os.ST_NOEXEC:
+        if "/" in program and os.statvfs(shown).f_flag & os.ST_NOEXEC:
             return StorageError(f"{what}, its file system is mounted with noexec; {REMEDY}")
     if refused.errno in (errno.EAGAIN, errno.ENOMEM):
         return MachineError(f"{what}; too much runs here: free memory, or raise `ulimit -u`")
