@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class WheelyardError(Exception):
@@ -137,8 +137,8 @@ INTERRUPTED = 130
 
 
 @contextmanager
-def damaged(message: str, error: type[WheelyardError], advice: str = "") -> Iterator[None]:
-    """Turn what a library's parser raises on bytes that nobody vouches for into `error`.
+def unreadable(error: Callable[[str], WheelyardError]) -> Iterator[None]:
+    """Turn what a library's parser raises on bytes that nobody vouches for into `error(why)`.
 
     Which exceptions these can be is documented for hardly any parser (tarfile: a dozen types). Our
     own errors pass, and so do the operating system's.
@@ -148,5 +148,4 @@ def damaged(message: str, error: type[WheelyardError], advice: str = "") -> Iter
     except (WheelyardError, OSError):
         raise
     except Exception as cause:
-        said = str(cause) or type(cause).__name__
-        raise error(f"{message} ({said}){advice}") from cause
+        raise error(str(cause) or type(cause).__name__) from cause

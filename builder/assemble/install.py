@@ -23,7 +23,7 @@ from packaging.version import InvalidVersion, Version
 from builder.assemble.contract import VENV, environment_kinds
 from builder.assemble.toc import parents
 from builder.assemble.wheel import is_plain
-from builder.errors import WheelError, damaged
+from builder.errors import WheelError, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +126,7 @@ def _check_format(wheel: Wheel, dist_info: str) -> None:
     if member is None:
         raise WheelError(f"{wheel.path.name}: has no {dist_info}/WHEEL; not a wheel")
     text = wheel.read(member, _WHEEL_MAX).decode("utf-8", "replace")
-    with damaged(f"{wheel.path.name}: {member.name} is damaged", WheelError):
+    with unreadable(lambda why: WheelError(f"{wheel.path.name}: {member.name} is damaged ({why})")):
         wheel_version = str(parse_metadata_file(text).get("Wheel-Version", ""))
     if wheel_version.split(".")[0] != "1":
         raise WheelError(f"{wheel.path.name}: wheel format {wheel_version!r} is not supported")
@@ -169,7 +169,9 @@ def _entry_points(wheel: Wheel, dist_info: str, python: str) -> list[Target]:
     if member is None:
         return []
     content = wheel.read(member, _ENTRY_POINTS_MAX)
-    with damaged(f"{wheel.path.name}: {member.name} is not UTF-8", WheelError):
+    with unreadable(
+        lambda why: WheelError(f"{wheel.path.name}: {member.name} is not UTF-8 ({why})")
+    ):
         text = content.decode("utf-8")
     scripts: dict[Literal["console", "gui"], dict[str, str]] = {"console": {}, "gui": {}}
     for section, name, value in _pairs(text, wheel):
@@ -300,7 +302,7 @@ def _wheel_record(wheel: Wheel, dist_info: str) -> dict[str, str]:
     if member is None:
         raise WheelError(f"{wheel.path.name}: has no {dist_info}/RECORD; not a wheel")
     lines = io.TextIOWrapper(io.BytesIO(wheel.read(member)), "utf-8", newline="")
-    with damaged(f"{wheel.path.name}: RECORD is damaged", WheelError):
+    with unreadable(lambda why: WheelError(f"{wheel.path.name}: RECORD is damaged ({why})")):
         rows = parse_record_file(lines)
         return {path: digest for path, digest, _ in rows if path in wheel.members}
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from isal import igzip_lib
 
-from builder.assemble.gzipmember import IsalError, crc32
+from builder.assemble.gzipmember import crc32
 from builder.assemble.toc import Entry
-from builder.errors import StorageError
+from builder.errors import StorageError, unreadable
 from builder.system.rootfolder import entry_path
 from builder.system.storage import damaged, in_the_way
 from builder.system.tarfiles import open_tar
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _CHUNK = 1 << 20
+_ENTRIES_MAX = 500_000  # a base has 20,000, torch 12,000
 _KINDS = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -41,47 +42,53 @@ def reindex(blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], Non
     Raises StorageError when the blob or the tar inside it has another digest, or is no tar.
     """
     try:
-        with blob.open("rb") as file:
+        with (
+            blob.open("rb") as file,
+            unreadable(lambda why: damaged(blob, why)),
+        ):
             reader = _MemberReader(file, on_bytes)
             entries = _read_entries(reader)
     except FileNotFoundError:
         raise StorageError(f"{blob}: is missing; build again") from None
     except IsADirectoryError:
         raise in_the_way(blob) from None
-    except (tarfile.TarError, IsalError, EOFError) as error:
-        raise damaged(blob, str(error)) from error
     for expected, seen in ((digest, reader.blob_digest), (diff_id, reader.tar_digest)):
         if seen != expected:
             raise damaged(blob, f"it is {seen}, expected {expected}")
-    # Device nodes are no file that anybody looks for; other people's images may have some.
-    return [_entry(info, crc, reader) for info, crc in entries if info.type in _KINDS]
+    return [_located(entry, start, reader) for entry, start in entries]
 
 
-def _read_entries(reader: _MemberReader) -> list[tuple[tarfile.TarInfo, int]]:
-    """Every entry and its content's CRC-32; the blob is read past the end of the tar."""
-    entries = []
+def _read_entries(reader: _MemberReader) -> list[tuple[Entry, int]]:
+    """Every entry, and where in the tar its content begins; the blob is read to its end."""
+    entries: list[tuple[Entry, int]] = []
     stream: Any = reader  # has the one method that streaming needs
-    with open_tar(stream, "r|", bufsize=tarfile.BLOCKSIZE) as archive:
+    opened: Any = open_tar(stream, "r|", bufsize=tarfile.BLOCKSIZE)
+    with opened as archive:
         for info in archive:
+            archive.members = []  # it would keep them all
             crc = 0
             if info.isreg() and (content := archive.extractfile(info)) is not None:
                 while data := content.read(_CHUNK):
                     crc = crc32(data, crc)
-            entries.append((info, crc))
+            # Device nodes are no file that anybody looks for; other people's images may have some.
+            if info.type in _KINDS:
+                entries.append((_entry(info, crc), info.offset_data))
+            if len(entries) > _ENTRIES_MAX:
+                raise StorageError(f"a layer with more than {_ENTRIES_MAX:,} entries; refused")
     reader.drain()
     return entries
 
 
-def _entry(info: tarfile.TarInfo, crc: int, reader: _MemberReader) -> Entry:
+def _entry(info: tarfile.TarInfo, crc: int) -> Entry:
     kind = _KINDS[info.type]
     size = info.size if kind == "file" else 0
     name = entry_path(info.name)
     link = entry_path(info.linkname) if kind == "hardlink" else info.linkname
-    plain = Entry(name, kind, info.mode, info.uid, info.gid, size, link, crc)
-    if not size:
-        return plain
-    offset, length, skip = reader.locate(info.offset_data, size)
-    return Entry(name, kind, info.mode, info.uid, info.gid, size, link, crc, offset, length, skip)
+    return Entry(name, kind, info.mode, info.uid, info.gid, size, link, crc)
+
+
+def _located(entry: Entry, start: int, reader: _MemberReader) -> Entry:
+    return entry.at(*reader.locate(start, entry.size)) if entry.size else entry
 
 
 class _MemberReader:

@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING
 
 from isal import igzip_lib
 
-from builder.assemble.gzipmember import IsalError, crc32
+from builder.assemble.gzipmember import crc32
+from builder.errors import StorageError, unreadable
 from builder.system.storage import damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+LARGEST = 32 << 20  # bytes of a file that is read whole
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +89,44 @@ def _heading(rows: str, digest: str) -> str:
 def read_content(blob: Path, entry: Entry) -> bytes:
     """The content of one file, checked against its CRC-32.
 
-    Raises StorageError if the blob's bytes are not what the table of contents says.
+    Raises StorageError if the blob's bytes are not what the table of contents says, or too many.
     """
-    if not entry.size:
-        return b""
-    with blob.open("rb") as file:
-        file.seek(entry.offset)
-        packed = file.read(entry.length)
-    data = bytearray()
-    try:
-        while packed and len(data) < entry.skip + entry.size:
-            member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-            data += member.decompress(packed)
-            packed = member.unused_data
-    except (IsalError, EOFError) as error:
-        raise damaged(blob, f"{entry.path}: {error}") from error
-    content = bytes(data[entry.skip : entry.skip + entry.size])
-    if len(content) != entry.size or crc32(content) != entry.crc:
+    if entry.size > LARGEST:
+        raise StorageError(
+            f"{blob}: {entry.path} has {entry.size:,} bytes, and such a file may have {LARGEST:,}"
+        )
+    return b"".join(stream_content(blob, entry))
+
+
+def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
+    """The same in pieces; what was yielded is checked when the last one has been."""
+    skip, left, crc = entry.skip, entry.size, 0
+    for data in _inflated(blob, entry) if left else ():
+        content = data[skip : skip + left]
+        skip = max(0, skip - len(data))
+        left -= len(content)
+        crc = crc32(content, crc)
+        yield content
+        if not left:
+            break
+    if left or crc != entry.crc:
         raise damaged(blob, f"{entry.path} has another size or CRC-32")
-    return content
+
+
+def _inflated(blob: Path, entry: Entry) -> Iterator[bytes]:
+    """What the entry's gzip members hold."""
+    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    packed, ahead = b"", entry.length
+    with blob.open("rb") as file, unreadable(lambda why: damaged(blob, f"{entry.path}: {why}")):
+        file.seek(entry.offset)
+        while True:
+            if not packed and member.needs_input:
+                packed = file.read(min(_CHUNK, ahead))
+                ahead -= len(packed)
+                if not packed:
+                    return
+            fed, packed = packed, b""
+            yield member.decompress(fed, _CHUNK)
+            if member.eof:
+                packed = member.unused_data
+                member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)

@@ -18,7 +18,7 @@ from isal import igzip_lib
 
 from builder.assemble.gzipmember import IsalError, crc32
 from builder.assemble.whiteout import holds_whiteout
-from builder.errors import WheelError, damaged
+from builder.errors import WheelError, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,7 +169,7 @@ class _Directory(io.BufferedIOBase):
 
 def _read_members(file: BinaryIO, wheel: str) -> list[Member]:
     with (
-        damaged(f"{wheel}: not a zip file, or truncated", WheelError),
+        unreadable(lambda why: WheelError(f"{wheel}: not a zip file, or truncated ({why})")),
         zipfile.ZipFile(_Directory(file, wheel)) as archive,
     ):
         infos = archive.infolist()

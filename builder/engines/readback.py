@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 from docker.errors import DockerException
 
-from builder.assemble.toc import Entry
+from builder.assemble.toc import LARGEST, Entry
+from builder.assemble.whiteout import hidden, is_whiteout
 from builder.errors import EngineError, InspectError
 from builder.system.gunzip import open_gzip
 from builder.system.rootfolder import entry_path
@@ -30,7 +31,6 @@ _TAR_KINDS = {
     tarfile.SYMTYPE: "symlink",
     tarfile.LNKTYPE: "hardlink",
 }
-_WHITEOUT = ".wh."
 _GZIP = b"\x1f\x8b"
 _LISTING = r"%y\t%m\t%U\t%G\t%s\t%P\t%l\0"
 # What inspection reads, besides what it names: fetched together, a call for each would be slow.
@@ -98,8 +98,15 @@ def read_layers(blobs: Sequence[Path]) -> ListedTree:
     contents: dict[str, bytes] = {}
     for blob in blobs:
         with _unpacked(blob) as stream, open_tar(stream, "r|") as tar:
+            layer: dict[str, Entry] = {}
+            new: dict[str, bytes] = {}
             for info in tar:
-                _take(info, tar, entries, contents)
+                _take(info, tar, layer, new)
+        below = {path: entry.kind for path, entry in entries.items()}
+        for path in hidden(below, ((path, entry.kind) for path, entry in layer.items())):
+            del entries[path]
+        entries |= {path: entry for path, entry in layer.items() if not is_whiteout(path)}
+        contents |= new
 
     def fetch(paths: Sequence[str]) -> dict[str, bytes]:
         raise InspectError(f"/{paths[0]} was not kept when the layers were read")
@@ -121,16 +128,12 @@ def _take(
     contents: dict[str, bytes],
 ) -> None:
     path = entry_path(info.name)
-    folder, _, name = path.rpartition("/")
-    if name.startswith(_WHITEOUT):
-        gone = f"{folder}/{name.removeprefix(_WHITEOUT)}".strip("/")
-        for known in [p for p in entries if p == gone or p.startswith(f"{gone}/")]:
-            del entries[known]
-        return
     kind = _TAR_KINDS.get(info.type)
     if path and kind:
         mode, link = info.mode, info.linkname
         entries[path] = Entry(path, kind, mode, info.uid, info.gid, info.size, link)
+        if _is_read(path) and info.size > LARGEST:
+            raise InspectError(f"/{path[:200]} of the image has {info.size:,} bytes; refused")
         if _is_read(path) and (file := tar.extractfile(info) if info.isreg() else None):
             contents[path] = file.read()
 

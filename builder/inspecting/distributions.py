@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from builder.errors import InspectError, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +33,7 @@ def installed(tree: Tree, site: str) -> list[Distribution]:
         folder, _, name = entry.path.rpartition("/")
         parent = folder.rpartition("/")[0]
         if name == "METADATA" and folder.endswith(".dist-info") and parent == site:
-            found.append(_parse(tree.text(entry.path)))
+            found.append(_parse(tree.text(entry.path), entry.path))
     return sorted(found, key=lambda d: d.name.lower())
 
 
@@ -81,23 +83,27 @@ def environment(python: str) -> dict[str, str]:
     }
 
 
-def _parse(metadata: str) -> Distribution:
-    message = HeaderParser().parsestr(metadata)
-    return Distribution(
-        message["Name"], message["Version"], tuple(message.get_all("Requires-Dist") or ())
-    )
+def _parse(metadata: str, path: str) -> Distribution:
+    with unreadable(lambda why: InspectError(f"/{path} of the image is damaged ({why})")):
+        message = HeaderParser().parsestr(metadata)
+        name, version = message["Name"], message["Version"]
+        requires = tuple(map(str, message.get_all("Requires-Dist") or ()))
+    if not name or not version:
+        raise InspectError(f"/{path} of the image names no distribution, or no version")
+    return Distribution(str(name), str(version), requires)
 
 
 def _problem(text: str, versions: dict[str, str], markers: dict[str, str]) -> str | None:
     try:
         requirement = Requirement(text)
-    except InvalidRequirement:
+        if requirement.marker and not requirement.marker.evaluate(dict(markers)):
+            return None
+        version = versions.get(canonicalize_name(requirement.name))
+        fits = version and requirement.specifier.contains(version, prereleases=True)
+    except ValueError:  # of packaging's: a requirement, a marker or a version
         return f"has a requirement nobody can read: {text}"
-    if requirement.marker and not requirement.marker.evaluate(dict(markers)):
-        return None
-    version = versions.get(canonicalize_name(requirement.name))
     if version is None:
         return f"requires {requirement.name}, which is not installed"
-    if not requirement.specifier.contains(version, prereleases=True):
+    if not fits:
         return f"requires {text}, but {requirement.name} {version} is installed"
     return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.assemble import toc
 from builder.assemble.toc import parents
+from builder.assemble.whiteout import hidden, is_whiteout
 from builder.errors import InspectError, WheelError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ class LayerContents:
     blob: Path
     entries: Sequence[Entry]
     title: str
-    from_wheels: bool  # two such layers may not hold one path with different bytes
+    from_wheels: bool  # no other layer may hold one of its paths with different bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,23 @@ class Found:
 
 
 class Tree:
-    """Path -> entry of the topmost layer that has it."""
+    """Path -> entry of the topmost layer that has it, whiteouts applied as engines do."""
 
     def __init__(self, layers: Iterable[LayerContents]) -> None:
         self._found: dict[str, Found] = {}
         self.layers = tuple(layers)
+        kinds: dict[str, str] = {}
         for layer in self.layers:
             for entry in layer.entries:
-                found = Found(entry, layer)
                 twin = self._found.get(entry.path)
-                if twin and layer.from_wheels and twin.layer.from_wheels:
-                    _check_twin(twin, found)
-                self._found[entry.path] = found
+                if twin and (layer.from_wheels or twin.layer.from_wheels):
+                    _check_twin(twin, Found(entry, layer))
+            for path in hidden(kinds, ((entry.path, entry.kind) for entry in layer.entries)):
+                del self._found[path], kinds[path]
+            for entry in layer.entries:
+                if not is_whiteout(entry.path):
+                    self._found[entry.path] = Found(entry, layer)
+                    kinds[entry.path] = entry.kind
 
     def __contains__(self, path: str) -> bool:
         return path in self._found
@@ -62,9 +69,12 @@ class Tree:
 
     def read(self, path: str) -> bytes:
         """The content of the file at `path`, checked against its CRC-32."""
-        found = self._get(path)
-        if found.entry.kind == "hardlink":
-            return self.read(found.entry.link)
+        found, names = self._get(path), {path}
+        while found.entry.kind == "hardlink":
+            if found.entry.link in names:
+                raise InspectError(f"/{path} of the image is a hard link to itself")
+            names.add(found.entry.link)
+            found = self._get(found.entry.link)
         return toc.read_content(found.layer.blob, found.entry)
 
     def text(self, path: str) -> str:
@@ -114,10 +124,17 @@ def _check_twin(first: Found, second: Found) -> None:
     if a.kind == b.kind == "dir":
         return
     if (a.kind, a.size, a.crc, a.link) == (b.kind, b.size, b.crc, b.link) and (
-        toc.read_content(first.layer.blob, a) == toc.read_content(second.layer.blob, b)
+        _digest(first) == _digest(second)
     ):
         return
     raise WheelError(
         f"two layers hold /{a.path} with different content: {first.layer.title} and "
         f"{second.layer.title}; an image cannot hold both: change the cell's requirements"
     )
+
+
+def _digest(found: Found) -> bytes:
+    digest = hashlib.sha256()
+    for data in toc.stream_content(found.layer.blob, found.entry):
+        digest.update(data)
+    return digest.digest()
