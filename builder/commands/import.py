@@ -15,9 +15,11 @@ examples:
   wheelyard import torch.tar                      into dist/, and into the engine if one answers
   wheelyard import torch.tar --load --output oci  another folder; fails without an engine
   wheelyard import torch.tar --no-load            just the OCI image layout
+  wheelyard import torch.tar --verify-key sign.pub    only if that key signed the bundle
 
 Bundles are made by `wheelyard push SELECTOR --layout FILE.tar`. Every blob is checked against its
-digest; no repository and no network is needed.
+digest; no repository and no network is needed. What a bundle says of an inspection counts only with
+--verify-key, where the bundle was made with --sign-key: `push` asks for --unverified otherwise.
 """
 
 
@@ -40,6 +42,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=None,
         help="load into the Docker Engine (default: if one answers)",
     )
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="refuse a bundle that this key (PEM, as cosign.pub) has not signed; given more than "
+        "once, one of the keys is enough",
+    )
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(run=run, needs_project=False)
 
@@ -47,6 +58,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Import the bundle and print what it held."""
     from builder.assemble.layout import Layout
+    from builder.attest.keys import load_public_key
     from builder.building.loading import find_loader
     from builder.building.report import unpacked_sizes
     from builder.console.amounts import amount
@@ -54,7 +66,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from builder.publishing.unbundle import import_bundle
 
     layout = Layout(args.output.absolute())
-    images = import_bundle(args.bundle.absolute(), layout, context.reporter)
+    keys = tuple(map(load_public_key, args.verify_key))
+    images = import_bundle(args.bundle.absolute(), layout, context.reporter, keys)
     loader = find_loader(args.load, context)
     sizes = unpacked_sizes(layout.folder)
     for image in images:

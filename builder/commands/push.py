@@ -84,7 +84,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--sign-key",
         type=Path,
         metavar="FILE",
-        help="sign each image and the catalogue as cosign does, with this ECDSA P-256 key (PEM)",
+        help="sign each image and the catalogue as cosign does, or a bundle, with this "
+        "ECDSA P-256 key (PEM)",
     )
     parser.add_argument(
         "--verify-key",
@@ -92,7 +93,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="FILE",
-        help="with --sign-key: also go on from a catalogue that this key signed (an older one)",
+        help="with --sign-key: also go on from a catalogue that this older key signed",
     )
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.set_defaults(run=run)
@@ -111,8 +112,6 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("a bundle holds every layer: build the images, then leave --known out")
     if args.layout is not None and args.compression != "gzip":
         raise UsageError("a bundle has its layers as they were built: leave --compression out")
-    if args.layout is not None and args.sign_key is not None:
-        raise UsageError("--sign-key signs what is in a registry, and a bundle is in none")
     if args.verify_key and args.sign_key is None:
         raise UsageError("--verify-key is for the catalogue that --sign-key signs anew")
     key = None if args.sign_key is None else load_private_key(args.sign_key)
@@ -174,7 +173,7 @@ def _publish(
 
     address = context.settings.registry
     if args.layout is not None or address is None:
-        return _bundle(args, source.layout, source.images, context)
+        return _bundle(args, source.layout, source.images, keys[0], context)
     belongings = Belongings(*keys, attest=args.attest, compare=not args.known)
     with open_registry(address, context.settings, context.reporter) as registry:
         results = release(registry, source, plan, upstream, belongings, context)
@@ -184,13 +183,17 @@ def _publish(
 
 
 def _bundle(
-    args: argparse.Namespace, layout: Layout, images: Sequence[Publication], context: Context
+    args: argparse.Namespace,
+    layout: Layout,
+    images: Sequence[Publication],
+    key: PrivateKey | None,
+    context: Context,
 ) -> int:
     from builder.console.amounts import amount
     from builder.console.table import show_json, show_table
     from builder.publishing.bundle import write_bundle
 
-    size = write_bundle(args.layout.absolute(), layout, images, context.reporter)
+    size = write_bundle(args.layout.absolute(), layout, images, context.reporter, key)
     if args.json:
         ids = [image.id for image in images]
         show_json({"bundle": str(args.layout), "bytes": size, "images": ids})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.assemble.layout import Descriptor, Layout
+from builder.assemble.layout import Descriptor, Layout, digest_of
+from builder.attest.signing import make_signature
 from builder.building.report import NAME as REPORT
 from builder.building.report import merge_report, read_report
 from builder.engines.archive import Member, archive_size, stream
@@ -16,21 +18,31 @@ from builder.errors import StorageError
 from builder.registry.push import image_blobs
 from builder.system.links import link_or_copy
 from builder.system.storage import damaged, file_digest, storage_error
+from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
+    from builder.attest.keys import PrivateKey
     from builder.console.progress import Reporter
     from builder.registry.push import Publication
 
 SUFFIX = ".tar"
-FILES = ("oci-layout", "index.json", "manifest.json", REPORT)
+INDEX = "index.json"
+FILES = ("oci-layout", INDEX, "manifest.json", REPORT)
+SIGNATURES = "signatures.json"
+SIGNED = (INDEX, REPORT)  # which images it holds under which names, and what a build saw of them
 
 
 def write_bundle(
-    path: Path, layout: Layout, images: Sequence[Publication], reporter: Reporter
+    path: Path,
+    layout: Layout,
+    images: Sequence[Publication],
+    reporter: Reporter,
+    key: PrivateKey | None = None,
 ) -> int:
     """Write `images` of `layout` to `path` (`*.tar`: one file; else a folder); its size in bytes.
 
-    Raises StorageError for a blob that is missing or damaged, and for a full disk.
+    With `key` it carries signatures, which `import --verify-key` wants. Raises StorageError for a
+    blob that is missing or damaged, and for a full disk.
     """
     digests = _blobs(layout, images)
     size = sum(layout.blob(digest).stat().st_size for digest in digests)
@@ -42,10 +54,12 @@ def write_bundle(
     try:
         if path.suffix != SUFFIX:
             _stage(Layout(path), layout, images, digests, link_or_copy)
+            _sign(Layout(path), key)
             return size
         with tempfile.TemporaryDirectory() as folder:
             staged = Layout(Path(folder))
             _stage(staged, layout, images, digests, os.symlink)
+            _sign(staged, key)
             return _write_tar(path, staged, digests, reporter)
     except OSError as error:
         raise storage_error(error, path.parent, size) from error
@@ -92,8 +106,29 @@ def _stage(
     merge_report(target.folder, entries, ())
 
 
+def signed_name(file: str) -> str:
+    """The name that a file of a bundle is signed under: no registry has such a repository."""
+    return f"bundle/{file}"
+
+
+def _sign(staged: Layout, key: PrivateKey | None) -> None:
+    target = staged.folder / SIGNATURES
+    if key is None:
+        target.unlink(missing_ok=True)  # of an earlier bundle in that folder
+        return
+    made = []
+    for name in SIGNED:
+        signature = make_signature(
+            key, signed_name(name), digest_of((staged.folder / name).read_bytes())
+        )
+        payload = signature.payload.decode()
+        made.append({"file": name, "payload": payload, "signature": signature.value})
+    write_text(target, json.dumps({"version": 1, "signatures": made}, indent=1) + "\n")
+
+
 def _write_tar(path: Path, staged: Layout, digests: Sequence[str], reporter: Reporter) -> int:
-    sources = [*(staged.folder / name for name in FILES), *map(staged.blob, digests)]
+    names = (*FILES, *((SIGNATURES,) if (staged.folder / SIGNATURES).exists() else ()))
+    sources = [*(staged.folder / name for name in names), *map(staged.blob, digests)]
     members = [
         Member(str(file.relative_to(staged.folder)), file.stat().st_size, file) for file in sources
     ]

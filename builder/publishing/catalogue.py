@@ -20,11 +20,11 @@ from builder.system.documents import (
     Counter,
     CudaVersion,
     CudnnVersion,
-    Digest,
     Document,
     ImageId,
     ImageTag,
     PythonVersion,
+    Sha256,
     UnreadableError,
     Versions,
     Word,
@@ -63,8 +63,8 @@ class _Image(Document):
         max_length=8
     )
     special: bool = False
-    digest: Digest | None = None
-    layers: tuple[tuple[Digest, Bytes], ...] = Field((), max_length=512)
+    digest: Sha256 | None = None
+    layers: tuple[tuple[Sha256, Bytes], ...] = Field((), max_length=512)
     unpacked: Bytes | None = None
 
     @model_validator(mode="after")

@@ -12,6 +12,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from builder.digests import DIGEST_PATTERN
+
 LARGEST = 16 << 20  # bytes of one document
 _SHOWN = 3  # problems that a message names
 
@@ -19,10 +21,9 @@ _SHOWN = 3  # problems that a message names
 NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
-SHA256 = r"sha256:[0-9a-f]{64}"
 VERSION = r"[0-9]{1,6}(?:\.[0-9]{1,6})+(?:(?:a|b|rc)[0-9]{1,6})?(?:\.post[0-9]{1,6})?"
 _WORD = r"[a-z][a-z0-9]*"
-_REFERENCE = re.compile(rf"(?:{HOST}/)?{NAME}(?:/{NAME})*(?::{TAG})?(?:@{SHA256})?")
+_REFERENCE = re.compile(rf"(?:{HOST}/)?{NAME}(?:/{NAME})*(?::{TAG})?(?:@{DIGEST_PATTERN})?")
 _LONGEST = 1024
 
 
@@ -49,11 +50,13 @@ def read_document(model: type[Model], data: str | bytes) -> Model:
         raise UnreadableError(_told(error)) from None
 
 
-def matching(pattern: str, what: str) -> Callable[[str], str]:
+def matching(pattern: str, what: str, longest: int = _LONGEST) -> Callable[[str], str]:
     """A validator: the whole text is of `pattern`, else it is not `what`."""
     compiled = re.compile(pattern, re.ASCII)
 
     def check(text: str) -> str:
+        if len(text) > longest:
+            raise ValueError(f"{text[:20]!a}... is longer than {longest} characters")
         if not compiled.fullmatch(text):
             raise ValueError(f"{text[:80]!a} is not {what}")
         return text
@@ -63,7 +66,7 @@ def matching(pattern: str, what: str) -> Callable[[str], str]:
 
 def is_digest(text: object) -> bool:
     """Whether it is a SHA-256 as OCI writes it."""
-    return isinstance(text, str) and re.fullmatch(SHA256, text) is not None
+    return isinstance(text, str) and re.fullmatch(DIGEST_PATTERN, text) is not None
 
 
 def is_reference(text: str) -> bool:
@@ -78,7 +81,7 @@ def _reference(text: str) -> str:
 
 
 def _pinned(text: str) -> str:
-    if not re.search(rf"@{SHA256}\Z", _reference(text)):
+    if not re.search(rf"@{DIGEST_PATTERN}\Z", _reference(text)):
         raise ValueError(f"{text[:80]!a} has no digest")
     return text
 
@@ -88,21 +91,16 @@ def _several(pattern: str) -> str:
 
 
 def _text(pattern: str, what: str, longest: int) -> AfterValidator:
-    check = matching(pattern, what)
-
-    def bounded(text: str) -> str:
-        if len(text) > longest:
-            raise ValueError(f"{text[:20]!a}... is longer than {longest} characters")
-        return check(text)
-
-    return AfterValidator(bounded)
+    return AfterValidator(matching(pattern, what, longest))
 
 
-Digest = Annotated[str, AfterValidator(matching(SHA256, "a SHA-256"))]
+Sha256 = Annotated[str, AfterValidator(matching(DIGEST_PATTERN, "a SHA-256"))]
 Bytes = Annotated[int, Field(ge=0, lt=1 << 50)]
 Counter = Annotated[int, Field(ge=0, lt=1 << 62)]
 ImageId = Annotated[str, _text(r"[a-z][a-z0-9.+_-]*", "an image's id", 200)]
-ImageTag = Annotated[str, _text(rf"{NAME}:{TAG}", "NAME:TAG", 300)]
+image_tag = matching(rf"{NAME}:{TAG}", "NAME:TAG", 300)
+ImageTag = Annotated[str, AfterValidator(image_tag)]
+BaseName = Annotated[str, _text(r"[a-z0-9][a-z0-9.-]*", "a base's name", 100)]
 Reference = Annotated[str, AfterValidator(_reference)]
 PinnedReference = Annotated[str, AfterValidator(_pinned)]
 Word = Annotated[str, _text(_WORD, "a word of lower-case letters and digits", 64)]
@@ -122,7 +120,7 @@ class Blob(Document):
 
     model_config = ConfigDict(extra="allow")
 
-    digest: Digest
+    digest: Sha256
     size: Bytes
     media_type: MediaType = Field("", alias="mediaType")
     artifact_type: MediaType = Field("", alias="artifactType")
@@ -141,7 +139,7 @@ class ImageManifest(Document):
 
 
 class _Rootfs(Document):
-    diff_ids: tuple[Digest, ...] = Field(max_length=512)
+    diff_ids: tuple[Sha256, ...] = Field(max_length=512)
 
 
 class _Settings(Document):

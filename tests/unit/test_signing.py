@@ -288,10 +288,5 @@ class TestCommands:
         assert main([*words, "--signed-as", "x.example"]) == UsageError.exit_code
         assert "--verify-key" in capsys.readouterr().err
 
-    def test_a_bundle_is_not_signed(self, tmp_path: Path, capsys: Any) -> None:
-        words = ["push", "all", "--layout", str(tmp_path / "x.tar"), "--sign-key", "key.pem"]
-        assert main(words) == UsageError.exit_code
-        assert "a bundle is in none" in capsys.readouterr().err
-
     def test_a_reference_by_digest(self) -> None:
         assert pinned("reg:5000/a/b:1.0", DIGEST) == f"reg:5000/a/b@{DIGEST}"
