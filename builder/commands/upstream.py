@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ upstream.json beside matrix.yaml; this repository itself keeps it in builder/dat
 
 check asks the indexes about the locked wheels, and Debian's archives about the bases' packages
 (their package lists, kept in the cache, and for what those have dropped the pool; takes apt and
-mmdebstrap). "unlisted" can still be fetched, "gone" cannot.
+mmdebstrap). "unlisted" can still be fetched, "gone" cannot. "fixes" names the vulnerabilities that
+the successors' changelogs call fixed since the lock; their .deb files are fetched for it.
 
 examples:
   wheelyard upstream refresh                  new releases into the data file
@@ -32,6 +34,9 @@ examples:
   wheelyard upstream check --bases-only       the Debian packages alone
 """
 MAX_AGE = 120  # days
+FIXES = """
+"fixes" is what the successors' changelogs name, with their own urgency: what an update brings. It
+is no list of what is open: a vulnerability that nobody has fixed, or named there, is not in it."""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -111,8 +116,10 @@ def _check(args: argparse.Namespace, context: Context) -> int:
     if args.json:
         show_json([_as_json(finding) for finding in findings])
     elif findings:
-        rows = [(f.kind, f.subject, f.detail, str(len(f.locks) or "")) for f in findings]
-        show_table(("kind", "what", "detail", "locks"), rows)
+        rows = [(f.kind, f.subject, f.detail, str(len(f.locks) or ""), _fixes(f)) for f in findings]
+        show_table(("kind", "what", "detail", "locks", "fixes"), rows)
+        if any(finding.fixes for finding in findings):
+            print(FIXES)
     else:
         print("nothing moved: every locked file is there, and no lock is old")
     if findings:
@@ -136,10 +143,21 @@ def _show_changes(found: Sequence[Change], *, as_json: bool) -> None:
         print("no release and no fact changed")
 
 
+def _fixes(finding: Finding) -> str:
+    """What an update brings, the most severe first: `high: CVE-..., CVE-...; low: CVE-...`."""
+    from builder.upstream.changelog import severity
+
+    by_severity: dict[str, list[str]] = {}
+    for fix in sorted(finding.fixes or (), key=lambda fix: -severity(fix.severity)):
+        by_severity.setdefault(fix.severity, []).append(fix.name)
+    return "; ".join(f"{word}: {', '.join(names)}" for word, names in by_severity.items())
+
+
 def _as_json(finding: Finding) -> dict[str, object]:
     return {
         "kind": finding.kind,
         "what": finding.subject,
         "detail": finding.detail,
         "locks": list(finding.locks),
+        "fixes": None if finding.fixes is None else [asdict(fix) for fix in finding.fixes],
     }

@@ -22,6 +22,7 @@ from builder.lock.inputs import base_cells
 from builder.lock.packages import read_package_lock
 from builder.planning.plan import load_plan
 from builder.system.filelock import locked, once
+from builder.upstream.fixes import find_fixes
 from builder.upstream.watch import Finding
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from builder.model import LockedDeb, PackageLock
 
 UNLISTED, GONE = "unlisted", "gone"  # from the lists, from the pool as well
+SUPERSEDED = "superseded"
 Record = Mapping[str, str]  # control fields, SHA256 and Filename of one version
 
 
@@ -63,8 +65,12 @@ def check_suite(
         _lists(context, locks[0].suite) as lists,
         isolated_apt(sources, context.settings, context.reporter, lists) as apt,
     ):
-        found = list(package_findings(locks, offered(apt, names)))
-    return _with_pool(context, found, locks, sources)
+        records = offered(apt, names)
+    found = _with_pool(context, list(package_findings(locks, records)), locks, sources)
+    debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
+    moved = {x: debs[x.subject] for x in found if x.kind in (UNLISTED, GONE, SUPERSEDED)}
+    fixes = find_fixes(context, moved.values(), records, sources)
+    return [replace(x, fixes=fixes.get(moved[x])) if x in moved else x for x in found]
 
 
 def _with_pool(
@@ -144,5 +150,5 @@ def _verdict(deb: LockedDeb, records: Sequence[Record]) -> tuple[str, str] | Non
     if deb.sha256 not in [record.get("SHA256") for record in same]:
         return "replaced", f"the archive lists sha256:{same[0].get('SHA256', 'nothing')} now"
     if newest != deb.version:
-        return "superseded", f"{newest} is out"
+        return SUPERSEDED, f"{newest} is out"
     return None

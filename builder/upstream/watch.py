@@ -18,6 +18,7 @@ from builder.lock.lockfile import read_requirements_lock
 from builder.lock.uv import default_index
 from builder.planning.plan import load_inputs
 from builder.planning.versions import order, short
+from builder.upstream.changelog import Fix
 from builder.upstream.facts import Upstream, load_upstream
 from builder.upstream.listing import IndexFile
 from builder.upstream.refresh import Shelf, offers
@@ -41,6 +42,7 @@ class Finding:
     subject: str  # a file, a release, an image, or a Debian package
     detail: str
     locks: tuple[str, ...]  # ids of the images; of a Debian package, the names of the bases' locks
+    fixes: tuple[Fix, ...] | None = None  # what an update brings; None: nothing was looked up
 
 
 def check_upstream(context: Context, max_age: int, data: Path | None) -> list[Finding]:

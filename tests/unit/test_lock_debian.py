@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 import subprocess
@@ -53,9 +54,13 @@ class Archive:
         self._gpg("--output", str(self.keyring), "--export")
         self.source = Source(DEBIAN, f"file:{folder}", "bookworm", ("main",))
 
-    def add(self, name: str, version: str, **fields: str) -> None:
+    def add(self, name: str, version: str, changelog: str | None = None, **fields: str) -> None:
         tree = self.folder / "tree"
         (tree / "DEBIAN").mkdir(parents=True)
+        if changelog is not None:
+            documents = tree / "usr/share/doc" / name
+            documents.mkdir(parents=True)
+            (documents / "changelog.Debian.gz").write_bytes(gzip.compress(changelog.encode()))
         control = {"Package": name, "Version": version, "Architecture": "all"}
         control |= {"Maintainer": "T <t@example.org>", "Description": "x"} | {
             key.replace("_", "-"): value for key, value in fields.items()
