@@ -19,7 +19,7 @@ COMMANDS = (
     "deploy",
 )  # fmt: skip
 
-BUG = 70  # EX_SOFTWARE of sysexits.h
+BUG = errors.UnexpectedError.exit_code  # EX_SOFTWARE of sysexits.h
 BROKEN_PIPE = 128 + signal.SIGPIPE
 
 _EXAMPLES = """\
@@ -101,7 +101,8 @@ def exit_codes() -> str:
     """One line per exit code, from the error classes themselves."""
     rows = [(0, "Success")]
     for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, errors.WheelyardError):
+        bug = kind is errors.UnexpectedError  # has a line below
+        if isinstance(kind, type) and issubclass(kind, errors.WheelyardError) and not bug:
             rows.append((kind.exit_code, _intent(kind)))
     rows += [
         (BUG, "A bug in wheelyard"),
