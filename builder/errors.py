@@ -128,9 +128,12 @@ class SignatureError(WheelyardError):
 
 
 class UnexpectedError(WheelyardError):
-    """A bug that ended one image of a batch; its traceback is that of the cause."""
+    """A bug in wheelyard.
 
-    exit_code = 70
+    Raised nowhere: the failure of an image of a batch that something unexpected ended, its cause.
+    """
+
+    exit_code = 70  # EX_SOFTWARE of sysexits.h
 
 
 INTERRUPTED = 130

@@ -21,10 +21,10 @@ from builder.building.prune import locked_wheels, prune_wheels
 from builder.building.report import LOCK_NAME, read_report, write_report
 from builder.building.stages import load_stages, repositories
 from builder.console.amounts import amount
-from builder.errors import WheelyardError
 from builder.inspecting.inspect import Finding, inspect_image, require
 from builder.inspecting.tree import LayerContents, Tree
 from builder.planning.imageconfig import CELL_LABEL, image_config
+from builder.system.failures import reported
 from builder.system.filelock import locked, once
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from builder.building.loading import Loader, Receiver
     from builder.building.stages import Stage
     from builder.context import Context
+    from builder.errors import WheelyardError
     from builder.model import Cell, Plan
 
 
@@ -100,16 +101,15 @@ def build_images(
                     remade=remade,
                 )
                 built = _build_one(work, layout, held, load)
-            except WheelyardError as error:
-                context.reporter.warn(f"{cell.id}: {error}")
-                results.append(Failed(cell, error))
-                if fail_fast:
-                    break
-            else:
-                results.append(built)
                 _publish(layout, built)
+                results.append(built)
                 if prune:
                     _prune(cell, cells[number:], plan, context)
+            except Exception as error:  # noqa: BLE001 - the next image is built whatever it was
+                failed = Failed(cell, reported(error, cell.id, context.reporter))
+                results = [*(x for x in results if x.cell is not cell), failed]
+                if fail_fast:
+                    break
         layout.prune()
     return results
 

@@ -119,9 +119,13 @@ def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage 
 
     plan = load_plan(context.settings.project)
     options = Options(args.output.absolute(), args.network, args.load, args.fail_fast)
-    jobs = make_jobs(select(plan, args.selector), plan, options.output, context)
+    cells = select(plan, args.selector)
+    jobs, failed = make_jobs(cells, plan, options.output, context)
+    if not jobs or (failed and options.fail_fast):
+        return failed
     with ENGINES[args.engine](jobs, plan, options, context) as engine:
-        return run_batch(engine, jobs, context, fail_fast=options.fail_fast)
+        results = [*failed, *run_batch(engine, jobs, context, fail_fast=options.fail_fast)]
+    return sorted(results, key=lambda result: cells.index(result.cell))
 
 
 def _show(results: Sequence[Built | EngineImage | Failed], *, as_json: bool) -> None:

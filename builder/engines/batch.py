@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from builder.building.build import Failed
 from builder.building.stages import Stage, load_stages
-from builder.errors import DriftError, WheelyardError
+from builder.errors import DriftError
 from builder.rendering.dockerfiles import Locks
 from builder.rendering.render import render_cell
+from builder.system.failures import reported
 from builder.system.timing import timed
 
 if TYPE_CHECKING:
@@ -71,19 +72,29 @@ class Engine(Protocol):
         """Build one image; raises WheelyardError."""
 
 
-def make_jobs(cells: Sequence[Cell], plan: Plan, output: Path, context: Context) -> list[Job]:
-    """The images to build; DriftError where a Dockerfile is not what would be rendered."""
-    project = context.settings.project
-    jobs = []
+def make_jobs(
+    cells: Sequence[Cell], plan: Plan, output: Path, context: Context
+) -> tuple[list[Job], list[Failed]]:
+    """The images to build, and those that cannot be."""
+    jobs, failed = [], []
     for cell in cells:
-        folder = project / cell.folder
-        for name, text in render_cell(project, cell, plan.cells).items():
-            path = folder / name
-            if not path.is_file() or path.read_bytes() != text.encode():
-                raise DriftError(f"{path} is not what the locks give; run `wheelyard render`")
-        stages = load_stages(cell, plan, project)
-        jobs.append(Job(cell, stages, folder, output / "logs" / f"{cell.id}.log"))
-    return jobs
+        try:
+            jobs.append(make_job(cell, plan, output, context))
+        except Exception as error:  # noqa: BLE001 - the others are built whatever it was
+            failed.append(Failed(cell, reported(error, cell.id, context.reporter)))
+    return jobs, failed
+
+
+def make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> Job:
+    """An image to build; DriftError where a Dockerfile is not what would be rendered."""
+    project = context.settings.project
+    folder = project / cell.folder
+    for name, text in render_cell(project, cell, plan.cells).items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != text.encode():
+            raise DriftError(f"{path} is not what the locks give; run `wheelyard render`")
+    stages = load_stages(cell, plan, project)
+    return Job(cell, stages, folder, output / "logs" / f"{cell.id}.log")
 
 
 def run_batch(
@@ -94,9 +105,9 @@ def run_batch(
     for job in jobs:
         try:
             results.append(engine.build(job))
-        except WheelyardError as error:
-            context.reporter.warn(f"{job.cell.id}: {error}")
-            results.append(Failed(job.cell, error))
+        except Exception as error:  # noqa: BLE001 - the next image is built whatever it was
+            failure = reported(error, job.cell.id, context.reporter, job.log)
+            results.append(Failed(job.cell, failure))
             if fail_fast:
                 break
     return results

@@ -24,6 +24,7 @@ from builder.errors import EngineError, InspectError, WheelyardError
 from builder.inspecting.inspect import inspect_image, require
 from builder.planning.imageconfig import base_folder, base_image
 from builder.rendering.render import DOCKERFILE
+from builder.system.failures import reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,8 +83,8 @@ class DockerEngine:
         for name, job in pinned.items():
             try:
                 self._make_pinned_base(name, job)
-            except WheelyardError as error:
-                self._missing[name] = error
+            except Exception as error:  # noqa: BLE001 - other bases are made whatever it was
+                self._missing[name] = reported(error, name, self._context.reporter)
 
     def _make_pinned_base(self, name: str, job: Job) -> None:
         folder = self._context.settings.project / base_folder(job.cell)

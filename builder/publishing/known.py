@@ -19,12 +19,13 @@ from builder.assemble.store import LayerStore, StoredLayer
 from builder.building.build import Built, inspect_built
 from builder.building.report import image_json, merge_report
 from builder.building.stages import load_stages
-from builder.errors import BaseImageError, InspectError, WheelyardError
+from builder.errors import BaseImageError, InspectError
 from builder.planning.compiler import has_compiler
 from builder.planning.imageconfig import CELL_LABEL, image_config
 from builder.publishing.published import Source, publications
 from builder.publishing.verifying import require_same, verify_layers
 from builder.registry.push import NotPushed
+from builder.system.failures import reported
 
 if TYPE_CHECKING:
     from builder.assemble.planned import PlannedLayer
@@ -105,9 +106,8 @@ def put_together(
             stages = load_stages(cell, plan, context.settings.project)
             work = Assembly(stages, context, sparse.store)
             image, seen = _described(work, sparse, unverified=unverified)
-        except WheelyardError as error:
-            context.reporter.warn(f"{cell.id}: {error}")
-            failed.append(NotPushed(cell.id, error))
+        except Exception as error:  # noqa: BLE001 - the next one is described whatever it was
+            failed.append(NotPushed(cell.id, reported(error, cell.id, context.reporter)))
             continue
         references |= dict.fromkeys(cell.tags, image.manifest)
         entry = image_json(Built(cell, image, 0, {}, (), loaded=False)) | {"inspected": seen}

@@ -13,10 +13,10 @@ from builder.assemble.image import canonical
 from builder.assemble.layout import MANIFEST_TYPE, ZSTD_TYPE, Descriptor, Layout
 from builder.assemble.store import LayerStore
 from builder.building.report import merge_report, read_report
-from builder.errors import WheelyardError
 from builder.publishing.published import Source
 from builder.publishing.recompress import Packed, is_packed, recompress
 from builder.registry.push import NotPushed
+from builder.system.failures import reported
 
 if TYPE_CHECKING:
     from builder.assemble.store import StoredLayer
@@ -35,9 +35,8 @@ def zstd_images(source: Source, context: Context) -> Iterator[Source]:
         for image in source.images:
             try:
                 images.append(_repacked(image, source, layout, store, context))
-            except WheelyardError as error:
-                context.reporter.warn(f"{image.id}: {error}")
-                failed.append(NotPushed(image.id, error))
+            except Exception as error:  # noqa: BLE001 - the next one is packed whatever it was
+                failed.append(NotPushed(image.id, reported(error, image.id, context.reporter)))
         yield Source(layout, tuple(images), tuple(failed), origin=source.layout)
 
 

@@ -16,6 +16,7 @@ from builder.errors import WheelyardError
 from builder.registry.client import Registry, has_blob, manifest_digest, put_manifest
 from builder.registry.parallel import each
 from builder.registry.upload import Blob, Upload, mount, send_blob
+from builder.system.failures import reported
 
 if TYPE_CHECKING:
     from builder.assemble.layout import Layout
@@ -76,9 +77,8 @@ def push_images(
     for image in images:
         try:
             results.append(push_image(registry, layout, image, siblings, notes, supply))
-        except WheelyardError as error:
-            registry.reporter.warn(f"{image.id}: {error}")
-            results.append(NotPushed(image.id, error))
+        except Exception as error:  # noqa: BLE001 - the next one is pushed whatever it was
+            results.append(NotPushed(image.id, reported(error, image.id, registry.reporter)))
     return results
 
 

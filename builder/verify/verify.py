@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import VerifyError, WheelyardError
+from builder.errors import VerifyError
+from builder.system.failures import reported
 from builder.system.subprocesses import Result, failure
 from builder.verify.places import Answer, Place, Run, opened
 from builder.verify.record import Record, read_record, write_record
@@ -85,9 +86,8 @@ def _checked(
         with open_image(place, digest, cell.tags, layout, request.unpack, reporter) as run:
             start = time.monotonic()
             checks = parse(run(request.command))
-    except WheelyardError as error:
-        reporter.warn(f"{cell.id}: {error}")
-        problem = str(error)
+    except Exception as error:  # noqa: BLE001 - the next image is checked whatever it was
+        problem = str(reported(error, cell.id, reporter))
     seconds = round(time.monotonic() - start, 1)
     return Record(
         cell.id, digest, cell.tags, place.backend, place.gpu, request.groups, seconds,

@@ -56,7 +56,7 @@ def wheelhouse(folder: Path, settings: Settings) -> Iterator[str]:
     own = replace(settings, project=folder / "project", cache_dir=folder / "cache")
     context = Context(own, QuietReporter(None))
     plan = load_plan(own.project)
-    jobs = make_jobs(plan.cells, plan, folder / "logs", context)
+    jobs, _ = make_jobs(plan.cells, plan, folder / "logs", context)
     with open_wheelhouse(make_shelves(jobs, context), own.cache_dir) as server:
         yield f"{server.host_name}:{LOOPBACK}"
 

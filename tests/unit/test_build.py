@@ -1,5 +1,6 @@
 """Whole builds of a tiny project: results, reproducibility, and what happens when things break."""
 
+import io
 import json
 import os
 import pickle
@@ -8,7 +9,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from wheels import make_wheel
 from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore
 from builder.building.build import Built, Failed, build_images, read_tree
+from builder.building.loading import Nobody
 from builder.building.report import read_report
 from builder.building.stages import load_stages
+from builder.console.progress import QuietReporter
 from builder.errors import InspectError, LockError, StorageError, WheelError
 from builder.inspecting.inspect import inspect_image, inspect_layout_image, require
 from builder.inspecting.tree import Tree
@@ -209,6 +213,45 @@ class TestBadLocks:
         plan = replace(broken.plan, cells=(changed, broken.cell("devel")))
         with pytest.raises(LockError, match="is stale"):
             load_stages(changed, plan, broken.folder)
+
+
+class TestBugs:
+    """What nobody expected ends one image, not the batch."""
+
+    class Loader:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def ahead(self, *_: object) -> AbstractContextManager[Nobody]:
+            return nullcontext(Nobody())
+
+        def image(self, _image: object, tags: Sequence[str], _layout: object) -> None:
+            if "devel" not in tags[0]:
+                raise self.error
+
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (ZeroDivisionError("oh"), 70),
+            (MemoryError(), 70),
+            (OSError(5, "Input/output error"), 10),
+            (OSError("odd"), 70),
+        ],
+    )
+    def test_the_next_image_is_built(
+        self, tiny: Tiny, tmp_path: Path, error: Exception, code: int
+    ) -> None:
+        said = io.StringIO()
+        context = replace(tiny.context, reporter=QuietReporter(said))
+        loader: Any = self.Loader(error)
+        cells = sorted(tiny.plan.cells, key=lambda cell: cell.flavour.name, reverse=True)
+        runtime, devel = build_images(cells, tiny.plan, tmp_path / "dist", context, load=loader)
+        assert isinstance(runtime, Failed)
+        assert isinstance(devel, Built)
+        assert runtime.error.exit_code == code
+        assert set(digests(tmp_path / "dist")) == set(devel.cell.tags)
+        assert ("raise self.error" in said.getvalue()) == (code == 70)
+        assert ("this is a bug in wheelyard" in said.getvalue()) == (code == 70)
 
 
 class TestBadWheels:

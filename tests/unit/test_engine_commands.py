@@ -11,10 +11,11 @@ import pytest
 from test_recipe import CELL
 from tiny import Tiny, make_tiny
 
+from builder.building.build import Failed
 from builder.console.progress import QuietReporter
 from builder.engines.bake import base_contexts
 from builder.engines.bakelog import describe_failure
-from builder.engines.batch import Job, make_jobs
+from builder.engines.batch import EngineImage, Job, make_jobs, run_batch
 from builder.engines.buildlog import BuildLog
 from builder.engines.buildx import bake_argv, build_argv, parse_driver
 from builder.engines.contexts import pinned_context
@@ -159,16 +160,36 @@ def test_the_stream_of_a_build_becomes_step_log_and_image() -> None:
 def test_a_dockerfile_that_is_not_what_the_locks_give_is_not_built(
     tiny: Tiny, tmp_path: Path
 ) -> None:
-    made = make_jobs(tiny.plan.cells, tiny.plan, tmp_path, tiny.context)
+    made, _ = make_jobs(tiny.plan.cells, tiny.plan, tmp_path, tiny.context)
     assert [job.cell for job in made] == list(tiny.plan.cells)
     path = tiny.folder / tiny.plan.cells[0].folder / "Dockerfile"
     text = path.read_text()
     path.write_text(text + "RUN true\n")
     try:
-        with pytest.raises(DriftError, match="wheelyard render"):
-            make_jobs(tiny.plan.cells[:1], tiny.plan, tmp_path, tiny.context)
+        made, (failed,) = make_jobs(tiny.plan.cells, tiny.plan, tmp_path, tiny.context)
+        assert [job.cell for job in made] == list(tiny.plan.cells[1:])
+        assert isinstance(failed.error, DriftError)
+        assert "wheelyard render" in str(failed.error)
     finally:
         path.write_text(text)
+
+
+def test_a_bug_in_an_engine_ends_one_image(tiny: Tiny, tmp_path: Path) -> None:
+    class Engine:
+        def build(self, job: Job) -> EngineImage:
+            if job.cell == tiny.plan.cells[0]:
+                raise ZeroDivisionError("oh")
+            return EngineImage(job.cell, "sha256:0", 0, {}, (), job.log)
+
+    jobs, _ = make_jobs(tiny.plan.cells, tiny.plan, tmp_path, tiny.context)
+    jobs[0].log.parent.mkdir(parents=True)
+    jobs[0].log.write_text("Step 1\n")
+    broken, fine = run_batch(Engine(), jobs, tiny.context, fail_fast=False)
+    assert isinstance(broken, Failed)
+    assert isinstance(fine, EngineImage)
+    assert broken.error.exit_code == 70
+    assert jobs[0].log.read_text().startswith("Step 1\n\nTraceback")
+    assert "ZeroDivisionError: oh" in jobs[0].log.read_text()
 
 
 def test_layers_are_read_one_over_the_other(tmp_path: Path) -> None:
