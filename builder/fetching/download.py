@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from builder.errors import FetchError
 from builder.fetching.partial import Partial
 from builder.fetching.patience import GaveUp, next_wait
-from builder.fetching.replies import Gone, Interrupted, RangeRefused, Refused
+from builder.fetching.replies import Gone, Interrupted, RangeRefused, Refused, Slow
 from builder.fetching.transport import Body, open_body
 from builder.fetching.urls import redact
 from builder.fetching.wanted import Download, FileGone, cached, place
@@ -139,7 +139,8 @@ def _fill(item: Download, partial: Partial, session: Session) -> None:
             if isinstance(error, RangeRefused):
                 partial.reset()
             # Only new ground counts: a server without ranges repeats the same bytes for ever.
-            failures = 0 if partial.size > furthest else failures + 1
+            gained = partial.size > furthest and not isinstance(error, Slow)
+            failures = 0 if gained else failures + 1
             furthest = max(furthest, partial.size)
             _wait(item, error, failures, session)
     return None

@@ -35,6 +35,18 @@ class RangeRefused(Interrupted):
     """The server does not continue the file where we stopped."""
 
 
+class Slow(Interrupted):
+    """So little comes that it counts as nothing."""
+
+
+class RefusedReply(httpx.TransportError):
+    """A reply that is not taken, whatever is in it."""
+
+
+class SlowReply(httpx.TransportError):
+    """A reply that would never end."""
+
+
 def status_failure(response: httpx.Response) -> Refused | Interrupted:
     """What an HTTP status other than success means: ask again, or tell the user."""
     code = response.status_code
@@ -72,6 +84,10 @@ def transport_failure(error: Exception) -> Refused | Interrupted:
     verification = _verification_error(error)
     if verification is not None:
         return Refused(f"TLS certificate not trusted ({verification.verify_message}); {_CA_HINT}")
+    if isinstance(error, RefusedReply):
+        return Refused(text)
+    if isinstance(error, SlowReply):
+        return Slow(f"{text}: the server is too slow")
     if isinstance(error, httpx.TimeoutException):
         return Interrupted(f"{text}: nothing came within --timeout (WHEELYARD_TIMEOUT)")
     if isinstance(error, httpx.ProxyError):

@@ -18,6 +18,7 @@ import httpx
 import truststore
 
 from builder.errors import SettingsError
+from builder.fetching.guard import FILE, Guard
 from builder.fetching.logins import mirror_logins
 from builder.fetching.replies import (
     Gone,
@@ -30,6 +31,7 @@ from builder.fetching.urls import redact
 from builder.settings import Settings
 
 CHUNK = 1 << 20  # bytes, of local files
+PAGE = 64 << 20  # bytes: a project with ten thousand files has a page of ten million
 
 _log = logging.getLogger(__name__)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -53,11 +55,11 @@ def make_client(
     from the mirrors' URLs and netrc. Raises SettingsError for a proxy that cannot be used.
     """
     try:
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         return httpx.Client(
-            verify=ssl_context(settings.ca_bundle),
+            transport=Guard(ssl_context(settings.ca_bundle), limits),
             timeout=httpx.Timeout(settings.timeout, pool=None),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            follow_redirects=True,
+            follow_redirects=False,  # `auth` follows them, and knows what to leave behind
             auth=auth or mirror_logins(settings),
             headers={"User-Agent": f"wheelyard/{_version()}", "Accept-Encoding": "identity"},
         )
@@ -99,9 +101,8 @@ def read_page(client: httpx.Client, url: str, accept: str) -> tuple[str, bytes]:
     """A page's content type and its body; raises Refused, Gone or Interrupted."""
     _log.debug("GET %s", redact(url))
     headers = {"Accept": accept, "Accept-Encoding": "gzip"}
-    auth = None if "@" in urlsplit(url).netloc else httpx.USE_CLIENT_DEFAULT
     try:
-        response = client.get(url, headers=headers, auth=auth)
+        response = client.get(url, headers=headers, extensions={"limit": PAGE})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise transport_failure(error) from error
     if response.status_code != httpx.codes.OK:
@@ -113,10 +114,9 @@ def read_page(client: httpx.Client, url: str, accept: str) -> tuple[str, bytes]:
 def _open_http(client: httpx.Client, url: str, offset: int, length: int | None) -> Iterator[Body]:
     end = "" if length is None else str(offset + length - 1)
     headers = {"Range": f"bytes={offset}-{end}"} if offset or end else {}
-    # A URL's own credentials win over netrc; httpx uses them only where no other auth is set.
-    auth = None if "@" in urlsplit(url).netloc else httpx.USE_CLIENT_DEFAULT
+    bounds = {"limit": FILE, "raw": True}
     try:
-        with client.stream("GET", url, headers=headers, auth=auth) as response:
+        with client.stream("GET", url, headers=headers, extensions=bounds) as response:
             start, total = _extent(response, offset)
             # Pieces as they come: with a chunk size, a lost connection loses a part-filled chunk.
             yield Body(start, total, response.iter_raw())

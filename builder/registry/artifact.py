@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from builder.assemble.layout import MANIFEST_TYPE, digest_of
+from builder.errors import RegistryError
+from builder.fetching.replies import Refused
 from builder.registry.client import ask, has_blob
+from builder.registry.upload import upload_location
 
 if TYPE_CHECKING:
     from builder.registry.client import Registry
@@ -47,8 +50,10 @@ def put_blob(registry: Registry, repository: str, data: bytes) -> dict[str, Any]
     digest = digest_of(data)
     if not has_blob(registry, repository, digest, len(data)):
         begun = ask(registry, "POST", registry.url(repository, "blobs/uploads/"), ok=(202,))
-        location = begun.request.url.join(begun.headers["Location"])
-        url = location.copy_merge_params({"digest": digest})
+        try:
+            url = upload_location(begun).copy_merge_params({"digest": digest})
+        except Refused as error:
+            raise RegistryError(f"{registry.address}: {repository}: {error}") from error
         headers = {"Content-Type": "application/octet-stream"}
         ask(registry, "PUT", url, ok=(201,), headers=headers, content=data)
     return {"digest": digest, "size": len(data)}

@@ -18,6 +18,7 @@ import httpx
 from builder.assemble.layout import MANIFEST_TYPE, digest_of
 from builder.digests import Digest, DigestError
 from builder.errors import RegistryError
+from builder.fetching.guard import SMALL
 from builder.fetching.patience import PATIENCE, GaveUp, Patience, next_wait
 from builder.fetching.replies import Gone, Interrupted, Refused
 from builder.fetching.transport import make_client
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from builder.settings import Settings
 
 CONNECTIONS = 4  # blobs under way at once
+MANIFEST_LIMIT = 4 << 20  # bytes, as the specification has it for registries
+BLOB_LIMIT = 16 << 20  # bytes of a blob that is read whole: a config, a catalogue, a signature
 MANIFEST_TYPES = (
     MANIFEST_TYPE,
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -85,13 +88,19 @@ def send(
     ok: Iterable[int],
     headers: Mapping[str, str] | None = None,
     content: bytes | Iterable[bytes] | None = None,
+    limit: int = SMALL,
 ) -> httpx.Response:
-    """One request, once; raises Refused, Gone or Interrupted for a status that is not in `ok`."""
+    """One request, once; raises Refused, Gone or Interrupted for a status that is not in `ok`.
+
+    `limit`: bytes that the reply may have.
+    """
     _log.debug("%s %s", method, redact(str(url)))
     if registry.stop.is_set():
         raise Stopped
     try:
-        response = registry.http.request(method, url, headers=headers, content=content)
+        response = registry.http.request(
+            method, url, headers=headers, content=content, extensions={"limit": limit}
+        )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise connection_failure(error, registry.address.host) from error
     if response.status_code not in ok:
@@ -107,12 +116,13 @@ def ask(
     ok: Iterable[int],
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
+    limit: int = SMALL,
 ) -> httpx.Response:
     """A request that may be sent twice, repeated with back-off; raises RegistryError or Gone."""
     failures = 0
     while True:
         try:
-            return send(registry, method, url, ok=ok, headers=headers, content=content)
+            return send(registry, method, url, ok=ok, headers=headers, content=content, limit=limit)
         except Interrupted as error:
             failures += 1
             wait(registry, error, failures)
@@ -203,7 +213,10 @@ def get_content(
     """
     name = _digest(registry, reference) if kind == "blobs" else _reference(registry, reference)
     url = registry.url(repository, f"{kind}/{name}")
-    response = ask(registry, "GET", url, ok=(httpx.codes.OK,), headers={"Accept": accept})
+    limit = MANIFEST_LIMIT if kind == "manifests" else BLOB_LIMIT
+    response = ask(
+        registry, "GET", url, ok=(httpx.codes.OK,), headers={"Accept": accept}, limit=limit
+    )
     if isinstance(name, Digest) and digest_of(response.content) != name:
         raise RegistryError(
             f"{registry.address}: {repository}: what came for {reference} is something else; "

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from builder.fetching.logins import origin
+from builder.fetching.logins import follow, origin
 from builder.registry.credentials import Credential
 
 CLIENT_ID = "wheelyard"
@@ -60,21 +60,24 @@ class Login(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Flow:
         """Yield the request with what is known, and once more when the registry asks for more."""
         if origin(request.url) != self._registry:
-            yield request  # an upload that was sent elsewhere carries its permission in its URL
+            # An upload that was sent elsewhere carries its permission in its URL.
+            yield from follow(request)
             return
         what = _purpose(request.url)
         if header := self._current(what):
             request.headers["Authorization"] = header
-        response = yield request
+        response, answered_by = yield from follow(request)
         challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
         if response.status_code != httpx.codes.UNAUTHORIZED or challenge is None:
             return
+        if origin(answered_by.url) != self._registry:
+            return  # CVE-2020-15157: whoever the registry redirects to asks for its login
         if challenge.scheme == "bearer":
             answered = yield from self._token(challenge, request, what)
         else:
             answered = self._basic(request, what)
         if answered:
-            yield request
+            yield from follow(request)
 
     def _current(self, what: str) -> str | None:
         with self._lock:
@@ -101,7 +104,7 @@ class Login(httpx.Auth):
         asking = token_request(challenge, credential, secure=request.url.scheme == "https")
         if asking is None:
             return False
-        answer = yield asking
+        answer, _ = yield from follow(asking, leave=False)
         if answer.status_code != httpx.codes.OK:
             return False
         answer.read()  # here, and not by `requires_response_body`: layers pass through here too

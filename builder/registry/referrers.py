@@ -13,7 +13,7 @@ from builder.assemble.layout import INDEX_TYPE, MANIFEST_TYPE, Descriptor, diges
 from builder.errors import RegistryError
 from builder.fetching.replies import Gone
 from builder.registry.artifact import canonical, put_artifact_blobs
-from builder.registry.client import ask, get_content, put_manifest
+from builder.registry.client import MANIFEST_LIMIT, ask, get_content, put_manifest
 from builder.system.documents import Index, UnreadableError, read_document
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def _by_api(registry: Registry, repository: str, digest: str) -> list[dict[str, 
     """None where the registry does not know this call."""
     url = registry.url(repository, f"referrers/{digest}")
     try:
-        response = ask(registry, "GET", url, ok=(200,), headers={"Accept": INDEX_TYPE})
+        response = ask(
+            registry, "GET", url, ok=(200,), headers={"Accept": INDEX_TYPE}, limit=MANIFEST_LIMIT
+        )
     except Gone:
         return None
     return _manifests(response.content, registry)

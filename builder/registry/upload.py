@@ -80,7 +80,7 @@ def _begin(registry: Registry, repository: str, params: dict[str, str]) -> Uploa
         raise RegistryError(f"{registry.address}: {repository}: {error}") from error
     if response.status_code == httpx.codes.CREATED:
         return None
-    return Upload(_location(response))
+    return Upload(upload_location(response))
 
 
 def send_blob(
@@ -163,7 +163,7 @@ def _step(
         )
     except Gone as error:
         raise Interrupted(f"the registry forgot the upload: {error}") from error
-    return replace(upload, location=_location(sent), offset=upload.offset + body.length)
+    return replace(upload, location=upload_location(sent), offset=upload.offset + body.length)
 
 
 def _finish(registry: Registry, blob: Blob, upload: Upload, piece: _Piece) -> None:
@@ -223,12 +223,15 @@ def _require_whole(blob: Blob) -> None:
         raise damaged(blob.path, f"{size:,} bytes instead of {blob.size:,}")
 
 
-def _location(response: httpx.Response) -> httpx.URL:
+def upload_location(response: httpx.Response) -> httpx.URL:
     """Where the upload goes on; relative ones are allowed."""
     location = response.headers.get("Location")
     if not location:
         raise Refused("the registry named no place for the upload (no Location header)")
-    return response.request.url.join(location)
+    url = response.request.url.join(location)
+    if response.request.url.scheme == "https" != url.scheme:
+        raise Refused("the registry named a place for the upload without TLS")
+    return url
 
 
 def _where(registry: Registry, upload: Upload) -> Upload | None:
@@ -242,7 +245,7 @@ def _where(registry: Registry, upload: Upload) -> Upload | None:
         return None
     # An empty upload and one of a single byte look alike; nobody stops after one byte.
     offset = int(found[1]) + 1 if int(found[1]) else 0
-    return replace(upload, location=_location(response), offset=offset)
+    return replace(upload, location=upload_location(response), offset=offset)
 
 
 def note_path(notes: Path, registry: Registry, repository: str, blob: Blob) -> Path:

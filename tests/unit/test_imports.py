@@ -21,6 +21,7 @@ OWNERS = {
     "docker": ("builder.engines",),
     "httpx": (
         "builder.fetching.transport",
+        "builder.fetching.guard",
         "builder.fetching.replies",
         "builder.fetching.logins",
         "builder.registry",
