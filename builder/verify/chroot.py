@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# `lo` is down in a new network namespace, and processes that train together meet there.
-_ENTER = (
-    "ip link set lo up 2>/dev/null; "
-    'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" '
-    '&& mount -t tmpfs tmpfs "$1/dev/shm" && root=$1 user=$2 groups=$3 && shift 3 '
-    '&& exec chroot --userspec="$user" --groups="$groups" "$root" "$@"'
-)
+from builder.system import confine
 
 
 def enter_command(root: Path, user: str, groups: str, argv: Sequence[str]) -> list[str]:
-    """Argument list that runs `argv` in `root`, with /proc and /dev, without a network.
+    """Argument list that runs `argv` in `root`, as `builder.system.confine` does; only for root.
 
-    `user` is "UID:GID", `groups` further group ids joined by commas; only root may do this.
+    `user` is "UID:GID", `groups` further group ids joined by commas. The first of `argv` is a path.
     """
-    return [
-        "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child",
-        "sh", "-c", _ENTER, "enter", str(root), user, groups, *argv,
-    ]  # fmt: skip
+    uid, _, gid = user.partition(":")
+    job = {
+        "root": str(root),
+        "uid": int(uid),
+        "gid": int(gid),
+        "groups": [int(group) for group in groups.split(",")],
+        "machine": True,
+        "argv": list(argv),
+        "env": {},
+    }
+    return [sys.executable, "-I", "-S", str(Path(confine.__file__)), json.dumps(job)]

@@ -17,7 +17,7 @@ from builder.building.report import unpacked_sizes
 from builder.errors import EngineError, ToolMissingError, VerifyError
 from builder.system.subprocesses import run
 from builder.verify.chroot import enter_command
-from builder.verify.unpack import unpack
+from builder.verify.unpack import make_mount_points, unpack
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -70,10 +70,10 @@ def find_place(wanted: str, reporter: Reporter) -> Place:
             return Place("docker", passes_gpus(client), client)
         if wanted == "docker":
             raise EngineError("no Docker Engine answers here; start one, or use --backend chroot")
-    if os.geteuid() != 0 or not shutil.which("unshare"):
+    if os.geteuid() != 0:
         raise ToolMissingError(
             "images can be run by a Docker Engine, which does not answer, or in a chroot, which "
-            "needs root and `unshare`: start an engine, or run this as root"
+            "needs root: start an engine, or run this as root"
         )
     return Place("chroot", gpu=False)
 
@@ -90,15 +90,19 @@ def opened(
         image = loadable(layout, manifest, tags, unpacked_sizes(layout.folder))
         yield _in_engine(place.client, place.gpu, image, layout, reporter)
         return
-    root = Path(tempfile.mkdtemp(prefix="verify-", dir=_made(folder)))
+    # Root's alone: the image's setuid programs are files on this machine for as long.
+    private = Path(tempfile.mkdtemp(prefix="verify-", dir=_made(folder)))
+    root = private / "root"
     try:
+        root.mkdir()
         root.chmod(0o755)
         blobs = [layout.blob(layer["digest"]) for layer in content["layers"]]
         with reporter.task("unpack", len(blobs), "items") as task:
             unpack(blobs, root, task.advance)
+        make_mount_points(root)
         yield _in_chroot(root, config["config"])
     finally:
-        shutil.rmtree(root)
+        shutil.rmtree(private)
 
 
 def _in_engine(

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from builder.system.links import link_or_copy
-from builder.verify.unpack import unpack
+from builder.verify.unpack import make_mount_points, unpack
 from tests.benchmark.chroot import require_chroot, run_inside
 from tests.benchmark.measure import (
     Measurement,
@@ -86,6 +86,7 @@ def unpacked(place: Place) -> Path:
     image, root = built_image(place), place.new("root")
     root.chmod(0o755)
     unpack([image.blob(digest) for digest in image.layers], root)
+    make_mount_points(root)
     return root
 
 
@@ -95,6 +96,7 @@ def _installed_by_pip(place: Place) -> Path:
     image, root = built_image(place), place.new("root")
     root.chmod(0o755)
     unpack([image.blob(image.layers[0])], root)
+    make_mount_points(root)
     folder = root / WHEELS
     folder.mkdir()
     for path in wheel_files(place):

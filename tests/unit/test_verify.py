@@ -201,12 +201,13 @@ def test_what_selfcheck_prints_is_checks_or_an_error() -> None:
 def test_a_chroot_gets_the_images_user_environment_and_folder() -> None:
     settings = {"Env": ["PATH=/opt/venv/bin:/bin", "LANG=C.UTF-8"], "WorkingDir": "/workspace"}
     command = chroot_command(Path("/srv/root"), settings, ["selfcheck", "--json"])
-    start = command.index("/srv/root")
-    assert command[start : start + 5] == ["/srv/root", "1000:1000", "900", "/usr/bin/env", "-i"]
-    assert command[start + 5 :] == [
-        "-C", "/workspace", "PATH=/opt/venv/bin:/bin", "LANG=C.UTF-8", "HOME=/home/dev",
-        "selfcheck", "--json",
+    job = json.loads(command[-1])
+    assert (job["root"], job["uid"], job["gid"], job["groups"]) == ("/srv/root", 1000, 1000, [900])
+    assert job["argv"] == [
+        "/usr/bin/env", "-i", "-C", "/workspace", "PATH=/opt/venv/bin:/bin", "LANG=C.UTF-8",
+        "HOME=/home/dev", "selfcheck", "--json",
     ]  # fmt: skip
+    assert job["env"] == {}
 
 
 @dataclass
