@@ -143,8 +143,11 @@ def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
     stage = work.stages[0]
     cache = work.context.settings.cache_dir / "interpreters"
     identity = interpreter_identity(stage.packages, stage.cell.base)
+    foreign = stage.cell.base.image is not None
     try:
-        return unpack_interpreter(roots.whole(0), identity, stage.cell.python, cache)
+        return unpack_interpreter(
+            roots.whole(0), identity, stage.cell.python, cache, foreign=foreign
+        )
     except OSError as error:
         raise storage_error(error, cache) from error
 

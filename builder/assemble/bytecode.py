@@ -8,18 +8,28 @@ of workers nor what was compiled before can reach the bytes.
 from __future__ import annotations
 
 import json
-import struct
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from builder.errors import WheelError
-from builder.system.subprocesses import run
+from builder.errors import BaseImageError, WheelError
+from builder.system.confine import REFUSED, confined
+from builder.system.subprocesses import failure, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import BinaryIO
 
 _SCRIPT = Path(__file__).with_name("compile_worker.py")
+_LARGEST = 1 << 28  # bytes of one module's code
+_NOBODY = 65534
+_PATIENCE = 3600.0  # seconds for the modules of a wheel
+_CONFINE_ADVICE = (
+    "the Python of a registry's image runs in namespaces of its own or not at all: run as root, "
+    "or where users may have namespaces (outside of a container, or in one with --privileged), or "
+    "let an engine build the image: --engine docker"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,7 @@ class Interpreter:
     python: str  # "3.11"
     identity: str  # sha256 hex over the packages that it consists of
     prefix: str = "usr"  # or "usr/local", where it lies in the base
+    foreign: bool = False  # of a registry's image: it runs confined, or not at all
 
     def command(self, *arguments: str) -> list[str]:
         """Argument list that runs it, in `root`: the cache's path may hold a colon."""
@@ -83,9 +94,18 @@ def compile_wheel(
     _run(wheel, ordered, interpreter, scratch)
     with scratch.open("rb") as output:
         for module in ordered:
-            (length,) = struct.unpack(">I", output.read(4))
-            if length:
-                yield pyc_path(module.path, interpreter), output.read(length)
+            if code := _next(output, module):
+                yield pyc_path(module.path, interpreter), code
+
+
+def _next(output: BinaryIO, module: Module) -> bytes:
+    """The next module's code, as long as it says; a registry's Python may have written anything."""
+    head = output.read(4)
+    length = int.from_bytes(head)
+    code = output.read(length) if length <= _LARGEST else b""
+    if len(head) != 4 or len(code) != length:
+        raise WheelError(f"the image's Python gave no bytecode for {module.member}")
+    return code
 
 
 def _run(wheel: Path, modules: list[Module], interpreter: Interpreter, output: Path) -> None:
@@ -94,11 +114,39 @@ def _run(wheel: Path, modules: list[Module], interpreter: Interpreter, output: P
         "output": str(output),
         "modules": [[module.member, f"/{module.path}"] for module in modules],
     }
+    what = f"compiling the modules of {wheel.name} with the image's Python"
+    if interpreter.foreign:
+        _run_confined(wheel, job, interpreter, output, what)
+        return
     run(
         interpreter.command(str(_SCRIPT)),
         env=interpreter.environment(),
         cwd=interpreter.root,
         stdin=json.dumps(job),
         error=WheelError,
-        what=f"compiling the modules of {wheel.name} with the image's Python",
+        what=what,
     )
+
+
+def _run_confined(
+    wheel: Path, job: Mapping[str, object], interpreter: Interpreter, output: Path, what: str
+) -> None:
+    """Let a registry's Python read the wheel and write the output, and see nothing else.
+
+    Raises BaseImageError where it cannot be confined.
+    """
+    ids = (_NOBODY, _NOBODY) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    with wheel.open("rb") as source, output.open("wb") as target:
+        fds = (source.fileno(), target.fileno())
+        command = confined(
+            interpreter.root,
+            interpreter.command("-c", _SCRIPT.read_text(encoding="utf-8")),
+            ids=ids,
+            env=interpreter.environment(),
+        )
+        stdin = json.dumps({**job, "wheel": fds[0], "output": fds[1]})
+        result = run(command, error=None, stdin=stdin, timeout=_PATIENCE, fds=fds)
+    if result.returncode == REFUSED:
+        raise BaseImageError(failure(result, what, _CONFINE_ADVICE))
+    if result.returncode != 0:
+        raise WheelError(failure(result, what))

@@ -35,7 +35,12 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     job = json.load(sys.stdin)
-    with zipfile.ZipFile(job["wheel"]) as wheel, open(job["output"], "wb") as out:  # noqa: PTH123
+    # Paths, or what this process inherited: a registry's Python sees no file of this machine.
+    with (
+        open(job["wheel"], "rb") as file,  # noqa: PTH123
+        zipfile.ZipFile(file) as wheel,
+        open(job["output"], "wb") as out,  # noqa: PTH123
+    ):
         for member, path in job["modules"]:
             pyc = compile_module(wheel.read(member), path)
             out.write(struct.pack(">I", len(pyc)) + pyc)

@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from builder.assemble.bytecode import Interpreter
+from builder.system.rootfolder import Attributes, RootFolder
 
 if TYPE_CHECKING:
     from builder.assemble.rootfs import RootFS
@@ -30,8 +32,10 @@ def interpreter_identity(lock: PackageLock, base: Base | None = None) -> str:
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
-def unpack_interpreter(root: Root, identity: str, python: str, cache: Path) -> Interpreter:
-    """Take the interpreter out of `root`, once; it is kept in `cache`."""
+def unpack_interpreter(
+    root: Root, identity: str, python: str, cache: Path, *, foreign: bool = False
+) -> Interpreter:
+    """Take the interpreter out of `root`, once; it is kept in `cache`. `foreign`: a registry's."""
     folder = cache / identity
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -44,7 +48,7 @@ def unpack_interpreter(root: Root, identity: str, python: str, cache: Path) -> I
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     local = (folder / f"usr/local/bin/python{python}").exists()
-    return Interpreter(folder, python, identity, "usr/local" if local else "usr")
+    return Interpreter(folder, python, identity, "usr/local" if local else "usr", foreign)
 
 
 def _publish(partial: Path, folder: Path) -> None:
@@ -70,16 +74,15 @@ def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
         rf"|usr/local/lib/python{version}/(?!site-packages/).*)"
     )
     chosen = {path: node for path, node in rootfs.nodes.items() if wanted.fullmatch(path)}
-    for path, node in chosen.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if node.entry.kind == "dir":
-            target.mkdir(exist_ok=True)
-        elif node.entry.kind == "symlink":
-            real = rootfs.real(path)
-            if real in chosen:
-                target.symlink_to(os.path.relpath(real, str(PurePosixPath(path).parent)))
-        else:
-            target.write_bytes(rootfs.read(rootfs.real(path)))
-            target.chmod(node.entry.mode & 0o755)
-            os.utime(target, (node.mtime, node.mtime))
+    with RootFolder(folder) as target:
+        for path, node in chosen.items():
+            attributes = Attributes(node.entry.mode & 0o755, node.mtime)
+            if node.entry.kind == "dir":
+                target.folder(path, replace(attributes, mode=0o755))
+            elif node.entry.kind == "symlink":
+                real = rootfs.real(path)
+                if real in chosen:
+                    link = os.path.relpath(real, str(PurePosixPath(path).parent))
+                    target.symlink(path, link, attributes)
+            else:
+                target.file(path, [rootfs.read(rootfs.real(path))], attributes)

@@ -1,7 +1,8 @@
 """A base that is a registry's image: its layers as they are, byte for byte.
 
 What the image must have is checked, not added: no package can be installed without running its
-scripts, and nothing of the image is run here.
+scripts as root. One program of the image is run: its Python, which compiles bytecode, confined to
+its own files (`builder.system.confine`).
 """
 
 from __future__ import annotations

@@ -17,11 +17,13 @@ import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import stat
 import struct
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,26 +44,73 @@ _ROOTS = frozenset({0, 1, 3, 4, 5, 6, 7})  # CHOWN, DAC_OVERRIDE, FOWNER, FSETID
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 _HIDDEN = ("sys", "sysrq-trigger", "irq", "bus", "fs")  # of /proc, that root could write to
-_LARGEST_FILE = 16 << 30  # bytes
+_LARGEST_FILE = 4 << 30  # bytes
+_SAID = {
+    True: 64 << 20,
+    False: 64 << 10,
+}  # bytes of output that are passed on: a machine's, others'
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def confined(
+    root: Path,
+    argv: Sequence[str],
+    *,
+    ids: tuple[int, int],
+    groups: Sequence[int] = (),
+    machine: bool = False,
+    env: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Argument list that runs `argv` in `root` by this program; `ids` are user and group."""
+    job = {
+        "root": str(root),
+        "uid": ids[0],
+        "gid": ids[1],
+        "groups": list(groups),
+        "machine": machine,
+        "argv": list(argv),
+        "env": dict(env or {}),
+    }
+    return [sys.executable, "-I", "-S", __file__, json.dumps(job)]
 
 
 def main() -> None:
     """Do what the argument says; the exit code is the command's."""
     job = json.loads(sys.argv[1])
     user = os.geteuid()
+    pipes = [os.pipe(), os.pipe()]
     try:
         _unshare(user)
         # The first process of the namespace, with which all others end.
         child = os.fork()
         if child == 0:
+            for at, (_, end) in enumerate(pipes, 1):
+                os.dup2(end, at)
             _enter(job, trusted=user == 0)
     except OSError as error:
         _refuse(error)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command has its own opinion of it
+    for _, end in pipes:
+        os.close(end)
+    _pass_on({start: at for at, (start, _) in enumerate(pipes, 1)}, _SAID[job["machine"]])
     _, status = os.waitpid(child, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _pass_on(streams: dict[int, int], limit: int) -> None:
+    """Write what comes to our own streams, and drop what is too much for whoever reads it."""
+    left = dict.fromkeys(streams, limit)
+    while streams:
+        for source in select.select(list(streams), [], [])[0]:
+            data = os.read(source, 1 << 16)
+            if not data:
+                del streams[source]
+                continue
+            kept = data[: left[source]]
+            left[source] -= len(kept)
+            while kept:
+                kept = kept[os.write(streams[source], kept) :]
 
 
 def _unshare(user: int) -> None:

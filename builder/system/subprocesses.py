@@ -46,14 +46,16 @@ def run(
     stdin: str | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
+    fds: Sequence[int] = (),
 ) -> Result:
     """Run `argv` to its end and return its output.
 
-    `env` replaces the environment, `timeout` is in seconds. A non-zero exit or a time-out raises
+    `env` replaces the environment, `timeout` is in seconds, `fds` are descriptors of files that the
+    program gets too. A non-zero exit or a time-out raises
     `error` with `what` and the log's tail; with `error=None` the caller judges the exit code.
     A program that is not installed raises ToolMissingError.
     """
-    result = _communicate(tuple(argv), env, stdin, cwd, timeout)
+    result = _communicate(tuple(argv), env, stdin, cwd, timeout, fds)
     if error is not None and result.returncode != 0:
         raise error(failure(result, what))
     return result
@@ -93,8 +95,9 @@ def _communicate(
     stdin: str | None,
     cwd: Path | None,
     timeout: float | None,
+    fds: Sequence[int],
 ) -> Result:
-    process = _start(argv, env, stdin is not None, cwd)
+    process = _start(argv, env, stdin is not None, cwd, fds=fds)
     with process:
         try:
             stdout, stderr = process.communicate(stdin, timeout)
@@ -113,6 +116,7 @@ def _start(
     feed: bool,
     cwd: Path | None,
     merged: bool = False,
+    fds: Sequence[int] = (),
 ) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
@@ -124,6 +128,7 @@ def _start(
             cwd=cwd,
             encoding="utf-8",
             errors="replace",
+            pass_fds=tuple(fds),
             process_group=0,  # so that it can be ended together with what it starts
         )
     except FileNotFoundError as missing:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.system import confine
+from builder.system.confine import confined
 
 
 def enter_command(root: Path, user: str, groups: str, argv: Sequence[str]) -> list[str]:
-    """Argument list that runs `argv` in `root`, as `builder.system.confine` does; only for root.
+    """Argument list that runs `argv` in `root`, as on a machine of its own; only for root.
 
     `user` is "UID:GID", `groups` further group ids joined by commas. The first of `argv` is a path.
     """
     uid, _, gid = user.partition(":")
-    job = {
-        "root": str(root),
-        "uid": int(uid),
-        "gid": int(gid),
-        "groups": [int(group) for group in groups.split(",")],
-        "machine": True,
-        "argv": list(argv),
-        "env": {},
-    }
-    return [sys.executable, "-I", "-S", str(Path(confine.__file__)), json.dumps(job)]
+    others = [int(group) for group in groups.split(",")]
+    return confined(root, argv, ids=(int(uid), int(gid)), groups=others, machine=True)

@@ -6,7 +6,9 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import subprocess
+import sysconfig
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -44,7 +46,7 @@ def repack(tar: Path, *, home: str, extra: dict[str, bytes]) -> bytes:
     output = io.BytesIO()
     with tarfile.open(tar) as source, tarfile.open(fileobj=output, mode="w") as target:
         for info in source:
-            content = source.extractfile(info)
+            content = source.extractfile(info) if info.isreg() else None
             if info.name.startswith(MOVED):
                 info.name = info.name.replace("usr/", f"{home}/", 1)
             info.name = f"./{info.name}"  # as `docker import` leaves them
@@ -167,7 +169,7 @@ def test_its_blobs_are_the_lowest_layers(
         assert any(path.endswith("module_1.cpython-311.pyc") for path in files)
     contract = runtime.image.layers[2].stored
     with tarfile.open(contract.path) as archive:
-        names = archive.getnames()
+        names = [info.name for info in archive if not info.isdir()]
     assert "etc/passwd" in names
     assert not [name for name in names if name.startswith(("usr/", "lib"))]
     assert "etc/motd" not in names
@@ -197,3 +199,104 @@ def test_what_is_not_there_is_said(tiny: Tiny, address: str, tmp_path: Path) -> 
     short = f"python@sha256:{'0' * 64}"
     said = failure(on(tiny, short, tmp_path / "cache"), tmp_path / "dist")
     assert "names no registry's host" in said
+
+
+EVIL = """
+import os, sys
+import _socket
+seen = []
+for act in (
+    lambda: open({victim!r}, "w"),
+    lambda: open("/usr/evil", "w"),
+    lambda: open({cache!r} + "/evil", "w"),
+    lambda: _socket.socket().connect(({host!r}, {port})),
+    lambda: os.setuid(0),
+    lambda: os.listdir("/proc/1"),
+):
+    try:
+        act()
+        seen.append("done")
+    except OSError as error:
+        seen.append(error.strerror)
+sys.exit("ids " + str({{*os.getresuid()}}) + " root " + str(sorted(os.listdir("/"))) + str(seen))
+"""
+
+
+def test_its_python_sees_no_file_and_no_network_of_the_host(
+    tiny: Tiny, address: str, tmp_path: Path
+) -> None:
+    """A module of its standard library is run by every start of it."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"safe")
+    host, _, port = address.partition(":")
+    cache = tmp_path / "cache"
+    evil = EVIL.format(victim=str(victim), cache=str(cache), host=host, port=port)
+    stdlib = f"usr/lib/python{PYTHON}"
+    status = {"var/lib/dpkg/status": STATUS.encode()}
+    sockets = next((Path(sysconfig.get_path("stdlib")) / "lib-dynload").glob("_socket.*.so"))
+    upper = {
+        f"{stdlib}/json/__init__.py": evil.encode(),
+        f"{stdlib}/lib-dynload/{sockets.name}": sockets.read_bytes(),
+    }
+    root = repack(root_tar(tiny, tmp_path), home="usr", extra=status)
+    image = publish(address, [root, small_tar(upper)], tmp_path / "image")
+    project = on(tiny, image.name, cache)
+    (failed,) = build_images(
+        [project.cell("runtime")], project.plan, tmp_path / "dist", project.context
+    )
+    assert isinstance(failed, Failed)
+    said = str(failed.error)
+    user = 65534 if os.geteuid() == 0 else os.geteuid()
+    assert f"ids {{{user}}} root ['lib', 'lib64', 'usr']" in said
+    assert "done" not in said
+    assert "Network is unreachable" in said
+    assert victim.read_bytes() == b"safe"
+    assert not (cache / "evil").exists()
+
+
+def hostile_layers(victim: Path) -> dict[str, bytes]:
+    """Tars that would reach out of the folder that the interpreter is unpacked into."""
+    stdlib = f"usr/lib/python{PYTHON}"
+    up = "/.." * 40
+
+    def linked(name: str, target: str, below: str) -> bytes:
+        output = io.BytesIO()
+        with tarfile.open(fileobj=output, mode="w") as archive:
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            archive.addfile(link)
+            info = tarfile.TarInfo(f"{name}/{below}")
+            info.size = 4
+            archive.addfile(info, io.BytesIO(b"evil"))
+        return output.getvalue()
+
+    return {
+        "climbs": small_tar({f"{stdlib}{up}{victim}/x.py": b"evil"}),
+        "climbs a little": small_tar({f"{stdlib}/../../../../evil.py": b"evil"}),
+        "by a link": linked(f"{stdlib}/a", str(victim), "x.py"),
+        "by a link that climbs": linked(f"{stdlib}/a", "../" * 40 + str(victim), "x.py"),
+        "over a file": linked(f"{stdlib}/a", str(victim), "keep"),
+    }
+
+
+@pytest.mark.parametrize("name", list(hostile_layers(Path("/x"))))
+def test_its_layers_reach_nothing_of_the_host(
+    tiny: Tiny, address: str, tmp_path: Path, name: str
+) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "keep").write_bytes(b"safe")
+    status = {"var/lib/dpkg/status": STATUS.encode()}
+    root = repack(root_tar(tiny, tmp_path), home="usr", extra=status)
+    image = publish(address, [root, hostile_layers(victim)[name]], tmp_path / "image")
+    cache = tmp_path / "cache"
+    project = on(tiny, image.name, cache)
+    (result,) = build_images(
+        [project.cell("runtime")], project.plan, tmp_path / "dist", project.context
+    )
+    if isinstance(result, Failed):
+        assert "leads out of the image" in str(result.error)
+    assert [path.name for path in victim.iterdir()] == ["keep"]
+    assert (victim / "keep").read_bytes() == b"safe"
+    assert not list(cache.glob("evil*"))
+    assert not list(tmp_path.glob("evil*"))
