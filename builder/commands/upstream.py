@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import UpstreamError
+from builder.errors import UpstreamError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,7 @@ examples:
   wheelyard upstream check                    exit code 15 when something needs a person
   wheelyard upstream check --max-age 90       call a lock old after 90 days
   wheelyard upstream check --bases-only       the Debian packages alone
+  wheelyard upstream check --advisories URL   and what advisories in OSV's format say of the wheels
 """
 MAX_AGE = 120  # days
 FIXES = """
@@ -55,6 +56,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--max-age", type=int, default=MAX_AGE, metavar="DAYS",
         help=f"check: a lock whose newest file is older is old (default: {MAX_AGE})",
     )  # fmt: skip
+    parser.add_argument(
+        "--advisories", metavar="FILE|URL",
+        help="check: what this file in OSV's format (JSON, or a zip of it) says of the wheels",
+    )  # fmt: skip
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--wheels-only", action="store_true", help="check: no Debian packages")
     part.add_argument("--bases-only", action="store_true", help="check: only Debian packages")
@@ -64,6 +69,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Carry out one of the two actions."""
+    if args.advisories and args.action != "check":
+        raise UsageError("--advisories goes with check")
     return _check(args, context) if args.action == "check" else _refresh(args, context)
 
 
@@ -108,11 +115,13 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
 
 def _check(args: argparse.Namespace, context: Context) -> int:
     from builder.console.table import show_json, show_table
+    from builder.upstream.advisories import check_advisories
     from builder.upstream.packages import check_packages
     from builder.upstream.watch import check_upstream
 
     findings = [] if args.bases_only else check_upstream(context, args.max_age, args.data)
     findings += [] if args.wheels_only else check_packages(context)
+    findings += check_advisories(context, args.advisories) if args.advisories else []
     if args.json:
         show_json([_as_json(finding) for finding in findings])
     elif findings:

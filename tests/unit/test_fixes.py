@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import json
 import shutil
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,21 @@ from test_lock_debian import Archive, needs_apt, resolve
 # A fixture is found by its name in this module.
 from test_lock_debian import archive as archive
 from test_watch_packages import lock_of, serving
+from tiny import make_tiny
 
+from builder.cli import main
 from builder.commands.upstream import _as_json, _fixes
 from builder.console.progress import QuietReporter
 from builder.context import Context
+from builder.errors import FetchError, SettingsError, UsageError
+from builder.system.documents import read_document
+from builder.upstream.advisories import (
+    Advisory,
+    check_advisories,
+    fixed_in,
+    is_affected,
+    read_advisories,
+)
 from builder.upstream.changelog import Fix, fixes_since, read_changelog, version_key
 from builder.upstream.packages import check_suite
 
@@ -172,3 +185,105 @@ def test_successors_tell_what_they_fix(archive: Archive, tmp_path: Path) -> None
         {"name": names[1], "severity": "high", "version": "1:1.2-1"},
         {"name": names[2], "severity": "low", "version": "1:1.1-1"},
     ]
+
+
+def advisory(**fields: object) -> dict[str, object]:
+    affected = {
+        "package": {"ecosystem": "PyPI", "name": "Torch"},
+        "ranges": [
+            {"type": "GIT", "events": [{"introduced": "0"}]},
+            {
+                "type": "ECOSYSTEM",
+                "events": [
+                    {"introduced": "2.4"}, {"fixed": "2.5.1"}, {"fixed": "2.2.2"},
+                    {"introduced": "0"},
+                ],
+            },
+        ],
+        "versions": ["2.3.0"],
+    }  # fmt: skip
+    made = {"id": "PYSEC-1", "aliases": ["CVE-2026-1111"], "affected": [affected]}
+    return made | {"summary": "It\nfails", "database_specific": {"severity": "MODERATE"}} | fields
+
+
+@pytest.mark.parametrize(
+    ("version", "fixed"),
+    [
+        ("0.1", "2.2.2"), ("2.2.1", "2.2.2"), ("2.2.2", None), ("2.3.0+cu121", "2.5.1"),
+        ("2.3.1", None), ("2.4.0", "2.5.1"), ("2.4rc1", None), ("2.5.0+cu121", "2.5.1"),
+        ("2.5.1+cu121", None), ("3.0", None),
+    ],
+)  # fmt: skip
+def test_advisories_are_matched_by_version(version: str, fixed: str | None) -> None:
+    found = read_document(Advisory, json.dumps(advisory()))
+    assert is_affected(found, "torch", version) is (fixed is not None)
+    assert not is_affected(found, "torchvision", version)
+    if fixed:
+        assert fixed_in(found, "torch", version) == fixed
+
+
+def test_the_last_affected_version_is_affected() -> None:
+    events = [{"introduced": "1"}, {"last_affected": "2"}]
+    ranges = [{"type": "ECOSYSTEM", "events": events}]
+    affected = {"package": {"ecosystem": "PyPI", "name": "x"}, "ranges": ranges}
+    found = read_document(Advisory, json.dumps({"id": "A", "affected": [affected]}))
+    told = [is_affected(found, "x", version) for version in ("0.9", "1", "2", "2+cpu", "2.1")]
+    assert told == [False, True, True, True, False]
+    assert fixed_in(found, "x", "2") is None
+
+
+def test_the_command_names_advisories_of_the_locked_wheels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = make_tiny(tmp_path / "tiny")
+    context = tiny.context
+    again = advisory(id="GHSA-1", aliases=["CVE-2026-1111"])
+    open_one = advisory(id="PYSEC-2", aliases=[], affected=[
+        {"package": {"ecosystem": "PyPI", "name": "pip"}, "versions": ["26.0"]},
+        {"package": {"ecosystem": "npm", "name": "demo"}, "versions": ["1.0"]},
+    ])  # fmt: skip
+    torch = advisory(affected=[
+        {"package": {"ecosystem": "PyPI", "name": "torch"},
+         "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "2"}, {"fixed": "2.6"}]}]},
+    ])  # fmt: skip
+    again["affected"] = torch["affected"]
+    withdrawn = torch | {"id": "PYSEC-3", "aliases": [], "withdrawn": "2026-01-01T00:00:00Z"}
+    every = [torch, again, open_one, withdrawn]
+    (tmp_path / "list.json").write_text(json.dumps(every))
+    (tmp_path / "osv.json").write_text(json.dumps({"vulns": every}))
+    with zipfile.ZipFile(tmp_path / "osv.zip", "w") as archive:
+        for number, entry in enumerate(every):
+            archive.writestr(f"{number}.json", json.dumps(entry))
+    found = check_advisories(context, str(tmp_path / "list.json"))
+    for name in ("osv.json", "osv.zip"):
+        assert check_advisories(context, str(tmp_path / name)) == found
+        assert check_advisories(context, (tmp_path / name).as_uri()) == found
+    pip, by_torch = found
+    assert (pip.kind, pip.subject, pip.fixes) == ("advisory", "pip 26.0", ())
+    assert pip.detail == "PYSEC-2: no version is said to fix it: It\nfails"
+    assert by_torch.subject == "torch 2.3.1"
+    assert by_torch.detail.startswith("GHSA-1 (CVE-2026-1111): fixed in 2.6: ")
+    assert by_torch.fixes == (Fix("CVE-2026-1111", "medium", "2.6"),)
+    assert len(by_torch.locks) == 2
+    argv = ["upstream", "check", "--project", str(tiny.folder), "--advisories", "x", "--bases-only"]
+    assert main([*argv[:1], "refresh", *argv[2:6]]) == UsageError.exit_code
+    assert "--advisories goes with check" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"{", b"[1]", b"3", b'{"vulns": 3}', b'{"id": 1}', b'[{"id": "A", "affected": 3}]',
+        b"PK\x03\x04 and more", b"[" * 100_000, b"\xff", b'{"id": "A", "aliases": [1]}',
+    ],
+)  # fmt: skip
+def test_what_is_no_advisory_is_said(data: bytes, tmp_path: Path) -> None:
+    context = Context(make_settings(tmp_path), QuietReporter(None))
+    path = tmp_path / "odd.json"
+    path.write_bytes(data)
+    with pytest.raises(SettingsError, match=r"--advisories .*odd\.json: not in OSV's format"):
+        read_advisories(context, str(path))
+    with pytest.raises(SettingsError, match="No such file"):
+        read_advisories(context, str(tmp_path / "gone.json"))
+    with pytest.raises(FetchError, match="--advisories file:"):
+        read_advisories(context, (tmp_path / "gone.json").as_uri())
