@@ -131,6 +131,7 @@ def render_deployment(environment: Environment, deployment: Deployment) -> dict[
         "compose": compose_text,
         "compose_words": compose_words,
         "yaml": yaml_text,
+        "yaml_words": yaml_words,
         "systemd": systemd_text,
         "kubernetes_words": kubernetes_words,
         "systemd_words": systemd_words,
@@ -151,6 +152,11 @@ def yaml_text(text: str) -> str:
     if not text.isprintable():
         raise UsageError(f"{text!a} cannot be written into a file")
     return json.dumps(text, ensure_ascii=False)
+
+
+def yaml_words(words: Iterable[str]) -> str:
+    """A list of them, on one line. JSON's is none: YAML knows no pairs of surrogates."""
+    return f"[{', '.join(map(yaml_text, words))}]"
 
 
 def compose_text(text: str) -> str:
