@@ -203,7 +203,7 @@ def read_advisories(context: Context, location: str) -> list[Advisory]:
         return [advisory for document in documents for advisory in _parsed(document)]
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as problem:
         raise SettingsError(
-            f"--advisories {shown}: not in OSV's format: {problem}; name a JSON file or a zip of them"
+            f"--advisories {shown}: not in OSV's format: {problem}; name a JSON file or a zip"
         ) from problem
 
 
