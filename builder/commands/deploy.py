@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   wheelyard deploy pytorch:2.3.1-devel --kind compose --registry registry.example/team
-  wheelyard deploy pytorch:2.3.1 --kind job --gpus 2 --command "python train.py --epochs 3"
+  wheelyard deploy pytorch:2.3.1 --kind compose --command "python train.py" --workspace ./
+  wheelyard deploy pytorch:2.3.1 --kind job --command "python train.py" --workspace pvc:project
   wheelyard deploy pytorch:2.3.1 --kind quadlet --command "python serve.py" --port 8000
   wheelyard deploy pytorch:2.3.1 --kind apptainer --output slurm
   wheelyard deploy pytorch:2.3.1 --kind job --registry registry.example/team --verify-key cosign.pub
@@ -53,7 +54,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--listen", default="127.0.0.1", metavar="ADDRESS", help="of this host (default: 127.0.0.1)"
     )
     parser.add_argument(
-        "--gpus", type=_count, metavar="N", help="how many (default: all; on Kubernetes 1)"
+        "--gpus", type=_count, metavar="N", help="how many, or 0 (default: all; on Kubernetes 1)"
+    )
+    parser.add_argument(
+        "--workspace",
+        metavar="WHAT",
+        help="at /workspace: a folder, volume, image (what it has there), pvc:NAME, configmap:NAME "
+        "(default: volume for JupyterLab, else image)",
     )
     parser.add_argument("--name", help="of service, unit, container (default: the image's)")
     parser.add_argument(
@@ -119,12 +126,13 @@ def _deployment(entry: Entry, args: argparse.Namespace, context: Context) -> Dep
     from builder.picking.pick import named
     from builder.planning.editor import DEVELOPMENT
     from builder.registry.address import pinned
-    from builder.rendering.deployments import JUPYTER_PORT, Deployment
+    from builder.rendering.deployments import IMAGE, JUPYTER_PORT, VOLUME, Deployment
     from builder.upstream.facts import CPU
 
     address, tag = context.settings.registry, entry.tags[0]
     reference = tag if address is None else address.reference(tag)
     known = address is not None and entry.digest is not None
+    gpus = entry.cuda != CPU and args.gpus != 0
     jupyter = args.words is None and args.kind != "job" and entry.flavour == DEVELOPMENT
     return Deployment(
         kind=args.kind,
@@ -133,12 +141,13 @@ def _deployment(entry: Entry, args: argparse.Namespace, context: Context) -> Dep
         tag=tag,
         image=pinned(reference, str(entry.digest)) if known else reference,
         local=address is None,
-        command=_command(args, jupyter=jupyter, gpus=entry.cuda != CPU),
+        command=_command(args, jupyter=jupyter, gpus=gpus),
         jupyter=jupyter,
         port=JUPYTER_PORT if jupyter else args.port,
         listen=args.listen,
-        with_gpus=entry.cuda != CPU,
-        gpus=args.gpus,
+        with_gpus=gpus,
+        gpus=args.gpus or None,
+        workspace=args.workspace or (VOLUME if jupyter else IMAGE),
     )
 
 
@@ -195,6 +204,6 @@ def _port(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is no number of GPUs")
     return int(text)

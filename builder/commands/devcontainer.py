@@ -32,6 +32,7 @@ examples:
   wheelyard devcontainer feature --output ~/mine     then: "features": {"./wheelyard": {}}
   wheelyard devcontainer prepare pytorch
   wheelyard devcontainer pin --registry registry.example/team     after `wheelyard push`; commit it
+  wheelyard devcontainer pin pytorch --registry registry.example/team           that one alone
 """
 
 
@@ -45,7 +46,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", choices=("init", "feature", "prepare", "pin", "unpin"))
-    parser.add_argument("name", nargs="?", metavar="NAME", help="prepare: which one")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="prepare, pin: which one")
     parser.add_argument("--framework", metavar="NAME[-VERSION]", help="init: such as pytorch-2.3")
     parser.add_argument("--cuda", metavar="VERSION", help="init: only with this CUDA, or cpu")
     parser.add_argument("--python", metavar="VERSION", help="init: only with this Python")
@@ -71,12 +72,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Carry out the action; prints the file, or the image, that is there now."""
     if args.action == "prepare":
         return _prepare(args, context)
+    if args.action == "pin":
+        return _pin(args, context)
     if args.name is not None:
         advice = f"; for a folder: --output {args.name}" if args.action in _WRITERS else ""
         raise UsageError(f"{args.action} takes no name{advice}")
     if args.action in _WRITERS:
         return _WRITERS[args.action](args, context)
-    return _pin(args, context) if args.action == "pin" else _unpin(context)
+    return _unpin(context)
 
 
 def _prepare(args: argparse.Namespace, context: Context) -> int:
@@ -99,15 +102,22 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
     from builder.planning.plan import load_plan
     from builder.registry.catalogue import fetch_catalogue
     from builder.registry.client import open_registry
-    from builder.rendering.devcontainers import variants
-    from builder.rendering.published import PUBLISHED, find_published, published_text
+    from builder.rendering.devcontainers import find_variant, variants
+    from builder.rendering.published import (
+        PUBLISHED,
+        find_published,
+        load_published,
+        published_text,
+    )
     from builder.system.textfiles import write_text
 
     settings = context.settings
     if settings.registry is None:
         raise UsageError("pin needs the registry that has the images: --registry HOST/PREFIX")
     trust = find_trust(args, context)
-    wanted = variants(load_plan(settings.project).cells)
+    cells = load_plan(settings.project).cells
+    wanted = variants(cells) if args.name is None else (find_variant(cells, args.name),)
+    kept = {} if args.name is None else load_published(settings.project)
     with open_registry(settings.registry, settings, context.reporter) as registry:
         entries = fetch_catalogue(registry, trust) or ()
         ids = {variant.cell.id for variant in wanted}
@@ -115,13 +125,14 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
             if trust is not None and entry.id in ids and entry.digest is not None:
                 require_entry(registry, entry, trust)
     found = find_published(wanted, entries, settings.registry)
-    missing = [x.cell.id for x in wanted if not x.requires_gpu and x.cell.tags[0] not in found]
+    images = dict.fromkeys(x.cell.tags[0] for x in wanted)
+    missing = [tag for tag in images if tag not in found]
     advice = f"{settings.registry} does not have {', '.join(missing)}; `wheelyard push` publishes"
     if not found:
         raise RegistryError(f"{advice} them")
     if missing:
         context.reporter.warn(f"{advice}: made locally until then")
-    write_text(settings.project / PUBLISHED, published_text(found))
+    write_text(settings.project / PUBLISHED, published_text(kept | found))
     return _render(context)
 
 
@@ -174,7 +185,7 @@ def _feature(args: argparse.Namespace, context: Context) -> int:
 
 
 def _check_target(args: argparse.Namespace, target: Path) -> None:
-    if not args.output.is_dir():
+    if args.output.exists() and not args.output.is_dir():
         raise UsageError(f"--output {args.output} is not a folder: name your project's")
     if target.exists() and not args.force:
         raise UsageError(f"{target} is there already; --force replaces it")

@@ -33,7 +33,10 @@ KINDS = {
     "apptainer": ("apptainer.def", "{name}.def"),
 }
 ON_KUBERNETES = ("deployment", "job")
+VOLUME, IMAGE = "volume", "image"  # of the container's own; what the image has there
+CLAIM, FILES = "pvc:", "configmap:"  # of a cluster, before a name
 _LABEL = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")  # RFC 1123, with room for a pod's suffix
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?")  # RFC 1123, subdomain
 _TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")  # nothing that any of the readers takes apart
 
 
@@ -53,12 +56,29 @@ class Deployment:
     listen: str  # the host's address that the port is published on
     with_gpus: bool
     gpus: int | None  # how many; None: all of a machine's, one on Kubernetes
+    workspace: str = VOLUME  # what lies at /workspace: VOLUME, IMAGE, a folder, pvc:, configmap:
 
     @property
     def published(self) -> str:
         """`ADDRESS:PORT:PORT`, as Docker and podman have it."""
         host = f"[{self.listen}]" if ":" in self.listen else self.listen
         return f"{host}:{self.port}:{self.port}"
+
+    @property
+    def folder(self) -> str | None:
+        """The host's folder at /workspace; None: something else is there."""
+        named = self.workspace in (VOLUME, IMAGE) or self.workspace.startswith((CLAIM, FILES))
+        return None if named else self.workspace
+
+    @property
+    def claim(self) -> str | None:
+        """The cluster's claim at /workspace."""
+        return self.workspace.removeprefix(CLAIM) if self.workspace.startswith(CLAIM) else None
+
+    @property
+    def files(self) -> str | None:
+        """The cluster's ConfigMap at /workspace."""
+        return self.workspace.removeprefix(FILES) if self.workspace.startswith(FILES) else None
 
     @property
     def devices(self) -> list[str]:
@@ -97,6 +117,7 @@ def check_deployment(deployment: Deployment) -> None:
     if getattr(address, "scope_id", None) is not None:
         raise UsageError(f"--listen {deployment.listen}: write it without a zone")
     _check_image(deployment)
+    _check_workspace(deployment)
     if any(not word.isprintable() for word in deployment.command):
         raise UsageError("--command: a word holds a line break or another control character")
     if deployment.kind == "quadlet" and "" in deployment.command:
@@ -111,6 +132,28 @@ def check_deployment(deployment: Deployment) -> None:
         raise UsageError("Apptainer hands out every GPU; set CUDA_VISIBLE_DEVICES where it runs")
     if deployment.gpus is not None and not deployment.with_gpus:
         raise UsageError(f"{deployment.tag} is an image without CUDA; leave out --gpus")
+
+
+def _check_workspace(deployment: Deployment) -> None:
+    """Refuse what this kind cannot put at /workspace."""
+    said, kind = f"--workspace {deployment.workspace}", deployment.kind
+    cluster = deployment.claim or deployment.files
+    if deployment.workspace.startswith((CLAIM, FILES)):
+        if kind not in ON_KUBERNETES:
+            raise UsageError(f"{said} is a cluster's; for {kind} name a folder, volume or image")
+        if not _OBJECT.fullmatch(cluster or ""):
+            raise UsageError(f"{said}: write the object's name, such as pvc:datasets")
+    if deployment.folder is None:
+        return
+    if kind in ON_KUBERNETES:
+        raise UsageError(
+            f"{said} is a folder of this machine; a cluster takes pvc:NAME, configmap:NAME, "
+            "volume, or an image that has the code (image)"
+        )
+    if kind == "apptainer":
+        raise UsageError(f"{said}: Apptainer shows the folder it is started in; leave it out")
+    if not deployment.folder.startswith(("/", "./")) or ":" in deployment.folder:
+        raise UsageError(f"{said}: write volume, image, or a folder as /path or ./path, without :")
 
 
 def _check_image(deployment: Deployment) -> None:

@@ -116,6 +116,41 @@ class TestGpus:
             render(LAB, kind, with_gpus=False, gpus=1)
 
 
+class TestTheWorkspace:
+    """Nothing hides the code: an empty volume over /workspace did."""
+
+    def test_of_compose(self) -> None:
+        assert service(SERVER)["volumes"] == ["workspace:/workspace"]
+        assert "volumes" not in service(SERVER, workspace="image")
+        (mount,) = service(SERVER, workspace="./co$de")["volumes"]
+        assert mount == {"type": "bind", "source": "./co$$de", "target": "/workspace"}
+
+    def test_of_a_quadlet(self) -> None:
+        assert ("Volume", "/srv/a%%b:/workspace") in unit(SERVER, workspace="/srv/a%b")
+        assert not [x for x in unit(SERVER, workspace="image") if x[0] == "Volume"]
+
+    def test_of_kubernetes(self) -> None:
+        claimed = pod(SERVER, "job", workspace="pvc:data")
+        assert claimed["volumes"][-1]["persistentVolumeClaim"] == {"claimName": "data"}
+        assert claimed["containers"][0]["volumeMounts"][-1]["mountPath"] == "/workspace"
+        files = pod(SERVER, "job", workspace="configmap:train.code")
+        assert files["volumes"][-1]["configMap"] == {"name": "train.code"}
+        plain = pod(SERVER, "job", workspace="image")
+        assert [volume["name"] for volume in plain["volumes"]] == ["shm"]
+
+    @pytest.mark.parametrize(
+        ("kind", "what"),
+        [
+            ("job", "./code"), ("job", "pvc:"), ("job", "pvc:A\nb"), ("compose", "pvc:data"),
+            ("compose", "code"), ("compose", "/a:/b"), ("quadlet", "/a\n[Service]"),
+            ("apptainer", "./code"), ("compose", "./a\tb"),
+        ],
+    )  # fmt: skip
+    def test_what_a_kind_cannot_mount(self, kind: str, what: str) -> None:
+        with pytest.raises(UsageError):
+            render(SERVER, kind, workspace=what)
+
+
 class TestJupyter:
     @pytest.mark.parametrize("kind", KINDS)
     def test_no_file_says_that_there_is_no_token(self, kind: str) -> None:

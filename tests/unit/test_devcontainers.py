@@ -286,7 +286,8 @@ class TestInit:
     def test_a_folder_that_is_none(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert self.init(tmp_path / "typo") == 2
+        (tmp_path / "file").touch()
+        assert self.init(tmp_path / "file") == 2
         assert "is not a folder" in capsys.readouterr().err
 
 
@@ -357,6 +358,11 @@ class TestPublished:
         with pytest.raises(StorageError, match=r"published\.json cannot be read.*`unpin`"):
             load_published(project)
 
+    def test_pin_takes_one_name(self, capsys: pytest.CaptureFixture[str]) -> None:
+        where = ["--registry", "http://127.0.0.1:9", "--project", str(ROOT)]
+        assert main(["devcontainer", "pin", "pytroch", *where]) != 0
+        assert "no dev container is called 'pytroch'" in capsys.readouterr().err
+
     def test_pin_needs_to_know_where(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["devcontainer", "pin", "--project", str(ROOT)]) == 2
         assert "--registry HOST/PREFIX" in capsys.readouterr().err
@@ -394,6 +400,12 @@ class TestTheTemplate:
         assert {task["label"] for task in tasks} >= {"Train", "Test"}
         launch = json.loads((self.folder / ".vscode/launch.json").read_text())
         assert (self.folder / launch["configurations"][0]["program"]).is_file()
+
+
+def test_init_makes_the_folder(tmp_path: Path) -> None:
+    mine = tmp_path / "new" / "mine"
+    assert main(["devcontainer", "init", "--output", str(mine), "--project", str(ROOT)]) == 0
+    assert (mine / ".devcontainer" / "devcontainer.json").is_file()
 
 
 def test_init_takes_a_folder_and_no_name(capsys: pytest.CaptureFixture[str]) -> None:
