@@ -103,6 +103,13 @@ def explain_connection(endpoint: Endpoint, error: BaseException) -> str:
             f"{where}{chosen} may not be used by this user: add the user to the group that owns "
             "the socket (usually `docker`) and log in again, or run as root"
         )
+    if endpoint.url.startswith("ssh://") and "paramiko" in str(error):
+        return (
+            f"{where}{chosen} is reached by ssh, which the Docker SDK does here only with its "
+            "extra package paramiko. Let ssh forward the engine's socket instead: `ssh -nNT -L "
+            "$HOME/docker.sock:/var/run/docker.sock USER@HOST`, and meanwhile "
+            "DOCKER_HOST=unix://$HOME/docker.sock"
+        )
     if _is_absent(error):
         return f"{where}{chosen} is not running: start it, or go on without it (--no-load)"
     return f"{where}{chosen} does not answer: {error}"

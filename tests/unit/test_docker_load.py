@@ -243,6 +243,13 @@ def test_an_engine_that_says_nothing_is_an_error(
         docker.connect({"DOCKER_HOST": silent_engine, "NO_PROXY": "127.0.0.1"})
 
 
+def test_an_engine_behind_ssh_is_reached_by_a_forwarded_socket() -> None:
+    """The SDK's way there is a library that we do not bring."""
+    with pytest.raises(EngineError, match=r"ssh -nNT -L .*docker\.sock") as caught:
+        docker.connect({"DOCKER_HOST": "ssh://anna@far.example"})
+    assert "DOCKER_HOST=unix://" in str(caught.value)
+
+
 def test_no_permission_says_how_to_get_it() -> None:
     error = OSError("Connection aborted", PermissionError(13, "Permission denied"))
     message = docker.explain_connection(docker.Endpoint("unix:///x.sock", None), error)
