@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,13 +17,13 @@ import httpx
 
 from builder.assemble.layout import MANIFEST_TYPE, digest_of
 from builder.digests import Digest, DigestError
-from builder.errors import RegistryError
+from builder.errors import RegistryError, ToolMissingError
 from builder.fetching.guard import SMALL
 from builder.fetching.patience import PATIENCE, GaveUp, Patience, next_wait
 from builder.fetching.replies import Gone, Interrupted, Refused
 from builder.fetching.transport import make_client
 from builder.fetching.urls import redact
-from builder.registry.credentials import find_credential
+from builder.registry.credentials import Credential, find_credential
 from builder.registry.login import Login
 from builder.registry.replies import connection_failure, registry_failure
 
@@ -69,7 +69,7 @@ def open_registry(
     address: Address, settings: Settings, reporter: Reporter, patience: Patience = PATIENCE
 ) -> Iterator[Registry]:
     """Talk to a registry for as long as the context lasts."""
-    login = Login(address.url, lambda repository: find_credential(address.host, repository))
+    login = Login(address.url, _finder(address, reporter))
     http = make_client(settings, 2 * CONNECTIONS, login)
     registry = Registry(address, http, reporter, patience)
     try:
@@ -78,6 +78,22 @@ def open_registry(
         http.close()
         raise
     http.close()  # not when interrupted: a thread may still be reading
+
+
+def _finder(address: Address, reporter: Reporter) -> Callable[[str], Credential | None]:
+    """Find logins; without the helper that keeps them go on as nobody, as docker does."""
+    said: set[str] = set()
+
+    def find(repository: str) -> Credential | None:
+        try:
+            return find_credential(address.host, repository)
+        except ToolMissingError as error:
+            if not said:
+                said.add(str(error))
+                reporter.warn(f"{error}; going on without a login for {address.host}")
+            return None
+
+    return find
 
 
 def send(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder.errors import SettingsError
+from builder.errors import SettingsError, ToolMissingError
 from builder.registry.address import HUB, HUB_LOGIN
 from builder.system.subprocesses import run
 
@@ -39,12 +39,19 @@ def find_credential(
 ) -> Credential | None:
     """The login for a repository: the first file that has one; None: anonymous.
 
-    Raises SettingsError for a file that cannot be read, ToolMissingError for a missing helper.
+    Raises SettingsError for a file that cannot be read, and ToolMissingError for a missing helper
+    where no other file has a login.
     """
+    missing = None
     for path in config_files(environ):
         config = _read(path)
-        if config is not None and (found := _in_config(config, host, repository)):
-            return found
+        try:
+            if config is not None and (found := _in_config(config, host, repository)):
+                return found
+        except ToolMissingError as error:
+            missing = error
+    if missing is not None:
+        raise missing
     return None
 
 

@@ -9,13 +9,17 @@ from typing import Any
 
 import httpx
 import pytest
+from answering import Answer, Asked, answering, bearer
 
-from builder.errors import SettingsError
+from builder.console.progress import QuietReporter
+from builder.errors import SettingsError, ToolMissingError
 from builder.fetching.replies import Gone, Interrupted, RangeRefused, Refused
 from builder.registry.address import HUB, HUB_API, HUB_LOGIN, parse_address
+from builder.registry.client import get_content, open_registry
 from builder.registry.credentials import Credential, find_credential
 from builder.registry.login import Login, parse_challenge, token_request
 from builder.registry.replies import DigestRefused, connection_failure, registry_failure
+from builder.settings import load_settings
 
 REALM = "https://auth.example/token"
 BEARER = f'Bearer realm="{REALM}",service="reg",scope="repository:a/b:pull,push"'
@@ -133,6 +137,46 @@ class TestCredentials:
         with pytest.raises(SettingsError, match="gave no login") as caught:
             self.find(tmp_path, {"credsStore": "mine"})
         assert "s3cret" not in str(caught.value)
+
+    def test_a_missing_helper_leaves_the_other_files(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = {"credsStore": "nowhere"}
+        with pytest.raises(ToolMissingError, match="docker-credential-nowhere"):
+            self.find(tmp_path, config)
+        (tmp_path / "containers").mkdir()
+        auths = {"auths": {"reg.example": auth("anna", "x")}}
+        (tmp_path / "containers" / "auth.json").write_text(json.dumps(auths))
+        environ = {"DOCKER_CONFIG": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+        assert find_credential("reg.example", "x", environ) == Credential("anna", "x")
+
+    @pytest.mark.parametrize("key", ["credsStore", "credHelpers"])
+    def test_without_its_helper_a_pull_goes_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+    ) -> None:
+        """As docker does: the token server gives a token to anybody."""
+        with answering(lambda _: Answer(body=[b'{"token": "t"}'])) as realm:
+
+            def reply(asked: Asked) -> Answer:
+                known = asked.login == "Bearer t"
+                return Answer(body=[b"{}"]) if known else bearer(f"{realm.url}/token")
+
+            with answering(reply) as origin:
+                host = origin.url.partition("://")[2]
+                helper = {"credsStore": "nowhere", "credHelpers": {host: "nowhere"}}[key]
+                (tmp_path / "config.json").write_text(json.dumps({key: helper}))
+                monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+                warned: list[str] = []
+                reporter = QuietReporter(None)
+                monkeypatch.setattr(reporter, "warn", warned.append)
+                given = load_settings({"project": str(Path(__file__).parents[2])})
+                with open_registry(parse_address(origin.url), given, reporter) as registry:
+                    for repository in ("x", "y"):
+                        assert get_content(registry, repository, "manifests", "latest") == b"{}"
+        assert len(warned) == 1
+        assert "docker-credential-nowhere" in warned[0]
+        assert "going on without a login" in warned[0]
+        assert realm.secrets() == []
 
     def helper(self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         path = folder / "docker-credential-mine"
