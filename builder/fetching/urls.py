@@ -10,12 +10,37 @@ SCHEMES = ("http", "https", "file")
 _USERINFO = re.compile(r"(?<=//)[^/?#]*@")
 _ANYTHING_BEFORE_AT = re.compile(r"(?<=//).*@", re.DOTALL)
 _QUERY = re.compile(r"\?[^#]*")
+_PARTS = re.compile(r"((?:[^:/?#]*:)?(?://[^/?#]*)?)([^?#]*)(.*)", re.DOTALL)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>`\\]+", re.IGNORECASE)
+_RUN = re.compile(r"[A-Za-z0-9]+")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_DIGEST = re.compile(r"sha256[:-][0-9a-f]{64}")
+_FILES = (".whl", ".deb", ".gz", ".xz", ".zip", ".tar", ".json", ".html", ".metadata")
+_TOKEN = 16  # characters in a row that no name has
 
 
 def redact(url: str) -> str:
-    """`url` with user name, password and query replaced by `***`, well-formed or not."""
+    """`url` without its secrets, well-formed or not: `***` stands for them.
+
+    They are user name and password, the query, and what looks like a token in the path.
+    """
     userinfo = _USERINFO if _has_valid_host(url) else _ANYTHING_BEFORE_AT
-    return _QUERY.sub("?***", userinfo.sub("***@", url))
+    start, path, rest = _PARTS.match(_QUERY.sub("?***", userinfo.sub("***@", url))).groups()  # type: ignore[union-attr]
+    return start + "/".join(map(_redact_part, path.split("/"))) + rest
+
+
+def redact_text(text: str) -> str:
+    """`text` with the secrets of all URLs in it replaced."""
+    return _URL.sub(lambda found: redact(found[0]), text)
+
+
+def _redact_part(part: str) -> str:
+    """A part of a path, or `***` in the place of a token: long, of letters and digits."""
+    if _DIGEST.search(part) or part.lower().endswith(_FILES):
+        return part
+    run = max(_RUN.findall(part), key=len, default="")
+    mixed = any(c.isdigit() for c in run) and any(c.isalpha() for c in run)
+    return "***" if _UUID.search(part) or (mixed and len(run) >= _TOKEN) else part
 
 
 def plain(url: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import MachineError, StorageError, ToolMissingError, WheelyardError
+from builder.fetching.urls import redact_text
 from builder.system.storage import REMEDY
 
 SubprocessError = subprocess.SubprocessError  # what calls outside this package may raise
 TAIL_LINES = 20
 GRACE_SECONDS = 10.0
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Result:
     def tail(self) -> str:
         """The last lines of its log, credentials in URLs masked."""
         log = self.stderr.strip() or self.stdout.strip()
-        return _USERINFO.sub("***@", "\n".join(log.splitlines()[-TAIL_LINES:]))
+        return redact_text("\n".join(log.splitlines()[-TAIL_LINES:]))
 
 
 def run(
@@ -76,7 +75,7 @@ def follow(
     with process:
         try:
             for line in process.stdout or ():
-                on_line(_USERINFO.sub("***@", line))
+                on_line(redact_text(line))
         except BaseException:
             _stop(process)
             raise
