@@ -54,6 +54,7 @@ lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/shellcheck tools/make-venv .ci/run tests/devcontainer/gpu-host devcontainer/features/wheelyard/install.sh
 	$(BIN)/wheelyard lock --check
 	$(BIN)/wheelyard render --check

@@ -24,6 +24,7 @@ FOLDER = REPOSITORY / ".github/workflows"
 WORKFLOWS = {path.name: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yml"))}
 EXPRESSION = re.compile(r"\$\{\{.*?\}\}")
 PINNED = re.compile(r"[\w-]+/[\w/-]+@[0-9a-f]{40}")
+INSTALLED = re.compile(r"\b(make|pip|python3?|npm|node|apt-get)\b|\.venv/|\.ci/|tools/")
 WHEELYARD = ".venv/bin/wheelyard"
 SELECTOR = "pytorch-2.3.1-*"  # in the place of what a workflow computes
 
@@ -56,9 +57,9 @@ def targets() -> set[str]:
 
 
 def test_the_workflows_are_found() -> None:
-    assert set(WORKFLOWS) == {"ci.yml", "nightly.yml", "upstream.yml"}
+    assert set(WORKFLOWS) == {"ci.yml", "nightly.yml", "release.yml", "upstream.yml"}
     counted = {name: sum(1 for _ in calls(own(name), WHEELYARD)) for name in WORKFLOWS}
-    assert counted == {"ci.yml": 0, "nightly.yml": 1, "upstream.yml": 4}
+    assert counted == {"ci.yml": 0, "nightly.yml": 1, "release.yml": 0, "upstream.yml": 4}
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -108,6 +109,34 @@ def test_actions_are_pinned_and_permissions_least(name: str) -> None:
     assert [action for action in used if not PINNED.fullmatch(action)] == []
     assert WORKFLOWS[name]["permissions"] == {"contents": "read"}
     assert all("timeout-minutes" in job for job in WORKFLOWS[name]["jobs"].values())
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_what_was_installed_gets_no_token(name: str) -> None:
+    """A checkout keeps none, and a job that may write runs git and gh alone."""
+    for step in steps(WORKFLOWS[name]):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+    for job in WORKFLOWS[name]["jobs"].values():
+        if "write" not in job.get("permissions", {}).values():
+            assert "token" not in str(job)
+            continue
+        for step in job["steps"]:
+            assert not INSTALLED.search(step.get("run", "")), step
+
+
+@pytest.mark.parametrize(
+    "text", ["make plan", "x && .venv/bin/wheelyard plan", ".ci/run", "pip install x", "python3 x"]
+)
+def test_the_rule_knows_what_was_installed(text: str) -> None:
+    assert INSTALLED.search(text)
+
+
+def test_every_lock_of_programs_is_kept_new() -> None:
+    config = yaml.safe_load((REPOSITORY / ".github/dependabot.yml").read_text())
+    folders = {REPOSITORY / entry["directory"].lstrip("/") for entry in config["updates"]}
+    for pattern in ("requirements/*.txt", "tests/**/package-lock.json"):
+        assert {path.parent for path in REPOSITORY.glob(pattern)} <= folders, pattern
 
 
 def test_the_nightly_slices_are_the_whole_matrix(tmp_path: Path) -> None:
