@@ -181,9 +181,12 @@ def host_of(driver: Driver) -> Host:
 
 
 def read_entries(dist: Path, context: Context, trust: Trust | None = None) -> tuple[Entry, ...]:
-    """The project's matrix, or the registry's catalogue where there is no project."""
+    """The catalogue of the registry that is named, else the project's matrix.
+
+    Raises RegistryError where the registry has none: an image of the matrix is not there.
+    """
     from builder.building.report import read_report
-    from builder.errors import UsageError
+    from builder.errors import RegistryError, UsageError
     from builder.planning.plan import load_inputs
     from builder.publishing.catalogue import plan_entries
     from builder.registry.catalogue import fetch_catalogue
@@ -193,9 +196,12 @@ def read_entries(dist: Path, context: Context, trust: Trust | None = None) -> tu
     if settings.registry is not None:
         with open_registry(settings.registry, settings, context.reporter) as registry:
             published = fetch_catalogue(registry, trust)
-        if published is not None:
-            return published
-        context.reporter.warn(f"{settings.registry} has no catalogue; `wheelyard push` writes it")
+        if published is None:
+            raise RegistryError(
+                f"{settings.registry} has no catalogue, so nothing was published there: "
+                "`wheelyard push` does, and without --registry the project's matrix is read"
+            )
+        return published
     if not (settings.project / "matrix.yaml").is_file():
         raise UsageError(
             "no matrix.yaml here and no catalogue: name the registry (--registry HOST/PREFIX) or "

@@ -21,7 +21,7 @@ from builder.assemble.layout import Layout
 from builder.building.build import build_images
 from builder.cli import main
 from builder.console.progress import QuietReporter
-from builder.errors import InspectError, RegistryError, StorageError, UsageError
+from builder.errors import InspectError, RegistryError, StorageError
 from builder.lock.lockfile import read_requirements_lock
 from builder.publishing.published import publications
 from builder.registry import upload
@@ -172,7 +172,7 @@ class TestTheCatalogue:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         words = ["pick", "--driver", "535.104", "--registry", f"http://{address}"]
-        assert main(words) == UsageError.exit_code
+        assert main(words) == RegistryError.exit_code
         assert "no catalogue" in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from nvml import simulated
+from referring import referring_registry
 
 from builder.cli import main
 from builder.errors import MachineError, RegistryError, UsageError
@@ -348,6 +349,13 @@ class TestTheCommand:
         assert found["cuda"] == "12.8"
         assert main(words) == 0
         assert capsys.readouterr().out.splitlines()[0].split() == ["image", found["image"]]
+
+    def test_an_empty_registry_offers_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The matrix's image is not there, so it could not be pulled."""
+        with referring_registry("catalogue") as shelf:
+            words = ["pick", "--driver", "535.104", "--registry", shelf.url]
+            assert main([*words, "--project", str(ROOT)]) == RegistryError.exit_code
+        assert "nothing was published there" in capsys.readouterr().err
 
     def test_without_project_and_registry(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
