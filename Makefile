@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds lint format lock render check bench bench-engines bench-publish requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds fuzz lint format lock render check bench bench-engines bench-publish requirements clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -47,6 +47,9 @@ test-image: .venv/dev ## Build the images under test and test them from inside: 
 
 test-kinds: ## The same for one image of every other kind (half an hour, 30 GB)
 	$(MAKE) test-image TEST_MATRIX=$(KINDS)
+
+fuzz: .venv/dev ## Feed mutated wheels, layers, locks, bundles to their readers (5 minutes): make fuzz ARGS="--minutes 60"
+	PYTHONPATH=tests/unit $(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders up to date
 	$(BIN)/ruff check .

@@ -148,7 +148,8 @@ def unreadable(error: Callable[[str], WheelyardError]) -> Iterator[None]:
     """
     try:
         yield
-    except (WheelyardError, OSError):
-        raise
     except Exception as cause:
+        is_system = isinstance(cause, OSError) and cause.errno is not None  # gzip's have none
+        if is_system or isinstance(cause, WheelyardError):
+            raise
         raise error(str(cause) or type(cause).__name__) from cause

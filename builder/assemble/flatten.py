@@ -6,13 +6,12 @@ Source: OCI image-spec 1.1, layer.md: entries of upper layers replace lower ones
 from __future__ import annotations
 
 import shutil
-import tarfile
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.assemble.gzipmember import IsalError
 from builder.assemble.rootfs import Node, RootFS, index_stream
-from builder.errors import BaseImageError
+from builder.errors import BaseImageError, unreadable
 from builder.system.gunzip import open_gzip
 from builder.system.rootfolder import OutsideError, resolve
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_NO_LAYER = (
-    tarfile.TarError, IsalError, EOFError, KeyError, ValueError, OverflowError, OutsideError,
-)  # fmt: skip
 
 
 def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
@@ -36,17 +32,21 @@ def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
     with scratch.open("w+b") as file:
         for blob in blobs:
             start = file.tell()
-            try:
-                with open_gzip(blob) as packed:
-                    shutil.copyfileobj(packed, file, 1 << 20)
-                end = file.tell()
-                file.seek(start)
-                layer = index_stream(file)
-                apply_layer(nodes, layer)
-            except _NO_LAYER as error:
-                raise BaseImageError(f"{blob}: no layer of the base: {error}") from error
+            with unreadable(partial(_no_layer, blob)):
+                try:
+                    with open_gzip(blob) as packed:
+                        shutil.copyfileobj(packed, file, 1 << 20)
+                    end = file.tell()
+                    file.seek(start)
+                    apply_layer(nodes, index_stream(file))
+                except OutsideError as error:
+                    raise _no_layer(blob, str(error)) from error
             file.seek(end)
     return RootFS(scratch, nodes)
+
+
+def _no_layer(blob: Path, why: str) -> BaseImageError:
+    return BaseImageError(f"{blob}: no layer of the base: {why}")
 
 
 def apply_layer(nodes: dict[str, Node], layer: dict[str, Node]) -> None:

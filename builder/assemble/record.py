@@ -64,7 +64,7 @@ def read_record(project: Path) -> Record:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Record()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LockError(f"{path} cannot be read ({error}); {_ADVICE}") from error
     try:
         return _parsed(content)

@@ -8,12 +8,15 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.assemble.contract import apply_contract, steady_accounts
 from builder.assemble.flatten import flatten
 from builder.assemble.rootfs import index_tar, read_rootfs
+from builder.errors import unreadable
 from builder.system.gunzip import open_gzip
+from builder.system.storage import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +53,11 @@ class RootLayer:
     def open(self, _python: str) -> Iterator[RootFS]:
         """Inflate and index it."""
         try:
-            with open_gzip(self.blob) as packed, self.scratch.open("wb") as tar:
-                shutil.copyfileobj(packed, tar, 1 << 20)
-            yield index_tar(self.scratch)
+            with unreadable(partial(damaged, self.blob)):
+                with open_gzip(self.blob) as packed, self.scratch.open("wb") as tar:
+                    shutil.copyfileobj(packed, tar, 1 << 20)
+                root = index_tar(self.scratch)
+            yield root
         finally:
             self.scratch.unlink(missing_ok=True)
 

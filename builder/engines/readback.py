@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -11,7 +12,7 @@ from docker.errors import DockerException
 
 from builder.assemble.toc import LARGEST, Entry
 from builder.assemble.whiteout import hidden, is_whiteout
-from builder.errors import EngineError, InspectError
+from builder.errors import EngineError, InspectError, unreadable
 from builder.system.gunzip import open_gzip
 from builder.system.rootfolder import entry_path
 from builder.system.tarfiles import open_tar
@@ -97,7 +98,11 @@ def read_layers(blobs: Sequence[Path]) -> ListedTree:
     entries: dict[str, Entry] = {}
     contents: dict[str, bytes] = {}
     for blob in blobs:
-        with _unpacked(blob) as stream, open_tar(stream, "r|") as tar:
+        with (
+            unreadable(partial(_no_layer, blob)),
+            _unpacked(blob) as stream,
+            open_tar(stream, "r|") as tar,
+        ):
             layer: dict[str, Entry] = {}
             new: dict[str, bytes] = {}
             for info in tar:
@@ -112,6 +117,10 @@ def read_layers(blobs: Sequence[Path]) -> ListedTree:
         raise InspectError(f"/{paths[0]} was not kept when the layers were read")
 
     return ListedTree(entries.values(), contents, fetch)
+
+
+def _no_layer(blob: Path, why: str) -> InspectError:
+    return InspectError(f"{blob}: no layer that can be read ({why})")
 
 
 def _unpacked(blob: Path) -> AbstractContextManager[BinaryIO]:

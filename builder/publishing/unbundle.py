@@ -26,7 +26,7 @@ from builder.attest.signing import Signature, fault
 from builder.building.report import LOCK_NAME, merge_report, read_report
 from builder.building.report import NAME as REPORT
 from builder.digests import Digest, DigestError
-from builder.errors import SignatureError, StorageError
+from builder.errors import SignatureError, StorageError, unreadable
 from builder.planning.imageconfig import CELL_LABEL
 from builder.publishing.bundle import INDEX, SIGNATURES, SIGNED, signed_name
 from builder.system.documents import (
@@ -204,12 +204,18 @@ def _open(source: Path) -> Iterator[Bundle]:
         yield _Folder(source)
         return
     try:
-        with source.open("rb") as file, open_tar(file, "r:") as archive:
-            yield _Tar(archive)
+        with source.open("rb") as file:
+            with unreadable(lambda why: _no_tar(source, why)):
+                bundle = _Tar(open_tar(file, "r:"))
+            yield bundle
     except FileNotFoundError:
         raise StorageError(f"there is no bundle {source}") from None
     except (tarfile.TarError, EOFError) as error:
-        raise StorageError(f"{source}: not a tar file, or cut short ({error}); {ADVICE}") from error
+        raise _no_tar(source, str(error)) from error
+
+
+def _no_tar(source: Path, why: str) -> StorageError:
+    return StorageError(f"{source}: not a tar file, or cut short ({why}); {ADVICE}")
 
 
 def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
@@ -330,13 +336,17 @@ def _check_config(layout: Layout, manifest: ImageManifest, tag: str) -> None:
 
 def _missing(layout: Layout, blob: Descriptor) -> int:
     """Bytes to copy: none where a file of that name and size is there already."""
+    return 0 if _is_there(layout, blob) else blob.size
+
+
+def _is_there(layout: Layout, blob: Descriptor) -> bool:
     path = layout.blob(blob.digest)
-    return 0 if path.is_file() and path.stat().st_size == blob.size else blob.size
+    return path.is_file() and path.stat().st_size == blob.size
 
 
 def _take(bundle: Bundle, layout: Layout, blob: Descriptor, task: Task | None) -> None:
     target, name = layout.blob(blob.digest), f"blobs/sha256/{Digest.parse(blob.digest).sha256}"
-    if not _missing(layout, blob):
+    if _is_there(layout, blob):
         if file_digest(target) == blob.digest:
             return
         target.unlink()  # it rotted here; the bundle has it whole

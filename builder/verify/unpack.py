@@ -6,10 +6,10 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
-from builder.assemble.gzipmember import IsalError
-from builder.errors import StorageError
+from builder.errors import StorageError, unreadable
 from builder.system.gunzip import open_gzip
 from builder.system.rootfolder import Attributes, OutsideError, RootFolder, entry_path
 from builder.system.storage import storage_error
@@ -34,14 +34,20 @@ def unpack(
     with RootFolder(root) as target:
         for layer in layers:
             try:
-                with open_gzip(layer) as file, open_tar(file, "r|") as tar:
+                with (
+                    unreadable(partial(_damaged, layer)),
+                    open_gzip(layer) as file,
+                    open_tar(file, "r|") as tar,
+                ):
                     for entry in tar:
                         _apply(tar, entry, target)
-            except (tarfile.TarError, IsalError, EOFError) as error:
-                raise StorageError(f"{layer}: damaged ({error}); make or copy it again") from error
             except OSError as error:
                 raise storage_error(error, root) from error
             on_layer(1)
+
+
+def _damaged(layer: Path, why: str) -> StorageError:
+    return StorageError(f"{layer}: damaged ({why}); make or copy it again")
 
 
 def make_mount_points(root: Path) -> None:
