@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from builder.assemble.bytecode import Interpreter
 from builder.system.rootfolder import Attributes, RootFolder
+from builder.system.storage import TREE_SUM, is_tree_of, remove, tree_digest
 
 if TYPE_CHECKING:
     from builder.assemble.rootfs import RootFS
@@ -35,14 +36,18 @@ def interpreter_identity(lock: PackageLock, base: Base | None = None) -> str:
 def unpack_interpreter(
     root: Root, identity: str, python: str, cache: Path, *, foreign: bool = False
 ) -> Interpreter:
-    """Take the interpreter out of `root`, once; it is kept in `cache`. `foreign`: a registry's."""
+    """Take the interpreter out of `root`, once; it is kept in `cache`. `foreign`: a registry's.
+
+    It decides the bytecode, so every file of it is hashed before it is used.
+    """
     folder = cache / identity
-    if not folder.exists():
+    if not is_tree_of(folder, folder / TREE_SUM):
         cache.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".part-", dir=cache))
         try:
             with root.open(python) as rootfs:
                 _unpack(rootfs, python, partial)
+            (partial / TREE_SUM).write_text(tree_digest(partial))
             partial.chmod(0o755)
             _publish(partial, folder)
         finally:
@@ -52,11 +57,17 @@ def unpack_interpreter(
 
 
 def _publish(partial: Path, folder: Path) -> None:
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.exists():  # else another process was faster
-            raise
+    for is_last in (False, True):
+        try:
+            partial.rename(folder)
+        except OSError:
+            if is_last:
+                raise
+            if is_tree_of(folder, folder / TREE_SUM):  # another process was faster
+                return
+            remove(folder)
+        else:
+            return
 
 
 def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:

@@ -22,6 +22,7 @@ from builder.errors import BaseImageError
 from builder.fetching.replies import Gone
 from builder.registry.address import Address, registry_host
 from builder.registry.client import MANIFEST_TYPES, get_content, open_registry
+from builder.system.storage import remove
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
@@ -101,12 +102,16 @@ def _content(work: Assembly, registry: Registry, repository: str, kind: str, dig
     """A manifest or config; kept, so that a second build needs no registry."""
     name = f"{Digest.parse(digest).sha256}.json"
     path = work.context.settings.cache_dir / "rootfs" / name
-    if path.exists():
+    try:
         data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() == path.stem:
-            return json.loads(data)
+    except OSError:  # not there, or a folder
+        data = b""
+    if hashlib.sha256(data).hexdigest() == path.stem:
+        return json.loads(data)
     accept = ", ".join((*MANIFEST_TYPES, *_INDEX_TYPES)) if kind == "manifests" else "*/*"
     data = get_content(registry, repository, kind, digest, accept)
+    if path.is_dir():
+        remove(path)
     write_text(path, data.decode())
     return json.loads(data)
 

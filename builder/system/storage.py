@@ -13,8 +13,9 @@ from builder.errors import StorageError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY})
+MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
 _READ = 1 << 20
+TREE_SUM = ".sha256"  # in a folder: the hash of its files
 REMEDY = "choose another folder with --cache-dir or WHEELYARD_CACHE"
 _FAILING = f"look at the disk and what connects it (dmesg), or {REMEDY}"
 _IN_THE_WAY = "move away what lies there, then run again"
@@ -140,4 +141,28 @@ def is_file_of(path: Path, sha256: str) -> bool:
     try:
         return file_digest(path) == f"sha256:{sha256}"
     except OSError:
+        return False
+
+
+def tree_digest(folder: Path) -> str:
+    """One hash for all files below a folder: names, modes, contents, and where links lead.
+
+    TREE_SUM, which may hold the hash, and folders do not count.
+    """
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            found.update(f"{name} -> {path.readlink()}\n".encode())
+        elif path.is_file() and name != TREE_SUM:
+            mode = path.stat().st_mode & 0o777
+            found.update(f"{name} {mode:o} {file_digest(path)}\n".encode())
+    return found.hexdigest()
+
+
+def is_tree_of(folder: Path, remembered: Path) -> bool:
+    """Whether a folder's files are still those whose hash the file `remembered` holds."""
+    try:
+        return remembered.read_text() == tree_digest(folder)
+    except (OSError, ValueError):
         return False

@@ -22,6 +22,8 @@ from builder.lock.inputs import base_cells
 from builder.lock.packages import read_package_lock
 from builder.planning.plan import load_plan
 from builder.system.filelock import locked, once
+from builder.system.storage import TREE_SUM, is_tree_of, remove, tree_digest
+from builder.system.textfiles import write_text
 from builder.upstream.fixes import find_fixes
 from builder.upstream.watch import Finding
 
@@ -109,12 +111,23 @@ def _asked_for(
 
 @contextmanager
 def _lists(context: Context, suite: str) -> Iterator[Path]:
-    """Keep a suite's package lists in the cache, for one process at a time."""
+    """Keep a suite's package lists in the cache, for one process at a time.
+
+    apt believes lists whose Release file has not changed; so damaged ones are removed before.
+    """
     folder = context.settings.cache_dir / "lists"
     folder.mkdir(parents=True, exist_ok=True)
+    kept, remembered = folder / suite, folder / f"{suite}{TREE_SUM}"
     wait = once(lambda: context.reporter.info(f"another run reads the lists of {suite}; waiting"))
     with locked(folder / f"{suite}.lock", wait):
-        yield folder / suite
+        if not is_tree_of(kept, remembered):
+            remove(kept)
+        remove(remembered)
+        try:
+            yield kept
+        finally:
+            if kept.is_dir():
+                write_text(remembered, tree_digest(kept))
 
 
 def package_findings(locks: Iterable[PackageLock], records: Iterable[Record]) -> Iterator[Finding]:

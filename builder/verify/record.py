@@ -57,9 +57,19 @@ def read_record(folder: Path, digest: str) -> Record | None:
             return None
         for name in ("tags", "groups", "checks"):
             data[name] = tuple(data[name])
-        return Record(**data)
+        return _checked(Record(**data), digest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _checked(record: Record, digest: str) -> Record:
+    """Raise ValueError for a record of another image, or with what no run writes."""
+    texts = [record.id, record.backend, *record.tags, *record.groups]
+    texts += [check["status"] for check in record.checks] + [x["name"] for x in record.checks]
+    is_right = all(isinstance(text, str) for text in texts) and isinstance(record.gpu, bool)
+    if not (is_right and record.digest == digest and isinstance(record.seconds, int | float)):
+        raise ValueError(f"no record of {digest}")
+    return record
 
 
 def write_record(folder: Path, record: Record) -> None:
