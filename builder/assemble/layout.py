@@ -176,7 +176,8 @@ class Layout:
         }
         freed = 0
         for path in self.blobs.iterdir():
-            if re.fullmatch(r"[0-9a-f]{64}", path.name) and f"sha256:{path.name}" not in wanted:
+            is_ours = re.fullmatch(r"[0-9a-f]{64}|\..+\.part", path.name)
+            if is_ours and f"sha256:{path.name}" not in wanted:
                 freed += path.stat().st_size
                 remove(path)
         return freed

@@ -262,6 +262,6 @@ def _recall(registry: Registry, note: Path) -> Upload | None:
     """The upload that a process which is gone left behind, if the registry still has it."""
     try:
         location = httpx.URL(json.loads(note.read_text())["location"])
-    except (OSError, ValueError, KeyError, TypeError, httpx.InvalidURL):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, httpx.InvalidURL):
         return None
     return _where(registry, Upload(location))

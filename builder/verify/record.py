@@ -58,7 +58,7 @@ def read_record(folder: Path, digest: str) -> Record | None:
         for name in ("tags", "groups", "checks"):
             data[name] = tuple(data[name])
         return _checked(Record(**data), digest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
