@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from builder.engines.docker import (
     present_layers,
     uses_containerd,
 )
-from builder.engines.parts import PART_LABEL, ClassicForm, Form, containerd_form
+from builder.engines.parts import PART_LABEL, ClassicForm, ContainerdForm, Form, containerd_form
 from builder.errors import EngineError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from builder.engines.archive import Member
 
 
+ALREADY = "already exists"  # containerd's words for what another load brought at the same time
 REMOVALS = 5  # attempts to remove the parts of an image that is there
 REMOVAL_SECONDS = 0.5  # before the second; longer before each further one
 
@@ -117,6 +118,8 @@ def ahead(
             try:
                 yield sender
             except EngineError:  # its words tell of no file
+                if isinstance(form, ContainerdForm):
+                    _forget_halves(client, [layer.diff_id for layer in sender.offered])
                 require_whole(blobs, [layer.digest for layer in sender.offered])
                 raise
 
@@ -141,6 +144,8 @@ def _load_whole(
     try:
         loaded = _load_one(client, blobs, image, reporter, part, containerd=containerd)
     except EngineError:
+        if containerd:
+            _forget_halves(client, image.diff_ids, image.manifest)
         require_whole(blobs, [image.config, *(blob for blob, _diff_id in image.layers)])
         raise
     _forget_parts(client, image, reporter)
@@ -206,7 +211,9 @@ def _forget_parts(client: DockerClient, image: LoadableImage, reporter: Reporter
     remove one part at once get in each other's way, so what is still there is asked for again.
     """
     for attempt in range(1, REMOVALS + 1):
-        refused = [error for part in _parts(client, image) if (error := _removed(client, part))]
+        refused = [
+            error for part in _parts(client, image.diff_ids) if (error := _removed(client, part))
+        ]
         if not refused:
             return
         if attempt < REMOVALS:
@@ -217,11 +224,26 @@ def _forget_parts(client: DockerClient, image: LoadableImage, reporter: Reporter
     )
 
 
-def _parts(client: DockerClient, image: LoadableImage) -> list[str]:
-    """The ids of the untagged images that hold this image's lower layers."""
+def _forget_halves(
+    client: DockerClient, diff_ids: Sequence[str], manifest: str | None = None
+) -> None:
+    """Remove what a load that failed has left in containerd's store.
+
+    It lists an image before it has all its layers, and goes on listing it when one is refused:
+    the next load would take it for whole.
+    """
+    with suppress(DockerException, requests.RequestException):
+        for part in _parts(client, diff_ids):
+            _removed(client, part)
+        if manifest is not None:
+            client.api.remove_image(manifest, force=True, noprune=True)
+
+
+def _parts(client: DockerClient, diff_ids: Sequence[str]) -> list[str]:
+    """The ids of the untagged images that hold the lower ones of these layers."""
     parts = [x["Id"] for x in client.api.images(all=True, filters={"label": PART_LABEL})]
     held = {part: layers_of(inspect_image(client, part) or {"RootFS": {}}) for part in parts}
-    return [part for part, layers in held.items() if layers == image.diff_ids[: len(layers)]]
+    return [part for part, layers in held.items() if layers == tuple(diff_ids)[: len(layers)]]
 
 
 def _removed(client: DockerClient, part: str) -> str | None:
@@ -262,8 +284,9 @@ def _name(image: LoadableImage) -> str:
 def _post(client: DockerClient, chunks: Iterator[bytes]) -> None:
     api: Any = client.api  # a generator makes requests send chunks; the stubs know only bytes
     for message in api.load_image(chunks, quiet=False):
-        if "error" in message:
-            raise EngineError(explain_failure(str(message["error"])))
+        error = str(message.get("error", ""))
+        if error and not error.endswith(ALREADY):
+            raise EngineError(explain_failure(error))
 
 
 def _counted(chunks: Iterator[bytes], task: Task) -> Iterator[bytes]:

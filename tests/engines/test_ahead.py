@@ -14,6 +14,7 @@ from builder.engines.archive import LoadableImage
 from builder.engines.load import ahead, load
 from builder.engines.parts import PART_LABEL
 from builder.errors import EngineError, StorageError
+from builder.system.threads import Helper
 from tests.engines.test_load import BULK, noise
 from tests.engines.test_load import _client as _client
 from tests.engines.test_load import blobs as blobs
@@ -77,6 +78,60 @@ def test_leaving_early_keeps_what_has_arrived(client: DockerClient, blobs: Path,
     assert parts(client) == 2
     (loaded,) = load(client, blobs, [image], QUIET, part=BULK)
     assert loaded.reused == 2
+    assert parts(client) == 0
+
+
+def bring(client: DockerClient, blobs: Path, image: LoadableImage) -> None:
+    """Load an image as a build does: its layers ahead of it."""
+    with ahead(client, blobs, image.tags[0], QUIET, part=BULK) as sender:
+        for layer in layers_of(blobs, image):
+            sender.offer(layer)
+        sender.finish()
+    load(client, blobs, [image], QUIET, part=BULK)
+
+
+def test_parts_go_that_came_after_another_build_brought_the_image(
+    client: DockerClient, blobs: Path, name: str
+) -> None:
+    image = five(blobs, name, 160)
+    with ahead(client, blobs, name, QUIET, part=BULK) as slower:
+        bring(client, blobs, image)
+        for layer in layers_of(blobs, image)[:3]:
+            slower.offer(layer)
+        slower.finish()
+    load(client, blobs, [image], QUIET)
+    assert parts(client) == 0
+    assert tuple(client.images.get(f"{name}:1").attrs["RootFS"]["Layers"]) == image.diff_ids
+
+
+def test_builds_that_load_one_image_at_once_leave_no_parts(
+    client: DockerClient, blobs: Path, name: str
+) -> None:
+    image = five(blobs, name, 170)
+    helpers = [Helper(lambda: bring(client, blobs, image), f"build-{x}") for x in range(3)]
+    for helper in helpers:
+        helper.start()
+    for helper in helpers:
+        helper.join()
+        helper.require()
+    assert parts(client) == 0
+    assert tuple(client.images.get(f"{name}:1").attrs["RootFS"]["Layers"]) == image.diff_ids
+
+
+def test_a_blob_that_is_damaged_is_named(client: DockerClient, blobs: Path, name: str) -> None:
+    """The engine's own words tell of no file; the next build looks at what was touched."""
+    image = five(blobs, name, 180)
+    blob = blobs / image.layers[1][0].removeprefix("sha256:")
+    right = blob.read_bytes()
+    data = bytearray(right)
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+    for part in (BULK, 1 << 40):
+        with pytest.raises(StorageError, match=f"{blob.name}: damaged .* `wheelyard build`"):
+            load(client, blobs, [image], QUIET, part=part)
+    blob.write_bytes(right)
+    (loaded,) = load(client, blobs, [image], QUIET, part=BULK)
+    assert loaded.sent > 4 * BULK  # containerd lists an image that it has refused a layer of
     assert parts(client) == 0
 
 
