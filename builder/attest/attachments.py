@@ -15,6 +15,7 @@ from builder.building.stages import load_stages
 from builder.system.subprocesses import run
 
 if TYPE_CHECKING:
+    from builder.attest.licensed import Licences
     from builder.model import Cell, Plan
 
 
@@ -51,9 +52,11 @@ class Attachment:
 
 
 def attachments(
-    cell: Cell, plan: Plan, project: Path, built: Mapping[str, Any]
+    cell: Cell, plan: Plan, project: Path, built: Mapping[str, Any], licences: Licences
 ) -> tuple[Attachment, ...]:
     """The bill of materials, the provenance and the verification; `built` is from build.json.
+
+    `licences` are those that somebody has read from the image's files; they may be none.
 
     Raises LockError for locks that are not those of the matrix.
     """
@@ -70,7 +73,7 @@ def attachments(
         name, digest, cell.id, locks, built["layers"], read_source(project)
     )
     found = [
-        Attachment(statements.BILL_TYPE, None, sbom(name, digest, stages)),
+        Attachment(statements.BILL_TYPE, None, sbom(name, digest, stages, licences)),
         Attachment(statements.MEDIA_TYPE, statements.PROVENANCE, origin),
     ]
     if built.get("inspected"):

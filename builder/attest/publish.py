@@ -13,9 +13,11 @@ from builder.assemble.layer import parse_layer
 from builder.assemble.layout import MANIFEST_TYPE, Descriptor
 from builder.attest.attachments import KINDS, STATEMENTS, attachments
 from builder.attest.envelope import seal, unseal
+from builder.attest.licensed import DEB, WHEEL, Licences
 from builder.building.stages import load_stages
 from builder.errors import InspectError, StorageError
 from builder.inspecting.distributions import installed
+from builder.inspecting.licences import package_licences
 from builder.inspecting.tree import LayerContents, Tree
 from builder.registry.referrers import PREDICATE, attach, referrers
 from builder.registry.signatures import add_attestations, fetch_attestations
@@ -55,9 +57,10 @@ def attach_all(
     signed = _signed(registry, repository, digest, key)
     if set(KINDS) <= there and (key is None or set(STATEMENTS) <= signed):
         return 0
+    licences: Licences = {}
     if store is not None:
-        require_locked(cell, plan, project, made or built, store)
-    documents = attachments(cell, plan, project, built)
+        licences = require_locked(cell, plan, project, made or built, store)
+    documents = attachments(cell, plan, project, built, licences)
     missing = [x for x in documents if x.kind not in there]
     for one in missing:
         told = {} if one.predicate is None else {PREDICATE: one.predicate}
@@ -95,8 +98,11 @@ def _kind(entry: Mapping[str, Any]) -> tuple[str, str | None]:
 
 def require_locked(
     cell: Cell, plan: Plan, project: Path, built: Mapping[str, Any], store: LayerStore
-) -> None:
-    """Raise InspectError unless the image's distributions are those of the locks as they are."""
+) -> Licences:
+    """Raise InspectError unless the image's distributions are those of the locks as they are.
+
+    Returns what its parts say of their licences.
+    """
     try:
         tree = Tree(
             LayerContents(
@@ -112,11 +118,18 @@ def require_locked(
             f"{cell.id}: its layers are not in the cache, so that it cannot be compared with its "
             "locks; build it here, or push with --no-attest"
         ) from error
-    lock = load_stages(cell, plan, project)[-1].lock
-    seen = {(one.name, one.version) for one in installed(tree, site_packages(cell.python))}
+    stages = load_stages(cell, plan, project)
+    lock = stages[-1].lock
+    distributions = installed(tree, site_packages(cell.python))
+    seen = {(one.name, one.version) for one in distributions}
     wanted = {(wheel.name, wheel.version) for wheel in lock.wheels}
     if {(canonicalize_name(name), version) for name, version in seen} != wanted:
         raise InspectError(
             f"{cell.id} was built from other locks than there are now; run `wheelyard build "
             f"{cell.id}`, or push with --no-attest"
         )
+    names = sorted({deb.name for stage in stages for deb in stage.packages.packages})
+    return {
+        **{(WHEEL, canonicalize_name(one.name)): one.licence for one in distributions},
+        **{(DEB, name): found for name, found in package_licences(tree, names).items()},
+    }

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from builder.errors import InspectError, unreadable
+from builder.inspecting.licences import Licence, wheel_licence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Name, version and requirements as a METADATA file states them."""
+    """Name, version, requirements and licence as a METADATA file states them."""
 
     name: str
     version: str
     requires: tuple[str, ...]
+    licence: Licence
 
 
 def installed(tree: Tree, site: str) -> list[Distribution]:
@@ -88,9 +90,12 @@ def _parse(metadata: str, path: str) -> Distribution:
         message = HeaderParser().parsestr(metadata)
         name, version = message["Name"], message["Version"]
         requires = tuple(map(str, message.get_all("Requires-Dist") or ()))
+        stated = (message[field] for field in ("License-Expression", "License"))
+        expression, text = (None if one is None else str(one) for one in stated)
+        licence = wheel_licence(expression, map(str, message.get_all("Classifier") or ()), text)
     if not name or not version:
         raise InspectError(f"/{path} of the image names no distribution, or no version")
-    return Distribution(str(name), str(version), requires)
+    return Distribution(str(name), str(version), requires, licence)
 
 
 def _problem(text: str, versions: dict[str, str], markers: dict[str, str]) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,20 @@ from cyclonedx.model.bom import Bom
 from referring import referring_registry
 from tiny import Tiny, make_tiny
 
-from builder.assemble.layout import Descriptor
+from builder.assemble.layout import Descriptor, digest_of
+from builder.assemble.reindex import reindex
+from builder.attest.licensed import DEB, WHEEL
 from builder.attest.sbom import sbom
 from builder.attest.statements import Source, provenance_statement, verification_statement
 from builder.building.stages import Stage, load_stages
 from builder.console.progress import QuietReporter
+from builder.inspecting.licences import (
+    Licence,
+    package_licence,
+    package_licences,
+    wheel_licence,
+)
+from builder.inspecting.tree import LayerContents, Tree
 from builder.registry.address import parse_address
 from builder.registry.client import open_registry
 from builder.registry.referrers import PREDICATE, attach, referrers
@@ -98,3 +109,79 @@ def test_a_registry_that_lists_referrers_itself_gets_no_tag(tiny: Tiny) -> None:
     assert (entry["digest"], entry["annotations"]) == (digest, {PREDICATE: "kind"})
     assert set(shelf.manifests) == {digest}
     assert json.loads(shelf.manifests[digest])["subject"] == subject.as_json()
+
+
+def test_a_bill_states_licences_that_were_read(stages: tuple[Stage, ...]) -> None:
+    licences = {
+        (WHEEL, "torch"): Licence(("BSD-3-Clause AND MIT",), is_expression=True),
+        (WHEEL, "pip"): Licence(("MIT License", "Apache\u00e9")),
+        (DEB, "git"): Licence(("GPL-2", "GPL-3+")),
+        (DEB, "pip"): Licence(("of another kind",)),
+        (WHEEL, "demo"): Licence(),
+    }
+    text = sbom("pytorch", DIGEST, stages, licences)
+    assert text == sbom("pytorch", DIGEST, stages, dict(reversed(licences.items())))
+    stated = {x["name"]: x["licenses"] for x in json.loads(text)["components"] if "licenses" in x}
+    said = {"acknowledgement": "declared"}
+    assert stated == {
+        "torch": [{"expression": "BSD-3-Clause AND MIT"} | said],
+        "pip": [{"license": {"name": "Apache\u00e9"} | said},
+                {"license": {"name": "MIT License"} | said}],
+        "git": [{"license": {"name": "GPL-2"} | said}, {"license": {"name": "GPL-3+"} | said}],
+    }  # fmt: skip
+    assert Bom.from_json(json.loads(text))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("expression", "classifiers", "text", "names"),
+    [
+        ("mit or apache-2.0", ["License :: X"], "Y", ("MIT OR Apache-2.0",)),
+        ("my own", [], None, ("my own",)),
+        (None, ["License :: OSI Approved :: BSD License", "Topic :: X"], "x", ("BSD License",)),
+        (None, ["License :: OSI Approved"], "  BSD-3\n", ("BSD-3",)),
+        (None, [], "UNKNOWN", ()),
+        (None, [], "Permission is hereby granted " * 9, ()),
+        (None, [], None, ()),
+    ],
+)
+def test_what_a_wheel_says_of_its_licence(
+    expression: str | None, classifiers: list[str], text: str | None, names: tuple[str, ...]
+) -> None:
+    found = wheel_licence(expression, classifiers, text)
+    assert found == Licence(names, is_expression=names == ("MIT OR Apache-2.0",))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Format: x\n\nFiles: *\nLicense: GPL-2+\n text\n\nLicense: BSD\n\nLicense: GPL-2+\n",
+         ("GPL-2+", "BSD")),
+        ("See /usr/share/common-licenses/GPL-2, /usr/share/common-licenses/LGPL-2.1.\nLicense: x",
+         ("GPL-2", "LGPL-2.1")),
+        ("Public domain.", ()),
+    ],
+)  # fmt: skip
+def test_what_a_package_says_of_its_licence(text: str, names: tuple[str, ...]) -> None:
+    assert package_licence(text).names == names
+
+
+def test_licences_are_read_from_an_image(tmp_path: Path) -> None:
+    """Of a package also where its folder is a link to another one's."""
+    written = tmp_path / "layer"
+    with written.open("wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for path, content in (
+            ("usr/share/doc/gcc/copyright", b"Format: x\nLicense: GPL-3\n"),
+            ("usr/share/doc/huge/copyright", b"License: x\n" * 100_000),
+        ):
+            info = tarfile.TarInfo(path)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for name, target in (("libgcc", "link"), ("link", "gcc"), ("loop", "loop")):
+            link = tarfile.TarInfo(f"usr/share/doc/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            archive.addfile(link)
+    diff_id = digest_of(gzip.decompress(written.read_bytes()))
+    entries = reindex(written, digest_of(written.read_bytes()), diff_id, lambda _: None)
+    tree = Tree([LayerContents(written, entries, "x", from_wheels=False)])
+    found = package_licences(tree, ("gcc", "libgcc", "huge", "gone", "loop"))
+    assert found == dict.fromkeys(("gcc", "libgcc"), Licence(("GPL-3",)))
