@@ -17,6 +17,7 @@ from builder.assemble.store import LayerStore
 from builder.building.report import LOCK_NAME
 from builder.building.stages import load_stages, repositories
 from builder.planning.imageconfig import base_config, base_image
+from builder.system.failures import reported
 from builder.system.filelock import locked
 
 if TYPE_CHECKING:
@@ -25,15 +26,23 @@ if TYPE_CHECKING:
 
     from builder.building.loading import Loader
     from builder.context import Context
+    from builder.errors import WheelyardError
     from builder.model import Cell, Plan
 
 
 def build_bases(
-    cells: Sequence[Cell], plan: Plan, output: Path, context: Context, *, load: Loader | None
+    cells: Sequence[Cell],
+    plan: Plan,
+    output: Path,
+    context: Context,
+    *,
+    load: Loader | None,
+    missing: dict[str, WheelyardError] | None = None,
 ) -> list[tuple[str, Image]]:
     """Build the base of every cell once; pairs of image name and image.
 
-    Bases that the matrix takes from a registry are left out.
+    Bases that the matrix takes from a registry are left out. With `missing` one that cannot be
+    made stops no other, and its error is put there under its name.
     """
     layout = Layout(output)
     layout.create()
@@ -42,16 +51,22 @@ def build_bases(
     built = []
     with locked(output / LOCK_NAME):
         for cell in lowest_cells(cells, plan):
-            stages = load_stages(cell, plan, context.settings.project)
-            known_as = repositories(cell, plan)
-            work = Assembly(stages, context, store, record=record, repositories=known_as)
-            layers = base_layers(work)
-            image = write_image(layout, base_config(cell, stages[0].lock.newest), layers)
             name = base_image(cell)
-            layout.set_references({**layout.references(), name: image.manifest})
-            if load:
-                load.image(image, [name], layout)
-            built.append((name, image))
+            try:
+                stages = load_stages(cell, plan, context.settings.project)
+                known_as = repositories(cell, plan)
+                work = Assembly(stages, context, store, record=record, repositories=known_as)
+                layers = base_layers(work)
+                image = write_image(layout, base_config(cell, stages[0].lock.newest), layers)
+                layout.set_references({**layout.references(), name: image.manifest})
+                if load:
+                    load.image(image, [name], layout)
+            except Exception as error:
+                if missing is None:
+                    raise
+                missing[name] = reported(error, name, context.reporter)
+            else:
+                built.append((name, image))
         layout.prune()
     return built
 

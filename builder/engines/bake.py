@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from builder.assemble.image import Image
     from builder.context import Context
     from builder.engines.batch import Job, Options
+    from builder.errors import WheelyardError
     from builder.model import Plan
 
 PINNED_NEEDS_BAKE = (
@@ -72,11 +73,12 @@ def bake_engine(
     load = find_loader(True, context) if has_images else None
     cells = [job.cell for job in jobs]
     folder = options.output / "bases"
-    bases = build_bases(cells, plan, folder, context, load=load)
+    missing: dict[str, WheelyardError] = {}
+    bases = build_bases(cells, plan, folder, context, load=load, missing=missing)
     with tempfile.TemporaryDirectory(prefix="wheelyard-bake-") as scratch:
         contexts = {} if has_images else base_contexts(bases, folder)
-        engine = BakeEngine(client, context, options, Path(scratch), contexts)
-        engine.prepare(jobs)
+        engine = BakeEngine(client, context, options, Path(scratch), contexts, missing)
+        engine.prepare([job for job in jobs if base_image(job.cell) not in missing])
         yield engine
 
 
@@ -104,9 +106,10 @@ class BakeEngine:
         options: Options,
         scratch: Path,
         bases: Mapping[str, str],
+        missing: Mapping[str, WheelyardError],
     ) -> None:
         self._client, self._context, self._options = client, context, options
-        self._scratch, self._bases = scratch, bases
+        self._scratch, self._bases, self._missing = scratch, bases, missing
         self._file = context.settings.project / BAKE_FILE
         self._override = scratch / "override.json"
         self._targets: dict[str, Any] = {}
@@ -142,6 +145,8 @@ class BakeEngine:
 
     def build(self, job: Job) -> EngineImage:
         """Build, read back, compare, tag."""
+        if (missing := self._missing.get(base_image(job.cell))) is not None:
+            raise missing
         name = target_name(job.cell.id)
         with job.timed("build"):
             if self._old:

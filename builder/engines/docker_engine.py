@@ -59,9 +59,10 @@ def docker_engine(
     client = need_engine()
     cells = [job.cell for job in jobs]
     load = find_loader(True, context)
-    build_bases(cells, plan, options.output / "bases", context, load=load)
+    missing: dict[str, WheelyardError] = {}
+    build_bases(cells, plan, options.output / "bases", context, load=load, missing=missing)
     with open_wheelhouse(make_shelves(jobs, context), context.settings.cache_dir) as server:
-        engine = DockerEngine(client, context, options, server)
+        engine = DockerEngine(client, context, options, server, missing)
         engine.make_pinned_bases(jobs)
         yield engine
 
@@ -70,12 +71,17 @@ class DockerEngine:
     """Builds through the SDK; RUN steps take their files from the wheelhouse."""
 
     def __init__(
-        self, client: DockerClient, context: Context, options: Options, server: Server
+        self,
+        client: DockerClient,
+        context: Context,
+        options: Options,
+        server: Server,
+        missing: dict[str, WheelyardError],
     ) -> None:
         self._client, self._context = client, context
         self._options, self._server = options, server
         self._route: Route | None = None
-        self._missing: dict[str, WheelyardError] = {}  # bases that could not be made
+        self._missing = missing  # bases that could not be made
 
     def make_pinned_bases(self, jobs: Sequence[Job]) -> None:
         """Build the bases that start from a registry's image; one that fails stops no other."""

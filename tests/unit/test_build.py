@@ -21,14 +21,16 @@ from wheels import make_wheel
 
 from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore
+from builder.building.bases import build_bases
 from builder.building.build import Built, Failed, build_images, read_tree
 from builder.building.loading import Nobody
 from builder.building.report import read_report
 from builder.building.stages import load_stages
 from builder.console.progress import QuietReporter
-from builder.errors import InspectError, LockError, StorageError, WheelError
+from builder.errors import InspectError, LockError, StorageError, WheelError, WheelyardError
 from builder.inspecting.inspect import inspect_image, inspect_layout_image, require
 from builder.inspecting.tree import Tree
+from builder.planning.imageconfig import base_image
 from builder.system.storage import file_digest
 
 HERE = Path(__file__).parent
@@ -185,6 +187,16 @@ def broken(tmp_path: Path) -> Tiny:
 
 
 class TestBadLocks:
+    def test_of_a_base(self, broken: Tiny, tmp_path: Path) -> None:
+        """An engine builds the images on other bases."""
+        (broken.folder / broken.cell("runtime").base_lock).write_text("nothing")
+        given: Any = (broken.plan.cells, broken.plan, tmp_path / "bases", broken.context)
+        missing: dict[str, WheelyardError] = {}
+        assert build_bases(*given, load=None, missing=missing) == []
+        assert isinstance(missing[base_image(broken.plan.cells[0])], LockError)
+        with pytest.raises(LockError):
+            build_bases(*given, load=None)
+
     def test_missing(self, broken: Tiny, tmp_path: Path) -> None:
         (broken.folder / broken.cell("devel").lock).unlink()
         runtime, devel = build(broken, tmp_path / "dist")
