@@ -8,6 +8,8 @@ ARGS ?=
 TEST_MATRIX ?= pytorch-2.3.1,tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime
 # With TEST_MATRIX one of every kind: CUDA 13 with nvcc, cuDNN 8 under TensorFlow, both frameworks.
 KINDS := pytorch-2.15.0-devel-py3.11,tensorflow-2.15.1-devel,pytorch-2.10.0-tensorflow-2.20.0-cuda12.8-cudnn9.10-py3.11-devel
+# How tests/image runs images; a podman per image is left to test-kinds, for the time it takes.
+BACKENDS ?= docker chroot
 BIN := .venv/bin
 
 help: ## Print the targets
@@ -41,12 +43,12 @@ test-unit: .venv/dev ## Unit tests: seconds, no engine, no network
 
 test-image: .venv/dev ## Build the images under test and test them from inside: TEST_MATRIX=pytorch-2.3.1
 	$(BIN)/wheelyard build $(TEST_MATRIX) --no-load
-	$(BIN)/pytest tests/image --dist dist --images $(TEST_MATRIX) $(ARGS)
+	$(BIN)/pytest tests/image --dist dist --images $(TEST_MATRIX) $(BACKENDS:%=--backend %) $(ARGS)
 	$(BIN)/pytest tests/gpu --dist dist --images $(TEST_MATRIX) $(ARGS)
 	$(BIN)/pytest tests/benchmark --dist dist --images $(TEST_MATRIX) $(ARGS)
 
-test-kinds: ## The same for one image of every other kind (half an hour, 30 GB)
-	$(MAKE) test-image TEST_MATRIX=$(KINDS)
+test-kinds: ## The same for one image of every other kind, in Docker and in podman (an hour, 40 GB)
+	$(MAKE) test-image TEST_MATRIX=$(KINDS) BACKENDS="docker podman"
 
 fuzz: .venv/dev ## Feed mutated wheels, layers, locks, bundles to their readers (5 minutes): make fuzz ARGS="--minutes 60"
 	PYTHONPATH=tests/unit $(BIN)/python -m tests.fuzz $(ARGS)

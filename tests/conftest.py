@@ -13,7 +13,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--images", default="all", metavar="SELECTOR", help="which built images to test"
     )
-    group.addoption("--backend", choices=("docker", "chroot"), help="only this way to run them")
+    group.addoption(
+        "--backend",
+        action="append",
+        choices=("docker", "podman", "chroot"),
+        help="only this way to run them; may be repeated (default: every way that is there)",
+    )
     group.addoption("--unpack-dir", help="folder with room for an unpacked image and an engine")
     group.addoption("--scratch", help="folder with room for some 15 GB (default: a new one)")
     group.addoption("--require-gpu", action="store_true", help="a missing GPU is a failure")

@@ -126,7 +126,7 @@ def client_environment(folder: Path) -> dict[str, str]:
 @contextmanager
 def temporary_folder(parent: str | Path | None = None) -> Iterator[Path]:
     """A folder with a short name: a socket's path has at most 107 characters."""
-    folder = Path(tempfile.mkdtemp(prefix="wheelyard-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix="wheelyard-", dir=parent)).absolute()
     try:
         yield folder
     finally:

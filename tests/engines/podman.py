@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.engines.daemons import ALONE
+from tests.engines.daemons import ALONE, START_SECONDS, end
 
 TIMEOUT = 600
 APART = (*ALONE, "--mount-proc")
@@ -66,6 +69,22 @@ class Storage:
     def run(self, image: str, *command: str) -> str:
         """What a command prints in a container without a network."""
         return self.podman("run", "--rm", "--network=none", LIMITS, image, *command)
+
+    @contextmanager
+    def service(self) -> Iterator[str]:
+        """CONTAINER_HOST of a podman that runs containers until it is ended, and they with it."""
+        socket = self.state / "podman.sock"
+        command = [*self.podman_command(), "system", "service", "--time=0", f"unix://{socket}"]
+        with (self.state / "log").open("wb") as log:
+            service = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not socket.exists() and service.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert socket.exists(), (self.state / "log").read_text()
+            yield f"unix://{socket}"
+        finally:
+            end(service)
 
     def _places(self) -> list[str]:
         return [

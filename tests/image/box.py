@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import testinfra
 from testinfra.backend.base import CommandResult
 from testinfra.backend.chroot import ChrootBackend
@@ -25,7 +27,8 @@ from builder.engines.load import load
 from builder.errors import EngineError
 from builder.verify.chroot import enter_command
 from builder.verify.unpack import make_mount_points, unpack
-from tests.engines.daemons import can_start
+from tests.engines.daemons import can_start, temporary_folder
+from tests.engines.podman import LIMITS, Storage
 from tests.image.layout import BuiltImage
 from tests.image.loadable import loadable
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from builder.console.progress import Reporter
 
+BACKENDS = ("docker", "podman", "chroot")
 SHM_SIZE = "512m"
 GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]
 
@@ -43,7 +47,7 @@ class Box:
     """One image, ready to run commands in."""
 
     image: BuiltImage
-    backend: str  # "docker" or "chroot"
+    backend: str  # one of BACKENDS
     dev: Host  # the image's own user
     root: Host
     put: Callable[[str, bytes], None]  # absolute path, content; the file belongs to `dev`
@@ -84,6 +88,36 @@ def docker_box(image: BuiltImage, client: DockerClient, reporter: Reporter) -> I
         yield Box(image, "docker", dev, root, put)
     finally:
         container.remove(force=True)
+
+
+@contextmanager
+def podman_box(image: BuiltImage, parent: str | None) -> Iterator[Box]:
+    """The image in a podman that has nothing else, in such a container."""
+    run = ["podman", "run", "--detach", "--network=none", LIMITS, f"--shm-size={SHM_SIZE}"]
+    patched = pytest.MonkeyPatch.context()
+    with temporary_folder(parent) as folder, temporary_folder() as state, patched as patch:
+        storage = Storage(folder, state)
+        name = storage.take(image.dist, image.tags[0])
+        with storage.service() as address:
+            patch.setenv("CONTAINER_HOST", address)  # testinfra calls `podman exec`
+            container = call([*run, name, "sleep", "infinity"]).decode().strip()
+
+            def put(path: str, content: bytes) -> None:
+                folder = str(Path(path).parent)
+                unpack = ["tar", "--extract", "--same-owner", f"--directory={folder}"]
+                inside = ["podman", "exec", "--interactive", "--user=0", container, *unpack]
+                call(inside, tar_of(Path(path).name, content))
+
+            dev = testinfra.get_host(f"podman://{container}")
+            root = testinfra.get_host(f"podman://root@{container}")
+            yield Box(image, "podman", dev, root, put)
+
+
+def call(command: list[str], given: bytes = b"") -> bytes:
+    """What a program that must succeed prints."""
+    done = subprocess.run(command, check=False, input=given, capture_output=True)
+    assert done.returncode == 0, f"{command}: {done.stderr.decode('utf-8', 'replace')}"
+    return done.stdout
 
 
 def has_gpus(client: DockerClient) -> bool:
@@ -159,5 +193,10 @@ def possible_backends() -> tuple[str, ...]:
     except EngineError:
         engine = False
     docker = engine and shutil.which("docker") is not None
-    chroot = os.geteuid() == 0
-    return tuple(name for name, there in (("docker", docker), ("chroot", chroot)) if there)
+    is_root = os.geteuid() == 0
+    there = {
+        "docker": docker,
+        "podman": is_root and all(map(shutil.which, ("podman", "runc", "skopeo", "unshare"))),
+        "chroot": is_root,
+    }
+    return tuple(name for name in BACKENDS if there[name])

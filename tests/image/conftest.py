@@ -11,7 +11,7 @@ import pytest
 
 from builder.console.progress import QuietReporter
 from tests.engines.daemons import can_start
-from tests.image.box import Box, chroot_box, docker_box, possible_backends
+from tests.image.box import Box, chroot_box, docker_box, podman_box, possible_backends
 from tests.image.engine import running_engine
 from tests.image.layout import BuiltImage, matches, read_built, read_pins
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
         (image, backend)
         for image in config.stash[CHOSEN]
         for backend in backends
-        if wanted in (None, backend)
+        if not wanted or backend in wanted
     ]
 
 
@@ -135,7 +135,8 @@ def box(request: pytest.FixtureRequest) -> Iterator[Box]:
         with docker_box(image, client, QuietReporter(None)) as found:
             yield found
     else:
-        with chroot_box(image, request.config.getoption("--unpack-dir")) as found:
+        make = podman_box if backend == "podman" else chroot_box
+        with make(image, request.config.getoption("--unpack-dir")) as found:
             yield found
 
 
