@@ -19,7 +19,7 @@ from builder.engines.dockerbuild import BuildRequest, build_image, explain, requ
 from builder.engines.readback import read_image
 from builder.engines.route import Route, find_route
 from builder.engines.stocking import make_shelves
-from builder.engines.wheelhouse import LOOPBACK, Server, open_wheelhouse
+from builder.engines.wheelhouse import LOOPBACK, Server, open_wheelhouse, remembered
 from builder.errors import EngineError, InspectError, WheelyardError
 from builder.inspecting.inspect import inspect_image, require
 from builder.planning.imageconfig import base_folder, base_image
@@ -61,7 +61,7 @@ def docker_engine(
     load = find_loader(True, context)
     missing: dict[str, WheelyardError] = {}
     build_bases(cells, plan, options.output / "bases", context, load=load, missing=missing)
-    with open_wheelhouse(make_shelves(jobs, context), context.settings.cache_dir) as server:
+    with open_wheelhouse(make_shelves(jobs, context), remembered(context.settings)) as server:
         engine = DockerEngine(client, context, options, server, missing)
         engine.make_pinned_bases(jobs)
         yield engine

@@ -3,7 +3,7 @@
 Wheels come through this machine's own cache, CA, index, mirrors and logins; an engine learns an
 address on this machine and nothing else. It stands in /etc/hosts of the build's containers, which
 engines make anew for each: no image and no history ever holds it. BuildKit counts the name there
-(not the address) to a step, so one cache folder keeps its name, and what was built stays known.
+(not the address) to a step, so a project keeps its name, and what was built stays known.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import hashlib
 import json
 import re
 import secrets
-from contextlib import contextmanager
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from builder.engines.stock import Stock
@@ -30,11 +33,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.model import LockedDeb, LockedWheel
+    from builder.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 CONTEXTS = "contexts"
+CONNECTIONS = 64  # at once; uv asks with 50, apt with a few
+PATIENCE = 20.0  # seconds that a connection may be open without asking for anything
+SLOWEST = 300.0  # seconds that a piece of an answer may take to leave: an engine's disk is busy
 CONTENT_TYPES = {"simple": "text/html", CONTEXTS: "application/x-tar"}
-NAME = "wheelhouse.json"  # in the cache: port and token
+NAME = "wheelhouse.json"  # port and token
 
 
 @dataclass(slots=True)
@@ -71,14 +78,54 @@ def _name(deb: LockedDeb) -> str:
 
 
 class Server(ThreadingHTTPServer):
-    """The HTTP server; every connection has a thread."""
+    """The HTTP server; every connection has a thread, and there are at most CONNECTIONS.
+
+    One that asks for nothing is closed after PATIENCE, and sooner where another needs its place.
+    """
 
     daemon_threads = True
+    request_queue_size = 2 * CONNECTIONS  # of five, as is the default, uv fills all at once
 
     def __init__(self, shelves: Shelves, port: int) -> None:
         self.shelves = shelves
         self.contexts: dict[str, bytes] = {}  # by SHA-256
+        self._connections: dict[socket.socket, float | None] = {}  # since when it asks for nothing
+        self._lock = threading.Lock()
         super().__init__((LOOPBACK, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection its thread; of too many that who has waited longest goes."""
+        with self._lock:
+            if len(self._connections) >= CONNECTIONS:
+                idle = {x: since for x, since in self._connections.items() if since is not None}
+                if not idle:
+                    request.close()
+                    return
+                longest = min(idle, key=idle.__getitem__)
+                _hang_up(longest)
+                self._connections[longest] = None  # it is going
+            self._connections[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        with self._lock:
+            self._connections.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Hang up on who asks for nothing; called several times a second."""
+        with self._lock:
+            late = time.monotonic() - PATIENCE
+            for connection, since in self._connections.items():
+                if since is not None and since < late:
+                    _hang_up(connection)
+
+    def busy(self, connection: socket.socket, busy: bool) -> None:
+        """Note whether a connection has asked for something that is being answered."""
+        with self._lock:
+            if connection in self._connections:
+                self._connections[connection] = None if busy else time.monotonic()
 
     @property
     def host_name(self) -> str:
@@ -95,14 +142,27 @@ class Server(ThreadingHTTPServer):
         """A client that hangs up is no error of ours."""
 
 
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # its thread sees the end, and closes it
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = SLOWEST
     server: Server
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
+        self.server.busy(self.connection, True)
+        try:
+            self._get()
+        finally:
+            self.server.busy(self.connection, False)
+
+    def _get(self) -> None:
         token, _, path = unquote(self.path).strip("/").partition("/")
         if not secrets.compare_digest(token.encode(), self.server.shelves.token.encode()):
             self.send_error(404)
@@ -158,6 +218,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
         """Nothing: the engine's log shows what was asked for."""
+
+
+def remembered(settings: Settings) -> Path:
+    """Where a project's name is kept; steps of another one, with the same cache, have another."""
+    project = hashlib.sha256(str(settings.project.resolve()).encode()).hexdigest()
+    return settings.cache_dir / "wheelhouses" / project[:16]
 
 
 @contextmanager

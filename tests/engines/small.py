@@ -13,7 +13,7 @@ from builder.console.progress import QuietReporter
 from builder.context import Context
 from builder.engines.batch import make_jobs
 from builder.engines.stocking import make_shelves
-from builder.engines.wheelhouse import LOOPBACK, open_wheelhouse
+from builder.engines.wheelhouse import LOOPBACK, open_wheelhouse, remembered
 from builder.fetching.fetch import cached, fetch_all
 from builder.fetching.index import locate
 from builder.lock.lockfile import read_requirements_lock
@@ -57,7 +57,7 @@ def wheelhouse(folder: Path, settings: Settings) -> Iterator[str]:
     context = Context(own, QuietReporter(None))
     plan = load_plan(own.project)
     jobs, _ = make_jobs(plan.cells, plan, folder / "logs", context)
-    with open_wheelhouse(make_shelves(jobs, context), own.cache_dir) as server:
+    with open_wheelhouse(make_shelves(jobs, context), remembered(own)) as server:
         yield f"{server.host_name}:{LOOPBACK}"
 
 

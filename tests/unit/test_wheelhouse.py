@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import http.client
 import re
+import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +20,16 @@ from loopback import Server as Upstream
 from loopback import serve
 from tiny import Tiny, locked, make_tiny
 
+from builder.engines import wheelhouse
 from builder.engines.stock import Stock, Wanted
-from builder.engines.wheelhouse import NAME, Server, Shelves, open_wheelhouse
+from builder.engines.wheelhouse import (
+    CONNECTIONS,
+    NAME,
+    Server,
+    Shelves,
+    open_wheelhouse,
+    remembered,
+)
 from builder.errors import FetchError
 from builder.fetching.wanted import Download
 from builder.model import LockedDeb, LockedWheel
@@ -183,6 +195,60 @@ class TestName:
         shelves = Shelves(Stock([], lambda *_: [], tiny.context), (), (), lambda *_: "")
         with open_wheelhouse(shelves, tmp_path) as server:
             assert get(server, "") == b"wheelhouse\n"
+
+
+class TestPeopleWhoOnlyWait:
+    """Requests that never end hold no thread for long, and nobody else up."""
+
+    def connect(self, server: Server, said: bytes) -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", server.server_port), 5)
+        made.sendall(said)
+        return made
+
+    def threads(self) -> int:
+        return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+    @pytest.mark.parametrize("said", [b"", b"G", b"GET / HTTP/1.1\r\nHost: x\r\n", b"\r\n"])
+    def test_there_are_never_too_many(self, tiny: Tiny, said: bytes) -> None:
+        with house(tiny, [], "") as server:
+            waiting = [self.connect(server, said) for _ in range(3 * CONNECTIONS)]
+            assert get(server, "") == b"wheelhouse\n"
+            assert self.threads() <= CONNECTIONS + 5
+            for one in waiting:
+                one.close()
+
+    @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+    def test_they_are_hung_up_on(
+        self, tiny: Tiny, said: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(wheelhouse, "PATIENCE", 0.3)
+        with house(tiny, [], "") as server, self.connect(server, said) as waiting:
+            assert waiting.recv(1) == b""
+
+    def test_a_byte_now_and_then_helps_nobody(
+        self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(wheelhouse, "PATIENCE", 1.0)
+        with house(tiny, [], "") as server, self.connect(server, b"GET /") as waiting:
+            started = time.monotonic()
+            with suppress(OSError):  # as a connection ends
+                while time.monotonic() - started < 15:
+                    waiting.sendall(b"x")
+                    time.sleep(0.1)
+            assert time.monotonic() - started < 10
+
+    def test_who_is_being_served_is_not(self, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However long the file takes to come."""
+        monkeypatch.setattr(wheelhouse, "PATIENCE", 0.2)
+        wanted = wheel()
+        upstream = Upstream({f"/{wanted.filename}": BODY}, pace=0.05)
+        with serve(upstream), house(tiny, [wanted], upstream.url) as server:
+            assert get(server, f"files/{wanted.sha256}/{wanted.filename}") == BODY
+
+    def test_projects_on_one_cache_do_not_know_each_others_name(self, tiny: Tiny) -> None:
+        other = replace(tiny.context.settings, project=tiny.folder / "other")
+        assert remembered(other) != remembered(tiny.context.settings)
+        assert remembered(other).parent == remembered(tiny.context.settings).parent
 
 
 def test_a_context_is_laid_out_and_nothing_is_fetched_for_it(tiny: Tiny) -> None:
