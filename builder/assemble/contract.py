@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from builder.assemble.rootfs import RootFS
 
-FORMAT = 3  # part of the base layer's key: raise it when the contract changes
+FORMAT = 4  # part of the base layer's key: raise it when the contract changes
 USER, UID = "dev", 1000
 GROUP, GID = "venv", 900
 VENV = "opt/venv"
 WORKDIR = "workspace"
+PRIVILEGES = 0o6000  # setuid and setgid of a file
 GITCONFIG = "etc/gitconfig"
 # Every layer holds the folders above its files, and is made without looking at any base.
 _SHARED = ("etc", "etc/profile.d", "opt", "usr", "usr/local", "usr/local/bin")
@@ -34,11 +35,12 @@ _ACTIVATE = "lib/python{}/venv/scripts/common/activate"
 def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootFS:
     """`base` with user `dev`, group `venv`, an empty environment at /opt/venv and a workspace.
 
-    A `foreign` base is somebody else's image: it keeps its own settings of apt and git.
+    A `foreign` base is somebody else's image: it keeps its own settings of apt and git, and its
+    setuid programs.
     """
     nodes = [_shared_folder(base, path) for path in _SHARED]
     nodes += _accounts(base)
-    nodes += [] if foreign else _ours(base)
+    nodes += [] if foreign else [*_ours(base), *_without_privileges(base)]
     nodes += [_folder(path, 0o755, UID, UID) for path in (_HOME, f"{_HOME}/.cache")]
     nodes += [
         _folder(f"{_HOME}/{path}", 0o755, UID, UID)
@@ -60,6 +62,15 @@ def _ours(base: RootFS) -> list[Node]:
     """What a base of locked packages gets besides."""
     sources = _file("etc/apt/sources.list", base.sources_list.encode(), 0o644, 0, 0)
     return [*_sorted_gitconfig(base), sources]
+
+
+def _without_privileges(base: RootFS) -> list[Node]:
+    """Every program as its user: nothing in these images needs su, mount or passwd."""
+    return [
+        replace(node, entry=replace(node.entry, mode=node.entry.mode & ~PRIVILEGES))
+        for node in base.nodes.values()
+        if node.entry.kind in ("file", "hardlink") and node.entry.mode & PRIVILEGES
+    ]
 
 
 def _accounts(base: RootFS) -> list[Node]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
-from builder.assemble.contract import GID, GROUP, UID, USER, VENV
+from builder.assemble.contract import GID, GROUP, PRIVILEGES, UID, USER, VENV
 from builder.assemble.install import site_packages
 from builder.assemble.reindex import reindex
 from builder.errors import InspectError
@@ -60,6 +60,7 @@ def inspect_image(
         Finding("environment", f"0:{GID} 2775", _folder(tree, VENV)),
         Finding("site-packages", f"0:{GID} 2775", _folder(tree, site)),
         _folders(tree),
+        _privileges(cell, tree),
         Finding("runs as", str(UID), str(config["config"]["User"])),
     ]
     return tuple(findings)
@@ -211,6 +212,17 @@ def _folders(tree: Tree) -> Finding:
     first, *others = folder_problems(tree.layers, VENV) or [""]
     more = f" (and {len(others)} more)" if others else ""
     return Finding("parent folders", "", first + more)
+
+
+def _privileges(cell: Cell, tree: Tree) -> Finding:
+    """No program runs as somebody else than who starts it; a registry's image keeps its own."""
+    found = [
+        entry.path
+        for entry in tree
+        if entry.kind in ("file", "hardlink") and entry.mode & PRIVILEGES
+    ]
+    seen = "" if cell.base.image is not None else ", ".join(sorted(found)[:5])
+    return Finding("setuid programs", "", seen)
 
 
 def _search(pattern: str, text: str, what: str) -> str:

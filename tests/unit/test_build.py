@@ -21,6 +21,7 @@ from wheels import make_wheel
 
 from builder.assemble.layout import Layout
 from builder.assemble.store import LayerStore
+from builder.assemble.toc import Entry
 from builder.building.bases import build_bases
 from builder.building.build import Built, Failed, build_images, read_tree
 from builder.building.loading import Nobody
@@ -143,6 +144,20 @@ class TestImage:
         tree = Tree([*layers, replace(top, entries=files)])
         findings = inspect_image(cell, lock, {"config": {"User": "1000"}}, tree)
         with pytest.raises(InspectError, match=r"parent folders: .*/etc is missing \(and \d"):
+            require(cell.id, findings)
+
+    def test_a_setuid_program_more_is_noticed(self, tiny: Tiny, dist: Path) -> None:
+        """Such as a layer that somebody has put on top."""
+        cell = tiny.cell("devel")
+        built = next(x for x in build(tiny, dist) if isinstance(x, Built) and x.cell == cell)
+        layers = read_tree(built.image, LayerStore(tiny.context.settings.cache_dir)).layers
+        program = Entry("usr/bin/backdoor", "file", 0o4755, 0, 0)
+        more = replace(layers[-1], entries=[*layers[-1].entries, program])
+        lock = load_stages(cell, tiny.plan, tiny.folder)[-1].lock
+        findings = inspect_image(
+            cell, lock, {"config": {"User": "1000"}}, Tree([*layers[:-1], more])
+        )
+        with pytest.raises(InspectError, match=r"setuid programs: .*usr/bin/backdoor"):
             require(cell.id, findings)
 
 

@@ -3,6 +3,7 @@
 import io
 import itertools
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,34 @@ def test_the_contract_is_computed_from_the_base_s_own_files(tmp_path: Path) -> N
     assert (site.gid, site.mode) == (900, 0o2775)
     home = base.nodes["home/dev/.vscode-server/extensions"].entry
     assert (home.uid, home.gid) == (1000, 1000)
+
+
+@pytest.mark.parametrize("kind", ["file", "hardlink"])
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6711])
+def test_no_program_of_the_base_runs_as_somebody_else(tmp_path: Path, mode: int, kind: str) -> None:
+    base = rootfs(
+        tmp_path / "a.tar", {**ACCOUNTS, "usr/bin/su": b"su"}, {"usr/bin/it": "usr/bin/su"}
+    )
+    changed = {
+        path: replace(node, entry=replace(node.entry, mode=mode))
+        for path, node in base.nodes.items()
+        if path in ("usr/bin/su", "usr/bin/it")
+    }
+    changed["srv"] = Node(Entry("srv", "dir", 0o2775, 0, 900), 0)
+    made = apply_contract(base.overlaid(changed), "3.11")
+    path = "usr/bin/su" if kind == "file" else "usr/bin/it"
+    assert made.nodes[path].entry.mode == mode & 0o777
+    assert made.read("usr/bin/it") == b"su"  # of two names the first has the content
+    assert made.nodes["srv"].entry.mode == 0o2775  # a folder hands its group on
+
+
+def test_a_registrys_image_keeps_its_programs(tmp_path: Path) -> None:
+    home = "usr/bin/python3.11"
+    base = rootfs(tmp_path / "a.tar", {**ACCOUNTS, "usr/bin/su": b"su", home: b""})
+    su = base.nodes["usr/bin/su"]
+    base = base.overlaid({"usr/bin/su": replace(su, entry=replace(su.entry, mode=0o4755))})
+    made = apply_contract(base, "3.11", foreign=True)
+    assert made.nodes["usr/bin/su"].entry.mode == 0o4755
 
 
 def test_what_git_lfs_writes_in_any_order_is_sorted(tmp_path: Path) -> None:
