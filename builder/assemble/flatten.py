@@ -5,15 +5,17 @@ Source: OCI image-spec 1.1, layer.md: entries of upper layers replace lower ones
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.assemble.rootfs import Node, RootFS, index_stream
-from builder.errors import BaseImageError, unreadable
+from builder.errors import BaseImageError, WheelyardError, unreadable
 from builder.system.gunzip import open_gzip
 from builder.system.rootfolder import OutsideError, resolve
+from builder.system.storage import damaged, is_file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,7 +47,9 @@ def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
     return RootFS(scratch, nodes)
 
 
-def _no_layer(blob: Path, why: str) -> BaseImageError:
+def _no_layer(blob: Path, why: str) -> WheelyardError:
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and not is_file_of(blob, blob.name):
+        return damaged(blob, why)
     return BaseImageError(f"{blob}: no layer of the base: {why}")
 
 

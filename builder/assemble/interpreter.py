@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from builder.assemble.bytecode import Interpreter
+from builder.system.filelock import claim_folder, sweep
 from builder.system.rootfolder import Attributes, RootFolder
 from builder.system.storage import TREE_SUM, is_tree_of, remove, tree_digest
 
@@ -43,15 +42,19 @@ def unpack_interpreter(
     folder = cache / identity
     if not is_tree_of(folder, folder / TREE_SUM):
         cache.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".part-", dir=cache))
+        sweep(cache, foreign=False)
+        claimed, release = claim_folder(cache)
+        partial = claimed / "root"
         try:
+            partial.mkdir()
             with root.open(python) as rootfs:
                 _unpack(rootfs, python, partial)
             (partial / TREE_SUM).write_text(tree_digest(partial))
+            os.utime(partial / TREE_SUM, (0, 0))
             partial.chmod(0o755)
             _publish(partial, folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            release()
     local = (folder / f"usr/local/bin/python{python}").exists()
     return Interpreter(folder, python, identity, "usr/local" if local else "usr", foreign)
 

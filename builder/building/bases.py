@@ -50,6 +50,7 @@ def build_bases(
     store = LayerStore(context.settings.cache_dir)
     built = []
     with locked(output / LOCK_NAME):
+        layout.repair({})
         for cell in lowest_cells(cells, plan):
             name = base_image(cell)
             try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
-from builder.errors import FetchError, LockError, ToolMissingError, WheelyardError
+from builder.errors import FetchError, LockError, StorageError, ToolMissingError, WheelyardError
 from builder.fetching.trust import CA_ADVICE, trust_file
 from builder.lock.pylock import Resolved, parse_pylock, preferences_pylock
 from builder.system.subprocesses import Result, failure, run
@@ -28,6 +30,7 @@ _STEERING = ("UV_", "PIP_")
 # A connection that breaks off is no question of trust, though rustls names TLS there.
 _TLS = re.compile(r"certificate|UnknownIssuer|\btls\b(?! close_notify)|handshake", re.IGNORECASE)
 _INDEX_LINE = re.compile(r"^--index-url (\S+)$", re.MULTILINE)
+_MISPLACED = re.compile(r"\(os error (17|20|21)\)")  # EEXIST, ENOTDIR, EISDIR
 _TIMEOUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
 _NETWORK = re.compile(
     r"failed to fetch|error sending request|dns error|connection|"
@@ -132,6 +135,10 @@ def uv_error(result: Result, subject: str) -> WheelyardError:
         return FetchError(failure(result, what, advice))
     if "No solution found" not in result.stderr and _NETWORK.search(result.stderr):
         return FetchError(failure(result, what, INDEX_ADVICE))
+    cache = next((after for x, after in pairwise(result.argv) if x == "--cache-dir"), None)
+    if cache and cache in result.stderr and _MISPLACED.search(result.stderr):
+        advice = f"remove its cache, which uv fills anew: rm -r {shlex.quote(cache)}"
+        return StorageError(failure(result, what, advice))
     advice = "correct its requirements or constraints in matrix.yaml"
     return LockError(failure(result, what, advice))
 

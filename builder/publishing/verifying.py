@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,12 +32,7 @@ def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Co
     """
     seen: set[str] = set()
     ours = LayerStore(context.settings.cache_dir)
-    with (
-        tempfile.TemporaryDirectory(
-            prefix="wheelyard-verify-", dir=context.settings.cache_dir
-        ) as folder,
-        own_cache(context, Path(folder) / "cache") as own,
-    ):
+    with _folder(ours) as folder, own_cache(context, folder / "cache") as own:
         store = LayerStore(own.settings.cache_dir)
         for cell in cells:
             work = Assembly(load_stages(cell, plan, context.settings.project), own, store)
@@ -47,6 +43,17 @@ def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Co
                 require_same(one, record, made[one.key].layer)
             seen |= made.keys()
     return len(seen)
+
+
+@contextmanager
+def _folder(store: LayerStore) -> Iterator[Path]:
+    """A folder of the store's scratch: where we are killed, the next build sweeps it."""
+    folder = store.scratch()
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def require_same(planned: PlannedLayer, record: Record, made: Layer) -> None:

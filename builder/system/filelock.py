@@ -104,10 +104,15 @@ def claim_folder(parent: Path) -> tuple[Path, Callable[[], None]]:
     return folder, release
 
 
-def sweep(parent: Path) -> None:
-    """Remove what processes that are gone left below `parent`; what resists is left there."""
+def sweep(parent: Path, *, foreign: bool = True) -> None:
+    """Remove what processes that are gone left below `parent`; what resists is left there.
+
+    With `foreign` also what nobody ever claimed, when it is old.
+    """
     with locked(parent / _GUARD):
         for path in parent.iterdir():
+            if not foreign and not path.name.startswith(_CLAIMED):
+                continue
             if path.name != _GUARD and not _is_in_use(path):
                 with suppress(OSError):
                     remove(path)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from builder.errors import StorageError, unreadable
+from builder.errors import unreadable
 from builder.system.gunzip import open_gzip
 from builder.system.rootfolder import Attributes, OutsideError, RootFolder, entry_path
-from builder.system.storage import storage_error
+from builder.system.storage import damaged, storage_error
 from builder.system.tarfiles import open_tar
 
 WHITEOUT = ".wh."
@@ -35,7 +35,7 @@ def unpack(
         for layer in layers:
             try:
                 with (
-                    unreadable(partial(_damaged, layer)),
+                    unreadable(partial(damaged, layer)),
                     open_gzip(layer) as file,
                     open_tar(file, "r|") as tar,
                 ):
@@ -44,10 +44,6 @@ def unpack(
             except OSError as error:
                 raise storage_error(error, root) from error
             on_layer(1)
-
-
-def _damaged(layer: Path, why: str) -> StorageError:
-    return StorageError(f"{layer}: damaged ({why}); make or copy it again")
 
 
 def make_mount_points(root: Path) -> None:
