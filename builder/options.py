@@ -15,7 +15,7 @@ from builder import errors
 # A command is a module in builder/commands/ with register(subparsers) and run(args, context).
 COMMANDS = (
     "plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "layers", "push",
-    "import", "pick", "pull", "doctor", "reproduce", "clean", "upstream", "devcontainer",
+    "import", "pick", "pull", "doctor", "reproduce", "audit", "clean", "upstream", "devcontainer",
     "deploy",
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder.attest.keys import is_signed, sign
@@ -30,6 +30,7 @@ class Statement:
     kind: str  # predicate type
     digests: tuple[str, ...]  # `sha256:<hex>` of its subjects
     names: tuple[str, ...] = ()  # of its subjects, where they have one
+    predicate: Any = field(default=None, compare=False, repr=False)  # what is said of them
 
 
 def seal(key: PrivateKey, statement: bytes) -> bytes:
@@ -87,7 +88,9 @@ def encoded(kind: str, payload: bytes) -> bytes:
 def _statement(content: dict[str, Any]) -> Statement:
     digests = (f"sha256:{one['digest']['sha256']}" for one in content["subject"])
     names = (str(one["name"]) for one in content["subject"] if one.get("name"))
-    return Statement(str(content["predicateType"]), tuple(digests), tuple(names))
+    return Statement(
+        str(content["predicateType"]), tuple(digests), tuple(names), content.get("predicate")
+    )
 
 
 def _base64(data: bytes) -> str:

@@ -35,9 +35,6 @@ examples:
   wheelyard upstream check --advisories URL   and what advisories in OSV's format say of the wheels
 """
 MAX_AGE = 120  # days
-FIXES = """
-"fixes" is what the successors' changelogs name, with their own urgency: what an update brings. It
-is no list of what is open: a vulnerability that nobody has fixed, or named there, is not in it."""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -116,6 +113,7 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
 def _check(args: argparse.Namespace, context: Context) -> int:
     from builder.console.table import show_json, show_table
     from builder.upstream.advisories import check_advisories
+    from builder.upstream.changelog import NOTE, fixes_text
     from builder.upstream.packages import check_packages
     from builder.upstream.watch import check_upstream
 
@@ -125,10 +123,13 @@ def _check(args: argparse.Namespace, context: Context) -> int:
     if args.json:
         show_json([_as_json(finding) for finding in findings])
     elif findings:
-        rows = [(f.kind, f.subject, f.detail, str(len(f.locks) or ""), _fixes(f)) for f in findings]
+        rows = [
+            (f.kind, f.subject, f.detail, str(len(f.locks) or ""), fixes_text(f.fixes or ()))
+            for f in findings
+        ]
         show_table(("kind", "what", "detail", "locks", "fixes"), rows)
         if any(finding.fixes for finding in findings):
-            print(FIXES)
+            print(NOTE)
     else:
         print("nothing moved: every locked file is there, and no lock is old")
     if findings:
@@ -150,16 +151,6 @@ def _show_changes(found: Sequence[Change], *, as_json: bool) -> None:
         show_table(("framework", "version", "change", "detail"), rows)
     else:
         print("no release and no fact changed")
-
-
-def _fixes(finding: Finding) -> str:
-    """What an update brings, the most severe first: `high: CVE-..., CVE-...; low: CVE-...`."""
-    from builder.upstream.changelog import severity
-
-    by_severity: dict[str, list[str]] = {}
-    for fix in sorted(finding.fixes or (), key=lambda fix: -severity(fix.severity)):
-        by_severity.setdefault(fix.severity, []).append(fix.name)
-    return "; ".join(f"{word}: {', '.join(names)}" for word, names in by_severity.items())
 
 
 def _as_json(finding: Finding) -> dict[str, object]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 from typing import IO, cast
 
 URGENCIES = ("low", "medium", "high", "emergency", "critical")  # Debian Policy 5.6.17
+NOTE = """
+"fixes" is what the successors' changelogs name, with their own urgency: what an update brings. It
+is no list of what is open: a vulnerability that nobody has fixed, or named there, is not in it."""
 LARGEST = 32 << 20  # bytes of a changelog, unpacked
 
 _ENTRY = re.compile(r"^[a-z0-9][a-z0-9+.-]* \((?P<version>[^)\s]+)\) [^;\n]*;(?P<fields>.*)$", re.M)
@@ -44,6 +47,14 @@ def fixes_since(text: str, version: str) -> tuple[Fix, ...]:
             fix = Fix(name, urgency[1].lower() if urgency else "unknown", entry["version"])
             found[name] = max(fix, found.get(name, fix), key=lambda fix: severity(fix.severity))
     return tuple(found.values())
+
+
+def fixes_text(fixes: Iterable[Fix]) -> str:
+    """Say what an update brings, the most severe first: `high: CVE-..., CVE-...; low: CVE-...`."""
+    by_severity: dict[str, list[str]] = {}
+    for fix in sorted(fixes, key=lambda fix: -severity(fix.severity)):
+        by_severity.setdefault(fix.severity, []).append(fix.name)
+    return "; ".join(f"{word}: {', '.join(names)}" for word, names in by_severity.items())
 
 
 def severity(word: str) -> int:

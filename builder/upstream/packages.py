@@ -61,14 +61,39 @@ def check_suite(
     context: Context, locks: Sequence[PackageLock], sources: Sequence[Source]
 ) -> list[Finding]:
     """Compare the locks of one suite with the package lists of its archives."""
+    records = _offered(context, locks, sources)
+    found = _with_pool(context, list(package_findings(locks, records)), locks, sources)
+    return _with_fixes(context, found, locks, records, sources)
+
+
+def fixed_packages(context: Context, lock: PackageLock, sources: Sequence[Source]) -> list[Finding]:
+    """The same of packages of which no pool is known, as a bill of materials names them."""
+    records = _offered(context, [lock], sources)
+    return _with_fixes(context, package_findings([lock], records), [lock], records, sources)
+
+
+def _offered(
+    context: Context, locks: Sequence[PackageLock], sources: Sequence[Source]
+) -> tuple[Record, ...]:
+    """What the suite's lists hold of the locked packages today."""
     names = sorted({deb.name for lock in locks for deb in lock.packages})
     with (
         context.reporter.task(f"asking Debian {locks[0].suite}", None, "items"),
         _lists(context, locks[0].suite) as lists,
         isolated_apt(sources, context.settings, context.reporter, lists) as apt,
     ):
-        records = offered(apt, names)
-    found = _with_pool(context, list(package_findings(locks, records)), locks, sources)
+        return offered(apt, names)
+
+
+def _with_fixes(
+    context: Context,
+    found: Iterable[Finding],
+    locks: Iterable[PackageLock],
+    records: Sequence[Record],
+    sources: Sequence[Source],
+) -> list[Finding]:
+    """The findings, with what the successors of the packages fix."""
+    found = list(found)
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
     moved = {x: debs[x.subject] for x in found if x.kind in (UNLISTED, GONE, SUPERSEDED)}
     fixes = find_fixes(context, moved.values(), records, sources)

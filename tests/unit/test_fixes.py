@@ -22,7 +22,7 @@ from test_watch_packages import lock_of, serving
 from tiny import make_tiny
 
 from builder.cli import main
-from builder.commands.upstream import _as_json, _fixes
+from builder.commands.upstream import _as_json
 from builder.console.progress import QuietReporter
 from builder.context import Context
 from builder.errors import FetchError, SettingsError, UsageError
@@ -34,7 +34,13 @@ from builder.upstream.advisories import (
     is_affected,
     read_advisories,
 )
-from builder.upstream.changelog import Fix, fixes_since, read_changelog, version_key
+from builder.upstream.changelog import (
+    Fix,
+    fixes_since,
+    fixes_text,
+    read_changelog,
+    version_key,
+)
 from builder.upstream.packages import check_suite
 
 CHANGELOG = """\
@@ -177,7 +183,7 @@ def test_successors_tell_what_they_fix(archive: Archive, tmp_path: Path) -> None
     assert found["libtool1 1.0"].fixes is not None
     assert found["base 1"].fixes is None
     assert found["usr-is-merged 37"].fixes is None
-    assert _fixes(found["tool 1:1.0+b1"]) == (
+    assert fixes_text(found["tool 1:1.0+b1"].fixes or ()) == (
         "high: CVE-2026-0001, CVE-2026-0002; low: CVE-2025-77777"
     )
     assert _as_json(found["tool 1:1.0+b1"])["fixes"] == [
