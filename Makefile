@@ -11,6 +11,8 @@ KINDS := pytorch-2.15.0-devel-py3.11,tensorflow-2.15.1-devel,pytorch-2.10.0-tens
 # How tests/image runs images; a podman per image is left to test-kinds, for the time it takes.
 BACKENDS ?= docker chroot
 BIN := .venv/bin
+# Of another Python than that of .venv, which does not start with them.
+unexport PYTHONHOME PYTHONPATH
 
 help: ## Print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
