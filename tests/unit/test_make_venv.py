@@ -97,7 +97,7 @@ def run_make_venv(project: Path, **env: str) -> subprocess.CompletedProcess[str]
 
 def installed(project: Path) -> Path:
     """Where the small wheel is."""
-    argv = [project / ".venv/bin/python", "-I", "-c", "import small, us; print(small.WHERE)"]
+    argv = [str(project / ".venv/bin/python"), "-I", "-c", "import small, us; print(small.WHERE)"]
     return Path(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip())
 
 
