@@ -32,6 +32,6 @@ class _TarInfo(tarfile.TarInfo):
         return super()._block(count)  # type: ignore[misc]
 
 
-def open_tar(stream: Any, mode: Literal["r:", "r|"], **more: int) -> tarfile.TarFile:
-    """Open an uncompressed tar; reading raises tarfile.TarError for one that is none."""
+def open_tar(stream: Any, mode: Literal["r:", "r|", "r|*"], **more: int) -> tarfile.TarFile:
+    """Open a tar, packed only with `r|*`; reading raises tarfile.TarError for one that is none."""
     return tarfile.open(fileobj=stream, mode=mode, tarinfo=_TarInfo, **more)  # type: ignore[call-overload,no-any-return]

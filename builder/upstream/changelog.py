@@ -11,6 +11,8 @@ from io import RawIOBase
 from pathlib import Path
 from typing import IO, cast
 
+from builder.system.tarfiles import open_tar
+
 URGENCIES = ("low", "medium", "high", "emergency", "critical")  # Debian Policy 5.6.17
 NOTE = """
 "fixes" is what the successors' changelogs name, with their own urgency: what an update brings. It
@@ -122,7 +124,7 @@ def _data(file: IO[bytes]) -> tarfile.TarFile:
     for name, size in _ar_members(file):
         if name.startswith("data.tar"):
             window = cast("IO[bytes]", _Window(file, size))
-            return tarfile.open(fileobj=window, mode="r|*")
+            return open_tar(window, "r|*")
         file.seek(size + size % 2, 1)
     raise ValueError("there is no data.tar in it")
 
