@@ -5,7 +5,6 @@ Everything here goes the way a build takes: a wheel in, a layer or a WheelError 
 
 from __future__ import annotations
 
-import json
 import struct
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from wheels import Files, make_wheel
 
+from builder.assemble import toc
 from builder.assemble import wheel as wheel_module
 from builder.assemble.install import PREFIX, plan_install
 from builder.assemble.layer import LayerWriter
@@ -33,8 +33,9 @@ def layer_of(folder: Path, *wheels: Path) -> set[str]:
     """The paths of a layer that is made of wheels."""
     inputs = tuple(WheelInput(path, *path.name.split("-")[:2]) for path in wheels)
     job = WheelJob("key", "title", inputs, PYTHON, folder / "scratch")
-    make_layer(job)
-    return {row[0] for row in json.loads((folder / "scratch.toc").read_text())}
+    layer = make_layer(job)
+    text = (folder / "scratch.toc").read_text()
+    return {entry.path for entry in toc.parse(text, layer.digest)}
 
 
 def refused(folder: Path, extra: Files, message: str) -> None:
