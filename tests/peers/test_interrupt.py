@@ -131,7 +131,7 @@ def test_interrupted_at_every_stage_and_then_completed(
     assert not there(bench.cache, "tmp/*")
 
     # The root file system, and the first layer that is made of it.
-    bench.interrupt(lambda _: len(list(bench.cache.glob("tmp/*"))) > 1, whole_group)
+    bench.interrupt(lambda _: len(list(bench.cache.glob("tmp/*/[!.]*"))) > 1, whole_group)
     bench.interrupt(compiling, whole_group)
     assert list(bench.cache.glob("files/*/*/ballast-*.whl"))
 
