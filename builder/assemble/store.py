@@ -12,6 +12,7 @@ import hashlib
 import json
 import uuid
 import weakref
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from builder.digests import Digest
 from builder.errors import StorageError
 from builder.system.filelock import claim_folder, sweep
 from builder.system.links import link_or_copy
-from builder.system.storage import file_digest, put, remove, storage_error
+from builder.system.storage import REFUSED, file_digest, put, remove, storage_error
 from builder.system.textfiles import write_text
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class LayerStore:
                 path.mkdir(parents=True, exist_ok=True)
             sweep(self._scratch)
         except OSError as error:
-            raise storage_error(error, folder) from error
+            if error.errno not in REFUSED or not self.blobs.is_dir():  # what is there can be read
+                raise storage_error(error, folder) from error
 
     def scratch(self) -> Path:
         """A new path for a blob in the making, in a folder that goes with this process."""
@@ -95,7 +97,8 @@ class LayerStore:
             self.forget(layer.digest)
             return None
         if now != seen:
-            self._write_record(key, layer)
+            with suppress(StorageError):  # in a cache that is only read it is hashed again
+                self._write_record(key, layer)
         return StoredLayer(layer, path, key)
 
     def forget(self, digest: str) -> None:

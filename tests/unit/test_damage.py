@@ -323,6 +323,32 @@ def test_files_that_may_not_be_read_are_replaced(site: Site, tmp_path: Path, fol
     assert site.is_whole()
 
 
+def test_a_cache_that_may_only_be_read_is_read(site: Site) -> None:
+    record = site.pick("key record")
+    touched = site.pick("layer's blob")
+    os.utime(touched)  # so that the record is another one, and cannot be written
+    script = (
+        "import sys; from pathlib import Path; from builder.assemble.store import LayerStore;"
+        "print(LayerStore(Path(sys.argv[1])).find(sys.argv[2]).layer.digest)"
+    )
+    folders = [site.cache, *(path for path in site.cache.rglob("*") if path.is_dir())]
+    modes = {path: path.stat().st_mode for path in folders}
+    try:
+        for path in folders:
+            path.chmod(0o555)
+        done = subprocess.run(
+            [*as_somebody(), sys.executable, "-c", script, str(site.cache), record.stem],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=HERE.parents[1],
+        )
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    assert done.stdout.strip() == f"sha256:{touched.name}"
+
+
 def rot(site: Site) -> Path:
     """A blob whose bytes have changed and of which no time tells, as on a disk that rots."""
     path = site.pick("layer's blob")
