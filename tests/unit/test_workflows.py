@@ -79,7 +79,7 @@ def test_every_make_target_exists_and_runs_commands_that_can_be_parsed(name: str
         )  # fmt: skip
         assert not re.search(r"warning|undefined", done.stderr)
         run = list(calls(done.stdout, WHEELYARD))
-        assert run
+        assert run or "-m tests.fuzz --minutes" in done.stdout
         for command in run:
             assert make_parser(command).parse_args(command).command == command[0]
 
