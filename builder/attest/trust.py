@@ -51,10 +51,10 @@ def require_newest(trust: Trust, name: str, counter: int) -> None:
     seen = newest_seen(trust, name)
     if counter < seen:
         raise SignatureError(
-            f"{name} is signed, and older than what was seen of it here (change {counter}, then "
-            f"{seen}): somebody may hold back newer images. Ask its owner; the next `wheelyard "
-            f"push --sign-key` puts it right, and where it was put back on purpose, remove "
-            f"{_file(trust, name)}"
+            f"{name} is older than what was seen of it here, or gone (change {counter or 'none'}, "
+            f"after {seen}): somebody may hold back newer images. Ask its owner; the next "
+            "`wheelyard push --sign-key` puts it right, and where it was put back on purpose, "
+            f"remove {_file(trust, name)}"
         )
 
 

@@ -65,11 +65,12 @@ def fetch_catalogue(registry: Registry, trust: Trust | None = None) -> tuple[Ent
         found = _fetch(registry, trust)
     except UnreadableError as error:
         raise RegistryError(f"{_where(registry)}: {error}; {ADVICE}") from error
+    if trust is not None:
+        name = trust.name(registry.address, NAME)
+        require_newest(trust, name, found.catalogue.counter if found else 0)
     if found is None:
         return None
     if trust is not None:
-        name = trust.name(registry.address, NAME)
-        require_newest(trust, name, found.catalogue.counter)
         remember(trust, name, found.catalogue.counter, registry.reporter)
     _warn(registry, found.catalogue, "it is passed over; the next push leaves it out")
     return found.catalogue.entries
@@ -165,6 +166,11 @@ def _current(registry: Registry, signer: Signer | None) -> Catalogue | None:
         _warn_unsigned(registry, error)
         return None
     if found is None:
+        if signer is not None and newest_seen(signer.trust, registry.address.reference(NAME)):
+            registry.reporter.warn(
+                f"{_where(registry)} was there, and is gone: other images are listed again when "
+                "they are pushed"
+            )
         return None
     if signer is None and fetch_signatures(
         registry, registry.address.repository(NAME), found.digest

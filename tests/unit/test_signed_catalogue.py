@@ -239,6 +239,17 @@ class TestRollback:
         assert str(place.folder / "cache/catalogues") in said
         assert place.fetch(cache="another machine")  # which has seen nothing: see SECURITY.md
 
+    def test_to_none_at_all(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+        """So that what a folder says that one is in does not take its place."""
+        place.publish()
+        place.fetch()
+        del place.shelf.manifests["catalogue/latest"]
+        assert place.run("pick", *MACHINE) == SignatureError.exit_code
+        assert "or gone" in capsys.readouterr().err
+        place.publish()
+        assert "is gone" in place.told.warnings[0]
+        assert place.fetch()
+
     def test_is_not_signed_anew_by_who_knows_better(self, place: Place) -> None:
         self.put_back(place)
         before = place.shelf.manifests["catalogue/latest"]
