@@ -18,6 +18,7 @@ PACKAGES = {
     "losetup": "mount",
     "mkfs.ext4": "e2fsprogs",
     "newuidmap": "uidmap",
+    "nginx": "nginx-light",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
     "setpriv": "util-linux",
