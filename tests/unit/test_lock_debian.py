@@ -8,13 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from locking import Quiet, make_settings
 
 from builder.errors import FetchError, LockError
-from builder.lock.apt import isolated_apt, parse_records, parse_uris
+from builder.lock.apt import isolated_apt, parse_records, parse_uris, release_date
 from builder.lock.debian import (
     DEBIAN,
     SECURITY,
@@ -188,6 +189,17 @@ def test_the_parents_versions_must_stay(archive: Archive, tmp_path: Path) -> Non
     assert set(below.items()) < set(above.items())
     with pytest.raises(LockError, match=r"gone 1 \(here absent\)"):
         resolve(archive, tmp_path, ("tool",), parent={"gone": "1"})
+
+
+@needs_apt
+def test_the_archives_own_date_is_read(archive: Archive, tmp_path: Path) -> None:
+    archive.publish()
+    with isolated_apt((archive.source,), make_settings(tmp_path), Quiet()) as apt:
+        assert release_date(apt) == datetime(2022, 1, 1, tzinfo=UTC)
+        (path,) = apt.lists.glob("*InRelease")
+        path.write_text(path.read_text().replace("Date: ", "Day: "))
+        with pytest.raises(FetchError, match="state no date"):
+            release_date(apt)
 
 
 @needs_apt

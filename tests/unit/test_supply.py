@@ -110,6 +110,18 @@ def moved(project: Project, tmp_path: Path) -> Iterator[Moved]:
     record.write_bytes(before)
 
 
+def test_the_layers_of_bases_are_recorded_alone(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project.tiny.folder, folder)
+    (folder / "images/layers.json").unlink()
+    cache = project.tiny.context.settings.cache_dir
+    places = ["--project", str(folder), "--cache-dir", str(cache)]
+    assert main(["layers", "record", "all", "--bases-only", *places]) == 0
+    record = read_record(folder)
+    assert sorted(record.titles.values()) == sorted((RUNTIME, DEVEL))
+    assert {layer.digest for layer in record.layers.values()} == set(project.blobs)
+
+
 def no_tools(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """A machine without mmdebstrap and apt."""
     monkeypatch.setenv("PATH", str(folder / "nothing"))
