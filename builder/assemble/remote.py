@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from builder.assemble import toc
 from builder.assemble.layer import Layer
-from builder.assemble.record import PATH
 from builder.assemble.reindex import reindex
 from builder.digests import Digest
 from builder.errors import FetchError, RegistryError, StorageError
@@ -14,6 +13,7 @@ from builder.fetching.download import NothingCame, Session, download
 from builder.fetching.wanted import Download, FileGone
 from builder.registry.client import open_registry
 from builder.system.gunzip import open_gzip
+from builder.system.storage import storage_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def registry_layer(work: Assembly, address: Address, key: str, layer: Layer) -> 
     """Take a recorded layer from the registry that images are published in.
 
     A registry keeps blobs by repository: the image's own is asked first. Raises FetchError where
-    none has it, and RegistryError for a layer that is not what the record says.
+    none has it, and as `fetch_layer` does.
     """
     with open_registry(address, work.context.settings, work.context.reporter) as registry:
         refused: list[FetchError] = []
@@ -39,15 +39,12 @@ def registry_layer(work: Assembly, address: Address, key: str, layer: Layer) -> 
                 raise
             except FetchError as error:  # some registries deny what they do not have
                 refused.append(error)
-            except StorageError as error:
-                raise RegistryError(
-                    f"{address}: not the layer that {PATH} records: {error}"
-                ) from error
             else:
                 return stored
     others = [error for error in refused if not isinstance(error, FileGone)]
-    asked = ", ".join(work.repositories)
-    raise others[0] if others else FetchError(f"{address} lacks {layer.digest} (asked: {asked})")
+    if others:
+        raise FetchError(f"{others[0]} (for a login: `docker login {address.host}`)")
+    raise FetchError(f"{address} lacks {layer.digest} (asked: {', '.join(work.repositories)})")
 
 
 def fetch_layer(
@@ -55,9 +52,18 @@ def fetch_layer(
 ) -> StoredLayer:
     """Take one gzip layer into the store, its blob kept byte for byte.
 
-    Raises FetchError, and StorageError where the blob's contents are not those of `layer`; its
-    `unpacked_size` may be 0 for one that nobody has stated.
+    Raises FetchError; StorageError for this machine's disk; and RegistryError where the blob's
+    contents are not those of `layer`, whose `unpacked_size` may be 0: nobody has stated it.
     """
+    try:
+        return _fetched(work, registry, repository, key, layer)
+    except OSError as error:
+        raise storage_error(error, work.files, layer.size) from error
+
+
+def _fetched(
+    work: Assembly, registry: Registry, repository: str, key: str, layer: Layer
+) -> StoredLayer:
     sha256 = Digest.parse(layer.digest).sha256
     url = registry.url(repository, f"blobs/{layer.digest}")
     session = Session(registry.http, registry.reporter, registry.patience)
@@ -69,9 +75,12 @@ def fetch_layer(
         try:
             entries = reindex(blob, layer.digest, layer.diff_id, lambda _: None)
             unpacked = _unpacked_size(blob, layer.unpacked_size)
-        except StorageError:
+        except StorageError as error:
             blob.unlink(missing_ok=True)
-            raise
+            raise RegistryError(
+                f"{registry.address}/{repository}: the blob is not the layer that it is recorded "
+                f"as: {error}"
+            ) from error
         scratch = work.store.scratch()
         toc.beside(scratch).write_text(toc.dump(entries, layer.digest))
         blob.replace(scratch)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from builder.assemble.base import source_date
 from builder.assemble.record import PATH
-from builder.errors import BaseImageError, FetchError, ToolMissingError, WheelyardError
+from builder.errors import (
+    BaseImageError,
+    FetchError,
+    StorageError,
+    ToolMissingError,
+    WheelyardError,
+)
 from builder.fetching.fetch import fetch_all
 from builder.fetching.wanted import Download, NotFetched, checked
 from builder.lock.debian import deb_url, debian_sources, own_sources, with_mirrors
@@ -89,6 +95,8 @@ def _from_elsewhere(
     if layer_key is not None:
         try:
             layer = _from_registry(work, layer_key)
+        except StorageError:
+            raise  # this machine's disk: no other source would fare better
         except WheelyardError as error:
             tried.append(f"registry: {error}")
         else:
@@ -97,6 +105,8 @@ def _from_elsewhere(
     if is_dropped:
         try:
             files = _from_snapshot(work, lock)
+        except StorageError:
+            raise
         except WheelyardError as error:
             tried.append(f"snapshot: {error}")
         else:
