@@ -110,7 +110,7 @@ def _from_elsewhere(
         except WheelyardError as error:
             tried.append(f"snapshot: {error}")
         else:
-            work.served(title, SNAPSHOT, f"{len(gone)} packages, from a snapshot ({tried[0]})")
+            work.served(title, SNAPSHOT, f"{len(gone)} of {len(files)} packages, from a snapshot")
             return files
     kind = FetchError if isinstance(failed, FetchError) else type(failed)
     listed = "".join(f"\n  {line}" for line in tried)

@@ -103,7 +103,7 @@ class Made:
         self, cache: Path, *words: str | Path, env: Mapping[str, str] | None = None
     ) -> tuple[int, str, str]:
         given = [*words, "--project", self.tiny.folder, "--cache-dir", cache]
-        done = wheelyard(given, self.folder, env)
+        done = wheelyard(given, self.folder, env, timeout=900)
         return done.returncode, done.stdout, done.stderr
 
 
@@ -276,7 +276,7 @@ def test_from_a_snapshot_that_apt_names(beside: Beside) -> None:
     path = next(quote(deb.path) for deb in lock.packages if deb.name == DROPPED)
     first, second = snapshot_ids(lock, None)[:2]
     assert beside.snapshot.asked == [f"/debian/{first}/{path}", f"/debian/{second}/{path}"]
-    assert re.search(rf"{RUNTIME}: 1 packages, from a snapshot \(mirror: has dropped 1 of", said)
+    assert re.search(rf"{RUNTIME}: 1 of \d+ packages, from a snapshot", said)
 
 
 @contextmanager
