@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
-from builder.system.documents import is_reference
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -158,6 +157,8 @@ def _check_workspace(deployment: Deployment) -> None:
 
 def _check_image(deployment: Deployment) -> None:
     """Refuse an image that would be more than a name in one of the files."""
+    from builder.system.documents import is_reference  # here: `--help` answers without it
+
     for name in (deployment.image, deployment.tag):
         if not is_reference(name):
             raise UsageError(f"{name!a} is not an image's name, and is not written into a file")

@@ -83,7 +83,7 @@ def test_no_command_and_unknown_command_are_usage_errors() -> None:
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys; from builder.cli import main; main(['--help']); "
-        "print(sorted({'httpx', 'docker', 'rich', 'jinja2', 'ssl', 'isal'}"
+        "print(sorted({'httpx', 'docker', 'rich', 'jinja2', 'ssl', 'isal', 'pydantic'}"
         " & set(sys.modules)), file=sys.stderr)"
     )
     argv = [sys.executable, "-c", script]
