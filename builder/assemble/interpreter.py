@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from builder.assemble.bytecode import Interpreter
+from builder.errors import BaseImageError
 from builder.system.filelock import claim_folder, sweep
 from builder.system.rootfolder import Attributes, RootFolder
 from builder.system.storage import TREE_SUM, is_tree_of, remove, tree_digest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from builder.assemble.roots import Root
     from builder.model import Base, PackageLock
 
+LARGEST = 1 << 29  # bytes of one file
 FORMAT = 5  # part of the identity: raise it when what is unpacked or compiled changes
 
 
@@ -99,4 +101,7 @@ def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
                     link = os.path.relpath(real, str(PurePosixPath(path).parent))
                     target.symlink(path, link, attributes)
             else:
-                target.file(path, [rootfs.read(rootfs.real(path))], attributes)
+                real = rootfs.real(path)
+                if real in rootfs.nodes and rootfs.nodes[real].entry.size > LARGEST:
+                    raise BaseImageError(f"/{path} of the base is larger than any part of a Python")
+                target.file(path, [rootfs.read(real)], attributes)

@@ -57,7 +57,7 @@ def image_layers(work: Assembly) -> list[ImageLayer]:
             stored = [_stored(work, registry, repository, *pair) for pair in pairs]
         except Gone as error:
             raise BaseImageError(f"the base {base.name}: {image} is not there: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise BaseImageError(f"the base {base.name}: {image} is no image: {error!r}") from error
     _require_packages(work, stored)
     name = image.partition("@")[0]

@@ -15,6 +15,8 @@ from builder.registry.client import open_registry
 from builder.system.gunzip import open_gzip
 from builder.system.storage import storage_error
 
+LARGEST = 64 << 30  # bytes of a layer's tar
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -89,8 +91,12 @@ def _fetched(
 
 
 def _unpacked_size(blob: Path, stated: int) -> int:
+    size = 0
     with open_gzip(blob) as tar:
-        size = sum(map(len, iter(lambda: tar.read(1 << 20), b"")))
+        while data := tar.read(1 << 20):
+            size += len(data)
+            if size > LARGEST:
+                raise StorageError(f"a layer has more than {LARGEST:,} bytes unpacked")
     if stated not in (0, size):
         raise StorageError(f"{size:,} bytes unpacked, not {stated:,}")
     return size

@@ -111,6 +111,26 @@ def test_what_is_no_digest_is_no_image(tiny: Tiny, tmp_path: Path, where: str, t
     assert outside == [tmp_path / "victim.json"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]", b"7", b'"x"', b"null", b"{}", b"{", b"\xff", b"[" * 100_000,
+        b'{"config": 7, "layers": []}', b'{"config": {}, "layers": {}}',
+        dump({"mediaType": INDEX_TYPE}), dump({"mediaType": INDEX_TYPE, "manifests": [7]}),
+        dump({"mediaType": INDEX_TYPE, "manifests": [{"platform": "linux"}]}),
+        dump(manifest() | {"layers": [7]}), dump(manifest() | {"layers": []}),
+        dump(manifest() | {"layers": [{"digest": digest_of(b""), "mediaType": 7, "size": "x"}]}),
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_what_is_no_manifest_is_no_image(tiny: Tiny, tmp_path: Path, content: bytes) -> None:
+    documents = {digest_of(content): content, digest_of(config()): config()}
+    with answering(serving(documents)) as registry:
+        host = registry.url.partition("://")[2]
+        error = build(tiny, f"{host}/x@{digest_of(content)}", tmp_path)
+    assert isinstance(error, BaseImageError | RegistryError)
+
+
 @pytest.mark.parametrize("which", ["manifest", "config"])
 def test_what_is_not_what_its_digest_says_is_refused(
     tiny: Tiny, tmp_path: Path, which: str

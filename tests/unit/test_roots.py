@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from tiny import PYTHON, make_tiny, store_base, write_root
 
+from builder.assemble import interpreter
 from builder.assemble.bytecode import Module, compile_wheel
 from builder.assemble.interpreter import unpack_interpreter
 from builder.assemble.roots import RootLayer
 from builder.assemble.store import LayerStore
 from builder.building.stages import load_stages
-from builder.errors import WheelError
+from builder.errors import BaseImageError, WheelError
 
 
 def test_the_difference_to_a_layer_is_the_difference_to_its_tar(tmp_path: Path) -> None:
@@ -27,6 +28,17 @@ def test_the_difference_to_a_layer_is_the_difference_to_its_tar(tmp_path: Path) 
     assert {"usr/bin/git", "etc/group"} <= paths
     assert not paths & {"etc/passwd", "etc/profile.d/10-venv.sh", "opt/venv/bin/activate"}
     assert not kept.scratch.exists()
+
+
+def test_a_file_too_big_for_a_python_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = make_tiny(tmp_path / "tiny")
+    root = write_root(load_stages(tiny.cell("runtime"), tiny.plan, tiny.folder)[0], tmp_path)
+    monkeypatch.setattr(interpreter, "LARGEST", 1000)
+    with pytest.raises(BaseImageError, match="larger than any part of a Python"):
+        unpack_interpreter(root, "x", PYTHON, tmp_path / "cache")
+    assert not (tmp_path / "cache" / "x").exists()
 
 
 def test_the_interpreter_out_of_a_layer_is_the_one_out_of_its_tar(tmp_path: Path) -> None:
