@@ -5,6 +5,7 @@ Everything here goes the way a build takes: a wheel in, a layer or a WheelError 
 
 from __future__ import annotations
 
+import json
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from wheels import Files, make_wheel
 
-from builder.assemble import toc
+from builder.assemble import compile_worker, toc
 from builder.assemble import wheel as wheel_module
 from builder.assemble.install import PREFIX, plan_install
 from builder.assemble.layer import LayerWriter
@@ -330,3 +331,30 @@ class TestMemory:
             },
         )
         assert self.peak(tmp_path, path) < MEMORY_MAX
+
+
+def test_modules_that_take_too_much_to_compile_get_no_bytecode(tmp_path: Path) -> None:
+    modules = {"dense.py": "[]," * 340_000, "deep.py": "-" * 100_000 + "1", "fine.py": "x = 1\n"}
+    path = make_wheel(tmp_path, files=modules)
+    job = {
+        "wheel": str(path),
+        "output": str(tmp_path / "out"),
+        "modules": [[name, f"/{name}"] for name in modules],
+    }
+    script = (  # this machine's own Python is not the image's, which the worker says at its end
+        "import contextlib, resource, runpy, sys\n"
+        "with contextlib.suppress(SystemExit): runpy.run_path(sys.argv[1], run_name='__main__')\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(Path(compile_worker.__file__))],
+        input=json.dumps(job), check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert int(done.stdout) < 500 << 20
+    lengths = []
+    with (tmp_path / "out").open("rb") as out:
+        while head := out.read(4):
+            lengths.append(struct.unpack(">I", head)[0])
+            out.seek(lengths[-1], 1)
+    assert lengths[:2] == [0, 0]
+    assert lengths[2] > 0
