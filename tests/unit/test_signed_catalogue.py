@@ -350,3 +350,18 @@ def test_keys_of_a_push_belong_to_one_that_signs(
 ) -> None:
     assert place.run("push", "all", "--project", PROJECT) == UsageError.exit_code
     assert "--sign-key" in capsys.readouterr().err
+
+
+def test_reproduce_asks_for_the_signature_of_what_was_named(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left, right = cells()
+    words = ("reproduce", left.tags[0], "--project", PROJECT)
+    place.shelf.manifests[f"pytorch/{left.tags[0].partition(':')[2]}"] = place.shelf.manifests[
+        f"pytorch/{right.tags[0].partition(':')[2]}"
+    ]
+    assert place.run(*words) == SignatureError.exit_code
+    assert "has moved the tag" in capsys.readouterr().err
+    put_image(place.shelf, left, "not signed")
+    assert place.run(*words) == SignatureError.exit_code
+    assert "there is none" in capsys.readouterr().err
