@@ -263,7 +263,7 @@ def test_from_a_snapshot_that_apt_names(beside: Beside) -> None:
     config = beside.folder / "apt.conf"
     config.write_text(
         'Acquire::Snapshots::URI::Override::Label::Debian-Security "no";\n'
-        "Acquire::Snapshots::URI::Origin::Debian "
+        "Acquire::Snapshots::URI::Override::Origin::Debian "
         f'"{beside.snapshot.url}/debian/@SNAPSHOTID@/";\n'
     )
     with damaged(beside):
