@@ -247,7 +247,9 @@ def test_its_python_sees_no_file_and_no_network_of_the_host(
     assert isinstance(failed, Failed)
     said = str(failed.error)
     user = 65534 if os.geteuid() == 0 else os.geteuid()
-    assert f"ids {{{user}}} root ['lib', 'lib64', 'usr']" in said
+    assert f"ids {{{user}}} root [" in said
+    for name in ("bin", "dev", "etc", "home", "proc", "root", "tmp", "work"):
+        assert f"'{name}'" not in said
     assert "done" not in said
     assert "Network is unreachable" in said
     assert victim.read_bytes() == b"safe"
