@@ -66,6 +66,11 @@ def test_the_venv_belongs_to_its_group_all_the_way_down(box: Box) -> None:
     assert box.lines(f"find {VENV} -type f ! -perm -g=w") == []
 
 
+def test_the_folders_that_every_layer_holds_are_root_s(box: Box) -> None:
+    folders = "/etc /etc/profile.d /opt /opt/wheelyard /usr /usr/local /usr/local/bin"
+    assert set(box.lines(f"stat -c '%u:%g %a' {folders}")) == {"0:0 755"}
+
+
 def test_nothing_is_writable_by_everyone(box: Box) -> None:
     """Except the folders for temporary files, which are sticky."""
     found = box.lines(
