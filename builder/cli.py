@@ -12,11 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from builder.console.streams import ReaderGoneError, plain_streams
-from builder.errors import INTERRUPTED, MachineError, UsageError, WheelyardError
+from builder.errors import INTERRUPTED, MachineError, ToolMissingError, UsageError, WheelyardError
 from builder.options import BROKEN_PIPE, BUG, make_parser
 
 if TYPE_CHECKING:
     from builder.console.progress import Reporter
+
+# What needs no file locks, no other programs and no owners of files: it works on Windows, too.
+_ANYWHERE = ("deploy", "devcontainer", "pick", "plan", "render")
+_POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +59,8 @@ def _run(argv: Sequence[str]) -> int:
         return stop.code if isinstance(stop.code, int) else 2
     if args.command is None:
         raise UsageError("no command given; `wheelyard --help` lists them")
+    if not hasattr(os, "geteuid") and args.command not in _ANYWHERE:
+        raise _elsewhere(args.command)
     # Here: `--help` and usage errors answer without them.
     from builder.console.progress import make_reporter
     from builder.context import Context
@@ -67,8 +73,21 @@ def _run(argv: Sequence[str]) -> int:
     )
     log = _log_to(reporter) if given.get("verbose") else contextlib.nullcontext()
     with contextlib.closing(reporter), log:
-        code: int = args.run(args, Context(settings, reporter))
+        try:
+            code: int = args.run(args, Context(settings, reporter))
+        except ModuleNotFoundError as missing:
+            if missing.name not in _POSIX:
+                raise
+            raise _elsewhere(args.command) from missing
         return code
+
+
+def _elsewhere(command: str) -> ToolMissingError:
+    return ToolMissingError(
+        f"`wheelyard {command}` cannot do this on {sys.platform}: it locks files and runs programs "
+        "as Linux does; run it in WSL (wsl --install -d Debian) or on a Linux machine. Here "
+        f"{', '.join(sorted(_ANYWHERE))} work"
+    )
 
 
 @contextlib.contextmanager
@@ -113,7 +132,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
         return
     before = {
         number: signal.getsignal(number)
-        for number in (signal.SIGTERM, signal.SIGHUP)
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))  # not Windows
         if signal.getsignal(number) != signal.SIG_IGN
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import signal
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
@@ -20,7 +19,7 @@ COMMANDS = (
 )  # fmt: skip
 
 BUG = errors.UnexpectedError.exit_code  # EX_SOFTWARE of sysexits.h
-BROKEN_PIPE = 128 + signal.SIGPIPE
+BROKEN_PIPE = 128 + 13  # SIGPIPE, by its number: Windows has none
 
 _EXAMPLES = """\
 examples:

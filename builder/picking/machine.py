@@ -13,7 +13,7 @@ from builder.errors import EngineError, FetchError, SettingsError, ToolMissingEr
 from builder.picking.runtimes import EngineFacts
 from builder.system.storage import free_bytes
 from builder.system.subprocesses import SubprocessError
-from builder.system.tools import TOOLS, find_tool
+from builder.system.tools import TOOLS, find_tool, is_root
 from selfcheck.gpu.driver import START, BrokenDriverError, Driver, NoDriverError, read_driver
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def read_machine(settings: Settings, *, online: bool = True) -> Machine:
     return Machine(
         kernel=platform.release(),
         architecture=platform.machine(),
-        root=os.geteuid() == 0,
+        root=is_root(),
         overlay="overlay" in _text(Path("/proc/filesystems")).split(),
         user_namespaces=_user_namespaces(),
         missing_tools=tuple(name for name in TOOLS if find_tool(name) is None),

@@ -31,7 +31,8 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
     partial = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)  # committed files look the same under any umask
+            if hasattr(os, "fchmod"):  # which Windows has since Python 3.13, for little
+                os.fchmod(stream.fileno(), mode)  # committed files look the same under any umask
             stream.write(content)
         partial.replace(path)
     finally:

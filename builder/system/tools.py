@@ -46,7 +46,7 @@ def require_tool(name: str, reporter: Reporter) -> str:
     tool = TOOLS.get(name, Tool(name, "it is needed here"))
     found = find_tool(name)
     if found is None:
-        if not may_install(os.geteuid(), _os_release()):
+        if not may_install(is_root(), _os_release()):
             raise ToolMissingError(missing_message(name, tool))
         reporter.info(f"{name} is missing: installing the Debian package {tool.package}")
         _install(name, tool)
@@ -67,7 +67,12 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name, path=path)
 
 
-def may_install(euid: int, os_release: str) -> bool:
+def is_root() -> bool:
+    """Tell whether we may do anything on this machine; Windows has no such user."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def may_install(root: bool, os_release: str) -> bool:
     """Tell whether we may install packages: root, on Debian or one of its descendants."""
     families = {
         word
@@ -75,7 +80,7 @@ def may_install(euid: int, os_release: str) -> bool:
         if line.partition("=")[0] in ("ID", "ID_LIKE")
         for word in line.partition("=")[2].strip("\"'").split()
     }
-    return euid == 0 and bool(families & {"debian", "ubuntu"})
+    return root and bool(families & {"debian", "ubuntu"})
 
 
 def missing_message(name: str, tool: Tool) -> str:
