@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from builder.console.progress import Reporter
 
 # What needs no file locks, no other programs and no owners of files: it works on Windows, too.
-_ANYWHERE = ("deploy", "devcontainer", "pick", "plan", "render")
+_ANYWHERE = ("pick", "plan")
 _POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
 
 

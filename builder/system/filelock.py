@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -73,6 +72,8 @@ def _acquire(path: Path, on_wait: Callable[[], None]) -> int:
 
 
 def _try_lock(descriptor: int) -> bool:
+    import fcntl  # here: Windows has none, and much that imports this locks nothing
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,7 @@ from builder.model import PackageLock
 from builder.planning.plan import load_plan
 from builder.settings import Settings, load_settings
 from builder.system.links import link_or_copy
+from builder.upstream.facts import DATA, OWN
 from tests.image.layout import read_built
 
 REPOSITORY = Path(__file__).parents[2]
@@ -26,7 +28,9 @@ LEAN = ("python3.11", "tini")  # a base without compilers is made in a third of 
 TOOLS = ("ballast", "nvidia-cuda-runtime-cu12", "nvidia-nccl-cu12", "pip")
 
 
-def write_matrix(folder: Path, packages: Iterable[str] | None = None) -> None:
+def write_matrix(
+    folder: Path, packages: Iterable[str] | None = None, base: str = "bookworm"
+) -> None:
     """One cell of the real matrix, with small tools and, if given, other packages."""
     matrix: dict[str, Any] = yaml.safe_load((REPOSITORY / "matrix.yaml").read_text())
     runtime = matrix["flavours"]["runtime"]
@@ -38,15 +42,19 @@ def write_matrix(folder: Path, packages: Iterable[str] | None = None) -> None:
             "cuda": ["12.1"],
             "cudnn": ["8.9"],
             "framework": ["pytorch 2.3.1"],
-            "python": ["3.11"],
-            "base": ["bookworm"],
+            "python": [matrix["bases"][base]["python"]],
+            "base": [base],
             "flavour": ["runtime"],
         },
         "frameworks": {"pytorch": {"title": "PyTorch", "distribution": "torch"}},
-        "bases": {"bookworm": matrix["bases"]["bookworm"]},
+        "bases": {base: matrix["bases"][base]},
         "flavours": {"runtime": runtime},
     }
     folder.mkdir(parents=True, exist_ok=True)
+    if base == "trixie":  # the small torch is for its Python, too
+        facts = json.loads(DATA.read_text())
+        facts["pytorch"]["2.3.1"]["pythons"].append("3.13")
+        (folder / OWN).write_text(json.dumps(facts))
     (folder / "matrix.yaml").write_text(yaml.safe_dump(small))
     shutil.copytree(REPOSITORY / "templates", folder / "templates")
 
@@ -60,10 +68,10 @@ def small_wheels(folder: Path) -> dict[str, Path]:
     return {"ballast": ballast, **{name: x for name, x in wheels.items() if name != "demo"}}
 
 
-def real_base_project(folder: Path) -> Tiny:
-    """Small wheels on the repository's own base, with its committed package lock."""
+def real_base_project(folder: Path, base: str = "bookworm") -> Tiny:
+    """Small wheels on one of the repository's own bases, with its committed package lock."""
     project, cache = folder / "project", folder / "cache"
-    write_matrix(project)
+    write_matrix(project, base=base)
     wheels = small_wheels(folder / "wheels")
     settings = Settings(project, cache, None, None, None, None, 2, 60.0)
     plan = load_plan(project)
