@@ -65,11 +65,12 @@ class TestWhatWorksAnywhere:
         assert done.returncode == 0, done.stderr
         assert "pytorch:" in done.stdout
 
-    def test_devcontainer_init(self, system: str, tmp_path: Path) -> None:
-        options = ["--output", str(tmp_path / "mine"), "--framework", "pytorch"]
-        done = run(system, tmp_path, "devcontainer", "init", *options, "--project", str(REPOSITORY))
-        assert done.returncode == 0, done.stderr
-        assert list((tmp_path / "mine").rglob("devcontainer.json"))
+
+def test_devcontainer_init_on_macos(tmp_path: Path) -> None:
+    options = ["--output", str(tmp_path / "mine"), "--framework", "pytorch"]
+    done = run(MACOS, tmp_path, "devcontainer", "init", *options, "--project", str(REPOSITORY))
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "mine").rglob("devcontainer.json"))
 
 
 @pytest.mark.parametrize(
@@ -77,13 +78,13 @@ class TestWhatWorksAnywhere:
     [
         ["build", "pytorch-2.3.1"],
         ["push", "pytorch-2.3.1", "--known", "--registry", "registry.invalid/team"],
-        ["devcontainer", "prepare", "pytorch"],
+        ["devcontainer", "init", "--framework", "pytorch"],
     ],
     ids=lambda command: command[0],
 )
 def test_what_does_not_work_on_windows_says_so_at_once(command: list[str], tmp_path: Path) -> None:
     done = run(WINDOWS, tmp_path, *command, "--project", str(REPOSITORY))
-    assert done.returncode == 6, done.stderr
+    assert done.returncode == 13, done.stderr
     assert f"`wheelyard {command[0]}` cannot do this on win32" in done.stderr
     assert "WSL" in done.stderr
     assert not (tmp_path / "cache").exists()
