@@ -80,6 +80,22 @@ def test_someone_with_another_id_but_the_venvs_group_installs_too(box: Box, whee
     box.root.run("rm -rf /tmp/other")
 
 
+def test_pip_and_uv_keep_what_makes_the_image(box: Box, pins: dict[str, str]) -> None:
+    """Whoever installs: another framework is refused, by both versions, until that is lifted."""
+    name = next(name for name in ("torch", "tensorflow") if name in pins)
+    other = f"install --no-index --dry-run --disable-pip-version-check {name}==0.1"
+    kept = f"{name}=={pins[name]}"
+    for user in (box.dev, box.root):
+        refused = user.run(f"{VENV}/bin/pip {other} 2>&1")
+        assert refused.rc != 0
+        assert f"(constraint) {kept}" in refused.stdout
+    lifted = box.dev.run(f"PIP_CONFIG_FILE=/dev/null pip {other} 2>&1")
+    assert "(constraint)" not in lifted.stdout
+    text = box.lines("cat /etc/uv/uv.toml")
+    assert f'    "{kept}",' in text
+    assert "PIP_CONFIG_FILE=/dev/null" in text[1]
+
+
 def test_pip_removes_every_file_of_an_assembled_package(box: Box, pins: dict[str, str]) -> None:
     """The RECORD that the build wrote is complete, bytecode included."""
     package = next(name for name in ("filelock", "certifi") if name in pins)  # PyTorch, TensorFlow
