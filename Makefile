@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds fuzz lint format lock render check bench bench-engines bench-publish requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-hostile fuzz lint format lock render check bench bench-engines bench-publish requirements clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -10,6 +10,11 @@ TEST_MATRIX ?= pytorch-2.3.1,tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime
 KINDS := pytorch-2.15.0-devel-py3.11,tensorflow-2.15.1-devel,pytorch-2.10.0-tensorflow-2.20.0-cuda12.8-cudnn9.10-py3.11-devel
 # How tests/image runs images; a podman per image is left to test-kinds, for the time it takes.
 BACKENDS ?= docker chroot
+# What a registry, a bundle, a wheel, a base or a name from outside may try: parts of the suites above.
+HOSTILE := $(wildcard tests/unit/test_hostile_*.py tests/peers/test_hostile_*.py) tests/unit/test_bundle.py \
+    tests/unit/test_digests.py tests/unit/test_fuzz.py tests/unit/test_guard.py tests/unit/test_redacted.py \
+    tests/unit/test_redirects.py tests/unit/test_replies.py tests/unit/test_rootfolder.py \
+    tests/unit/test_signed_catalogue.py tests/peers/test_confined.py tests/peers/test_nginx.py
 BIN := .venv/bin
 # Of another Python than that of .venv, which does not start with them.
 unexport PYTHONHOME PYTHONPATH
@@ -54,6 +59,9 @@ test-kinds: ## The same for one image of every other kind, in Docker and in podm
 
 fuzz: .venv/dev ## Feed mutated wheels, layers, locks, bundles to their readers (5 minutes): make fuzz ARGS="--minutes 60"
 	PYTHONPATH=tests/unit $(BIN)/python -m tests.fuzz $(ARGS)
+
+test-hostile: .venv/dev ## Only what strangers may send; prints how many of the situations held (root, and the peers' packages, for some)
+	$(BIN)/pytest $(HOSTILE) $(ARGS)
 
 lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders up to date
 	$(BIN)/ruff check .
