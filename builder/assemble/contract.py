@@ -25,7 +25,7 @@ GROUP, GID = "venv", 900
 VENV = "opt/venv"
 WORKDIR = "workspace"
 PRIVILEGES = 0o6000  # setuid and setgid of a file
-GITCONFIG = "etc/gitconfig"
+GITCONFIG, FSTAB = "etc/gitconfig", "etc/fstab"
 # Every layer holds the folders above its files, and is made without looking at any base.
 _SHARED = ("etc", "etc/profile.d", "opt", "usr", "usr/local", "usr/local/bin")
 _HOME = f"home/{USER}"
@@ -61,7 +61,16 @@ def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootF
 def _ours(base: RootFS) -> list[Node]:
     """What a base of locked packages gets besides."""
     sources = _file("etc/apt/sources.list", base.sources_list.encode(), 0o644, 0, 0)
-    return [*_sorted_gitconfig(base), sources]
+    return [*_sorted_gitconfig(base), sources, *_plain_fstab(base)]
+
+
+def _plain_fstab(base: RootFS) -> list[Node]:
+    """Write the comment of mmdebstrap up to 1.5 alone: 1.6 adds to it, and nothing mounts by it."""
+    if FSTAB not in base.nodes:
+        return []
+    node = base.nodes[FSTAB]
+    made = _file(FSTAB, b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", 0o644, 0, 0)
+    return [replace(made, mtime=node.mtime)]
 
 
 def _without_privileges(base: RootFS) -> list[Node]:

@@ -204,6 +204,15 @@ def test_what_git_lfs_writes_in_any_order_is_sorted(tmp_path: Path) -> None:
     assert {base.read("etc/gitconfig") for base in bases} == {contents[0]}
 
 
+@pytest.mark.parametrize("text", [b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", b"# and more\n"])
+def test_what_an_mmdebstrap_writes_of_mounts_is_the_same(tmp_path: Path, text: bytes) -> None:
+    """Seen with 1.6.0, on a host with sid."""
+    base = rootfs(tmp_path / "a.tar", {**ACCOUNTS, "etc/fstab": text})
+    made = apply_contract(base, "3.11")
+    assert made.read("etc/fstab") == b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n"
+    assert made.nodes["etc/fstab"].mtime == base.nodes["etc/fstab"].mtime
+
+
 def installed(path: Path, names: list[str]) -> RootFS:
     """A base in which packages added accounts in this order; /srv/NAME is NAME's."""
     files = {name: ACCOUNTS[f"etc/{name}"].decode() for name in ("passwd", "shadow")}
