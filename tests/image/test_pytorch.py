@@ -54,6 +54,30 @@ def function(x): return torch.relu(x @ x.T + 1).sum(1).softmax(0)
 x = torch.linspace(-1, 1, 64).reshape(8, 8)
 print(json.dumps([function(x).tolist(), torch.compile(function)(x).tolist()]))
 """
+# As tutorials begin: a data set class, transforms, a loader; and an operator of its own library.
+PICTURES = """
+import json, torch, torchvision
+from torchvision import datasets, transforms
+pictures = datasets.FakeData(16, (3, 32, 32), 10, transforms.Compose(
+    [transforms.Resize(28), transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]))
+batch, labels = next(iter(torch.utils.data.DataLoader(pictures, batch_size=16)))
+boxes = torch.tensor([[0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30.0]])
+kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
+image = torchvision.io.decode_image(torchvision.io.encode_png(torch.zeros(3, 4, 5).byte()))
+print(json.dumps([list(batch.shape), kept.tolist(), list(image.shape)]))
+"""
+SOUND = """
+import json, torch, torchaudio
+tone = torch.sin(torch.arange(16000) * 2 * torch.pi * 440 / 16000)
+print(json.dumps(list(torchaudio.transforms.MelSpectrogram(n_mels=40)(tone).shape)))
+"""
+EVENTS = """
+import json, os, tempfile
+from torch.utils.tensorboard import SummaryWriter
+with tempfile.TemporaryDirectory() as folder:
+    with SummaryWriter(folder) as writer: writer.add_scalar("loss", 0.5, 1)
+    print(json.dumps([os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)]))
+"""
 DATALOADER = """
 import json, torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -114,3 +138,20 @@ def test_loader_processes_share_memory(box: Box) -> None:
     assert box.lines("python /tmp/loader.py; rm -f /tmp/loader.py") == [
         "[1000000, 1000000, 1000000, 1000000]"
     ]
+
+
+def test_torchvision_is_the_one_for_this_torch(box: Box, pins: dict[str, str]) -> None:
+    if "torchvision" not in pins:
+        pytest.skip("upstream has none for this torch and Python")
+    assert box.python(PICTURES) == [[16, 3, 28, 28], [0, 2], [3, 4, 5]]
+
+
+def test_torchaudio_is_the_one_for_this_torch(box: Box, pins: dict[str, str]) -> None:
+    if "torchaudio" not in pins:
+        pytest.skip("upstream has none for this torch and Python")
+    assert box.python(SOUND) == [40, 81]
+
+
+def test_tensorboard_is_there_to_write_to(box: Box) -> None:
+    (size,) = box.python(EVENTS)
+    assert size > 0
