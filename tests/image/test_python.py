@@ -129,13 +129,21 @@ def test_certificates_of_the_public_web_are_there(box: Box) -> None:
     "path",
     [
         "/etc/pip.conf", "/home/dev/.config/pip/pip.conf", "/home/dev/.pip/pip.conf",
-        "/opt/venv/pip.conf", "/root/.config/pip/pip.conf", "/etc/uv/uv.toml",
-        "/home/dev/.config/uv/uv.toml", "/root/.netrc", "/home/dev/.netrc",
+        "/root/.config/pip/pip.conf", "/home/dev/.config/uv/uv.toml", "/root/.config/uv/uv.toml",
+        "/root/.netrc", "/home/dev/.netrc",
         "/home/dev/.bash_history", "/root/.bash_history",
     ],
 )  # fmt: skip
 def test_no_settings_of_the_building_machine(box: Box, path: str) -> None:
     assert not box.root.file(path).exists
+
+
+@pytest.mark.parametrize("path", ["/opt/venv/pip.conf", "/etc/uv/uv.toml"])
+def test_what_the_image_tells_pip_and_uv_names_no_host(box: Box, path: str) -> None:
+    text = box.root.file(path).content_string
+    assert "constraint" in text
+    assert "://" not in text
+    assert "index" not in text
 
 
 def test_apt_uses_the_distributions_own_mirrors_over_no_proxy(box: Box) -> None:
