@@ -124,8 +124,8 @@ def _umask() -> Iterator[None]:
 def _terminated_like_interrupted() -> Iterator[None]:
     """SIGTERM and SIGHUP take the same way out as Ctrl-C: nothing is left locked or running.
 
-    A second one does not disturb the first: a terminal that closes sends several. SIGHUP stays
-    ignored where it was, which is what nohup is for.
+    A second one does not disturb the first, however late it comes: a terminal that closes sends
+    several. SIGHUP stays ignored where it was, which is what nohup is for.
     """
     if threading.current_thread() is not threading.main_thread():  # a library use of main()
         yield
@@ -136,7 +136,11 @@ def _terminated_like_interrupted() -> Iterator[None]:
         if signal.getsignal(number) != signal.SIG_IGN
     }
 
+    ending = False
+
     def interrupt(_signal: int, _frame: object) -> NoReturn:
+        nonlocal ending
+        ending = True
         for number in before:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -147,7 +151,8 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+            if not ending:
+                signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _failed(error: WheelyardError, verbose: bool) -> int:
