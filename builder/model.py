@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from packaging.utils import canonicalize_name
+
 
 @dataclass(frozen=True, slots=True)
 class FrameworkPin:
@@ -14,6 +16,11 @@ class FrameworkPin:
     version: str  # "2.3.1"
     distribution: str  # "torch"
     local: str | None = None  # "cu118": the build that an index of its own holds
+
+    @property
+    def wheel(self) -> str:
+        """The normalized name in a lock: an extra (`tensorflow[and-cuda]`) is no part of it."""
+        return canonicalize_name(self.distribution.partition("[")[0])
 
 
 @dataclass(frozen=True, slots=True)

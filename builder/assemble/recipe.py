@@ -12,8 +12,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packaging.utils import canonicalize_name
-
 from builder.assemble.layer import FORMAT
 from builder.planning.constraints import is_cuda
 
@@ -79,9 +77,7 @@ def make_recipe(cell: Cell, locks: Sequence[Sequence[LockedWheel]]) -> Recipe:
     """
     seen: set[str] = set()
     stages = []
-    frameworks: set[str] = {
-        canonicalize_name(pin.distribution.split("[")[0]) for pin in cell.frameworks
-    }
+    frameworks = {pin.wheel for pin in cell.frameworks}
     for wheels in locks:
         fresh = [w for w in wheels if w.sha256 not in seen]
         seen.update(w.sha256 for w in fresh)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from packaging.utils import canonicalize_name
-
 from builder.errors import LockError
 from builder.model import Cell, LockedWheel
 from builder.planning.versions import leads
@@ -38,12 +36,10 @@ def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
 def _frameworks(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
     versions = {wheel.name: wheel.version for wheel in wheels}
     for pin in cell.frameworks:
-        # "tensorflow[and-cuda]": the extra is no part of the name
-        name = canonicalize_name(pin.distribution.partition("[")[0])
         wanted = pin.version if pin.local is None else f"{pin.version}+{pin.local}"
-        found = versions.get(name)
+        found = versions.get(pin.wheel)
         if found != wanted:
-            yield f"{name}: the cell says {wanted}, resolved was {found}"
+            yield f"{pin.wheel}: the cell says {wanted}, resolved was {found}"
 
 
 def _strays(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:

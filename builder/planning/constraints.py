@@ -59,7 +59,7 @@ def _pins(cell: Cell, wheels: Iterable[LockedWheel]) -> Iterator[str]:
 
 
 def _frameworks(cell: Cell) -> set[str]:
-    return {_name(pin.distribution) for pin in cell.frameworks}
+    return {pin.wheel for pin in cell.frameworks}
 
 
 def _name(requirement: str) -> str:

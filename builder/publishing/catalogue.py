@@ -17,18 +17,12 @@ from builder.errors import RegistryError
 from builder.system.documents import (
     Architecture,
     Bytes,
+    CellLabel,
     Counter,
-    CudaVersion,
-    CudnnVersion,
     Document,
-    ImageId,
     ImageTag,
-    PythonVersion,
     Sha256,
     UnreadableError,
-    Versions,
-    Word,
-    Words,
     read_document,
 )
 from builder.upstream.facts import release_of
@@ -48,17 +42,10 @@ class _Outside(Document):
     images: list[Any] = Field(max_length=4096)
 
 
-class _Image(Document):
+class _Image(CellLabel):
     """One of its entries: the fields of `Entry`."""
 
-    id: ImageId
     tags: tuple[ImageTag, ...] = Field(min_length=1, max_length=64)
-    framework: Words
-    framework_version: Versions
-    cuda: CudaVersion
-    cudnn: CudnnVersion
-    python: PythonVersion
-    flavour: Word
     architectures: tuple[Annotated[tuple[Architecture, ...], Field(max_length=64)], ...] = Field(
         max_length=8
     )

@@ -33,20 +33,13 @@ from builder.system.documents import (
     BaseName,
     Bytes,
     CellLabel,
-    CudaVersion,
-    CudnnVersion,
     Document,
     ImageConfig,
-    ImageId,
     ImageManifest,
     ImageTag,
     Index,
-    PythonVersion,
     Sha256,
     UnreadableError,
-    Versions,
-    Word,
-    Words,
     image_tag,
     read_document,
 )
@@ -130,17 +123,10 @@ class _ReportLayer(Document):
     unpacked_size: Bytes
 
 
-class _ReportImage(Document):
+class _ReportImage(CellLabel):
     """An image of `build.json`, as far as anybody reads it."""
 
-    id: ImageId
     tags: tuple[ImageTag, ...] = Field(min_length=1, max_length=64)
-    framework: Words
-    framework_version: Versions
-    cuda: CudaVersion
-    cudnn: CudnnVersion
-    python: PythonVersion
-    flavour: Word
     base: BaseName
     digest: Sha256
     config: Sha256
