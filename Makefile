@@ -45,7 +45,7 @@ test-devcontainer: .venv/dev ## Dev containers by their CLI (root; Docker, Node 
 verify: .venv/run ## Run the checks that images carry; page in reports/verify: make verify MATRIX=cuda12.1
 	$(BIN)/wheelyard verify $(MATRIX) $(ARGS)
 
-test-unit: .venv/dev ## Unit tests: seconds, no engine, no network
+test-unit: .venv/dev ## Unit tests: minutes, no engine, no network
 	$(BIN)/pytest tests/unit $(ARGS)
 
 test-image: .venv/dev ## Build the images under test and test them from inside: TEST_MATRIX=pytorch-2.3.1
