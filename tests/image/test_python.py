@@ -97,6 +97,11 @@ def test_a_login_shell_has_the_venv_on_its_path(box: Box) -> None:
     assert box.lines(command) == [f"{VENV}/bin/python", VENV]
 
 
+def test_what_a_program_printed_is_out_at_once(box: Box) -> None:
+    """Logs of a training are empty otherwise until 8 KiB are full, and lost when it is killed."""
+    assert box.lines("python -c \"import os; print('epoch 1'); os._exit(0)\"") == ["epoch 1"]
+
+
 def test_the_first_process_reaps(box: Box) -> None:
     if box.backend == "chroot":
         pytest.skip("a chroot has no first process of its own")
