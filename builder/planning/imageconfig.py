@@ -88,6 +88,7 @@ def _environment(cell: Cell, lock: RequirementsLock) -> Pairs:
         *((("CUDA_HOME", f"/{HOME}"),) if compiler else ()),
         ("VIRTUAL_ENV", VENV),
         ("LANG", "C.UTF-8"),
+        ("SHELL", "/bin/bash"),  # for Jupyter's terminals, which take `sh` otherwise, and tmux
         # `docker logs` and `kubectl logs` of a training show its lines when they are printed.
         ("PYTHONUNBUFFERED", "1"),
         *(() if cell.cuda == CPU else _driver(cell)),

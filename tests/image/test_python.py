@@ -11,6 +11,7 @@ from tests.image.box import Box
 from tests.image.layout import normalized
 
 VENV = "/opt/venv"
+BASH = "/bin/bash"
 
 
 def test_it_is_the_cells_python_in_the_venv(box: Box) -> None:
@@ -95,6 +96,12 @@ def test_no_setuid_program_beyond_debians(box: Box) -> None:
 def test_a_login_shell_has_the_venv_on_its_path(box: Box) -> None:
     command = "env -i HOME=/home/dev bash -lc 'command -v python; echo $VIRTUAL_ENV'"
     assert box.lines(command) == [f"{VENV}/bin/python", VENV]
+
+
+def test_a_program_that_opens_a_terminal_takes_bash(box: Box) -> None:
+    """Jupyter's terminals are `sh`, without completion and history, where SHELL is not set."""
+    assert box.lines("python -c \"import os; print(os.environ.get('SHELL') or 'sh')\"") == [BASH]
+    assert box.lines(f"{BASH} -c 'type -t complete'") == ["builtin"]
 
 
 def test_what_a_program_printed_is_out_at_once(box: Box) -> None:
