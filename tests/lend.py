@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from builder.assemble.store import LayerStore
-from builder.assemble.system import lend_systems
-from builder.building.stages import load_stages
-from builder.model import Cell, Plan
-from builder.system.links import link_or_copy
+from wheelyard.images.assemble.system import lend_systems
+from wheelyard.layers.store import LayerStore
+from wheelyard.lock.stages import load_stages
+from wheelyard.model import Cell, Plan
+from wheelyard.system.links import link_or_copy
 
 
 def lend_bases(cells: Iterable[Cell], plan: Plan, project: Path, known: Path, cache: Path) -> None:

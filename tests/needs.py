@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from builder.system.tools import find_tool
+from wheelyard.system.tools import find_tool
 
 REQUIRED = "WHEELYARD_REQUIRE_PEERS"
 PACKAGES = {

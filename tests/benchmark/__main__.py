@@ -13,15 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.console.table import show_json, show_table
-from builder.errors import WheelyardError
-from builder.settings import load_settings
-from builder.system.textfiles import write_text
 from tests.benchmark import cold, importing, known, memory, planning, proving, sharing, size
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import Measurement, NotMeasuredError, say
 from tests.benchmark.place import IMAGE, Place
 from tests.benchmark.publication import run_as_program
+from wheelyard.console.table import show_json, show_table
+from wheelyard.errors import WheelyardError
+from wheelyard.settings import load_settings
+from wheelyard.system.textfiles import write_text
 
 PROJECT = Path(__file__).parents[2]
 RESULT = PROJECT / "docs" / "results" / "bench.json"

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from builder.verify.chroot import enter_command
 from tests.benchmark.measure import NotMeasuredError
+from wheelyard.verify.chroot import enter_command
 
 
 def require_chroot() -> None:

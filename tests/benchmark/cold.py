@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from builder.errors import WheelyardError
-from builder.system.subprocesses import run
 from tests.benchmark.measure import Measurement, interleaved, median, rounded, say, timed
 from tests.benchmark.place import Place, build, prepared, read_once, record, wheel_files
+from wheelyard.errors import WheelyardError
+from wheelyard.system.subprocesses import run
 
 LIMIT = 1.5
 KINDS = ("bytecode", "wheels")

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from builder.system.links import link_or_copy
-from builder.verify.unpack import make_mount_points, unpack
 from tests.benchmark.chroot import require_chroot, run_inside
 from tests.benchmark.measure import (
     Measurement,
@@ -22,6 +20,8 @@ from tests.benchmark.measure import (
 )
 from tests.benchmark.place import Place, prepared, stage_of, wheel_files
 from tests.image.layout import BuiltImage, matches, read_built
+from wheelyard.system.links import link_or_copy
+from wheelyard.verify.unpack import make_mount_points, unpack
 
 LIMIT = 1.1
 USER, GROUP = 1000, 900

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from builder.console.amounts import amount
+from wheelyard.console.amounts import amount
 
 
 class NotMeasuredError(Exception):

@@ -9,16 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from builder.assemble.interpreter import interpreter_identity
-from builder.building.report import read_report
-from builder.building.stages import Stage, load_stages
-from builder.errors import WheelyardError
-from builder.fetching.fetch import cached
-from builder.planning.plan import load_plan
-from builder.planning.selector import select
-from builder.system.subprocesses import run
 from tests.benchmark.measure import say
 from tests.lend import lend_bases
+from wheelyard.errors import WheelyardError
+from wheelyard.fetching.fetch import cached
+from wheelyard.images.assemble.interpreter import interpreter_identity
+from wheelyard.images.build.report import read_report
+from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.planning.plan import load_plan
+from wheelyard.planning.selector import select
+from wheelyard.system.subprocesses import run
 
 IMAGE = "pytorch-2.3.1-runtime"
 SOURCES = ("files", "interpreters")  # what a build that knows the base only starts from
@@ -52,7 +52,7 @@ class Place:
 def build_command(image: str, output: Path, cache: Path, *options: str) -> list[str]:
     """Argument list of the build that is measured."""
     return [
-        sys.executable, "-m", "builder", "--quiet", "build", image, "--no-load",
+        sys.executable, "-m", "wheelyard", "--quiet", "build", image, "--no-load",
         "--output", str(output), "--cache-dir", str(cache), *options,
     ]  # fmt: skip
 

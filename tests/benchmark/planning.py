@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from builder.commands.plan import run
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.lock.lockfile import render_requirements_lock
-from builder.model import LockedWheel, RequirementsLock
-from builder.planning.matrix import load_matrix
-from builder.planning.plan import load_plan, make_plan
-from builder.settings import load_settings
-from builder.upstream.facts import Upstream, dump_upstream, make_release
 from tests.benchmark.measure import Measurement, interleaved, median, rounded, timed
 from tests.benchmark.place import Place
+from wheelyard.commands.plan import run
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.lock.lockfile import render_requirements_lock
+from wheelyard.model import LockedWheel, RequirementsLock
+from wheelyard.planning.facts import Upstream, dump_upstream, make_release
+from wheelyard.planning.matrix import load_matrix
+from wheelyard.planning.plan import load_plan, make_plan
+from wheelyard.settings import load_settings
 
 CELLS = 10_000
 LIMIT = 2.0  # seconds

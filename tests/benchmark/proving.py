@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from selfcheck.frameworks import MODULES
 from tests.benchmark.chroot import require_chroot, run_inside
 from tests.benchmark.importing import GROUP, PYTHON, USER, built_image, unpacked
 from tests.benchmark.measure import (
@@ -26,6 +25,7 @@ from tests.benchmark.measure import (
 )
 from tests.benchmark.place import Place
 from tests.image.layout import BuiltImage
+from wheelyard.selfcheck.frameworks import MODULES
 
 QUICK, TRAINING, OVERHEAD = 5.0, 90.0, 1 / 0.98
 MODELS = ("mlp", "cnn-9216", "cnn-2304", "lstm")
@@ -111,10 +111,10 @@ def _settings() -> list[str]:
 
 def _outside(place: Place, site: Path, words: tuple[str, ...]) -> str:
     """The same program and wheels, by this machine's own Python."""
-    path = os.pathsep.join((str(place.project), str(site)))
+    path = os.pathsep.join((str(place.project / "builder"), str(site)))
     return subprocess.run(
-        [sys.executable, "-S", "-m", "selfcheck", *words], check=True, capture_output=True,
-        text=True, env={**os.environ, **THREADS, "PYTHONPATH": path},
+        [sys.executable, "-S", "-m", "wheelyard.selfcheck", *words], check=True,
+        capture_output=True, text=True, env={**os.environ, **THREADS, "PYTHONPATH": path},
     ).stdout  # fmt: skip
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from builder.console.table import show_table
-from builder.errors import INTERRUPTED
-from builder.system.textfiles import write_text
 from tests.benchmark.measure import say
+from wheelyard.console.table import show_table
+from wheelyard.errors import INTERRUPTED
+from wheelyard.system.textfiles import write_text
 
 Draw = Callable[[Mapping[str, Any]], str]  # a report as an SVG
 

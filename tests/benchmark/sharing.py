@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.planning.plan import load_plan
-from builder.planning.selector import select
 from tests.benchmark.measure import Measurement, NotMeasuredError
 from tests.benchmark.place import Place
 from tests.image.layout import BuiltImage, read_built
+from wheelyard.planning.plan import load_plan
+from wheelyard.planning.selector import select
 
 SLICE = "cuda12.1"
 LIMIT = 0.33

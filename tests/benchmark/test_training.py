@@ -111,8 +111,8 @@ import json, sys
 sys.path.insert(0, "/opt/wheelyard")
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from selfcheck.models.catalogue import SPECS
-from selfcheck.models.torch_models import CarriedLSTM, make_model
+from wheelyard.selfcheck.models.catalogue import SPECS
+from wheelyard.selfcheck.models.torch_models import CarriedLSTM, make_model
 counted = {}
 for name in ("mlp", "cnn-9216", "cnn-6272", "cnn-2304", "binary", "regression"):
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from builder.console.progress import QuietReporter
-from builder.engines.load import load
-from builder.settings import Settings, load_settings
 from tests.built import need_devel, need_dist
 from tests.devcontainer.npm import NODE_COPY, find_node, install_cli
 from tests.devcontainer.workplace import Workplace, init, make_workplace, remove_containers
@@ -19,6 +16,9 @@ from tests.image.layout import BuiltImage
 from tests.image.loadable import loadable
 from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers.project import REPOSITORY
+from wheelyard.console.progress import QuietReporter
+from wheelyard.engines.load import load
+from wheelyard.settings import Settings, load_settings
 
 ROOT, SOMEBODY = 0, 4242
 

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.settings import Settings
-from builder.system.filelock import locked
-from builder.system.tools import find_tool
 from tests.needs import missing
+from wheelyard.settings import Settings
+from wheelyard.system.filelock import locked
+from wheelyard.system.tools import find_tool
 
 LOCK = Path(__file__).parent / "cli"
 FILES = ("package.json", "package-lock.json", ".npmrc")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.picking.machine import read_gpus
 from tests.devcontainer.workplace import Workplace, init
 from tests.peers.command import wheelyard
 from tests.peers.project import REPOSITORY
+from wheelyard.servers.machine import read_gpus
 
 GPU_HOST = Path(__file__).with_name("gpu-host")
 

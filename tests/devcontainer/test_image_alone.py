@@ -6,9 +6,9 @@ import json
 
 from devcontainers import problems
 
-from builder.planning.editor import metadata
 from tests.devcontainer.workplace import Workplace, init
 from tests.image.layout import BuiltImage
+from wheelyard.contract.editor import metadata
 
 
 def test_the_label_is_what_the_plan_says_and_the_schema_knows(image: BuiltImage) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from builder.system.tools import find_tool
 from tests.devcontainer.npm import NODE_COPY
 from tests.devcontainer.workplace import Workplace, give, init
 from tests.needs import need_tools
+from wheelyard.system.tools import find_tool
 
 PATIENCE = 120  # seconds
 TOKEN = "a-token-of-this-test"

@@ -13,14 +13,6 @@ from typing import Any
 import pytest
 import yaml
 
-from builder.console.progress import QuietReporter
-from builder.engines.docker import has_image
-from builder.planning.plan import load_inputs, load_plan
-from builder.publishing.catalogue import plan_entries
-from builder.registry.address import parse_address
-from builder.registry.catalogue import publish_catalogue
-from builder.registry.client import open_registry
-from builder.settings import Settings
 from tests.devcontainer.conftest import ROOT
 from tests.devcontainer.test_opened import TRAIN
 from tests.devcontainer.workplace import Workplace, give, make_workplace, remove_containers
@@ -29,6 +21,14 @@ from tests.needs import need_tools
 from tests.peers.command import wheelyard
 from tests.peers.project import REPOSITORY
 from tests.peers.registries import registry
+from wheelyard.console.progress import QuietReporter
+from wheelyard.engines.docker import has_image
+from wheelyard.oci.address import parse_address
+from wheelyard.planning.catalogue import plan_entries
+from wheelyard.planning.plan import load_inputs, load_plan
+from wheelyard.publish.catalogue import publish_catalogue
+from wheelyard.registry.client import open_registry
+from wheelyard.settings import Settings
 
 DIGEST = f"sha256:{'a' * 64}"
 CONFIG = Path(".devcontainer", "pytorch", "devcontainer.json")
@@ -50,7 +50,10 @@ def clone(scratch: Path, cli: Path, engine: Engine, settings: Settings) -> Itera
     """
     made = make_workplace(scratch / "clone", ROOT, cli, engine)
     copy_checkout(made.project)
-    variables = {"PYTHONPATH": str(REPOSITORY), "WHEELYARD_CACHE": str(settings.cache_dir)}
+    variables = {
+        "PYTHONPATH": str(REPOSITORY / "builder"),
+        "WHEELYARD_CACHE": str(settings.cache_dir),
+    }
     place = made.with_options("--config", str(made.project / CONFIG), **variables)
     call(place, "render")
     yield place

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from builder.console.progress import QuietReporter
-from builder.fetching.trust import trust_file
-from builder.lock.debian import debian_sources
-from builder.settings import Settings
 from tests.devcontainer.workplace import Workplace, give, init
 from tests.image.test_install import WHEEL, make_wheel
 from tests.needs import need_tools
 from tests.peers.command import wheelyard
 from tests.peers.project import REPOSITORY
+from wheelyard.console.progress import QuietReporter
+from wheelyard.fetching.trust import trust_file
+from wheelyard.lock.debian import debian_sources
+from wheelyard.settings import Settings
 
 OWN = "own-image:1"
 # Somebody's image: Debian with Python and a user, and nothing of ours.

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from builder.planning.plan import load_plan
-from builder.rendering.devcontainers import find_variant
 from tests.devcontainer.workplace import Workplace, init
 from tests.peers.command import argv, environment, wheelyard
 from tests.peers.project import REPOSITORY
+from wheelyard.devcontainers.devcontainers import find_variant
+from wheelyard.planning.plan import load_plan
 
 IMAGE = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
 ABSENT = "pytorch:2.3.1-absent-devel"

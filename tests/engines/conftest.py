@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from builder.settings import Settings, load_settings
 from tests.built import need_dist, need_runtime
 from tests.engines import trixie
 from tests.engines.daemons import (
@@ -22,6 +21,7 @@ from tests.engines.site import SmallSite, open_small_site
 from tests.image.layout import BuiltImage
 from tests.needs import need_to_be_root, need_tools
 from tests.peers.island import HERE, Place
+from wheelyard.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).parents[2]
 # Names for @pytest.mark.parametrize("engine", [...], indirect=True).

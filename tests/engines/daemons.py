@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.engines.docker import connect
-from builder.errors import EngineError
 from tests.peers.island import HERE, Place
+from wheelyard.engines.docker import connect
+from wheelyard.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import DockerClient

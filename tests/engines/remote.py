@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.settings import Settings
 from tests.engines import trixie
 from tests.engines.daemons import ALONE, START_SECONDS, Engine, end
 from tests.peers.island import Place
+from wheelyard.settings import Settings
 
 PROGRAMS = ("buildkitd", "buildctl")  # in no Debian release; BuildKit's own releases have them
 CONTAINER_IMAGE = "localhost:1/buildkit:here"  # no registry has it: what the engine has is taken

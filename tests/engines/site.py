@@ -13,15 +13,6 @@ from typing import Any
 
 import trustme
 
-from builder.console.progress import QuietReporter
-from builder.fetching.fetch import fetch_all
-from builder.fetching.index import locate
-from builder.fetching.wanted import place as place_of
-from builder.lock.lockfile import read_requirements_lock
-from builder.model import Cell
-from builder.planning.installer import load_installer
-from builder.planning.plan import load_plan
-from builder.settings import Settings
 from tests.engines.daemons import Engine
 from tests.engines.network import ADDRESS
 from tests.engines.small import small_project
@@ -29,6 +20,15 @@ from tests.peers.command import argv, environment
 from tests.peers.island import HERE, Place
 from tests.peers.mirror import HOST, Mirror, serve
 from tests.peers.site import as_options, index_files
+from wheelyard.console.progress import QuietReporter
+from wheelyard.contract.installer import load_installer
+from wheelyard.fetching.fetch import fetch_all
+from wheelyard.fetching.wanted import place as place_of
+from wheelyard.lock.index import locate
+from wheelyard.lock.lockfile import read_requirements_lock
+from wheelyard.model import Cell
+from wheelyard.planning.plan import load_plan
+from wheelyard.settings import Settings
 
 Result = subprocess.CompletedProcess[str]
 TIMEOUT = 600

@@ -9,19 +9,6 @@ from pathlib import Path
 
 from tiny import put_wheel, write_lock
 
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.engines.batch import make_jobs
-from builder.engines.stocking import make_shelves
-from builder.engines.wheelhouse import LOOPBACK, open_wheelhouse, remembered
-from builder.fetching.fetch import cached, fetch_all
-from builder.fetching.index import locate
-from builder.lock.lockfile import read_requirements_lock
-from builder.lock.packages import read_package_lock
-from builder.model import Cell
-from builder.planning.installer import load_installer
-from builder.planning.plan import load_plan
-from builder.settings import Settings
 from tests.lend import lend_bases
 from tests.peers.command import wheelyard
 from tests.peers.project import (
@@ -30,6 +17,19 @@ from tests.peers.project import (
     machine_cache,
     real_base_project,
 )
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.contract.installer import load_installer
+from wheelyard.dockerfiles.batch import make_jobs
+from wheelyard.dockerfiles.prefetch import make_shelves
+from wheelyard.dockerfiles.wheelhouse import LOOPBACK, open_wheelhouse, remembered
+from wheelyard.fetching.fetch import cached, fetch_all
+from wheelyard.lock.index import locate
+from wheelyard.lock.lockfile import read_requirements_lock
+from wheelyard.lock.packages import read_package_lock
+from wheelyard.model import Cell
+from wheelyard.planning.plan import load_plan
+from wheelyard.settings import Settings
 
 
 def small_project(folder: Path, settings: Settings) -> Cell:

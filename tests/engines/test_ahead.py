@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from builder.console.progress import QuietReporter
-from builder.engines.archive import LoadableImage
-from builder.engines.load import ahead, load
-from builder.engines.parts import PART_LABEL
-from builder.errors import EngineError, StorageError
-from builder.system.threads import Helper
 from tests.engines.test_load import BULK, noise
 from tests.engines.test_load import _client as _client
 from tests.engines.test_load import blobs as blobs
 from tests.engines.test_load import name as name
 from tests.engines.test_load import small_client as small_client
 from tests.engines.tiny import layers_of, make_image, make_layer, sized
+from wheelyard.console.progress import QuietReporter
+from wheelyard.engines.load import ahead, load
+from wheelyard.engines.parts import PART_LABEL
+from wheelyard.errors import EngineError, StorageError
+from wheelyard.oci.archive import LoadableImage
+from wheelyard.system.threads import Helper
 
 QUIET = QuietReporter(None)
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from builder.engines.docker import uses_containerd
 from tests.engines.conftest import REPOSITORY
 from tests.engines.daemons import Engine
 from tests.image.layout import BuiltImage, read_built
 from tests.peers.command import wheelyard
 from tests.peers.project import machine_cache
+from wheelyard.engines.docker import uses_containerd
 
 SELECTOR = "pytorch-2.3.1-runtime"
 TIMEOUT = 600

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.engines.docker import uses_containerd
-from builder.settings import Settings
 from tests.engines import trixie
 from tests.engines.conftest import CONTAINERD, NEW, OLD
 from tests.engines.daemons import Engine, temporary_folder
 from tests.needs import need_to_be_root, need_tools
+from wheelyard.engines.docker import uses_containerd
+from wheelyard.settings import Settings
 
 START = """
 import sys, time

@@ -18,11 +18,6 @@ from typing import Any
 import pytest
 import yaml
 
-from builder.lock.inputs import cells_by_id, requirements_inputs
-from builder.lock.lockfile import read_requirements_lock, render_requirements_lock
-from builder.model import Cell, LockedWheel, RequirementsLock
-from builder.planning.plan import load_plan
-from builder.settings import Settings
 from tests.engines import trixie
 from tests.engines.conftest import NEW, OLD, choose
 from tests.engines.daemons import (
@@ -37,6 +32,11 @@ from tests.engines.test_build import forget
 from tests.needs import need_tools
 from tests.peers.command import wheelyard
 from tests.peers.registries import registry, with_passwords
+from wheelyard.lock.inputs import cells_by_id, requirements_inputs
+from wheelyard.lock.lockfile import read_requirements_lock, render_requirements_lock
+from wheelyard.model import Cell, LockedWheel, RequirementsLock
+from wheelyard.planning.plan import load_plan
+from wheelyard.settings import Settings
 
 WAYS = {"docker": ("--engine", "docker"), "bake": ("--engine", "bake", "--network", "host")}
 STRANGER = 54321

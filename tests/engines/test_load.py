@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.console.progress import QuietReporter
-from builder.engines import load as loading
-from builder.engines.archive import blob_name
-from builder.engines.docker import uses_containerd
-from builder.engines.load import load
-from builder.errors import EngineError
-from builder.settings import Settings
 from tests.engines.conftest import CONTAINERD, KINDS, NEW, OLD, choose
 from tests.engines.daemons import Engine, own_engine, small_room
 from tests.engines.tiny import make_image, make_layer, store
+from wheelyard.console.progress import QuietReporter
+from wheelyard.engines import load as loading
+from wheelyard.engines.docker import uses_containerd
+from wheelyard.engines.load import load
+from wheelyard.errors import EngineError
+from wheelyard.oci.archive import blob_name
+from wheelyard.settings import Settings
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -16,15 +16,15 @@ import pytest
 from tiny import make_tiny, put_wheel, write_lock
 from wheels import make_wheel
 
-from builder.assemble.store import LayerStore
-from builder.building.build import Built, build_images, read_tree
-from builder.console.progress import QuietReporter
-from builder.engines.load import load
 from tests.engines.daemons import Engine, temporary_folder
 from tests.engines.podman import Storage
 from tests.image.layout import read_built
 from tests.image.loadable import loadable
 from tests.needs import need_to_be_root, need_tools
+from wheelyard.console.progress import QuietReporter
+from wheelyard.engines.load import load
+from wheelyard.images.build.build import Built, build_images, read_tree
+from wheelyard.layers.store import LayerStore
 
 NVCC = {
     "nvidia/cu13/bin/nvcc": b"\x7fELF",

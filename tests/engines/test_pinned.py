@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
-from builder.console.progress import QuietReporter
-from builder.lock.debian import debian_sources
-from builder.settings import Settings
 from tests.engines.conftest import OLD
 from tests.engines.daemons import Engine
 from tests.engines.site import SmallSite, built
 from tests.needs import need_tools
 from tests.peers.command import wheelyard
+from wheelyard.console.progress import QuietReporter
+from wheelyard.lock.debian import debian_sources
+from wheelyard.settings import Settings
 
 CONTRACT = """
 import grp, os, pwd, stat, sys

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from builder.lock.lockfile import read_requirements_lock
-from builder.model import Cell
-from builder.planning.imageconfig import base_image, image_config
-from builder.settings import Settings
 from tests.engines.daemons import temporary_folder
 from tests.engines.podman import Storage
 from tests.engines.small import small_project, wheelhouse
 from tests.engines.test_assembled import IMPORT, assert_versions
 from tests.image.layout import BuiltImage
 from tests.needs import need_to_be_root, need_tools
+from wheelyard.contract.imageconfig import base_image, image_config
+from wheelyard.lock.lockfile import read_requirements_lock
+from wheelyard.model import Cell
+from wheelyard.settings import Settings
 
 INSTALLED = """
 import importlib.metadata, json, os

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from builder.assemble.layout import Layout
-from builder.settings import Settings
 from tests.engines.conftest import CONTAINERD
 from tests.engines.daemons import Engine, temporary_folder
 from tests.engines.network import engine_network
@@ -22,6 +20,8 @@ from tests.engines.remote import PROGRAMS, buildkitd, container_options, engine_
 from tests.engines.site import SmallSite, built
 from tests.needs import need_tools
 from tests.peers.island import Island
+from wheelyard.oci.layout import Layout
+from wheelyard.settings import Settings
 
 pytestmark = pytest.mark.parametrize("engine", [CONTAINERD], indirect=True)
 OWN, ENGINES, CONTAINER = "buildkitd", "engine's", "container"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from tiny import make_tiny
 
-from builder.building.build import build_images
-from builder.cli import main
 from tests.engines.conftest import CONTAINERD, NEW
 from tests.engines.daemons import Engine
 from tests.engines.test_pinned import registry
+from wheelyard.cli import main
+from wheelyard.images.build.build import build_images
 
 RUNTIME = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
 

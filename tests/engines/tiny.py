@@ -10,9 +10,9 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
-from builder.assemble.layer import Layer
-from builder.assemble.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
-from builder.engines.archive import LoadableImage, loadable_layers
+from wheelyard.layers.layer import Layer
+from wheelyard.oci.archive import LoadableImage, loadable_layers
+from wheelyard.oci.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
 
 
 def digest_of(content: bytes) -> str:

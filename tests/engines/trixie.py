@@ -8,15 +8,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.console.progress import QuietReporter
-from builder.errors import BaseImageError
-from builder.fetching.trust import trust_file
-from builder.lock.debian import Source, debian_sources
-from builder.settings import Settings
-from builder.system.filelock import locked
-from builder.system.subprocesses import run
-from builder.system.tools import require_tool
 from tests.engines.daemons import Kind
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import BaseImageError
+from wheelyard.fetching.trust import trust_file
+from wheelyard.lock.debian import Source, debian_sources
+from wheelyard.settings import Settings
+from wheelyard.system.filelock import locked
+from wheelyard.system.subprocesses import run
+from wheelyard.system.tools import require_tool
 
 SUITE = "trixie"
 # buildx is a package of its own; without iptables dockerd does not start, even told not to use it.

@@ -17,8 +17,8 @@ import time
 import traceback
 from pathlib import Path
 
-from builder.errors import WheelyardError
 from tests.fuzz.targets import TARGETS
+from wheelyard.errors import WheelyardError
 
 MEMORY = 500 << 20  # bytes of data, of the whole process
 SECONDS = 20  # for one mutant, on a busy machine

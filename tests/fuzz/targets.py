@@ -18,27 +18,27 @@ from pathlib import Path
 
 from wheels import make_wheel
 
-from builder.assemble.flatten import flatten
-from builder.assemble.install import PREFIX
-from builder.assemble.layout import CONFIG_TYPE, MANIFEST_TYPE, Layout
-from builder.assemble.record import read_record
-from builder.assemble.reindex import reindex
-from builder.assemble.store import LayerStore
-from builder.assemble.worker import WheelInput, WheelJob, make_layer
-from builder.building.report import read_report, unpacked_sizes
-from builder.console.progress import QuietReporter
-from builder.engines.readback import read_layers
-from builder.inspecting.tree import LayerContents, Tree
-from builder.lock.lockfile import read_requirements_lock, render_requirements_lock
-from builder.lock.packages import read_package_lock, render_package_lock
-from builder.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
-from builder.planning.plan import load_plan
-from builder.publishing.catalogue import plan_entries, read_catalogue, to_json
-from builder.publishing.unbundle import import_bundle
-from builder.system.documents import UnreadableError
-from builder.upstream.facts import load_upstream
-from builder.verify.unpack import unpack
 from tests.fuzz.mutants import Mutate, blind, documents, lines, tars, zips
+from wheelyard.console.progress import QuietReporter
+from wheelyard.engines.readback import read_layers
+from wheelyard.images.assemble.flatten import flatten
+from wheelyard.images.assemble.record import read_record
+from wheelyard.images.assemble.worker import WheelInput, WheelJob, make_layer
+from wheelyard.images.build.report import read_report, unpacked_sizes
+from wheelyard.images.inspect.tree import LayerContents, Tree
+from wheelyard.layers.install import PREFIX
+from wheelyard.layers.reindex import reindex
+from wheelyard.layers.store import LayerStore
+from wheelyard.lock.lockfile import read_requirements_lock, render_requirements_lock
+from wheelyard.lock.packages import read_package_lock, render_package_lock
+from wheelyard.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
+from wheelyard.oci.documents import UnreadableError
+from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE, Layout
+from wheelyard.planning.catalogue import plan_entries, read_catalogue, to_json
+from wheelyard.planning.facts import load_upstream
+from wheelyard.planning.plan import load_plan
+from wheelyard.publish.unbundle import import_bundle
+from wheelyard.verify.unpack import unpack
 
 ROOT = Path(__file__).parents[2]
 HEX = hashlib.sha256(b"").hexdigest()

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from builder.cli import main
 from tests.image.box import Box
+from wheelyard.cli import main
 
 
 def test_an_image_proves_itself_in_an_engine_once(

@@ -22,20 +22,20 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.chroot import ChrootBackend
 from testinfra.host import Host
 
-from builder.engines.docker import connect
-from builder.engines.load import load
-from builder.errors import EngineError
-from builder.verify.chroot import enter_command
-from builder.verify.unpack import make_mount_points, unpack
 from tests.engines.daemons import can_start, temporary_folder
 from tests.engines.podman import LIMITS, Storage
 from tests.image.layout import BuiltImage
 from tests.image.loadable import loadable
+from wheelyard.engines.docker import connect
+from wheelyard.engines.load import load
+from wheelyard.errors import EngineError
+from wheelyard.verify.chroot import enter_command
+from wheelyard.verify.unpack import make_mount_points, unpack
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from builder.console.progress import Reporter
+    from wheelyard.console.progress import Reporter
 
 BACKENDS = ("docker", "podman", "chroot")
 SHM_SIZE = "512m"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.console.progress import QuietReporter
 from tests.engines.daemons import can_start
 from tests.image.box import Box, chroot_box, docker_box, podman_box, possible_backends
 from tests.image.engine import running_engine
 from tests.image.layout import BuiltImage, matches, read_built, read_pins
+from wheelyard.console.progress import QuietReporter
 
 if TYPE_CHECKING:
     from docker import DockerClient

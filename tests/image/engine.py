@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.engines.docker import connect
-from builder.errors import EngineError
 from tests.engines.daemons import address_of, can_start, own_engine, temporary_folder
+from wheelyard.engines.docker import connect
+from wheelyard.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import DockerClient

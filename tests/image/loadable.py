@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from builder.assemble.layout import Layout
-from builder.building import loading
-from builder.building.report import unpacked_sizes
-from builder.engines.archive import LoadableImage
 from tests.image.layout import BuiltImage
+from wheelyard.images.build import loading
+from wheelyard.images.build.report import unpacked_sizes
+from wheelyard.oci.archive import LoadableImage
+from wheelyard.oci.layout import Layout
 
 
 def loadable(image: BuiltImage) -> LoadableImage:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.lock.lockfile import read_requirements_lock
 from tests.image.conftest import PROJECT
 from tests.image.layout import BuiltImage, read_built, read_pins, read_references
+from wheelyard.lock.lockfile import read_requirements_lock
 
 MAX_LAYERS = 127  # overlay file systems stack no more
 PRIVATE = re.compile(r"(^|_)(proxy|pip|uv|index_url|token|password|secret|key)(_|$)", re.IGNORECASE)

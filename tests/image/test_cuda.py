@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from builder.inspecting.inspect import PRIVATE_COPIES
 from tests.image.box import Box
+from wheelyard.images.inspect.inspect import PRIVATE_COPIES
 
 # Asked directly, by a few lines that share nothing with selfcheck.
 ASK = """

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.rendering.deployments import JUPYTER_FILE
-from builder.rendering.render import make_environment
 from tests.image.box import Box
+from wheelyard.dockerfiles.render import make_environment
+from wheelyard.servers.deployments import JUPYTER_FILE
 
 pytestmark = pytest.mark.flavour("devel")
 PYTORCH = pytest.mark.framework("pytorch")

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from builder.upstream.facts import load_upstream
 from tests.image.box import Box
+from wheelyard.planning.facts import load_upstream
 
 pytestmark = pytest.mark.framework("tensorflow")
 

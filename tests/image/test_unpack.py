@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import StorageError
-from builder.verify.unpack import unpack
+from wheelyard.errors import StorageError
+from wheelyard.verify.unpack import unpack
 
 
 def write_layer(path: Path, *entries: tuple[str, bytes | None]) -> Path:

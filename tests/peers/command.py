@@ -20,11 +20,11 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("WHEELYARD_", "XDG_")) and not name.lower().endswith("_proxy")
     }
-    return {**kept, "HOME": str(home), "PYTHONPATH": str(REPOSITORY), **extra}
+    return {**kept, "HOME": str(home), "PYTHONPATH": str(REPOSITORY / "builder"), **extra}
 
 
 def argv(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "builder", *map(str, arguments)]
+    return [sys.executable, "-m", "wheelyard", *map(str, arguments)]
 
 
 def wheelyard(

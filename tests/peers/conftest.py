@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.building.build import Built, build_images
-from builder.settings import load_settings
 from tests.built import need_dist, need_runtime
 from tests.engines import trixie
 from tests.engines.daemons import client_environment, own_engine, temporary_folder
@@ -23,6 +21,8 @@ from tests.peers.island import Island, can_isolate, island
 from tests.peers.project import REPOSITORY
 from tests.peers.registries import registry
 from tests.peers.site import Site, as_options, assert_clean, assert_through, open_site
+from wheelyard.images.build.build import Built, build_images
+from wheelyard.settings import load_settings
 
 if TYPE_CHECKING:
     from docker import DockerClient

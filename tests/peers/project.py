@@ -12,15 +12,15 @@ import yaml
 from tiny import Tiny, make_tiny, put_wheel, write_lock
 from wheels import make_wheel
 
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.fetching.wanted import cached, place
-from builder.model import PackageLock
-from builder.planning.plan import load_plan
-from builder.settings import Settings, load_settings
-from builder.system.links import link_or_copy
-from builder.upstream.facts import DATA, OWN
 from tests.image.layout import read_built
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.fetching.wanted import cached, place
+from wheelyard.model import PackageLock
+from wheelyard.planning.facts import DATA, OWN
+from wheelyard.planning.plan import load_plan
+from wheelyard.settings import Settings, load_settings
+from wheelyard.system.links import link_or_copy
 
 REPOSITORY = Path(__file__).parents[2]
 LEAN = ("python3.11", "tini")  # a base without compilers is made in a third of the time

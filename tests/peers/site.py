@@ -13,14 +13,14 @@ from pathlib import Path
 
 import trustme
 
-from builder.console.progress import QuietReporter
-from builder.lock.debian import DEBIAN, SECURITY, debian_sources
-from builder.lock.packages import read_package_lock
-from builder.settings import load_settings
 from tests.peers.command import argv, environment, wheelyard
 from tests.peers.island import Island
 from tests.peers.mirror import Mirror, serve
 from tests.peers.project import LEAN, REPOSITORY, machine_cache, small_wheels, write_matrix
+from wheelyard.console.progress import QuietReporter
+from wheelyard.lock.debian import DEBIAN, SECURITY, debian_sources
+from wheelyard.lock.packages import read_package_lock
+from wheelyard.settings import load_settings
 
 Result = subprocess.CompletedProcess[str]
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from tiny import PYTHON, Tiny, write_root
 
-from builder.building.stages import load_stages
-from builder.system import confine
-from builder.verify.chroot import enter_command
-from builder.verify.unpack import make_mount_points
+from wheelyard.lock.stages import load_stages
+from wheelyard.system import confine
+from wheelyard.verify.chroot import enter_command
+from wheelyard.verify.unpack import make_mount_points
 
 NOBODY = 65534
 PROBE = dedent("""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.cli import main
 from tests.engines.trixie import started_from
 from tests.needs import missing
 from tests.peers.project import REPOSITORY
+from wheelyard.cli import main
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -18,14 +18,14 @@ import pytest
 import yaml
 from hostile import DIGEST, TEXTS
 
-from builder.errors import SelectionError, UsageError
-from builder.rendering.deployments import Deployment, render_deployment
-from builder.rendering.devcontainers import Devcontainer, render_devcontainer
-from builder.rendering.render import make_environment
-from builder.settings import load_settings
 from tests.devcontainer.npm import PROGRAM, find_node, install_cli
 from tests.engines.trixie import started_from
 from tests.peers.project import REPOSITORY
+from wheelyard.devcontainers.devcontainers import Devcontainer, render_devcontainer
+from wheelyard.dockerfiles.render import make_environment
+from wheelyard.errors import SelectionError, UsageError
+from wheelyard.servers.deployments import Deployment, render_deployment
+from wheelyard.settings import load_settings
 
 IMAGE = f"reg.example:5000/team/pytorch@{DIGEST}"
 PLAIN = Deployment(

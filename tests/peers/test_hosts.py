@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from builder.lock.packages import read_package_lock
-from builder.settings import load_settings
 from tests.engines import trixie
 from tests.image.layout import read_built
 from tests.lend import lend_bases, link_tree
 from tests.peers.command import wheelyard
 from tests.peers.project import REPOSITORY, lend_packages, machine_cache, real_base_project
+from wheelyard.lock.packages import read_package_lock
+from wheelyard.settings import load_settings
 
 PACKAGES = ("ca-certificates", "mmdebstrap", "mount", "passwd", "python3-venv", "uidmap")
 ENTER = """\

@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import trustme
 
-from builder.errors import MatrixError, SettingsError, UpstreamError
-from builder.planning.plan import load_plan
 from tests.image.layout import BuiltImage, read_built, read_pins, read_references
 from tests.lend import lend_bases
 from tests.peers.indexes import publish, write_matrix
@@ -28,6 +26,8 @@ from tests.peers.site import (
     assert_clean,
     upstream_archives,
 )
+from wheelyard.errors import MatrixError, SettingsError, UpstreamError
+from wheelyard.planning.plan import load_plan
 
 CU118, CU121, CPU = (
     f"pytorch-2.3.1-{words}-py3.11-runtime"

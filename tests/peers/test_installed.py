@@ -15,14 +15,13 @@ import pytest
 import yaml
 from tiny import Tiny
 
-from builder.cli import main
-from builder.errors import UsageError
-from builder.system.tools import find_tool
 from tests.peers.project import REPOSITORY
 from tests.peers.pushed import RUNTIME, layout_digest
+from wheelyard.cli import main
+from wheelyard.errors import UsageError
+from wheelyard.system.tools import find_tool
 
 TIMEOUT = 300
-CODE = ("builder", "selfcheck")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def wheel(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, folder)
-    for name in (*CODE, "templates"):
+    for name in ("builder", "templates"):
         leave_out = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=leave_out)
     argv = [uv, "build", "--wheel", "--quiet", "--out-dir", str(folder / "out"), str(folder)]
@@ -75,9 +74,8 @@ def test_it_holds_every_file_of_the_code(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         there = set(archive.namelist())
     wanted = {
-        str(path.relative_to(REPOSITORY))
-        for name in CODE
-        for path in (REPOSITORY / name).rglob("*")
+        str(path.relative_to(REPOSITORY / "builder"))
+        for path in (REPOSITORY / "builder").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert wanted <= there

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import INTERRUPTED
 from tests.peers.project import digest_of
 from tests.peers.site import Site, as_options
+from wheelyard.errors import INTERRUPTED
 
 PATIENCE = 120  # seconds until a moment has come
 END = 15  # seconds that an interrupted build may take to end

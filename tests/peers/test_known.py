@@ -14,12 +14,12 @@ import pytest
 from tiny import Tiny, write_lock
 from wheels import make_wheel
 
-from builder.assemble.layout import Layout
-from builder.cli import main
-from builder.errors import InspectError, LockError, UsageError
 from tests.peers.faulty import Faulty, faulty
 from tests.peers.pushed import RUNTIME, assert_whole, digest_there, layout_digest
 from tests.peers.registries import registry
+from wheelyard.cli import main
+from wheelyard.errors import InspectError, LockError, UsageError
+from wheelyard.oci.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 LAYERS = "images/layers.json"

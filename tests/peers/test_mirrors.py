@@ -10,9 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import FetchError
-from builder.planning.plan import load_plan
-from builder.system.links import link_or_copy
 from tests.image.layout import open_layer
 from tests.lend import lend_bases
 from tests.peers.mirror import HOST, PASSWORD, USER
@@ -25,6 +22,9 @@ from tests.peers.site import (
     assert_clean,
     assert_through,
 )
+from wheelyard.errors import FetchError
+from wheelyard.planning.plan import load_plan
+from wheelyard.system.links import link_or_copy
 
 PIECE = 1 << 22  # bytes read at a time
 

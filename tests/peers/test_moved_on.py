@@ -19,21 +19,21 @@ import pytest
 import yaml
 from tiny import Tiny, put_wheel, write_lock
 
-from builder.assemble.base import source_date
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.errors import FetchError
-from builder.fetching.wanted import place
-from builder.lock.packages import read_package_lock
-from builder.lock.snapshots import snapshot_ids
-from builder.model import PackageLock
-from builder.planning.plan import load_plan
-from builder.settings import load_settings
-from builder.system.links import link_or_copy
 from tests.image.layout import read_built
 from tests.peers.command import wheelyard
 from tests.peers.project import LEAN, lend_packages, small_wheels, write_matrix
 from tests.peers.registries import registry
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.errors import FetchError
+from wheelyard.fetching.wanted import place
+from wheelyard.images.assemble.base import source_date
+from wheelyard.lock.packages import read_package_lock
+from wheelyard.lock.snapshots import snapshot_ids
+from wheelyard.model import PackageLock
+from wheelyard.planning.plan import load_plan
+from wheelyard.settings import load_settings
+from wheelyard.system.links import link_or_copy
 
 pytestmark = pytest.mark.usefixtures("need_root", "at_nobodys_home")
 

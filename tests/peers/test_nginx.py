@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from tiny import Tiny
 
-from builder.assemble.layout import MANIFEST_TYPE, Layout
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.errors import RegistryError
-from builder.fetching.patience import Patience
-from builder.registry.address import parse_address
-from builder.registry.client import Registry, get_content, open_registry
-from builder.settings import load_settings
 from tests.peers.nginx import Site, nginx
 from tests.peers.pushed import RUNTIME, layout_digest
 from tests.peers.registries import PASSWORD, USER
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import RegistryError
+from wheelyard.fetching.patience import Patience
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import MANIFEST_TYPE, Layout
+from wheelyard.registry.client import Registry, get_content, open_registry
+from wheelyard.settings import load_settings
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()

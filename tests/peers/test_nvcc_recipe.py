@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.console.progress import QuietReporter
-from builder.lock.apt import PackageUri, isolated_apt, print_uris
-from builder.lock.debian import Source, debian_sources, parse_sources, pins
-from builder.lock.packages import read_package_lock
-from builder.settings import load_settings
 from tests.peers.project import REPOSITORY
+from wheelyard.console.progress import QuietReporter
+from wheelyard.lock.apt import PackageUri, isolated_apt, print_uris
+from wheelyard.lock.debian import Source, debian_sources, parse_sources, pins
+from wheelyard.lock.packages import read_package_lock
+from wheelyard.settings import load_settings
 
 PAGE = (REPOSITORY / "docs/nvcc.md").read_text()
 SUITE = "trixie"

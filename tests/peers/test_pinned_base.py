@@ -19,14 +19,14 @@ import pytest
 import yaml
 from tiny import PYTHON, Tiny, put_wheel, write_root
 
-from builder.assemble.layout import Layout
-from builder.building.build import Built, Failed, build_images
-from builder.building.stages import load_stages
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.errors import BaseImageError
-from builder.planning.plan import load_plan
 from tests.peers.registries import registry
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.errors import BaseImageError
+from wheelyard.images.build.build import Built, Failed, build_images
+from wheelyard.lock.stages import load_stages
+from wheelyard.oci.layout import Layout
+from wheelyard.planning.plan import load_plan
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home")
 STATUS = "".join(f"Package: {name}\nStatus: install ok installed\n\n" for name in ("tini", "git"))

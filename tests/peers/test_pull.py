@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.cli import main
-from builder.errors import SignatureError
-from builder.system.tools import find_tool
 from tests.engines.daemons import temporary_folder
 from tests.engines.podman import Storage
 from tests.peers.registries import registry
+from wheelyard.cli import main
+from wheelyard.errors import SignatureError
+from wheelyard.system.tools import find_tool
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -61,11 +61,11 @@ def test_docker_pulls_what_was_picked_and_a_sibling_costs_less(
     repository = expected["image"].rpartition(":")[0]
     assert f"{repository}@{expected['digest']}" in image.attrs["RepoDigests"]
 
-    from builder.picking.machine import read_engine
-    from builder.publishing.catalogue import pull_bytes
-    from builder.registry.address import parse_address
-    from builder.registry.catalogue import fetch_catalogue
-    from builder.registry.client import open_registry
+    from wheelyard.oci.address import parse_address
+    from wheelyard.planning.catalogue import pull_bytes
+    from wheelyard.publish.catalogue import fetch_catalogue
+    from wheelyard.registry.client import open_registry
+    from wheelyard.servers.machine import read_engine
 
     read = read_engine()
     assert read.facts is not None

@@ -17,22 +17,22 @@ import trustme
 from tiny import Tiny, make_tiny, write_lock
 from wheels import make_wheel
 
-from builder.assemble.layout import Layout
-from builder.building.build import build_images
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.errors import InspectError, RegistryError, StorageError
-from builder.lock.lockfile import read_requirements_lock
-from builder.publishing.published import publications
-from builder.registry import upload
-from builder.registry.address import parse_address
-from builder.registry.client import open_registry
-from builder.registry.push import image_blobs, push_image
 from tests.peers.command import argv, environment
 from tests.peers.faulty import Fault, Faulty, faulty
 from tests.peers.pushed import RUNTIME, assert_whole, digest_there, layout_digest
 from tests.peers.registries import PASSWORD, USER, registry, with_passwords, with_tls
 from tests.peers.tokens import token_server
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import InspectError, RegistryError, StorageError
+from wheelyard.images.build.build import build_images
+from wheelyard.lock.lockfile import read_requirements_lock
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import Layout
+from wheelyard.publish.published import publications
+from wheelyard.registry import upload
+from wheelyard.registry.client import open_registry
+from wheelyard.registry.push import image_blobs, push_image
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 
@@ -53,7 +53,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pieces, short waits."""
     monkeypatch.setattr(upload, "PIECE", 200_000)
     monkeypatch.setattr(upload, "SMALLEST", 50_000)
-    monkeypatch.setattr("builder.fetching.patience.random.uniform", lambda low, high: 0.02)
+    monkeypatch.setattr("wheelyard.fetching.patience.random.uniform", lambda low, high: 0.02)
 
 
 @pytest.fixture

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 from tiny import Tiny
 
-from builder.assemble.layout import Layout
-from builder.cli import main
-from builder.errors import INTERRUPTED, StorageError
 from tests.peers.command import argv, environment, wheelyard
 from tests.peers.faulty import Faulty, faulty
 from tests.peers.pushed import RUNTIME, assert_whole, digest_there, layout_digest
 from tests.peers.registries import PASSWORD, USER, registry
 from tests.peers.tokens import token_server
+from wheelyard.cli import main
+from wheelyard.errors import INTERRUPTED, StorageError
+from wheelyard.oci.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 DEVEL = f"{RUNTIME}-devel"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tiny import Tiny
 
-from builder.cli import main
 from tests.engines.trixie import started_from
 from tests.peers.pushed import RUNTIME, assert_whole, digest_there, layout_digest
+from wheelyard.cli import main
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 TYPES = [

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.building.build import build_images
-from builder.cli import main
-from builder.errors import InspectError, RegistryError
 from tests.peers.registries import registry
+from wheelyard.cli import main
+from wheelyard.errors import InspectError, RegistryError
+from wheelyard.images.build.build import build_images
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home")
 

@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 from tiny import Tiny
 
-from builder.attest.keys import PASSPHRASE
-from builder.cli import main
-from builder.errors import RegistryError, SettingsError, SignatureError
-from builder.publishing.catalogue import to_json
-from builder.registry.address import parse_address
-from builder.registry.artifact import canonical, put_blob
-from builder.registry.catalogue import TYPE, fetch_catalogue, publish_catalogue
-from builder.registry.client import open_registry
-from builder.registry.signatures import attestation_tag, signature_tag
 from tests.engines.trixie import started_from
 from tests.peers.project import REPOSITORY
 from tests.peers.registries import registry
+from wheelyard.cli import main
+from wheelyard.errors import RegistryError, SettingsError, SignatureError
+from wheelyard.oci.address import parse_address
+from wheelyard.planning.catalogue import to_json
+from wheelyard.publish.attest.cosign import attestation_tag, signature_tag
+from wheelyard.publish.attest.keys import PASSPHRASE
+from wheelyard.publish.catalogue import TYPE, fetch_catalogue, publish_catalogue
+from wheelyard.registry.artifact import canonical, put_blob
+from wheelyard.registry.client import open_registry
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home")
 

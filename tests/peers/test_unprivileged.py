@@ -14,10 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import BaseImageError
-from builder.lock.packages import read_package_lock
-from builder.model import PackageLock
-from builder.planning.plan import load_plan
 from tests.lend import lend_bases, link_tree
 from tests.needs import missing
 from tests.peers.command import TIMEOUT, wheelyard
@@ -28,6 +24,10 @@ from tests.peers.project import (
     machine_cache,
     real_base_project,
 )
+from wheelyard.errors import BaseImageError
+from wheelyard.lock.packages import read_package_lock
+from wheelyard.model import PackageLock
+from wheelyard.planning.plan import load_plan
 
 Result = subprocess.CompletedProcess[str]
 STRANGER = 54321  # in no passwd file
@@ -68,12 +68,12 @@ class Workplace:
         mounts += [("/dev/null", found) for name in hidden if (found := shutil.which(name))]
         enter = ["unshare", "--mount", "sh", "-c", ENTER, "enter", *chain.from_iterable(mounts)]
         become = [f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--inh-caps=-all"]
-        command = [python_for_all(), "-m", "builder", "build", "all", "--no-load"]
+        command = [python_for_all(), "-m", "wheelyard", "build", "all", "--no-load"]
         options = ["--project", str(self.project), "--output", str(home / "dist")]
         env = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(home),
-            "PYTHONPATH": f"{code}:{packages}",
+            "PYTHONPATH": f"{code}/builder:{packages}",
             "WHEELYARD_CACHE": str(home / "cache"),
         }
         return subprocess.run(

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from tiny import Tiny
 
-from builder.assemble.layout import Layout
-from builder.cli import main
-from builder.errors import StorageError, UsageError
 from tests.peers.pushed import RUNTIME, digest_there, layout_digest
+from wheelyard.cli import main
+from wheelyard.errors import StorageError, UsageError
+from wheelyard.oci.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"

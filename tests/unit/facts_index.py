@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from builder.settings import Settings, load_settings
+from wheelyard.settings import Settings, load_settings
 
 METADATA = """\
 Metadata-Version: 2.1

@@ -10,13 +10,13 @@ from typing import Any
 
 from referring import Shelf, digest_of, referring_registry
 
-from builder.assemble.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
-from builder.model import Cell
-from builder.planning.imageconfig import CELL_LABEL, OCI
-from builder.planning.plan import load_inputs
-from builder.planning.tags import axes
-from builder.publishing.catalogue import plan_entries, to_json
-from builder.registry.catalogue import NAME, TAG, TYPE
+from wheelyard.contract.imageconfig import CELL_LABEL, OCI
+from wheelyard.model import Cell
+from wheelyard.oci.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
+from wheelyard.planning.catalogue import plan_entries, to_json
+from wheelyard.planning.plan import load_inputs
+from wheelyard.planning.tags import axes
+from wheelyard.publish.catalogue import NAME, TAG, TYPE
 
 PROJECT = Path(__file__).parents[2]
 DIGEST = f"sha256:{'ab' * 32}"

@@ -15,8 +15,8 @@ from typing import Any
 
 from wheels import make_wheel
 
-from builder.model import Base, Cell, Flavour, FrameworkPin
-from builder.settings import Settings
+from wheelyard.model import Base, Cell, Flavour, FrameworkPin
+from wheelyard.settings import Settings
 
 BASE = Base("bookworm", "bookworm", "3.11")
 RUNTIME = Flavour("runtime", None, ("tini",), ("numpy",))

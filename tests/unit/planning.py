@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from builder.model import Plan
-from builder.planning.matrix import load_matrix
-from builder.planning.matrix_model import Matrix
-from builder.planning.plan import make_plan
-from builder.upstream.facts import Release, Upstream, make_release
+from wheelyard.model import Plan
+from wheelyard.planning.facts import Release, Upstream, make_release
+from wheelyard.planning.matrix import load_matrix
+from wheelyard.planning.matrix_model import Matrix
+from wheelyard.planning.plan import make_plan
 
 MATRIX: dict[str, Any] = {
     "version": 1,

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.assemble.layer import Layer
-from builder.engines.ahead import Ahead
-from builder.engines.archive import END, blob_name, stream
-from builder.engines.parts import ClassicForm, ContainerdForm, containerd_form
-from builder.errors import EngineError
 from tests.engines.tiny import layers_of, make_image, make_layer
+from wheelyard.engines.ahead import Ahead
+from wheelyard.engines.parts import ClassicForm, ContainerdForm, containerd_form
+from wheelyard.errors import EngineError
+from wheelyard.layers.layer import Layer
+from wheelyard.oci.archive import END, blob_name, stream
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from locking import Index
 from tiny import Tiny, make_tiny
 
-from builder.assemble.arriving import Arriving
-from builder.building.build import Built, Failed, build_images
+from wheelyard.images.assemble.streamed import Arriving
+from wheelyard.images.build.build import Built, Failed, build_images
 
 pytestmark = pytest.mark.skipif(
     not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="needs Linux on x86_64"

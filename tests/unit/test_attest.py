@@ -14,23 +14,23 @@ from cyclonedx.model.bom import Bom
 from referring import referring_registry
 from tiny import Tiny, make_tiny
 
-from builder.assemble.layout import Descriptor, digest_of
-from builder.assemble.reindex import reindex
-from builder.attest.licensed import DEB, WHEEL
-from builder.attest.sbom import sbom
-from builder.attest.statements import Source, provenance_statement, verification_statement
-from builder.building.stages import Stage, load_stages
-from builder.console.progress import QuietReporter
-from builder.inspecting.licences import (
+from wheelyard.console.progress import QuietReporter
+from wheelyard.images.inspect.licences import (
     Licence,
     package_licence,
     package_licences,
     wheel_licence,
 )
-from builder.inspecting.tree import LayerContents, Tree
-from builder.registry.address import parse_address
-from builder.registry.client import open_registry
-from builder.registry.referrers import PREDICATE, attach, referrers
+from wheelyard.images.inspect.tree import LayerContents, Tree
+from wheelyard.layers.reindex import reindex
+from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import Descriptor, digest_of
+from wheelyard.publish.attest.licensed import DEB, WHEEL
+from wheelyard.publish.attest.sbom import sbom
+from wheelyard.publish.attest.statements import Source, provenance_statement, verification_statement
+from wheelyard.registry.client import open_registry
+from wheelyard.registry.referrers import PREDICATE, attach, referrers
 
 DIGEST = f"sha256:{'ab' * 32}"
 

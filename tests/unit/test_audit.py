@@ -19,22 +19,22 @@ from test_lock_debian import archive as archive
 from test_watch_packages import serving
 from tiny import Tiny, make_tiny
 
-from builder.assemble.layout import MANIFEST_TYPE, Descriptor
-from builder.attest.envelope import seal
-from builder.attest.licensed import DEB, WHEEL
-from builder.attest.sbom import sbom
-from builder.attest.signatures import sign_image
-from builder.attest.statements import BILL, BILL_TYPE, bill_statement
-from builder.building.stages import load_stages
-from builder.cli import main
-from builder.errors import RegistryError, SignatureError, UpstreamError, UsageError
-from builder.inspecting.licences import Licence
-from builder.model import LockedDeb, PackageLock
-from builder.registry.address import parse_address
-from builder.registry.client import Registry, open_registry
-from builder.registry.referrers import attach
-from builder.registry.signatures import add_attestations
-from builder.upstream.packages import fixed_packages
+from wheelyard.cli import main
+from wheelyard.errors import RegistryError, SignatureError, UpstreamError, UsageError
+from wheelyard.images.inspect.licences import Licence
+from wheelyard.lock.stages import load_stages
+from wheelyard.lock.upstream.packages import fixed_packages
+from wheelyard.model import LockedDeb, PackageLock
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor
+from wheelyard.publish.attest.cosign import add_attestations
+from wheelyard.publish.attest.envelope import seal
+from wheelyard.publish.attest.licensed import DEB, WHEEL
+from wheelyard.publish.attest.sbom import sbom
+from wheelyard.publish.attest.signatures import sign_image
+from wheelyard.publish.attest.statements import BILL, BILL_TYPE, bill_statement
+from wheelyard.registry.client import Registry, open_registry
+from wheelyard.registry.referrers import attach
 
 LICENCES = {
     (WHEEL, "torch"): Licence(("BSD-3-Clause",), is_expression=True),

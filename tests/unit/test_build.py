@@ -19,20 +19,20 @@ import pytest
 from tiny import Tiny, locked, make_tiny, put_wheel, write_lock
 from wheels import make_wheel
 
-from builder.assemble.layout import Layout
-from builder.assemble.store import LayerStore
-from builder.assemble.toc import Entry
-from builder.building.bases import build_bases
-from builder.building.build import Built, Failed, build_images, read_tree
-from builder.building.loading import Nobody
-from builder.building.report import read_report
-from builder.building.stages import load_stages
-from builder.console.progress import QuietReporter
-from builder.errors import InspectError, LockError, StorageError, WheelError, WheelyardError
-from builder.inspecting.inspect import inspect_image, inspect_layout_image, require
-from builder.inspecting.tree import Tree
-from builder.planning.imageconfig import base_image
-from builder.system.storage import file_digest
+from wheelyard.console.progress import QuietReporter
+from wheelyard.contract.imageconfig import base_image
+from wheelyard.errors import InspectError, LockError, StorageError, WheelError, WheelyardError
+from wheelyard.images.build.bases import build_bases
+from wheelyard.images.build.build import Built, Failed, build_images, read_tree
+from wheelyard.images.build.loading import Nobody
+from wheelyard.images.build.report import read_report
+from wheelyard.images.inspect.inspect import inspect_image, inspect_layout_image, require
+from wheelyard.images.inspect.tree import Tree
+from wheelyard.layers.store import LayerStore
+from wheelyard.layers.toc import Entry
+from wheelyard.lock.stages import load_stages
+from wheelyard.oci.layout import Layout
+from wheelyard.system.storage import file_digest
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(
@@ -168,7 +168,7 @@ class TestReproducible:
     ) -> None:
         script = (
             "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-            "from tiny import make_tiny; from builder.building.build import build_images;"
+            "from tiny import make_tiny; from wheelyard.images.build.build import build_images;"
             "folder = Path(sys.argv[2]);"
             "t = make_tiny(folder).with_cache(folder / 'c', int(sys.argv[3]));"
             "print(build_images(t.plan.cells, t.plan, folder / 'dist', t.context))"
@@ -369,7 +369,7 @@ class TestDamage:
         victim = broken.with_cache(tmp_path / "victim")
         script = (
             "import sys, pickle; sys.path.insert(0, sys.argv[1]);"
-            "from pathlib import Path; from builder.building.build import build_images;"
+            "from pathlib import Path; from wheelyard.images.build.build import build_images;"
             "t = pickle.load(open(sys.argv[2], 'rb'));"
             "build_images(t.plan.cells, t.plan, Path(sys.argv[3]), t.context)"
         )
@@ -394,7 +394,8 @@ class TestDamage:
         (tmp_path / "tiny.pickle").write_bytes(pickle.dumps(shared))
         script = (
             "import sys, pickle; sys.path.insert(0, sys.argv[1]);"
-            "from pathlib import Path; from builder.building.build import build_images, Built;"
+            "from pathlib import Path;"
+            "from wheelyard.images.build.build import build_images, Built;"
             "t = pickle.load(open(sys.argv[2], 'rb'));"
             "r = build_images(t.plan.cells, t.plan, Path(sys.argv[3]), t.context);"
             "sys.exit(not all(isinstance(x, Built) for x in r))"

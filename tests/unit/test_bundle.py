@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tiny import Tiny, make_tiny
 
-from builder.assemble.layout import LAYER_TYPE, Layout
-from builder.attest.signing import make_signature
-from builder.building.build import build_images
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.errors import InspectError, SignatureError, StorageError
-from builder.publishing.unbundle import import_bundle
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import InspectError, SignatureError, StorageError
+from wheelyard.images.build.build import build_images
+from wheelyard.oci.layout import LAYER_TYPE, Layout
+from wheelyard.publish.attest.signing import make_signature
+from wheelyard.publish.unbundle import import_bundle
 
 SILENT = QuietReporter(None)
 

@@ -9,13 +9,13 @@ from threading import Barrier
 import pytest
 from referring import referring_registry
 
-from builder.console.progress import QuietReporter
-from builder.planning.plan import load_inputs
-from builder.publishing.catalogue import Entry, plan_entries
-from builder.registry.address import parse_address
-from builder.registry.catalogue import fetch_catalogue, publish_catalogue
-from builder.registry.client import open_registry
-from builder.settings import load_settings
+from wheelyard.console.progress import QuietReporter
+from wheelyard.oci.address import parse_address
+from wheelyard.planning.catalogue import Entry, plan_entries
+from wheelyard.planning.plan import load_inputs
+from wheelyard.publish.catalogue import fetch_catalogue, publish_catalogue
+from wheelyard.registry.client import open_registry
+from wheelyard.settings import load_settings
 
 PROJECT = Path(__file__).parents[2]
 PUSHES = 4
@@ -59,6 +59,6 @@ def test_an_entry_that_another_push_replaces_meanwhile_stays_replaced(
             monkeypatch.undo()
             publish_catalogue(registry, [theirs])
 
-        monkeypatch.setattr("builder.registry.catalogue.time.sleep", meanwhile)
+        monkeypatch.setattr("wheelyard.publish.catalogue.time.sleep", meanwhile)
         publish_catalogue(registry, [ours])
         assert fetch_catalogue(registry) == (theirs,)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from builder import cli, errors, options
-from builder.context import Context
+from wheelyard import cli, errors, options
+from wheelyard.context import Context
 
 Run = Callable[[argparse.Namespace, Context], int]
 
@@ -35,7 +35,7 @@ def command(monkeypatch: pytest.MonkeyPatch, project: Path) -> Callable[[Run], N
         def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             subparsers.add_parser("probe", help="for this test").set_defaults(run=run)
 
-        module = types.ModuleType("builder.commands.probe")
+        module = types.ModuleType("wheelyard.commands.probe")
         module.register = register  # type: ignore[attr-defined]
         monkeypatch.setattr(options, "_modules", lambda argv: [module])
 
@@ -50,7 +50,7 @@ def failing(error: BaseException) -> Run:
 
 
 def wheelyard(*argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "builder", *argv]
+    command = [sys.executable, "-m", "wheelyard", *argv]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
 
@@ -82,7 +82,7 @@ def test_no_command_and_unknown_command_are_usage_errors() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from builder.cli import main; main(['--help']); "
+        "import sys; from wheelyard.cli import main; main(['--help']); "
         "print(sorted({'httpx', 'docker', 'rich', 'jinja2', 'ssl', 'isal', 'pydantic'}"
         " & set(sys.modules)), file=sys.stderr)"
     )
@@ -105,7 +105,7 @@ def test_only_the_named_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> 
     seen: list[str] = []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: seen.append(name))
     options.make_parser(["--quiet", "lock", "all"])
-    assert seen == ["builder.commands.lock"]
+    assert seen == ["wheelyard.commands.lock"]
     options.make_parser(["--help"])
     assert len(seen) == 1 + len(options.COMMANDS)
 
@@ -151,7 +151,7 @@ def test_verbose_shows_where_an_error_came_from(
 def test_verbose_log_ends_with_the_run(
     command: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = logging.getLogger("builder.fetching.transport")
+    log = logging.getLogger("wheelyard.fetching.transport")
 
     def run(args: argparse.Namespace, context: Context) -> int:
         log.debug("GET something")
@@ -237,7 +237,8 @@ def test_other_system_errors_are_bugs(command: Callable[[Run], None]) -> None:
 
 CHILD = """
 import sys, time, types
-from builder import cli, options
+from wheelyard import cli
+from wheelyard import options
 def run(args, context):
     with context.reporter.task("work", None, "items"):
         print("started", flush=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.assemble import toc
-from builder.assemble.top import top_key, write_top
-from builder.model import LockedWheel
-from builder.planning.compiler import compiler_links, has_compiler
+from wheelyard.contract.compiler import compiler_links, has_compiler
+from wheelyard.images.assemble.final_layer import top_key, write_top
+from wheelyard.layers import toc
+from wheelyard.model import LockedWheel
 
 SITE = "opt/venv/lib/python3.13/site-packages"
 

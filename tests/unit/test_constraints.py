@@ -13,15 +13,15 @@ import planning
 import pytest
 from uv import find_uv_bin
 
-from builder.model import Cell, LockedWheel
-from builder.planning.constraints import (
+from wheelyard.contract.constraints import (
     BUILD_CONSTRAINTS,
     CONSTRAINTS,
     PIP_CONFIG,
     UV_CONFIG,
     constraint_files,
 )
-from selfcheck import versions
+from wheelyard.model import Cell, LockedWheel
+from wheelyard.selfcheck import versions
 
 CUDA = "py3-none-manylinux1_x86_64"
 WHEELS = (

@@ -29,33 +29,33 @@ from loopback import Server, serve
 from tiny import PYTHON, Tiny, make_tiny
 from tiny import locked as wheel
 
-from builder.assemble import pinned
-from builder.assemble.assembly import Assembly
-from builder.assemble.layout import Layout
-from builder.assemble.store import LayerStore
-from builder.assemble.supply import supply
-from builder.building.build import Built, Failed, build_images
-from builder.building.report import read_report
-from builder.building.stages import load_stages
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.engines.archive import Member, stream
-from builder.engines.stock import Stock
-from builder.engines.wheelhouse import Shelves, open_wheelhouse
-from builder.errors import StorageError, WheelyardError
-from builder.fetching.fetch import Download, fetch_all
-from builder.fetching.index import locate
-from builder.fetching.partial import Partial
-from builder.fetching.wanted import part, place
-from builder.inspecting.inspect import inspect_layout_image
-from builder.model import LockedDeb, PackageLock
-from builder.registry import upload
-from builder.registry.address import parse_address
-from builder.registry.client import open_registry
-from builder.system.filelock import locked
-from builder.system.storage import file_digest
-from builder.upstream import packages
-from builder.verify.record import Record, read_record, record_path, write_record
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.dockerfiles.prefetched import Stock
+from wheelyard.dockerfiles.wheelhouse import Shelves, open_wheelhouse
+from wheelyard.errors import StorageError, WheelyardError
+from wheelyard.fetching.fetch import Download, fetch_all
+from wheelyard.fetching.partial import Partial
+from wheelyard.fetching.wanted import part, place
+from wheelyard.images.assemble import pinned
+from wheelyard.images.assemble.assembly import Assembly
+from wheelyard.images.assemble.supply import supply
+from wheelyard.images.build.build import Built, Failed, build_images
+from wheelyard.images.build.report import read_report
+from wheelyard.images.inspect.inspect import inspect_layout_image
+from wheelyard.layers.store import LayerStore
+from wheelyard.lock.index import locate
+from wheelyard.lock.stages import load_stages
+from wheelyard.lock.upstream import packages
+from wheelyard.model import LockedDeb, PackageLock
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.archive import Member, stream
+from wheelyard.oci.layout import Layout
+from wheelyard.registry import upload
+from wheelyard.registry.client import open_registry
+from wheelyard.system.filelock import locked
+from wheelyard.system.storage import file_digest
+from wheelyard.verify.record import Record, read_record, record_path, write_record
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(
@@ -328,7 +328,7 @@ def test_a_cache_that_may_only_be_read_is_read(site: Site) -> None:
     touched = site.pick("layer's blob")
     os.utime(touched)  # so that the record is another one, and cannot be written
     script = (
-        "import sys; from pathlib import Path; from builder.assemble.store import LayerStore;"
+        "import sys; from pathlib import Path; from wheelyard.layers.store import LayerStore;"
         "print(LayerStore(Path(sys.argv[1])).find(sys.argv[2]).layer.digest)"
     )
     folders = [site.cache, *(path for path in site.cache.rglob("*") if path.is_dir())]

@@ -16,27 +16,27 @@ import yaml
 from hostile import TEXTS, catalogue, listed
 from referring import referring_registry
 
-from builder.assemble.contract import GID, UID
-from builder.attest.attachments import read_source
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.errors import SelectionError, StorageError, UsageError
-from builder.picking.runtimes import SHARED_MEMORY
-from builder.planning.plan import load_inputs
-from builder.publishing.catalogue import plan_entries
-from builder.registry.address import parse_address
-from builder.registry.catalogue import publish_catalogue
-from builder.registry.client import open_registry
-from builder.rendering.deployments import (
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.devcontainers.devcontainers import Devcontainer, render_devcontainer
+from wheelyard.dockerfiles.render import make_environment
+from wheelyard.engines.runtimes import SHARED_MEMORY
+from wheelyard.errors import SelectionError, StorageError, UsageError
+from wheelyard.images.assemble.contract import GID, UID
+from wheelyard.oci.address import parse_address
+from wheelyard.planning.catalogue import plan_entries
+from wheelyard.planning.plan import load_inputs
+from wheelyard.publish.attest.attachments import read_source
+from wheelyard.publish.catalogue import publish_catalogue
+from wheelyard.registry.client import open_registry
+from wheelyard.servers.deployments import (
     JUPYTER_FILE,
     KINDS,
     Deployment,
     jupyter_command,
     render_deployment,
 )
-from builder.rendering.devcontainers import Devcontainer, render_devcontainer
-from builder.rendering.render import make_environment
-from builder.settings import load_settings
+from wheelyard.settings import load_settings
 
 PROJECT = Path(__file__).parents[2]
 DIGEST = f"sha256:{'ab' * 32}"

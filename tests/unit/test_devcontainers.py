@@ -16,34 +16,34 @@ from devcontainers import problems, read_config
 from locking import devel_cell, runtime_cell
 from nvml import simulated
 
-from builder.building.preparing import require_gpu
-from builder.cli import main
-from builder.commands.devcontainer import configuration
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.errors import MachineError, SelectionError, StorageError
-from builder.model import LockedWheel, RequirementsLock
-from builder.picking.machine import Gpus, read_gpus
-from builder.planning.editor import metadata
-from builder.planning.imageconfig import image_config
-from builder.planning.plan import load_inputs, load_plan
-from builder.publishing.catalogue import plan_entries
-from builder.registry.address import parse_address
-from builder.rendering.devcontainers import (
+from wheelyard.cli import main
+from wheelyard.commands.devcontainer import configuration
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.contract.editor import metadata
+from wheelyard.contract.imageconfig import image_config
+from wheelyard.devcontainers.devcontainers import (
     find_variant,
     render_devcontainer,
     render_devcontainers,
     stale_devcontainers,
     variants,
 )
-from builder.rendering.published import (
+from wheelyard.devcontainers.preparing import require_gpu
+from wheelyard.devcontainers.published import (
     PUBLISHED,
     find_published,
     load_published,
     published_text,
 )
-from builder.rendering.render import make_environment
-from builder.settings import load_settings
+from wheelyard.dockerfiles.render import make_environment
+from wheelyard.errors import MachineError, SelectionError, StorageError
+from wheelyard.model import LockedWheel, RequirementsLock
+from wheelyard.oci.address import parse_address
+from wheelyard.planning.catalogue import plan_entries
+from wheelyard.planning.plan import load_inputs, load_plan
+from wheelyard.servers.machine import Gpus, read_gpus
+from wheelyard.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["combined", "pytorch", "tensorflow"]
@@ -138,7 +138,7 @@ class TestWhatIsShipped:
             assert not path.is_file() or not RECURSIVE.search(path.read_bytes()), path
 
     def test_volumes_lie_on_folders_that_the_image_has(self) -> None:
-        contract = (ROOT / "builder/assemble/contract.py").read_text()
+        contract = (ROOT / "builder/wheelyard/images/assemble/contract.py").read_text()
         targets = [mount["target"] for mount in config_of("pytorch")["mounts"]]
         assert targets == ["/home/dev/.cache", "/home/dev/.vscode-server/extensions"]
         assert all(target.removeprefix("/home/dev/") in contract for target in targets)

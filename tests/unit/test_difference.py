@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from builder.assemble.toc import Entry
-from builder.publishing.difference import Difference, Published, as_files, first_difference
+from wheelyard.layers.toc import Entry
+from wheelyard.publish.difference import Difference, Published, as_files, first_difference
 
 FILE = Entry("opt/a.py", "file", 0o644, 0, 900, 10, crc=7)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from loopback import Server, serve
 
-from builder.assemble.layout import Layout, digest_of
-from builder.assemble.store import LayerStore
-from builder.console.progress import QuietReporter
-from builder.digests import Digest, DigestError
-from builder.engines.archive import blob_member
-from builder.errors import RegistryError, StorageError
-from builder.registry.address import parse_address
-from builder.registry.client import get_content, has_blob, manifest_digest, open_registry
-from builder.settings import load_settings
+from wheelyard.console.progress import QuietReporter
+from wheelyard.digests import Digest, DigestError
+from wheelyard.errors import RegistryError, StorageError
+from wheelyard.layers.store import LayerStore
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.archive import blob_member
+from wheelyard.oci.layout import Layout, digest_of
+from wheelyard.registry.client import get_content, has_blob, manifest_digest, open_registry
+from wheelyard.settings import load_settings
 
 PROJECT = Path(__file__).parents[2]
 GOOD = f"sha256:{'0123456789abcdef' * 4}"

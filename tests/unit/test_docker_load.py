@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.engines import archive, docker
-from builder.engines.archive import LoadableImage
-from builder.errors import EngineError, StorageError
+from wheelyard.engines import docker
+from wheelyard.errors import EngineError, StorageError
+from wheelyard.oci import archive
+from wheelyard.oci.archive import LoadableImage
 
 
 @pytest.fixture(autouse=True)

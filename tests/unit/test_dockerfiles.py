@@ -12,11 +12,11 @@ import pytest
 from locking import runtime_cell
 from test_recipe import CELL, RUNTIME, wheel
 
-from builder.engines.bake import needed_targets
-from builder.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
-from builder.planning.plan import load_plan
-from builder.rendering.dockerfiles import Locks, PackageStep, WheelStep, make_steps
-from builder.rendering.render import make_environment, render_all
+from wheelyard.dockerfiles.bake import needed_targets
+from wheelyard.dockerfiles.render import make_environment, render_all
+from wheelyard.dockerfiles.steps import Locks, PackageStep, WheelStep, make_steps
+from wheelyard.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
+from wheelyard.planning.plan import load_plan
 
 ROOT = Path(__file__).parents[2]
 BAKE: dict[str, Any] = json.loads((ROOT / "docker-bake.json").read_text())

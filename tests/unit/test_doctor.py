@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.cli import main
-from builder.picking.doctor import TOPICS, Line, Topic, diagnose
-from builder.picking.machine import Engine, Gpus, Machine, has_cdi
-from builder.picking.runtimes import EngineFacts
-from selfcheck.gpu.driver import Driver, Gpu
+from wheelyard.cli import main
+from wheelyard.engines.runtimes import EngineFacts
+from wheelyard.selfcheck.gpu.driver import Driver, Gpu
+from wheelyard.servers.doctor import TOPICS, Line, Topic, diagnose
+from wheelyard.servers.machine import Engine, Gpus, Machine, has_cdi
 
 H100 = Driver("580.159.04", (Gpu("NVIDIA H100", 81559, "9.0"),), "nvml", "13.0")
 DOCKER = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
@@ -99,7 +99,7 @@ def test_the_command_reads_this_machine(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whatever this machine is; its engine is not asked here."""
-    monkeypatch.setattr("builder.picking.machine.read_engine", lambda: Engine(None))
+    monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: Engine(None))
     monkeypatch.chdir(tmp_path)
     code = main(["doctor", "--offline", "--json", "--cache-dir", str(tmp_path / "cache")])
     lines = json.loads(capsys.readouterr().out)

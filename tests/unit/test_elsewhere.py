@@ -37,7 +37,7 @@ import rich.table, truststore, yaml
 """
 RUN = """
 sys.path.insert(0, sys.argv.pop(1))
-from builder.cli import main
+from wheelyard.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -11,21 +11,21 @@ import pytest
 from test_recipe import CELL
 from tiny import Tiny, make_tiny
 
-from builder.building.build import Failed
-from builder.console.progress import QuietReporter
-from builder.engines.bake import base_contexts
-from builder.engines.bakelog import describe_failure
-from builder.engines.batch import EngineImage, Job, make_jobs, run_batch
-from builder.engines.buildlog import BuildLog
-from builder.engines.buildx import bake_argv, build_argv, parse_driver
-from builder.engines.contexts import pinned_context
-from builder.engines.dockerbuild import explain
-from builder.engines.readback import read_layers
-from builder.engines.route import proxies_of
-from builder.engines.secrets import render_script, secret_settings
-from builder.errors import DriftError, InspectError
-from builder.planning.installer import load_installer
-from builder.rendering.render import render_all, write_rendered
+from wheelyard.console.progress import QuietReporter
+from wheelyard.contract.installer import load_installer
+from wheelyard.dockerfiles.bake import base_contexts
+from wheelyard.dockerfiles.bakelog import describe_failure
+from wheelyard.dockerfiles.batch import EngineImage, Job, make_jobs, run_batch
+from wheelyard.dockerfiles.buildkit import explain
+from wheelyard.dockerfiles.buildlog import BuildLog
+from wheelyard.dockerfiles.buildx import bake_argv, build_argv, parse_driver
+from wheelyard.dockerfiles.contexts import pinned_context
+from wheelyard.dockerfiles.render import render_all, write_rendered
+from wheelyard.dockerfiles.route import proxies_of
+from wheelyard.dockerfiles.secrets import render_script, secret_settings
+from wheelyard.engines.readback import read_layers
+from wheelyard.errors import DriftError, InspectError
+from wheelyard.images.build.build import Failed
 
 ROOT = Path(__file__).parents[2]
 FULL = "write /usr/lib/x: no space left on device"
@@ -247,10 +247,10 @@ def test_a_pinned_base_s_context_holds_selfcheck() -> None:
 
 
 def test_the_installer_is_the_uv_that_requirements_pin() -> None:
-    """`make requirements` takes a newer uv: then `python -m builder.lock.installer` does too."""
+    """`make requirements` takes a newer uv: then `python -m wheelyard.lock.installer` does too."""
     pin = load_installer()
     lines = (ROOT / "requirements" / "run.txt").read_text()
     block = lines.split(f"\nuv=={pin.version} ", 1)
-    assert len(block) == 2, "run `python -m builder.lock.installer`"
+    assert len(block) == 2, "run `python -m wheelyard.lock.installer`"
     assert f"--hash=sha256:{pin.sha256}" in block[1].split("\n\n")[0]
     assert json.dumps(pin.filename).endswith('x86_64.whl"')

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from builder.attest.envelope import Statement, encoded, seal, unseal
-from builder.attest.keys import sign
-from builder.attest.statements import BILL, MEDIA_TYPE, bill_statement
+from wheelyard.publish.attest.envelope import Statement, encoded, seal, unseal
+from wheelyard.publish.attest.keys import sign
+from wheelyard.publish.attest.statements import BILL, MEDIA_TYPE, bill_statement
 
 DIGEST = f"sha256:{'ab' * 32}"
 KEY, STRANGER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))

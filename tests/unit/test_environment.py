@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.errors import INTERRUPTED, SettingsError, StorageError, UsageError
+from wheelyard.errors import INTERRUPTED, SettingsError, StorageError, UsageError
 
 ROOT = Path(__file__).parents[2]
 CHOICE = ["pick", "--driver", "550.54.14", "--gpu", "sm_90", "--json"]
@@ -29,7 +29,7 @@ def wheelyard(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command below `shell`, a prefix such as `ulimit -n 64;`; None unsets a variable."""
     env = {**os.environ, **environment}
-    words = [sys.executable, "-m", "builder", *map(str, argv)]
+    words = [sys.executable, "-m", "wheelyard", *map(str, argv)]
     return subprocess.run(
         ["/bin/sh", "-c", f"{shell} {shlex.join(words)}"],
         env={name: value for name, value in env.items() if value is not None},
@@ -158,7 +158,7 @@ def test_nobody_reads_the_output(argv: list[str]) -> None:
 def test_a_file_of_the_process_is_not_what_a_closed_stream_was(tmp_path: Path) -> None:
     """What is opened first gets the lowest free number; programs started here write to 1 and 2."""
     script = (
-        "import os\nfrom builder.console.streams import plain_streams\n"
+        "import os\nfrom wheelyard.console.streams import plain_streams\n"
         f"with plain_streams():\n  file = os.open({str(tmp_path / 'x')!r}, os.O_RDWR | 64)\n"
         "  os.system('echo hello; echo hello >&2')\n  os._exit(file)"
     )
@@ -170,7 +170,7 @@ def test_a_file_of_the_process_is_not_what_a_closed_stream_was(tmp_path: Path) -
 
 WRONG: dict[str, tuple[list[str], str, dict[str, str | None], int, str]] = {
     "folder gone": (
-        ["plan"], "cd $(mktemp -d) && rmdir $PWD;", {"PYTHONPATH": str(ROOT)},
+        ["plan"], "cd $(mktemp -d) && rmdir $PWD;", {"PYTHONPATH": str(ROOT / "builder")},
         UsageError.exit_code, "the current folder cannot be used",
     ),
     "nobody's config": (
@@ -316,7 +316,7 @@ def test_a_closed_terminal_leaves_nothing_running(
 ) -> None:
     shutil.copytree(tiny.context.settings.cache_dir, tmp_path / "cache")
     where = [f"--cache-dir={tmp_path / 'cache'}", f"--output={tmp_path / 'dist'}"]
-    words = [sys.executable, "-m", "builder", "build", "all", f"--project={tiny.folder}", *where]
+    words = [sys.executable, "-m", "wheelyard", "build", "all", f"--project={tiny.folder}", *where]
     with subprocess.Popen(
         words, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
     ) as child:
@@ -340,7 +340,7 @@ def test_a_closed_terminal_leaves_nothing_running(
 def test_nohup_goes_on(tiny: Tiny, tmp_path: Path) -> None:
     shutil.copytree(tiny.context.settings.cache_dir, tmp_path / "cache")
     where = [f"--cache-dir={tmp_path / 'cache'}", f"--output={tmp_path / 'dist'}"]
-    words = ["nohup", sys.executable, "-m", "builder", "build", "runtime", *where]
+    words = ["nohup", sys.executable, "-m", "wheelyard", "build", "runtime", *where]
     with subprocess.Popen(
         [*words, f"--project={tiny.folder}"], cwd=ROOT, stderr=subprocess.PIPE, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

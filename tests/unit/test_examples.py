@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from builder.assemble.contract import GID, UID
-from builder.planning.plan import load_plan
-from selfcheck.distributed import TORCH as WORKER
+from wheelyard.images.assemble.contract import GID, UID
+from wheelyard.planning.plan import load_plan
+from wheelyard.selfcheck.distributed import TORCH as WORKER
 
 PROJECT = Path(__file__).parents[2]
 EXAMPLES = PROJECT / "docs" / "examples"

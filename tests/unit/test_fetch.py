@@ -24,12 +24,12 @@ import pytest
 import trustme
 from loopback import Fault, Server, serve
 
-from builder.console.progress import PlainReporter, QuietReporter, Task, Unit
-from builder.errors import FetchError, StorageError
-from builder.fetching.fetch import Download, Patience, cached, fetch_all
-from builder.fetching.wanted import NotFetched
-from builder.settings import Settings
-from builder.system.filelock import locked
+from wheelyard.console.progress import PlainReporter, QuietReporter, Task, Unit
+from wheelyard.errors import FetchError, StorageError
+from wheelyard.fetching.fetch import Download, Patience, cached, fetch_all
+from wheelyard.fetching.wanted import NotFetched
+from wheelyard.settings import Settings
+from wheelyard.system.filelock import locked
 
 WHEEL = hashlib.shake_128(b"wheel").digest(3_000_001)
 SMALL = b"a small file"
@@ -491,9 +491,9 @@ def test_folder_that_is_a_file(server: Server, tmp_path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from builder.fetching.fetch import Download, fetch_all
-from builder.console.progress import PlainReporter
-from builder.settings import Settings
+from wheelyard.fetching.fetch import Download, fetch_all
+from wheelyard.console.progress import PlainReporter
+from wheelyard.settings import Settings
 folder, url, sha256 = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 settings = Settings(folder, folder, None, None, None, None, 1, 30.0)
 item = Download(url, "wheel.whl", sha256, None)

@@ -21,27 +21,27 @@ from test_lock_debian import archive as archive
 from test_watch_packages import lock_of, serving
 from tiny import make_tiny
 
-from builder.cli import main
-from builder.commands.upstream import _as_json
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.errors import FetchError, SettingsError, UsageError
-from builder.system.documents import read_document
-from builder.upstream.advisories import (
+from wheelyard.cli import main
+from wheelyard.commands.upstream import _as_json
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.errors import FetchError, SettingsError, UsageError
+from wheelyard.lock.upstream.advisories import (
     Advisory,
     check_advisories,
     fixed_in,
     is_affected,
     read_advisories,
 )
-from builder.upstream.changelog import (
+from wheelyard.lock.upstream.changelog import (
     Fix,
     fixes_since,
     fixes_text,
     read_changelog,
     version_key,
 )
-from builder.upstream.packages import check_suite
+from wheelyard.lock.upstream.packages import check_suite
+from wheelyard.oci.documents import read_document
 
 CHANGELOG = """\
 tool (1:1.2-1) bookworm-security; urgency=high

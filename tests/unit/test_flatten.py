@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.assemble.flatten import flatten
-from builder.assemble.pinned import installed_packages, parse_image
-from builder.assemble.rootfs import RootFS
-from builder.errors import BaseImageError
-from builder.registry.address import HUB, HUB_API
+from wheelyard.errors import BaseImageError
+from wheelyard.images.assemble.flatten import flatten
+from wheelyard.images.assemble.pinned import installed_packages, parse_image
+from wheelyard.images.assemble.rootfs import RootFS
+from wheelyard.oci.address import HUB, HUB_API
 
 Content = bytes | str | None  # of a file; the target of a hard link; a folder
 

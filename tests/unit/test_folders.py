@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.assemble.toc import Entry
-from builder.inspecting.tree import LayerContents, folder_problems
+from wheelyard.images.inspect.tree import LayerContents, folder_problems
+from wheelyard.layers.toc import Entry
 
 VENV = "opt/venv"
 OPT = Entry("opt", "dir", 0o755, 0, 0)

@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 
-from builder.errors import InspectError
-from builder.inspecting.inspect import FRAMEWORKS
-from builder.inspecting.tree import Tree
+from wheelyard.errors import InspectError
+from wheelyard.images.inspect.inspect import FRAMEWORKS
+from wheelyard.images.inspect.tree import Tree
 
 HEADER = "tensorflow/include/tensorflow/core/public/version.h"
 PACKAGE = "tensorflow/tools/pip_package/setup.py"

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wheels import make_wheel
 
-from builder.assemble.install import PREFIX, plan_install
-from builder.assemble.wheel import Wheel
-from builder.assemble.whiteout import hidden
-from builder.errors import WheelError
+from wheelyard.errors import WheelError
+from wheelyard.layers.install import PREFIX, plan_install
+from wheelyard.layers.wheel import Wheel
+from wheelyard.layers.whiteout import hidden
 
 ROOT = Path(__file__).parents[2]
 repeatable = settings(max_examples=150, deadline=None, derandomize=True, database=None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.assemble import gzipmember
+from wheelyard.layers import gzipmember
 
 _PIECES = st.lists(
     st.one_of(st.binary(max_size=40), st.integers(0, 1200).map(bytes)), max_size=8

@@ -11,16 +11,16 @@ import pytest
 from hostile import FIELDS, FULL, PROJECT, TEXTS, WRONG, catalogue, listed, placed
 from referring import Shelf
 
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.errors import MachineError, RegistryError, SelectionError
-from builder.options import BUG
-from builder.publishing.catalogue import read_catalogue
-from builder.registry.address import parse_address
-from builder.registry.catalogue import fetch_catalogue, publish_catalogue
-from builder.registry.client import open_registry
-from builder.rendering.deployments import KINDS
-from builder.settings import load_settings
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import MachineError, RegistryError, SelectionError
+from wheelyard.oci.address import parse_address
+from wheelyard.options import BUG
+from wheelyard.planning.catalogue import read_catalogue
+from wheelyard.publish.catalogue import fetch_catalogue, publish_catalogue
+from wheelyard.registry.client import open_registry
+from wheelyard.servers.deployments import KINDS
+from wheelyard.settings import load_settings
 
 MACHINE = ("--driver", "535.104", "--runtime", "docker")
 # Of wrong types as a whole; `None`: with an image beside it that is as it should be.

@@ -13,15 +13,15 @@ import yaml
 from answering import Answer, Asked, answering
 from tiny import Tiny, make_tiny, put_wheel
 
-from builder.assemble.layout import INDEX_TYPE, MANIFEST_TYPE, digest_of
-from builder.building.build import Failed, build_images
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.errors import BaseImageError, RegistryError, WheelyardError
-from builder.planning.plan import load_plan
-from builder.publishing.reproduce import _published
-from builder.registry.address import parse_address
-from builder.registry.client import open_registry
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.errors import BaseImageError, RegistryError, WheelyardError
+from wheelyard.images.build.build import Failed, build_images
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, digest_of
+from wheelyard.planning.plan import load_plan
+from wheelyard.publish.reproduce import _published
+from wheelyard.registry.client import open_registry
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 CLIMBS = ("../../..", "../../../victim", "/etc/passwd", "sha256:../../../victim")

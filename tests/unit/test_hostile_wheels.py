@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from wheels import Files, make_wheel
 
-from builder.assemble import compile_worker, toc
-from builder.assemble import wheel as wheel_module
-from builder.assemble.install import PREFIX, plan_install
-from builder.assemble.layer import LayerWriter
-from builder.assemble.wheel import Wheel
-from builder.assemble.worker import WheelInput, WheelJob, make_layer
-from builder.errors import BaseImageError, WheelError
+from wheelyard.errors import BaseImageError, WheelError
+from wheelyard.images.assemble.worker import WheelInput, WheelJob, make_layer
+from wheelyard.layers import compile_worker, toc
+from wheelyard.layers import wheel as wheel_module
+from wheelyard.layers.install import PREFIX, plan_install
+from wheelyard.layers.layer import LayerWriter
+from wheelyard.layers.wheel import Wheel
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 UV = str(Path(sys.executable).with_name("uv"))

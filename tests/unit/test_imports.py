@@ -1,4 +1,4 @@
-"""Imports follow the data flow, and each outside world has one module that talks to it."""
+"""Rooms import only rooms below them, and each outside world has one owner."""
 
 from __future__ import annotations
 
@@ -11,53 +11,73 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "builder" / "wheelyard"
 
-# The stages that turn data into data: they can be tested, and trusted, without any machine.
-PURE = ("planning", "rendering")
-OUTSIDE = ("httpx", "docker", "subprocess", "builder.engines", "builder.system.subprocesses")
+# Every unit of the package from the ground up: a unit imports only units that stand before it.
+# ARCHITECTURE.md says what each is for.
+ROOMS = (
+    "errors",
+    "digests",
+    "model",
+    "versions",
+    "console",
+    "system",
+    "layers",
+    "oci",
+    "settings",
+    "context",
+    "planning",
+    "fetching",
+    "contract",
+    "lock",
+    "lock.upstream",
+    "registry",
+    "engines",
+    "images.assemble",
+    "images.inspect",
+    "images.build",
+    "dockerfiles",
+    "publish.attest",
+    "publish",
+    "servers",
+    "devcontainers",
+    "verify",
+    "commands",
+    "options",
+    "cli",
+    "__main__",
+)
+GATHERED = ("images",)  # packages that hold rooms and no module of their own
+INDEPENDENT = "selfcheck"  # runs inside containers, where the rest is not
 
 # Library -> the modules (or packages) of ours that may import it.
 OWNERS = {
-    "docker": ("builder.engines",),
+    "docker": ("wheelyard.engines", "wheelyard.dockerfiles"),
     "httpx": (
-        "builder.fetching.transport",
-        "builder.fetching.guard",
-        "builder.fetching.replies",
-        "builder.fetching.logins",
-        "builder.registry",
+        "wheelyard.fetching.transport",
+        "wheelyard.fetching.guard",
+        "wheelyard.fetching.replies",
+        "wheelyard.fetching.logins",
+        "wheelyard.registry",
     ),
-    "rich": ("builder.console.terminal", "builder.console.table"),
-    "cryptography": ("builder.attest.keys",),
-    "jinja2": ("builder.rendering.render",),
-    "subprocess": ("builder.system.subprocesses",),
+    "rich": ("wheelyard.console.terminal", "wheelyard.console.table"),
+    "cryptography": ("wheelyard.publish.attest.keys",),
+    "jinja2": ("wheelyard.system.templates",),
+    "subprocess": ("wheelyard.system.subprocesses",),
 }
-# (module, library) -> why it may import the library besides its owner.
-EXCEPTIONS: dict[tuple[str, str], str] = {}
-
-# Data flows down this list; an import points up it, or to something not listed.
-STAGES = (
-    "builder.errors",
-    "builder.model",
-    "builder.settings",
-    "builder.planning",
-    "builder.lock",
-    "builder.assemble",
-    "builder.rendering",
-    "builder.inspecting",
-    "builder.building",
-    "builder.commands",
-    "builder.options",
-    "builder.cli",
-)
+# Rooms that turn data into data: they can be tested, and trusted, without any machine.
+PURE = ("planning", "contract")
+OUTSIDE = ("httpx", "docker", "subprocess", "wheelyard.engines", "wheelyard.system.subprocesses")
 
 
 def modules() -> dict[str, str]:
-    """Every module of the package: dotted name -> source."""
+    """Every module of the package but selfcheck's: dotted name -> source."""
     found = {}
-    for path in sorted((ROOT / "builder").rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = path.read_text(encoding="utf-8")
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if parts[1] != INDEPENDENT:
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = path.read_text(encoding="utf-8")
     return found
 
 
@@ -88,18 +108,42 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def reach(start: str, sources: dict[str, str]) -> dict[str, str]:
+def reach(start: str, sources: dict[str, str], *, for_types: bool = False) -> dict[str, str]:
     """Everything that importing `start` can import: name -> who imports it."""
     seen: dict[str, str] = {}
     todo = [start]
     while todo:
         module = todo.pop()
-        for name in imports(sources[module], for_types=False):
+        for name in imports(sources[module], for_types=for_types):
             if name not in seen:
                 seen[name] = module
                 if name in sources:
                     todo.append(name)
     return seen
+
+
+def room(module: str) -> str | None:
+    """The room of a module: the longest name in the list that holds it."""
+    names = [name for name in ROOMS if within(module, f"wheelyard.{name}")]
+    return max(names, key=len, default=None)
+
+
+def homeless(sources: dict[str, str]) -> list[str]:
+    """Modules in no room; packages that only gather rooms, and the package itself, need none."""
+    gathered = {"wheelyard", *(f"wheelyard.{name}" for name in GATHERED)}
+    return [name for name in sources if name not in gathered and room(name) is None]
+
+
+def upward(sources: dict[str, str]) -> list[str]:
+    """Imports of a room that stands later in the list, type-only ones included."""
+    faults = []
+    for module, source in sources.items():
+        here = room(module)
+        for name in sorted(imports(source)):
+            there = room(name) if name in sources else None
+            if here and there and ROOMS.index(there) > ROOMS.index(here):
+                faults.append(f"{module} imports {name}: {there} is above {here}")
+    return faults
 
 
 def owner_faults(sources: dict[str, str]) -> list[str]:
@@ -108,9 +152,7 @@ def owner_faults(sources: dict[str, str]) -> list[str]:
         for module, source in sources.items()
         for library, owners in OWNERS.items()
         for name in sorted(imports(source, for_types=False))
-        if within(name, library)
-        and not any(within(module, owner) for owner in owners)
-        and (module, library) not in EXCEPTIONS
+        if within(name, library) and not any(within(module, owner) for owner in owners)
     ]
 
 
@@ -118,71 +160,82 @@ def pure_faults(sources: dict[str, str]) -> list[str]:
     return [
         f"{module} reaches {name} through {through}"
         for module in sources
-        if any(within(module, f"builder.{stage}") for stage in PURE)
+        if any(within(module, f"wheelyard.{pure}") for pure in PURE)
         for name, through in reach(module, sources).items()
         if any(within(name, outside) for outside in OUTSIDE)
     ]
 
 
-def _stage(name: str) -> int | None:
-    return next((at for at, stage in enumerate(STAGES) if within(name, stage)), None)
-
-
-def flow_faults(sources: dict[str, str]) -> list[str]:
-    faults = []
-    for module, source in sources.items():
-        here = _stage(module)
-        for name in sorted(imports(source, for_types=False)):
-            there = _stage(name)
-            if here is not None and there is not None and there > here:
-                faults.append(f"{module} imports {name}, a later stage")
-    return faults
-
-
 def cycles(sources: dict[str, str]) -> list[str]:
-    return [module for module in sources if module in reach(module, sources)]
+    """Modules that import themselves through others, type-only imports included."""
+    return [module for module in sources if module in reach(module, sources, for_types=True)]
+
+
+def test_every_module_is_in_a_room() -> None:
+    assert homeless(modules()) == []
+
+
+def test_every_room_exists() -> None:
+    there = set(modules())
+    assert [name for name in (*ROOMS, *GATHERED) if f"wheelyard.{name}" not in there] == []
+
+
+def test_rooms_import_only_what_is_below_them() -> None:
+    assert upward(modules()) == []
+
+
+def test_no_two_modules_import_each_other() -> None:
+    assert cycles(modules()) == []
 
 
 def test_each_library_has_one_owner() -> None:
     assert owner_faults(modules()) == []
 
 
-def test_pure_stages_reach_no_outside_world() -> None:
+def test_pure_rooms_reach_no_outside_world() -> None:
     assert pure_faults(modules()) == []
 
 
-def test_imports_follow_the_data_flow() -> None:
-    assert flow_faults(modules()) == []
+def test_selfcheck_is_independent() -> None:
+    """It runs inside containers, where nothing else of wheelyard is, under another name."""
+    for path in sorted((PACKAGE / INDEPENDENT).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        depth = len(path.relative_to(PACKAGE / INDEPENDENT).parts)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= depth, path
+                assert not within(node.module or "", "wheelyard"), path
+            elif isinstance(node, ast.Import):
+                assert not [alias for alias in node.names if within(alias.name, "wheelyard")], path
 
 
-def test_no_import_cycles() -> None:
-    assert cycles(modules()) == []
-
-
-def test_image_side_code_is_independent() -> None:
-    """selfcheck/ runs inside containers, where builder/ is not."""
-    for path in sorted((ROOT / "selfcheck").rglob("*.py")):
-        names = imports(path.read_text(encoding="utf-8"))
-        assert not [name for name in names if within(name, "builder")], path
-
-
-def test_exceptions_are_still_needed() -> None:
-    sources = modules()
-    for module, library in EXCEPTIONS:
-        assert any(within(name, library) for name in imports(sources[module])), module
+def test_the_architecture_lists_the_rooms_in_their_order() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    begin = text.index("| room |")
+    table = text[begin : text.index("\n\n", begin)]
+    listed = [name.strip("`/ ") for row in table.splitlines()[2:]
+              for name in row.split("|")[1].split(",")]  # fmt: skip
+    listed = [name.replace("/", ".").removesuffix(".py") for name in listed]
+    assert listed == [name for name in ROOMS if name != "__main__"]
 
 
 @pytest.mark.parametrize(
     ("faults", "sources"),
     [
-        (owner_faults, {"builder.planning.plan": "def f():\n    import subprocess"}),
-        (owner_faults, {"builder.enginesque": "from docker.errors import APIError"}),
-        (pure_faults, {"builder.planning.plan": "import builder.x", "builder.x": "import httpx"}),
-        (flow_faults, {"builder.planning.plan": "from builder.rendering.render import render"}),
-        (flow_faults, {"builder.lock.resolve": "from builder import cli"}),
-        (cycles, {"builder.a": "import builder.b", "builder.b": "from builder import a"}),
+        (homeless, {"wheelyard.cellar": "", "wheelyard.planning.plan": ""}),
+        (owner_faults, {"wheelyard.planning.plan": "def f():\n    import subprocess"}),
+        (owner_faults, {"wheelyard.enginesque": "from docker.errors import APIError"}),
+        (pure_faults, {"wheelyard.planning.plan": "import wheelyard.x",
+                       "wheelyard.x": "import httpx"}),
+        (upward, {"wheelyard.planning.plan": "from wheelyard.lock.uv import x",
+                  "wheelyard.lock.uv": ""}),
+        (upward, {"wheelyard.lock.uv": "if TYPE_CHECKING:\n    from wheelyard import cli",
+                  "wheelyard.cli": ""}),
+        (upward, {"wheelyard.lock.uv": "import wheelyard.lock.upstream.watch",
+                  "wheelyard.lock.upstream.watch": ""}),
+        (cycles, {"wheelyard.a": "import wheelyard.b", "wheelyard.b": "from wheelyard import a"}),
     ],
-)
+)  # fmt: skip
 def test_the_rules_catch_what_they_forbid(faults: object, sources: dict[str, str]) -> None:
     assert callable(faults)
     assert faults(sources)

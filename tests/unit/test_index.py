@@ -10,9 +10,9 @@ import pytest
 from locking import Index, make_settings, sha256
 from wheels import make_wheel
 
-from builder.errors import FetchError
-from builder.fetching.index import locate
-from builder.model import LockedWheel
+from wheelyard.errors import FetchError
+from wheelyard.lock.index import locate
+from wheelyard.model import LockedWheel
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from wheels import make_wheel
 
-from builder.assemble.install import PREFIX, plan_install
-from builder.assemble.wheel import Wheel
-from builder.errors import WheelError
+from wheelyard.errors import WheelError
+from wheelyard.layers.install import PREFIX, plan_install
+from wheelyard.layers.wheel import Wheel
 
 FILES: dict[str, bytes | str] = {
     "demo/__init__.py": "",

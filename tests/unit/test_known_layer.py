@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from wheels import make_wheel
 
-from builder.assemble import toc
-from builder.assemble.layer import AnotherLayerError, LayerWriter
-from builder.assemble.worker import WheelInput, WheelJob, make_layer
+from wheelyard.images.assemble.worker import WheelInput, WheelJob, make_layer
+from wheelyard.layers import toc
+from wheelyard.layers.layer import AnotherLayerError, LayerWriter
 
 FILES: dict[str, bytes | str] = {
     "demo/__init__.py": "x = 1\n",

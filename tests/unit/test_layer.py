@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from wheels import make_wheel
 
-from builder.assemble import toc
-from builder.assemble.layer import Layer, LayerWriter
-from builder.assemble.reindex import reindex
-from builder.assemble.tarheader import EPOCH
-from builder.assemble.wheel import Wheel
-from builder.errors import StorageError
+from wheelyard.errors import StorageError
+from wheelyard.layers import toc
+from wheelyard.layers.layer import Layer, LayerWriter
+from wheelyard.layers.reindex import reindex
+from wheelyard.layers.tarheader import EPOCH
+from wheelyard.layers.wheel import Wheel
 
 LONG = "opt/venv/" + "/".join(["a-rather-long-folder-name"] * 9) + "/file.txt"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.cli import main
+from wheelyard.cli import main
 
 ROOT = Path(__file__).parents[2]
 

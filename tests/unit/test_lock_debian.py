@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from locking import Quiet, make_settings
 
-from builder.errors import FetchError, LockError
-from builder.lock.apt import isolated_apt, parse_records, parse_uris, release_date
-from builder.lock.debian import (
+from wheelyard.errors import FetchError, LockError
+from wheelyard.lock.apt import isolated_apt, parse_records, parse_uris, release_date
+from wheelyard.lock.debian import (
     DEBIAN,
     SECURITY,
     Source,
@@ -26,8 +26,8 @@ from builder.lock.debian import (
     resolve_packages,
     with_mirrors,
 )
-from builder.model import LockedDeb, PackageLock
-from builder.system import tools
+from wheelyard.model import LockedDeb, PackageLock
+from wheelyard.system import tools
 
 PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb", "gpg", "gpgv")
 MISSING = [name for name in PROGRAMS if shutil.which(name) is None]

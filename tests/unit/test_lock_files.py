@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.errors import LockError
-from builder.lock.lockfile import read_pins, read_requirements_lock, render_requirements_lock
-from builder.lock.packages import read_package_lock, render_package_lock
-from builder.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
+from wheelyard.errors import LockError
+from wheelyard.lock.lockfile import read_pins, read_requirements_lock, render_requirements_lock
+from wheelyard.lock.packages import read_package_lock, render_package_lock
+from wheelyard.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
 
 HEX = st.text("0123456789abcdef", min_size=64, max_size=64)
 NAMES = st.from_regex(r"[a-z0-9]+(-[a-z0-9]+)*", fullmatch=True)

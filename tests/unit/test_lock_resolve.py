@@ -19,12 +19,12 @@ from locking import (
 )
 from uv import find_uv_bin
 
-from builder.errors import FetchError, LockError
-from builder.lock.lockfile import render_requirements_lock
-from builder.lock.resolve import resolve_cell
-from builder.lock.uv import uv_environment, uv_error
-from builder.model import RequirementsLock
-from builder.system.subprocesses import Result
+from wheelyard.errors import FetchError, LockError
+from wheelyard.lock.lockfile import render_requirements_lock
+from wheelyard.lock.resolve import resolve_cell
+from wheelyard.lock.uv import uv_environment, uv_error
+from wheelyard.model import RequirementsLock
+from wheelyard.system.subprocesses import Result
 
 INPUTS = "0" * 64
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from locking import devel_cell, runtime_cell
 
-from builder.errors import LockError
-from builder.lock.changes import PinChange, pin_changes
-from builder.lock.inputs import (
+from wheelyard.errors import LockError
+from wheelyard.lock.changes import PinChange, pin_changes
+from wheelyard.lock.inputs import (
     base_cells,
     cells_by_id,
     package_inputs,
     requirements_inputs,
     wheel_platform,
 )
-from builder.lock.lockfile import render_requirements_lock
-from builder.lock.packages import render_package_lock
-from builder.lock.stage import families
-from builder.lock.state import load_package_lock, load_requirements_lock, lock_problems
-from builder.model import Base, Cell, LockedDeb, LockedWheel, PackageLock, RequirementsLock
+from wheelyard.lock.lockfile import render_requirements_lock
+from wheelyard.lock.packages import render_package_lock
+from wheelyard.lock.stage import families
+from wheelyard.lock.state import load_package_lock, load_requirements_lock, lock_problems
+from wheelyard.model import Base, Cell, LockedDeb, LockedWheel, PackageLock, RequirementsLock
 
 NUMPY = LockedWheel("numpy", "1.26.4", "numpy-1.26.4-py3-none-any.whl", "a" * 64, 7)
 JUPYTER = LockedWheel("jupyterlab", "4.2", "jupyterlab-4.2-py3-none-any.whl", "b" * 64, 7)

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from locking import make_settings
 
-from builder.fetching.logins import Logins, mirror_logins
-from builder.fetching.urls import plain
+from wheelyard.fetching.logins import Logins, mirror_logins
+from wheelyard.system.urls import plain
 
 INDEX = "https://anna:p%C3%A4ss@mirror.example:8443/simple/"
 

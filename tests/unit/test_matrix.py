@@ -11,10 +11,10 @@ from typing import Any
 import planning
 import pytest
 
-from builder.errors import MatrixError
-from builder.planning.matrix import load_matrix
-from builder.planning.matrix_model import json_schema
-from builder.planning.plan import load_plan
+from wheelyard.errors import MatrixError
+from wheelyard.planning.matrix import load_matrix
+from wheelyard.planning.matrix_model import json_schema
+from wheelyard.planning.plan import load_plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,8 +30,10 @@ def test_committed_matrix_is_valid() -> None:
 
 
 def test_committed_schema_is_current() -> None:
-    """Made by `python -m builder.planning.matrix_model > builder/data/matrix.schema.json`."""
-    committed = (ROOT / "builder" / "data" / "matrix.schema.json").read_text(encoding="utf-8")
+    """Printed by `python -m wheelyard.planning.matrix_model`."""
+    committed = (ROOT / "builder" / "wheelyard" / "data" / "matrix.schema.json").read_text(
+        encoding="utf-8"
+    )
     assert committed == json_schema()
 
 

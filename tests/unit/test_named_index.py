@@ -13,23 +13,23 @@ import yaml
 from locking import Index, sha256, torch_index
 from wheels import make_wheel
 
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.errors import FetchError, LockError, MatrixError, SettingsError
-from builder.fetching.fetch import fetch_all
-from builder.fetching.index import locate
-from builder.lock.inputs import cells_by_id, requirements_inputs
-from builder.lock.lockfile import read_requirements_lock, render_requirements_lock
-from builder.lock.resolve import index_urls, resolve_cell
-from builder.lock.uv import Question, compile_argv, index_environment
-from builder.model import Cell, Plan, RequirementsLock
-from builder.planning.explain import explain
-from builder.planning.imageconfig import image_config
-from builder.planning.matrix import load_matrix
-from builder.planning.plan import make_plan
-from builder.rendering.devcontainers import variants
-from builder.settings import Settings, load_settings
-from builder.upstream.facts import CPU, Upstream, make_release
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.contract.imageconfig import image_config
+from wheelyard.devcontainers.devcontainers import variants
+from wheelyard.errors import FetchError, LockError, MatrixError, SettingsError
+from wheelyard.fetching.fetch import fetch_all
+from wheelyard.lock.index import locate
+from wheelyard.lock.inputs import cells_by_id, requirements_inputs
+from wheelyard.lock.lockfile import read_requirements_lock, render_requirements_lock
+from wheelyard.lock.resolve import index_urls, resolve_cell
+from wheelyard.lock.uv import Question, compile_argv, index_environment
+from wheelyard.model import Cell, Plan, RequirementsLock
+from wheelyard.planning.explain import explain
+from wheelyard.planning.facts import CPU, Upstream, make_release
+from wheelyard.planning.matrix import load_matrix
+from wheelyard.planning.plan import make_plan
+from wheelyard.settings import Settings, load_settings
 
 CU118 = {
     "nvidia-cuda-runtime-cu11": "==11.8.89",

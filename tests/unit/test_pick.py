@@ -12,9 +12,19 @@ import pytest
 from nvml import simulated
 from referring import referring_registry
 
-from builder.cli import main
-from builder.errors import MachineError, RegistryError, UsageError
-from builder.picking.pick import (
+from wheelyard.cli import main
+from wheelyard.engines.runtimes import EngineFacts, best, find_runtimes, run_line
+from wheelyard.errors import MachineError, RegistryError, UsageError
+from wheelyard.planning.catalogue import (
+    Entry,
+    merge,
+    plan_entries,
+    pull_bytes,
+    read_catalogue,
+    to_json,
+)
+from wheelyard.planning.plan import load_inputs
+from wheelyard.servers.pick import (
     Host,
     Wish,
     at_least,
@@ -23,16 +33,6 @@ from builder.picking.pick import (
     parse_gpu,
     pick,
     unknown_to_driver,
-)
-from builder.picking.runtimes import EngineFacts, best, find_runtimes, run_line
-from builder.planning.plan import load_inputs
-from builder.publishing.catalogue import (
-    Entry,
-    merge,
-    plan_entries,
-    pull_bytes,
-    read_catalogue,
-    to_json,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -284,16 +284,18 @@ class TestTheRuntime:
 class TestTheCommand:
     @pytest.fixture(autouse=True)
     def _quiet(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("builder.picking.machine.has_cdi", lambda: False)
+        monkeypatch.setattr("wheelyard.servers.machine.has_cdi", lambda: False)
 
     def machine(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         """NVML is simulated; no engine is asked."""
-        from builder.picking.machine import Engine
+        from wheelyard.servers.machine import Engine
 
         monkeypatch.setitem(sys.modules, "pynvml", simulated(name))
-        monkeypatch.setattr("selfcheck.gpu.driver.importlib.util.find_spec", lambda name: name)
+        monkeypatch.setattr(
+            "wheelyard.selfcheck.gpu.driver.importlib.util.find_spec", lambda name: name
+        )
         facts = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
-        monkeypatch.setattr("builder.picking.machine.read_engine", lambda: Engine(facts))
+        monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: Engine(facts))
 
     def test_for_this_machine(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

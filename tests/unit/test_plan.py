@@ -11,15 +11,15 @@ from typing import Any, cast
 import planning
 import pytest
 
-from builder.commands import plan as command
-from builder.console.progress import Reporter
-from builder.context import Context
-from builder.errors import MatrixError, SelectionError, WheelyardError
-from builder.planning.explain import explain
-from builder.planning.plan import load_inputs, load_plan, make_plan
-from builder.planning.versions import order, short
-from builder.settings import load_settings
-from builder.upstream.facts import load_upstream
+from wheelyard.commands import plan as command
+from wheelyard.console.progress import Reporter
+from wheelyard.context import Context
+from wheelyard.errors import MatrixError, SelectionError, WheelyardError
+from wheelyard.planning.explain import explain
+from wheelyard.planning.facts import load_upstream
+from wheelyard.planning.plan import load_inputs, load_plan, make_plan
+from wheelyard.settings import load_settings
+from wheelyard.versions import order, short
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"

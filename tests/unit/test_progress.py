@@ -11,9 +11,9 @@ from typing import TextIO
 
 import pytest
 
-from builder.console.amounts import amount
-from builder.console.progress import PlainReporter, QuietReporter, make_reporter
-from builder.console.terminal import TerminalReporter
+from wheelyard.console.amounts import amount
+from wheelyard.console.progress import PlainReporter, QuietReporter, make_reporter
+from wheelyard.console.terminal import TerminalReporter
 
 
 class Terminal(io.StringIO):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.building.build import Built, build_images
-from builder.building.prune import locked_wheels, prune_wheels
+from wheelyard.images.build.build import Built, build_images
+from wheelyard.images.build.prune import locked_wheels, prune_wheels
 
 pytestmark = pytest.mark.skipif(
     not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="needs Linux on x86_64"

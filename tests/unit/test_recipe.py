@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from builder.assemble.recipe import BytecodeLayer, WheelLayer, make_recipe
-from builder.model import Base, Cell, Flavour, FrameworkPin, LockedWheel
+from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
+from wheelyard.model import Base, Cell, Flavour, FrameworkPin, LockedWheel
 
 MIB = 1 << 20
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.assemble.layout import Layout
-from builder.building.build import Built, build_images
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.context import Context
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.images.build.build import Built, build_images
+from wheelyard.oci.layout import Layout
 
 pytestmark = pytest.mark.skipif(
     not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="needs Linux on x86_64"

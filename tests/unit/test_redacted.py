@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from builder.errors import LockError
-from builder.fetching.urls import redact, redact_text
-from builder.system.subprocesses import follow, run
+from wheelyard.errors import LockError
+from wheelyard.system.subprocesses import follow, run
+from wheelyard.system.urls import redact, redact_text
 
 SECRET = "aB3dE5gH7jK9mN1pQ2"
 

@@ -13,18 +13,18 @@ import pytest
 import trustme
 from answering import BASIC, Answer, Asked, Origin, answering, bearer, redirect
 
-from builder.assemble.layout import digest_of
-from builder.console.progress import QuietReporter
-from builder.errors import FetchError, RegistryError
-from builder.fetching.download import Session, download
-from builder.fetching.patience import Patience
-from builder.fetching.replies import Refused
-from builder.fetching.transport import make_client, read_page
-from builder.fetching.wanted import Download
-from builder.registry.address import parse_address
-from builder.registry.artifact import put_blob
-from builder.registry.catalogue import fetch_catalogue
-from builder.registry.client import (
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import FetchError, RegistryError
+from wheelyard.fetching.download import Session, download
+from wheelyard.fetching.patience import Patience
+from wheelyard.fetching.replies import Refused
+from wheelyard.fetching.transport import make_client, read_page
+from wheelyard.fetching.wanted import Download
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import digest_of
+from wheelyard.publish.catalogue import fetch_catalogue
+from wheelyard.registry.artifact import put_blob
+from wheelyard.registry.client import (
     MANIFEST_TYPES,
     Registry,
     get_content,
@@ -33,8 +33,8 @@ from builder.registry.client import (
     open_registry,
     put_manifest,
 )
-from builder.registry.referrers import referrers
-from builder.settings import Settings, load_settings
+from wheelyard.registry.referrers import referrers
+from wheelyard.settings import Settings, load_settings
 
 DIGEST = digest_of(b"{}")
 ONCE = Patience(attempts=1, first_wait=0)

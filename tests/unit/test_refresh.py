@@ -19,14 +19,14 @@ from facts_index import (
     torch_wheel,
 )
 
-from builder.cli import main
-from builder.errors import FetchError
-from builder.fetching.transport import make_client
-from builder.planning.plan import load_inputs
-from builder.upstream.facts import CPU, DATA, Release, facts_file, facts_target, load_upstream
-from builder.upstream.listing import parse_listing
-from builder.upstream.refresh import Shelf, offers, read_shelf
-from builder.upstream.simpleindex import read_listing
+from wheelyard.cli import main
+from wheelyard.errors import FetchError
+from wheelyard.fetching.transport import make_client
+from wheelyard.lock.upstream.listing import parse_listing
+from wheelyard.lock.upstream.refresh import Shelf, offers, read_shelf
+from wheelyard.lock.upstream.simpleindex import read_listing
+from wheelyard.planning.facts import CPU, DATA, Release, facts_file, facts_target, load_upstream
+from wheelyard.planning.plan import load_inputs
 
 REPOSITORY = Path(__file__).parents[2]
 NAME = "torch-2.3.1-cp311-cp311-manylinux1_x86_64.whl"

@@ -11,15 +11,15 @@ import httpx
 import pytest
 from answering import Answer, Asked, answering, bearer
 
-from builder.console.progress import QuietReporter
-from builder.errors import SettingsError, ToolMissingError
-from builder.fetching.replies import Gone, Interrupted, RangeRefused, Refused
-from builder.registry.address import HUB, HUB_API, HUB_LOGIN, parse_address
-from builder.registry.client import get_content, open_registry
-from builder.registry.credentials import Credential, find_credential
-from builder.registry.login import Login, parse_challenge, token_request
-from builder.registry.replies import DigestRefused, connection_failure, registry_failure
-from builder.settings import load_settings
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import SettingsError, ToolMissingError
+from wheelyard.fetching.replies import Gone, Interrupted, RangeRefused, Refused
+from wheelyard.oci.address import HUB, HUB_API, HUB_LOGIN, parse_address
+from wheelyard.registry.client import get_content, open_registry
+from wheelyard.registry.credentials import Credential, find_credential
+from wheelyard.registry.login import Login, parse_challenge, token_request
+from wheelyard.registry.replies import DigestRefused, connection_failure, registry_failure
+from wheelyard.settings import load_settings
 
 REALM = "https://auth.example/token"
 BEARER = f'Bearer realm="{REALM}",service="reg",scope="repository:a/b:pull,push"'

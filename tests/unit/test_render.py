@@ -10,16 +10,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 from locking import devel_cell, runtime_cell
 
-from builder.errors import LockError, MatrixError, StorageError
-from builder.lock.inputs import cells_by_id, package_inputs, requirements_inputs
-from builder.lock.lockfile import render_requirements_lock
-from builder.lock.packages import render_package_lock
-from builder.model import Cell, LockedWheel, PackageLock, RequirementsLock
-from builder.planning.drivers import driver_floor, require_cuda
-from builder.planning.imageconfig import image_config
-from builder.planning.plan import load_plan
-from builder.rendering.bakefile import BAKE_VARIANT
-from builder.rendering.render import (
+from wheelyard.contract.imageconfig import image_config
+from wheelyard.dockerfiles.bakefile import BAKE_VARIANT
+from wheelyard.dockerfiles.render import (
     BEGIN,
     END,
     find_drift,
@@ -28,6 +21,13 @@ from builder.rendering.render import (
     render_all,
     write_rendered,
 )
+from wheelyard.errors import LockError, MatrixError, StorageError
+from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs
+from wheelyard.lock.lockfile import render_requirements_lock
+from wheelyard.lock.packages import render_package_lock
+from wheelyard.model import Cell, LockedWheel, PackageLock, RequirementsLock
+from wheelyard.planning.drivers import driver_floor, require_cuda
+from wheelyard.planning.plan import load_plan
 
 ROOT = Path(__file__).parents[2]
 CELLS = (runtime_cell(), devel_cell())

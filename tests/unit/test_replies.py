@@ -12,20 +12,20 @@ from pathlib import Path
 import pytest
 from answering import Answer, Asked, answering, bearer
 
-from builder.assemble.layout import digest_of
-from builder.console.progress import QuietReporter
-from builder.errors import FetchError, RegistryError
-from builder.fetching.download import Session, download
-from builder.fetching.guard import bypasses
-from builder.fetching.patience import Patience
-from builder.fetching.replies import Refused, Slow
-from builder.fetching.transport import make_client, read_page
-from builder.fetching.wanted import Download
-from builder.registry.address import parse_address
-from builder.registry.catalogue import fetch_catalogue
-from builder.registry.client import MANIFEST_LIMIT, get_content, manifest_digest, open_registry
-from builder.registry.referrers import referrers
-from builder.settings import load_settings
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import FetchError, RegistryError
+from wheelyard.fetching.download import Session, download
+from wheelyard.fetching.guard import bypasses
+from wheelyard.fetching.patience import Patience
+from wheelyard.fetching.replies import Refused, Slow
+from wheelyard.fetching.transport import make_client, read_page
+from wheelyard.fetching.wanted import Download
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import digest_of
+from wheelyard.publish.catalogue import fetch_catalogue
+from wheelyard.registry.client import MANIFEST_LIMIT, get_content, manifest_digest, open_registry
+from wheelyard.registry.referrers import referrers
+from wheelyard.settings import load_settings
 
 DIGEST = digest_of(b"{}")
 MEMORY = 100 << 20  # bytes that an answer may cost at most

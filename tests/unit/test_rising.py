@@ -6,8 +6,8 @@ from itertools import permutations
 
 import pytest
 
-from builder.assemble.layer import Layer
-from builder.assemble.rising import Rising
+from wheelyard.images.assemble.growing import Rising
+from wheelyard.layers.layer import Layer
 
 LAYERS = {key: Layer(f"sha256:{key}", f"sha256:{key}{key}", 1, 2) for key in "abcd"}
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from builder.assemble.flatten import flatten
-from builder.errors import BaseImageError, StorageError
-from builder.system.rootfolder import OutsideError, entry_path, resolve
-from builder.verify.unpack import make_mount_points, unpack
+from wheelyard.errors import BaseImageError, StorageError
+from wheelyard.images.assemble.flatten import flatten
+from wheelyard.system.rootfolder import OutsideError, entry_path, resolve
+from wheelyard.verify.unpack import make_mount_points, unpack
 
 LINK, HARD, FOLDER = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 Entry = tuple[str, bytes | None, Any]  # name, type (None: a file), target or content

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from builder.assemble.base import bootstrap_command, source_date
-from builder.assemble.contract import apply_contract, steady_accounts
-from builder.assemble.layer import LayerWriter
-from builder.assemble.rootfs import Node, RootFS, read_rootfs
-from builder.assemble.toc import Entry
-from builder.errors import BaseImageError
-from builder.model import LockedDeb, PackageLock
+from wheelyard.errors import BaseImageError
+from wheelyard.images.assemble.base import bootstrap_command, source_date
+from wheelyard.images.assemble.contract import apply_contract, steady_accounts
+from wheelyard.images.assemble.rootfs import Node, RootFS, read_rootfs
+from wheelyard.layers.layer import LayerWriter
+from wheelyard.layers.toc import Entry
+from wheelyard.model import LockedDeb, PackageLock
 
 ACCOUNTS = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/bash\n",

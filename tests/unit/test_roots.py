@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from tiny import PYTHON, make_tiny, store_base, write_root
 
-from builder.assemble import interpreter
-from builder.assemble.bytecode import Module, compile_wheel
-from builder.assemble.interpreter import unpack_interpreter
-from builder.assemble.roots import RootLayer
-from builder.assemble.store import LayerStore
-from builder.building.stages import load_stages
-from builder.errors import BaseImageError, WheelError
+from wheelyard.errors import BaseImageError, WheelError
+from wheelyard.images.assemble import interpreter
+from wheelyard.images.assemble.interpreter import unpack_interpreter
+from wheelyard.images.assemble.roots import RootLayer
+from wheelyard.layers.bytecode import Module, compile_wheel
+from wheelyard.layers.store import LayerStore
+from wheelyard.lock.stages import load_stages
 
 
 def test_the_difference_to_a_layer_is_the_difference_to_its_tar(tmp_path: Path) -> None:

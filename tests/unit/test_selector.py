@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builder.errors import SelectionError
-from builder.model import Plan
-from builder.planning.plan import load_plan, make_plan
-from builder.planning.selector import select
+from wheelyard.errors import SelectionError
+from wheelyard.model import Plan
+from wheelyard.planning.plan import load_plan, make_plan
+from wheelyard.planning.selector import select
 
 WHOLE = load_plan(Path(__file__).parents[2])
 # The CUDA 12.1 set alone: what a selector means is easier to read off eight images.

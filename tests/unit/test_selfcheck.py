@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from selfcheck import cli, report
-from selfcheck.cell import Cell, CellError, load_cell
-from selfcheck.data import load_digits
-from selfcheck.result import (
+from wheelyard.selfcheck import cli, report
+from wheelyard.selfcheck.cell import Cell, CellError, load_cell
+from wheelyard.selfcheck.data import load_digits
+from wheelyard.selfcheck.result import (
     Options,
     Outcome,
     Result,
@@ -38,7 +38,7 @@ CELL = {
 
 def selfcheck(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "selfcheck", *arguments],
+        [sys.executable, "-m", "wheelyard.selfcheck", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from selfcheck import child
-from selfcheck.distributed import free_port, judge, loopback, tf_config, torchrun_command
+from wheelyard.selfcheck import child
+from wheelyard.selfcheck.distributed import free_port, judge, loopback, tf_config, torchrun_command
 
 
 def test_output_and_environment_arrive() -> None:
-    program = "import os, selfcheck; print(os.environ['GIVEN'])"
+    program = "import os, wheelyard.selfcheck; print(os.environ['GIVEN'])"
     assert child.run([sys.executable, "-c", program], {"GIVEN": "yes"}) == "yes\n"
     assert child.last_json('noise\n{"a": 1}\n') == {"a": 1}
 
@@ -67,7 +67,7 @@ def test_several_processes_must_compute_what_one_does() -> None:
 def test_commands_of_the_launchers() -> None:
     command = torchrun_command(2, 29500, "gloo")
     assert command[1:4] == ["-m", "torch.distributed.run", "--nproc-per-node=2"]
-    assert command[-3:] == ["-m", "selfcheck.distributed.torch_worker", "gloo"]
+    assert command[-3:] == ["-m", "wheelyard.selfcheck.distributed.torch_worker", "gloo"]
     assert tf_config([1, 2], 1)["TF_CONFIG"] == (
         '{"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, '
         '"task": {"type": "worker", "index": 1}}'

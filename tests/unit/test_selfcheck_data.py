@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from selfcheck.data import HELD_BACK, digits
-from selfcheck.data.folder import read_folder
-from selfcheck.data.pictures import DataError
+from wheelyard.selfcheck.data import HELD_BACK, digits
+from wheelyard.selfcheck.data.folder import read_folder
+from wheelyard.selfcheck.data.pictures import DataError
 
 
 def idx(magic: int, sizes: tuple[int, ...], content: bytes) -> bytes:

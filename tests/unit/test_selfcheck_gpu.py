@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from nvml import simulated
 
-from selfcheck.gpu import driver as drivers
-from selfcheck.gpu.compare import TOLERANCES, MovedError, compare
-from selfcheck.gpu.driver import BrokenDriverError, Driver, NoDriverError, read_driver
-from selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework
-from selfcheck.gpu.kernel import check_nvcc, compile_command
-from selfcheck.result import Options, Outcome, run_check
-from selfcheck.training.peaks import stated_peak
+from wheelyard.selfcheck.gpu import driver as drivers
+from wheelyard.selfcheck.gpu.compare import TOLERANCES, MovedError, compare
+from wheelyard.selfcheck.gpu.driver import BrokenDriverError, Driver, NoDriverError, read_driver
+from wheelyard.selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework
+from wheelyard.selfcheck.gpu.kernel import check_nvcc, compile_command
+from wheelyard.selfcheck.result import Options, Outcome, run_check
+from wheelyard.selfcheck.training.peaks import stated_peak
 
 TORCH_23 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from selfcheck.gpu import kernel
-from selfcheck.gpu.driver import Driver, Gpu
-from selfcheck.gpu.kernel import CudaError, capability_of, check_nvcc, run_kernel
+from wheelyard.selfcheck.gpu import kernel
+from wheelyard.selfcheck.gpu.driver import Driver, Gpu
+from wheelyard.selfcheck.gpu.kernel import CudaError, capability_of, check_nvcc, run_kernel
 
 HERE = Path(__file__).parent
 TURING = Driver("580.65.06", (Gpu("Tesla T4", 15360, "7.5"),), "nvml")

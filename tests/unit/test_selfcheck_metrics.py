@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfcheck.training import metrics
-from selfcheck.training.events import EventFile, crc32c, varint
+from wheelyard.selfcheck.training import metrics
+from wheelyard.selfcheck.training.events import EventFile, crc32c, varint
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from selfcheck import cudalib, distributed, gpu, libraries, versions
-from selfcheck.cell import CPU_ONLY, Cell
-from selfcheck.elf import SharedObject, read_shared_object
-from selfcheck.frameworks import NoGpuError, pick_device
-from selfcheck.gpu.driver import Driver, Gpu, NoDriverError
-from selfcheck.gpu.judge import driver_floor, has_code_for, is_older, judge_driver
-from selfcheck.gpu.smi import parse_smi
-from selfcheck.result import Check, Options, Outcome, run_check
+from wheelyard.selfcheck import cudalib, distributed, gpu, libraries, versions
+from wheelyard.selfcheck.cell import CPU_ONLY, Cell
+from wheelyard.selfcheck.elf import SharedObject, read_shared_object
+from wheelyard.selfcheck.frameworks import NoGpuError, pick_device
+from wheelyard.selfcheck.gpu.driver import Driver, Gpu, NoDriverError
+from wheelyard.selfcheck.gpu.judge import driver_floor, has_code_for, is_older, judge_driver
+from wheelyard.selfcheck.gpu.smi import parse_smi
+from wheelyard.selfcheck.result import Check, Options, Outcome, run_check
 
 
 def mapped_library(name: str) -> Path:

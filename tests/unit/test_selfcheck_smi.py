@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from selfcheck.gpu import smi
-from selfcheck.gpu.driver import (
+from wheelyard.selfcheck.gpu import smi
+from wheelyard.selfcheck.gpu.driver import (
     BrokenDriverError,
     Driver,
     Gpu,
@@ -19,7 +19,7 @@ from selfcheck.gpu.driver import (
     free_memory,
     read_driver,
 )
-from selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework
+from wheelyard.selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework
 
 OLD = """case "$1" in *compute_cap*)
   echo 'Field "compute_cap" is not a valid field to query.'; exit 2;; esac

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from selfcheck import bench
-from selfcheck.data import digits
-from selfcheck.data.pictures import Pictures, Split
-from selfcheck.models.catalogue import SPECS, Spec
-from selfcheck.result import Options, run_check
-from selfcheck.train import judge, setup_of
-from selfcheck.training import throughput
-from selfcheck.training.figures import figures
-from selfcheck.training.learner import Answers, Setup
-from selfcheck.training.run import Run, batches, score, train
+from wheelyard.selfcheck import bench
+from wheelyard.selfcheck.data import digits
+from wheelyard.selfcheck.data.pictures import Pictures, Split
+from wheelyard.selfcheck.models.catalogue import SPECS, Spec
+from wheelyard.selfcheck.result import Options, run_check
+from wheelyard.selfcheck.train import judge, setup_of
+from wheelyard.selfcheck.training import throughput
+from wheelyard.selfcheck.training.figures import figures
+from wheelyard.selfcheck.training.learner import Answers, Setup
+from wheelyard.selfcheck.training.run import Run, batches, score, train
 
 SPEC = replace(SPECS["mlp"], name="softmax", epochs=3, rate=0.5, batch=20, loss=1.2, score=0.5)
 

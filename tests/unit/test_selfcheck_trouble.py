@@ -6,10 +6,10 @@ import errno
 
 import pytest
 
-from selfcheck.child import ChildError
-from selfcheck.data.pictures import DataError
-from selfcheck.result import Options, failed, run_check
-from selfcheck.trouble import explain
+from wheelyard.selfcheck.child import ChildError
+from wheelyard.selfcheck.data.pictures import DataError
+from wheelyard.selfcheck.result import Options, failed, run_check
+from wheelyard.selfcheck.trouble import explain
 
 
 class OutOfMemoryError(RuntimeError):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from builder.errors import SettingsError, UsageError
-from builder.fetching.urls import url_problem
-from builder.settings import Settings, find_project, load_settings, redact
+from wheelyard.errors import SettingsError, UsageError
+from wheelyard.settings import Settings, find_project, load_settings, redact
+from wheelyard.system.urls import url_problem
 
 
 @pytest.fixture

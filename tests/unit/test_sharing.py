@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.building.sharing import Part, image_parts, measure, to_pull
-from builder.building.stages import load_stages
-from builder.cli import main
-from builder.errors import SelectionError, UsageError
-from builder.planning.plan import load_plan
+from wheelyard.cli import main
+from wheelyard.errors import SelectionError, UsageError
+from wheelyard.images.build.sharing import Part, image_parts, measure, to_pull
+from wheelyard.lock.stages import load_stages
+from wheelyard.planning.plan import load_plan
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,22 +16,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hostile import PROJECT, put_image
 from referring import ANY, Shelf, digest_of, referring_registry
 
-from builder.attest.signatures import require_entry, sign_image
-from builder.attest.trust import Trust, newest_seen
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.errors import RegistryError, SignatureError, UsageError
-from builder.model import Cell
-from builder.planning.plan import load_inputs
-from builder.publishing.catalogue import Entry, plan_entries
-from builder.registry.address import parse_address
-from builder.registry.catalogue import Signer, fetch_catalogue, publish_catalogue
-from builder.registry.client import Registry, open_registry
-from builder.registry.signatures import signature_tag
-from builder.settings import load_settings
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import RegistryError, SignatureError, UsageError
+from wheelyard.model import Cell
+from wheelyard.oci.address import parse_address
+from wheelyard.planning.catalogue import Entry, plan_entries
+from wheelyard.planning.plan import load_inputs
+from wheelyard.publish.attest.cosign import signature_tag
+from wheelyard.publish.attest.signatures import require_entry, sign_image
+from wheelyard.publish.attest.trust import Trust, newest_seen
+from wheelyard.publish.catalogue import Signer, fetch_catalogue, publish_catalogue
+from wheelyard.registry.client import Registry, open_registry
+from wheelyard.settings import load_settings
 
 if TYPE_CHECKING:
-    from builder.attest.keys import PrivateKey
+    from wheelyard.publish.attest.keys import PrivateKey
 
 OURS, STRANGER, NEW = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
 MACHINE = ("--driver", "535.104", "--runtime", "docker")
@@ -92,7 +92,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr("builder.registry.catalogue.SETTLED", 0.01)  # of one that is alone
+    monkeypatch.setattr("wheelyard.publish.catalogue.SETTLED", 0.01)  # of one that is alone
     _matrix, upstream, _plan = load_inputs(PROJECT)
     chosen = cells()
     told = Told()

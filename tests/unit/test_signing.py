@@ -15,17 +15,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from referring import Shelf, referring_registry
 from tiny import make_tiny
 
-from builder.attest.keys import PASSPHRASE, load_private_key, load_public_key, sign
-from builder.attest.signatures import require_signed, sign_image
-from builder.attest.signing import KIND, Signature, claim, fault, make_signature
-from builder.attest.trust import Trust
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.errors import RegistryError, SettingsError, SignatureError, UsageError
-from builder.registry.address import parse_address, pinned
-from builder.registry.client import Registry, open_registry
-from builder.registry.signatures import add_signature, fetch_signatures, signature_tag
-from builder.settings import Settings
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import RegistryError, SettingsError, SignatureError, UsageError
+from wheelyard.oci.address import parse_address, pinned
+from wheelyard.publish.attest.cosign import add_signature, fetch_signatures, signature_tag
+from wheelyard.publish.attest.keys import PASSPHRASE, load_private_key, load_public_key, sign
+from wheelyard.publish.attest.signatures import require_signed, sign_image
+from wheelyard.publish.attest.signing import KIND, Signature, claim, fault, make_signature
+from wheelyard.publish.attest.trust import Trust
+from wheelyard.registry.client import Registry, open_registry
+from wheelyard.settings import Settings
 
 REPOSITORY = "reg.example/team/pytorch"
 DIGEST, OTHER = f"sha256:{'ab' * 32}", f"sha256:{'cd' * 32}"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from locking import make_settings
 
-from builder.lock.debian import Source
-from builder.lock.snapshots import snapshot_ids, snapshot_patterns, snapshot_urls
-from builder.model import LockedDeb, PackageLock
+from wheelyard.lock.debian import Source
+from wheelyard.lock.snapshots import snapshot_ids, snapshot_patterns, snapshot_urls
+from wheelyard.model import LockedDeb, PackageLock
 
 SOURCES = (
     Source("debian", "http://deb.example/debian", "bookworm", ("main",)),

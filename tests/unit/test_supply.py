@@ -14,16 +14,16 @@ import pytest
 from loopback import Server, serve
 from tiny import Tiny, make_tiny, put_wheel
 
-from builder.assemble.layout import Layout
-from builder.assemble.record import read_record
-from builder.assemble.store import LayerStore
-from builder.building.build import Built, Failed, build_images
-from builder.building.report import read_report
-from builder.cli import main
-from builder.console.progress import PlainReporter
-from builder.context import Context
-from builder.errors import FetchError, ToolMissingError
-from builder.registry.address import parse_address
+from wheelyard.cli import main
+from wheelyard.console.progress import PlainReporter
+from wheelyard.context import Context
+from wheelyard.errors import FetchError, ToolMissingError
+from wheelyard.images.assemble.record import read_record
+from wheelyard.images.build.build import Built, Failed, build_images
+from wheelyard.images.build.report import read_report
+from wheelyard.layers.store import LayerStore
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import Layout
 
 pytestmark = pytest.mark.skipif(
     not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="needs Linux on x86_64"

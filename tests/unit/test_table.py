@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from builder.console.table import show_json, show_json_list, show_table
+from wheelyard.console.table import show_json, show_json_list, show_table
 
 
 def test_table_is_aligned_and_never_cut() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import planning
 import pytest
 
-from builder.errors import MatrixError
-from builder.planning.plan import load_plan, make_plan
-from builder.upstream.facts import Upstream
+from wheelyard.errors import MatrixError
+from wheelyard.planning.facts import Upstream
+from wheelyard.planning.plan import load_plan, make_plan
 
 LEGAL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*:\w[\w.-]{0,127}")  # repository:tag, by the OCI spec
 

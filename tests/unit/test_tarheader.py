@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.assemble.tarheader import EPOCH, tar_header
-from builder.assemble.toc import Entry
+from wheelyard.layers.tarheader import EPOCH, tar_header
+from wheelyard.layers.toc import Entry
 
 _TYPES = {"file": b"0", "dir": b"5", "symlink": b"2", "hardlink": b"1"}
 _names = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=120)

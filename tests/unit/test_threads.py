@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from tiny import Tiny, make_tiny
 
-from builder.assemble.arriving import Arriving
-from builder.assemble.hashing import BlobSink
-from builder.engines.ahead import Ahead
-from builder.engines.parts import ClassicForm
-from builder.engines.stock import Stock, Wanted
-from builder.errors import FetchError
-from builder.fetching.wanted import Download
-from builder.system.threads import Helper, run_threads
 from tests.engines.tiny import layers_of, make_image, make_layer
+from wheelyard.dockerfiles.prefetched import Stock, Wanted
+from wheelyard.engines.ahead import Ahead
+from wheelyard.engines.parts import ClassicForm
+from wheelyard.errors import FetchError
+from wheelyard.fetching.wanted import Download
+from wheelyard.images.assemble.streamed import Arriving
+from wheelyard.layers.hashing import BlobSink
+from wheelyard.system.threads import Helper, run_threads
 
 PATIENCE = 20.0  # seconds until a test counts as blocked
 

@@ -10,11 +10,17 @@ from pathlib import Path
 import pytest
 from locking import Quiet, make_settings
 
-from builder.errors import BaseImageError, LockError, SettingsError, StorageError, ToolMissingError
-from builder.fetching.trust import trust_file
-from builder.system.subprocesses import run
-from builder.system.textfiles import write_text
-from builder.system.tools import TOOLS, install_argv, may_install, missing_message, require_tool
+from wheelyard.errors import (
+    BaseImageError,
+    LockError,
+    SettingsError,
+    StorageError,
+    ToolMissingError,
+)
+from wheelyard.fetching.trust import trust_file
+from wheelyard.system.subprocesses import run
+from wheelyard.system.textfiles import write_text
+from wheelyard.system.tools import TOOLS, install_argv, may_install, missing_message, require_tool
 
 UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\n'
 

@@ -7,10 +7,10 @@ import io
 
 import pytest
 
-from builder.console.progress import QuietReporter
-from builder.engines.buildlog import TRACE, BuildLog
-from builder.engines.trace import Output, Vertex, decode_trace
-from builder.errors import EngineError
+from wheelyard.console.progress import QuietReporter
+from wheelyard.dockerfiles.buildlog import TRACE, BuildLog
+from wheelyard.dockerfiles.trace import Output, Vertex, decode_trace
+from wheelyard.errors import EngineError
 
 
 def varint(value: int) -> bytes:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from test_flatten import Content, contents, layer, together
 
-from builder.assemble import toc
-from builder.assemble.reindex import reindex
-from builder.engines.readback import read_layers
-from builder.errors import InspectError, StorageError, WheelError
-from builder.inspecting.distributions import dependency_problems, installed
-from builder.inspecting.tree import LayerContents, Tree
-from builder.system.storage import file_digest
+from wheelyard.engines.readback import read_layers
+from wheelyard.errors import InspectError, StorageError, WheelError
+from wheelyard.images.inspect.distributions import dependency_problems, installed
+from wheelyard.images.inspect.tree import LayerContents, Tree
+from wheelyard.layers import toc
+from wheelyard.layers.reindex import reindex
+from wheelyard.system.storage import file_digest
 
 TORCH: dict[str, Content] = {"s": None, "s/torch": None, "s/torch/a.py": b"a", "s/b.py": b"b"}
 

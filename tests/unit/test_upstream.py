@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from builder.planning.versions import is_exact, leads, overlaps
-from builder.upstream.facts import (
+from wheelyard.planning.facts import (
     dump_upstream,
     load_upstream,
     make_release,
@@ -16,6 +15,7 @@ from builder.upstream.facts import (
     newest_for,
     parse_upstream,
 )
+from wheelyard.versions import is_exact, leads, overlaps
 
 FACTS = load_upstream()
 

@@ -14,18 +14,18 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from builder.assemble.layout import MANIFEST_TYPE, REF_NAME, Descriptor, Layout
-from builder.cli import main
-from builder.console.progress import QuietReporter
-from builder.errors import VerifyError
-from builder.planning.plan import load_plan
-from builder.verify.charts import HEIGHT, WIDTH, bars, curves, polyline
-from builder.verify.compare import Series, compare
-from builder.verify.junit import to_junit
-from builder.verify.pages import to_html, write_pages
-from builder.verify.places import Answer, Place, Run, chroot_command
-from builder.verify.record import Record, read_record, record_path, write_record
-from builder.verify.verify import Request, parse, verify
+from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import VerifyError
+from wheelyard.oci.layout import MANIFEST_TYPE, REF_NAME, Descriptor, Layout
+from wheelyard.planning.plan import load_plan
+from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves, polyline
+from wheelyard.verify.compare import Series, compare
+from wheelyard.verify.junit import to_junit
+from wheelyard.verify.pages import to_html, write_pages
+from wheelyard.verify.places import Answer, Place, Run, chroot_command
+from wheelyard.verify.record import Record, read_record, record_path, write_record
+from wheelyard.verify.verify import Request, parse, verify
 
 PROJECT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "ab" * 32

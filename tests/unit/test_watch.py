@@ -10,11 +10,11 @@ import planning
 import pytest
 from facts_index import FactsIndex, serving
 
-from builder.cli import main
-from builder.errors import FetchError, UpstreamError
-from builder.lock.lockfile import read_requirements_lock, render_requirements_lock
-from builder.model import LockedWheel, RequirementsLock
-from builder.planning.plan import load_plan
+from wheelyard.cli import main
+from wheelyard.errors import FetchError, UpstreamError
+from wheelyard.lock.lockfile import read_requirements_lock, render_requirements_lock
+from wheelyard.model import LockedWheel, RequirementsLock
+from wheelyard.planning.plan import load_plan
 
 FACTS = "torch-2.3.1-cp311-cp311-manylinux1_x86_64.whl"
 AXES = {"framework": ["pytorch 2.3.1"], "cudnn": ["8.9"], "flavour": ["runtime"]}

@@ -19,13 +19,13 @@ from test_lock_debian import Archive, needs_apt, resolve
 # A fixture is found by its name in this module.
 from test_lock_debian import archive as archive
 
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.errors import FetchError
-from builder.lock.debian import Source
-from builder.model import LockedDeb, PackageLock
-from builder.upstream.packages import check_suite, package_findings
-from builder.upstream.watch import Finding
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.errors import FetchError
+from wheelyard.lock.debian import Source
+from wheelyard.lock.upstream.packages import check_suite, package_findings
+from wheelyard.lock.upstream.watch import Finding
+from wheelyard.model import LockedDeb, PackageLock
 
 LIBC = LockedDeb("libc6", "2.36-9", "amd64", "a" * 64, 1, "debian", "pool/libc6_2.36-9_amd64.deb")
 

@@ -8,8 +8,8 @@ from typing import IO
 import pytest
 from wheels import make_wheel
 
-from builder.assemble.wheel import Wheel
-from builder.errors import WheelError
+from wheelyard.errors import WheelError
+from wheelyard.layers.wheel import Wheel
 
 
 def raw_zip(path: Path, name: str, *, attributes: int = 0o100644 << 16, twice: bytes = b"") -> Path:

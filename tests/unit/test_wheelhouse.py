@@ -20,9 +20,9 @@ from loopback import Server as Upstream
 from loopback import serve
 from tiny import Tiny, locked, make_tiny
 
-from builder.engines import wheelhouse
-from builder.engines.stock import Stock, Wanted
-from builder.engines.wheelhouse import (
+from wheelyard.dockerfiles import wheelhouse
+from wheelyard.dockerfiles.prefetched import Stock, Wanted
+from wheelyard.dockerfiles.wheelhouse import (
     CONNECTIONS,
     NAME,
     Server,
@@ -30,9 +30,9 @@ from builder.engines.wheelhouse import (
     open_wheelhouse,
     remembered,
 )
-from builder.errors import FetchError
-from builder.fetching.wanted import Download
-from builder.model import LockedDeb, LockedWheel
+from wheelyard.errors import FetchError
+from wheelyard.fetching.wanted import Download
+from wheelyard.model import LockedDeb, LockedWheel
 
 BODY = bytes(range(256)) * 8192
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from builder.options import make_parser
-from builder.planning.plan import load_plan
-from builder.planning.selector import select
 from tests.image.layout import BuiltImage, matches
+from wheelyard.options import make_parser
+from wheelyard.planning.plan import load_plan
+from wheelyard.planning.selector import select
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / ".github/workflows"

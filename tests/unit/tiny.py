@@ -19,20 +19,20 @@ from pathlib import Path
 
 from wheels import make_wheel
 
-from builder.assemble.roots import Root, RootTar
-from builder.assemble.store import LayerStore, StoredLayer
-from builder.assemble.system import system_key
-from builder.assemble.worker import SystemJob, make_layer
-from builder.building.stages import Stage, load_stages
-from builder.console.progress import QuietReporter
-from builder.context import Context
-from builder.fetching.wanted import place
-from builder.lock.inputs import cells_by_id, package_inputs, requirements_inputs
-from builder.lock.lockfile import render_requirements_lock
-from builder.lock.packages import render_package_lock
-from builder.model import Cell, LockedDeb, LockedWheel, PackageLock, Plan, RequirementsLock
-from builder.planning.plan import load_plan
-from builder.settings import Settings
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
+from wheelyard.fetching.wanted import place
+from wheelyard.images.assemble.roots import Root, RootTar
+from wheelyard.images.assemble.system import system_key
+from wheelyard.images.assemble.worker import SystemJob, make_layer
+from wheelyard.layers.store import LayerStore, StoredLayer
+from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs
+from wheelyard.lock.lockfile import render_requirements_lock
+from wheelyard.lock.packages import render_package_lock
+from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.model import Cell, LockedDeb, LockedWheel, PackageLock, Plan, RequirementsLock
+from wheelyard.planning.plan import load_plan
+from wheelyard.settings import Settings
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 MATRIX = f"""\

@@ -19,8 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import WheelyardError
-from builder.settings import Settings, load_settings
 from tests.benchmark.engines.disk import leave_the_mounts
 from tests.benchmark.engines.plot import draw
 from tests.benchmark.engines.projects import REPOSITORY, Project, as_committed, changed
@@ -33,6 +31,8 @@ from tests.benchmark.measure import NotMeasuredError, say
 from tests.benchmark.place import Place
 from tests.benchmark.publication import draw_again, publish, run_as_program
 from tests.engines.daemons import temporary_folder
+from wheelyard.errors import WheelyardError
+from wheelyard.settings import Settings, load_settings
 
 RESULT = REPOSITORY / "docs" / "results" / "bench-engines.json"
 FAILURES = (

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder.console.amounts import amount
-from builder.errors import WheelyardError
-from builder.system.subprocesses import run
 from tests.benchmark.measure import say
 from tests.engines.daemons import temporary_folder
+from wheelyard.console.amounts import amount
+from wheelyard.errors import WheelyardError
+from wheelyard.system.subprocesses import run
 
 SIZE = 45_000_000_000  # bytes
 SECTOR = 512

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from builder.errors import WheelyardError
-from builder.model import Cell
-from builder.planning.plan import load_plan
-from builder.system.subprocesses import run
+from wheelyard.errors import WheelyardError
+from wheelyard.model import Cell
+from wheelyard.planning.plan import load_plan
+from wheelyard.system.subprocesses import run
 
 REPOSITORY = Path(__file__).parents[3]
 FRAMEWORK, VERSION = "pytorch", "2.3.1"
@@ -80,5 +80,5 @@ def write_matrix(
 
 def wheelyard(project: Path, *arguments: str) -> None:
     """Run a command in the project, unmeasured."""
-    command = [sys.executable, "-m", "builder", "--quiet", *arguments, "--project", str(project)]
+    command = [sys.executable, "-m", "wheelyard", "--quiet", *arguments, "--project", str(project)]
     run(command, error=WheelyardError, what=" ".join(arguments), cwd=REPOSITORY)

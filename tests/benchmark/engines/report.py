@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from builder.console.amounts import amount
 from tests.benchmark.engines.stores import STORES, compared_in
 from tests.benchmark.engines.watch import Sample
 from tests.benchmark.engines.ways import PIP, WAYS
 from tests.benchmark.measure import median
+from wheelyard.console.amounts import amount
 
 SCENARIOS = {
     "cold": "no wheel in any cache",

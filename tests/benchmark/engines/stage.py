@@ -10,12 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import WheelyardError
-from builder.fetching.trust import trust_file
-from builder.planning.imageconfig import base_image
-from builder.planning.plan import load_plan
-from builder.settings import Settings
-from builder.system.subprocesses import run
 from tests.benchmark.engines.disk import describe, fresh_disk
 from tests.benchmark.engines.projects import REPOSITORY, Project
 from tests.benchmark.engines.stores import KINDS
@@ -25,6 +19,12 @@ from tests.engines import trixie
 from tests.engines.daemons import client_environment, own_engine, temporary_folder
 from tests.engines.podman import Storage
 from tests.lend import lend_bases
+from wheelyard.contract.imageconfig import base_image
+from wheelyard.errors import WheelyardError
+from wheelyard.fetching.trust import trust_file
+from wheelyard.planning.plan import load_plan
+from wheelyard.settings import Settings
+from wheelyard.system.subprocesses import run
 
 INTERPRETERS = "interpreters"
 IMPORT = ("python", "-c", "import torch; print(torch.__version__)")
@@ -62,7 +62,7 @@ class Stage:
         bases = self.folders.output / "bases"
         load = "--no-load" if self.way is BUILDAH else "--load"
         self._run(
-            sys.executable, "-m", "builder", "base", load, "--project", str(project.folder),
+            sys.executable, "-m", "wheelyard", "base", load, "--project", str(project.folder),
             "--output", str(bases), "--cache-dir", str(self.folders.cache),
         )  # fmt: skip
         if self.way is BUILDAH:
@@ -114,7 +114,9 @@ def staged(
             stack.enter_context(own_engine(engine, KINDS[store](settings)))
             config = trixie.client_configuration(engine, trixie.trixie_root(settings))
             environment = {**client_environment(engine), "DOCKER_CONFIG": str(config)}
-        environment["PYTHONPATH"] = str(REPOSITORY)  # builds run in the project's folder
+        environment["PYTHONPATH"] = str(
+            REPOSITORY / "builder"
+        )  # builds run in the project's folder
         stage = Stage(way, store, folders, environment, disk / "log", describe(disk))
         stage.provide_base(project)
         yield stage

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from builder.settings import Settings
 from tests.engines import trixie
 from tests.engines.daemons import Kind
+from wheelyard.settings import Settings
 
 CLASSIC, CONTAINERD, BUILDAH = "classic", "containerd", "buildah"
 STORES: Mapping[str, str] = {

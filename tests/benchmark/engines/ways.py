@@ -87,7 +87,7 @@ class Wheelyard:
     def command(self, project: Project, folders: Folders) -> list[str]:
         """All of it: start, fetch, build, load, tag."""
         return [
-            sys.executable, "-m", "builder", "build", project.cell.id, *self.options,
+            sys.executable, "-m", "wheelyard", "build", project.cell.id, *self.options,
             "--project", str(project.folder), "--output", str(folders.output),
             "--cache-dir", str(folders.cache),
         ]  # fmt: skip

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from builder.errors import WheelyardError
-from builder.settings import Settings, load_settings
 from tests.benchmark.engines.projects import REPOSITORY
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import NotMeasuredError, say
@@ -32,6 +30,8 @@ from tests.engines import trixie
 from tests.engines.daemons import INSTALLED, Kind, temporary_folder
 from tests.peers.island import leave_the_network
 from tests.peers.registries import registry
+from wheelyard.errors import WheelyardError
+from wheelyard.settings import Settings, load_settings
 
 RESULT = REPOSITORY / "docs" / "results" / "bench-publish.json"
 ENGINES: dict[str, Callable[[Settings], Kind]] = {

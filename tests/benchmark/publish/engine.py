@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder.errors import WheelyardError
-from builder.system.subprocesses import run
 from tests.benchmark.publish.report import Run
 from tests.benchmark.publish.site import Site
 from tests.engines import trixie
 from tests.engines.daemons import client_environment, own_engine, temporary_folder
+from wheelyard.errors import WheelyardError
+from wheelyard.system.subprocesses import run
 
 STEP = Path(__file__).with_name("first_step.py")
 

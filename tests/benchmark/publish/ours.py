@@ -29,7 +29,7 @@ def publish(
     environment = site.environment()
 
     def wheelyard(verb: str, image: str, *options: str) -> list[str]:
-        return [sys.executable, "-m", "builder", verb, site.cells[image].id, *options, *common]
+        return [sys.executable, "-m", "wheelyard", verb, site.cells[image].id, *options, *common]
 
     def push(compression: str, image: str, *options: str) -> list[str]:
         to = ("--registry", f"http://{address}/{compression}")

@@ -10,9 +10,9 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.console.amounts import amount
 from tests.benchmark.measure import say
 from tests.benchmark.publish.cost import Cost, measured
+from wheelyard.console.amounts import amount
 
 if TYPE_CHECKING:
     from tests.benchmark.publish.site import Site

@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.console.progress import QuietReporter
-from builder.fetching.fetch import fetch_all
-from builder.fetching.index import locate
-from builder.fetching.wanted import cached
-from builder.lock.lockfile import read_requirements_lock
-from builder.model import Cell
-from builder.planning.plan import load_plan
-from builder.settings import Settings
-from builder.system.links import link_or_copy
 from tests.benchmark.engines.projects import REPOSITORY, copy_file, wheelyard, write_matrix
 from tests.benchmark.engines.stage import INTERPRETERS
 from tests.engines.daemons import Kind
 from tests.lend import lend_bases
+from wheelyard.console.progress import QuietReporter
+from wheelyard.fetching.fetch import fetch_all
+from wheelyard.fetching.wanted import cached
+from wheelyard.lock.index import locate
+from wheelyard.lock.lockfile import read_requirements_lock
+from wheelyard.model import Cell
+from wheelyard.planning.plan import load_plan
+from wheelyard.settings import Settings
+from wheelyard.system.links import link_or_copy
 
 # In the order in which they are published. The last two differ in one wheel, torch.
 IMAGES = {"first": "2.3.1", "next": "2.2.1", "patch": "2.2.2"}
@@ -50,7 +50,7 @@ class Site:
     def environment(self, **more: str) -> dict[str, str]:
         """The variables of measured programs."""
         kept = {name: value for name, value in os.environ.items() if name not in PROXIES}
-        return {**kept, "PYTHONPATH": str(REPOSITORY), **more}
+        return {**kept, "PYTHONPATH": str(REPOSITORY / "builder"), **more}
 
     def link_wheels(self, image: str, folder: Path) -> None:
         """The locked wheels of an image, and no other file, in a folder."""

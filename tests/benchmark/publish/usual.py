@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import WheelyardError
-from builder.planning.imageconfig import base_image
-from builder.system.subprocesses import run
 from tests.benchmark.engines.stage import STEPS
 from tests.benchmark.publish.engine import opened
 from tests.benchmark.publish.report import Run
 from tests.benchmark.publish.site import IMAGES, Site
+from wheelyard.contract.imageconfig import base_image
+from wheelyard.errors import WheelyardError
+from wheelyard.system.subprocesses import run
 
 FROM_FOLDER = "RUN --mount=type=bind,target=/wheels"
 INSTALL = "pip install --no-index --find-links=/wheels"
@@ -67,7 +67,7 @@ def builder(site: Site) -> Iterator[Builder]:
     with opened(site) as environment:
         found = Builder(site, environment, site.folder / "context")
         run(
-            (sys.executable, "-m", "builder", "base", "--load", "--project", str(site.project),
+            (sys.executable, "-m", "wheelyard", "base", "--load", "--project", str(site.project),
              "--output", str(site.folder / "bases")),
             error=WheelyardError, what="the base", env=environment, cwd=site.project,
         )  # fmt: skip

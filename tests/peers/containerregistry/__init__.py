@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder.console.progress import QuietReporter
-from builder.errors import LockError
-from builder.lock.apt import Apt, isolated_apt
-from builder.lock.debian import debian_sources
-from builder.settings import Settings
-from builder.system.filelock import locked
-from builder.system.subprocesses import run
 from tests.engines.trixie import SUITE
 from tests.peers.registries import free_port, serving
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import LockError
+from wheelyard.lock.apt import Apt, isolated_apt
+from wheelyard.lock.debian import debian_sources
+from wheelyard.settings import Settings
+from wheelyard.system.filelock import locked
+from wheelyard.system.subprocesses import run
 
 # The compiler, its standard library, and the registry, which needs no other package.
 GO = "1.24"

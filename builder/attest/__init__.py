@@ -1,1 +1,0 @@
-"""What is said about an image and attached to its digest: contents, origin, verification."""

@@ -1,1 +1,0 @@
-"""From locks to finished images: the batch, its report, and the way into an engine."""

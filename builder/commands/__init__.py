@@ -1,1 +1,0 @@
-"""One module per subcommand: `register` declares it, `run` carries it out."""

@@ -1,1 +1,0 @@
-"""Container engines; the only code that talks to one."""

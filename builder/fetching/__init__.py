@@ -1,1 +1,0 @@
-"""From an address to a verified file: one HTTP client, resumable downloads, indexes, TLS trust."""

@@ -1,1 +1,0 @@
-"""lock: the one stage that asks the network which versions there are, and writes them down."""

@@ -1,1 +1,0 @@
-"""On a GPU server: what the machine is, which image fits it, and what is wrong there."""

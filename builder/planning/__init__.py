@@ -1,1 +1,0 @@
-"""From matrix.yaml and upstream's facts to cells: tags, configs, and why others are none. Pure."""

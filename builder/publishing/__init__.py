@@ -1,1 +1,0 @@
-"""What goes out beside the blobs: bundles, the catalogue, and building a published image again."""

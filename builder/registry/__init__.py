@@ -1,1 +1,0 @@
-"""Container registries: the OCI distribution protocol, and what Wheelyard says by it."""

@@ -1,1 +1,0 @@
-"""Locks and plan in, Dockerfiles and other committed text out. Pure."""

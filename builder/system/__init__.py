@@ -1,1 +1,0 @@
-"""The operating system: files, locks, other programs, and what its errors mean for a user."""

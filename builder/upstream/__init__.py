@@ -1,1 +1,0 @@
-"""What upstream ships: read from wheels where they lie, kept as a data file, watched for rot."""

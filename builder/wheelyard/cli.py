@@ -1,0 +1,204 @@
+"""The command line: parse, run one command, turn every outcome into an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from wheelyard.console.streams import ReaderGoneError, plain_streams
+from wheelyard.errors import INTERRUPTED, MachineError, ToolMissingError, UsageError, WheelyardError
+from wheelyard.options import BROKEN_PIPE, BUG, make_parser
+
+if TYPE_CHECKING:
+    from wheelyard.console.progress import Reporter
+
+# What needs no file locks, no other programs and no owners of files: it works on Windows, too.
+_ANYWHERE = ("pick", "plan")
+_POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0, the error's own, 70 for a bug, 130)."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    with plain_streams(), _umask():
+        return _main(argv, verbose="-v" in argv or "--verbose" in argv)
+
+
+def _main(argv: Sequence[str], *, verbose: bool) -> int:
+    try:
+        with _terminated_like_interrupted():
+            code = _run(argv)
+            sys.stdout.flush()  # here, where a closed pipe can still be told from a bug
+    except KeyboardInterrupt:
+        _say("interrupted; what is complete is kept, and the next run goes on from there")
+        return INTERRUPTED
+    except ReaderGoneError:
+        _drop_stdout()
+        return BROKEN_PIPE
+    except WheelyardError as error:
+        return _failed(error, verbose)
+    except OSError as error:
+        return _storage_failure(error, verbose)
+    except MemoryError as error:
+        return _failed(_no_memory(error), verbose)
+    except Exception:  # noqa: BLE001 - the last resort, and it shows all it has
+        return _bug()
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        args = make_parser(argv).parse_args(argv)
+    except SystemExit as stop:  # --help, --version, or a usage error that argparse has printed
+        return stop.code if isinstance(stop.code, int) else 2
+    if args.command is None:
+        raise UsageError("no command given; `wheelyard --help` lists them")
+    if not hasattr(os, "geteuid") and args.command not in _ANYWHERE:
+        raise _elsewhere(args.command)
+    # Here: `--help` and usage errors answer without them.
+    from wheelyard.console.progress import make_reporter
+    from wheelyard.context import Context
+    from wheelyard.settings import load_settings
+
+    given = vars(args)
+    settings = load_settings(given, needs_project=given.get("needs_project", True))
+    reporter = make_reporter(
+        "quiet" if given.get("quiet") else "auto", sys.stderr, color=not given.get("no_color")
+    )
+    log = _log_to(reporter) if given.get("verbose") else contextlib.nullcontext()
+    with contextlib.closing(reporter), log:
+        try:
+            code: int = args.run(args, Context(settings, reporter))
+        except ModuleNotFoundError as missing:
+            if missing.name not in _POSIX:
+                raise
+            raise _elsewhere(args.command) from missing
+        return code
+
+
+def _elsewhere(command: str) -> ToolMissingError:
+    return ToolMissingError(
+        f"`wheelyard {command}` cannot do this on {sys.platform}: it locks files and runs programs "
+        "as Linux does; run it in WSL (wsl --install -d Debian) or on a Linux machine. Here "
+        f"{', '.join(sorted(_ANYWHERE))} work"
+    )
+
+
+@contextlib.contextmanager
+def _log_to(reporter: Reporter) -> Iterator[None]:
+    """Send the package's debug log through `reporter`, so that it does not tear the bars."""
+    import logging
+
+    class _Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            reporter.info(self.format(record))
+
+    logger, handler = logging.getLogger("wheelyard"), _Handler()
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+
+
+@contextlib.contextmanager
+def _umask() -> Iterator[None]:
+    """Refuse to write files that everybody may change; a umask that shares with a group stays."""
+    before = os.umask(0o077)
+    os.umask(before if before & 0o002 else before | 0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM and SIGHUP take the same way out as Ctrl-C: nothing is left locked or running.
+
+    A second one does not disturb the first, however late it comes: a terminal that closes sends
+    several. SIGHUP stays ignored where it was, which is what nohup is for.
+    """
+    if threading.current_thread() is not threading.main_thread():  # a library use of main()
+        yield
+        return
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))  # not Windows
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+
+    ending = False
+
+    def interrupt(_signal: int, _frame: object) -> NoReturn:
+        nonlocal ending
+        ending = True
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if not ending:
+                signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _failed(error: WheelyardError, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exception(error)
+    _say(f"error: {error}")
+    _flush_stdout()
+    return error.exit_code
+
+
+def _storage_failure(error: OSError, verbose: bool) -> int:
+    from wheelyard.system.storage import is_known, storage_error
+
+    if not is_known(error):
+        return _bug()
+    wrapped = storage_error(error)
+    wrapped.__cause__ = error
+    return _failed(wrapped, verbose)
+
+
+def _no_memory(error: MemoryError) -> MachineError:
+    wrapped = MachineError("out of memory; run again with --workers 1, or give this process more")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    _say("this is a bug in wheelyard; please report it with the lines above")
+    return BUG
+
+
+def _say(message: str) -> None:
+    """A line on stderr; a run whose stderr is gone still ends with its exit code."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def _flush_stdout() -> None:
+    """What was written before an error is shown; what refuses it was reported or is no matter."""
+    try:
+        sys.stdout.flush()
+    except (OSError, WheelyardError):
+        _drop_stdout()
+
+
+def _drop_stdout() -> None:
+    """Let the interpreter's own flush at exit go nowhere instead of failing again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

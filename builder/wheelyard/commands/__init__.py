@@ -1,0 +1,1 @@
+"""One module per subcommand: `register` declares it, `run` executes it."""

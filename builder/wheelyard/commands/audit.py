@@ -1,0 +1,143 @@
+"""`wheelyard audit`: the parts of a published image, their licences, and what updates fix."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from wheelyard.commands.pick import add_verify_options
+from wheelyard.errors import UpstreamError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wheelyard.context import Context
+    from wheelyard.lock.upstream.watch import Finding
+    from wheelyard.model import LockedDeb, LockedWheel
+    from wheelyard.publish.audit import Parts
+
+EXAMPLES = """\
+examples:
+  wheelyard audit pytorch:2.3.1-cuda12.1 --registry registry.example/team
+  wheelyard audit pytorch@sha256:7bc0... --registry registry.example/team --json
+  wheelyard audit pytorch:2.3.1 --registry registry.example/team --advisories osv.zip
+  wheelyard audit pytorch:2.3.1 --registry registry.example/team --licences-only
+
+Read is the bill of materials beside the image; with --verify-key only a signed one. What an update
+of the Debian packages fixes comes from their archive (takes apt and mmdebstrap), what is known of
+the wheels from --advisories. Exit code 15 where there is something.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "audit",
+        help="list a published image's parts, their licences, and what updates fix",
+        description="List what a published image holds, without fetching it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
+    parser.add_argument(
+        "--advisories", metavar="FILE|URL",
+        help="what this file in OSV's format (JSON, or a zip of it) says of the wheels",
+    )  # fmt: skip
+    parser.add_argument("--licences-only", action="store_true", help="look up no fixes")
+    add_verify_options(parser)
+    parser.add_argument("--json", action="store_true", help="print an object")
+    parser.set_defaults(run=run, needs_project=False)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Print every part; UpstreamError where updates fix something, or advisories speak of it."""
+    from wheelyard.commands.pick import find_trust
+    from wheelyard.publish.audit import published_parts
+    from wheelyard.registry.client import open_registry
+
+    address = context.settings.registry
+    if address is None:
+        raise UsageError("name where the image is: --registry HOST/PREFIX")
+    if args.licences_only and args.advisories:
+        raise UsageError("--licences-only looks up nothing: leave out --advisories")
+    trust = find_trust(args, context)
+    with open_registry(address, context.settings, context.reporter) as registry:
+        parts = published_parts(registry, args.image, trust)
+    found = {} if args.licences_only else _findings(parts, args.advisories, context)
+    _show(args, parts, found)
+    if found:
+        raise UpstreamError(
+            f"{args.image}: updates of {len(found)} part(s) fix something, or advisories speak of "
+            "them; lock and build again"
+        )
+    return 0
+
+
+def _findings(
+    parts: Parts, advisories: str | None, context: Context
+) -> dict[tuple[str, str], list[Finding]]:
+    """What is known of a part's name and version, where something is."""
+    from wheelyard.lock.debian import debian_sources
+    from wheelyard.lock.upstream.advisories import advisory_findings, read_advisories
+    from wheelyard.lock.upstream.packages import fixed_packages
+    from wheelyard.model import PackageLock
+
+    found: list[Finding] = []
+    if parts.suite is not None:
+        lock = PackageLock("image", "", parts.suite, "", parts.debs)
+        sources = debian_sources(parts.suite, context.settings, context.reporter)
+        found += [x for x in fixed_packages(context, lock, sources) if x.fixes]
+    if advisories:
+        known = read_advisories(context, advisories)
+        found += advisory_findings(dict.fromkeys(parts.wheels, ()), known)
+    by_part: dict[tuple[str, str], list[Finding]] = {}
+    for finding in found:
+        name, _, version = finding.subject.partition(" ")
+        by_part.setdefault((name, version), []).append(finding)
+    return by_part
+
+
+def _show(
+    args: argparse.Namespace, parts: Parts, found: Mapping[tuple[str, str], list[Finding]]
+) -> None:
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.lock.upstream.changelog import NOTE
+
+    every: list[LockedWheel | LockedDeb] = [*parts.wheels, *parts.debs]
+    every.sort(key=lambda part: (part.name, part.version))
+    if args.json:
+        listed = [_as_json(part, parts, found.get((part.name, part.version), [])) for part in every]
+        show_json({"digest": parts.digest, "parts": listed})
+        return
+    rows = [
+        (part.name, part.version, ", ".join(parts.licences[part]) or "-",
+         _told(found.get((part.name, part.version), [])))
+        for part in every
+    ]  # fmt: skip
+    show_table(("part", "version", "licences, as declared", "fixes"), rows)
+    if found:
+        print(NOTE)
+
+
+def _told(findings: list[Finding]) -> str:
+    from wheelyard.lock.upstream.changelog import fixes_text
+
+    fixes = [fix for finding in findings for fix in finding.fixes or ()]
+    unfixed = [finding.detail.partition(":")[0] for finding in findings if not finding.fixes]
+    return "; ".join(filter(None, (fixes_text(fixes), *(f"no fix: {name}" for name in unfixed))))
+
+
+def _as_json(
+    part: LockedWheel | LockedDeb, parts: Parts, findings: list[Finding]
+) -> dict[str, object]:
+    from wheelyard.model import LockedDeb
+
+    return {
+        "type": "deb" if isinstance(part, LockedDeb) else "pypi",
+        "name": part.name,
+        "version": part.version,
+        "licences": list(parts.licences[part]),
+        "fixes": [asdict(fix) for finding in findings for fix in finding.fixes or ()],
+        "details": [finding.detail for finding in findings],
+    }

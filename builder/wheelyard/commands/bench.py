@@ -1,0 +1,72 @@
+"""`wheelyard bench`: compare two benchmark reports."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+
+EXAMPLES = """\
+A report is what `selfcheck bench --json` prints, in an image or outside.
+
+examples:
+  docker run --rm --gpus all IMAGE selfcheck bench --json > new.json
+  wheelyard bench --compare old.json new.json       exit code 18 if something became slower
+
+A difference counts when it is larger than 5 % and than twice the spread of both reports' windows.
+Measurements on another device, with another batch or type are shown as OTHER and count as neither.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="compare two benchmark reports",
+        description="Show which throughputs changed beyond noise.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, required=True, metavar=("BEFORE", "AFTER"),
+        help="reports of `selfcheck bench --json`",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Print a row a measurement; exit code 18 when one is slower beyond noise."""
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.errors import VerifyError
+    from wheelyard.verify.compare import compare, read_series, regressions
+
+    found = compare(*map(read_series, args.compare))
+    others = sum(item.verdict == "other" for item in found)
+    if others:
+        context.reporter.warn(
+            f"{others} of {len(found)} measurements were made on another device, or with another "
+            "batch or type: they are not compared"
+        )
+    if args.json:
+        show_json(
+            [
+                {"name": item.name, "before": item.before, "after": item.after,
+                 "ratio": round(item.ratio, 4), "noise": round(item.noise, 4),
+                 "verdict": item.verdict}
+                for item in found
+            ]
+        )  # fmt: skip
+    else:
+        show_table(
+            ("measurement", "before", "after", "ratio", "noise", ""),
+            [
+                (item.name, f"{item.before:,.4g}", f"{item.after:,.4g}", f"{item.ratio:.3f}",
+                 f"{item.noise:.0%}", "" if item.verdict == "same" else item.verdict.upper())
+                for item in found
+            ],
+        )  # fmt: skip
+    return VerifyError.exit_code if regressions(found) else 0

@@ -1,0 +1,174 @@
+"""`wheelyard build`: assemble images, or let an engine build their Dockerfiles."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wheelyard.context import Context
+    from wheelyard.dockerfiles.batch import EngineImage
+    from wheelyard.images.build.build import Built, Failed
+
+EXAMPLES = """\
+examples:
+  wheelyard build cuda12.1                       every CUDA 12.1 image, into dist/
+  wheelyard build pytorch-2.3.1-devel --no-load  no engine, just the OCI image layout
+  wheelyard build pytorch-2.4 --output /srv/oci  another folder
+  wheelyard build all --fail-fast --json         for programs
+  wheelyard build cuda12.8 --prune-wheels        a slice of the matrix on a small disk
+  wheelyard build pytorch-2.3 --engine docker    the rendered Dockerfile, by the Docker Engine
+  wheelyard build cuda12.1 --engine bake         all of them at once, by BuildKit
+
+An image that fails does not stop the others; the exit code is then that of the first failure.
+Interrupted, the next run goes on where this one stopped.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "build",
+        help="build images from their locks",
+        description="Assemble the chosen images into an OCI image layout, without a daemon; or "
+        "with --engine let a container engine build their Dockerfiles.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`")
+    parser.add_argument(
+        "--engine",
+        choices=("assemble", "docker", "bake"),
+        default="assemble",
+        help="assemble (default): no engine; docker: the engine that DOCKER_HOST or the docker "
+        "context names; bake: docker buildx bake, on the builder that BUILDX_BUILDER names",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("dist"),
+        help="image layout to write (default: dist); engines write logs there",
+    )
+    parser.add_argument(
+        "--load",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="load into the Docker Engine and tag there (default: if one answers)",
+    )
+    parser.add_argument(
+        "--prune-wheels",
+        action="store_true",
+        help="remove wheels from the cache once no later image of this run needs them",
+    )
+    parser.add_argument(
+        "--network",
+        metavar="MODE",
+        help="network of RUN steps, for --engine docker and bake: host, none, default",
+    )
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="make every layer of wheels again, inflated and hashed whole: believe neither the "
+        "layers in the cache nor images/layers.json",
+    )
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Build the selection; prints what was built and returns the first failure's exit code."""
+    from wheelyard.images.build.build import Failed
+
+    results = _assemble(args, context) if args.engine == "assemble" else _engine(args, context)
+    _show(results, as_json=args.json)
+    failures = [result for result in results if isinstance(result, Failed)]
+    return failures[0].error.exit_code if failures else 0
+
+
+def _assemble(args: argparse.Namespace, context: Context) -> Sequence[Built | Failed]:
+    from wheelyard.images.assemble.pool import warm_up
+
+    warm_up()
+    from wheelyard.images.build.build import build_images
+    from wheelyard.images.build.loading import find_loader
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.planning.selector import select
+
+    plan = load_plan(context.settings.project)
+    return build_images(
+        select(plan, args.selector),
+        plan,
+        args.output.absolute(),
+        context,
+        load=find_loader(args.load, context),
+        fail_fast=args.fail_fast,
+        prune=args.prune_wheels,
+        recompute=args.recompute,
+    )
+
+
+def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage | Failed]:
+    from wheelyard.dockerfiles.batch import Options, make_jobs, run_batch
+    from wheelyard.dockerfiles.select import ENGINES
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.planning.selector import select
+
+    plan = load_plan(context.settings.project)
+    options = Options(args.output.absolute(), args.network, args.load, args.fail_fast)
+    cells = select(plan, args.selector)
+    jobs, failed = make_jobs(cells, plan, options.output, context)
+    if not jobs or (failed and options.fail_fast):
+        return failed
+    with ENGINES[args.engine](jobs, plan, options, context) as engine:
+        results = [*failed, *run_batch(engine, jobs, context, fail_fast=options.fail_fast)]
+    return sorted(results, key=lambda result: cells.index(result.cell))
+
+
+def _show(results: Sequence[Built | EngineImage | Failed], *, as_json: bool) -> None:
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.images.build.build import Failed
+
+    if as_json:
+        show_json(
+            [
+                {"id": r.cell.id, "error": str(r.error), "exit_code": r.error.exit_code}
+                if isinstance(r, Failed)
+                else _json(r)
+                for r in results
+            ]
+        )
+        return
+    headers = ("image", "digest", "compressed", "unpacked", "not shared", "time")
+    rows = [
+        (r.cell.id, "failed", "", "", "", "") if isinstance(r, Failed) else _row(r) for r in results
+    ]
+    used = [i for i in range(len(headers)) if not rows or i < 2 or any(row[i] for row in rows)]
+    show_table([headers[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def _json(result: Built | EngineImage) -> dict[str, object]:
+    from wheelyard.images.build.build import Built
+    from wheelyard.images.build.report import engine_json, image_json
+
+    return image_json(result) if isinstance(result, Built) else engine_json(result)
+
+
+def _row(result: Built | EngineImage) -> tuple[str, ...]:
+    from wheelyard.console.amounts import amount
+    from wheelyard.images.build.build import Built
+
+    time = f"{sum(result.seconds.values()):.1f} s"
+    if not isinstance(result, Built):
+        return (result.cell.id, result.id[:19], "", amount(result.size, "bytes"), "", time)
+    return (
+        result.cell.id,
+        result.image.manifest.digest[:19],
+        amount(result.image.size, "bytes"),
+        amount(result.image.unpacked_size, "bytes"),
+        amount(result.new_bytes, "bytes"),
+        time,
+    )

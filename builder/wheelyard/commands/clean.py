@@ -1,0 +1,67 @@
+"""`wheelyard clean`: what the cache holds, and making room."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wheelyard.context import Context
+
+EXAMPLES = """\
+examples:
+  wheelyard clean                  show what the cache holds; removes nothing
+  wheelyard clean files            remove fetched wheels and packages; layers stay usable
+  wheelyard clean layers bases     remove the made layers and the bases' root file systems
+  wheelyard clean lists            remove Debian's package lists, which `upstream check` keeps
+
+Images in dist/ keep working: they hold their own copies or links.
+"""
+# Part of the cache -> the folders below it that belong to that part.
+PARTS = {
+    "files": ("files",),
+    "layers": ("blobs", "layers", "tmp"),
+    "bases": ("rootfs", "interpreters"),
+    "lists": ("lists",),
+}
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "clean",
+        help="show what the cache holds, or make room",
+        description="Show the size of the cache's parts, or remove some of them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Print one row a part; remove the parts that were named."""
+    from wheelyard.console.amounts import amount
+    from wheelyard.console.table import show_table
+    from wheelyard.errors import UsageError
+
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        raise UsageError(f"the cache has no part {unknown[0]!r}; its parts are {', '.join(PARTS)}")
+    cache = context.settings.cache_dir
+    rows = []
+    for part, folders in PARTS.items():
+        size = sum(_size(cache / folder) for folder in folders)
+        if part in args.parts:
+            for folder in folders:
+                shutil.rmtree(cache / folder, ignore_errors=True)
+        rows.append((part, amount(size, "bytes"), "removed" if part in args.parts else ""))
+    show_table(("part", "size", ""), rows)
+    return 0
+
+
+def _size(folder: Path) -> int:
+    """Bytes on disk; a file with several links (dist/ has the other) counts whole."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,209 @@
+"""`wheelyard deploy`: files that run a chosen image on servers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.commands.pick import add_verify_options
+from wheelyard.servers.deployments import KINDS
+from wheelyard.settings import expanded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wheelyard.context import Context
+    from wheelyard.planning.catalogue import Entry
+    from wheelyard.servers.deployments import Deployment
+
+EXAMPLES = """\
+examples:
+  wheelyard deploy pytorch:2.3.1-devel --kind compose --registry registry.example/team
+  wheelyard deploy pytorch:2.3.1 --kind compose --command "python train.py" --workspace ./
+  wheelyard deploy pytorch:2.3.1 --kind job --command "python train.py" --workspace pvc:project
+  wheelyard deploy pytorch:2.3.1 --kind quadlet --command "python serve.py" --port 8000
+  wheelyard deploy pytorch:2.3.1 --kind apptainer --output slurm
+  wheelyard deploy pytorch:2.3.1 --kind job --registry registry.example/team --verify-key cosign.pub
+
+The image is named by its digest where the registry's catalogue, or a build here, knows it. Without
+--command a devel image runs JupyterLab, any other and every Job `selfcheck`. JupyterLab asks for a
+token, which it makes up unless JUPYTER_TOKEN is set, and does not start without one on an address
+that others reach.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "deploy",
+        help="write the files that run an image with compose, Kubernetes, podman, Apptainer",
+        description="Render a compose file, a Kubernetes manifest, a quadlet or a definition.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("image", metavar="IMAGE", help="an id or tag, as `wheelyard plan` has it")
+    parser.add_argument("--kind", required=True, choices=KINDS, help="for what")
+    parser.add_argument(
+        "--output", type=expanded, default=Path(), metavar="DIR", help="where to (default: .)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace what is there")
+    parser.add_argument("--command", metavar="WORDS", dest="words", help="what it is to run")
+    parser.add_argument("--port", type=_port, metavar="N", help="that the command listens on")
+    parser.add_argument(
+        "--listen", default="127.0.0.1", metavar="ADDRESS", help="of this host (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--gpus", type=_count, metavar="N", help="how many, or 0 (default: all; on Kubernetes 1)"
+    )
+    parser.add_argument(
+        "--workspace",
+        metavar="WHAT",
+        help="at /workspace: a folder, volume, image (what it has there), pvc:NAME, configmap:NAME "
+        "(default: volume for JupyterLab, else image)",
+    )
+    parser.add_argument("--name", help="of service, unit, container (default: the image's)")
+    parser.add_argument(
+        "--dist", type=Path, default=Path("dist"), help="built images (default: dist)"
+    )
+    add_verify_options(parser)
+    parser.set_defaults(run=run, needs_project=False)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Write the files; prints their paths."""
+    from wheelyard.commands.pick import find_trust, read_entries, require_entry_signed
+    from wheelyard.dockerfiles.render import make_environment
+    from wheelyard.errors import UsageError
+    from wheelyard.servers.deployments import render_deployment
+    from wheelyard.system.textfiles import write_text
+
+    trust = find_trust(args, context)
+    entry = _find(read_entries(args.dist, context, trust), args.image)
+    if trust is not None:
+        require_entry_signed(entry, trust, context)
+    deployment = _deployment(entry, args, context)
+    environment = make_environment(_templates(args, context))
+    files = render_deployment(environment, deployment)
+    folder = args.output.absolute()
+    there = [str(folder / name) for name in files if (folder / name).exists()]
+    if there and not args.force:
+        raise UsageError(f"{', '.join(there)}: there already; --force replaces it")
+    for name, text in files.items():
+        write_text(folder / name, text)
+        print(folder / name)
+    _warn(deployment, context)
+    return 0
+
+
+def _templates(args: argparse.Namespace, context: Context) -> Path:
+    """The named project's; those of a folder that one is only in are told of."""
+    from wheelyard.servers.deployments import find_templates
+
+    project = context.settings.project
+    if getattr(args, "project", None) is not None:
+        return find_templates(project)
+    found, here = find_templates(None), project / "templates"
+    if (here / "deploy").is_dir() and not here.samefile(found):
+        context.reporter.info(f"{here} is not used: --project {project} takes its templates")
+    return found
+
+
+def _find(entries: Sequence[Entry], wanted: str) -> Entry:
+    import difflib
+
+    from wheelyard.errors import SelectionError
+
+    for entry in entries:
+        if wanted in (entry.id, *entry.tags):
+            return entry
+    near = difflib.get_close_matches(wanted, [name for e in entries for name in (e.id, *e.tags)])
+    hint = f"; near are {', '.join(near)}" if near else "; `wheelyard plan` lists them"
+    raise SelectionError(f"no image is called {wanted!r}{hint}")
+
+
+def _deployment(entry: Entry, args: argparse.Namespace, context: Context) -> Deployment:
+    from wheelyard.contract.editor import DEVELOPMENT
+    from wheelyard.oci.address import pinned
+    from wheelyard.planning.facts import CPU
+    from wheelyard.servers.deployments import IMAGE, JUPYTER_PORT, VOLUME, Deployment
+    from wheelyard.servers.pick import named
+
+    address, tag = context.settings.registry, entry.tags[0]
+    reference = tag if address is None else address.reference(tag)
+    known = address is not None and entry.digest is not None
+    gpus = entry.cuda != CPU and args.gpus != 0
+    jupyter = args.words is None and args.kind != "job" and entry.flavour == DEVELOPMENT
+    return Deployment(
+        kind=args.kind,
+        name=args.name or tag.partition(":")[0],
+        title=f"{named(entry)}, Python {entry.python}",
+        tag=tag,
+        image=pinned(reference, str(entry.digest)) if known else reference,
+        local=address is None,
+        command=_command(args, jupyter=jupyter, gpus=gpus),
+        jupyter=jupyter,
+        port=JUPYTER_PORT if jupyter else args.port,
+        listen=args.listen,
+        with_gpus=gpus,
+        gpus=args.gpus or None,
+        workspace=args.workspace or (VOLUME if jupyter else IMAGE),
+    )
+
+
+def _command(args: argparse.Namespace, *, jupyter: bool, gpus: bool) -> tuple[str, ...]:
+    import shlex
+
+    from wheelyard.errors import UsageError
+    from wheelyard.servers.deployments import jupyter_command
+
+    if jupyter:
+        if args.port is not None:
+            raise UsageError("--port is of a --command; JupyterLab has its own")
+        return jupyter_command(args.kind, args.listen)
+    if args.words is None and args.kind == "deployment":
+        raise UsageError(
+            "a Deployment starts what ends again: name a server with --command, take a devel image "
+            "for JupyterLab, or --kind job"
+        )
+    if args.words is None:
+        return ("selfcheck", "--require-gpu") if gpus else ("selfcheck",)
+    try:
+        words = tuple(shlex.split(args.words))
+    except ValueError as error:
+        raise UsageError(f"--command {args.words}: {error}") from None
+    if not words:
+        raise UsageError("--command is empty")
+    return words
+
+
+def _warn(deployment: Deployment, context: Context) -> None:
+    """What the files cannot put right."""
+    import ipaddress
+
+    if deployment.local:
+        context.reporter.warn(
+            f"{deployment.image} is known only to engines that loaded it; --registry HOST/PREFIX "
+            "names it for other machines"
+        )
+    elif "@" not in deployment.image:
+        context.reporter.warn(
+            f"{deployment.image} is named by its tag, which may move: the catalogue has no digest"
+        )
+    if deployment.port and not ipaddress.ip_address(deployment.listen).is_loopback:
+        context.reporter.warn(
+            f"port {deployment.port} will be reachable from elsewhere, without encryption: put a "
+            "reverse proxy with TLS before it"
+        )
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text} is no port")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of GPUs")
+    return int(text)

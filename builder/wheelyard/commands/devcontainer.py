@@ -1,0 +1,227 @@
+"""`wheelyard devcontainer`: a configuration for your own project, or the image of one of ours."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.commands.pick import add_verify_options
+from wheelyard.errors import RegistryError, UsageError
+from wheelyard.settings import expanded
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+    from wheelyard.devcontainers.devcontainers import Devcontainer
+    from wheelyard.planning.catalogue import Entry
+    from wheelyard.servers.pick import Host
+
+EXAMPLES = """\
+init writes .devcontainer/devcontainer.json for the newest devel image that runs on this machine's
+driver and GPUs, or simply the newest where there is none. feature writes .devcontainer/wheelyard,
+for a project with an image of its own: selfcheck, and an environment that its user may write.
+prepare makes the image of one of this repository's configurations (devcontainer/NAME) and loads
+it; `make devcontainer` calls it. pin names the images of this repository's configurations that are
+published, by tag and digest, and renders them; unpin goes back to images that are made here.
+
+examples:
+  wheelyard devcontainer init --output ~/mine                      chosen for this machine
+  wheelyard devcontainer init --output ~/mine --framework tensorflow
+  wheelyard devcontainer init --output ~/mine --cuda 12.1 --require-gpu
+  wheelyard devcontainer init --output ~/mine --registry registry.example/team   by tag and digest
+  wheelyard devcontainer feature --output ~/mine     then: "features": {"./wheelyard": {}}
+  wheelyard devcontainer prepare pytorch
+  wheelyard devcontainer pin --registry registry.example/team     after `wheelyard push`; commit it
+  wheelyard devcontainer pin pytorch --registry registry.example/team           that one alone
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "devcontainer",
+        help="open an image in VS Code: write a configuration, or make its image",
+        description="Dev containers: a configuration for your own project, the image of ours.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("init", "feature", "prepare", "pin", "unpin"))
+    parser.add_argument("name", nargs="?", metavar="NAME", help="prepare, pin: which one")
+    parser.add_argument("--framework", metavar="NAME[-VERSION]", help="init: such as pytorch-2.3")
+    parser.add_argument("--cuda", metavar="VERSION", help="init: only with this CUDA, or cpu")
+    parser.add_argument("--python", metavar="VERSION", help="init: only with this Python")
+    parser.add_argument(
+        "--require-gpu", action="store_true", help="init: do not start where there is no GPU"
+    )
+    parser.add_argument(
+        "--output",
+        type=expanded,
+        default=Path(),
+        metavar="DIR",
+        help="init, feature: your project (default: .)",
+    )
+    parser.add_argument("--force", action="store_true", help="init, feature: replace what is there")
+    parser.add_argument(
+        "--dist", type=Path, default=Path("dist"), help="built images (default: dist)"
+    )
+    add_verify_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Carry out the action; prints the file, or the image, that is there now."""
+    if args.action == "prepare":
+        return _prepare(args, context)
+    if args.action == "pin":
+        return _pin(args, context)
+    if args.name is not None:
+        advice = f"; for a folder: --output {args.name}" if args.action in _WRITERS else ""
+        raise UsageError(f"{args.action} takes no name{advice}")
+    if args.action in _WRITERS:
+        return _WRITERS[args.action](args, context)
+    return _unpin(context)
+
+
+def _prepare(args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.devcontainers.devcontainers import find_variant
+    from wheelyard.devcontainers.preparing import prepare
+    from wheelyard.planning.plan import load_plan
+
+    if args.name is None:
+        raise UsageError("prepare needs the name of a folder below devcontainer/, such as pytorch")
+    plan = load_plan(context.settings.project)
+    variant = find_variant(plan.cells, args.name)
+    print(prepare(variant, plan, args.dist.absolute(), context))
+    return 0
+
+
+def _pin(args: argparse.Namespace, context: Context) -> int:
+    """Name what the registry's catalogue has of the images; prints each path that changed."""
+    from wheelyard.commands.pick import find_trust
+    from wheelyard.devcontainers.devcontainers import find_variant, variants
+    from wheelyard.devcontainers.published import (
+        PUBLISHED,
+        find_published,
+        load_published,
+        published_text,
+    )
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.publish.attest.signatures import require_entry
+    from wheelyard.publish.catalogue import fetch_catalogue
+    from wheelyard.registry.client import open_registry
+    from wheelyard.system.textfiles import write_text
+
+    settings = context.settings
+    if settings.registry is None:
+        raise UsageError("pin needs the registry that has the images: --registry HOST/PREFIX")
+    trust = find_trust(args, context)
+    cells = load_plan(settings.project).cells
+    wanted = variants(cells) if args.name is None else (find_variant(cells, args.name),)
+    kept = {} if args.name is None else load_published(settings.project)
+    with open_registry(settings.registry, settings, context.reporter) as registry:
+        entries = fetch_catalogue(registry, trust) or ()
+        ids = {variant.cell.id for variant in wanted}
+        for entry in entries:
+            if trust is not None and entry.id in ids and entry.digest is not None:
+                require_entry(registry, entry, trust)
+    found = find_published(wanted, entries, settings.registry)
+    images = dict.fromkeys(x.cell.tags[0] for x in wanted)
+    missing = [tag for tag in images if tag not in found]
+    advice = f"{settings.registry} does not have {', '.join(missing)}; `wheelyard push` publishes"
+    if not found:
+        raise RegistryError(f"{advice} them")
+    if missing:
+        context.reporter.warn(f"{advice}: made locally until then")
+    write_text(settings.project / PUBLISHED, published_text(kept | found))
+    return _render(context)
+
+
+def _unpin(context: Context) -> int:
+    from wheelyard.devcontainers.published import PUBLISHED
+
+    (context.settings.project / PUBLISHED).unlink(missing_ok=True)
+    return _render(context)
+
+
+def _render(context: Context) -> int:
+    from wheelyard.commands.render import write
+
+    write(context)
+    return 0
+
+
+def _init(args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.commands.pick import find_trust, read_entries, require_entry_signed
+    from wheelyard.contract.editor import DEVELOPMENT
+    from wheelyard.devcontainers.devcontainers import FILE, SEEN, render_devcontainer
+    from wheelyard.dockerfiles.render import make_environment
+    from wheelyard.servers.pick import Wish, pick
+    from wheelyard.system.textfiles import write_text
+
+    target = args.output.absolute() / SEEN / FILE
+    _check_target(args, target)
+    trust = find_trust(args, context)
+    entries = read_entries(args.dist, context, trust)
+    wish = Wish(args.framework, args.cuda, args.python, DEVELOPMENT)
+    choice = pick(entries, _host(args, context), wish)
+    if trust is not None:
+        require_entry_signed(choice.entry, trust, context)
+    config = configuration(choice.entry, args, context)
+    environment = make_environment(context.settings.project / "templates")
+    write_text(target, render_devcontainer(environment, config, written=False))
+    print(f"{'file':<8}{target}\n{'image':<8}{config.image}\n{'reason':<8}{choice.reason}")
+    return 0
+
+
+def _feature(args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.devcontainers.devcontainers import SEEN
+    from wheelyard.devcontainers.preparing import write_feature
+
+    target = args.output.absolute() / SEEN / "wheelyard"
+    _check_target(args, target)
+    write_feature(context.settings.project, target)
+    print(f'{target}\nin devcontainer.json: "features": {{"./wheelyard": {{}}}}')
+    return 0
+
+
+def _check_target(args: argparse.Namespace, target: Path) -> None:
+    if args.output.exists() and not args.output.is_dir():
+        raise UsageError(f"--output {args.output} is not a folder: name your project's")
+    if target.exists() and not args.force:
+        raise UsageError(f"{target} is there already; --force replaces it")
+
+
+def _host(args: argparse.Namespace, context: Context) -> Host:
+    """What is known of this machine; where that is nothing, nothing speaks against the newest."""
+    from wheelyard.commands.pick import host_of
+    from wheelyard.servers.machine import read_gpus
+    from wheelyard.servers.pick import Host
+
+    seen = read_gpus()
+    if seen.driver is None or args.cuda == "cpu":
+        context.reporter.info(f"not chosen for a GPU: {seen.problem or '--cuda cpu'}")
+        return Host(None)
+    return host_of(seen.driver)
+
+
+def configuration(entry: Entry, args: argparse.Namespace, context: Context) -> Devcontainer:
+    """For an image: of the registry by tag and digest, or one that the engine has to have."""
+    from wheelyard.devcontainers.devcontainers import (
+        LEFT_OVER,
+        Devcontainer,
+        initialize_elsewhere,
+        named,
+    )
+    from wheelyard.servers.pick import named as image_name
+
+    title = named(f"{image_name(entry)}, Python {entry.python}", requires_gpu=args.require_gpu)
+    address = context.settings.registry
+    if address is None:
+        before = initialize_elsewhere(entry.tags[0], entry.id)
+        return Devcontainer(title, entry.tags[0], before, args.require_gpu)
+    digest = f"@{entry.digest}" if entry.digest else ""
+    image = address.reference(entry.tags[0]) + digest
+    return Devcontainer(title, image, {"left over": LEFT_OVER}, args.require_gpu)
+
+
+_WRITERS = {"init": _init, "feature": _feature}

@@ -1,0 +1,54 @@
+"""`wheelyard doctor`: what is wrong with this machine, and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+
+EXAMPLES = """\
+examples:
+  wheelyard doctor                      everything; what is merely absent is a note
+  wheelyard doctor --for gpu            a GPU server: without a driver this fails
+  wheelyard doctor --for build --json   for programs
+
+Exit code 17 if something is wrong.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="say what is wrong with this machine, and how to mend it",
+        description="Look at tools, disk, network, engines, driver and GPUs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--for", dest="topics", action="append", choices=("build", "run", "gpu"), default=[]
+    )
+    parser.add_argument("--offline", action="store_true", help="ask no index and no registry")
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.set_defaults(run=run, needs_project=False)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Print a line for everything looked at; exit code 17 when one is wrong."""
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.errors import MachineError
+    from wheelyard.servers.doctor import TOPICS, diagnose
+    from wheelyard.servers.machine import read_machine
+
+    machine = read_machine(context.settings, online=not args.offline)
+    wanted = tuple(topic for topic in TOPICS if not args.topics or topic in args.topics)
+    lines = diagnose(machine, wanted)
+    if args.json:
+        show_json([asdict(line) for line in lines])
+    else:
+        rows = [(x.topic, x.name, x.state, x.seen, x.fix or "") for x in lines]
+        show_table(("for", "what", "state", "seen", "fix"), rows)
+    return MachineError.exit_code if any(x.state == "wrong" for x in lines) else 0

@@ -1,0 +1,91 @@
+# ruff: noqa: N999 - the command has this name
+"""`wheelyard import`: take images over from an offline bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+
+EXAMPLES = """\
+examples:
+  wheelyard import torch.tar                      into dist/, and into the engine if one answers
+  wheelyard import torch.tar --load --output oci  another folder; fails without an engine
+  wheelyard import torch.tar --no-load            just the OCI image layout
+  wheelyard import torch.tar --verify-key sign.pub    only if that key signed the bundle
+
+Bundles are made by `wheelyard push SELECTOR --layout FILE.tar`. Every blob is checked against its
+digest; no repository and no network is needed. What a bundle says of an inspection counts only with
+--verify-key, where the bundle was made with --sign-key: `push` asks for --unverified otherwise.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "import",
+        help="take images over from an offline bundle",
+        description="Check a bundle and take its images over into a layout and an engine.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a .tar file, or a folder")
+    parser.add_argument(
+        "--output", type=Path, default=Path("dist"), help="layout to add to (default: dist)"
+    )
+    parser.add_argument(
+        "--load",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="load into the Docker Engine (default: if one answers)",
+    )
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="refuse a bundle that this key (PEM, as cosign.pub) has not signed; given more than "
+        "once, one of the keys is enough",
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.set_defaults(run=run, needs_project=False)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Import the bundle and print what it held."""
+    from wheelyard.console.amounts import amount
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.images.build.loading import find_loader
+    from wheelyard.images.build.report import unpacked_sizes
+    from wheelyard.oci.layout import Layout
+    from wheelyard.publish.attest.keys import load_public_key
+    from wheelyard.publish.unbundle import import_bundle
+
+    layout = Layout(args.output.absolute())
+    keys = tuple(map(load_public_key, args.verify_key))
+    images = import_bundle(args.bundle.absolute(), layout, context.reporter, keys)
+    loader = find_loader(args.load, context)
+    sizes = unpacked_sizes(layout.folder)
+    for image in images:
+        if loader is not None:
+            loader.manifest(layout, image.manifest.digest, image.tags, sizes)
+    if args.json:
+        show_json(
+            [
+                {
+                    "digest": image.manifest.digest,
+                    "tags": list(image.tags),
+                    "new_bytes": image.new_bytes,
+                    "loaded": loader is not None,
+                }
+                for image in images
+            ]
+        )
+        return 0
+    rows = [(x.tags[0], x.manifest.digest[:19], amount(x.new_bytes, "bytes")) for x in images]
+    show_table(("image", "digest", "new here"), rows)
+    return 0

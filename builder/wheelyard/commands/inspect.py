@@ -1,0 +1,89 @@
+"""`wheelyard inspect`: read built images back and compare them with their cells."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+
+EXAMPLES = """\
+examples:
+  wheelyard inspect pytorch-2.3.1-runtime        what the image in dist/ holds
+  wheelyard inspect all --json                   for programs
+
+Every blob is hashed and every layer's contents are read from the blob itself.
+Exit code 11 if an image is not what its cell says.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "inspect",
+        help="read built images back and compare them with the matrix",
+        description="Compare the images of an OCI image layout with the cells of the matrix.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("selector", nargs="?", default="all", metavar="SELECTOR")
+    parser.add_argument(
+        "--output", type=Path, default=Path("dist"), help="image layout to read (default: dist)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Print one row a property; exit code 11 when one is wrong."""
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.errors import InspectError, StorageError
+    from wheelyard.images.inspect.inspect import inspect_layout_image
+    from wheelyard.lock.stages import load_stages
+    from wheelyard.oci.layout import Layout
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.planning.selector import select
+
+    plan = load_plan(context.settings.project)
+    layout = Layout(args.output.absolute())
+    references = layout.references()
+    results = []
+    for cell in select(plan, args.selector):
+        manifest = references.get(cell.tags[0])
+        if manifest is None:
+            if args.selector == "all":
+                continue
+            raise StorageError(
+                f"{args.output} holds no {cell.tags[0]}; run: wheelyard build {cell.id}"
+            )
+        lock = load_stages(cell, plan, context.settings.project)[-1].lock
+        with context.reporter.task(cell.id, None, "bytes") as task:
+            findings = inspect_layout_image(cell, lock, layout, manifest.digest, task.advance)
+        results.append((cell, findings))
+    if args.json:
+        show_json(
+            [
+                {
+                    "id": cell.id,
+                    "ok": all(f.ok for f in findings),
+                    "findings": [
+                        {"name": f.name, "expected": f.expected, "seen": f.seen, "ok": f.ok}
+                        for f in findings
+                    ],
+                }
+                for cell, findings in results
+            ]
+        )
+    else:
+        show_table(
+            ("image", "property", "expected", "seen", ""),
+            [
+                (c.id, f.name, f.expected or "-", f.seen or "-", "ok" if f.ok else "WRONG")
+                for c, findings in results
+                for f in findings
+            ],
+        )
+    wrong = any(not f.ok for _, findings in results for f in findings)
+    return InspectError.exit_code if wrong else 0

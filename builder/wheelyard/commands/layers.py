@@ -1,0 +1,92 @@
+"""`wheelyard layers`: write down what layers are known to be, or hold that against the wheels."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wheelyard.context import Context
+    from wheelyard.publish.recording import Recorded
+
+EXAMPLES = """\
+record writes images/layers.json from the cache: for every layer of the chosen images its digests
+and sizes, and what the builds in --output saw of the images. Other images' entries stay while
+their locks ask for them. With --bases-only it makes the layers of Debian packages and records just
+those: a fresh clone can then take them from a registry when Debian has moved on. verify writes
+nothing: it makes the recorded layers again and compares.
+
+examples:
+  wheelyard build cuda12.1 && wheelyard layers record cuda12.1
+  wheelyard layers record all --bases-only
+  wheelyard layers verify pytorch-2.3.1       exit code 11 and the layer's name if one differs
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "layers",
+        help="write down what layers are known to be, for `push --known`",
+        description="The committed record of layers: what wheels become, by digest.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("record", "verify"))
+    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`")
+    parser.add_argument(
+        "--output", type=Path, default=Path("dist"), help="layout with build.json (default: dist)"
+    )
+    parser.add_argument(
+        "--bases-only", action="store_true", help="record: make the bases, and record only those"
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects, or an object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Carry out one of the two actions."""
+    from wheelyard.images.assemble.record import read_record, write_record
+    from wheelyard.layers.store import LayerStore
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.planning.selector import select
+    from wheelyard.publish.recording import record_bases, record_layers
+
+    plan = load_plan(context.settings.project)
+    cells = select(plan, args.selector)
+    old = read_record(context.settings.project)
+    if args.action == "verify":
+        from wheelyard.console.table import show_json
+        from wheelyard.publish.verifying import verify_layers
+
+        count = verify_layers(cells, plan, old, context)
+        if args.json:
+            show_json({"layers": count, "same": True})
+        else:
+            print(f"{count} layers made again: every one is what the record says")
+        return 0
+    store = LayerStore(context.settings.cache_dir)
+    if args.bases_only:
+        record, results = record_bases(cells, plan, old, store, context)
+    else:
+        record, results = record_layers(cells, plan, old, args.output.absolute(), store, context)
+    write_record(context.settings.project, record)
+    _show(results, as_json=args.json)
+    return 0
+
+
+def _show(results: Sequence[Recorded], *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from wheelyard.console.table import show_json, show_table
+
+    if as_json:
+        show_json([asdict(result) for result in results])
+        return
+    rows = [
+        (r.id, str(r.layers), str(len(r.missing)), "yes" if r.inspected else "no") for r in results
+    ]
+    show_table(("image", "layers", "not made here", "inspected"), rows)

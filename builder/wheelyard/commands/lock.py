@@ -1,0 +1,132 @@
+"""`wheelyard lock`: resolve versions over the network and write them down; or check the locks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.console.table import show_json, show_table
+from wheelyard.errors import DriftError
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+    from wheelyard.lock.changes import LockChange
+    from wheelyard.lock.state import LockProblem
+
+EXAMPLES = """\
+Nothing but this command changes a version. It keeps the versions that are locked already
+where they still fit; --upgrade takes the newest ones. An image's lock holds the pins of the
+image it extends, so a whole family is locked together.
+
+examples:
+  wheelyard lock                    after a change of matrix.yaml: resolve what is new
+  wheelyard lock pytorch-2.3        the images of PyTorch 2.3 and their bases
+  wheelyard lock --upgrade          take the newest versions that the matrix allows
+  wheelyard lock --bases-only       the Debian packages alone (security updates: --upgrade)
+  wheelyard lock --check            offline: which locks no longer match the matrix
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "lock",
+        help="resolve every version and pin it by hash",
+        description="Write images/<id>/requirements.lock and the package lock of each base.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("selector", nargs="?", default=None, metavar="SELECTOR")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--check", action="store_true", help="write nothing; exit 6 when a lock does not match"
+    )
+    mode.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    parser.add_argument(
+        "--bases-only", action="store_true", help="only the Debian packages of the bases"
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Lock what is selected (default: everything), or check it."""
+    return _check(args, context) if args.check else _lock(args, context)
+
+
+def change_as_json(change: LockChange) -> dict[str, Any]:
+    """Return one lock's outcome the way programs read it."""
+    return {
+        "lock": str(change.path),
+        "pins": change.pins,
+        "written": change.written,
+        "created": change.created,
+        "changes": [
+            {"name": pin.name, "kind": pin.kind, "before": pin.before, "after": pin.after}
+            for pin in change.changes
+        ],
+    }
+
+
+def _lock(args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.lock.inputs import cells_by_id
+    from wheelyard.lock.stage import Desk, families, lock_bases, lock_images
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.planning.selector import select
+
+    settings = context.settings
+    plan = load_plan(settings.project)
+    cells = families(select(plan, args.selector or "all"), plan.cells)
+    desk = Desk(settings.project, cells_by_id(plan.cells), settings, context.reporter, args.upgrade)
+    changes = () if args.bases_only else lock_images(desk, cells)
+    _show_changes((*changes, *lock_bases(desk, cells)), args.json)
+    return 0
+
+
+def _check(args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.lock.state import BASES, lock_problems
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.planning.selector import select
+
+    plan = load_plan(context.settings.project)
+    selected = None if args.selector is None else select(plan, args.selector)
+    problems = [
+        problem
+        for problem in lock_problems(context.settings.project, plan.cells, selected)
+        if not args.bases_only or problem.path.is_relative_to(BASES)
+    ]
+    if args.json:
+        show_json([_problem_as_json(problem) for problem in problems])
+    elif problems:
+        show_table(("lock", "state"), [(problem.path, problem.kind) for problem in problems])
+    if problems:
+        listed = "".join(f"\n  {problem.message}" for problem in problems)
+        raise DriftError(f"{len(problems)} lock(s) do not match matrix.yaml:{listed}")
+    context.reporter.info("every lock matches matrix.yaml")
+    return 0
+
+
+def _show_changes(changes: Sequence[LockChange], as_json: bool) -> None:
+    if as_json:
+        show_json([change_as_json(change) for change in changes])
+        return
+    rows = [row for change in changes for row in _rows(change)]
+    if rows:
+        show_table(("lock", "change", "name", "before", "after"), rows)
+    else:
+        print(f"{len(changes)} locks, no version changed")
+
+
+def _rows(change: LockChange) -> list[tuple[str, ...]]:
+    """Return a row a pin that changed; a new lock is one row."""
+    if change.created:
+        return [(str(change.path), "new", f"{change.pins} pins", "-", "-")]
+    return [
+        (str(change.path), pin.kind, pin.name, pin.before or "-", pin.after or "-")
+        for pin in change.changes
+    ]
+
+
+def _problem_as_json(problem: LockProblem) -> dict[str, str]:
+    return {"lock": str(problem.path), "kind": problem.kind, "message": problem.message}

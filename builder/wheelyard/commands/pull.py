@@ -1,0 +1,57 @@
+"""`wheelyard pull`: pick the best image for this machine and fetch it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from wheelyard.commands.pick import add_options
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+
+EXAMPLES = """\
+examples:
+  wheelyard pull --registry registry.example/team
+  wheelyard pull --registry registry.example/team --framework pytorch-2.3 --flavour devel
+
+What is chosen and why is said by `wheelyard pick` with the same options. The very image that the
+catalogue names is pulled, by its digest, and gets its tag. With --verify-key it is pulled only if
+that digest is signed.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "pull",
+        help="pull the image that `pick` chooses",
+        description="Pick the best image for this machine and pull it into the engine.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_options(parser)
+    parser.set_defaults(run=run, needs_project=False)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Pull the choice with Docker, else podman; prints how to start it."""
+    from wheelyard.commands.pick import choose
+    from wheelyard.console.table import show_json
+    from wheelyard.errors import UsageError
+    from wheelyard.servers.pulling import pull_image
+
+    if context.settings.registry is None:
+        raise UsageError("name where from: --registry HOST/PREFIX")
+    found = choose(args, context)
+    for note in found["notes"]:
+        context.reporter.warn(note)
+    context.reporter.info(f"{found['image']}: {found['reason']}")
+    found["pulled"] = pull_image(
+        found["tag"], found["digest"], found["runtime"], context.settings, context.reporter
+    )
+    if args.json:
+        show_json(found)
+    else:
+        print(found["run"])
+    return 0

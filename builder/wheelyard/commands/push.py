@@ -1,0 +1,245 @@
+"""`wheelyard push`: publish built images in a registry, or write them into an offline bundle."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from wheelyard.context import Context
+    from wheelyard.model import Plan
+    from wheelyard.oci.layout import Layout
+    from wheelyard.planning.facts import Upstream
+    from wheelyard.publish.attest.keys import PrivateKey, PublicKey
+    from wheelyard.publish.published import Source
+    from wheelyard.registry.push import NotPushed, Publication, Pushed
+
+EXAMPLES = """\
+examples:
+  wheelyard push cuda12.1 --registry registry.example/team
+  wheelyard push all --registry http://127.0.0.1:5000   plain HTTP only where it is written so
+  wheelyard push pytorch-2.3.1 --layout torch.tar       for a machine without a network
+  wheelyard push cuda12.1 --sign-key sign.pem           for cosign verify, pick --verify-key
+  wheelyard push cuda12.1 --known                       nothing is built that the registry has
+
+Images go to HOST/PREFIX/FRAMEWORK under all their tags. Blobs that are there are not sent, blobs
+of sibling repositories are mounted. A tag moves when everything that it names is there; a push
+that breaks leaves it where it was, and the next one goes on from there. Logins are those of
+`docker login` (credential helpers too) and `podman login`. The passphrase of an encrypted key is
+taken from WHEELYARD_SIGN_PASSPHRASE.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "push",
+        help="publish built images in a registry, or as an offline bundle",
+        description="Send verified images of an OCI image layout to a registry.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`")
+    parser.add_argument(
+        "--output", type=Path, default=Path("dist"), help="image layout to read (default: dist)"
+    )
+    parser.add_argument(
+        "--layout",
+        type=Path,
+        metavar="PATH",
+        help="write a bundle for `wheelyard import` instead: an OCI layout, as FILE.tar or folder",
+    )
+    parser.add_argument(
+        "--known",
+        action="store_true",
+        help="put the images together from images/layers.json, not from a layout; only layers that "
+        "it or the registry lacks are made",
+    )
+    parser.add_argument(
+        "--verify-known",
+        action="store_true",
+        help="--known, after every layer was made again from its wheels and compared",
+    )
+    parser.add_argument(
+        "--compression",
+        choices=("gzip", "zstd"),
+        default="gzip",
+        help="zstd: pack layers again, once; smaller and quicker to unpack, for engines from "
+        "Docker 23 on (default: gzip, as they are built)",
+    )
+    parser.add_argument(
+        "--unverified", action="store_true", help="also images that no build has inspected"
+    )
+    parser.add_argument(
+        "--attest",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="attach SBOM, provenance and verification to each image (default: yes)",
+    )
+    parser.add_argument(
+        "--sign-key",
+        type=Path,
+        metavar="FILE",
+        help="sign each image and the catalogue as cosign does, or a bundle, with this "
+        "ECDSA P-256 key (PEM)",
+    )
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --sign-key: also go on from a catalogue that this older key signed",
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Publish the selection; prints what became of it, returns the first failure's exit code."""
+    from wheelyard.errors import UsageError
+    from wheelyard.planning.plan import load_inputs
+    from wheelyard.publish.attest.keys import load_private_key, load_public_key
+
+    args.known |= args.verify_known
+    if args.layout is None and context.settings.registry is None:
+        raise UsageError("name where to: --registry HOST/PREFIX, or --layout FILE.tar")
+    if args.layout is not None and args.known:
+        raise UsageError("a bundle holds every layer: build the images, then leave --known out")
+    if args.layout is not None and args.compression != "gzip":
+        raise UsageError("a bundle has its layers as they were built: leave --compression out")
+    if args.verify_key and args.sign_key is None:
+        raise UsageError("--verify-key is for the catalogue that --sign-key signs anew")
+    key = None if args.sign_key is None else load_private_key(args.sign_key)
+    older = tuple(map(load_public_key, args.verify_key))
+    _matrix, upstream, plan = load_inputs(context.settings.project)
+    with _packed(args, plan, context) as source:
+        return _publish(args, source, (key, older), upstream, plan, context)
+
+
+@contextmanager
+def _packed(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[Source]:
+    with _source(args, plan, context) as source:
+        if args.compression == "gzip":
+            yield source
+            return
+        from wheelyard.publish.zstdimages import zstd_images
+
+        with zstd_images(source, context) as packed:
+            yield packed
+
+
+@contextmanager
+def _source(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[Source]:
+    """Where images are taken from: a layout that a build wrote, or what is known of them."""
+    from wheelyard.oci.layout import Layout
+    from wheelyard.planning.selector import select
+    from wheelyard.publish.known import known_images
+    from wheelyard.publish.published import Source, publications
+
+    cells = select(plan, args.selector)
+    every = args.selector == "all"
+    if args.known:
+        with known_images(
+            cells,
+            plan,
+            context,
+            only_recorded=every,
+            verify=args.verify_known,
+            unverified=args.unverified,
+        ) as source:
+            yield source
+        return
+    layout = Layout(args.output.absolute())
+    images = publications(layout, cells, only_built=every, unverified=args.unverified)
+    yield Source(layout, images)
+
+
+def _publish(
+    args: argparse.Namespace,
+    source: Source,
+    keys: tuple[PrivateKey | None, tuple[PublicKey, ...]],
+    upstream: Upstream,
+    plan: Plan,
+    context: Context,
+) -> int:
+    from wheelyard.publish.release import Belongings, release
+    from wheelyard.registry.client import open_registry
+    from wheelyard.registry.push import NotPushed
+
+    address = context.settings.registry
+    if args.layout is not None or address is None:
+        return _bundle(args, source.layout, source.images, keys[0], context)
+    belongings = Belongings(*keys, attest=args.attest, compare=not args.known)
+    with open_registry(address, context.settings, context.reporter) as registry:
+        results = release(registry, source, plan, upstream, belongings, context)
+    _show(results, as_json=args.json)
+    failures = [result for result in results if isinstance(result, NotPushed)]
+    return failures[0].error.exit_code if failures else 0
+
+
+def _bundle(
+    args: argparse.Namespace,
+    layout: Layout,
+    images: Sequence[Publication],
+    key: PrivateKey | None,
+    context: Context,
+) -> int:
+    from wheelyard.console.amounts import amount
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.publish.bundle import write_bundle
+
+    size = write_bundle(args.layout.absolute(), layout, images, context.reporter, key)
+    if args.json:
+        ids = [image.id for image in images]
+        show_json({"bundle": str(args.layout), "bytes": size, "images": ids})
+        return 0
+    rows = [(image.id, image.manifest[:19], image.tags[0]) for image in images]
+    show_table(("image", "digest", f"in {args.layout} ({amount(size, 'bytes')})"), rows)
+    return 0
+
+
+def _show(results: Sequence[Pushed | NotPushed], *, as_json: bool) -> None:
+    from wheelyard.console.amounts import amount
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.registry.push import NotPushed
+
+    if as_json:
+        show_json(list(map(_as_json, results)))
+        return
+    rows = [
+        (r.id, "failed", "", "", "", "", "")
+        if isinstance(r, NotPushed)
+        else (
+            r.id,
+            r.digest[:19],
+            *(amount(size, "bytes") for size in (r.sent, r.mounted, r.present)),
+            f"{len(r.moved)} of {len(r.references)}",
+            f"{r.seconds:.1f} s",
+        )
+        for r in results
+    ]
+    show_table(("image", "digest", "sent", "mounted", "there", "tags moved", "time"), rows)
+
+
+def _as_json(result: Pushed | NotPushed) -> dict[str, Any]:
+    """One image; sizes in bytes, time in seconds."""
+    from wheelyard.registry.push import NotPushed
+
+    if isinstance(result, NotPushed):
+        error = result.error
+        return {"id": result.id, "error": str(error), "exit_code": error.exit_code}
+    return {
+        "id": result.id,
+        "digest": result.digest,
+        "references": list(result.references),
+        "moved": list(result.moved),
+        "sent_bytes": result.sent,
+        "mounted_bytes": result.mounted,
+        "present_bytes": result.present,
+        "seconds": round(result.seconds, 3),
+    }

@@ -1,0 +1,65 @@
+"""`wheelyard render`: write the Dockerfiles, or check that they are up to date."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import DriftError
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+
+EXAMPLES = """\
+Offline. Renders images/<id>/Dockerfile from matrix.yaml, templates/ and the locks, and removes
+generated files of images that are no longer in the matrix.
+
+examples:
+  wheelyard render                  after `wheelyard lock`, or a change in templates/
+  wheelyard render --check          write nothing; exit 6 and list what differs
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "render",
+        help="write the Dockerfiles",
+        description="Write images/<id>/Dockerfile for every image of the matrix.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 6 when a file would change"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Render everything, or check; prints each path that changed."""
+    from wheelyard.dockerfiles.render import find_drift, render_all
+    from wheelyard.planning.plan import load_plan
+
+    if not args.check:
+        write(context)
+        return 0
+    project = context.settings.project
+    cells = load_plan(project).cells
+    rendered = render_all(project, cells)
+    drift = find_drift(project, cells, rendered)
+    if drift:
+        listed = "".join(f"\n  {item.kind:8} {item.path}" for item in drift)
+        raise DriftError(f"{len(drift)} rendered file(s) differ; run `wheelyard render`:{listed}")
+    context.reporter.info(f"{len(rendered)} Dockerfiles are up to date")
+    return 0
+
+
+def write(context: Context) -> None:
+    """Bring every rendered file in line; prints each path that changed."""
+    from wheelyard.dockerfiles.render import render_all, write_rendered
+    from wheelyard.planning.plan import load_plan
+
+    project = context.settings.project
+    cells = load_plan(project).cells
+    for change in write_rendered(project, cells, render_all(project, cells)):
+        print(f"{'removed' if change.kind == 'stale' else 'written'}  {change.path}")

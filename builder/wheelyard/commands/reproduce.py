@@ -1,0 +1,74 @@
+"""`wheelyard reproduce`: build a published image again and compare."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from wheelyard.commands.pick import add_verify_options
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+
+EXAMPLES = """\
+examples:
+  wheelyard reproduce pytorch:2.3.1-cuda12.1 --registry registry.example/team
+  wheelyard reproduce pytorch@sha256:7bc0... --registry registry.example/team --json
+
+The image is built from this project's locks without any layer of the cache, and its manifest's
+digest compared. If it differs, the first layer and file that differ are named; exit code 11.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "reproduce",
+        help="build a published image again and compare it to the bit",
+        description="Build a published image again from its locks and compare the digests.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
+    add_verify_options(parser)
+    parser.add_argument("--json", action="store_true", help="print an object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Print both digests, and where the images differ first."""
+    from wheelyard.commands.pick import find_trust
+    from wheelyard.console.plain import one_line
+    from wheelyard.console.table import show_json
+    from wheelyard.errors import InspectError, UsageError
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.publish.reproduce import reproduce
+    from wheelyard.registry.client import open_registry
+
+    address = context.settings.registry
+    if address is None:
+        raise UsageError("name where the image is: --registry HOST/PREFIX")
+    plan = load_plan(context.settings.project)
+    with open_registry(address, context.settings, context.reporter) as registry:
+        found = reproduce(registry, args.image, plan, context, find_trust(args, context))
+    difference = found.difference
+    if args.json:
+        show_json(
+            {
+                "id": found.cell.id,
+                "published": found.theirs,
+                "built": found.ours,
+                "same": difference is None,
+                "difference": difference and asdict(difference),
+            }
+        )
+    elif difference is None:
+        print(f"{found.cell.id}: the same to the bit, {found.ours}")
+    else:
+        print(f"{found.cell.id}: published {found.theirs}, built {found.ours}")
+        told = f"{difference.what}: {difference.theirs}, ours {difference.ours}"
+        print(one_line(f"first difference: {told}"))
+        if difference.file is not None:
+            print(f"  {one_line(difference.file)}")
+    return 0 if difference is None else InspectError.exit_code

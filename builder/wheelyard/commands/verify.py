@@ -1,0 +1,119 @@
+"""`wheelyard verify`: let images prove themselves, and write down what came of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from wheelyard.context import Context
+    from wheelyard.model import Cell
+    from wheelyard.verify.record import Record
+
+EXAMPLES = """\
+Runs `selfcheck` in each image: by a Docker Engine if one answers (with the GPUs, if it passes
+them on), else in a chroot, which takes root. Records are kept by image digest, so an image that
+has not changed since it passed is not run again.
+
+examples:
+  wheelyard verify pytorch-2.3.1                    all checks; page in reports/verify/index.html
+  wheelyard verify cuda12.1 --group versions --group libraries
+  wheelyard verify all --again --require-gpu        also unchanged ones; a missing GPU is a failure
+
+Exit code 18 if a check of an image failed.
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "verify",
+        help="run the checks that images carry",
+        description="Run selfcheck in built images; write JUnit, JSON and an HTML page.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`")
+    parser.add_argument(
+        "--output", type=Path, default=Path("dist"), help="image layout to read (default: dist)"
+    )
+    parser.add_argument(
+        "--report", type=Path, default=Path("reports/verify"), metavar="FOLDER",
+        help="records, junit.xml, report.json, index.html (default: reports/verify)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--group", action="append", dest="groups", metavar="NAME",
+        help="a group of selfcheck; may be repeated (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--again", action="store_true", help="also images that passed before")
+    parser.add_argument("--require-gpu", action="store_true", help="a missing GPU is a failure")
+    parser.add_argument(
+        "--backend", choices=("auto", "docker", "chroot"), default="auto",
+        help="how images are run (default: an engine if one answers, else a chroot)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--unpack-dir", type=Path, metavar="FOLDER",
+        help="for an unpacked image, some 6 GB (default: in the cache)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the report")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Verify the selection; prints a row an image."""
+    from wheelyard.errors import VerifyError
+    from wheelyard.oci.layout import Layout
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.planning.selector import select
+    from wheelyard.verify.pages import to_json, write_pages
+    from wheelyard.verify.places import find_place
+    from wheelyard.verify.verify import Request, verify
+
+    layout = Layout(args.output.absolute())
+    cells = select(load_plan(context.settings.project), args.selector)
+    if args.selector == "all":
+        cells = _built(cells, layout.references())
+    request = Request(
+        tuple(args.groups or ("all",)),
+        args.require_gpu,
+        args.again,
+        args.report.absolute(),
+        (args.unpack_dir or context.settings.cache_dir / "tmp").absolute(),
+    )
+    place = find_place(args.backend, context.reporter)
+    results = verify(cells, layout, place, request, context.reporter)
+    records = [record for record, _known in results]
+    pages = write_pages(request.folder, records, context.settings.project / "templates")
+    if args.json:
+        print(to_json(records), end="")
+    else:
+        _show(results)
+        context.reporter.info(f"report: {pages['html']}")
+    return 0 if all(record.ok for record in records) else VerifyError.exit_code
+
+
+def _built(cells: Sequence[Cell], references: Collection[str]) -> tuple[Cell, ...]:
+    """`all` means all that were built; VerifyError when none was."""
+    from wheelyard.errors import VerifyError
+
+    found = tuple(cell for cell in cells if cell.tags[0] in references)
+    if not found:
+        raise VerifyError("no image is built; run: wheelyard build SELECTOR")
+    return found
+
+
+def _show(results: Sequence[tuple[Record, bool]]) -> None:
+    from wheelyard.console.table import show_table
+
+    rows = []
+    for record, known in results:
+        counts = record.counts
+        state = "ok" if record.ok else "FAILED"
+        failed = [check["name"] for check in record.checks if check["status"] == "fail"]
+        told = record.error or ", ".join(failed) or ("unchanged" if known else "")
+        first = told.splitlines()[0] if told else ""
+        rows.append((record.id, *counts.values(), f"{record.seconds:.0f} s", state, first))
+    show_table(("image", "passed", "failed", "skipped", "time", "", ""), rows)

@@ -1,0 +1,174 @@
+"""How a run tells what it is doing: on stderr, bars for people, lines for logs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal, Protocol, TextIO
+
+from wheelyard.console.amounts import Unit, amount, summary
+from wheelyard.console.plain import one_line, plain
+
+__all__ = ["ClosableReporter", "Mode", "Reporter", "Task", "Unit", "make_reporter"]
+
+Mode = Literal["auto", "terminal", "plain", "quiet"]
+
+LINE_SECONDS = 10.0  # the longest a plain log stays silent about a task that moves
+STEP_SECONDS = 2.0  # the shortest time between two lines of one task
+STEP = 0.25  # a share of the total that is worth a line
+
+
+class Task(Protocol):
+    """One piece of work under way; safe to advance from several threads."""
+
+    def advance(self, amount: int) -> None:
+        """Add `amount` bytes or items; negative after a restart."""
+
+
+class Reporter(Protocol):
+    """The channel for messages and progress; safe to use from several threads."""
+
+    def info(self, message: str) -> None:
+        """Say something worth knowing."""
+
+    def warn(self, message: str) -> None:
+        """Say something that may need attention; shown even when quiet."""
+
+    def task(self, label: str, total: int | None, unit: Unit) -> AbstractContextManager[Task]:
+        """Show a piece of work for as long as the context lasts; `total` None: not known."""
+
+
+class ClosableReporter(Reporter, Protocol):
+    """A reporter as its owner sees it."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was found, whatever is still under way."""
+
+
+def make_reporter(
+    mode: Mode,
+    stream: TextIO | None,
+    *,
+    color: bool = True,
+    environ: Mapping[str, str] | None = None,
+) -> ClosableReporter:
+    """The reporter for `stream` (usually stderr; None where the process has none)."""
+    if stream is None or mode == "quiet":
+        return QuietReporter(stream)
+    if mode == "plain" or (mode == "auto" and not _shows_bars(stream, environ)):
+        return PlainReporter(stream)
+    from wheelyard.console.terminal import TerminalReporter  # here: rich is slow to import
+
+    return TerminalReporter(stream, color=color)
+
+
+def _shows_bars(stream: TextIO, environ: Mapping[str, str] | None) -> bool:
+    environ = os.environ if environ is None else environ
+    return stream.isatty() and not environ.get("CI") and environ.get("TERM", "dumb") != "dumb"
+
+
+class QuietReporter:
+    """Warnings only."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def info(self, message: str) -> None:
+        """Say nothing."""
+
+    def warn(self, message: str) -> None:
+        """Write a line."""
+        if self._stream is not None:
+            self._stream.write(f"warning: {plain(message)}\n")
+            self._stream.flush()
+
+    def task(self, label: str, total: int | None, unit: Unit) -> AbstractContextManager[Task]:  # noqa: ARG002
+        """Count nothing."""
+        return nullcontext(_Silent())
+
+    def close(self) -> None:
+        """Nothing to restore."""
+
+
+class _Silent:
+    def advance(self, amount: int) -> None:
+        pass
+
+
+class PlainReporter:
+    """A line at a time, for logs; never a control character."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def info(self, message: str) -> None:
+        """Write a line."""
+        with self._lock:
+            self._stream.write(f"{plain(message)}\n")
+            self._stream.flush()
+
+    def warn(self, message: str) -> None:
+        """Write a line that says so."""
+        self.info(f"warning: {message}")
+
+    @contextmanager
+    def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:
+        """Lines at the start, now and then, and at the end."""
+        started, label = self._clock(), one_line(label)
+        line = _Lines(label, total, unit, self.info, self._clock)
+        self.info(label if total is None else f"{label}: {amount(total, unit)}")
+        try:
+            yield line
+        except BaseException:
+            self.info(f"{label}: stopped at {summary(line.done, self._clock() - started, unit)}")
+            raise
+        self.info(f"{label}: done, {summary(line.done, self._clock() - started, unit)}")
+
+    def close(self) -> None:
+        """Nothing to restore."""
+
+
+class _Lines:
+    """A task that writes a line when enough has happened since the last one."""
+
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        unit: Unit,
+        write: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.done = 0
+        self._label, self._total, self._unit = label, total, unit
+        self._write, self._clock = write, clock
+        self._lock = threading.Lock()
+        self._line_at, self._line_done = clock(), 0
+
+    def advance(self, amount: int) -> None:
+        """Count, and write a line when one is due."""
+        with self._lock:
+            self.done += amount
+            now = self._clock()
+            due = self._due(now - self._line_at)
+            if due:
+                self._line_at, self._line_done = now, self.done
+        if due:
+            self._write(f"{self._label}: {self._state()}")
+
+    def _due(self, silent: float) -> bool:
+        if self._total is not None and self.done >= self._total:
+            return False  # the closing line is about to say it
+        step = self._total is not None and self.done - self._line_done >= STEP * self._total
+        return silent >= LINE_SECONDS or (step and silent >= STEP_SECONDS)
+
+    def _state(self) -> str:
+        done = amount(self.done, self._unit)
+        if not self._total:
+            return done
+        return f"{done} of {amount(self._total, self._unit)} ({self.done / self._total:.0%})"

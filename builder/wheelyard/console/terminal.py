@@ -1,0 +1,122 @@
+"""Progress on a terminal: a bar for each piece of work under way, finished ones as lines."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Task as RichTask
+from rich.text import Text
+
+from wheelyard.console.amounts import Unit, amount, summary
+from wheelyard.console.plain import one_line, plain
+from wheelyard.console.streams import terminal
+
+if TYPE_CHECKING:
+    from wheelyard.console.progress import Task
+
+
+class _Amount(ProgressColumn):
+    """Done, total and, for bytes, the rate."""
+
+    def render(self, task: RichTask) -> Text:
+        unit: Unit = task.fields["unit"]
+        text = amount(task.completed, unit)
+        if task.total is not None:
+            text += f" / {amount(task.total, unit)}"
+        if unit == "bytes" and task.speed:
+            text += f"  {amount(task.speed, unit)}/s"
+        return Text(text, no_wrap=True)
+
+
+class TerminalReporter:
+    """Bars that share the terminal's last lines; messages scroll above them."""
+
+    def __init__(self, stream: TextIO, *, color: bool = True) -> None:
+        # None leaves the decision to rich, which knows NO_COLOR.
+        self._console = Console(
+            file=terminal(stream), no_color=None if color else True, highlight=False
+        )
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+        self._running = 0
+
+    def info(self, message: str) -> None:
+        """Write a line above the bars."""
+        self._console.print(plain(message), markup=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """Write a line that stands out."""
+        self._console.print(Text(f"warning: {plain(message)}", style="yellow"), soft_wrap=True)
+
+    @contextmanager
+    def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:
+        """Show a bar; leave a line when the work is done, nothing when it failed."""
+        progress, label = self._enter(), one_line(label)
+        bar = _Bar(progress, progress.add_task(label, total=total, unit=unit))
+        started = time.monotonic()
+        try:
+            yield bar
+            self.info(f"{label}: {summary(bar.done, time.monotonic() - started, unit)}")
+        finally:
+            progress.remove_task(bar.identity)
+            self._leave()
+
+    def close(self) -> None:
+        """Remove the bars and give the cursor back, whatever is still under way."""
+        with self._lock:
+            if self._progress is not None:
+                self._progress.stop()
+                self._progress = None
+
+    def _enter(self) -> Progress:
+        with self._lock:
+            self._running += 1
+            if self._progress is None:
+                self._progress = _bars(self._console)
+                self._progress.start()
+            return self._progress
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._running -= 1
+            if self._running == 0 and self._progress is not None:
+                self._progress.stop()
+                self._progress = None
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        _Amount(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+    )
+
+
+class _Bar:
+    def __init__(self, progress: Progress, identity: TaskID) -> None:
+        self.identity = identity
+        self.done = 0
+        self._progress = progress
+        self._lock = threading.Lock()
+
+    def advance(self, amount: int) -> None:
+        """Move the bar."""
+        with self._lock:
+            self.done += amount
+        self._progress.advance(self.identity, amount)

@@ -1,0 +1,99 @@
+"""What makes a cell, as constraints that pip and uv honour in its image. Pure.
+
+A `pip install` that replaced the framework or a library of its CUDA set would leave the tag, the
+driver floor and "one CUDA" untrue. So an image says what may not move: its frameworks, their CUDA
+set and compiler, and the matrix's bounds with their reasons. Everything else is the user's.
+
+pip reads `pip.conf` in the environment's own folder, whoever calls it and however the container was
+entered; a virtual environment of the user's has another. uv has no file for one environment, so
+it gets the system's. /etc/pip/constraint.txt is where NVIDIA's NGC images have theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from wheelyard.model import Cell, LockedWheel
+
+CONSTRAINTS = "etc/pip/constraint.txt"
+BUILD_CONSTRAINTS = "etc/pip/build-constraint.txt"
+PIP_CONFIG = "opt/venv/pip.conf"
+UV_CONFIG = "etc/uv/uv.toml"
+LIFT = "PIP_CONFIG_FILE=/dev/null UV_NO_CONFIG=1"
+_ABOUT = (
+    "What makes this image: pip and uv replace none of it, as tag and driver floor depend on it.",
+    f"One installation without: {LIFT} pip install ...",
+)
+
+
+def constraint_files(cell: Cell, wheels: Iterable[LockedWheel]) -> dict[str, str]:
+    """Path, relative to the image's root -> text, of the files that hold a cell together."""
+    wheels = tuple(wheels)
+    frameworks = [f"{w.name}=={w.version}" for w in wheels if w.name in _frameworks(cell)]
+    pins = list(_pins(cell, wheels))
+    bounds = list(_bounds(cell, pins))
+    return {
+        CONSTRAINTS: _commented(_ABOUT) + "".join(f"{line}\n" for line in [*pins, *bounds]),
+        # What is compiled against the framework shall meet this one; bounds on a build's tools
+        # would break sdists.
+        BUILD_CONSTRAINTS: _commented(_ABOUT) + "".join(f"{pin}\n" for pin in frameworks),
+        PIP_CONFIG: _commented(_ABOUT)
+        + f"[global]\nconstraint = /{CONSTRAINTS}\nbuild-constraint = /{BUILD_CONSTRAINTS}\n",
+        UV_CONFIG: _commented(_ABOUT) + "".join(_uv(cell, pins, bounds, frameworks)),
+    }
+
+
+def _pins(cell: Cell, wheels: Iterable[LockedWheel]) -> Iterator[str]:
+    """Yield the exact versions; not one that the cell puts in the place of upstream's own pin.
+
+    pip knows no overrides: with that pin it could install nothing more that asks for the framework.
+    """
+    replaced = set(map(_name, cell.overrides))
+    for wheel in wheels:
+        if wheel.name not in replaced and (wheel.name in _frameworks(cell) or is_cuda(wheel)):
+            yield f"{wheel.name}=={wheel.version}"
+
+
+def _frameworks(cell: Cell) -> set[str]:
+    return {pin.wheel for pin in cell.frameworks}
+
+
+def _name(requirement: str) -> str:
+    return canonicalize_name(Requirement(requirement).name)
+
+
+def is_cuda(wheel: LockedWheel) -> bool:
+    """Tell a part of the CUDA set, or the framework's compiler; NVIDIA's Python tools are none."""
+    if wheel.name.startswith("nvidia-"):
+        return not wheel.filename.endswith("-none-any.whl")
+    return wheel.name == "cuda-toolkit" or wheel.name.startswith("triton")
+
+
+def _bounds(cell: Cell, pins: Iterable[str]) -> Iterator[str]:
+    pinned = {pin.partition("==")[0] for pin in pins}
+    for bound, reason in cell.reasons:
+        if _name(bound) not in pinned:
+            yield f"{bound}  # {reason}"
+
+
+def _uv(
+    cell: Cell, pins: Iterable[str], bounds: Iterable[str], frameworks: Iterable[str]
+) -> Iterator[str]:
+    plain = [*pins, *(bound.partition("  # ")[0] for bound in bounds)]
+    yield _array("constraint-dependencies", plain)
+    yield _array("build-constraint-dependencies", frameworks)
+    if cell.overrides:
+        yield _array("override-dependencies", cell.overrides)
+
+
+def _array(name: str, lines: Iterable[str]) -> str:
+    items = "".join(f"    {json.dumps(line)},\n" for line in lines)
+    return f"{name} = [\n{items}]\n"
+
+
+def _commented(lines: Iterable[str]) -> str:
+    return "".join(f"# {line}\n" for line in lines)

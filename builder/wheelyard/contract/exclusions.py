@@ -1,0 +1,62 @@
+"""What images leave out, of packages and of bytecode; layers and Dockerfiles agree. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wheelyard.model import PackageLock
+
+# What a container does not read. Licences stay: /usr/share/doc/*/copyright.
+PATH_RULES = (
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/lib/python3.*/config-*/libpython3*.a",
+    "path-exclude=/usr/bin/*-lto-dump-*",
+)
+# A flavour without BUILD has its compilers for Triton and Inductor alone, which use neither
+# link-time optimization nor sanitizers nor profilers: a fifth of such a base.
+BUILD = "build-essential"
+COMPILER_RULES = (
+    "path-exclude=/usr/lib/gcc/*/lto1",
+    "path-exclude=/usr/lib/gcc/*/lib*san.*",
+    "path-exclude=/usr/lib/gcc/*/lib*san_preinit.o",
+    "path-exclude=/usr/lib/x86_64-linux-gnu/lib*san.so*",
+    "path-exclude=/usr/lib/x86_64-linux-gnu/libgprofng.so*",
+    "path-exclude=/usr/lib/x86_64-linux-gnu/gprofng/*",
+    "path-exclude=/usr/bin/gp-*",
+    "path-exclude=/usr/bin/*gprofng",
+    "path-exclude=/usr/bin/*dwp",
+)
+# Never imported in use: a third of SymPy's source, and a fifth of torch's time to compile.
+# Python compiles them itself if somebody imports them after all. The few modules of torch's test
+# suite that newer torch itself imports are named.
+# `grep -P` in a Dockerfile reads this expression too.
+NOT_COMPILED = (
+    r"^(?!.*/_api/)"  # tensorflow.test is public
+    r".*/(tests?/|testing/_internal/"
+    r"(?!__init__|logging_tensor|common_dtype|distributed/(__init__|fake_pg)))"
+)
+
+
+def path_rules(lock: PackageLock) -> tuple[str, ...]:
+    """Dpkg's options for what is left out; they stay in the image for packages added later."""
+    if any(deb.name == BUILD for deb in lock.packages):
+        return PATH_RULES
+    return PATH_RULES + COMPILER_RULES
+
+
+def is_trimmed(name: str) -> bool:
+    """Whether a Debian package holds files that `COMPILER_RULES` leave out."""
+    return bool(re.search(r"gcc|san\d|binutils|gprofng", name))
+
+
+def is_compiled(path: str) -> bool:
+    """Whether bytecode ships for the installed file `path`."""
+    is_module = path.endswith(".py") and "/site-packages/" in path
+    return is_module and not re.match(NOT_COMPILED, path)

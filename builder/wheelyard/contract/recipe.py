@@ -1,0 +1,127 @@
+"""Which layers an image has, in which order, and what each is made of. Pure.
+
+Order decides what a sibling's pull costs: first what most cells share, the framework late, tools
+last. It depends on the cell's own locks alone, never on other cells, so that adding an image to the
+matrix changes no other image's digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelyard.contract.constraints import is_cuda
+from wheelyard.layers.layer import FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from wheelyard.model import Cell, LockedWheel
+
+OWN_LAYER = 8 << 20  # bytes; a wheel at least this big has a layer of its own
+# Above the toolkit, in this order: what changes more often than it does, and last the few
+# compiler libraries that TensorFlow alone brings, so that combined images share all below.
+_LATE_CUDA = ("cusparselt", "cudnn", "nccl", "nvshmem", "nvcc")
+_LAST_OF_TOOLKIT = ("nvidia-cublas",)  # CUDA 13's: PyTorch moves it alone within one toolkit
+_COMPILERS = ("triton",)  # pinned by the framework as tightly as the framework itself
+
+
+@dataclass(frozen=True, slots=True)
+class WheelLayer:
+    """The files of one or more wheels."""
+
+    wheels: tuple[LockedWheel, ...]
+    python: str
+
+    @property
+    def key(self) -> str:
+        """The layer is a function of this."""
+        return _key("wheels", self.python, [w.sha256 for w in self.wheels])
+
+    @property
+    def title(self) -> str:
+        """For people: progress, history."""
+        return _title(self.wheels)
+
+
+@dataclass(frozen=True, slots=True)
+class BytecodeLayer:
+    """The bytecode of one or more wheels."""
+
+    wheels: tuple[LockedWheel, ...]
+    python: str
+
+    def key(self, interpreter: str) -> str:
+        """The layer is a function of this; `interpreter` is Interpreter.identity."""
+        return _key("bytecode", self.python, [interpreter, *(w.sha256 for w in self.wheels)])
+
+    @property
+    def title(self) -> str:
+        """For people: progress, history."""
+        return f"bytecode of {_title(self.wheels)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An image's layers between its base and its label layer."""
+
+    stages: tuple[tuple[WheelLayer | BytecodeLayer, ...], ...]  # one per flavour, lowest first
+
+
+def make_recipe(cell: Cell, locks: Sequence[Sequence[LockedWheel]]) -> Recipe:
+    """Layers for `cell`; `locks` are its flavours' wheels, lowest flavour first.
+
+    A wheel that a lower flavour already holds is left out of the flavours above it.
+    """
+    seen: set[str] = set()
+    stages = []
+    frameworks = {pin.wheel for pin in cell.frameworks}
+    for wheels in locks:
+        fresh = [w for w in wheels if w.sha256 not in seen]
+        seen.update(w.sha256 for w in fresh)
+        stages.append(tuple(_stage(fresh, frameworks, cell.python)))
+    return Recipe(tuple(stages))
+
+
+def _stage(
+    wheels: list[LockedWheel], frameworks: set[str], python: str
+) -> Iterable[WheelLayer | BytecodeLayer]:
+    cuda = [w for w in wheels if w.name.startswith("nvidia-") and is_cuda(w)]
+    late = [w for word in _LATE_CUDA for w in _ordered(cuda) if word in w.name]
+    early = [w for w in _ordered(cuda) if w not in late]
+    early.sort(key=lambda w: w.name in _LAST_OF_TOOLKIT)
+    framework = [w for w in wheels if w.name in frameworks or w.name.startswith(_COMPILERS)]
+    packages = [w for w in wheels if w not in cuda and w not in framework]
+    yield from _split(early, python)
+    yield from _split(late, python)
+    for group in (packages, framework):
+        yield from _split(_ordered(group), python)
+        if group:
+            yield BytecodeLayer(tuple(_ordered(group)), python)
+
+
+def _split(wheels: list[LockedWheel], python: str) -> Iterable[WheelLayer]:
+    """One layer for the small ones together, by name, then one for each big one, as they come."""
+    small = tuple(w for w in _ordered(wheels) if w.size < OWN_LAYER)
+    if small:
+        yield WheelLayer(small, python)
+    for wheel in wheels:
+        if wheel.size >= OWN_LAYER:
+            yield WheelLayer((wheel,), python)
+
+
+def _ordered(wheels: Iterable[LockedWheel]) -> list[LockedWheel]:
+    return sorted(wheels, key=lambda w: w.name)
+
+
+def _title(wheels: Sequence[LockedWheel]) -> str:
+    if len(wheels) > 2:
+        return f"{len(wheels)} wheels ({wheels[0].name} to {wheels[-1].name})"
+    return ", ".join(f"{w.name} {w.version}" for w in wheels)
+
+
+def _key(kind: str, python: str, parts: list[str]) -> str:
+    text = json.dumps([FORMAT, kind, python, parts], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Dev containers: their configurations, images and pins."""

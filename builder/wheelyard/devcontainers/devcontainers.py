@@ -1,0 +1,198 @@
+"""The dev container configurations of this repository, and of a project that asks for one. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from wheelyard.contract.editor import (
+    DEVELOPMENT,
+    EXTENSIONS,
+    PORTS,
+    REMOTE_USER,
+    SETTINGS,
+    ports_attributes,
+)
+from wheelyard.contract.imageconfig import title
+from wheelyard.engines.runtimes import SHARED_MEMORY
+from wheelyard.errors import SelectionError
+from wheelyard.model import Cell
+from wheelyard.oci.documents import is_reference
+from wheelyard.planning.facts import CPU
+from wheelyard.planning.tags import repository
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+SOURCE, SEEN = "devcontainer", ".devcontainer"  # ours; and where editors look
+FILE = "devcontainer.json"
+COMBINED = "combined"  # several frameworks in one image, and what an editor opens by default
+GPU = "-gpu"
+TEMPLATE, TEMPLATE_USES = PurePosixPath(SOURCE, "template"), "pytorch"
+MARK = "// Written by `wheelyard render`"
+# `up` starts what a failed start left once more, as it is, whatever was changed in the meantime.
+LEFT_OVER = [
+    "docker", "ps", "--all", "--filter", "status=created",
+    "--filter", "label=devcontainer.local_folder=${localWorkspaceFolder}",
+    "--format", "container {{.ID}} is left over from a start that failed, and would be started "
+    "again: if that fails too, remove it: docker rm -v {{.ID}}",
+]  # fmt: skip
+_TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")
+_WITH_GPU = {True: "GPU required", False: "GPU if there is one"}
+
+
+Command = str | list[str]  # a shell's line, or a program's words
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One configuration of this repository."""
+
+    name: str  # "pytorch", "pytorch-gpu"
+    cell: Cell
+    requires_gpu: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Devcontainer:
+    """What tells one devcontainer.json from another."""
+
+    title: str
+    image: str
+    initialize: Mapping[str, Command]  # run outside before the container is made, by name
+    requires_gpu: bool
+
+
+def variants(cells: Sequence[Cell]) -> tuple[Variant, ...]:
+    """Two for each framework, of the devel image that owns its short names: with and without GPU.
+
+    The second one has `-gpu` behind its name and does not start without one; an image without CUDA
+    has the first alone.
+    """
+    development = [cell for cell in cells if cell.flavour.name == DEVELOPMENT]
+    newest = {_name(cell): cell for cell in sorted(development, key=_precedence)}
+    return tuple(
+        Variant(name + suffix, cell, bool(suffix))
+        for name, cell in sorted(newest.items())
+        for suffix in (("",) if cell.cuda == CPU else ("", GPU))
+    )
+
+
+def find_variant(cells: Sequence[Cell], name: str) -> Variant:
+    """The configuration of that name; raises SelectionError with the names there are."""
+    known = {variant.name: variant for variant in variants(cells)}
+    if name not in known:
+        raise SelectionError(f"no dev container is called {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def _name(cell: Cell) -> str:
+    return COMBINED if len(cell.frameworks) > 1 else cell.framework
+
+
+def _precedence(cell: Cell) -> tuple[bool, list[Version], str]:
+    owner = f"{repository(cell.frameworks)}:{DEVELOPMENT}" in cell.tags
+    return owner, [Version(pin.version) for pin in cell.frameworks], cell.tags[0]
+
+
+def named(cell_title: str, *, requires_gpu: bool) -> str:
+    """What an editor's list shows."""
+    return f"{cell_title} ({_WITH_GPU[requires_gpu]})"
+
+
+def initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
+    """Make the image where it is missing; one that needs a GPU is looked at before every start."""
+    make = f"make devcontainer NAME={variant.name}"
+    if variant.requires_gpu:  # which also says what a failed start left
+        return {"image": make}
+    if published:
+        return {"left over": LEFT_OVER}
+    look = f"docker image inspect {shlex.quote(variant.cell.tags[0])} >/dev/null 2>&1 || {make}"
+    return {"image": look, "left over": LEFT_OVER}
+
+
+def initialize_elsewhere(image: str, cell_id: str) -> dict[str, Command]:
+    """In a project that cannot make the image: say where and how that is done."""
+    advice = f"make it in a clone of Wheelyard: make build MATRIX={cell_id}"
+    line = (
+        f"docker image inspect {shlex.quote(image)} >/dev/null 2>&1 || "
+        f"{{ echo {shlex.quote(f'{image} is not in the Docker Engine; {advice}')} >&2; exit 1; }}"
+    )
+    return {"image": line, "left over": LEFT_OVER}
+
+
+def render_devcontainer(environment: Environment, config: Devcontainer, *, written: bool) -> str:
+    """The text of a devcontainer.json; `written`: by `render`, so nobody edits it.
+
+    Raises SelectionError for an image whose name or title is more than that: dev container
+    programs put variables of the host where `${localEnv:NAME}` stands.
+    """
+    if not is_reference(config.image) or not _TITLE.fullmatch(config.title):
+        said = f"{config.image!a} ({config.title!a})"
+        raise SelectionError(f"{said} is not an image's name and title, and is not written")
+    return environment.get_template(f"{FILE}.j2").render(
+        config=config,
+        written=written,
+        shared_memory=SHARED_MEMORY,
+        user=REMOTE_USER,
+        ports=list(PORTS),
+        ports_attributes=ports_attributes(),
+        extensions=list(EXTENSIONS),
+        settings=SETTINGS,
+    )
+
+
+def render_devcontainers(
+    cells: Sequence[Cell], environment: Environment, published: Mapping[str, str]
+) -> dict[PurePosixPath, str]:
+    """Every configuration, and byte-identical copies where editors look; the default one twice.
+
+    Only `.devcontainer/devcontainer.json` is found without being named, by programs and in a
+    clone that an editor makes in a volume. `published`: full tag -> reference.
+    """
+    files: dict[PurePosixPath, str] = {}
+    for variant in variants(cells):
+        tag = variant.cell.tags[0]
+        config = Devcontainer(
+            named(title(variant.cell), requires_gpu=variant.requires_gpu),
+            published.get(tag, tag),
+            initialize(variant, published=tag in published),
+            variant.requires_gpu,
+        )
+        text = render_devcontainer(environment, config, written=True)
+        files |= {PurePosixPath(root, variant.name, FILE): text for root in (SOURCE, SEEN)}
+        if variant.name == COMBINED:
+            files[PurePosixPath(SEEN, FILE)] = text
+        if variant.name == TEMPLATE_USES:
+            files[TEMPLATE / SEEN / FILE] = _for_the_template(variant, environment, published)
+    return files
+
+
+def _for_the_template(
+    variant: Variant, environment: Environment, published: Mapping[str, str]
+) -> str:
+    """The one file of the template for new projects that the matrix decides."""
+    tag = variant.cell.tags[0]
+    before: dict[str, Command] = (
+        {"left over": LEFT_OVER} if tag in published else initialize_elsewhere(tag, variant.cell.id)
+    )
+    name = named(title(variant.cell), requires_gpu=False)
+    config = Devcontainer(name, published.get(tag, tag), before, requires_gpu=False)
+    return render_devcontainer(environment, config, written=False)
+
+
+def stale_devcontainers(
+    project: Path, rendered: Sequence[PurePosixPath]
+) -> Iterator[PurePosixPath]:
+    """Configurations that were rendered once and belong to nothing now."""
+    found = [*project.glob(f"{SOURCE}/*/{FILE}"), *project.glob(f"{SEEN}/**/{FILE}")]
+    for path in sorted(found):
+        relative = PurePosixPath(path.relative_to(project).as_posix())
+        if relative not in rendered and path.read_text(encoding="utf-8").startswith(MARK):
+            yield relative

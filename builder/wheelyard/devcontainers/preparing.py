@@ -1,0 +1,102 @@
+"""What a dev container of this repository needs before it starts: an engine, a GPU, its image."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard import selfcheck
+from wheelyard.devcontainers.devcontainers import GPU
+from wheelyard.devcontainers.published import load_published
+from wheelyard.errors import EngineError, MachineError, StorageError
+from wheelyard.images.build.build import Failed, build_images
+from wheelyard.images.build.loading import find_loader
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from wheelyard.context import Context
+    from wheelyard.devcontainers.devcontainers import Variant
+    from wheelyard.model import Plan
+    from wheelyard.servers.machine import Gpus
+
+FEATURE = Path("devcontainer", "features", "wheelyard")
+_CACHES = shutil.ignore_patterns("__pycache__")
+FOLDER_LABEL = "devcontainer.local_folder"  # what dev container programs write on a container
+
+
+def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> str:
+    """Make and load the image of `variant` unless it is published or the engine has it.
+
+    Returns what became of it. Raises EngineError without an engine, and MachineError without the
+    GPU that is required.
+    """
+    from wheelyard.engines.docker import has_image
+
+    client = look_around(variant, context)
+    tag = variant.cell.tags[0]
+    published = load_published(context.settings.project).get(tag)
+    if published is not None:
+        return f"{published} is published; the engine pulls it (`unpin`: make it here)"
+    if has_image(client, tag):
+        return f"{tag} is in the engine"
+    (made,) = build_images([variant.cell], plan, dist, context, load=find_loader(True, context))
+    if isinstance(made, Failed):
+        raise made.error
+    return f"{tag} was made and loaded"
+
+
+def look_around(variant: Variant, context: Context) -> DockerClient:
+    """The engine that answers; warns of what a failed start left. Raises as `prepare` does."""
+    from wheelyard.engines.docker import connect, find_endpoint, never_started
+    from wheelyard.servers.machine import read_gpus
+
+    client = connect()
+    if client is None:
+        raise EngineError(no_engine(variant.name))
+    if variant.requires_gpu and find_endpoint().url.startswith("unix:"):
+        require_gpu(variant.name, read_gpus())
+    for left in never_started(client, f"{FOLDER_LABEL}={context.settings.project}"):
+        context.reporter.warn(
+            f"container {left} is left over from a start that failed, and would be started again: "
+            f"if that fails too, remove it: docker rm -v {left}"
+        )
+    return client
+
+
+def write_feature(project: Path, target: Path) -> None:
+    """Write the local feature to the folder `target`: its two files, and selfcheck beside them.
+
+    Raises StorageError where that is not possible.
+    """
+    package = Path(selfcheck.__file__).parent
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(project / FEATURE, target)
+        shutil.copytree(package, target / package.name, ignore=_CACHES)
+    except (OSError, shutil.Error) as error:
+        raise StorageError(f"cannot write the feature to {target}: {error}") from error
+
+
+def no_engine(name: str) -> str:
+    """What to do where no engine answers."""
+    return (
+        "no Docker Engine answers here, and a dev container needs one: start it (on Windows and "
+        "macOS Docker Desktop), or name it by DOCKER_HOST or `docker context use`; then open the "
+        f"folder again. `make devcontainer NAME={name}` shows this without an editor"
+    )
+
+
+def require_gpu(name: str, gpus: Gpus) -> None:
+    """Raise MachineError on a machine without a driver, naming the variant to use there.
+
+    What the engine can hand out is left to the engine: Docker Desktop lists no GPU runtime and
+    hands out GPUs all the same.
+    """
+    if gpus.driver is None:
+        raise MachineError(
+            f"the dev container {name!r} requires an NVIDIA GPU, and this machine has none that "
+            f"answers ({gpus.problem}): use {name.removesuffix(GPU)!r}, which takes a GPU where "
+            "there is one; `wheelyard doctor --for gpu` says what is missing"
+        )

@@ -1,0 +1,1 @@
+"""Render Dockerfiles, and build them with Docker, BuildKit or buildah."""

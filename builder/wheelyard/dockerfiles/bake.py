@@ -1,0 +1,243 @@
+"""`--engine bake`: `docker buildx bake` on docker-bake.json, on whatever builder is chosen.
+
+The SDK knows neither bake nor builders beside the engine, so the command is called; what it has
+built is read back and tagged through the SDK, or read from the layout that it wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import zipfile
+from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.contract.imageconfig import base_image
+from wheelyard.contract.installer import load_installer
+from wheelyard.dockerfiles.bakefile import target_name
+from wheelyard.dockerfiles.bakelog import KEPT_LINES, describe_failure
+from wheelyard.dockerfiles.batch import EngineImage
+from wheelyard.dockerfiles.buildx import (
+    HOST_NETWORK,
+    bake_argv,
+    build_argv,
+    knows_networks,
+    require_buildx,
+    unchecked,
+)
+from wheelyard.dockerfiles.docker_engine import inspect_engine_image, need_engine, tag_image
+from wheelyard.dockerfiles.render import BAKE_FILE
+from wheelyard.dockerfiles.secrets import write_secrets
+from wheelyard.engines.docker import connect, uses_containerd
+from wheelyard.engines.readback import read_layers
+from wheelyard.errors import EngineError
+from wheelyard.fetching.fetch import fetch_all
+from wheelyard.fetching.wanted import checked
+from wheelyard.images.build.bases import build_bases
+from wheelyard.images.build.loading import find_loader
+from wheelyard.images.inspect.inspect import inspect_image, require
+from wheelyard.lock.index import locate
+from wheelyard.oci.layout import Layout
+from wheelyard.system.subprocesses import follow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from docker import DockerClient
+
+    from wheelyard.context import Context
+    from wheelyard.dockerfiles.batch import Job, Options
+    from wheelyard.errors import WheelyardError
+    from wheelyard.images.assemble.image import Image
+    from wheelyard.model import Plan
+
+PINNED_NEEDS_BAKE = (
+    "buildx before 0.17 takes no --network for a base from a registry's image: leave it out, "
+    "take a newer buildx, or --engine docker"
+)
+INSTALLER = "installer"  # the stage that brings uv; a context of that name replaces it
+_STEP = re.compile(r"#\d+ \[[^\]]* (\d+)/(\d+)\] ")
+
+
+@contextmanager
+def bake_engine(
+    jobs: Sequence[Job], plan: Plan, options: Options, context: Context
+) -> Iterator[BakeEngine]:
+    """The builder, with bases and secrets for as long as the context lasts."""
+    driver = require_buildx()
+    client = _client(driver, options)
+    has_images = driver == "docker" and not uses_containerd(client or need_engine())
+    load = find_loader(True, context) if has_images else None
+    cells = [job.cell for job in jobs]
+    folder = options.output / "bases"
+    missing: dict[str, WheelyardError] = {}
+    bases = build_bases(cells, plan, folder, context, load=load, missing=missing)
+    with tempfile.TemporaryDirectory(prefix="wheelyard-bake-") as scratch:
+        contexts = {} if has_images else base_contexts(bases, folder)
+        engine = BakeEngine(client, context, options, Path(scratch), contexts, missing)
+        engine.prepare([job for job in jobs if base_image(job.cell) not in missing])
+        yield engine
+
+
+def _client(driver: str, options: Options) -> DockerClient | None:
+    """Where images are loaded; None: they are written to the output folder."""
+    if options.load is False:
+        return None
+    if options.load or driver == "docker" or connect() is not None:
+        return need_engine()
+    return None
+
+
+def base_contexts(bases: Sequence[tuple[str, Image]], folder: Path) -> dict[str, str]:
+    """Bases for a builder that has no images, or asks registries for them: sent, by digest."""
+    return {name: f"oci-layout://{folder}@{image.manifest.digest}" for name, image in bases}
+
+
+class BakeEngine:
+    """Builds through `docker buildx bake`."""
+
+    def __init__(
+        self,
+        client: DockerClient | None,
+        context: Context,
+        options: Options,
+        scratch: Path,
+        bases: Mapping[str, str],
+        missing: Mapping[str, WheelyardError],
+    ) -> None:
+        self._client, self._context, self._options = client, context, options
+        self._scratch, self._bases, self._missing = scratch, bases, missing
+        self._file = context.settings.project / BAKE_FILE
+        self._override = scratch / "override.json"
+        self._targets: dict[str, Any] = {}
+        self._installer = scratch
+        self._old = options.network is not None and not knows_networks()
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Write what only this machine knows; with several images, build them side by side."""
+        declared = json.loads(self._file.read_text(encoding="utf-8"))["target"]
+        targets = self._targets
+        self._installer = unpack_installer(self._context, self._scratch / "installer")
+        for job in jobs:
+            secrets = write_secrets(job.cell, self._context, self._scratch)
+            override = {"secret": [f"id={name},src={path}" for name, path in secrets.items()]}
+            for name in needed_targets(declared, target_name(job.cell.id)):
+                targets[name] = {**override, **self._more(declared[name], job)}
+            targets[target_name(job.cell.id)]["tags"] = [unchecked(job)]
+        self._override.write_text(json.dumps({"target": targets}))
+        if len(jobs) > 1 and not self._old:
+            names = [target_name(job.cell.id) for job in jobs]
+            log = self._options.output / "logs" / "bake.log"
+            argv = self._argv(names, "--set=*.output=type=cacheonly")
+            # What fails here fails again below, on its own and with its own log.
+            self._run(argv, f"{len(jobs)} images", log)
+
+    def _more(self, declared: Mapping[str, Any], job: Job) -> dict[str, Any]:
+        network = self._options.network
+        more: dict[str, Any] = {} if network is None else {"network": network}
+        base = base_image(job.cell)
+        bases = {base: self._bases[base]} if base in self._bases else {}
+        contexts = {**declared.get("contexts", {}), INSTALLER: str(self._installer), **bases}
+        return {**more, "contexts": contexts}
+
+    def build(self, job: Job) -> EngineImage:
+        """Build, read back, compare, tag."""
+        if (missing := self._missing.get(base_image(job.cell))) is not None:
+            raise missing
+        name = target_name(job.cell.id)
+        with job.timed("build"):
+            if self._old:
+                if job.cell.base.image is not None:
+                    raise EngineError(PINNED_NEEDS_BAKE)
+                override, network = self._targets[name], str(self._options.network)
+                argv = build_argv(job, override, network, f"--output={self._output(job)}")
+            else:
+                argv = self._argv([name], f"--set=*.output={self._output(job)}")
+            code, tail = self._run(argv, job.cell.id, job.log)
+            if code:
+                words = "\n".join(describe_failure(tail) or [f"exit code {code}"])
+                raise EngineError(f"buildx could not build {job.cell.id}: {words}\nlog: {job.log}")
+        with job.timed("inspect"):
+            return self._loaded(job) if self._client else self._written(job)
+
+    def _argv(self, targets: Sequence[str], *options: str) -> tuple[str, ...]:
+        allowed = (f"--allow={HOST_NETWORK}",) if self._options.network == "host" else ()
+        return bake_argv([self._file, self._override], targets, *allowed, *options)
+
+    def _output(self, job: Job) -> str:
+        if self._client is not None:
+            return "type=docker"
+        return f"type=oci,tar=false,dest={self._options.output / job.cell.id}"
+
+    def _run(self, argv: Sequence[str], label: str, log: Path) -> tuple[int, list[str]]:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        tail: deque[str] = deque(maxlen=KEPT_LINES)
+        seen: set[str] = set()
+        with (
+            log.open("w", encoding="utf-8") as file,
+            self._context.reporter.task(label, None, "items") as task,
+        ):
+
+            def take(line: str) -> None:
+                file.write(line)
+                file.flush()
+                if line.strip():
+                    tail.append(line.rstrip())
+                step = line.split(" ", 1)[0]
+                if _STEP.match(line) and step not in seen:
+                    seen.add(step)
+                    task.advance(1)
+
+            code = follow(argv, take, cwd=self._context.settings.project)
+        return code, list(tail)
+
+    def _loaded(self, job: Job) -> EngineImage:
+        client = self._client
+        if client is None:
+            raise EngineError("no engine to read from")
+        image, size, findings = inspect_engine_image(client, unchecked(job), job)
+        for tag in job.cell.tags:
+            tag_image(client, image, tag)
+        client.images.remove(unchecked(job), noprune=True)
+        return EngineImage(job.cell, image, size, job.seconds, findings, job.log)
+
+    def _written(self, job: Job) -> EngineImage:
+        layout = Layout(self._options.output / job.cell.id)
+        (found,) = json.loads((layout.folder / "index.json").read_text())["manifests"][:1]
+        content = layout.read_json(found["digest"])
+        config = layout.read_json(content["config"]["digest"])
+        tree: Any = read_layers([layout.blob(layer["digest"]) for layer in content["layers"]])
+        findings = inspect_image(job.cell, job.stages[-1].lock, config, tree)
+        require(job.cell.id, findings)
+        size = sum(int(layer["size"]) for layer in content["layers"])
+        return EngineImage(job.cell, found["digest"], size, job.seconds, findings, job.log)
+
+
+def unpack_installer(context: Context, folder: Path) -> Path:
+    """The program that installs wheels, as the stage `installer` would bring it."""
+    wheel = load_installer()
+    files = context.settings.cache_dir / "files"
+    path = checked(files, wheel.sha256, wheel.filename, wheel.size)
+    if path is None:
+        downloads = locate([wheel], "3.11", context.settings)
+        path = fetch_all(downloads, files, context.settings, context.reporter)[wheel.sha256]
+    program = folder / "tmp/uv/bin/uv"
+    program.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".data/scripts/uv"))
+        program.write_bytes(archive.read(name))
+    program.chmod(0o755)
+    return folder
+
+
+def needed_targets(declared: Mapping[str, Any], name: str) -> list[str]:
+    """A target and those that it takes its stages from."""
+    below = (
+        source.removeprefix("target:")
+        for source in declared[name].get("contexts", {}).values()
+        if source.startswith("target:")
+    )
+    return [name, *(needed for other in below for needed in needed_targets(declared, other))]

@@ -1,0 +1,110 @@
+"""docker-bake.json: every image a target, and every step that two images share a target too. Pure.
+
+A stage of a Dockerfile is replaced by a target through a context of the stage's name ("additional
+build contexts" of buildx): `docker buildx bake` then runs what is shared once, on any builder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wheelyard.contract.imageconfig import ImageConfig, base_folder, base_image
+from wheelyard.dockerfiles.steps import chain
+from wheelyard.model import Cell
+
+BAKE_VARIANT = "Dockerfile.bake"
+PLATFORM = "linux/amd64"
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An image's Dockerfile: its text, and name and text of every step."""
+
+    cell: Cell
+    text: str
+    stages: tuple[str, ...]
+    steps: tuple[str, ...]
+    config: ImageConfig
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A step in its place: the same key, the same result."""
+
+    name: str  # of the target, should it be shared
+    stage: str  # in the Dockerfile
+    key: str
+
+
+def bake_file(recipes: Iterable[Recipe]) -> dict[str, Any]:
+    """The whole file as JSON; `default` builds every image."""
+    ordered = sorted(recipes, key=lambda recipe: recipe.cell.id)
+    stages = {recipe.cell.id: _stages(recipe) for recipe in ordered}
+    uses = Counter(stage.key for found in stages.values() for stage in found)
+    shared = {key for key, count in uses.items() if count > 1}
+    targets: dict[str, Any] = {}
+    for recipe in ordered:
+        if recipe.cell.base.image is not None:
+            targets[_base_name(recipe.cell)] = _base_target(recipe.cell)
+        below = _add_shared(targets, recipe, stages[recipe.cell.id], shared)
+        targets[target_name(recipe.cell.id)] = {
+            **_target(recipe, below),
+            "labels": dict(recipe.config.labels),
+            "tags": list(recipe.cell.tags),
+        }
+    group = {"targets": [target_name(recipe.cell.id) for recipe in ordered]}
+    return {"group": {"default": group}, "target": dict(sorted(targets.items()))}
+
+
+def target_name(name: str) -> str:
+    """An image's id as buildx allows it: no dots."""
+    return _NOT_IN_NAMES.sub("_", name)
+
+
+def _stages(recipe: Recipe) -> list[_Stage]:
+    keys = chain(base_image(recipe.cell), recipe.steps)
+    return [
+        _Stage(target_name(f"{stage}-{key[:12]}"), stage, key)
+        for stage, key in zip(recipe.stages, keys, strict=True)
+    ]
+
+
+def _add_shared(
+    targets: dict[str, Any], recipe: Recipe, stages: Sequence[_Stage], shared: set[str]
+) -> _Stage | None:
+    """Add the shared steps of an image that are not there yet; returns the topmost."""
+    below: _Stage | None = None
+    for stage in stages:
+        if stage.key not in shared:
+            break
+        if stage.name not in targets:
+            targets[stage.name] = {**_target(recipe, below), "target": stage.stage}
+        below = stage
+    return below
+
+
+def _target(recipe: Recipe, below: _Stage | None) -> dict[str, Any]:
+    contexts = {} if below is None else {below.stage: f"target:{below.name}"}
+    if recipe.cell.base.image is not None:
+        contexts[base_image(recipe.cell)] = f"target:{_base_name(recipe.cell)}"
+    return {
+        "context": str(recipe.cell.folder),
+        "dockerfile": BAKE_VARIANT,
+        "platforms": [PLATFORM],
+        **({"contexts": contexts} if contexts else {}),
+    }
+
+
+def _base_name(cell: Cell) -> str:
+    return target_name(f"base-{base_folder(cell).name}")
+
+
+def _base_target(cell: Cell) -> dict[str, Any]:
+    """A base that starts from a registry's image; its context is the project."""
+    dockerfile = str(base_folder(cell) / BAKE_VARIANT)
+    return {"context": ".", "dockerfile": dockerfile, "platforms": [PLATFORM]}

@@ -1,0 +1,113 @@
+"""What all engines that build Dockerfiles have in common: jobs in, one result each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from wheelyard.dockerfiles.render import render_cell
+from wheelyard.dockerfiles.steps import Locks
+from wheelyard.errors import DriftError
+from wheelyard.images.build.build import Failed
+from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.system.failures import reported
+from wheelyard.system.timing import timed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from wheelyard.context import Context
+    from wheelyard.images.inspect.inspect import Finding
+    from wheelyard.model import Cell, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class EngineImage:
+    """An image that an engine has built, read back and tagged."""
+
+    cell: Cell
+    id: str  # as the engine knows it
+    size: int  # bytes, unpacked as the engine counts them
+    seconds: dict[str, float]
+    findings: tuple[Finding, ...]
+    log: Path
+
+
+@dataclass(slots=True)
+class Job:
+    """One image to build."""
+
+    cell: Cell
+    stages: tuple[Stage, ...]
+    folder: Path  # holds the Dockerfiles
+    log: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def locks(self) -> tuple[Locks, ...]:
+        """The locks of its flavours, the lowest first."""
+        return tuple(Locks(stage.lock, stage.packages) for stage in self.stages)
+
+    def timed(self, part: str) -> AbstractContextManager[None]:
+        """Add the time of the block to `part`."""
+        return timed(self.seconds, part)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an engine shall build."""
+
+    output: Path  # for logs, bases, and what is not loaded
+    network: str | None = None  # of the RUN steps; None: the engine's choice
+    load: bool | None = None  # into the engine, under the tags; None: if one answers
+    fail_fast: bool = False
+
+
+class Engine(Protocol):
+    """An engine, ready: it has been asked, and has the bases."""
+
+    def build(self, job: Job) -> EngineImage:
+        """Build one image; raises WheelyardError."""
+
+
+def make_jobs(
+    cells: Sequence[Cell], plan: Plan, output: Path, context: Context
+) -> tuple[list[Job], list[Failed]]:
+    """The images to build, and those that cannot be."""
+    jobs, failed = [], []
+    for cell in cells:
+        try:
+            jobs.append(make_job(cell, plan, output, context))
+        except Exception as error:  # noqa: BLE001 - the others are built whatever it was
+            failed.append(Failed(cell, reported(error, cell.id, context.reporter)))
+    return jobs, failed
+
+
+def make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> Job:
+    """An image to build; DriftError where a Dockerfile is not what would be rendered."""
+    project = context.settings.project
+    folder = project / cell.folder
+    for name, text in render_cell(project, cell, plan.cells).items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != text.encode():
+            raise DriftError(f"{path} is not what the locks give; run `wheelyard render`")
+    stages = load_stages(cell, plan, project)
+    return Job(cell, stages, folder, output / "logs" / f"{cell.id}.log")
+
+
+def run_batch(
+    engine: Engine, jobs: Sequence[Job], context: Context, *, fail_fast: bool
+) -> list[EngineImage | Failed]:
+    """Build one image after the other; one that fails does not stop the next."""
+    results: list[EngineImage | Failed] = []
+    for job in jobs:
+        try:
+            results.append(engine.build(job))
+        except Exception as error:  # noqa: BLE001 - the next image is built whatever it was
+            failure = reported(error, job.cell.id, context.reporter, job.log)
+            results.append(Failed(job.cell, failure))
+            if fail_fast:
+                break
+    return results

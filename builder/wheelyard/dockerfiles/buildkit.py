@@ -1,0 +1,186 @@
+"""A build by a Docker Engine's own builder, through the docker SDK: streamed, logged, cancelled.
+
+It is the builder that the engine prefers, as `docker build` has it: BuildKit since Docker 23, the
+classic one before. DOCKER_BUILDKIT chooses, too.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import requests
+from docker.errors import DockerException
+
+from wheelyard.dockerfiles.buildlog import BuildLog
+from wheelyard.engines.docker import SILENCE
+from wheelyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from docker import DockerClient
+
+    from wheelyard.console.progress import Reporter
+
+OLDEST_API = (1, 41)  # Docker 20.10
+REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth credentials")
+SHOWN = 160  # characters of a step in a message
+CLASSIC, BUILDKIT = "1", "2"  # as the Engine API calls its builders
+BUILDKIT_NETWORKS = (None, "default", "host", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """One `docker build`; what is here besides the context leaves no trace in the image."""
+
+    label: str  # for progress
+    context: bytes  # a tar
+    log: Path
+    hosts: Mapping[str, str] = field(default_factory=dict)  # lines for /etc/hosts: name -> address
+    network: str | None = None  # of the RUN steps; None: the engine's default
+    arguments: Mapping[str, str] = field(default_factory=dict)  # of those that leave no trace
+    address: str | None = None  # where the engine itself can read the context, as BuildKit has to
+
+
+def require_recent(client: DockerClient) -> None:
+    """Raise EngineError for an engine that is older than Docker 20.10."""
+    facts = client.version()
+    version = tuple(int(part) for part in facts["ApiVersion"].split(".")[:2])
+    if version < OLDEST_API:
+        raise EngineError(
+            f"the engine is too old: version {facts.get('Version', '?')} (API "
+            f"{facts['ApiVersion']}); rendered Dockerfiles need Docker 20.10 (API 1.41) or newer. "
+            "`wheelyard build` without --engine needs none"
+        )
+
+
+def build_image(client: DockerClient, request: BuildRequest, reporter: Reporter) -> str:
+    """Build and return the image's id; everything the engine says goes to `request.log`.
+
+    Raises EngineError with the step, the end of the log and the log's path. However it ends, the
+    engine is told: it removes the container of the step under way.
+    """
+    client.api.timeout = SILENCE
+    request.log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        request.log.open("w", encoding="utf-8") as log,
+        BuildLog(request.label, log, reporter) as progress,
+        _built_by(client, choose_builder(client, request)),
+        _cancelled_when_left(client),
+    ):
+        try:
+            for message in _messages(client, request):
+                progress.take(message)
+        except (DockerException, requests.RequestException) as error:
+            raise EngineError(_failure(str(error), progress, request)) from error
+        if progress.error is not None or progress.image is None:
+            text = progress.error or "the engine ended the build without an image"
+            raise EngineError(_failure(text, progress, request))
+        return progress.image
+
+
+def _messages(client: DockerClient, request: BuildRequest) -> Iterator[dict[str, Any]]:
+    api: Any = client.api  # the stubs know neither of our file object nor of the hosts
+    by_address = api.params["version"] == BUILDKIT
+    stream = api.build(
+        path=request.address if by_address else None,
+        fileobj=None if by_address else io.BytesIO(request.context),
+        custom_context=not by_address,
+        rm=True,
+        forcerm=True,  # after a failure too
+        decode=True,
+        network_mode=request.network,
+        extra_hosts=dict(request.hosts) or None,
+        buildargs=dict(request.arguments),
+    )
+    yield from stream
+
+
+def choose_builder(
+    client: DockerClient, request: BuildRequest, environ: Mapping[str, str] = os.environ
+) -> str:
+    """The builder that `docker build` would take, where it can do what is asked for.
+
+    BuildKit takes a context from a client that speaks gRPC, or from an address; Docker 26.1
+    with containerd's store drops one that is sent as it is sent to the classic builder.
+    """
+    if request.address is None or request.network not in BUILDKIT_NETWORKS:
+        return CLASSIC
+    chosen = environ.get("DOCKER_BUILDKIT", "").lower()
+    if chosen:
+        return CLASSIC if chosen in ("0", "false") else BUILDKIT
+    api: Any = client.api  # the SDK's `ping` leaves out the headers
+    return str(api.get(f"{api.base_url}/_ping").headers.get("Builder-Version", CLASSIC))
+
+
+@contextmanager
+def _built_by(client: DockerClient, builder: str) -> Iterator[None]:
+    """Let builds go to that builder: the SDK has no word for it (docker-py#2230).
+
+    It adds a session's parameters to every request, and the engine reads this one in builds alone.
+    """
+    parameters: Any = client.api.params
+    client.api.params = {**parameters, "version": builder}
+    try:
+        yield
+    finally:
+        client.api.params = parameters
+
+
+@contextmanager
+def _cancelled_when_left(client: DockerClient) -> Iterator[None]:
+    """Close the connection to the engine on the way out: an unfinished build is then cancelled."""
+    opened: list[requests.Response] = []
+
+    def remember(response: requests.Response, *_: object, **__: object) -> None:
+        opened.append(response)
+
+    hooks: list[Any] = client.api.hooks["response"]
+    hooks.append(remember)
+    try:
+        yield
+    finally:
+        hooks.remove(remember)
+        for response in opened:
+            response.close()
+
+
+def _failure(text: str, progress: BuildLog, request: BuildRequest) -> str:
+    step = " ".join(progress.step.split())
+    shown = f"{step[:SHOWN]}..." if len(step) > SHOWN else step
+    lines = [f"the engine could not build {request.label}: {explain(text, progress.tail)}"]
+    if shown:
+        lines.append(f"step: {shown}")
+    lines += [f"  {line[:SHOWN]}" for line in progress.tail if not line.startswith(text[:SHOWN])]
+    return "\n".join([*lines, f"log: {request.log}"])
+
+
+def explain(text: str, tail: Iterable[str] = ()) -> str:
+    """The engine's words, shortened, with what to do where that is known.
+
+    `tail` is the end of the log: what a step says of a full disk, its exit code does not.
+    """
+    words = text.lower()
+    full = os.strerror(errno.ENOSPC).lower()
+    short = re.sub(r"The command '.*' returned", "the command returned", text, flags=re.DOTALL)
+    short = re.sub(r'process ".*" did not', "the command did not", short, flags=re.DOTALL)
+    if full in words or any(full in line.lower() for line in tail):
+        return f"the engine's disk is full: make room (`docker system df`), build again ({short})"
+    if any(word in words for word in REFUSED):
+        return (
+            f"the registry refused: check the image's name, and log in (`docker login`) ({short})"
+        )
+    if "manifest unknown" in words or "not found: manifest" in words:
+        return (
+            f"the registry has no such image (any more): check the digest in matrix.yaml ({short})"
+        )
+    if "toomanyrequests" in words:
+        return f"the registry limits requests: log in (`docker login`) or try later ({short})"
+    return short

@@ -1,0 +1,98 @@
+"""What an engine says while it builds: the log file, the step under way, the image or the error.
+
+The classic builder writes lines of text, BuildKit tells what became of each step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.dockerfiles.trace import Vertex, decode_trace
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from wheelyard.console.progress import Reporter, Task
+
+TAIL_LINES = 20
+TRACE = "moby.buildkit.trace"  # the id of BuildKit's messages
+_CLASSIC_STEP = re.compile(r"Step (\d+)/(\d+) : (.*)", re.DOTALL)
+_BUILDKIT_STEP = re.compile(r"\[(?:\S+ )?(\d+)/(\d+)\] (.*)", re.DOTALL)
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class BuildLog:
+    """The messages of one build of the image `label`, written to `log`."""
+
+    def __init__(self, label: str, log: TextIO, reporter: Reporter) -> None:
+        self.step = ""
+        self.image: str | None = None  # its id
+        self.error: str | None = None
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)  # of what the steps wrote
+        self._label, self._log, self._reporter = label, log, reporter
+        self._said: set[str] = set()  # BuildKit's steps that have begun
+        self._stack = ExitStack()
+        self._task: Task | None = None
+
+    def __enter__(self) -> BuildLog:
+        self._stack.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Take in one message of the engine; raises EngineError when it cannot be read."""
+        if message.get("id") == TRACE:
+            self._follow(str(message["aux"]))
+            return
+        text = str(message.get("stream") or message.get("error") or message.get("status") or "")
+        self._write(text)
+        self._keep(line for line in text.splitlines() if is_said(line))
+        if found := _CLASSIC_STEP.match(text):
+            self._begin(int(found[2]), found[3].strip())
+        if "aux" in message and "ID" in message["aux"]:
+            self.image = str(message["aux"]["ID"])
+        if "error" in message:
+            self.error = str(message["error"])
+
+    def _follow(self, encoded: str) -> None:
+        trace = decode_trace(encoded)
+        for vertex in trace.vertexes:
+            if vertex.is_started and vertex.digest not in self._said:
+                self._said.add(vertex.digest)
+                self._announce(vertex)
+        for output in trace.outputs:
+            self._write(output.text)
+            self._keep(output.text.splitlines())
+
+    def _announce(self, vertex: Vertex) -> None:
+        self._write(f"{vertex.name}{' CACHED' if vertex.is_cached else ''}")
+        if found := _BUILDKIT_STEP.match(vertex.name):
+            self._begin(int(found[2]), found[3].strip())
+
+    def _write(self, text: str) -> None:
+        text = _ESCAPES.sub("", text)
+        if text.strip():
+            self._log.write(text if text.endswith("\n") else f"{text}\n")
+            self._log.flush()
+
+    def _keep(self, lines: Iterable[str]) -> None:
+        self.tail.extend(plain for line in lines if (plain := _ESCAPES.sub("", line)).strip())
+
+    def _begin(self, total: int, step: str) -> None:
+        if self._task is None:
+            context = self._reporter.task(self._label, total, "items")
+            self._task = self._stack.enter_context(context)
+        else:
+            self._task.advance(1)
+        self.step = step
+
+
+def is_said(line: str) -> bool:
+    """Whether a line of the classic builder comes from the step, not from the builder about it."""
+    return bool(line.strip()) and not line.startswith(("Step ", " ---> ", "Removed intermediate"))

@@ -1,0 +1,95 @@
+"""`docker buildx`, the command: whether it is there, its builder, and what it is told."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.dockerfiles.bakefile import BAKE_VARIANT, PLATFORM
+from wheelyard.dockerfiles.docker_engine import need_engine
+from wheelyard.errors import EngineError, ToolMissingError
+from wheelyard.system.subprocesses import failure, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from wheelyard.dockerfiles.batch import Job
+
+BUILDX = ("docker", "buildx")
+NO_BUILDX = (
+    "`docker buildx` is not there: install the buildx plug-in (Debian 13: docker-buildx; Docker's "
+    "own packages: docker-buildx-plugin), or use --engine docker, or no engine at all"
+)
+CHOOSE = "`docker buildx ls` lists builders; BUILDX_BUILDER and `docker buildx use` choose one"
+HOST_NETWORK = "network.host"  # the entitlement's name
+_DRIVER = re.compile(r"^Driver:[ \t]*(\S*)", re.MULTILINE)
+
+
+def bake_argv(files: Sequence[Path], targets: Sequence[str], *options: str) -> tuple[str, ...]:
+    """The command that builds `targets` of the merged `files`."""
+    named = (word for file in files for word in ("--file", str(file)))
+    return (*BUILDX, "bake", *named, "--progress=plain", *options, *targets)
+
+
+def build_argv(
+    job: Job, override: Mapping[str, Any], network: str, *options: str
+) -> tuple[str, ...]:
+    """The command that builds one image alone: bake before buildx 0.17 has no networks.
+
+    The Dockerfile holds every stage, and BuildKit knows a step that it ran by its content.
+    """
+    secrets = (word for secret in override["secret"] for word in ("--secret", secret))
+    contexts = {
+        name: source
+        for name, source in override.get("contexts", {}).items()
+        if not source.startswith("target:")
+    }
+    named = (f"--build-context={name}={source}" for name, source in contexts.items())
+    allowed = (f"--allow={HOST_NETWORK}",) if network == "host" else ()
+    return (
+        *(*BUILDX, "build", "--progress=plain", f"--platform={PLATFORM}", f"--network={network}"),
+        *(*allowed, *secrets, *named, *options, f"--tag={unchecked(job)}"),
+        *(f"--file={job.folder / BAKE_VARIANT}", str(job.folder)),
+    )
+
+
+def parse_driver(inspected: str) -> str:
+    """The driver that `docker buildx inspect` names; "docker" is the engine's own BuildKit.
+
+    Empty where the builder is an engine that does not answer.
+    """
+    found = _DRIVER.search(inspected)
+    return found[1] if found else "docker"
+
+
+def knows_networks() -> bool:
+    """Whether this buildx can be told a network for bake."""
+    return "--allow" in run((*BUILDX, "bake", "--help"), error=None).stdout
+
+
+def require_buildx() -> str:
+    """The driver of the builder in use (BUILDX_BUILDER, or buildx's current one).
+
+    Raises EngineError when there is no buildx, or its builder cannot be used.
+    """
+    try:
+        if run((*BUILDX, "version"), error=None).returncode != 0:
+            raise EngineError(NO_BUILDX)
+    except ToolMissingError as missing:
+        raise EngineError(NO_BUILDX) from missing
+    named = os.environ.get("BUILDX_BUILDER")
+    inspected = run((*BUILDX, "inspect", "--bootstrap"), error=None)
+    driver = parse_driver(inspected.stdout)
+    if inspected.returncode != 0 or not driver:
+        if not named:
+            need_engine()  # where that is why: it says so better
+        asked = f"the builder {named}" if named else "the current builder"
+        raise EngineError(failure(inspected, f"asking {asked}", CHOOSE))
+    return driver
+
+
+def unchecked(job: Job) -> str:
+    """The tag of an image that was not read back yet."""
+    return f"wheelyard/unchecked:{job.cell.id}"

@@ -1,0 +1,41 @@
+"""What a build is sent: a Dockerfile, and what it copies."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+from wheelyard.dockerfiles.render import DOCKERFILE
+from wheelyard.images.assemble.final_layer import selfcheck_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_COPIED = "opt/wheelyard/"  # where selfcheck lies in an image
+
+
+def image_context(dockerfile: bytes) -> bytes:
+    """The context of an image's Dockerfile, a tar: nothing else."""
+    return _pack({DOCKERFILE: dockerfile})
+
+
+def pinned_context(dockerfile: bytes) -> bytes:
+    """The context of a base's Dockerfile, a tar: itself and selfcheck."""
+    copied = {
+        path.removeprefix(_COPIED): content
+        for path, (content, _mode) in selfcheck_files().items()
+        if path.startswith(_COPIED)
+    }
+    return _pack({DOCKERFILE: dockerfile, **copied})
+
+
+def _pack(files: Mapping[str, bytes]) -> bytes:
+    """A tar that any builder knows for one: BuildKit looks for a plain header at its beginning."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o644
+            tar.addfile(info, io.BytesIO(content))
+    return packed.getvalue()

@@ -1,0 +1,203 @@
+"""`--engine docker`: rendered Dockerfiles, built by the Docker Engine that answers here."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import requests
+from docker.errors import DockerException, ImageNotFound
+
+from wheelyard.contract.imageconfig import base_folder, base_image
+from wheelyard.dockerfiles.batch import EngineImage
+from wheelyard.dockerfiles.buildkit import BuildRequest, build_image, explain, require_recent
+from wheelyard.dockerfiles.contexts import image_context, pinned_context
+from wheelyard.dockerfiles.prefetch import make_shelves
+from wheelyard.dockerfiles.render import DOCKERFILE
+from wheelyard.dockerfiles.route import Route, find_route
+from wheelyard.dockerfiles.wheelhouse import LOOPBACK, Server, open_wheelhouse, remembered
+from wheelyard.engines.docker import SILENCE, connect, layers_of
+from wheelyard.engines.docker import inspect_image as find_image
+from wheelyard.engines.readback import read_image
+from wheelyard.errors import EngineError, InspectError, WheelyardError
+from wheelyard.images.build.bases import build_bases
+from wheelyard.images.build.loading import find_loader
+from wheelyard.images.inspect.inspect import inspect_image, require
+from wheelyard.system.failures import reported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from docker import DockerClient
+
+    from wheelyard.context import Context
+    from wheelyard.dockerfiles.batch import Job, Options
+    from wheelyard.images.inspect.inspect import Finding
+    from wheelyard.model import Plan
+
+
+def need_engine() -> DockerClient:
+    """A client of the engine that answers here, which is recent enough; EngineError if none is."""
+    client = connect()
+    if client is None:
+        raise EngineError(
+            "no Docker Engine answers here: start one (`systemctl start docker`), or name one with "
+            "DOCKER_HOST or `docker context use`. `wheelyard build` without --engine needs none"
+        )
+    require_recent(client)
+    client.api.timeout = SILENCE
+    return client
+
+
+@contextmanager
+def docker_engine(
+    jobs: Sequence[Job], plan: Plan, options: Options, context: Context
+) -> Iterator[DockerEngine]:
+    """The engine, with its bases, and a wheelhouse for as long as the context lasts."""
+    client = need_engine()
+    cells = [job.cell for job in jobs]
+    load = find_loader(True, context)
+    missing: dict[str, WheelyardError] = {}
+    build_bases(cells, plan, options.output / "bases", context, load=load, missing=missing)
+    with open_wheelhouse(make_shelves(jobs, context), remembered(context.settings)) as server:
+        engine = DockerEngine(client, context, options, server, missing)
+        engine.make_pinned_bases(jobs)
+        yield engine
+
+
+class DockerEngine:
+    """Builds through the SDK; RUN steps take their files from the wheelhouse."""
+
+    def __init__(
+        self,
+        client: DockerClient,
+        context: Context,
+        options: Options,
+        server: Server,
+        missing: dict[str, WheelyardError],
+    ) -> None:
+        self._client, self._context = client, context
+        self._options, self._server = options, server
+        self._route: Route | None = None
+        self._missing = missing  # bases that could not be made
+
+    def make_pinned_bases(self, jobs: Sequence[Job]) -> None:
+        """Build the bases that start from a registry's image; one that fails stops no other."""
+        pinned = {base_image(job.cell): job for job in jobs if job.cell.base.image is not None}
+        for name, job in pinned.items():
+            try:
+                self._make_pinned_base(name, job)
+            except Exception as error:  # noqa: BLE001 - other bases are made whatever it was
+                self._missing[name] = reported(error, name, self._context.reporter)
+
+    def _make_pinned_base(self, name: str, job: Job) -> None:
+        folder = self._context.settings.project / base_folder(job.cell)
+        log = job.log.with_name(f"base-{folder.name}.log")
+        image = str(job.cell.base.image)
+        tar = pinned_context((folder / DOCKERFILE).read_bytes())
+        # The route is asked for with the image itself: there is no other yet.
+        self._pull(image)
+        request = self._request(f"base {folder.name}", tar, log, image)
+        built = build_image(self._client, request, self._context.reporter)
+        tag_image(self._client, built, name)
+
+    def build(self, job: Job) -> EngineImage:
+        """Build, read back, compare, tag."""
+        client, base = self._client, base_image(job.cell)
+        if (missing := self._missing.get(base)) is not None:
+            raise missing
+        with job.timed("build"):
+            tar = image_context((job.folder / DOCKERFILE).read_bytes())
+            request = self._request(job.cell.id, tar, job.log, base)
+            with self._named_for_us_alone(base) as name:
+                image = self._build(replace(request, arguments={"BASE": name, **request.arguments}))
+        with job.timed("inspect"):
+            image, size, findings = inspect_engine_image(client, image, job)
+        for tag in job.cell.tags:
+            tag_image(client, image, tag)
+        return EngineImage(job.cell, image, size, job.seconds, findings, job.log)
+
+    @contextmanager
+    def _named_for_us_alone(self, base: str) -> Iterator[str]:
+        """A name of the base that no registry but the wheelhouse can be asked for, which has none.
+
+        BuildKit with containerd's store asks a registry before it looks at what the engine has.
+        """
+        name = f"{LOOPBACK}:{self._server.server_port}/{base}"
+        tag_image(self._client, base, name)
+        try:
+            yield name
+        finally:
+            with suppress(DockerException, requests.RequestException):
+                self._client.api.remove_image(name, noprune=True)
+
+    def _build(self, request: BuildRequest) -> str:
+        try:
+            return build_image(self._client, request, self._context.reporter)
+        except EngineError as error:
+            failure = self._server.shelves.stock.failure
+            if failure is None:
+                raise
+            # What the RUN step missed says more than that it missed something.
+            if isinstance(failure, WheelyardError):
+                raise type(failure)(f"{failure}\n{error}") from error
+            raise failure from error
+
+    def _request(self, label: str, context: bytes, log: Path, image: str) -> BuildRequest:
+        route = self._find_route(image)
+        address = self._server.lay_out(context) if route.is_shared else None
+        return BuildRequest(label, context, log, route.hosts, route.network, route.proxies, address)
+
+    def _find_route(self, image: str) -> Route:
+        if self._route is None:
+            name, network = self._server.host_name, self._options.network
+            self._route = find_route(self._client, image, name, network, self._context)
+        return self._route
+
+    def _pull(self, image: str) -> None:
+        try:
+            self._client.images.get(image)
+        except ImageNotFound:
+            self._context.reporter.info(f"pulling {image}")
+            try:
+                self._client.images.pull(image)
+            except DockerException as error:
+                raise EngineError(f"cannot pull {image}: {explain(str(error))}") from error
+
+
+def inspect_engine_image(
+    client: DockerClient, name: str, job: Job
+) -> tuple[str, int, tuple[Finding, ...]]:
+    """Id, size in bytes and findings of an image; InspectError when it is not the cell's."""
+    api: Any = client.api  # the stubs leave this call untyped
+    facts: dict[str, Any] = api.inspect_image(name)
+    if job.cell.base.image is None:
+        require_base(client, facts, base_image(job.cell))
+    tree: Any = read_image(client, name)
+    findings = inspect_image(job.cell, job.stages[-1].lock, {"config": facts["Config"]}, tree)
+    require(job.cell.id, findings)
+    return str(facts["Id"]), int(facts["Size"]), findings
+
+
+def require_base(client: DockerClient, facts: Mapping[str, Any], base: str) -> None:
+    """Raise InspectError unless an image, as inspected, stands on the engine's image `base`.
+
+    A builder may ask a registry for that name before it looks at what the engine has.
+    """
+    below = layers_of(find_image(client, base) or {"RootFS": {}})
+    if layers_of(facts)[: len(below)] != below:
+        raise InspectError(
+            f"the image does not stand on this engine's {base}: the builder found another image "
+            "of that name. Remove that from the registries that the builder asks"
+        )
+
+
+def tag_image(client: DockerClient, image: str, tag: str) -> None:
+    """Give an image one more name; raises EngineError."""
+    repository, _, name = tag.rpartition(":")
+    try:
+        client.api.tag(image, repository, name)
+    except DockerException as error:
+        raise EngineError(f"the engine could not tag {image} as {tag}: {error}") from error

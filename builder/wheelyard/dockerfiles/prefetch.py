@@ -1,0 +1,88 @@
+"""What the RUN steps of some images ask a wheelhouse for, and where that is fetched from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wheelyard.contract.installer import load_installer
+from wheelyard.dockerfiles.prefetched import Stock, Wanted
+from wheelyard.dockerfiles.steps import PackageStep, WheelStep, make_steps
+from wheelyard.dockerfiles.wheelhouse import Shelves
+from wheelyard.errors import FetchError, WheelyardError
+from wheelyard.images.assemble.base import index_stanza
+from wheelyard.images.assemble.supply import deb_downloads
+from wheelyard.lock.index import locate
+from wheelyard.lock.resolve import index_urls
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from wheelyard.context import Context
+    from wheelyard.dockerfiles.batch import Job
+    from wheelyard.dockerfiles.prefetched import Refuse
+    from wheelyard.fetching.wanted import Download
+    from wheelyard.model import LockedDeb, LockedWheel
+
+
+def make_shelves(jobs: Sequence[Job], context: Context) -> Shelves:
+    """Everything that the RUN steps of these images ask for, in their order."""
+    wheels: dict[str, LockedWheel] = {}
+    debs: dict[str, LockedDeb] = {}
+    for job in jobs:
+        wheels |= {wheel.sha256: wheel for wheel in (load_installer(), *_wheels(job))}
+        debs |= {deb.sha256: deb for deb in _debs(job)}
+    wanted = [
+        *(Wanted(w.filename, w.sha256, w.size) for w in wheels.values()),
+        *(Wanted(d.path.rpartition("/")[2], d.sha256, d.size) for d in debs.values()),
+    ]
+
+    def find(missing: Collection[str], refuse: Refuse) -> list[Download]:
+        found: dict[str, Download] = {}
+        refused: list[tuple[WheelyardError, set[str]]] = []
+        for job in jobs:
+            left = set(missing) - set(found)
+            try:
+                found |= {item.sha256: item for item in _locate(job, left, context)}
+            except FetchError as error:  # what another image shares with this one may be found yet
+                refused.append((error, left & _names(job)))
+        for reason, wanted in refused:
+            refuse(reason, wanted - set(found))
+        return list(found.values())
+
+    return Shelves(
+        Stock(wanted, find, context), tuple(wheels.values()), tuple(debs.values()), index_stanza
+    )
+
+
+def _locate(job: Job, left: Collection[str], context: Context) -> list[Download]:
+    """Addresses of what an image needs of the files `left`."""
+    asked = [wheel for wheel in (load_installer(), *_wheels(job)) if wheel.sha256 in left]
+    indexes = index_urls(job.cell, context.settings)
+    located = locate(asked, job.cell.python, context.settings, indexes)
+    packages = [deb for deb in _debs(job) if deb.sha256 in left]
+    return [
+        *located,
+        *(deb_downloads(packages, job.stages[-1].packages, context) if packages else ()),
+    ]
+
+
+def _names(job: Job) -> set[str]:
+    """Everything that an image needs, by SHA-256."""
+    wheels = {wheel.sha256 for wheel in (load_installer(), *_wheels(job))}
+    return wheels | {deb.sha256 for deb in _debs(job)}
+
+
+def _wheels(job: Job) -> Iterator[LockedWheel]:
+    """The wheels that a Dockerfile installs, in its order."""
+    for step in make_steps(job.cell, job.locks):
+        if isinstance(step, WheelStep):
+            yield from step.wheels
+
+
+def _debs(job: Job) -> Iterator[LockedDeb]:
+    """The Debian packages that a Dockerfile and a pinned base's install, in their order."""
+    if job.cell.base.image is not None:
+        yield from job.stages[0].packages.packages
+    for step in make_steps(job.cell, job.locks):
+        if isinstance(step, PackageStep):
+            yield from step.packages

@@ -1,0 +1,283 @@
+"""render: matrix and locks -> Dockerfiles. Pure and offline: the same inputs, the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from traceback import extract_tb
+from typing import Literal, NoReturn
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from packaging.version import Version
+
+from wheelyard.contract.compiler import HOME, PROFILE, PROFILE_TEXT, has_compiler
+from wheelyard.contract.constraints import constraint_files
+from wheelyard.contract.editor import VENV
+from wheelyard.contract.exclusions import NOT_COMPILED
+from wheelyard.contract.imageconfig import (
+    CELL_LABEL,
+    base_config,
+    base_folder,
+    base_image,
+    image_config,
+    title,
+)
+from wheelyard.contract.installer import load_installer
+from wheelyard.devcontainers.devcontainers import render_devcontainers, stale_devcontainers
+from wheelyard.devcontainers.published import load_published
+from wheelyard.dockerfiles.bakefile import BAKE_VARIANT, Recipe, bake_file
+from wheelyard.dockerfiles.steps import CONTRACT, Locks, PackageStep, make_steps
+from wheelyard.errors import StorageError
+from wheelyard.lock.inputs import Cells, cells_by_id, parent_of
+from wheelyard.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
+from wheelyard.model import Cell, RequirementsLock
+from wheelyard.planning.facts import facts_file, load_upstream
+from wheelyard.planning.provenance import Provenance, provenance
+from wheelyard.system.textfiles import write_text
+
+DOCKERFILE = "Dockerfile"
+BAKE_FILE = PurePosixPath("docker-bake.json")
+README = PurePosixPath("README.md")
+COMPILER = {"home": HOME, "profile": PROFILE, "lines": PROFILE_TEXT.splitlines()}
+BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
+# What an image's folder may hold; anything else in a stale folder is not ours to delete.
+GENERATED = (DOCKERFILE, BAKE_VARIANT, "requirements.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One path below images/ that is not what would be rendered."""
+
+    path: PurePosixPath  # relative to the project
+    kind: Literal["missing", "differs", "stale"]
+
+
+def render_all(project: Path, cells: Sequence[Cell]) -> dict[PurePosixPath, str]:
+    """Return every rendered file: path relative to the project -> text.
+
+    Raises LockError when a lock is missing, edited or stale.
+    """
+    environment = make_environment(project / "templates")
+    return {
+        **_dockerfiles(project, cells, environment),
+        **render_devcontainers(cells, environment, load_published(project)),
+        **_readme(project, cells, environment),
+    }
+
+
+def _readme(
+    project: Path, cells: Sequence[Cell], environment: Environment
+) -> dict[PurePosixPath, str]:
+    """The README with the table of images between its two markers, where it has them."""
+    readme = project / README
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        return {}
+    table = environment.get_template("images.md.j2").render(rows=_rows(project, cells))
+    return {README: f"{before}{BEGIN}\n{table}{END}{after}"}
+
+
+def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, list[str]]]:
+    """Each image that extends none, where its CUDA comes from, and the flavours on top of it."""
+    upstream, index = load_upstream(facts_file(project)), cells_by_id(cells)
+    return [
+        (
+            cell,
+            provenance(cell, upstream, _pins(load_requirements_lock(project, cell, index))),
+            [other.flavour.name for other in cells if other.parent == cell.id],
+        )
+        for cell in sorted(cells, key=_age)
+        if cell.parent is None
+    ]
+
+
+def _pins(lock: RequirementsLock) -> dict[str, str]:
+    return {wheel.name: wheel.version for wheel in lock.wheels}
+
+
+def _age(cell: Cell) -> tuple[str, list[Version], str]:
+    return cell.framework, [Version(pin.version) for pin in cell.frameworks], cell.tags[0]
+
+
+def _dockerfiles(
+    project: Path, cells: Sequence[Cell], environment: Environment
+) -> dict[PurePosixPath, str]:
+    """Two variants for each image, the file that builds them together, and the pinned bases."""
+    index = cells_by_id(cells)
+    files: dict[PurePosixPath, str] = {}
+    recipes = []
+    for cell in cells:
+        locks = _locks(project, cell, index)
+        plain, cached = (_dockerfile(environment, cell, locks, mounts=m) for m in (False, True))
+        files |= {cell.folder / DOCKERFILE: plain.text, cell.folder / BAKE_VARIANT: cached.text}
+        recipes.append(cached)
+        if cell.base.image is not None and cell.parent is None:
+            folder = base_folder(cell)
+            files[folder / DOCKERFILE] = _base(environment, cell, locks[0], mounts=False)
+            files[folder / BAKE_VARIANT] = _base(environment, cell, locks[0], mounts=True)
+    bake = json.dumps(bake_file(recipes), indent=2, ensure_ascii=False)
+    return {**files, BAKE_FILE: f"{bake}\n"} if recipes else files
+
+
+def render_cell(project: Path, cell: Cell, cells: Iterable[Cell]) -> dict[str, str]:
+    """The Dockerfiles of one image, name -> text; `cells` are those of the plan.
+
+    Raises LockError when one of its locks is missing, edited or stale.
+    """
+    environment = make_environment(project / "templates")
+    locks = _locks(project, cell, cells_by_id(cells))
+    return {
+        name: _dockerfile(environment, cell, locks, mounts=mounts).text
+        for name, mounts in ((DOCKERFILE, False), (BAKE_VARIANT, True))
+    }
+
+
+def _locks(project: Path, cell: Cell, cells: Cells) -> tuple[Locks, ...]:
+    """The locks of a cell's flavours, the lowest first."""
+    parent = parent_of(cell, cells)
+    below = () if parent is None else _locks(project, parent, cells)
+    wheels = load_requirements_lock(project, cell, cells)
+    return (*below, Locks(wheels, load_package_lock(project, cell, cells)))
+
+
+def _dockerfile(
+    environment: Environment, cell: Cell, locks: Sequence[Locks], *, mounts: bool
+) -> Recipe:
+    """One Dockerfile and its steps: plain syntax for every builder, or BuildKit's with mounts."""
+    config = image_config(cell, locks[-1].wheels)
+    names = {
+        "cell": cell,
+        "title": title(cell),
+        "base_image": base_image(cell),
+        "base_folder": base_folder(cell),
+        "venv": VENV,
+        "config": config,
+        "cell_json": dict(config.labels)[CELL_LABEL],
+        "constraints": constraint_files(cell, locks[-1].wheels.wheels).items(),
+        "compiler": COMPILER if has_compiler(locks[-1].wheels.wheels) else None,
+        "installer": load_installer(),
+        "not_compiled": NOT_COMPILED,
+        "mounts": mounts,
+    }
+    steps = make_steps(cell, locks)
+    texts = [
+        environment.get_template(f"partials/{step.kind}.j2").render(step=step, **names)
+        for step in steps
+    ]
+    template = environment.get_template(f"{BAKE_VARIANT if mounts else DOCKERFILE}.j2")
+    text = template.render(steps=list(zip(steps, texts, strict=True)), **names)
+    return Recipe(cell, text, tuple(step.stage for step in steps), tuple(texts), config)
+
+
+def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -> str:
+    """The Dockerfile of a base that starts from a registry's image."""
+    step = PackageStep("base", f"Debian packages of {base_image(cell)}", locks.packages.packages)
+    names = {"cell": cell, "venv": VENV, "mounts": mounts}
+    return environment.get_template("base.j2").render(
+        text=environment.get_template("partials/packages.j2").render(step=step, **names),
+        wheels=locks.wheels.wheels,
+        base_image=base_image(cell),
+        config=base_config(cell),
+        **CONTRACT,
+        **names,
+    )
+
+
+def make_environment(templates: Path) -> Environment:
+    """Return the Jinja2 environment of all templates; an undefined name is an error."""
+    if not templates.is_dir():
+        raise StorageError(f"{templates} is missing: restore it from version control")
+    environment = _Environment(
+        loader=FileSystemLoader(templates, encoding="utf-8"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["quoted"] = quoted
+    environment.filters["json"] = json.dumps
+    environment.filters["json_array"] = json_array
+    return environment
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Of a project that somebody has only cloned, perhaps: a template writes text, and no more."""
+
+    def handle_exception(self, source: str | None = None) -> NoReturn:
+        """Say which template it is that cannot be rendered."""
+        try:
+            super().handle_exception(source)
+        except TemplateError as error:
+            where = [x for x in extract_tb(error.__traceback__) if x.filename.endswith(".j2")]
+            line = f"{where[-1].filename}:{where[-1].lineno}" if where else "a template"
+            raise StorageError(f"{line} cannot be rendered: {error}; restore it") from error
+
+
+def quoted(value: str) -> str:
+    """Quote a Dockerfile value so that nothing in it is expanded."""
+    if "'" not in value:
+        return f"'{value}'"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'
+
+
+def json_array(values: Iterable[str]) -> str:
+    """Return the exec form of ENTRYPOINT and CMD."""
+    return json.dumps(list(values))
+
+
+def find_drift(
+    project: Path, cells: Sequence[Cell], rendered: Mapping[PurePosixPath, str]
+) -> tuple[Drift, ...]:
+    """Compare images/ with what would be rendered; asks no version control."""
+    return (
+        *_differences(project, rendered),
+        *(Drift(path, "stale") for path in stale(project, cells)),
+        *(Drift(path, "stale") for path in stale_devcontainers(project, list(rendered))),
+    )
+
+
+def write_rendered(
+    project: Path, cells: Sequence[Cell], rendered: Mapping[PurePosixPath, str]
+) -> tuple[Drift, ...]:
+    """Bring images/ in line and return what was changed; stale files are removed."""
+    changed = find_drift(project, cells, rendered)
+    for drift in changed:
+        if drift.kind == "stale":
+            _remove(project / drift.path)
+        else:
+            write_text(project / drift.path, rendered[drift.path])
+    return changed
+
+
+def stale(project: Path, cells: Iterable[Cell]) -> Iterator[PurePosixPath]:
+    """Find generated files that belong to no cell."""
+    for path in orphans(project, cells):
+        if path.parent == BASES:
+            yield path
+        else:
+            yield from (path / name for name in GENERATED if (project / path / name).is_file())
+
+
+def _differences(project: Path, rendered: Mapping[PurePosixPath, str]) -> Iterator[Drift]:
+    for path, text in sorted(rendered.items()):
+        if not (project / path).is_file():
+            yield Drift(path, "missing")
+        elif (project / path).read_bytes() != text.encode():
+            yield Drift(path, "differs")
+
+
+def _remove(path: Path) -> None:
+    """Delete a generated file, and its folder when nothing else is left in it."""
+    try:
+        path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    except OSError as refused:
+        raise StorageError(f"cannot remove {path}: {refused.strerror}") from refused

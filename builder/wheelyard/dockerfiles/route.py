@@ -1,0 +1,98 @@
+"""How the containers of an engine reach the wheelhouse on this machine, if they do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from wheelyard.dockerfiles.wheelhouse import LOOPBACK
+from wheelyard.engines.readback import run_once
+from wheelyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from docker import DockerClient
+
+    from wheelyard.context import Context
+
+# Build arguments that every builder knows, and keeps out of history and cache keys.
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+# An engine on this machine, or one in a virtual machine on it: network, address.
+ROUTES = (("host", LOOPBACK), (None, "host-gateway"))
+ASK = """
+import socket, sys, urllib.request
+name = sys.argv[1]
+port, token = name.split("-")[1:]
+address = socket.gethostbyname(name)
+urllib.request.urlopen(f"http://{address}:{port}/{token}/", timeout=5)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What RUN steps are given."""
+
+    network: str | None  # None: the engine's default
+    hosts: Mapping[str, str] = field(default_factory=dict)  # lines for /etc/hosts: name -> address
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether this machine's loopback is the engine's own, which builds can then read from."""
+        return self.network == "host" and LOOPBACK in self.hosts.values()
+
+    @property
+    def proxies(self) -> dict[str, str]:
+        """Build arguments for steps that have to find their way by themselves."""
+        return {} if self.hosts else proxies_of(os.environ)
+
+
+def find_route(
+    client: DockerClient, image: str, name: str, network: str | None, context: Context
+) -> Route:
+    """Try the ways from a container of `image` to the wheelhouse `name`; one without hosts if none.
+
+    `network` is the user's choice. Raises EngineError where settings could then not be used.
+    """
+    python = "/opt/venv/bin/python" if image.startswith("wheelyard/") else "python3"
+    for usual, address in ROUTES:
+        chosen = network or usual
+        try:
+            run_once(
+                client, image, [python, "-c", ASK, name],
+                network=chosen or "default", hosts={name: address},
+            )  # fmt: skip
+        except EngineError:
+            continue
+        return Route(chosen, {name: address})
+    _require_plain_settings(context)
+    context.reporter.warn(
+        "the engine's containers cannot reach this machine: RUN steps fetch everything anew, "
+        "from the public index and archives"
+    )
+    return Route(network)
+
+
+def _require_plain_settings(context: Context) -> None:
+    settings = context.settings
+    given = {
+        "--index-url": settings.index_url,
+        "--debian-mirror": settings.debian_mirror,
+        "--debian-security-mirror": settings.debian_security_mirror,
+        "--ca-bundle": settings.ca_bundle,
+    }
+    named = [option for option, value in given.items() if value is not None]
+    if named:
+        raise EngineError(
+            f"{', '.join(named)} cannot be handed to this engine's RUN steps without a trace "
+            "in the image: its containers do not reach this machine. Use an engine on this "
+            "machine, `--engine bake` (which passes them as secrets), or none at all"
+        )
+
+
+def proxies_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxies of an environment, as build arguments that leave no trace."""
+    return {
+        name: value for name in PROXIES if (value := environ.get(name) or environ.get(name.lower()))
+    }

@@ -1,0 +1,62 @@
+"""The settings of a run as secrets of a BuildKit build: mounted for a RUN step, in no layer."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from wheelyard.dockerfiles.route import proxies_of
+from wheelyard.fetching.trust import trust_file
+from wheelyard.lock.debian import debian_sources
+from wheelyard.lock.resolve import index_urls
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from wheelyard.context import Context
+    from wheelyard.model import Cell
+
+SETTINGS, CA = "wheelyard-settings", "wheelyard-ca"
+CA_PLACE = "/run/wheelyard/ca.pem"  # where Dockerfile.bake mounts it
+
+
+def write_secrets(cell: Cell, context: Context, folder: Path) -> dict[str, Path]:
+    """Write a cell's secrets into `folder`, for this user alone; id -> file."""
+    ca = trust_file(context.settings, folder)
+    sources = _sources(cell, context)
+    values = secret_settings(cell, context, os.environ, sources, has_ca=ca is not None)
+    script = folder / f"{cell.id}.sh"
+    script.touch(mode=0o600)
+    script.write_text(render_script(values))
+    return {SETTINGS: script} | ({} if ca is None else {CA: ca})
+
+
+def secret_settings(
+    cell: Cell, context: Context, environ: Mapping[str, str], sources: str, *, has_ca: bool
+) -> dict[str, str]:
+    """The variables that RUN steps read, as far as something is set."""
+    index, more = context.settings.index_url, index_urls(cell, context.settings)
+    values = {"SOURCES": sources, "PIP_INDEX_URL": index or "", "UV_DEFAULT_INDEX": index or ""}
+    if more:
+        # Files are told apart by their hash, so it does not matter which index names them.
+        values |= {"UV_INDEX": " ".join(more), "UV_INDEX_STRATEGY": "unsafe-best-match"}
+    if has_ca:
+        values |= {"SSL_CERT_FILE": CA_PLACE, "PIP_CERT": CA_PLACE}
+    proxies = proxies_of(environ)
+    values |= proxies | {name.lower(): value for name, value in proxies.items()}
+    return {name: value for name, value in values.items() if value}
+
+
+def render_script(values: Mapping[str, str]) -> str:
+    """A shell script that exports `values`."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def _sources(cell: Cell, context: Context) -> str:
+    settings = context.settings
+    if settings.debian_mirror is None and settings.debian_security_mirror is None:
+        return ""  # the image's own
+    lines = debian_sources(cell.base.suite, settings, context.reporter)
+    return "\n".join(f"deb {x.uri} {x.suite} {' '.join(x.components)}" for x in lines)

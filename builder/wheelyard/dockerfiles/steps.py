@@ -1,0 +1,132 @@
+"""What a rendered Dockerfile does, step by step, and which steps images share. Pure.
+
+The groups are those of `assemble`, in its order: a sibling image that has the same CUDA set then
+has the same first steps, and a builder's cache runs them once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from wheelyard.contract.exclusions import is_trimmed, path_rules
+from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
+from wheelyard.images.assemble.contract import GID, GROUP, UID, USER
+from wheelyard.model import Cell, LockedDeb, LockedWheel, PackageLock, RequirementsLock
+
+CUDNN = "cudnn"
+CONTRACT = {"user": USER, "uid": UID, "group": GROUP, "gid": GID}  # of a base
+Wheels = tuple[LockedWheel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WheelStep:
+    """Install wheels: `plain` ones as they are, then `compiled` ones and their bytecode."""
+
+    stage: str  # its name in the multi-stage variant
+    title: str
+    plain: Wheels
+    compiled: Wheels
+    kind: Literal["wheels"] = "wheels"
+
+    @property
+    def wheels(self) -> Wheels:
+        """All of them, in the order of their installation."""
+        return (*self.plain, *self.compiled)
+
+    @property
+    def parts(self) -> tuple[tuple[str, Wheels], ...]:
+        """Name and wheels of each list that is installed on its own; the last decides."""
+        named = (("cuda", self.plain), ("wheels", self.compiled))
+        return tuple((name, wheels) for name, wheels in named if wheels)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all wheels."""
+        return sum(wheel.size for wheel in self.wheels)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageStep:
+    """Install Debian packages on top of what a lower flavour has.
+
+    With `rules`, dpkg's rules for what is left out change, and packages that they had trimmed are
+    installed again.
+    """
+
+    stage: str
+    title: str
+    packages: tuple[LockedDeb, ...]
+    rules: tuple[str, ...] = ()
+    kind: Literal["packages"] = "packages"
+
+
+Step = WheelStep | PackageStep
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """One flavour's locks; an image has one of these for every flavour it consists of."""
+
+    wheels: RequirementsLock
+    packages: PackageLock
+
+
+def make_steps(cell: Cell, locks: Sequence[Locks]) -> tuple[Step, ...]:
+    """The steps between base and configuration; `locks` has the lowest flavour first."""
+    recipe = make_recipe(cell, [lock.wheels.wheels for lock in locks])
+    added = [_split(stage) for stage in recipe.stages]
+    steps: list[Step] = [*_lowest(*added[0], cell)]
+    for below, lock, wheels in zip(locks, locks[1:], added[1:], strict=False):
+        steps += _further(lock.packages, below.packages, *wheels)
+    return tuple(steps)
+
+
+def _split(stage: Sequence[WheelLayer | BytecodeLayer]) -> tuple[Wheels, Wheels]:
+    """A flavour's wheels without and with bytecode, each in the order of their layers."""
+    with_bytecode = {w for layer in stage if isinstance(layer, BytecodeLayer) for w in layer.wheels}
+    wheels = [w for layer in stage if isinstance(layer, WheelLayer) for w in layer.wheels]
+    plain = tuple(wheel for wheel in wheels if wheel not in with_bytecode)
+    return plain, tuple(wheel for wheel in wheels if wheel in with_bytecode)
+
+
+def _lowest(plain: Wheels, compiled: Wheels, cell: Cell) -> Iterator[WheelStep]:
+    """CUDA, cuDNN, and all above it in one step: its parts are unpacked side by side."""
+    at = next((i for i, wheel in enumerate(plain) if CUDNN in wheel.name), None)
+    if at is not None:
+        if plain[:at]:
+            yield WheelStep("cuda", f"CUDA {cell.cuda}", plain[:at], ())
+        yield WheelStep("cudnn", f"cuDNN {cell.cudnn}", plain[at : at + 1], ())
+        plain = plain[at + 1 :]
+    yield WheelStep("framework", f"{cell.framework} {cell.framework_version}", plain, compiled)
+
+
+def _further(
+    lock: PackageLock, below: PackageLock, plain: Wheels, compiled: Wheels
+) -> Iterator[Step]:
+    there = {(deb.name, deb.version) for deb in below.packages}
+    rules = path_rules(lock) if path_rules(lock) != path_rules(below) else ()
+    debs = tuple(
+        deb
+        for deb in lock.packages
+        if (deb.name, deb.version) not in there or (rules and is_trimmed(deb.name))
+    )
+    if debs:
+        title = f"Debian packages of {lock.flavour}"
+        yield PackageStep(f"{lock.flavour}-packages", title, debs, rules)
+    if plain or compiled:
+        yield WheelStep(f"{lock.flavour}-tools", f"tools of {lock.flavour}", plain, compiled)
+
+
+def chain(base: str, texts: Iterable[str]) -> list[str]:
+    """A key (SHA-256 hex) for each step: the same base and the same steps up to it."""
+    start = hashlib.sha256(base.encode()).hexdigest()
+    keys = accumulate(
+        texts,
+        lambda key, text: hashlib.sha256(f"{key}\n{text}".encode()).hexdigest(),
+        initial=start,
+    )
+    return list(keys)[1:]

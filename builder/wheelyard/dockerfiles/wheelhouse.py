@@ -1,0 +1,271 @@
+"""A Python index and a Debian archive of locked files, served to the RUN steps of one build.
+
+Wheels come through this machine's own cache, CA, index, mirrors and logins; an engine learns an
+address on this machine and nothing else. It stands in /etc/hosts of the build's containers, which
+engines make anew for each: no image and no history ever holds it. BuildKit counts the name there
+(not the address) to a step, so a project keeps its name, and what was built stays known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from wheelyard.dockerfiles.prefetched import Stock
+from wheelyard.errors import WheelyardError
+from wheelyard.system.storage import remove
+from wheelyard.system.textfiles import write_text
+from wheelyard.system.threads import Helper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from wheelyard.model import LockedDeb, LockedWheel
+    from wheelyard.settings import Settings
+
+LOOPBACK = "127.0.0.1"
+CONTEXTS = "contexts"
+CONNECTIONS = 64  # at once; uv asks with 50, apt with a few
+PATIENCE = 20.0  # seconds that a connection may be open without asking for anything
+SLOWEST = 300.0  # seconds that a piece of an answer may take to leave: an engine's disk is busy
+CONTENT_TYPES = {"simple": "text/html", CONTEXTS: "application/x-tar"}
+NAME = "wheelhouse.json"  # port and token
+
+
+@dataclass(slots=True)
+class Shelves:
+    """What is offered, and where it comes from."""
+
+    stock: Stock
+    wheels: Sequence[LockedWheel]
+    debs: Sequence[LockedDeb]
+    stanza: Callable[[LockedDeb, Path, str], str]  # a package's entry of the archive's index
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def project_page(self, name: str) -> bytes | None:
+        """The page of a project in the simple repository API; None for an unknown one."""
+        links = [
+            f'<a href="../../files/{w.sha256}/{escape(w.filename)}#sha256={w.sha256}">'
+            f"{escape(w.filename)}</a>"
+            for w in self.wheels
+            if w.name == name
+        ]
+        return "\n".join(["<!DOCTYPE html>", *links]).encode() if links else None
+
+    def packages(self) -> bytes:
+        """The archive's index; waits until every package is there."""
+        stanzas = (
+            self.stanza(deb, self.stock.path(deb.sha256), f"{deb.sha256}/{_name(deb)}")
+            for deb in self.debs
+        )
+        return "\n".join(stanzas).encode()
+
+
+def _name(deb: LockedDeb) -> str:
+    return deb.path.rpartition("/")[2]
+
+
+class Server(ThreadingHTTPServer):
+    """The HTTP server; every connection has a thread, and there are at most CONNECTIONS.
+
+    One that asks for nothing is closed after PATIENCE, and sooner where another needs its place.
+    """
+
+    daemon_threads = True
+    request_queue_size = 2 * CONNECTIONS  # of five, as is the default, uv fills all at once
+
+    def __init__(self, shelves: Shelves, port: int) -> None:
+        self.shelves = shelves
+        self.contexts: dict[str, bytes] = {}  # by SHA-256
+        self._connections: dict[socket.socket, float | None] = {}  # since when it asks for nothing
+        self._lock = threading.Lock()
+        super().__init__((LOOPBACK, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection its thread; of too many that who has waited longest goes."""
+        with self._lock:
+            if len(self._connections) >= CONNECTIONS:
+                idle = {x: since for x, since in self._connections.items() if since is not None}
+                if not idle:
+                    request.close()
+                    return
+                longest = min(idle, key=idle.__getitem__)
+                _hang_up(longest)
+                self._connections[longest] = None  # it is going
+            self._connections[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        with self._lock:
+            self._connections.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Hang up on who asks for nothing; called several times a second."""
+        with self._lock:
+            late = time.monotonic() - PATIENCE
+            for connection, since in self._connections.items():
+                if since is not None and since < late:
+                    _hang_up(connection)
+
+    def busy(self, connection: socket.socket, busy: bool) -> None:
+        """Note whether a connection has asked for something that is being answered."""
+        with self._lock:
+            if connection in self._connections:
+                self._connections[connection] = None if busy else time.monotonic()
+
+    @property
+    def host_name(self) -> str:
+        """The name whose line in /etc/hosts tells a RUN step port and path."""
+        return f"wheelhouse-{self.server_port}-{self.shelves.token}"
+
+    def lay_out(self, context: bytes) -> str:
+        """Offer the context of a build, a tar; returns its address."""
+        name = hashlib.sha256(context).hexdigest()
+        self.contexts[name] = context
+        return f"http://{LOOPBACK}:{self.server_port}/{self.shelves.token}/{CONTEXTS}/{name}.tar"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no error of ours."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # its thread sees the end, and closes it
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = SLOWEST
+    server: Server
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.server.busy(self.connection, True)
+        try:
+            self._get()
+        finally:
+            self.server.busy(self.connection, False)
+
+    def _get(self) -> None:
+        token, _, path = unquote(self.path).strip("/").partition("/")
+        if not secrets.compare_digest(token.encode(), self.server.shelves.token.encode()):
+            self.send_error(404)
+            return
+        kind, _, rest = path.partition("/")
+        if kind not in ("", CONTEXTS):
+            self.server.shelves.stock.start()  # not before: a cached build asks for nothing
+        try:
+            self._answer(kind, rest.removeprefix("./"))
+        except WheelyardError as error:
+            self.send_error(502, "not available", str(error))
+
+    def _answer(self, kind: str, rest: str) -> None:
+        shelves = self.server.shelves
+        sha256 = rest.partition("/")[0]
+        page: bytes | None = None if kind else b"wheelhouse\n"
+        if kind == CONTEXTS:
+            page = self.server.contexts.get(rest.removesuffix(".tar"))
+        elif kind == "simple":
+            page = shelves.project_page(rest)
+        elif kind == "debian" and rest == "Packages":
+            page = shelves.packages()
+        elif kind in ("files", "debian") and sha256 in shelves.stock.files:
+            self._file(sha256)
+            return
+        if page is None:
+            self.send_error(404)
+            return
+        self._head(len(page), CONTENT_TYPES.get(kind, "text/plain"))
+        if self.command == "GET":
+            self.wfile.write(page)
+
+    def _file(self, sha256: str) -> None:
+        stock = self.server.shelves.stock
+        size = stock.files[sha256].size
+        chunks = stock.read(sha256) if self.command == "GET" else None
+        self._head(size, "application/octet-stream")
+        if chunks is None:
+            return
+        sent = 0
+        try:
+            for chunk in chunks:
+                self.wfile.write(chunk)
+                sent += len(chunk)
+        finally:
+            self.close_connection = sent != size  # too short: the client sees it and asks again
+
+    def _head(self, size: int, content_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
+        """Nothing: the engine's log shows what was asked for."""
+
+
+def remembered(settings: Settings) -> Path:
+    """Where a project's name is kept; steps of another one, with the same cache, have another."""
+    project = hashlib.sha256(str(settings.project.resolve()).encode()).hexdigest()
+    return settings.cache_dir / "wheelhouses" / project[:16]
+
+
+@contextmanager
+def open_wheelhouse(shelves: Shelves, remembered: Path) -> Iterator[Server]:
+    """Serve on loopback for as long as the context lasts.
+
+    The folder `remembered` keeps port and token for the next time; where somebody else has the
+    port, another build most likely, others are taken.
+    """
+    server = _start_server(shelves, remembered / NAME)
+    thread = Helper(server.serve_forever, "wheelhouse")
+    thread.start()
+    try:
+        yield server
+    finally:
+        shelves.stock.close()
+        server.shutdown()
+        server.server_close()
+    thread.require()
+
+
+def _start_server(shelves: Shelves, remembered: Path) -> Server:
+    try:
+        port, token = _read_name(remembered)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        server = Server(shelves, 0)
+        name = {"port": server.server_port, "token": shelves.token}
+        if remembered.is_dir():
+            remove(remembered)
+        write_text(remembered, json.dumps(name), mode=0o600)
+        return server
+    try:
+        server = Server(shelves, port)
+    except OSError:
+        return Server(shelves, 0)
+    shelves.token = token
+    return server
+
+
+def _read_name(path: Path) -> tuple[int, str]:
+    found = json.loads(path.read_text())
+    port, token = int(found["port"]), str(found["token"])
+    if not (0 < port < 1 << 16 and re.fullmatch("[0-9a-f]{16}", token)):
+        raise ValueError(f"{path} holds no port and token")
+    return port, token

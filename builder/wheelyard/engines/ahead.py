@@ -1,0 +1,160 @@
+"""An image's layers on their way into an engine before the image itself, in parts, lowest first.
+
+An engine takes a load whole before it unpacks any of it. A part is a load of its own, an untagged
+image of the layers so far, so that the engine unpacks one part while the next is sent and the
+layers above it are still made. What has arrived when a build is interrupted is there for
+the next one: layers that any image holds are not sent again.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from wheelyard.errors import EngineError
+from wheelyard.oci.archive import stream
+from wheelyard.system.threads import STOP_SECONDS, Helper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from wheelyard.engines.parts import Form
+    from wheelyard.layers.layer import Layer
+
+    Send = Callable[[Iterator[bytes]], None]  # a load's tar; raises EngineError
+
+PART = 256 << 20  # bytes of tars that are worth a request of their own
+REQUESTS = 2  # one that the engine unpacks, one that is sent
+# Engines' words for a layer that was there, and went with its image.
+GONE = ("no such file", "not found")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Layers that are sent in one request: the last ones of `layers`."""
+
+    layers: tuple[Layer, ...]
+    omit: int  # so many of them lie below it
+    below: threading.Event  # what it stands on is in the engine
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether an engine missed a layer that it had before."""
+    return any(words in str(error) for words in GONE)
+
+
+class StoppedError(Exception):
+    """The rest of a part is not wanted any more."""
+
+
+class Ahead(AbstractContextManager["Ahead"]):
+    """Sends the layers that it is offered; leaving the context early stops it.
+
+    `form` is how the engine takes parts, `least` the size of one in bytes of tars.
+    """
+
+    def __init__(self, form: Form, send: Send, *, least: int = PART) -> None:
+        self._form, self._send, self._least = form, send, least
+        self._layers: list[Layer] = []
+        self._taken = 0  # so many of them are in the engine or in a part
+        self._complete = self._stopped = False
+        self.sent = 0  # bytes
+        self._error: BaseException | None = None
+        self._last = threading.Event()
+        self._last.set()
+        self._changed = threading.Condition()
+        self._threads = [
+            Helper(self._work, f"ahead-{number}", self._give_up) for number in range(REQUESTS)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        with self._changed:
+            self._stopped = self._complete = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(STOP_SECONDS)
+
+    @property
+    def offered(self) -> tuple[Layer, ...]:
+        """Every layer so far, lowest first."""
+        return tuple(self._layers)
+
+    def offer(self, layer: Layer) -> None:
+        """Send this layer, which lies on those that were offered before."""
+        with self._changed:
+            self._layers.append(layer)
+            named = [(layer.digest, layer.diff_id) for layer in self._layers]
+            self._taken = max(self._taken, self._form.present(named))
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Wait until all that was offered is in the engine, or a layer went away there.
+
+        Raises what ended the sending early: EngineError, StorageError, or any other exception.
+        """
+        with self._changed:
+            self._complete = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (part := self._take()) is not None:
+            try:
+                self._send(self._chunks(part))
+            except StoppedError:
+                pass
+            except BaseException as error:  # noqa: BLE001 - raised again by finish()
+                self._give_up(error)
+            finally:
+                part.done.set()
+
+    def _chunks(self, part: Part) -> Iterator[bytes]:
+        """The part's tar; its end, which the engine waits for, only when what is below is there."""
+        members = self._form.pack(part.layers, part.omit)
+        for chunk in stream(members, part.below.wait):
+            if self._stopped:
+                raise StoppedError
+            self.sent += len(chunk)
+            yield chunk
+
+    def _give_up(self, error: BaseException) -> None:
+        with self._changed:
+            self._stopped = self._complete = True
+            is_expected = isinstance(error, EngineError) and is_gone(error)
+            self._error = self._error or (None if is_expected else error)
+            self._changed.notify_all()
+
+    def _take(self) -> Part | None:
+        """The next part, when there is enough for one; None when there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._complete or self._pending() >= self._least)
+            if self._stopped or not self._pending():
+                return None
+            end = self._cut()
+            part = Part(tuple(self._layers[:end]), self._taken, self._last)
+            self._taken, self._last = end, part.done
+            return part
+
+    def _pending(self) -> int:
+        """Bytes of tars that the engine lacks and no part has."""
+        return sum(layer.unpacked_size for layer in self._layers[self._taken :])
+
+    def _cut(self) -> int:
+        """Where the next part ends: with the layer that makes it big enough."""
+        size = 0
+        for number, layer in enumerate(self._layers[self._taken :], self._taken + 1):
+            size += layer.unpacked_size
+            if size >= self._least:
+                return number
+        return len(self._layers)

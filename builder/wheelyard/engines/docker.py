@@ -1,0 +1,235 @@
+"""Docker Engine through the docker SDK: who answers where, what it has, what it pulls."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import requests
+from docker import DockerClient
+from docker.constants import DEFAULT_UNIX_SOCKET
+from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
+from docker.errors import DockerException, ImageNotFound
+from docker.tls import TLSConfig
+from docker.utils import kwargs_from_env
+
+from wheelyard.engines.runtimes import EngineFacts
+from wheelyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from wheelyard.console.progress import Reporter, Task
+
+CONNECT_TIMEOUT = 5  # seconds; a local engine answers in milliseconds
+SILENCE = 900  # seconds without a word while an engine unpacks a layer
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an engine should answer."""
+
+    url: str
+    chosen_by: str | None  # "DOCKER_HOST" or the context's name; None: Docker's default socket
+    tls: TLSConfig | None = None
+
+
+def find_endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint:
+    """DOCKER_HOST, else the current docker context, else the default socket."""
+    if environ.get("DOCKER_HOST"):
+        return _endpoint_from_environment(environ)
+    name = environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    if name == "default":
+        return Endpoint(DEFAULT_UNIX_SOCKET.removeprefix("http+"), None)
+    try:
+        context = ContextAPI.get_context(name)
+    except Exception as error:  # the SDK raises a bare Exception for a damaged file
+        raise EngineError(f"docker context {name!r} cannot be read: {error}") from error
+    if context is None:
+        raise EngineError(f"there is no docker context {name!r}; see `docker context ls`")
+    if context.Host is None:
+        raise EngineError(f"docker context {name!r} names no engine; see `docker context inspect`")
+    return Endpoint(context.Host, f"docker context {name!r}", context.TLSConfig)
+
+
+def _endpoint_from_environment(environ: Mapping[str, str]) -> Endpoint:
+    try:
+        given = kwargs_from_env(environment=dict(environ))
+    except DockerException as error:
+        raise EngineError(f"the DOCKER_* variables cannot be used: {error}") from error
+    return Endpoint(given["base_url"], "DOCKER_HOST", given.get("tls") or None)
+
+
+def connect(environ: Mapping[str, str] = os.environ) -> DockerClient | None:
+    """A client of the engine that answers here.
+
+    None when nothing was chosen and nothing listens at Docker's default socket. Raises
+    EngineError when a chosen engine does not answer or ours may not be used.
+    """
+    endpoint = find_endpoint(environ)
+    try:
+        _knock(endpoint.url)
+        return DockerClient(
+            base_url=endpoint.url,
+            tls=endpoint.tls or False,
+            timeout=CONNECT_TIMEOUT,
+            version="auto",  # asks the engine, so this is the first real answer
+            use_ssh_client=True,
+        )
+    except (DockerException, requests.RequestException, OSError) as error:
+        if endpoint.chosen_by is None and _is_absent(error):
+            return None
+        raise EngineError(explain_connection(endpoint, error)) from error
+
+
+def _knock(url: str) -> None:
+    """Raise the plain OSError of a socket nobody answers at; the SDK would leak one instead."""
+    scheme, _, path = url.partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CONNECT_TIMEOUT)
+            probe.connect(path)
+
+
+def explain_connection(endpoint: Endpoint, error: BaseException) -> str:
+    """Say why no engine answers, and what to do about it."""
+    where = f"the engine at {endpoint.url}"
+    chosen = f" (chosen by {endpoint.chosen_by})" if endpoint.chosen_by else ""
+    if any(isinstance(cause, PermissionError) for cause in causes(error)):
+        return (
+            f"{where}{chosen} may not be used by this user: add the user to the group that owns "
+            "the socket (usually `docker`) and log in again, or run as root"
+        )
+    if endpoint.url.startswith("ssh://") and "paramiko" in str(error):
+        return (
+            f"{where}{chosen} is reached by ssh, which the Docker SDK does here only with its "
+            "extra package paramiko. Let ssh forward the engine's socket instead: `ssh -nNT -L "
+            "$HOME/docker.sock:/var/run/docker.sock USER@HOST`, and meanwhile "
+            "DOCKER_HOST=unix://$HOME/docker.sock"
+        )
+    if _is_absent(error):
+        return f"{where}{chosen} is not running: start it, or go on without it (--no-load)"
+    return f"{where}{chosen} does not answer: {error}"
+
+
+def _is_absent(error: BaseException) -> bool:
+    absent = (FileNotFoundError, ConnectionRefusedError)
+    return any(isinstance(cause, absent) for cause in causes(error))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and every error inside it: libraries wrap them as cause, context or argument."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        inner = (current.__cause__, current.__context__, *current.args)
+        waiting += [item for item in inner if isinstance(item, BaseException)]
+
+
+def engine_facts(client: DockerClient) -> EngineFacts:
+    """What the engine says about itself; raises EngineError where it does not answer."""
+    try:
+        info = client.info()
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine does not say what it is: {error}") from error
+    return EngineFacts(
+        version=str(info.get("ServerVersion") or "unknown"),
+        runtimes=tuple(info.get("Runtimes") or ()),
+        root=str(info.get("DockerRootDir") or "/var/lib/docker"),
+        cdi=bool(info.get("CDISpecDirs")),
+    )
+
+
+def pull(client: DockerClient, reference: str, digest: str | None, reporter: Reporter) -> str:
+    """Pull `reference` and return the image's id; raises EngineError.
+
+    With a digest that very image is pulled, and then gets the tag of `reference`.
+    """
+    client.api.timeout = SILENCE
+    repository, _, tag = reference.rpartition(":")
+    source = digest or tag
+    try:
+        with reporter.task(f"pull {reference}", None, "bytes") as task:
+            _follow(client, repository, source, task)
+        name = f"{repository}@{digest}" if digest else reference
+        found = str(client.images.get(name).id)
+        if digest:
+            client.api.tag(name, repository, tag)
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine could not pull {reference}: {error}") from error
+    return found
+
+
+def _follow(client: DockerClient, repository: str, tag: str, task: Task) -> None:
+    """Show the layers as they come; the engine's stream is the only place that an error is in."""
+    arrived: dict[str, int] = {}
+    for message in client.api.pull(repository, tag=tag, stream=True, decode=True):
+        if "error" in message:
+            raise EngineError(explain_failure(str(message["error"]), "pull"))
+        if message.get("status") == "Downloading":
+            layer, done = str(message.get("id")), int(message["progressDetail"].get("current", 0))
+            task.advance(done - arrived.get(layer, 0))
+            arrived[layer] = done
+
+
+def uses_containerd(client: DockerClient) -> bool:
+    """True when images are kept in containerd's store, which wants every blob."""
+    status = client.info().get("DriverStatus") or []
+    return any("io.containerd.snapshotter" in str(entry[-1]) for entry in status)
+
+
+def is_local(client: DockerClient) -> bool:
+    """True when the engine is reached without a network: a socket of this machine."""
+    return client.api.base_url == "http+docker://localhost"
+
+
+def has_image(client: DockerClient, name: str) -> bool:
+    """Whether the engine has an image of that name; raises EngineError where it does not answer."""
+    try:
+        return inspect_image(client, name) is not None
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine does not say whether it has {name}: {error}") from error
+
+
+def never_started(client: DockerClient, label: str) -> tuple[str, ...]:
+    """Short ids of containers with that label (`name=value`) whose start failed."""
+    try:
+        found = client.containers.list(all=True, filters={"label": label, "status": "created"})
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine does not list its containers: {error}") from error
+    return tuple(str(container.short_id) for container in found)
+
+
+def present_layers(client: DockerClient) -> list[tuple[str, ...]]:
+    """The diff_ids of every image the engine has, lowest layer first."""
+    listed = (inspect_image(client, image["Id"]) for image in client.api.images(all=True))
+    return [layers_of(facts) for facts in listed if facts is not None]
+
+
+def inspect_image(client: DockerClient, name: str) -> dict[str, Any] | None:
+    """What the engine knows about an image; None when it has none of that name or id."""
+    api: Any = client.api  # the stubs leave this call untyped
+    try:
+        facts: dict[str, Any] = api.inspect_image(name)
+    except ImageNotFound:
+        return None
+    return facts
+
+
+def layers_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The diff_ids of an image that was inspected, lowest first."""
+    return tuple(facts["RootFS"].get("Layers") or ())
+
+
+def explain_failure(text: str, verb: str = "load") -> str:
+    """The engine's words, with what to do where that is known."""
+    if os.strerror(errno.ENOSPC).lower() in text.lower():
+        return f"the engine's disk is full: make room (`docker system df`), {verb} again ({text})"
+    return f"the engine could not {verb} the image: {text}"

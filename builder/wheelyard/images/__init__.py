@@ -1,0 +1,1 @@
+"""From locked stages to images."""

@@ -1,0 +1,1 @@
+"""Make an OCI image of locked wheels and Debian packages."""

@@ -1,0 +1,300 @@
+"""From locks to layers: fetch what is not known yet, make the layers, remember them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from wheelyard.contract.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
+from wheelyard.contract.constraints import constraint_files
+from wheelyard.contract.recipe import BytecodeLayer
+from wheelyard.errors import WheelError, WheelyardError
+from wheelyard.fetching.fetch import cached, fetch_all
+from wheelyard.images.assemble.assembly import Assembly
+from wheelyard.images.assemble.final_layer import selfcheck_files, top_files, top_key, write_top
+from wheelyard.images.assemble.growing import Rising, ignore
+from wheelyard.images.assemble.image import ImageLayer
+from wheelyard.images.assemble.interpreter import interpreter_identity, unpack_interpreter
+from wheelyard.images.assemble.planned import planned_base, planned_layers
+from wheelyard.images.assemble.pool import run_jobs
+from wheelyard.images.assemble.record import PATH
+from wheelyard.images.assemble.streamed import Arriving
+from wheelyard.images.assemble.supply import CACHE
+from wheelyard.images.assemble.system import Roots, pinned_layers, system_job, system_key
+from wheelyard.images.assemble.worker import SystemJob, WheelInput, WheelJob
+from wheelyard.layers.install import site_packages
+from wheelyard.layers.layer import Layer
+from wheelyard.lock.index import locate
+from wheelyard.lock.resolve import index_urls
+from wheelyard.system.storage import is_file_of, remove, storage_error
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from wheelyard.fetching.fetch import Arrived
+    from wheelyard.images.assemble.planned import PlannedLayer
+    from wheelyard.images.assemble.worker import Job
+    from wheelyard.layers.bytecode import Interpreter
+    from wheelyard.layers.store import StoredLayer
+    from wheelyard.model import LockedWheel
+
+# Rough speed of the two kinds of work, to start the longest job first.
+_BYTECODE_COST = 40  # a byte of a wheel's modules costs as much as this many of its other bytes
+
+
+def assemble_layers(
+    work: Assembly, cell_json: str, offer: Callable[[Layer], None] = ignore
+) -> list[ImageLayer]:
+    """Every layer of the image, lowest first; made here if the store does not know it.
+
+    `offer` hears of each, lowest first, as soon as it and all below it are there. Raises the
+    WheelyardError of the first thing that fails; finished layers stay in the store.
+    """
+    base = pinned_layers(work)
+    planned = planned_layers(work.stages)
+    for below in base:
+        offer(below.stored.layer)
+    made = make_layers(work, planned, Rising([x.key for x in planned], offer))
+    layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]
+    return [*base, *layers, top_layer(work, cell_json, toolkit_links(work, layers))]
+
+
+def base_layers(work: Assembly) -> list[ImageLayer]:
+    """The layers of a base image: the lowest flavour's system, pip and selfcheck above it."""
+    planned = planned_base(work.stages)
+    made = make_layers(work, planned)
+    layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]
+    return [*layers, _small_layer(work, selfcheck_files(), {}, "selfcheck")]
+
+
+def toolkit_links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str]:
+    """What makes the compiler's wheels a toolkit, where the image has them."""
+    if not has_compiler(work.stages[-1].lock.wheels):
+        return {}
+    stored = (layer.stored.layer for layer in layers if layer.from_wheels)
+    paths = (entry.path for layer in stored for entry in work.store.entries(layer))
+    return compiler_links(paths, site_packages(work.stages[-1].cell.python))
+
+
+def make_layers(
+    work: Assembly, planned: Sequence[PlannedLayer], rising: Rising | None = None
+) -> dict[str, StoredLayer]:
+    """Key -> layer, for some of the image's layers; made where the store does not know them.
+
+    `rising` hears of each when it is there.
+    """
+    rising = rising or Rising((), ignore)
+    known = {x.key: stored for x in planned if (stored := work.find(x)) is not None}
+    for x in planned:
+        if x.key in known:
+            rising.add(x.key, known[x.key].layer)
+            if isinstance(x.source, int) and work.stages[0].cell.base.image is None:
+                work.sources[x.title] = CACHE
+    missing = [x for x in planned if x.key not in known]
+    if not missing:
+        return known
+    layers = [x for x in missing if not isinstance(x.source, int)]
+    with (
+        _arriving(work, {w.sha256: w for x in layers for w in _wheels(x)}) as arriving,
+        Roots(work, _with_base(work, known)) as roots,
+    ):
+        known |= _supplied(missing, roots, rising)
+        system_jobs = [
+            system_job(work, x.source, roots)
+            for x in missing
+            if isinstance(x.source, int) and x.key not in known
+        ]
+        interpreter = _interpreter(work, roots) if any(map(_is_bytecode, layers)) else None
+        with work.fetching(arriving):
+            return known | _make(work, layers, arriving, interpreter, system_jobs, rising)
+
+
+def _supplied(
+    missing: Sequence[PlannedLayer], roots: Roots, rising: Rising
+) -> dict[str, StoredLayer]:
+    """Layers of Debian packages that came finished, because their packages did not."""
+    found = {}
+    for planned in missing:
+        if isinstance(planned.source, int) and (stored := roots.layer(planned.source)):
+            found[planned.key] = stored
+            rising.add(planned.key, stored.layer)
+    return found
+
+
+def _with_base(work: Assembly, known: dict[str, StoredLayer]) -> dict[str, StoredLayer]:
+    """`known` and the lowest system, which the others are made with, if the store has it."""
+    key = system_key(work.stages, 0)
+    if key in known or (stored := work.store.find(key)) is None:
+        return known
+    return {**known, key: stored}
+
+
+def _wheels(planned: PlannedLayer) -> tuple[LockedWheel, ...]:
+    return () if isinstance(planned.source, int) else planned.source.wheels
+
+
+def _is_bytecode(planned: PlannedLayer) -> bool:
+    return isinstance(planned.source, BytecodeLayer)
+
+
+def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
+    stage = work.stages[0]
+    cache = work.context.settings.cache_dir / "interpreters"
+    identity = interpreter_identity(stage.packages, stage.cell.base)
+    foreign = stage.cell.base.image is not None
+    try:
+        return unpack_interpreter(
+            roots.whole(0), identity, stage.cell.python, cache, foreign=foreign
+        )
+    except OSError as error:
+        raise storage_error(error, cache) from error
+
+
+def _arriving(work: Assembly, wheels: dict[str, LockedWheel]) -> Arriving:
+    """Those of the wheels that are in the cache, and the others while they come."""
+    there = {
+        sha256: path
+        for sha256, wheel in wheels.items()
+        if (path := cached(work.files, sha256, wheel.filename, wheel.size))
+    }
+    missing = [wheel for sha256, wheel in wheels.items() if sha256 not in there]
+    if not missing:
+        return Arriving(there, None)
+
+    def fetch(arrived: Arrived, stop: threading.Event) -> None:
+        settings, cell = work.context.settings, work.stages[0].cell
+        downloads = locate(missing, cell.python, settings, index_urls(cell, settings))
+        if not stop.is_set():
+            fetch_all(
+                downloads, work.files, settings, work.context.reporter, arrived=arrived, stop=stop
+            )
+
+    return Arriving(there, fetch)
+
+
+def _make(
+    work: Assembly,
+    layers: Sequence[PlannedLayer],
+    arriving: Arriving,
+    interpreter: Interpreter | None,
+    system_jobs: Sequence[SystemJob],
+    rising: Rising,
+) -> dict[str, StoredLayer]:
+    """Make `layers`; a damaged file in the cache is fetched again, once."""
+    make_job = partial(_job, work, interpreter=interpreter)
+    made, failed = _run(work, layers, arriving, make_job, rising, system_jobs)
+    arriving.require()
+    if failed and (bad := _damaged(failed, arriving.files)):
+        wheels = {w.sha256: w for x in layers for w in _wheels(x)}
+        names = ", ".join(bad.values())
+        work.context.reporter.warn(f"damaged in the cache, fetched again: {names}")
+        again = [x for x in layers if x.key in failed]
+        with _arriving(work, wheels) as arriving_again:
+            made_again, failed = _run(work, again, arriving_again, make_job, rising)
+            arriving_again.require()
+        made |= made_again
+    for error in failed.values():
+        raise error
+    return made
+
+
+def _run(
+    work: Assembly,
+    layers: Sequence[PlannedLayer],
+    arriving: Arriving,
+    make_job: Callable[[PlannedLayer, Arriving], WheelJob],
+    rising: Rising,
+    system_jobs: Sequence[SystemJob] = (),
+) -> tuple[dict[str, StoredLayer], dict[str, WheelyardError]]:
+    """Make layers as their wheels come; those that could not be made, with their errors."""
+    made: dict[str, StoredLayer] = {}
+    failed: dict[str, WheelyardError] = {}
+    waiting = list(layers)
+
+    def more() -> list[WheelJob] | None:
+        is_over = arriving.is_over()  # asked first: what came last must be seen
+        ready = [x for x in waiting if all(w.sha256 in arriving.files for w in _wheels(x))]
+        waiting[:] = [x for x in waiting if x not in ready]
+        return None if is_over and not ready else [make_job(x, arriving) for x in ready]
+
+    total = sum(w.size for x in layers if not _is_bytecode(x) for w in _wheels(x))
+    with work.context.reporter.task("layers", total, "bytes") as task:
+        for job, result in run_jobs(system_jobs, work.context.settings.workers, task.advance, more):
+            if isinstance(result, Layer):
+                made[job.key] = work.store.add(job.key, job.scratch, result)
+                if work.remade is not None:
+                    work.remade.add(job.key)
+                _compare(work, job, result)
+                rising.add(job.key, result)
+            else:
+                failed[job.key] = result
+    return made, failed
+
+
+def _compare(work: Assembly, job: Job, made: Layer) -> None:
+    recorded = work.record.get(job.key, made)
+    if made != recorded:
+        work.context.reporter.warn(
+            f"{job.title} is {made.digest}, where {PATH} has {recorded.digest}; if that is right, "
+            "write it anew with `wheelyard layers record`"
+        )
+
+
+def _damaged(failed: dict[str, WheelyardError], files: dict[str, Path]) -> dict[str, str]:
+    """Files whose bytes are not their hash's any more; removed here. SHA-256 -> name."""
+    if not any(isinstance(error, WheelError) for error in failed.values()):
+        return {}
+    bad = {sha256: path.name for sha256, path in files.items() if not is_file_of(path, sha256)}
+    for sha256 in bad:
+        remove(files[sha256])
+    return bad
+
+
+def _job(
+    work: Assembly,
+    layer: PlannedLayer,
+    arriving: Arriving,
+    interpreter: Interpreter | None,
+) -> WheelJob:
+    wheels, is_bytecode = _wheels(layer), _is_bytecode(layer)
+    size = sum(wheel.size for wheel in wheels)
+    return WheelJob(
+        key=layer.key,
+        title=layer.title,
+        wheels=tuple(
+            WheelInput(
+                arriving.files[w.sha256],
+                w.name,
+                w.version,
+                w.sha256 if w.sha256 in arriving.unchecked else None,
+            )
+            for w in wheels
+        ),
+        python=work.stages[0].cell.python,
+        scratch=work.store.scratch(),
+        interpreter=interpreter if is_bytecode else None,
+        weight=min(size * _BYTECODE_COST, 1 << 30) if is_bytecode else size,
+        known=work.record.get(layer.key),
+    )
+
+
+def top_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLayer:
+    """The topmost layer: selfcheck, the cell, and what makes wheels a toolkit."""
+    stage = work.stages[-1]
+    files = top_files(cell_json, constraint_files(stage.cell, stage.lock.wheels))
+    if links:
+        files[PROFILE] = (PROFILE_TEXT.encode(), 0o644)
+    return _small_layer(work, files, links, "selfcheck and the cell")
+
+
+def _small_layer(
+    work: Assembly, files: dict[str, tuple[bytes, int]], links: dict[str, str], title: str
+) -> ImageLayer:
+    key = top_key(files, links)
+    stored = work.store.find(key, prove=work.remade is not None)
+    if stored is None:
+        scratch = work.store.scratch()
+        stored = work.store.add(key, scratch, write_top(files, links, scratch))
+    return ImageLayer(stored, title, False)

@@ -1,0 +1,143 @@
+"""The base's root file system, from locked .debs to a tar.
+
+mmdebstrap installs from a folder that holds the locked packages and nothing else. They were
+checked against the lock before; no network is used, so what is not locked cannot be installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from wheelyard.contract.exclusions import path_rules
+from wheelyard.errors import BaseImageError
+from wheelyard.images.assemble.roots import RootTar
+from wheelyard.system.subprocesses import run
+from wheelyard.system.tools import require_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wheelyard.console.progress import Reporter
+    from wheelyard.model import LockedDeb, PackageLock
+
+FORMAT = 2  # part of the key: raise it whenever the same packages give another tar
+# Packages are unpacked in one go, so /bin, /lib ... must be links to /usr before the first.
+MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
+
+
+def base_key(lock: PackageLock) -> str:
+    """The root file system is a function of this (sha256 hex)."""
+    parts = [str(FORMAT), lock.suite, *path_rules(lock), *(deb.sha256 for deb in lock.packages)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def make_rootfs(
+    lock: PackageLock,
+    debs: Mapping[str, Path],
+    sources_list: str,
+    tar: Path,
+    reporter: Reporter,
+) -> RootTar:
+    """Make the root file system of `lock`, as `tar`.
+
+    `debs` maps SHA-256 to verified files; `sources_list` is what apt in the image shall read.
+    Raises ToolMissingError without mmdebstrap and BaseImageError with the end of its log when it
+    fails.
+    """
+    require_tool("mmdebstrap", reporter)
+    with (
+        reporter.task(f"base {lock.base}-{lock.flavour}", len(lock.packages), "items") as task,
+        tempfile.TemporaryDirectory(prefix="wheelyard-base-") as folder,
+    ):
+        _bootstrap(lock, debs, Path(folder), tar)
+        task.advance(len(lock.packages))
+    return RootTar(tar, sources_list)
+
+
+def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[str]:
+    """Argument list for mmdebstrap."""
+    names = ",".join(sorted(f"{deb.name}={deb.version}" for deb in lock.packages))
+    return [
+        "mmdebstrap",
+        "--mode=auto",
+        "--variant=apt",
+        "--architectures=amd64",
+        f"--hook-dir={MERGED_USR}",
+        f"--include={names}",
+        *(f"--dpkgopt={rule}" for rule in path_rules(lock)),
+        lock.suite,
+        str(tar),
+        f"deb [trusted=yes] copy:{quote(str(repository))} ./",
+    ]
+
+
+def source_date(debs: Sequence[Path]) -> int:
+    """The newest build time of the packages, seconds since 1970.
+
+    A .deb is an ar archive; its first member is dated with the package's build (deb(5)). No file
+    in it is newer, so clamping to this keeps the times that Debian's own bytecode refers to.
+    """
+    dates = []
+    for path in debs:
+        with path.open("rb") as file:
+            header = file.read(8 + 60)
+        dates.append(int(header[8 + 16 : 8 + 28]))
+    return max(dates)
+
+
+def _bootstrap(lock: PackageLock, debs: Mapping[str, Path], folder: Path, tar: Path) -> None:
+    folder.chmod(0o755)  # unprivileged modes read it as another user
+    repository = folder / "repository"
+    repository.mkdir(mode=0o755)
+    files = [debs[deb.sha256] for deb in lock.packages]
+    stanzas = [_offer(deb, debs[deb.sha256], repository) for deb in lock.packages]
+    (repository / "Packages").write_text("\n".join(stanzas))
+    # mmdebstrap 1.4 and newer choose essential packages by the suite that a Release file names.
+    (repository / "Release").write_text(f"Suite: {lock.suite}\nCodename: {lock.suite}\n")
+    output = folder / "root.tar"
+    environment = {
+        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "SOURCE_DATE_EPOCH": str(source_date(files)),
+    }
+    result = run(bootstrap_command(lock, repository, output), env=environment, error=None)
+    if result.returncode:
+        raise BaseImageError(_failure(lock, result.tail))
+    shutil.move(output, tar)
+
+
+def _offer(deb: LockedDeb, file: Path, repository: Path) -> str:
+    """Put a package into the local repository; its stanza of the index."""
+    name = f"{deb.name}_{deb.sha256[:16]}.deb"
+    shutil.copyfile(file, repository / name)
+    return index_stanza(deb, file, f"./{name}")
+
+
+def index_stanza(deb: LockedDeb, file: Path, name: str) -> str:
+    """A package's entry in the index of an archive that has it as `name`."""
+    control = run(
+        ["dpkg-deb", "--field", str(file)],
+        error=BaseImageError,
+        what=f"reading the control file of {deb.name} {deb.version}",
+    ).stdout
+    return f"{control.rstrip()}\nFilename: {name}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+
+
+def _failure(lock: PackageLock, tail: str) -> str:
+    message = f"mmdebstrap could not make the base {lock.base}-{lock.flavour}:\n{tail}"
+    if os.geteuid() != 0:
+        message += (
+            "\nWithout root it needs user namespaces (newuidmap from the package `uidmap`, ranges "
+            "for this user in /etc/subuid and /etc/subgid, and a kernel that lets users unshare) "
+            "or the package `fakechroot`; or run this command as root once: the base is cached"
+        )
+    return message

@@ -1,0 +1,295 @@
+"""The image contract laid over a base: user, group, environment, folders.
+
+Nothing is executed: the files are computed from the base's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import BaseImageError
+from wheelyard.images.assemble.rootfs import Node, with_content
+from wheelyard.layers.tarheader import EPOCH
+from wheelyard.layers.toc import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wheelyard.images.assemble.rootfs import RootFS
+
+FORMAT = 4  # part of the base layer's key: raise it when the contract changes
+USER, UID = "dev", 1000
+GROUP, GID = "venv", 900
+VENV = "opt/venv"
+WORKDIR = "workspace"
+PRIVILEGES = 0o6000  # setuid and setgid of a file
+GITCONFIG, FSTAB = "etc/gitconfig", "etc/fstab"
+# Every layer holds the folders above its files, and is made without looking at any base.
+_SHARED = ("etc", "etc/profile.d", "opt", "usr", "usr/local", "usr/local/bin")
+_HOME = f"home/{USER}"
+_ACTIVATE = "lib/python{}/venv/scripts/common/activate"
+
+
+def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootFS:
+    """`base` with user `dev`, group `venv`, an empty environment at /opt/venv and a workspace.
+
+    A `foreign` base is somebody else's image: it keeps its own settings of apt and git, and its
+    setuid programs.
+    """
+    nodes = [_shared_folder(base, path) for path in _SHARED]
+    nodes += _accounts(base)
+    nodes += [] if foreign else [*_ours(base), *_without_privileges(base)]
+    nodes += [_folder(path, 0o755, UID, UID) for path in (_HOME, f"{_HOME}/.cache")]
+    nodes += [
+        _folder(f"{_HOME}/{path}", 0o755, UID, UID)
+        for path in (".vscode-server", ".vscode-server/extensions")
+    ]
+    nodes += _skeleton(base)
+    home = _python_home(base, python) if foreign else "usr"
+    nodes += _environment(_activate(base, home, python), home, python)
+    nodes += [
+        _folder(WORKDIR, 0o2775, UID, UID),
+        _folder("opt/wheelyard", 0o755, 0, 0),
+        _file("etc/profile.d/10-venv.sh", _profile(), 0o644, 0, 0),
+        _file("etc/machine-id", b"", 0o444, 0, 0),
+    ]
+    return base.overlaid({node.entry.path: node for node in nodes})
+
+
+def _ours(base: RootFS) -> list[Node]:
+    """What a base of locked packages gets besides."""
+    sources = _file("etc/apt/sources.list", base.sources_list.encode(), 0o644, 0, 0)
+    return [*_sorted_gitconfig(base), sources, *_plain_fstab(base)]
+
+
+def _plain_fstab(base: RootFS) -> list[Node]:
+    """Write the comment of mmdebstrap up to 1.5 alone: 1.6 adds to it, and nothing mounts by it."""
+    if FSTAB not in base.nodes:
+        return []
+    node = base.nodes[FSTAB]
+    made = _file(FSTAB, b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", 0o644, 0, 0)
+    return [replace(made, mtime=node.mtime)]
+
+
+def _without_privileges(base: RootFS) -> list[Node]:
+    """Every program as its user: nothing in these images needs su, mount or passwd."""
+    return [
+        replace(node, entry=replace(node.entry, mode=node.entry.mode & ~PRIVILEGES))
+        for node in base.nodes.values()
+        if node.entry.kind in ("file", "hardlink") and node.entry.mode & PRIVILEGES
+    ]
+
+
+def _accounts(base: RootFS) -> list[Node]:
+    passwd, group = _lines(base, "etc/passwd"), _lines(base, "etc/group")
+    shadow, gshadow = _lines(base, "etc/shadow"), _lines(base, "etc/gshadow")
+    taken = {line.split(":")[0] for line in passwd + group} & {USER, GROUP}
+    ids = {line.split(":")[2] for line in passwd + group} & {str(UID), str(GID)}
+    if taken or ids:
+        raise BaseImageError(
+            f"the base already uses {', '.join(sorted(taken | ids))}; the image contract needs "
+            f"user {USER} ({UID}) and group {GROUP} ({GID}) to be free"
+        )
+    _insert(passwd, "nobody", f"{USER}:x:{UID}:{UID}::/{_HOME}:/bin/bash")
+    _insert(group, "nogroup", f"{GROUP}:x:{GID}:{USER}", f"{USER}:x:{UID}:")
+    # The third field is the day of the last change: a clock, so it stays empty.
+    shadow = [":".join([*(f := line.split(":"))[:2], "", *f[3:]]) for line in shadow]
+    _insert(shadow, "nobody", f"{USER}:!::0:99999:7:::")
+    _insert(gshadow, "nogroup", f"{GROUP}:!::{USER}", f"{USER}:!::")
+    files = {"passwd": passwd, "group": group, "shadow": shadow, "gshadow": gshadow}
+    return [_edited(base, f"etc/{name}", lines) for name, lines in files.items()]
+
+
+def _insert(lines: list[str], static: str, *new: str) -> None:
+    """Put `new` behind the last entry that every Debian has; what packages add comes after it.
+
+    So it does not matter whether a package came with the base or is installed on it later.
+    """
+    names = [line.split(":")[0] for line in lines]
+    at = names.index(static) + 1 if static in names else len(lines)
+    lines[at:at] = new
+
+
+def steady_accounts(base: RootFS, below: RootFS | None) -> RootFS:
+    """`base` with the accounts that packages add in an order that their names decide.
+
+    Which of them comes first, and so has the lower number, depends on the apt of the machine that
+    builds. Accounts that `below` has keep their numbers; files follow their owners.
+    """
+    users = _steady(base, below, "etc/passwd", "nobody")
+    groups = _steady(base, below, "etc/group", "nogroup")
+    uids = {old: new for old, new in users.values() if old != new}
+    gids = {old: new for old, new in groups.values() if old != new}
+    nodes = {
+        path: replace(node, entry=replace(
+            entry, uid=uids.get(entry.uid, entry.uid), gid=gids.get(entry.gid, entry.gid)
+        ))
+        for path, node in base.nodes.items()
+        if (entry := node.entry).uid in uids or entry.gid in gids
+    }  # fmt: skip
+    moved = base.overlaid(nodes)
+    files = {"passwd": users, "shadow": users, "group": groups, "gshadow": groups}
+    edited = []
+    for name, accounts in files.items():
+        lines = _ordered(_lines(moved, f"etc/{name}"), list(accounts))
+        if name in ("passwd", "group"):
+            lines = [_renumbered(line, accounts, gids) for line in lines]
+        edited.append(_edited(moved, f"etc/{name}", lines))
+    return moved.overlaid({node.entry.path: node for node in edited})
+
+
+def _steady(
+    base: RootFS, below: RootFS | None, path: str, static: str
+) -> dict[str, tuple[int, int]]:
+    """The added accounts in the order that they shall have: number as it is, as it shall be."""
+    now, before = _added(base, path, static), _added(below, path, static) if below else {}
+    kept = {name: number for name, number in before.items() if name in now}
+    others = sorted(now.keys() - kept.keys())
+    free = [number for number in now.values() if number not in kept.values()]
+    if len(free) != len(others):
+        raise BaseImageError(
+            f"the numbers in /{path} do not go with those of the flavour below: {before}, {now}; "
+            "check the package lists of the flavours"
+        )
+    wanted = kept | dict(zip(others, free, strict=True))
+    return {name: (now[name], number) for name, number in wanted.items()}
+
+
+def _added(base: RootFS, path: str, static: str) -> dict[str, int]:
+    """Name -> number of what packages added, behind the last entry that every Debian has."""
+    fields = [line.split(":") for line in _lines(base, path)]
+    names = [name for name, *_ in fields]
+    at = names.index(static) + 1 if static in names else len(names)
+    return {name: int(rest[1]) for name, *rest in fields[at:] if name not in (USER, GROUP)}
+
+
+def _ordered(lines: list[str], names: list[str]) -> list[str]:
+    """The lines of `names` in that order, in the places that they have together."""
+    found = {name: line for line in lines if (name := line.split(":")[0]) in names}
+    ordered = iter([found[name] for name in names if name in found])
+    return [next(ordered) if line.split(":")[0] in found else line for line in lines]
+
+
+def _renumbered(line: str, accounts: Mapping[str, tuple[int, int]], gids: Mapping[int, int]) -> str:
+    """A line of passwd or group with its new numbers."""
+    name, password, number, *rest = line.split(":")
+    if name in accounts:
+        number = str(accounts[name][1])
+    if len(rest) > 1:  # of passwd: the user's group follows
+        rest[0] = str(gids.get(int(rest[0]), int(rest[0])))
+    return ":".join((name, password, number, *rest))
+
+
+def _sorted_gitconfig(base: RootFS) -> list[Node]:
+    """git-lfs writes its section in an order that differs from run to run; here it is sorted."""
+    if GITCONFIG not in base.nodes:
+        return []
+    lines = _lines(base, GITCONFIG)
+    if sum(line.startswith("[") for line in lines) != 1 or not lines[0].startswith("["):
+        raise BaseImageError(f"/{GITCONFIG} of the base is not the one section that git-lfs writes")
+    return [_edited(base, GITCONFIG, [lines[0], *sorted(lines[1:])])]
+
+
+def _skeleton(base: RootFS) -> list[Node]:
+    """What `useradd -m` copies, so that an interactive shell looks like Debian's."""
+    names = [path for path in base.nodes if path.startswith("etc/skel/")]
+    return [
+        _file(f"{_HOME}/{path.removeprefix('etc/skel/')}", base.read(path), 0o644, UID, UID)
+        for path in names
+        if base.nodes[path].entry.kind == "file"
+    ]
+
+
+@cache
+def environment_kinds(python: str) -> Mapping[str, str]:
+    """Path -> kind of all that the environment consists of before any wheel is in it."""
+    return {node.entry.path: node.entry.kind for node in _environment(b"", "usr", python)}
+
+
+def _environment(activate: bytes, home: str, python: str) -> list[Node]:
+    """An empty virtual environment, as `python -m venv` would make it."""
+    library = f"{VENV}/lib/python{python}"
+    folders = ["", "/bin", "/include", "/lib", f"/lib/python{python}"]
+    nodes = [_folder(VENV + folder, 0o2775, 0, GID) for folder in folders]
+    nodes.append(_folder(f"{library}/site-packages", 0o2775, 0, GID))
+    links = {
+        "python": f"/{home}/bin/python{python}",
+        "python3": "python",
+        f"python{python}": "python",
+    }
+    nodes += [_link(f"{VENV}/bin/{name}", target) for name, target in links.items()]
+    nodes.append(_link(f"{VENV}/lib64", "lib"))
+    config = f"home = /{home}/bin\ninclude-system-site-packages = false\nversion = {python}\n"
+    nodes.append(_file(f"{VENV}/pyvenv.cfg", config.encode(), 0o664, 0, GID))
+    nodes.append(_file(f"{VENV}/bin/activate", activate, 0o664, 0, GID))
+    return nodes
+
+
+def _python_home(base: RootFS, python: str) -> str:
+    """Where the base has its Python: the first of the two that PATH finds."""
+    for home in ("usr/local", "usr"):
+        if f"{home}/bin/python{python}" not in base.nodes:
+            continue
+        if f"{home}/{_ACTIVATE.format(python)}" not in base.nodes:
+            raise BaseImageError(
+                f"the base has Python {python} in /{home}/bin without the module venv; "
+                f"Debian has it in python{python}-venv"
+            )
+        return home
+    raise BaseImageError(f"the base has no Python {python} in /usr/local/bin or /usr/bin")
+
+
+def _activate(base: RootFS, home: str, python: str) -> bytes:
+    text = base.read(f"{home}/{_ACTIVATE.format(python)}").decode()
+    values = {
+        "__VENV_DIR__": f"/{VENV}",
+        "__VENV_NAME__": "venv",
+        "__VENV_PROMPT__": "(venv) ",
+        "__VENV_BIN_NAME__": "bin",
+        "__VENV_PYTHON__": f"/{VENV}/bin/python",
+    }
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text.encode()
+
+
+def _profile() -> bytes:
+    return (
+        b"# Debian's /etc/profile resets PATH; login shells find the environment again here.\n"
+        b"export VIRTUAL_ENV=/opt/venv\n"
+        b'export PATH="/opt/venv/bin:$PATH"\n'
+    )
+
+
+def _lines(base: RootFS, path: str) -> list[str]:
+    return base.read(path).decode().splitlines()
+
+
+def _edited(base: RootFS, path: str, lines: list[str]) -> Node:
+    old = base.nodes[path].entry
+    return _file(path, "".join(f"{line}\n" for line in lines).encode(), old.mode, old.uid, old.gid)
+
+
+def _file(path: str, content: bytes, mode: int, uid: int, gid: int) -> Node:
+    entry = with_content(Entry(path, "file", mode, uid, gid), content)
+    return Node(entry, EPOCH, content=content)
+
+
+def _shared_folder(base: RootFS, path: str) -> Node:
+    """Root's, 0755, as Debian has it; some other images have, say, /usr/local for a group."""
+    node = base.nodes.get(path)
+    if node and node.entry.kind != "dir":
+        raise BaseImageError(
+            f"/{path} is a {node.entry.kind} in the base; the image contract needs a folder there"
+        )
+    return replace(_folder(path, 0o755, 0, 0), mtime=node.mtime if node else EPOCH)
+
+
+def _folder(path: str, mode: int, uid: int, gid: int) -> Node:
+    return Node(Entry(path, "dir", mode, uid, gid), EPOCH)
+
+
+def _link(path: str, target: str) -> Node:
+    return Node(Entry(path, "symlink", 0o777, 0, GID, link=target), EPOCH)

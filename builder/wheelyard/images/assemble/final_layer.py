@@ -1,0 +1,78 @@
+"""The topmost layer: what the image knows of itself. A few kilobytes, different in every image."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard import selfcheck
+from wheelyard.images.assemble.worker import FILE_MODE, VENV_GID, add_parents
+from wheelyard.layers.install import PREFIX
+from wheelyard.layers.layer import FORMAT, LayerWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wheelyard.layers.layer import Layer
+
+FOLDER = "opt/wheelyard"
+_LAUNCHER = f"""#!/{PREFIX}/bin/python
+import sys
+
+sys.path.insert(0, "/{FOLDER}")
+from wheelyard.selfcheck.cli import main
+
+sys.exit(main())
+"""
+
+
+def top_files(cell_json: str, constraints: Mapping[str, str]) -> dict[str, tuple[bytes, int]]:
+    """Path -> content and mode: selfcheck, its launcher, the cell, and what holds it together."""
+    texts = {f"{FOLDER}/cell.json": cell_json, **constraints}
+    return {
+        **selfcheck_files(),
+        **{path: (text.encode(), _mode(path)) for path, text in texts.items()},
+    }
+
+
+def selfcheck_files() -> dict[str, tuple[bytes, int]]:
+    """Path -> content and mode: selfcheck and its launcher, which a base has already."""
+    package = Path(selfcheck.__file__).parent
+    files = {
+        f"{FOLDER}/selfcheck/{path.relative_to(package).as_posix()}": (path.read_bytes(), 0o644)
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    files["usr/local/bin/selfcheck"] = (_LAUNCHER.encode(), 0o755)
+    return files
+
+
+def top_key(files: dict[str, tuple[bytes, int]], links: dict[str, str]) -> str:
+    """The layer is a function of this (sha256 hex)."""
+    digest = hashlib.sha256(f"{FORMAT} top".encode())
+    for path, (content, mode) in sorted(files.items()):
+        digest.update(f"{path} {mode:o} {hashlib.sha256(content).hexdigest()}\n".encode())
+    for path, target in sorted(links.items()):
+        digest.update(f"{path} -> {target}\n".encode())
+    return digest.hexdigest()
+
+
+def write_top(files: dict[str, tuple[bytes, int]], links: dict[str, str], scratch: Path) -> Layer:
+    """Write the layer to `scratch`; what is in the environment belongs to its group."""
+    with LayerWriter(scratch, packed=True) as writer:
+        for path, (content, mode) in sorted(files.items()):
+            add_parents(writer, path)
+            writer.file(path, content, mode, gid=_group(path))
+        for path, target in sorted(links.items()):
+            add_parents(writer, path)
+            writer.symlink(path, target, gid=_group(path))
+        return writer.finish()
+
+
+def _mode(path: str) -> int:
+    return FILE_MODE if path.startswith(f"{PREFIX}/") else 0o644
+
+
+def _group(path: str) -> int:
+    return VENV_GID if path.startswith(f"{PREFIX}/") else 0

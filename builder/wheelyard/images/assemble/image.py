@@ -1,0 +1,105 @@
+"""An image from its layers: config and manifest, without a clock."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.layers.tarheader import EPOCH
+from wheelyard.oci.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, Descriptor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wheelyard.contract.imageconfig import ImageConfig
+    from wheelyard.layers.store import StoredLayer
+    from wheelyard.oci.layout import Layout
+
+# Of an image whose lock knows no date.
+CREATED = datetime.fromtimestamp(EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLayer:
+    """A layer and what `docker history` says of it."""
+
+    stored: StoredLayer
+    title: str
+    from_wheels: bool  # two such layers may not hold one path with different bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A finished image in a layout."""
+
+    manifest: Descriptor
+    config: Descriptor
+    layers: tuple[ImageLayer, ...]
+
+    @property
+    def size(self) -> int:
+        """Compressed bytes: what a pull onto an empty machine costs."""
+        return (
+            self.manifest.size
+            + self.config.size
+            + sum(layer.stored.layer.size for layer in self.layers)
+        )
+
+    @property
+    def unpacked_size(self) -> int:
+        """Bytes of the layers' tars."""
+        return sum(layer.stored.layer.unpacked_size for layer in self.layers)
+
+
+def write_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLayer]) -> Image:
+    """Put layers, config and manifest into `layout`; no reference points there yet."""
+    for layer in layers:
+        layout.put_layer(layer.stored)
+    return describe_image(layout, config, layers)
+
+
+def describe_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLayer]) -> Image:
+    """Put config and manifest alone into `layout`; the layers' blobs need not be anywhere."""
+    descriptors = [
+        Descriptor(LAYER_TYPE, x.stored.layer.digest, x.stored.layer.size) for x in layers
+    ]
+    config_blob = layout.put(canonical(config_json(config, layers)), CONFIG_TYPE)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": config_blob.as_json(),
+        "layers": [descriptor.as_json() for descriptor in descriptors],
+        "annotations": {
+            name: value
+            for name, value in config.labels
+            if name.startswith("org.opencontainers.image.")
+        },
+    }
+    return Image(layout.put(canonical(manifest), MANIFEST_TYPE), config_blob, tuple(layers))
+
+
+def config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str, Any]:
+    """The image config (OCI image-spec 1.1, config.md)."""
+    created = config.created or CREATED
+    return {
+        "created": created,
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {
+            "User": config.user,
+            "Env": [f"{name}={value}" for name, value in config.env],
+            "Entrypoint": list(config.entrypoint),
+            "Cmd": list(config.cmd),
+            "WorkingDir": config.workdir,
+            "Labels": dict(config.labels),
+        },
+        "rootfs": {"type": "layers", "diff_ids": [x.stored.layer.diff_id for x in layers]},
+        "history": [{"created": created, "created_by": f"wheelyard: {x.title}"} for x in layers],
+    }
+
+
+def canonical(data: Mapping[str, Any]) -> bytes:
+    """JSON whose bytes follow from its content alone."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -1,0 +1,64 @@
+"""Which layers an image has, by their keys, before any of them is made. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
+from wheelyard.images.assemble.interpreter import interpreter_identity
+from wheelyard.images.assemble.system import system_key, system_title
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wheelyard.lock.stages import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLayer:
+    """A layer and what it is to be made of."""
+
+    key: str  # the layer is a function of it
+    title: str  # for people: progress, history
+    source: WheelLayer | BytecodeLayer | int  # int: the stage whose Debian packages it holds
+
+    @property
+    def from_wheels(self) -> bool:
+        """Whether it holds what wheels hold, not what Debian packages do."""
+        return not isinstance(self.source, int)
+
+
+def planned_layers(stages: Sequence[Stage]) -> tuple[PlannedLayer, ...]:
+    """Every layer of an image below the topmost, lowest first.
+
+    A base that is a registry's image has its own layers below these, and brings the Debian packages
+    of every flavour.
+    """
+    is_pinned = stages[0].cell.base.image is not None
+    recipe = make_recipe(stages[-1].cell, [stage.lock.wheels for stage in stages])
+    found: list[PlannedLayer] = []
+    for index, layers in enumerate(recipe.stages):
+        if not (is_pinned and index):
+            found.append(_system(stages, index))
+        found += [_of_wheels(layer, stages) for layer in layers]
+    return tuple(found)
+
+
+def planned_base(stages: Sequence[Stage]) -> tuple[PlannedLayer, ...]:
+    """Every layer of a base image below the topmost: the lowest flavour's system, and pip."""
+    pip = tuple(wheel for wheel in stages[0].lock.wheels if wheel.name == "pip")
+    python = stages[0].cell.python
+    layers = (WheelLayer(pip, python), BytecodeLayer(pip, python))
+    return (_system(stages, 0), *(_of_wheels(layer, stages) for layer in layers))
+
+
+def _system(stages: Sequence[Stage], index: int) -> PlannedLayer:
+    return PlannedLayer(system_key(stages, index), system_title(stages, index), index)
+
+
+def _of_wheels(layer: WheelLayer | BytecodeLayer, stages: Sequence[Stage]) -> PlannedLayer:
+    if isinstance(layer, BytecodeLayer):
+        key = layer.key(interpreter_identity(stages[0].packages, stages[0].cell.base))
+        return PlannedLayer(key, layer.title, layer)
+    return PlannedLayer(layer.key, layer.title, layer)

@@ -1,0 +1,108 @@
+"""images/layers.json: what layers are known to be, so that they need not be made to be published.
+
+A committed file, trusted like the locks beside it. A layer stands under its key, an image under its
+id with what a build's inspection saw of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.errors import LockError
+from wheelyard.layers.layer import parse_layer
+from wheelyard.system.textfiles import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wheelyard.contract.imageconfig import ImageConfig
+    from wheelyard.images.assemble.image import ImageLayer
+    from wheelyard.layers.layer import Layer
+
+PATH = PurePosixPath("images", "layers.json")
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImage:
+    """What a build found out about an image."""
+
+    contents: str  # contents_digest of what was inspected
+    inspected: Mapping[str, str]  # property -> what it is
+    links: Mapping[str, str] = field(default_factory=dict)  # of the compiler: link -> target
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The whole file."""
+
+    layers: Mapping[str, Layer] = field(default_factory=dict)  # by key
+    titles: Mapping[str, str] = field(default_factory=dict)  # by key; for whoever reads the file
+    images: Mapping[str, KnownImage] = field(default_factory=dict)  # by id
+
+
+def contents_digest(config: ImageConfig, layers: Sequence[ImageLayer]) -> str:
+    """What an inspection is of: the user and the layers, `layers` without the topmost.
+
+    That one holds selfcheck, the cell and links, and is written anew wherever it is needed. An
+    inspection reads nothing else of the config, so other labels do not make it worth nothing.
+    """
+    diff_ids = [layer.stored.layer.diff_id for layer in layers]
+    text = json.dumps({"user": config.user, "diff_ids": diff_ids}, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def read_record(project: Path) -> Record:
+    """The project's record, empty where there is none; LockError for what is not one."""
+    path = project / PATH
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Record()
+    except (OSError, ValueError, RecursionError) as error:
+        raise LockError(f"{path} cannot be read ({error}); {_ADVICE}") from error
+    try:
+        return _parsed(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LockError(f"{path} is no record of layers ({error!r}); {_ADVICE}") from error
+
+
+_ADVICE = "restore it, or write it anew: wheelyard layers record SELECTOR"
+
+
+def _parsed(content: Mapping[str, Any]) -> Record:
+    if content["version"] != VERSION:
+        raise ValueError(f"version {content['version']}")
+    layers = content["layers"]
+    return Record(
+        layers={key: parse_layer(entry) for key, entry in layers.items()},
+        titles={key: str(entry["title"]) for key, entry in layers.items()},
+        images={name: _image(entry) for name, entry in content["images"].items()},
+    )
+
+
+def _image(entry: Mapping[str, Any]) -> KnownImage:
+    return KnownImage(
+        str(entry["contents"]), dict(entry["inspected"]), dict(entry.get("links", {}))
+    )
+
+
+def write_record(project: Path, record: Record) -> None:
+    """Replace the project's record; the same content gives the same bytes."""
+    content = {
+        "version": VERSION,
+        "layers": {
+            key: {"title": record.titles[key], **asdict(layer)}
+            for key, layer in record.layers.items()
+        },
+        "images": {
+            name: {key: value for key, value in asdict(image).items() if value}
+            for name, image in record.images.items()
+        },
+    }
+    write_text(project / PATH, json.dumps(content, indent=1, sort_keys=True) + "\n")

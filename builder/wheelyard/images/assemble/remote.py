@@ -1,0 +1,102 @@
+"""Layers that somebody else has made: fetched from a registry, and checked to the last byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wheelyard.digests import Digest
+from wheelyard.errors import FetchError, RegistryError, StorageError
+from wheelyard.fetching.download import NothingCame, Session, download
+from wheelyard.fetching.wanted import Download, FileGone
+from wheelyard.layers import toc
+from wheelyard.layers.layer import Layer
+from wheelyard.layers.reindex import reindex
+from wheelyard.registry.client import open_registry
+from wheelyard.system.gunzip import open_gzip
+from wheelyard.system.storage import storage_error
+
+LARGEST = 64 << 30  # bytes of a layer's tar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wheelyard.images.assemble.assembly import Assembly
+    from wheelyard.layers.store import StoredLayer
+    from wheelyard.oci.address import Address
+    from wheelyard.registry.client import Registry
+
+
+def registry_layer(work: Assembly, address: Address, key: str, layer: Layer) -> StoredLayer:
+    """Take a recorded layer from the registry that images are published in.
+
+    A registry keeps blobs by repository: the image's own is asked first. Raises FetchError where
+    none has it, and as `fetch_layer` does.
+    """
+    with open_registry(address, work.context.settings, work.context.reporter) as registry:
+        refused: list[FetchError] = []
+        for name in work.repositories:
+            try:
+                stored = fetch_layer(work, registry, address.repository(name), key, layer)
+            except NothingCame:
+                raise
+            except FetchError as error:  # some registries deny what they do not have
+                refused.append(error)
+            else:
+                return stored
+    others = [error for error in refused if not isinstance(error, FileGone)]
+    if others:
+        raise FetchError(f"{others[0]} (for a login: `docker login {address.host}`)")
+    raise FetchError(f"{address} lacks {layer.digest} (asked: {', '.join(work.repositories)})")
+
+
+def fetch_layer(
+    work: Assembly, registry: Registry, repository: str, key: str, layer: Layer
+) -> StoredLayer:
+    """Take one gzip layer into the store, its blob kept byte for byte.
+
+    Raises FetchError; StorageError for this machine's disk; and RegistryError where the blob's
+    contents are not those of `layer`, whose `unpacked_size` may be 0: nobody has stated it.
+    """
+    try:
+        return _fetched(work, registry, repository, key, layer)
+    except OSError as error:
+        raise storage_error(error, work.files, layer.size) from error
+
+
+def _fetched(
+    work: Assembly, registry: Registry, repository: str, key: str, layer: Layer
+) -> StoredLayer:
+    sha256 = Digest.parse(layer.digest).sha256
+    url = registry.url(repository, f"blobs/{layer.digest}")
+    session = Session(registry.http, registry.reporter, registry.patience)
+    with work.timed("fetch"):
+        blob = download(
+            Download(url, f"{sha256[:12]}.tar.gz", sha256, layer.size), work.files, session
+        )
+    with work.timed("base"):
+        try:
+            entries = reindex(blob, layer.digest, layer.diff_id, lambda _: None)
+            unpacked = _unpacked_size(blob, layer.unpacked_size)
+        except StorageError as error:
+            blob.unlink(missing_ok=True)
+            raise RegistryError(
+                f"{registry.address}/{repository}: the blob is not the layer that it is recorded "
+                f"as: {error}"
+            ) from error
+        scratch = work.store.scratch()
+        toc.beside(scratch).write_text(toc.dump(entries, layer.digest))
+        blob.replace(scratch)
+        found = Layer(layer.digest, layer.diff_id, layer.size, unpacked)
+        return work.store.add(key, scratch, found)
+
+
+def _unpacked_size(blob: Path, stated: int) -> int:
+    size = 0
+    with open_gzip(blob) as tar:
+        while data := tar.read(1 << 20):
+            size += len(data)
+            if size > LARGEST:
+                raise StorageError(f"a layer has more than {LARGEST:,} bytes unpacked")
+    if stated not in (0, size):
+        raise StorageError(f"{size:,} bytes unpacked, not {stated:,}")
+    return size

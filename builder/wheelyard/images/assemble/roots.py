@@ -1,0 +1,83 @@
+"""Where the root file system of a base is read from: mmdebstrap's tar, or the layer made of it.
+
+The tar lives as long as the build that made it; what is kept is the layer.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import unreadable
+from wheelyard.images.assemble.contract import apply_contract, steady_accounts
+from wheelyard.images.assemble.flatten import flatten
+from wheelyard.images.assemble.rootfs import index_tar, read_rootfs
+from wheelyard.system.gunzip import open_gzip
+from wheelyard.system.storage import damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from wheelyard.images.assemble.rootfs import RootFS
+
+
+@dataclass(frozen=True, slots=True)
+class RootTar:
+    """A root file system as mmdebstrap made it."""
+
+    tar: Path
+    sources_list: str  # the distribution's own, for apt in the image
+    lower: Root | None = None  # what it shares its layers with, whose accounts keep their numbers
+
+    @contextmanager
+    def open(self, python: str) -> Iterator[RootFS]:
+        """Index it, with the image contract laid over; takes seconds for a big one."""
+        made = apply_contract(read_rootfs(self.tar, self.sources_list), python)
+        with self.lower.open(python) if self.lower else nullcontext() as lower:
+            steady = steady_accounts(made, lower)
+        yield steady
+
+
+@dataclass(frozen=True, slots=True)
+class RootLayer:
+    """The finished layer of a lowest flavour: the same root file system, contract and all."""
+
+    blob: Path
+    scratch: Path  # where the tar inside it lies while it is read
+
+    @contextmanager
+    def open(self, _python: str) -> Iterator[RootFS]:
+        """Inflate and index it."""
+        try:
+            with unreadable(partial(damaged, self.blob)):
+                with open_gzip(self.blob) as packed, self.scratch.open("wb") as tar:
+                    shutil.copyfileobj(packed, tar, 1 << 20)
+                root = index_tar(self.scratch)
+            yield root
+        finally:
+            self.scratch.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RootImage:
+    """A registry's image, its layers lowest first; with or without the image contract."""
+
+    blobs: tuple[Path, ...]
+    scratch: Path  # where the tars inside them lie while they are read
+    contract: bool
+
+    @contextmanager
+    def open(self, python: str) -> Iterator[RootFS]:
+        """Inflate and index it."""
+        try:
+            root = flatten(self.blobs, self.scratch)
+            yield apply_contract(root, python, foreign=True) if self.contract else root
+        finally:
+            self.scratch.unlink(missing_ok=True)
+
+
+Root = RootTar | RootLayer | RootImage

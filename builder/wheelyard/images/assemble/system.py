@@ -1,0 +1,145 @@
+"""The layers of Debian packages: a base, and what further flavours add to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from wheelyard.images.assemble import contract
+from wheelyard.images.assemble.base import base_key, make_rootfs
+from wheelyard.images.assemble.roots import Root, RootImage, RootLayer, RootTar
+from wheelyard.images.assemble.supply import sources_list, supply
+from wheelyard.images.assemble.worker import SystemJob
+from wheelyard.layers.layer import FORMAT
+from wheelyard.layers.store import StoredLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from wheelyard.images.assemble.assembly import Assembly
+    from wheelyard.images.assemble.image import ImageLayer
+    from wheelyard.layers.store import LayerStore
+    from wheelyard.lock.stages import Stage
+    from wheelyard.model import PackageLock
+
+_WEIGHT = 400 << 20  # as much as a wheel of this size
+
+
+def system_title(stages: Sequence[Stage], index: int) -> str:
+    """What people read of the layer, as in the image's history."""
+    if (image := stages[0].cell.base.image) is not None:
+        return f"user, group and environment on {image}"
+    lock = stages[index].packages
+    difference = ", difference" if index else ""
+    return f"Debian {lock.suite}, {lock.base}-{lock.flavour}{difference}"
+
+
+def system_key(stages: Sequence[Stage], index: int) -> str:
+    """The base, and for every further flavour the difference to the one below it."""
+    if (image := stages[0].cell.base.image) is not None:
+        return _pinned_key(image.rpartition("@")[2], stages[0].cell.python)
+    locks = [stage.packages for stage in stages[max(0, index - 1) : index + 1]]
+    python = stages[index].cell.python
+    parts = [FORMAT, contract.FORMAT, "system", python, *(base_key(lock) for lock in locks)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _pinned_key(digest: str, python: str) -> str:
+    parts = [FORMAT, contract.FORMAT, "contract", python, digest]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def pinned_layers(work: Assembly) -> list[ImageLayer]:
+    """The layers of a base that is a registry's image; none of any other base."""
+    if work.stages[0].cell.base.image is None:
+        return []
+    from wheelyard.images.assemble.pinned import (
+        image_layers,  # with it comes all that speaks to registries
+    )
+
+    return image_layers(work)
+
+
+def system_job(work: Assembly, index: int, roots: Roots) -> SystemJob:
+    """Make that layer; the root file systems that it needs are made or found first."""
+    return SystemJob(
+        key=system_key(work.stages, index),
+        title=system_title(work.stages, index),
+        root=roots.whole(index),
+        below=roots.below(index),
+        python=work.stages[index].cell.python,
+        scratch=work.store.scratch(),
+        weight=_WEIGHT,
+    )
+
+
+def lend_systems(stages: Sequence[Stage], store: LayerStore, other: LayerStore) -> None:
+    """Let another store have the layers of Debian packages that this one knows."""
+    for index in range(len(stages)):
+        store.lend(system_key(stages, index), other)
+
+
+class Roots:
+    """The root file systems that layers are made of; on leaving, no tar of them is left."""
+
+    def __init__(self, work: Assembly, known: Mapping[str, StoredLayer]) -> None:
+        self._work = work
+        self._known = dict(known)
+        self._tars: dict[int, RootTar] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for root in self._tars.values():
+            root.tar.unlink(missing_ok=True)
+
+    def layer(self, index: int) -> StoredLayer | None:
+        """The finished layer of a stage's packages; None where it is to be made of them here."""
+        key = system_key(self._work.stages, index)
+        if key not in self._known and index not in self._tars and not self._is_pinned:
+            self._supply(index, key)
+        return self._known.get(key)
+
+    def whole(self, index: int) -> Root:
+        """All that a stage's packages installed; mmdebstrap runs unless a layer holds that."""
+        if self._is_pinned:
+            return self._image(contract=True)
+        if not index and (stored := self.layer(0)):
+            return RootLayer(stored.path, self._work.store.scratch())
+        if index not in self._tars:  # a further flavour's layer is only a difference
+            self._supply(index, None)
+        return self._tars[index]
+
+    def _supply(self, index: int, key: str | None) -> None:
+        lock, title = self._work.stages[index].packages, system_title(self._work.stages, index)
+        found = supply(self._work, lock, title, key)
+        if isinstance(found, StoredLayer):
+            self._known[str(key)] = found
+        else:
+            tar = _bootstrapped(self._work, lock, found)
+            self._tars[index] = replace(tar, lower=self.below(index))
+
+    def below(self, index: int) -> Root | None:
+        """What that stage's layer is the difference to."""
+        if self._is_pinned:
+            return self._image(contract=False)
+        return self.whole(index - 1) if index else None
+
+    @property
+    def _is_pinned(self) -> bool:
+        return self._work.stages[0].cell.base.image is not None
+
+    def _image(self, *, contract: bool) -> RootImage:
+        blobs = tuple(layer.stored.path for layer in pinned_layers(self._work))
+        return RootImage(blobs, self._work.store.scratch(), contract)
+
+
+def _bootstrapped(work: Assembly, lock: PackageLock, debs: Mapping[str, Path]) -> RootTar:
+    reporter = work.context.reporter
+    lines = sources_list(lock.suite, work.context)
+    with work.timed("base"):
+        return make_rootfs(lock, debs, lines, work.store.scratch(), reporter)

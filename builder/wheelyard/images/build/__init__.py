@@ -1,0 +1,1 @@
+"""Build a batch of images: bases, results, the report, loading and pruning."""

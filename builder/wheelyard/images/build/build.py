@@ -1,0 +1,206 @@
+"""Building images: every selected cell, one after the other, each on its own feet.
+
+An image gets its references only after it was read back and found to be what its cell says. One
+that fails does not stop the next.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from wheelyard.console.amounts import amount
+from wheelyard.contract.imageconfig import CELL_LABEL, image_config
+from wheelyard.images.assemble.assemble import assemble_layers
+from wheelyard.images.assemble.assembly import Assembly
+from wheelyard.images.assemble.image import write_image
+from wheelyard.images.assemble.record import read_record
+from wheelyard.images.build.loading import Nobody
+from wheelyard.images.build.prune import locked_wheels, prune_wheels
+from wheelyard.images.build.report import LOCK_NAME, read_report, write_report
+from wheelyard.images.inspect.inspect import Finding, inspect_image, require
+from wheelyard.images.inspect.tree import LayerContents, Tree
+from wheelyard.layers.store import LayerStore
+from wheelyard.lock.stages import load_stages, repositories
+from wheelyard.oci.layout import Layout
+from wheelyard.system.failures import reported
+from wheelyard.system.filelock import locked, once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from wheelyard.context import Context
+    from wheelyard.errors import WheelyardError
+    from wheelyard.images.assemble.image import Image
+    from wheelyard.images.build.loading import Loader, Receiver
+    from wheelyard.lock.stages import Stage
+    from wheelyard.model import Cell, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished image."""
+
+    cell: Cell
+    image: Image
+    new_bytes: int  # of blobs that no image built before it holds
+    seconds: dict[str, float]  # per part of the build
+    findings: tuple[Finding, ...]
+    loaded: bool  # into a container engine
+    bases: Mapping[str, str] = field(default_factory=dict)  # Debian layer -> source that served it
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An image that could not be built, and why."""
+
+    cell: Cell
+    error: WheelyardError
+
+
+def build_images(
+    cells: Sequence[Cell],
+    plan: Plan,
+    output: Path,
+    context: Context,
+    *,
+    load: Loader | None = None,
+    fail_fast: bool = False,
+    prune: bool = False,
+    recompute: bool = False,
+) -> list[Built | Failed]:
+    """Build `cells` into the OCI image layout `output`; one result each, in their order.
+
+    `load` hands a finished image to an engine. With `fail_fast` the first failure ends the
+    batch, with `prune` the wheels of a finished image are removed that no later one needs, with
+    `recompute` every layer of wheels is made again, whatever cache and record say. Waits while
+    another build holds `output`.
+    """
+    record = {} if recompute else read_record(context.settings.project).layers
+    remade: set[str] | None = set() if recompute else None
+    layout = Layout(output)
+    layout.create()
+    store = LayerStore(context.settings.cache_dir)
+    results: list[Built | Failed] = []
+    waiting = once(lambda: context.reporter.info(f"waiting: another build is writing to {output}"))
+    with locked(output / LOCK_NAME, waiting):
+        _repair(layout, context)
+        held = _held_blobs(output, cells)
+        for number, cell in enumerate(cells, 1):
+            try:
+                stages = load_stages(cell, plan, context.settings.project)
+                work = Assembly(
+                    stages,
+                    context,
+                    store,
+                    record=record,
+                    repositories=repositories(cell, plan),
+                    remade=remade,
+                )
+                built = _build_one(work, layout, held, load)
+                _publish(layout, built)
+                results.append(built)
+                if prune:
+                    _prune(cell, cells[number:], plan, context)
+            except Exception as error:  # noqa: BLE001 - the next image is built whatever it was
+                failed = Failed(cell, reported(error, cell.id, context.reporter))
+                results = [*(x for x in results if x.cell is not cell), failed]
+                if fail_fast:
+                    break
+        layout.prune()
+    return results
+
+
+def _repair(layout: Layout, context: Context) -> None:
+    known = {x: image["digest"] for image in read_report(layout.folder) for x in image["tags"]}
+    for name in layout.repair(known):
+        context.reporter.warn(
+            f"{layout.folder}: {name} is damaged there and was taken off its list; "
+            "build it again: wheelyard build SELECTOR"
+        )
+
+
+def _prune(cell: Cell, later: Sequence[Cell], plan: Plan, context: Context) -> None:
+    project, files = context.settings.project, context.settings.cache_dir / "files"
+    needed = locked_wheels(later, plan, project)
+    freed = prune_wheels(locked_wheels([cell], plan, project) - needed, files)
+    context.reporter.info(f"{cell.id}: removed {amount(freed, 'bytes')} of wheels")
+
+
+def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | None) -> Built:
+    stage = work.stages[-1]
+    config = image_config(stage.cell, stage.lock)
+    with _receiver(work, layout, stage.cell, load) as receiver:
+        layers = assemble_layers(work, dict(config.labels)[CELL_LABEL], receiver.offer)
+        with work.timed("image"):
+            image = write_image(layout, config, layers)
+            for layer in layers:  # now with a link more: what is written from here on is damage
+                work.store.find(layer.stored.key)
+        with work.timed("inspect"):
+            findings = inspect_built(stage, image, layout, work.store)
+        if load:
+            with work.timed("load"):
+                receiver.finish()
+                load.image(image, stage.cell.tags, layout)
+    new = {x.stored.layer.digest: x.stored.layer.size for x in image.layers}
+    new_bytes = sum(size for digest, size in new.items() if digest not in held)
+    held.update(new)
+    loaded = load is not None
+    return Built(stage.cell, image, new_bytes, work.seconds, findings, loaded, work.sources)
+
+
+def _receiver(
+    work: Assembly, layout: Layout, cell: Cell, load: Loader | None
+) -> AbstractContextManager[Receiver]:
+    if load is None:
+        return nullcontext(Nobody())
+    return load.ahead(work.store.blobs, layout, cell.tags[0])
+
+
+def inspect_built(
+    stage: Stage, image: Image, layout: Layout, store: LayerStore
+) -> tuple[Finding, ...]:
+    """Read an image back; InspectError unless it is what its cell says."""
+    config = layout.read_json(image.config.digest)
+    findings = inspect_image(stage.cell, stage.lock, config, read_tree(image, store))
+    require(stage.cell.id, findings)
+    return findings
+
+
+def read_tree(image: Image, store: LayerStore) -> Tree:
+    """The image's files, by its layers' tables of contents."""
+    return Tree(
+        LayerContents(
+            layer.stored.path,
+            store.entries(layer.stored.layer),
+            layer.title,
+            layer.from_wheels,
+        )
+        for layer in image.layers
+    )
+
+
+def _publish(layout: Layout, built: Built) -> None:
+    """Let the references point to the image; a tag belongs to one image only."""
+    references = {
+        name: descriptor
+        for name, descriptor in layout.references().items()
+        if name not in built.cell.tags
+    }
+    references |= dict.fromkeys(built.cell.tags, built.image.manifest)
+    layout.set_references(references)
+    write_report(layout.folder, [built], {descriptor.digest for descriptor in references.values()})
+
+
+def _held_blobs(output: Path, cells: Iterable[Cell]) -> set[str]:
+    """Layers of the images that are in `output` and not about to be built."""
+    building = {cell.id for cell in cells}
+    return {
+        layer["digest"]
+        for image in read_report(output)
+        if image["id"] not in building
+        for layer in image["layers"]
+    }

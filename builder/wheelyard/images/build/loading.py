@@ -1,0 +1,121 @@
+"""From a finished image in a layout to a container engine, if there is one."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from wheelyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from docker import DockerClient
+
+    from wheelyard.console.progress import Reporter
+    from wheelyard.context import Context
+    from wheelyard.images.assemble.image import Image
+    from wheelyard.layers.layer import Layer
+    from wheelyard.oci.archive import LoadableImage
+    from wheelyard.oci.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """The way into an engine that answers."""
+
+    client: DockerClient
+    reporter: Reporter
+
+    def image(self, image: Image, tags: Sequence[str], layout: Layout) -> None:
+        """Load a finished image; raises EngineError."""
+        stored = [layer.stored.layer for layer in image.layers]
+        sizes = {layer.digest: layer.unpacked_size for layer in stored}
+        self.manifest(layout, image.manifest.digest, tags, sizes)
+
+    def manifest(
+        self, layout: Layout, manifest: str, tags: Sequence[str], sizes: Mapping[str, int]
+    ) -> None:
+        """The same for an image that is known by its manifest's digest alone.
+
+        `sizes` are the unpacked bytes of layers by their blobs' digest, where they are known.
+        """
+        from wheelyard.engines.load import load
+
+        image = loadable(layout, manifest, tags, sizes)
+        load(self.client, layout.blobs, [image], self.reporter)
+
+    @contextmanager
+    def ahead(self, blobs: Path, layout: Layout, name: str) -> Iterator[Receiver]:
+        """What takes the layers of the image `name` while it is made; leaving the context stops it.
+
+        `blobs` is a folder of blobs by their SHA-256, `layout` has the images that there were.
+        """
+        from wheelyard.engines.load import ahead
+
+        with ahead(self.client, blobs, name, self.reporter, layout=layout.blobs) as sender:
+            yield sender
+
+
+class Receiver(Protocol):
+    """Takes an image's layers, lowest first, before the image is finished."""
+
+    def offer(self, layer: Layer) -> None:
+        """Take a layer that lies on those that were offered before."""
+
+    def finish(self) -> None:
+        """Wait until all of them are where they shall be; raises EngineError, StorageError."""
+
+
+class Nobody:
+    """A receiver where no engine takes layers."""
+
+    def offer(self, layer: Layer) -> None:
+        """Leave it."""
+
+    def finish(self) -> None:
+        """Wait for nothing."""
+
+
+def find_loader(wanted: bool | None, context: Context) -> Loader | None:
+    """How images get into an engine, under their tags.
+
+    `wanted` False: not at all. None: into an engine if one answers, with a warning when one is
+    there but cannot be used. True: EngineError when none can be used.
+    """
+    if wanted is False:
+        return None
+    from wheelyard.engines.docker import connect
+
+    try:
+        client = connect()
+    except EngineError as error:
+        if wanted:
+            raise
+        context.reporter.warn(f"images are not loaded into an engine: {error}")
+        return None
+    if client is None:
+        if wanted:
+            raise EngineError("no Docker Engine answers here; start one, or use --no-load")
+        return None
+    return Loader(client, context.reporter)
+
+
+def loadable(
+    layout: Layout, manifest: str, tags: Sequence[str], sizes: Mapping[str, int]
+) -> LoadableImage:
+    """An image of a layout as an engine needs to know it; `sizes` may lack some."""
+    from wheelyard.oci.archive import LoadableImage
+
+    content = layout.read_json(manifest)
+    config = content["config"]["digest"]
+    digests = [layer["digest"] for layer in content["layers"]]
+    return LoadableImage(
+        config,
+        tuple(zip(digests, layout.read_json(config)["rootfs"]["diff_ids"], strict=True)),
+        tuple(tags),
+        manifest,
+        tuple(sizes[x] for x in digests) if all(x in sizes for x in digests) else (),
+    )

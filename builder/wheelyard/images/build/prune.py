@@ -1,0 +1,36 @@
+"""Room on a small disk: wheels whose layers are made are not needed again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from wheelyard.fetching.wanted import place
+from wheelyard.lock.stages import load_stages
+from wheelyard.model import Cell, LockedWheel, Plan
+
+
+def locked_wheels(cells: Iterable[Cell], plan: Plan, project: Path) -> set[LockedWheel]:
+    """Return every wheel that some of `cells` install."""
+    return {
+        wheel
+        for cell in cells
+        for stage in load_stages(cell, plan, project)
+        for wheel in stage.lock.wheels
+    }
+
+
+def prune_wheels(wheels: Iterable[LockedWheel], files: Path) -> int:
+    """Remove wheels from the folder of fetched files; returns the bytes that it frees.
+
+    A later build that lacks a layer fetches its wheel again. Not for a cache that another build
+    is reading from.
+    """
+    freed = 0
+    for wheel in wheels:
+        path = place(files, wheel.sha256, wheel.filename)
+        if path.is_file():
+            freed += path.stat().st_size
+            shutil.rmtree(path.parent)
+    return freed

@@ -1,0 +1,117 @@
+"""What a whole matrix costs: bytes that images share, in a registry and in Docker's store. Pure.
+
+A registry keeps a blob once, whatever image it is in. Docker's own store keeps a layer once per
+chain: the layer and all below it. The lower bound is what no order of layers could go below: every
+wheel once for each Python it is installed for, every base once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
+from wheelyard.images.assemble.interpreter import interpreter_identity
+from wheelyard.images.assemble.system import system_key
+from wheelyard.lock.stages import Stage
+from wheelyard.model import LockedWheel
+
+# Where a layer was never made, its bytecode is guessed: about half of a pure wheel, a few
+# megabytes of a big binary one.
+_BYTECODE_SHARE, _BYTECODE_MOST = 0.5, 12_000_000
+_TOP = 125_000  # bytes: selfcheck and the cell
+
+Known = Callable[[str], int | None]  # a layer's key -> its size, where it was made
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One layer of an image, and what it is made of."""
+
+    key: str
+    size: int  # bytes, compressed
+    sources: tuple[tuple[str, int], ...]  # what cannot be split further, and its bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Bytes of a set of images, compressed."""
+
+    images: int
+    total: int  # each image on its own
+    unique: int  # a registry that has them all
+    docker: int  # Docker's store that has them all
+    bound: int  # no order of layers gets below
+    known: int  # of `unique`: layers whose size was seen, not estimated
+
+
+def image_parts(stages: Sequence[Stage], known: Known) -> tuple[Part, ...]:
+    """Return an image's layers, lowest first, with their real sizes where `known` has them."""
+    recipe = make_recipe(stages[-1].cell, [stage.lock.wheels for stage in stages])
+    parts: list[Part] = []
+    for index, layers in enumerate(recipe.stages):
+        parts.append(_system(stages, index, known))
+        identity = interpreter_identity(stages[0].packages)
+        parts += [_layer(layer, identity, known) for layer in layers]
+    return (*parts, Part(f"top {stages[-1].cell.id}", _TOP, ((stages[-1].cell.id, _TOP),)))
+
+
+def _system(stages: Sequence[Stage], index: int, known: Known) -> Part:
+    key = system_key(stages, index)
+    below = {deb.sha256 for deb in stages[index - 1].packages.packages} if index else set()
+    packages = stages[index].packages.packages
+    size = known(key) or sum(deb.size for deb in packages if deb.sha256 not in below)
+    return Part(key, size, ((key, size),))
+
+
+def _layer(layer: WheelLayer | BytecodeLayer, identity: str, known: Known) -> Part:
+    if isinstance(layer, BytecodeLayer):
+        key = layer.key(identity)
+        guesses = [(f"bytecode {layer.python} {w.sha256}", _bytecode(w)) for w in layer.wheels]
+    else:
+        key = layer.key
+        guesses = [(f"{layer.python} {wheel.sha256}", wheel.size) for wheel in layer.wheels]
+    guessed = sum(size for _, size in guesses)
+    size = known(key) or guessed
+    return Part(key, size, tuple((name, size * guess // guessed) for name, guess in guesses))
+
+
+def _bytecode(wheel: LockedWheel) -> int:
+    return max(1, min(round(wheel.size * _BYTECODE_SHARE), _BYTECODE_MOST))
+
+
+def measure(images: Iterable[Sequence[Part]], known: Known) -> Sharing:
+    """Add up what a set of images costs."""
+    images = list(images)
+    blobs = {part.key: part.size for parts in images for part in parts}
+    chains = {chain: size for parts in images for chain, size in _chains(parts)}
+    sources: dict[str, int] = {}
+    for parts in images:
+        for name, size in (source for part in parts for source in part.sources):
+            sources[name] = min(size, sources.get(name, size))
+    return Sharing(
+        images=len(images),
+        total=sum(part.size for parts in images for part in parts),
+        unique=sum(blobs.values()),
+        docker=sum(chains.values()),
+        bound=sum(sources.values()),
+        known=sum(size for key, size in blobs.items() if known(key)),
+    )
+
+
+def to_pull(wanted: Sequence[Part], there: Sequence[Part]) -> tuple[int, int]:
+    """Return the bytes to pull for one image where another is: blob by blob, and for Docker."""
+    blobs = {part.key for part in there}
+    chains = {chain for chain, _ in _chains(there)}
+    return (
+        sum(part.size for part in wanted if part.key not in blobs),
+        sum(size for chain, size in _chains(wanted) if chain not in chains),
+    )
+
+
+def _chains(parts: Sequence[Part]) -> Iterator[tuple[int, int]]:
+    """Yield each layer's size under what stands for it and all below it."""
+    chain = 0
+    for part in parts:
+        chain = hash((chain, part.key))
+        yield chain, part.size

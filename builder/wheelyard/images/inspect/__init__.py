@@ -1,0 +1,1 @@
+"""Read a built image back and compare it with its cell."""

@@ -1,0 +1,259 @@
+"""A built image, read back and compared with its cell.
+
+Nothing is taken from what the build meant to do: versions come from the files in the layers, the
+user from /etc/passwd, the configuration from the config blob.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+
+from wheelyard.errors import InspectError
+from wheelyard.images.assemble.contract import GID, GROUP, PRIVILEGES, UID, USER, VENV
+from wheelyard.images.inspect.distributions import dependency_problems, installed, overridden
+from wheelyard.images.inspect.tree import LayerContents, Tree, describe, folder_problems
+from wheelyard.layers.install import site_packages
+from wheelyard.layers.reindex import reindex
+from wheelyard.planning.facts import CPU, NONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from wheelyard.model import Cell, RequirementsLock
+    from wheelyard.oci.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One property of the image: what it should be and what it is."""
+
+    name: str
+    expected: str
+    seen: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the image is what it should be."""
+        return self.expected == self.seen
+
+
+def inspect_image(
+    cell: Cell, lock: RequirementsLock, config: Mapping[str, Any], tree: Tree
+) -> tuple[Finding, ...]:
+    """Every property checked, in a fixed order; `config` is the image config as JSON."""
+    site = site_packages(cell.python)
+    findings = [_framework(pin.name, pin.version, tree, site) for pin in cell.frameworks]
+    findings += [
+        _cuda_set("CUDA", cell.cuda, _cuda, tree, site),
+        _cuda_set("cuDNN", cell.cudnn, _cudnn, tree, site),
+        _nccl(lock, tree, site),
+        _one_cuda(tree, site),
+        _distributions(lock, tree, site),
+        _dependencies(cell, tree, site),
+        Finding("user", f"{USER}:{UID}:{UID}", _account(tree, "etc/passwd", USER)),
+        Finding("group", f"{GROUP}:{GID}:{USER}", _account(tree, "etc/group", GROUP)),
+        Finding("environment", f"0:{GID} 2775", _folder(tree, VENV)),
+        Finding("site-packages", f"0:{GID} 2775", _folder(tree, site)),
+        _folders(tree),
+        _privileges(cell, tree),
+        Finding("runs as", str(UID), str(config["config"]["User"])),
+    ]
+    return tuple(findings)
+
+
+def require(image: str, findings: tuple[Finding, ...]) -> None:
+    """Raise InspectError naming every property that is not as it should be, with both values."""
+    wrong = [f for f in findings if not f.ok]
+    if wrong:
+        lines = "\n".join(
+            f"  {f.name}: expected {f.expected or 'nothing'!r}, the image has {f.seen!r}"
+            for f in wrong
+        )
+        raise InspectError(f"{image} is not what its cell says:\n{lines}")
+
+
+def _framework(name: str, version: str, tree: Tree, site: str) -> Finding:
+    read = FRAMEWORKS.get(name)
+    if read is None:
+        raise InspectError(f"no way is known to read the version of {name} from an image")
+    return Finding(name, version, read(tree, site))
+
+
+def _pytorch(tree: Tree, site: str) -> str:
+    text = tree.text(f"{site}/torch/version.py")
+    return _search(r"__version__ = '([^'+]+)", text, "torch/version.py")
+
+
+def _tensorflow(tree: Tree, site: str) -> str:
+    header = tree.text(f"{site}/tensorflow/include/tensorflow/core/public/version.h")
+    if "TF_MAJOR_VERSION" not in header:  # since 2.21 the compiler's command line says it
+        text = tree.text(f"{site}/tensorflow/tools/pip_package/setup.py")
+        return _search(r"(?m)^_VERSION = '([^'+]+)", text, "tensorflow's setup.py")
+    parts = (
+        _search(rf"#define TF_{p}_VERSION\s+(\d+)", header, p) for p in ("MAJOR", "MINOR", "PATCH")
+    )
+    return ".".join(parts)
+
+
+FRAMEWORKS: dict[str, Callable[[Tree, str], str]] = {
+    "pytorch": _pytorch,
+    "tensorflow": _tensorflow,
+}
+
+
+def _header(tree: Tree, site: str, folder: str, name: str) -> str:
+    """A C header of the CUDA set: `nvidia/<folder>/include` up to CUDA 12, one tree after."""
+    for path in (f"{site}/nvidia/{folder}/include/{name}", f"{site}/nvidia/cu13/include/{name}"):
+        if path in tree:
+            return tree.text(path)
+    raise InspectError(f"the image has no {name}: no CUDA set with {folder} is installed")
+
+
+def _cuda_set(
+    name: str, expected: str, read: Callable[[Tree, str], str], tree: Tree, site: str
+) -> Finding:
+    """A part of the CUDA set, or that there is none in a build without CUDA."""
+    if expected not in (CPU, NONE):
+        return _component(name, expected, read(tree, site))
+    there = any(e.path.startswith(f"{site}/nvidia/") and ".so" in e.path for e in tree)
+    return Finding(name, expected, "libraries of NVIDIA's" if there else expected)
+
+
+def _dependencies(cell: Cell, tree: Tree, site: str) -> Finding:
+    """`pip check`: nothing, except the very pins of upstream that the cell overrides."""
+    expected = overridden(tree, site, cell.python, cell.overrides)
+    seen = dependency_problems(tree, site, cell.python)
+    return Finding("pip check", "; ".join(expected), "; ".join(seen))
+
+
+def _cuda(tree: Tree, site: str) -> str:
+    header = _header(tree, site, "cuda_runtime", "cuda_runtime_api.h")
+    code = int(_search(r"#define CUDART_VERSION\s+(\d+)", header, "CUDART_VERSION"))
+    return f"{code // 1000}.{code % 1000 // 10}"
+
+
+def _cudnn(tree: Tree, site: str) -> str:
+    header = _header(tree, site, "cudnn", "cudnn_version.h")
+    names = ("CUDNN_MAJOR", "CUDNN_MINOR", "CUDNN_PATCHLEVEL")
+    return ".".join(_search(rf"#define {n}\s+(\d+)", header, n) for n in names)
+
+
+def _nccl(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
+    """The header's version against the locked wheel's: cells do not name NCCL."""
+    locked = [w.version for w in lock.wheels if w.name.startswith("nvidia-nccl")]
+    if not locked:
+        return Finding("NCCL", "", "")
+    header = _header(tree, site, "nccl", "nccl.h")
+    names = ("NCCL_MAJOR", "NCCL_MINOR", "NCCL_PATCH")
+    return Finding(
+        "NCCL", locked[0], ".".join(_search(rf"#define {n}\s+(\d+)", header, n) for n in names)
+    )
+
+
+def _component(name: str, expected: str, seen: str) -> Finding:
+    """`expected` counts as seen when it is the beginning of what is there, part by part."""
+    depth = expected.count(".") + 1
+    same = seen.split(".")[:depth] == expected.split(".")
+    return Finding(name, expected, expected if same else seen)
+
+
+# A wheel that auditwheel or its own build repaired has a hash in the name of a copied library.
+_REPAIRED = re.compile(r"[-.][0-9a-f]{8}(?=\.so)")
+_CUDA_LIBRARY = re.compile(
+    r"lib(cuda|cudart|cudnn|cublas|cufft|cufile|cupti|curand|cusolver|cusparse|nccl|nvJitLink"
+    r"|nvrtc|nvToolsExt|nvshmem|nvblas)[^/]*\.so[.\d]*"
+)
+
+
+# Copies that a wheel keeps for itself, under a path or name that nothing else loads: Triton's
+# profiler brings its CUPTI since Triton 3.1, in `cupti` and later in `cupti-blackwell` too;
+# torchvision's decoder of pictures has nvJPEG, and the CUDA runtime that this was built with.
+PRIVATE_COPIES = ("triton/backends/nvidia/lib/cupti", "torchvision.libs/")
+
+
+def _one_cuda(tree: Tree, site: str) -> Finding:
+    """No library of the CUDA set under two paths, whatever the versions."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for entry in tree:
+        name = _REPAIRED.sub("", entry.path.rpartition("/")[2])
+        if entry.path.partition(f"{site}/")[2].startswith(PRIVATE_COPIES):
+            continue
+        if entry.kind == "file" and _CUDA_LIBRARY.fullmatch(name) and "/stubs/" not in entry.path:
+            places[name.partition(".so")[0]].append(entry.path)
+    twice = sorted(" and ".join(sorted(p)) for p in places.values() if len(p) > 1)
+    return Finding("one CUDA set", "", "; ".join(twice))
+
+
+def _distributions(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
+    expected = {(w.name, w.version) for w in lock.wheels}
+    seen = {(canonicalize_name(d.name), d.version) for d in installed(tree, site)}
+    missing = sorted(f"{n} {v} missing" for n, v in expected - seen)
+    extra = sorted(f"{n} {v} not in the lock" for n, v in seen - expected)
+    return Finding("distributions", "", "; ".join(missing + extra))
+
+
+def _account(tree: Tree, path: str, name: str) -> str:
+    """Name, first number, and group or members, as /etc/passwd and /etc/group have them."""
+    lines = (line.split(":") for line in tree.text(path).splitlines())
+    return next((f"{f[0]}:{f[2]}:{f[3]}" for f in lines if f[0] == name), f"no {name} in /{path}")
+
+
+def _folder(tree: Tree, path: str) -> str:
+    return describe(tree.entry(path))
+
+
+def _folders(tree: Tree) -> Finding:
+    """Every layer holds the folders above its files, as those below have them."""
+    first, *others = folder_problems(tree.layers, VENV) or [""]
+    more = f" (and {len(others)} more)" if others else ""
+    return Finding("parent folders", "", first + more)
+
+
+def _privileges(cell: Cell, tree: Tree) -> Finding:
+    """No program runs as somebody else than who starts it; a registry's image keeps its own."""
+    found = [
+        entry.path
+        for entry in tree
+        if entry.kind in ("file", "hardlink") and entry.mode & PRIVILEGES
+    ]
+    seen = "" if cell.base.image is not None else ", ".join(sorted(found)[:5])
+    return Finding("setuid programs", "", seen)
+
+
+def _search(pattern: str, text: str, what: str) -> str:
+    found = re.search(pattern, text)
+    if not found:
+        raise InspectError(f"the image's {what} does not state a version as expected")
+    return found.group(1)
+
+
+def inspect_layout_image(
+    cell: Cell,
+    lock: RequirementsLock,
+    layout: Layout,
+    manifest: str,
+    on_bytes: Callable[[int], None],
+) -> tuple[Finding, ...]:
+    """Inspect an image from its blobs alone; every one is hashed and read to its end.
+
+    `manifest` is a digest. Raises StorageError for a blob that is missing or damaged.
+    """
+    content = layout.read_json(manifest)
+    config = layout.read_json(content["config"]["digest"])
+    layers = [
+        LayerContents(
+            layout.blob(layer["digest"]),
+            reindex(layout.blob(layer["digest"]), layer["digest"], diff_id, on_bytes),
+            history["created_by"],
+            from_wheels=False,
+        )
+        for layer, diff_id, history in zip(
+            content["layers"], config["rootfs"]["diff_ids"], config["history"], strict=True
+        )
+    ]
+    return inspect_image(cell, lock, config, Tree(layers))

@@ -1,0 +1,80 @@
+"""Under which licences an image's parts say that they stand, in their own words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from wheelyard.images.inspect.tree import Tree
+
+LARGEST = 1 << 20  # bytes of a copyright file that is read
+LONGEST = 100  # letters of a licence's name; more is its text
+_MOST = 30  # names that a package states
+_HOPS = 4  # from one package's folder to that of another
+_STATED = re.compile(r"^License:[ \t]*(\S[^\n]*)$", re.MULTILINE)
+_COMMON = re.compile(r"/usr/share/common-licenses/([A-Za-z0-9.+-]*[A-Za-z0-9+])")
+_NOTHING = ("", "UNKNOWN", "None")
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """An SPDX expression, or names as somebody wrote them; none where nothing is stated."""
+
+    names: tuple[str, ...] = ()
+    is_expression: bool = False
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+
+def wheel_licence(expression: str | None, classifiers: Iterable[str], text: str | None) -> Licence:
+    """Read a wheel's METADATA: License-Expression, else classifiers, else a License of a line."""
+    if expression:
+        try:
+            return Licence((str(canonicalize_license_expression(expression)),), is_expression=True)
+        except InvalidLicenseExpression:
+            return Licence(_names([expression]))
+    parts = (one.split(" :: ") for one in classifiers if one.startswith("License :: "))
+    named = [part[-1] for part in parts if part[1:] != ["OSI Approved"]]
+    return Licence(_names(named or [text or ""]))
+
+
+def package_licences(tree: Tree, packages: Iterable[str]) -> dict[str, Licence]:
+    """Read the `copyright` files of Debian packages that an image holds."""
+    found = {}
+    for name in packages:
+        if (path := _copyright(tree, name)) is not None:
+            found[name] = package_licence(tree.text(path))
+    return found
+
+
+def package_licence(text: str) -> Licence:
+    """Read a copyright file: its License fields (DEP 5), else the common licences it refers to."""
+    stated = _STATED.findall(text) if text.lstrip().startswith("Format:") else ()
+    return Licence(_names(stated or _COMMON.findall(text)))
+
+
+def _copyright(tree: Tree, package: str) -> str | None:
+    """The path of a package's file, which may lie in the folder of another one."""
+    folder = f"usr/share/doc/{package}"
+    for _ in range(_HOPS):
+        if folder not in tree or tree.entry(folder).kind != "symlink":
+            break
+        folder = f"usr/share/doc/{tree.entry(folder).link.rpartition('/')[2]}"
+    path = f"{folder}/copyright"
+    if path not in tree:
+        return None
+    entry = tree.entry(path)
+    return path if entry.kind == "file" and entry.size <= LARGEST else None
+
+
+def _names(texts: Sequence[str]) -> tuple[str, ...]:
+    words = (" ".join(text.split()) for text in texts)
+    kept = (word for word in words if word not in _NOTHING and len(word) <= LONGEST)
+    return tuple(dict.fromkeys(kept))[:_MOST]

@@ -1,0 +1,140 @@
+"""The files of an image as its layers make them, read back from the blobs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import InspectError, WheelError
+from wheelyard.layers import toc
+from wheelyard.layers.toc import parents
+from wheelyard.layers.whiteout import hidden, is_whiteout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from wheelyard.layers.toc import Entry
+
+PACKAGES = "var/lib/dpkg/status"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerContents:
+    """A layer's blob and its table of contents."""
+
+    blob: Path
+    entries: Sequence[Entry]
+    title: str
+    from_wheels: bool  # no other layer may hold one of its paths with different bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry of the merged tree and the layer it comes from."""
+
+    entry: Entry
+    layer: LayerContents
+
+
+class Tree:
+    """Path -> entry of the topmost layer that has it, whiteouts applied as engines do."""
+
+    def __init__(self, layers: Iterable[LayerContents]) -> None:
+        self._found: dict[str, Found] = {}
+        self.layers = tuple(layers)
+        kinds: dict[str, str] = {}
+        for layer in self.layers:
+            for entry in layer.entries:
+                twin = self._found.get(entry.path)
+                if twin and (layer.from_wheels or twin.layer.from_wheels):
+                    _check_twin(twin, Found(entry, layer))
+            for path in hidden(kinds, ((entry.path, entry.kind) for entry in layer.entries)):
+                del self._found[path], kinds[path]
+            for entry in layer.entries:
+                if not is_whiteout(entry.path):
+                    self._found[entry.path] = Found(entry, layer)
+                    kinds[entry.path] = entry.kind
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._found
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (found.entry for found in self._found.values())
+
+    def entry(self, path: str) -> Entry:
+        """The entry at `path`; InspectError if there is none."""
+        return self._get(path).entry
+
+    def read(self, path: str) -> bytes:
+        """The content of the file at `path`, checked against its CRC-32."""
+        found, names = self._get(path), {path}
+        while found.entry.kind == "hardlink":
+            if found.entry.link in names:
+                raise InspectError(f"/{path} of the image is a hard link to itself")
+            names.add(found.entry.link)
+            found = self._get(found.entry.link)
+        return toc.read_content(found.layer.blob, found.entry)
+
+    def text(self, path: str) -> str:
+        """The content of the file at `path` as UTF-8."""
+        return self.read(path).decode("utf-8", "replace")
+
+    def _get(self, path: str) -> Found:
+        try:
+            return self._found[path]
+        except KeyError:
+            raise InspectError(f"the image has no /{path}") from None
+
+
+def folder_problems(layers: Iterable[LayerContents], environment: str) -> list[str]:
+    """What engines would make of layers that lack a folder above what they hold, or change one.
+
+    Begins with the layer that brings the `environment`: those below it may be somebody else's.
+    """
+    problems: list[str] = []
+    below: dict[str, Entry] | None = None
+    for layer in layers:
+        folders = {entry.path: entry for entry in layer.entries if entry.kind == "dir"}
+        if below is None and environment not in folders:
+            continue
+        holders = {entry.path.rpartition("/")[0] for entry in layer.entries}
+        above = {folder for path in holders for folder in (*parents(path), path) if folder}
+        for path in sorted(above - folders.keys()):
+            problems.append(f"{layer.title}: /{path} is missing")
+        # Packages may change the folders of others, and those of a real root file system are right.
+        compared = () if any(x.path == PACKAGES for x in layer.entries) else sorted(folders)
+        for path in compared:
+            old = (below or {}).get(path)
+            if old and describe(old) != describe(folders[path]):
+                was, is_now = describe(old), describe(folders[path])
+                problems.append(f"{layer.title}: /{path} is {is_now}, and {was} below it")
+        below = (below or {}) | folders
+    return problems
+
+
+def describe(entry: Entry) -> str:
+    """Owner, group and mode, as findings state them."""
+    return f"{entry.uid}:{entry.gid} {entry.mode:o}"
+
+
+def _check_twin(first: Found, second: Found) -> None:
+    a, b = first.entry, second.entry
+    if a.kind == b.kind == "dir":
+        return
+    if (a.kind, a.size, a.crc, a.link) == (b.kind, b.size, b.crc, b.link) and (
+        _digest(first) == _digest(second)
+    ):
+        return
+    raise WheelError(
+        f"two layers hold /{a.path} with different content: {first.layer.title} and "
+        f"{second.layer.title}; an image cannot hold both: change the cell's requirements"
+    )
+
+
+def _digest(found: Found) -> bytes:
+    digest = hashlib.sha256()
+    for data in toc.stream_content(found.layer.blob, found.entry):
+        digest.update(data)
+    return digest.digest()

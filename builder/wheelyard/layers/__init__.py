@@ -1,0 +1,1 @@
+"""Wheels in, reproducible layers out: a layer is a pure function of a wheel."""

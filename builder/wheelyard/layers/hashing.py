@@ -1,0 +1,112 @@
+"""Two digests at once, and the blob's bytes to disk.
+
+Inflating and hashing both release the GIL, so with a thread of its own for the hashes one layer
+keeps two cores busy. Where every core has a layer to make anyway, it is cheaper to hash what was
+just inflated while it is still in the core's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+from typing import TYPE_CHECKING, Self
+
+from wheelyard.system.threads import Helper
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+_BATCH = 1 << 18  # bytes; small pieces are joined before they are hashed
+_DEPTH = 16
+
+
+class BlobSink:
+    """Takes the blob's bytes and the bytes of the tar inside it; writes the one, hashes both.
+
+    With `blob_only` the tar is counted, not hashed: parts of it may be skipped.
+    """
+
+    def __init__(self, file: BinaryIO, *, threaded: bool, blob_only: bool = False) -> None:
+        self._file = file
+        self._blob = hashlib.sha256()
+        self._tar = hashlib.sha256()
+        self._blob_only = blob_only
+        self._pending = {True: bytearray(), False: bytearray()}
+        self._queue: queue.Queue[tuple[bool, bytes | bytearray] | None] = queue.Queue(_DEPTH)
+        self._thread = Helper(self._work, "hash", self._drain) if threaded else None
+        self.size = 0  # of the blob, bytes
+        self.tar_size = 0  # of the tar inside it, bytes
+
+    def __enter__(self) -> Self:
+        if self._thread:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._join()
+
+    def blob(self, data: bytes) -> None:
+        """Append to the blob."""
+        self.size += len(data)
+        self._push(True, data)
+
+    def tar(self, data: bytes) -> None:
+        """Append to the tar whose digest is the diff_id."""
+        self.tar_size += len(data)
+        if not self._blob_only:
+            self._push(False, data)
+
+    def skip(self, size: int) -> None:
+        """Count `size` bytes of the tar that nobody hashes."""
+        self.tar_size += size
+
+    def digests(self) -> tuple[str, str]:
+        """Finish; the blob's digest and the diff_id, both as `sha256:<hex>`."""
+        for is_blob, pending in self._pending.items():
+            if pending:
+                self._hand_over(is_blob, pending)
+        self._join()
+        self._require()
+        return f"sha256:{self._blob.hexdigest()}", f"sha256:{self._tar.hexdigest()}"
+
+    def _push(self, is_blob: bool, data: bytes) -> None:
+        self._require()
+        pending = self._pending[is_blob]
+        if not pending and len(data) >= _BATCH:
+            self._hand_over(is_blob, data)
+            return
+        pending += data
+        if len(pending) >= _BATCH:
+            self._hand_over(is_blob, pending)
+            self._pending[is_blob] = bytearray()
+
+    def _hand_over(self, is_blob: bool, data: bytes | bytearray) -> None:
+        if self._thread:
+            self._queue.put((is_blob, data))
+        else:
+            self._take(is_blob, data)
+
+    def _take(self, is_blob: bool, data: bytes | bytearray) -> None:
+        if is_blob:
+            self._blob.update(data)
+            self._file.write(data)
+        else:
+            self._tar.update(data)
+
+    def _require(self) -> None:
+        if self._thread:
+            self._thread.require()
+
+    def _join(self) -> None:
+        if self._thread and self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            self._take(*item)
+
+    def _drain(self, _error: BaseException) -> None:
+        """Take what comes until the end, so that the writer never blocks."""
+        while self._queue.get() is not None:
+            pass

@@ -1,0 +1,132 @@
+"""A layer's table of contents: what the tar inside a blob holds, and where.
+
+It is made while a layer is written, kept beside the blob, and lets a reader take one file out of
+a gigabyte without inflating the rest: members of the blob can be inflated on their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from isal import igzip_lib
+
+from wheelyard.errors import StorageError, unreadable
+from wheelyard.layers.gzipmember import crc32
+from wheelyard.system.storage import damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LARGEST = 32 << 20  # bytes of a file that is read whole
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tar entry.
+
+    `offset` and `length` (bytes) name the gzip members that hold the content; after inflating
+    them, the content begins at `skip`. A directory or link has no content: length 0.
+    """
+
+    path: str  # relative, no leading "./", no trailing "/"
+    kind: str  # "file", "dir", "symlink", "hardlink"
+    mode: int
+    uid: int
+    gid: int
+    size: int = 0
+    link: str = ""
+    crc: int = 0
+    offset: int = 0
+    length: int = 0
+    skip: int = 0
+
+    def at(self, offset: int, length: int, skip: int = 0) -> Entry:
+        """The same entry with its content at another place in the blob."""
+        return Entry(
+            self.path, self.kind, self.mode, self.uid, self.gid, self.size, self.link, self.crc,
+            offset, length, skip,
+        )  # fmt: skip
+
+
+def parents(path: str) -> list[str]:
+    """The folders above a path, topmost first."""
+    return [path[:at] for at, letter in enumerate(path) if letter == "/"]
+
+
+_ROW = attrgetter(*(field.name for field in fields(Entry)))  # astuple() copies what it takes
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
+def beside(blob: Path) -> Path:
+    """Where the table of contents of a blob in the making lies."""
+    return blob.with_name(f"{blob.name}.toc")
+
+
+def dump(entries: list[Entry], digest: str) -> str:
+    """Serialize; one row an entry, below the digest of their blob and a checksum."""
+    rows = ",\n".join(_ENCODER.encode(_ROW(entry)) for entry in entries)
+    return f"{_heading(rows, digest)}\n{rows}\n"
+
+
+def parse(text: str, digest: str) -> list[Entry]:
+    """Read what `dump` wrote of that blob; ValueError for anything else."""
+    heading, _, rows = text.removesuffix("\n").partition("\n")
+    if heading != _heading(rows, digest):
+        raise ValueError(f"no table of contents of {digest}")
+    return [Entry(*row) for row in json.loads(f"[{rows}]")]
+
+
+def _heading(rows: str, digest: str) -> str:
+    return f"{digest} {hashlib.sha256(rows.encode()).hexdigest()}"
+
+
+def read_content(blob: Path, entry: Entry) -> bytes:
+    """The content of one file, checked against its CRC-32.
+
+    Raises StorageError if the blob's bytes are not what the table of contents says, or too many.
+    """
+    if entry.size > LARGEST:
+        raise StorageError(
+            f"{blob}: {entry.path} has {entry.size:,} bytes, and such a file may have {LARGEST:,}"
+        )
+    return b"".join(stream_content(blob, entry))
+
+
+def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
+    """The same in pieces; what was yielded is checked when the last one has been."""
+    skip, left, crc = entry.skip, entry.size, 0
+    for data in _inflated(blob, entry) if left else ():
+        content = data[skip : skip + left]
+        skip = max(0, skip - len(data))
+        left -= len(content)
+        crc = crc32(content, crc)
+        yield content
+        if not left:
+            break
+    if left or crc != entry.crc:
+        raise damaged(blob, f"{entry.path} has another size or CRC-32")
+
+
+def _inflated(blob: Path, entry: Entry) -> Iterator[bytes]:
+    """What the entry's gzip members hold."""
+    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    packed, ahead = b"", entry.length
+    with blob.open("rb") as file, unreadable(lambda why: damaged(blob, f"{entry.path}: {why}")):
+        file.seek(entry.offset)
+        while True:
+            if not packed and member.needs_input:
+                packed = file.read(min(_CHUNK, ahead))
+                ahead -= len(packed)
+                if not packed:
+                    return
+            fed, packed = packed, b""
+            yield member.decompress(fed, _CHUNK)
+            if member.eof:
+                packed = member.unused_data
+                member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)

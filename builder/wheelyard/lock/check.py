@@ -1,0 +1,65 @@
+"""The resolution must be what the cell says: its frameworks, its CUDA, its cuDNN."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from wheelyard.errors import LockError
+from wheelyard.model import Cell, LockedWheel
+from wheelyard.planning.facts import CPU, NONE
+from wheelyard.versions import leads
+
+# cu11 and cu12 wheels carry the CUDA major in their name; the CUDA runtime's lost it with 13.
+_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
+# Distributions that are numbered as their toolkit is; cuBLAS and its like go their own ways.
+_TOOLKIT = re.compile(r"nvidia-(cuda-(crt|cupti|nvcc|nvrtc)|nvjitlink|nvtx|nvvm)(-cu\d+)?")
+_CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
+
+
+def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
+    """Raise LockError, with both values, where the wheels are not the cell's."""
+    problems = [
+        *_frameworks(cell, wheels),
+        *_component("CUDA", cell.cuda, _RUNTIME, wheels),
+        *_component("cuDNN", cell.cudnn, _CUDNN, wheels),
+        *(_strays(cell, wheels) if cell.policy == "match-build" else ()),
+    ]
+    if problems:
+        raise LockError(
+            f"{cell.id}: the resolution is not what the cell says:\n"
+            + "".join(f"  {problem}\n" for problem in problems)
+            + "correct the cell, or add a constraint to it, in matrix.yaml"
+        )
+
+
+def _frameworks(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
+    versions = {wheel.name: wheel.version for wheel in wheels}
+    for pin in cell.frameworks:
+        wanted = pin.version if pin.local is None else f"{pin.version}+{pin.local}"
+        found = versions.get(pin.wheel)
+        if found != wanted:
+            yield f"{pin.wheel}: the cell says {wanted}, resolved was {found}"
+
+
+def _strays(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
+    """Find parts of the toolkit that floated away from it, such as nvJitLink."""
+    for wheel in wheels:
+        if _TOOLKIT.fullmatch(wheel.name) and not leads(cell.cuda, wheel.version):
+            yield f"{wheel.name}: the cell's CUDA is {cell.cuda}, resolved was {wheel.version}"
+
+
+def _component(
+    title: str, wanted: str, names: re.Pattern[str], wheels: Sequence[LockedWheel]
+) -> Iterator[str]:
+    """Two runtimes in one image are as wrong as none: each one must match, and one must be."""
+    found = [wheel for wheel in wheels if names.fullmatch(wheel.name)]
+    if wanted in (CPU, NONE):
+        yield from (f"{title}: the cell has none, resolved was {wheel.name}" for wheel in found)
+        return
+    if len(found) != 1:
+        listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in found) or "none"
+        yield f"{title}: the cell says {wanted}, resolved were {len(found)} distributions: {listed}"
+    for wheel in found:
+        if not leads(wanted, wheel.version):
+            yield f"{title}: the cell says {wanted}, resolved was {wheel.version} ({wheel.name})"

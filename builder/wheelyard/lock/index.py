@@ -1,0 +1,64 @@
+"""Where locked wheels are today: an index's addresses stand in no lock, so they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import FetchError, LockError
+from wheelyard.fetching.wanted import Download
+from wheelyard.lock.uv import Question, ask
+from wheelyard.model import LockedWheel
+
+if TYPE_CHECKING:
+    from wheelyard.lock.pylock import Resolved
+    from wheelyard.settings import Settings
+
+RELOCK = "use an index that still has it (--index-url), or lock again: wheelyard lock --upgrade"
+
+
+def locate(
+    wheels: Sequence[LockedWheel],
+    python: str,
+    settings: Settings,
+    indexes: tuple[str, ...] = (),
+) -> list[Download]:
+    """Return a download for each locked wheel, in their order.
+
+    `indexes` are URLs that go before the default index. Every wheel that an index lists for a
+    pinned version is looked at, and the one with the locked hash taken: a better fitting file that
+    came later changes nothing. Raises FetchError for a file that is gone or replaced, or when the
+    index cannot be reached.
+    """
+    if not wheels:
+        return []
+    pins = tuple(f"{wheel.name}=={wheel.version}" for wheel in wheels)
+    listing = Question(
+        requirements=pins, python=python, platform=None, dependencies=False, indexes=indexes
+    )
+    try:
+        offered = ask(listing, f"the addresses of {len(wheels)} locked wheels", settings)
+    except LockError as gone:  # a pinned version is there no more: the index's fault, not ours
+        raise FetchError(f"{gone}\nor {RELOCK}") from gone
+    return match_hashes(wheels, offered)
+
+
+def match_hashes(wheels: Sequence[LockedWheel], resolved: Sequence[Resolved]) -> list[Download]:
+    """Find each locked wheel's address by its hash; FetchError names those that have none."""
+    urls = {wheel.sha256: wheel.url for package in resolved for wheel in package.wheels}
+    missing = [wheel for wheel in wheels if wheel.sha256 not in urls]
+    if missing:
+        raise FetchError(_gone(missing, {package.name: package for package in resolved}))
+    return [
+        Download(urls[wheel.sha256], wheel.filename, wheel.sha256, wheel.size) for wheel in wheels
+    ]
+
+
+def _gone(missing: Sequence[LockedWheel], offered: Mapping[str, Resolved]) -> str:
+    lines = []
+    for wheel in missing:
+        files = offered[wheel.name].wheels if wheel.name in offered else ()
+        replaced = any(file.filename == wheel.filename for file in files)
+        reason = "has another hash there" if replaced else "is not there"
+        lines.append(f"  {wheel.filename} (sha256:{wheel.sha256}) {reason}\n")
+    return f"the index no longer has what the lock pins:\n{''.join(lines)}{RELOCK}"

@@ -1,0 +1,87 @@
+"""What a lock was resolved from, as one digest: a lock with another digest is stale."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import PurePosixPath
+
+from wheelyard.errors import LockError
+from wheelyard.lock.sealed import digest
+from wheelyard.model import Base, Cell
+
+FORMAT = 1  # part of every digest: raise it when the way locks are resolved changes
+ARCHITECTURE = "amd64"
+
+Cells = Mapping[str, Cell]
+
+
+def cells_by_id(cells: Iterable[Cell]) -> dict[str, Cell]:
+    """Index cells by id, for looking up parents."""
+    return {cell.id: cell for cell in cells}
+
+
+def parent_of(cell: Cell, cells: Cells) -> Cell | None:
+    """Return the cell whose locks `cell` extends, or None."""
+    return None if cell.parent is None else cells[cell.parent]
+
+
+def requirements_inputs(cell: Cell, cells: Cells) -> str:
+    """Return the digest (SHA-256 hex) of all that decides a cell's requirements lock."""
+    parent = parent_of(cell, cells)
+    inputs: dict[str, object] = {
+        "format": FORMAT,
+        "requirements": sorted(cell.requirements),
+        "constraints": sorted(cell.constraints),
+        "python": cell.python,
+        "platform": wheel_platform(cell.base),
+        "parent": None if parent is None else requirements_inputs(parent, cells),
+    }
+    if cell.overrides:  # named only where there are some: most cells have neither
+        inputs["overrides"] = sorted(cell.overrides)
+    if cell.index is not None:
+        inputs["index"] = cell.index
+    return digest(inputs)
+
+
+def package_inputs(cell: Cell, cells: Cells) -> str:
+    """Return the digest (SHA-256 hex) of all that decides the lock of a cell's base."""
+    parent = parent_of(cell, cells)
+    return digest(
+        {
+            "format": FORMAT,
+            "suite": cell.base.suite,
+            "architecture": ARCHITECTURE,
+            "packages": sorted(cell.flavour.packages),
+            "parent": None if parent is None else package_inputs(parent, cells),
+        }
+    )
+
+
+def base_cells(cells: Iterable[Cell]) -> dict[PurePosixPath, Cell]:
+    """Map each base lock to one cell that uses it; one with a parent speaks for the rest."""
+    found: dict[PurePosixPath, Cell] = {}
+    for cell in cells:
+        known = found.get(cell.base_lock)
+        if known is None or (known.parent is None and cell.parent is not None):
+            found[cell.base_lock] = cell
+    return found
+
+
+def wheel_platform(base: Base) -> str:
+    """Return uv's name of the newest manylinux platform that the base's glibc can run."""
+    known = _platforms()
+    if base.suite not in known:
+        raise LockError(
+            f"the glibc of the Debian suite {base.suite!r} is not known"
+            f" (known: {', '.join(sorted(known))}); add it to builder/wheelyard/data/suites.json"
+        )
+    return known[base.suite]
+
+
+@cache
+def _platforms() -> dict[str, str]:
+    text = files("wheelyard").joinpath("data/suites.json").read_text(encoding="utf-8")
+    return {suite: facts["platform"] for suite, facts in json.loads(text)["suites"].items()}

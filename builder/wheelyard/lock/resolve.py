@@ -1,0 +1,135 @@
+"""From a cell's requirements to exact wheels: one resolution by uv, checked against the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import FetchError, LockError
+from wheelyard.lock.check import check_resolution
+from wheelyard.lock.inputs import wheel_platform
+from wheelyard.lock.pylock import Resolved, WheelFile
+from wheelyard.lock.uv import Question, ask
+from wheelyard.model import Cell, LockedWheel, RequirementsLock
+from wheelyard.system.urls import redact
+
+if TYPE_CHECKING:
+    from wheelyard.settings import Settings
+
+
+def resolve_cell(
+    cell: Cell,
+    inputs: str,
+    parent: RequirementsLock | None,
+    previous: RequirementsLock | None,
+    settings: Settings,
+) -> RequirementsLock:
+    """Resolve a cell: the parent's pins stay as they are, those of `previous` where possible.
+
+    `inputs` is the digest that goes into the lock. Raises LockError when there is no solution or
+    the result is not the cell's CUDA and cuDNN, FetchError when the index fails.
+    """
+    asked = question(cell, parent, previous, index_urls(cell, settings))
+    resolved = ask(asked, cell.id, settings)
+    inherited = {} if parent is None else {wheel.name: wheel for wheel in parent.wheels}
+    wheels = sorted(
+        (_locked(package, inherited, settings) for package in resolved),
+        key=lambda wheel: wheel.name,
+    )
+    check_resolution(cell, wheels)
+    _check_parent(cell, parent, wheels)
+    return RequirementsLock(cell.id, inputs, tuple(wheels), newest_upload(resolved))
+
+
+def newest_upload(resolved: Iterable[Resolved]) -> str | None:
+    """Return when the newest of the files came to the index, in UTC; None: it does not say."""
+    dates = [file.uploaded for package in resolved for file in package.wheels[:1] if file.uploaded]
+    return max(dates).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if dates else None
+
+
+def index_urls(cell: Cell, settings: Settings) -> tuple[str, ...]:
+    """Return the indexes a cell's wheels come from before the default one."""
+    return () if cell.index is None else (settings.index(cell.index),)
+
+
+def question(
+    cell: Cell,
+    parent: RequirementsLock | None,
+    previous: RequirementsLock | None,
+    indexes: tuple[str, ...] = (),
+) -> Question:
+    """Say what uv is asked for a cell.
+
+    A cuDNN that the cell puts in the place of upstream's is an override, not a constraint: the
+    framework's own pin names another one, and a constraint would contradict it.
+    """
+    return Question(
+        requirements=cell.requirements,
+        python=cell.python,
+        platform=wheel_platform(cell.base),
+        constraints=(
+            *cell.constraints,
+            *(f"{name}=={version}" for name, version in _pins(parent)),
+        ),
+        overrides=cell.overrides,
+        preferences=_pins(previous),
+        indexes=indexes,
+    )
+
+
+def _pins(lock: RequirementsLock | None) -> tuple[tuple[str, str], ...]:
+    wheels: Iterable[LockedWheel] = () if lock is None else lock.wheels
+    return tuple((wheel.name, wheel.version) for wheel in wheels)
+
+
+def _locked(
+    package: Resolved, inherited: dict[str, LockedWheel], settings: Settings
+) -> LockedWheel:
+    """Take the parent's very file where it is the same version: an index may gain others."""
+    same = inherited.get(package.name)
+    if same is not None and same.version == package.version:
+        return same
+    wheel = package.wheels[0]
+    return LockedWheel(
+        name=package.name,
+        version=package.version,
+        filename=wheel.filename,
+        sha256=wheel.sha256,
+        size=_size(wheel, settings),
+    )
+
+
+def _size(wheel: WheelFile, settings: Settings) -> int:
+    """Return the file's size; an index of plain HTML pages does not list it, its server does."""
+    if wheel.size is not None:
+        return wheel.size
+    from wheelyard.fetching.replies import (  # here: only such an index needs a client,
+        Interrupted,
+        Refused,
+    )
+    from wheelyard.fetching.transport import make_client, open_body  # which is slow to import
+
+    try:
+        with make_client(settings, 1) as client, open_body(client, wheel.url, 0) as body:
+            if body.total is not None:
+                return body.total
+    except (Interrupted, Refused) as problem:
+        raise FetchError(f"{redact(wheel.url)}: {problem}") from problem
+    raise FetchError(
+        f"{redact(wheel.url)}: neither the index nor the server says how big the file is;"
+        " use another index (--index-url)"
+    )
+
+
+def _check_parent(
+    cell: Cell, parent: RequirementsLock | None, wheels: Sequence[LockedWheel]
+) -> None:
+    held = set(wheels)
+    lost = [wheel for wheel in (() if parent is None else parent.wheels) if wheel not in held]
+    if lost:
+        listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in lost)
+        raise LockError(
+            f"{cell.id} extends {cell.parent}, but does not hold its {listed};"
+            " a flavour must require all that the one below it requires (matrix.yaml)"
+        )

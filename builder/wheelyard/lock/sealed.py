@@ -1,0 +1,69 @@
+"""The frame of every lock file: a header of `# key: value`, and a checksum over what follows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from wheelyard.errors import LockError
+
+NOTICE = "# Written by `{command}` from matrix.yaml. Do not edit: change the matrix, lock again."
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 (hex) of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal(command: str, fields: Mapping[str, str], body: str) -> str:
+    """Put header and checksum before `body`; `command` is what writes the file again."""
+    header = {**fields, "body": f"sha256:{_checksum(body)}"}
+    lines = (NOTICE.format(command=command), *(f"# {key}: {header[key]}" for key in header))
+    return "\n".join(lines) + "\n\n" + body
+
+
+def unseal(path: Path, command: str) -> tuple[dict[str, str], str]:
+    """Read a lock file and return its header fields and its body.
+
+    Raises LockError, naming `command` as the way out, when the file is missing, has no header,
+    or its body is not the one that was written.
+    """
+    header, blank, body = _read(path, command).partition("\n\n")
+    fields = dict(
+        line[2:].split(": ", 1)
+        for line in header.splitlines()
+        if line.startswith("# ") and ": " in line
+    )
+    if not blank or "body" not in fields or "inputs" not in fields:
+        raise LockError(f"{path} has no lock header; write it again: {command}")
+    if fields["body"] != f"sha256:{_checksum(body)}":
+        raise LockError(
+            f"{path} was changed by hand (its checksum differs); write it again: {command}"
+        )
+    return fields, body
+
+
+def hex_digest(text: str, path: Path, command: str) -> str:
+    """Return the hex part of `sha256:<hex>`; LockError for anything else."""
+    algorithm, _, value = text.partition(":")
+    if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise LockError(f"{path}: {text!r} is not a SHA-256; write it again: {command}")
+    return value
+
+
+def _read(path: Path, command: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LockError(f"{path} does not exist; write it: {command}") from None
+    except UnicodeDecodeError:
+        raise LockError(f"{path} is not a text file; write it again: {command}") from None
+    except OSError as refused:
+        raise LockError(f"cannot read {path}: {refused.strerror}") from refused
+
+
+def _checksum(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()

@@ -1,0 +1,150 @@
+"""Locks on disk against the matrix: read and verified, or listed with what is wrong. Offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from wheelyard.errors import LockError
+from wheelyard.lock.inputs import (
+    Cells,
+    base_cells,
+    cells_by_id,
+    package_inputs,
+    parent_of,
+    requirements_inputs,
+)
+from wheelyard.lock.lockfile import lock_command, read_requirements_lock
+from wheelyard.lock.packages import COMMAND as BASES_COMMAND
+from wheelyard.lock.packages import read_package_lock
+from wheelyard.model import Cell, PackageLock, RequirementsLock
+
+IMAGES = PurePosixPath("images")
+BASES = IMAGES / "bases"
+
+Kind = Literal["missing", "edited", "stale", "orphaned"]
+
+
+@dataclass(frozen=True, slots=True)
+class LockProblem:
+    """One lock that is not what the matrix asks for."""
+
+    path: PurePosixPath  # relative to the project
+    kind: Kind
+    message: str
+
+
+def load_requirements_lock(project: Path, cell: Cell, cells: Cells) -> RequirementsLock:
+    """Return a cell's lock; LockError when it is missing, edited, for another cell or stale."""
+    path = project / cell.lock
+    lock = read_requirements_lock(path)
+    command = lock_command(cell.id)
+    if lock.cell_id != cell.id:
+        raise LockError(f"{path} is the lock of {lock.cell_id!r}; write this one: {command}")
+    if lock.inputs != requirements_inputs(cell, cells):
+        raise LockError(
+            f"{path} is stale: requirements, constraints, Python or parent of {cell.id} have"
+            f" changed since it was written; write it again: {command}"
+        )
+    _check_superset(path, cell, lock, cells, project)
+    return lock
+
+
+def load_package_lock(project: Path, cell: Cell, cells: Cells) -> PackageLock:
+    """Return the lock of a cell's base; LockError when it is missing, edited or stale."""
+    path = project / cell.base_lock
+    lock = read_package_lock(path)
+    if (lock.base, lock.flavour, lock.suite) != (
+        cell.base.name,
+        cell.flavour.name,
+        cell.base.suite,
+    ):
+        raise LockError(
+            f"{path} is the lock of {lock.base} {lock.flavour}; write this one: {BASES_COMMAND}"
+        )
+    if lock.inputs != package_inputs(cell, cells):
+        raise LockError(
+            f"{path} is stale: the suite or the packages of {cell.base.name} {cell.flavour.name}"
+            f" have changed since it was written; write it again: {BASES_COMMAND}"
+        )
+    return lock
+
+
+def lock_problems(
+    project: Path, plan: Iterable[Cell], selected: Iterable[Cell] | None = None
+) -> tuple[LockProblem, ...]:
+    """List what is wrong with the locks of `selected`, or with all of images/ when it is None."""
+    everything = tuple(plan)
+    cells = cells_by_id(everything)
+    chosen = everything if selected is None else tuple(selected)
+    found = [
+        *(_requirements_problem(project, cell, cells) for cell in chosen),
+        *(_package_problem(project, cell, cells) for cell in base_cells(chosen).values()),
+    ]
+    problems = [problem for problem in found if problem is not None]
+    if selected is None:
+        problems.extend(_orphans(project, everything))
+    return tuple(sorted(problems, key=lambda problem: problem.path))
+
+
+def orphans(project: Path, plan: Iterable[Cell]) -> Iterator[PurePosixPath]:
+    """Find image folders and base locks that belong to no cell, relative to the project."""
+    known = {path for cell in plan for path in (cell.folder, cell.base_lock)}
+    for folder, wanted in ((IMAGES, Path.is_dir), (BASES, Path.is_file)):
+        for path in sorted((project / folder).glob("*")):
+            relative = folder / path.name
+            if wanted(path) and relative != BASES and relative not in known:
+                yield relative
+
+
+def _requirements_problem(project: Path, cell: Cell, cells: Cells) -> LockProblem | None:
+    try:
+        read_requirements_lock(project / cell.lock)
+    except LockError as problem:
+        return _unreadable(project, cell.lock, problem)
+    try:
+        load_requirements_lock(project, cell, cells)
+    except LockError as problem:
+        return LockProblem(cell.lock, "stale", str(problem))
+    return None
+
+
+def _package_problem(project: Path, cell: Cell, cells: Cells) -> LockProblem | None:
+    try:
+        read_package_lock(project / cell.base_lock)
+    except LockError as problem:
+        return _unreadable(project, cell.base_lock, problem)
+    try:
+        load_package_lock(project, cell, cells)
+    except LockError as problem:
+        return LockProblem(cell.base_lock, "stale", str(problem))
+    return None
+
+
+def _unreadable(project: Path, path: PurePosixPath, problem: LockError) -> LockProblem:
+    kind: Kind = "edited" if (project / path).exists() else "missing"
+    return LockProblem(path, kind, str(problem))
+
+
+def _orphans(project: Path, plan: Iterable[Cell]) -> Iterator[LockProblem]:
+    for path in orphans(project, plan):
+        message = f"{project / path} belongs to no image of the matrix; remove it: wheelyard render"
+        yield LockProblem(path, "orphaned", message)
+
+
+def _check_superset(
+    path: Path, cell: Cell, lock: RequirementsLock, cells: Cells, project: Path
+) -> None:
+    """Layers are shared only where the pins are: a lock must hold all that its parent's holds."""
+    parent = parent_of(cell, cells)
+    if parent is None:
+        return
+    above = read_requirements_lock(project / parent.lock)
+    lost = sorted(wheel.name for wheel in set(above.wheels) - set(lock.wheels))
+    if lost:
+        raise LockError(
+            f"{path} does not hold the pins of {parent.id}, which it extends"
+            f" ({', '.join(lost)}); write it again: {lock_command(cell.id)}"
+        )

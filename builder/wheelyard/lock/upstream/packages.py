@@ -1,0 +1,192 @@
+"""Rot watch for the bases: what Debian's archives offer today of the packages that the locks pin.
+
+The lists drop a package when its successor arrives; days later the pool drops the file, and a base
+that no cache, registry or snapshot holds can then not be made.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from wheelyard.fetching.fetch import CONNECTIONS
+from wheelyard.fetching.replies import Gone, Interrupted, Refused
+from wheelyard.fetching.transport import make_client, open_body
+from wheelyard.lock.apt import isolated_apt, offered
+from wheelyard.lock.debian import deb_url, debian_sources
+from wheelyard.lock.inputs import base_cells
+from wheelyard.lock.packages import read_package_lock
+from wheelyard.lock.upstream.fixes import find_fixes
+from wheelyard.lock.upstream.watch import Finding
+from wheelyard.planning.plan import load_plan
+from wheelyard.system.filelock import locked, once
+from wheelyard.system.storage import TREE_SUM, is_tree_of, remove, tree_digest
+from wheelyard.system.textfiles import write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx
+
+    from wheelyard.context import Context
+    from wheelyard.lock.debian import Source
+    from wheelyard.model import LockedDeb, PackageLock
+
+UNLISTED, GONE = "unlisted", "gone"  # from the lists, from the pool as well
+SUPERSEDED = "superseded"
+Record = Mapping[str, str]  # control fields, SHA256 and Filename of one version
+
+
+def check_packages(context: Context) -> list[Finding]:
+    """Ask the archives about every locked Debian package; FetchError when one cannot be asked."""
+    project = context.settings.project
+    by_suite: defaultdict[str, list[PackageLock]] = defaultdict(list)
+    for path in sorted(base_cells(load_plan(project).cells)):
+        lock = read_package_lock(project / path)
+        by_suite[lock.suite].append(lock)
+    return [
+        finding
+        for suite, locks in sorted(by_suite.items())
+        for finding in check_suite(
+            context, locks, debian_sources(suite, context.settings, context.reporter)
+        )
+    ]
+
+
+def check_suite(
+    context: Context, locks: Sequence[PackageLock], sources: Sequence[Source]
+) -> list[Finding]:
+    """Compare the locks of one suite with the package lists of its archives."""
+    records = _offered(context, locks, sources)
+    found = _with_pool(context, list(package_findings(locks, records)), locks, sources)
+    return _with_fixes(context, found, locks, records, sources)
+
+
+def fixed_packages(context: Context, lock: PackageLock, sources: Sequence[Source]) -> list[Finding]:
+    """The same of packages of which no pool is known, as a bill of materials names them."""
+    records = _offered(context, [lock], sources)
+    return _with_fixes(context, package_findings([lock], records), [lock], records, sources)
+
+
+def _offered(
+    context: Context, locks: Sequence[PackageLock], sources: Sequence[Source]
+) -> tuple[Record, ...]:
+    """What the suite's lists hold of the locked packages today."""
+    names = sorted({deb.name for lock in locks for deb in lock.packages})
+    with (
+        context.reporter.task(f"asking Debian {locks[0].suite}", None, "items"),
+        _lists(context, locks[0].suite) as lists,
+        isolated_apt(sources, context.settings, context.reporter, lists) as apt,
+    ):
+        return offered(apt, names)
+
+
+def _with_fixes(
+    context: Context,
+    found: Iterable[Finding],
+    locks: Iterable[PackageLock],
+    records: Sequence[Record],
+    sources: Sequence[Source],
+) -> list[Finding]:
+    """The findings, with what the successors of the packages fix."""
+    found = list(found)
+    debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
+    moved = {x: debs[x.subject] for x in found if x.kind in (UNLISTED, GONE, SUPERSEDED)}
+    fixes = find_fixes(context, moved.values(), records, sources)
+    return [replace(x, fixes=fixes.get(moved[x])) if x in moved else x for x in found]
+
+
+def _with_pool(
+    context: Context,
+    found: Sequence[Finding],
+    locks: Sequence[PackageLock],
+    sources: Sequence[Source],
+) -> list[Finding]:
+    """Tell what only the lists have dropped from what nobody can fetch any more."""
+    debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
+    asked = [finding for finding in found if finding.kind == UNLISTED]
+    with (
+        make_client(context.settings, CONNECTIONS) as client,
+        ThreadPoolExecutor(CONNECTIONS) as pool,
+    ):
+        answers = pool.map(lambda x: _asked_for(x, debs[x.subject], sources, client), asked)
+        known = dict(zip(asked, answers, strict=True))
+    return [known.get(finding, finding) for finding in found]
+
+
+def _asked_for(
+    finding: Finding, deb: LockedDeb, sources: Sequence[Source], client: httpx.Client
+) -> Finding:
+    """The finding, after a look at the pool: one byte of the file is asked for."""
+    try:
+        with open_body(client, deb_url(deb, sources), 0, 1) as body:
+            there = body.total in (None, deb.size)
+    except Gone:
+        there = False
+    except (Refused, Interrupted) as error:
+        return replace(finding, detail=f"{finding.detail}; the pool did not say: {error}")
+    if there:
+        return replace(finding, detail=f"{finding.detail}; the pool still has the file")
+    return replace(finding, kind=GONE, detail=f"{finding.detail}; the pool has dropped the file")
+
+
+@contextmanager
+def _lists(context: Context, suite: str) -> Iterator[Path]:
+    """Keep a suite's package lists in the cache, for one process at a time.
+
+    apt believes lists whose Release file has not changed; so damaged ones are removed before.
+    """
+    folder = context.settings.cache_dir / "lists"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept, remembered = folder / suite, folder / f"{suite}{TREE_SUM}"
+    wait = once(lambda: context.reporter.info(f"another run reads the lists of {suite}; waiting"))
+    with locked(folder / f"{suite}.lock", wait):
+        if not is_tree_of(kept, remembered):
+            remove(kept)
+        remove(remembered)
+        try:
+            yield kept
+        finally:
+            if kept.is_dir():
+                write_text(remembered, tree_digest(kept))
+
+
+def package_findings(locks: Iterable[PackageLock], records: Iterable[Record]) -> Iterator[Finding]:
+    """Find locked packages that are unlisted, replaced or superseded, each once with all its locks.
+
+    `records` are newest first, as apt gives them.
+    """
+    there: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        there[record["Package"]].append(record)
+    users: defaultdict[LockedDeb, list[str]] = defaultdict(list)
+    for lock in locks:
+        for deb in lock.packages:
+            users[deb].append(f"{lock.base}-{lock.flavour}")
+    for deb, names in sorted(users.items(), key=lambda item: (item[0].name, item[0].version)):
+        if verdict := _verdict(deb, there[deb.name]):
+            yield Finding(verdict[0], _subject(deb), verdict[1], tuple(names))
+
+
+def _subject(deb: LockedDeb) -> str:
+    return f"{deb.name} {deb.version}"
+
+
+def _verdict(deb: LockedDeb, records: Sequence[Record]) -> tuple[str, str] | None:
+    if not records:
+        return UNLISTED, "the archive has no package of this name any more"
+    newest = records[0]["Version"]
+    same = [
+        r for r in records if (r["Version"], r["Architecture"]) == (deb.version, deb.architecture)
+    ]
+    if not same:
+        return UNLISTED, f"the archive has {newest} in its place"
+    if deb.sha256 not in [record.get("SHA256") for record in same]:
+        return "replaced", f"the archive lists sha256:{same[0].get('SHA256', 'nothing')} now"
+    if newest != deb.version:
+        return SUPERSEDED, f"{newest} is out"
+    return None

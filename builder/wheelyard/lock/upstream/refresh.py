@@ -1,0 +1,205 @@
+"""Upstream facts read anew: which releases an index has, and what each one's wheel says.
+
+A release whose wheel is the one the facts were read from is not read again: its hash decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from wheelyard.errors import FetchError
+from wheelyard.lock.upstream.listing import IndexFile, WheelName, wheel_name
+from wheelyard.lock.upstream.simpleindex import CONNECTIONS
+from wheelyard.lock.upstream.wheelfacts import read_wheel
+from wheelyard.planning.facts import Release, Upstream, make_release, release_facts
+from wheelyard.versions import order
+
+if TYPE_CHECKING:
+    import httpx
+
+_LINUX = re.compile(r"(many)?linux.*_x86_64")
+_PREFERRED = "3.11"  # wheels of one release differ by Python in markers at most
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """One framework on one index: what is looked for there, and what the index lists."""
+
+    framework: str  # "pytorch"
+    distribution: str  # "torch", "tensorflow[and-cuda]"
+    since: str  # "2.1": the oldest release worth knowing
+    local: str | None  # "cu118": only builds of this local version; None: only those without
+    files: tuple[IndexFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One release on a shelf: the wheel to read, and the Pythons that have one."""
+
+    version: str
+    file: IndexFile
+    pythons: tuple[str, ...]
+    yanked: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One release whose facts are not what they were."""
+
+    framework: str
+    version: str
+    kind: str  # "new", "changed", "yanked", "gone"
+    detail: str
+
+
+def offers(shelf: Shelf) -> dict[str, Offer]:
+    """Return version -> what the index offers of it on Linux x86-64, final releases only.
+
+    Of several builds of one version the one with the highest build tag counts, as for installers.
+    A release counts as yanked when nothing else of it is left.
+    """
+    found: dict[str, list[tuple[WheelName, IndexFile]]] = {}
+    for file in shelf.files:
+        name = wheel_name(file.filename)
+        if name and _wanted(shelf, name):
+            found.setdefault(str(name.version), []).append((name, file))
+    return {version: _offer(version, found[version]) for version in sorted(found, key=order)}
+
+
+def _wanted(shelf: Shelf, name: WheelName) -> bool:
+    version = name.version
+    return (
+        any(_LINUX.fullmatch(platform) for platform in name.platforms)
+        and not version.is_prerelease
+        and version.local == shelf.local
+        and Version(version.public) >= order(shelf.since)
+        and any(_pythons(name))
+    )
+
+
+def _offer(version: str, wheels: list[tuple[WheelName, IndexFile]]) -> Offer:
+    standing = [item for item in wheels if item[1].yanked is None]
+    reason = None if standing else wheels[0][1].yanked
+    chosen = sorted(standing or wheels, key=lambda item: item[0].build)
+    by_python = {python: file for name, file in chosen for python in _pythons(name)}
+    pythons = tuple(sorted(by_python, key=order))
+    return Offer(version, by_python.get(_PREFERRED, by_python[pythons[-1]]), pythons, reason)
+
+
+def _pythons(name: WheelName) -> Iterator[str]:
+    """Yield "3.11" for cp311; free-threaded builds carry another ABI and were left out."""
+    for python in sorted(name.pythons):
+        if found := re.fullmatch(r"cp(\d)(\d+)", python):
+            yield f"{found[1]}.{found[2]}"
+
+
+def read_shelf(
+    shelf: Shelf,
+    known: Mapping[str, Release],
+    client: httpx.Client,
+    on_bytes: Callable[[int], None],
+    *,
+    anew: bool,
+) -> dict[str, Release]:
+    """Return the facts of every release on a shelf; FetchError lists each file that failed."""
+    wanted = [offer for offer in offers(shelf).values() if offer.yanked is None]
+    requirement = Requirement(shelf.distribution)
+    failures: list[str] = []
+
+    def one(offer: Offer) -> Release | None:
+        before = known.get(offer.version)
+        if before and not anew and before.sha256 == offer.file.sha256 is not None:
+            return _with_pythons(before, offer)
+        try:
+            return _read(offer, requirement, client, on_bytes)
+        except FetchError as problem:
+            failures.append(str(problem))
+            return None
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        read = list(pool.map(one, wanted))
+    if failures:
+        listed = "".join(f"\n  {failure}" for failure in sorted(failures))
+        raise FetchError(f"{len(failures)} wheel(s) of {shelf.framework} gave no facts:{listed}")
+    return {release.version: release for release in read if release}
+
+
+def _read(
+    offer: Offer, wanted: Requirement, client: httpx.Client, on_bytes: Callable[[int], None]
+) -> Release:
+    facts = read_wheel(offer.file, wanted, client, on_bytes)
+    try:
+        return make_release(
+            offer.version, offer.file.filename, facts.cuda, offer.pythons, facts.requires,
+            sha256=offer.file.sha256, built_cudnn=facts.cudnn, architectures=facts.architectures,
+        )  # fmt: skip
+    except ValueError as problem:
+        raise FetchError(f"{offer.file.filename}: {problem}") from problem
+
+
+def _with_pythons(release: Release, offer: Offer) -> Release:
+    """The same wheel; wheels for other Pythons may have come or gone."""
+    return make_release(
+        release.version, release.wheel, release.cuda, offer.pythons, release.requires,
+        sha256=release.sha256, built_cudnn=release.built_cudnn,
+        architectures=release.architectures,
+    )  # fmt: skip
+
+
+def merge(upstream: Upstream, shelf: Shelf, read: Mapping[str, Release]) -> Upstream:
+    """Return the facts with a shelf's put in; what is yanked or gone keeps its facts.
+
+    An image that is locked to it can still be explained and built, and `upstream check` says so.
+    """
+    kept = upstream.get(shelf.framework, {})
+    return {**upstream, shelf.framework: {**kept, **read}}
+
+
+def changes(before: Upstream, after: Upstream, shelves: Iterable[Shelf]) -> list[Change]:
+    """Say what a refresh changed: release by release, fact by fact."""
+    found: list[Change] = []
+    for shelf in shelves:
+        name, offered = shelf.framework, offers(shelf)
+        old = before.get(name, {})
+        for version in sorted(after.get(name, {}), key=order):
+            if Version(version).local != shelf.local or order(version) < order(shelf.since):
+                continue
+            new = after[name][version]
+            if version not in offered:
+                found.append(Change(name, version, "gone", "the index has no wheel of it any more"))
+            elif (reason := offered[version].yanked) is not None:
+                found.append(Change(name, version, "yanked", reason or "no reason given"))
+            elif version not in old:
+                found.append(Change(name, version, "new", summary(new)))
+            elif old[version] != new:
+                found.append(Change(name, version, "changed", _difference(old[version], new)))
+    return found
+
+
+def summary(release: Release) -> str:
+    """Say a release's facts in a line."""
+    return (
+        f"CUDA {release.cuda}, cuDNN {release.cudnn}, NCCL {release.nccl or '-'}, "
+        f"Python {release.pythons[0]} to {release.pythons[-1]}"
+    )
+
+
+def _difference(old: Release, new: Release) -> str:
+    one, other = release_facts(old), release_facts(new)
+    differing = [key for key in one if one[key] != other[key]]
+    return "; ".join(f"{key}: {_shown(one[key])} -> {_shown(other[key])}" for key in differing)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "-"
+    if isinstance(value, dict):
+        return f"{len(value)} requirements"
+    return "-" if value is None else str(value)

@@ -1,0 +1,175 @@
+"""Rot watch: what the indexes say today about the files that the locks pin.
+
+A lock carries no date and a clock may not reach it, and a checkout's dates are those of the
+checkout. So a lock is as old as the newest file in it, by the index's own upload time: nothing
+that was published since is in it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from wheelyard.fetching.transport import make_client
+from wheelyard.lock.lockfile import read_requirements_lock
+from wheelyard.lock.upstream.changelog import Fix
+from wheelyard.lock.upstream.listing import IndexFile
+from wheelyard.lock.upstream.refresh import Shelf, offers
+from wheelyard.lock.upstream.simpleindex import CONNECTIONS, read_listings
+from wheelyard.lock.uv import default_index
+from wheelyard.planning.facts import Upstream, load_upstream
+from wheelyard.planning.plan import load_inputs
+from wheelyard.versions import order, short
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wheelyard.context import Context
+    from wheelyard.model import Cell, LockedWheel
+    from wheelyard.planning.matrix_model import Matrix
+
+Listings = Mapping[str, tuple[IndexFile, ...] | None]  # project -> its files
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that moved, and the locks it touches."""
+
+    kind: str  # "gone", "unlisted", "replaced", "yanked", "release", "superseded", "old"
+    subject: str  # a file, a release, an image, or a Debian package
+    detail: str
+    locks: tuple[str, ...]  # ids of the images; of a Debian package, the names of the bases' locks
+    fixes: tuple[Fix, ...] | None = None  # what an update brings; None: nothing was looked up
+
+
+def check_upstream(context: Context, max_age: int, data: Path | None) -> list[Finding]:
+    """Ask the indexes about every locked wheel and every framework; FetchError when one fails."""
+    matrix, upstream, plan = load_inputs(context.settings.project)
+    if data is not None:
+        upstream = load_upstream(data)
+    locked = {
+        cell: read_requirements_lock(context.settings.project / cell.lock).wheels
+        for cell in plan.cells
+    }
+    by_index: defaultdict[str | None, dict[Cell, tuple[LockedWheel, ...]]] = defaultdict(dict)
+    for cell, wheels in locked.items():
+        by_index[cell.index][cell] = wheels
+    found: list[Finding] = []
+    for name, cells in sorted(by_index.items(), key=lambda item: item[0] or ""):
+        listings = _listings(context, name, cells.values())
+        found += [*file_findings(cells, listings), *age_findings(cells, listings, max_age)]
+        if name is None:
+            found += release_findings(matrix, upstream, plan.cells, listings)
+    return found
+
+
+def _listings(
+    context: Context, index: str | None, wheels: Iterable[tuple[LockedWheel, ...]]
+) -> Listings:
+    """What an index, and behind a named one the default index, says about the projects."""
+    default = default_index(context.settings)
+    names = {wheel.name for locked in wheels for wheel in locked}
+    with (
+        make_client(context.settings, CONNECTIONS) as client,
+        context.reporter.task("asking the index", len(names), "items") as task,
+    ):
+        if index is None:
+            return read_listings(client, default, names, task)
+        first = read_listings(client, context.settings.index(index), names, task)
+        rest = read_listings(client, default, [n for n in names if first[n] is None], task)
+        return {**first, **rest}
+
+
+def file_findings(
+    cells: Mapping[Cell, tuple[LockedWheel, ...]], listings: Listings
+) -> Iterator[Finding]:
+    """Find locked files that are yanked, replaced or gone, each once with all its locks."""
+    users: defaultdict[LockedWheel, list[str]] = defaultdict(list)
+    for cell, wheels in cells.items():
+        for wheel in wheels:
+            users[wheel].append(cell.id)
+    for wheel, ids in sorted(users.items(), key=lambda item: item[0].filename):
+        if verdict := _file_verdict(wheel, listings.get(wheel.name)):
+            yield Finding(verdict[0], wheel.filename, verdict[1], tuple(ids))
+
+
+def _file_verdict(
+    wheel: LockedWheel, listed: tuple[IndexFile, ...] | None
+) -> tuple[str, str] | None:
+    if listed is None:
+        return "gone", f"the index has no project {wheel.name} any more"
+    same = [file for file in listed if file.filename == wheel.filename]
+    if not same:
+        return "gone", "the index does not list the file any more"
+    if same[0].sha256 != wheel.sha256:
+        return "replaced", f"the index lists sha256:{same[0].sha256 or 'nothing'} now"
+    if same[0].yanked is not None:
+        return "yanked", same[0].yanked or "no reason given"
+    return None
+
+
+def age_findings(
+    cells: Mapping[Cell, tuple[LockedWheel, ...]],
+    listings: Listings,
+    max_age: int,
+    today: datetime | None = None,
+) -> Iterator[Finding]:
+    """Find locks whose newest file is older than `max_age` days; indexes without dates say none."""
+    now = today or datetime.now(UTC)
+    uploaded = {
+        file.sha256: file.uploaded
+        for files in listings.values()
+        for file in files or ()
+        if file.uploaded and file.sha256
+    }
+    for cell, wheels in cells.items():
+        dates = [uploaded[wheel.sha256] for wheel in wheels if wheel.sha256 in uploaded]
+        if not dates:
+            continue
+        newest = max(map(_moment, dates))
+        if (days := (now - newest).days) > max_age:
+            yield Finding("old", cell.id, f"its newest file is {days} days old", (cell.id,))
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def release_findings(
+    matrix: Matrix, upstream: Upstream, cells: Iterable[Cell], listings: Listings
+) -> Iterator[Finding]:
+    """Find releases without facts, and newer patches of the minors that the matrix asks for."""
+    asked: defaultdict[str, set[str]] = defaultdict(set)
+    for cell in cells:
+        for pin in cell.frameworks:
+            asked[pin.name].add(pin.version)
+    for name, entry in matrix.frameworks.items():
+        files = listings.get(entry.distribution.partition("[")[0]) or ()
+        offered = offers(Shelf(name, entry.distribution, entry.since, None, files))
+        standing = {version for version, offer in offered.items() if offer.yanked is None}
+        known = set(upstream.get(name, {}))
+        for version in sorted(standing - known, key=order):
+            detail = "no facts about it yet: `wheelyard upstream refresh`"
+            yield Finding("release", f"{name} {version}", detail, ())
+        yield from _superseded(name, asked[name], standing)
+        yield from _unasked(name, asked[name], standing & known)
+
+
+def _superseded(name: str, asked: set[str], standing: set[str]) -> Iterator[Finding]:
+    for version in sorted(asked, key=order):
+        newer = [v for v in standing if short(v) == short(version) and order(v) > order(version)]
+        if newer:
+            latest = max(newer, key=order)
+            detail = f"{latest} is out: axes.framework in matrix.yaml"
+            yield Finding("superseded", f"{name} {version}", detail, ())
+
+
+def _unasked(name: str, asked: set[str], known: set[str]) -> Iterator[Finding]:
+    newest = max(known, key=order, default=None)
+    if newest and asked and order(short(newest)) > max(order(short(v)) for v in asked):
+        detail = "the matrix asks for no release of this minor: axes.framework in matrix.yaml"
+        yield Finding("release", f"{name} {newest}", detail, ())

@@ -1,0 +1,137 @@
+"""A framework release's facts, read from its wheel where it lies: megabytes, not gigabytes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.parser import Parser
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from wheelyard.errors import FetchError
+from wheelyard.fetching.replies import Interrupted, Refused
+from wheelyard.lock.upstream.remotefile import RemoteFile, buffered
+from wheelyard.planning.facts import CPU
+
+if TYPE_CHECKING:
+    import httpx
+
+    from wheelyard.lock.upstream.listing import IndexFile
+
+_KEPT = re.compile(r"nvidia-.*|cuda-.*|triton")
+_TORCH, _TENSORFLOW = "torch/version.py", "tensorflow/python/platform/build_info.py"
+_TORCH_CONFIG = "torch/include/ATen/cuda/CUDAConfig.h"
+_TORCH_CUDA = re.compile(r"^cuda\b[^=]*=\s*(?:['\"]([\d.]+)['\"]|None)", re.MULTILINE)
+_ARCHITECTURE = re.compile(r"code=\[?([a-z]+_\d+[a-z]?)")
+
+
+@dataclass(frozen=True, slots=True)
+class WheelFacts:
+    """What one wheel states about itself."""
+
+    cuda: str  # "12.1", "12.5.1"; CPU for a build without CUDA
+    cudnn: str | None  # the cuDNN it was built for, as far as a file inside says it: "9"
+    architectures: tuple[str, ...]  # "sm_80" for machine code, "compute_90" for PTX
+    requires: dict[str, str]  # NVIDIA's distributions and Triton -> specifiers as stated
+
+
+def read_wheel(
+    file: IndexFile,
+    wanted: Requirement,
+    client: httpx.Client,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> WheelFacts:
+    """Read one wheel's directory, its METADATA and the files that say what it was built for.
+
+    `wanted` names the extras whose requirements count. Raises FetchError, which names the file,
+    when it cannot be read, lacks one of those files, or is not the file that the index describes.
+    """
+    try:
+        with zipfile.ZipFile(buffered(RemoteFile(file.url, client, on_bytes))) as wheel:
+            metadata = _metadata(wheel, file)
+            cuda, cudnn, architectures = _build(wheel)
+            return WheelFacts(cuda, cudnn, architectures, dict(_requires(metadata, wanted)))
+    except (Refused, Interrupted) as problem:
+        raise FetchError(f"{file.filename}: cannot be read from the index: {problem}") from problem
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as problem:
+        raise FetchError(f"{file.filename}: what the index serves is no wheel: {problem}") from None
+    except ValueError as problem:
+        raise FetchError(f"{file.filename}: {problem}") from problem
+
+
+def _metadata(wheel: zipfile.ZipFile, file: IndexFile) -> str:
+    members = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    if len(members) != 1:
+        raise ValueError(f"it has {len(members)} METADATA files, not one")
+    content = wheel.read(members[0])
+    if file.metadata not in (None, hashlib.sha256(content).hexdigest()):
+        raise ValueError("its METADATA has another hash than the index lists; not the same file")
+    return content.decode("utf-8")
+
+
+def _build(wheel: zipfile.ZipFile) -> tuple[str, str | None, tuple[str, ...]]:
+    """Return CUDA, cuDNN where it is stated, and the compiled architectures."""
+    members = set(wheel.namelist())
+    if _TORCH in members:
+        return _torch_build(wheel, members)
+    if _TENSORFLOW in members:
+        return _tensorflow_build(wheel.read(_TENSORFLOW).decode("utf-8"))
+    raise ValueError(f"it has neither {_TORCH} nor {_TENSORFLOW}, which say the CUDA of the build")
+
+
+def _torch_build(
+    wheel: zipfile.ZipFile, members: set[str]
+) -> tuple[str, str | None, tuple[str, ...]]:
+    found = _TORCH_CUDA.search(wheel.read(_TORCH).decode("utf-8"))
+    if found is None:
+        raise ValueError(f"{_TORCH} inside does not say which CUDA it was built for")
+    if found[1] is None:
+        return CPU, None, ()
+    if _TORCH_CONFIG not in members:
+        raise ValueError(f"it has no {_TORCH_CONFIG}, which says the compiled architectures")
+    config = wheel.read(_TORCH_CONFIG).decode("utf-8")
+    return found[1], None, tuple(dict.fromkeys(_ARCHITECTURE.findall(config)))
+
+
+def _tensorflow_build(text: str) -> tuple[str, str | None, tuple[str, ...]]:
+    cuda, cudnn = _stated("cuda_version", text), _stated("cudnn_version", text)
+    if cuda is None:
+        if re.search(r"['\"]is_cuda_build['\"]\s*[,:]\s*False", text):
+            return CPU, None, ()
+        raise ValueError(f"{_TENSORFLOW} inside does not say which CUDA it was built for")
+    listed = re.search(r"['\"]cuda_compute_capabilities['\"]\s*[,:]\s*\[([^\]]*)\]", text)
+    return cuda, cudnn, tuple(re.findall(r"[a-z]+_\d+[a-z]?", listed[1] if listed else ""))
+
+
+def _stated(key: str, text: str) -> str | None:
+    found = re.search(rf"['\"]{key}['\"]\s*[,:]\s*['\"]([\d.]+)['\"]", text)
+    return found[1] if found else None
+
+
+def _requires(metadata: str, wanted: Requirement) -> Iterator[tuple[str, str]]:
+    """Yield NVIDIA's and Triton's requirements that hold on Linux for the wanted extras."""
+    for line in Parser().parsestr(metadata).get_all("Requires-Dist", []):
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement as problem:
+            raise ValueError(f"its METADATA has a requirement nobody can read: {line}") from problem
+        name = canonicalize_name(requirement.name)
+        if _KEPT.fullmatch(name) and _holds(requirement, wanted.extras):
+            yield name, str(requirement.specifier)
+
+
+def _holds(requirement: Requirement, extras: set[str]) -> bool:
+    environment = {
+        "platform_system": "Linux", "sys_platform": "linux", "platform_machine": "x86_64",
+        "python_version": "3.11", "python_full_version": "3.11.0",
+    }  # fmt: skip
+    marker = requirement.marker
+    return marker is None or any(
+        marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras)
+    )

@@ -1,0 +1,163 @@
+"""How uv is asked: `uv pip compile` with nothing of this machine's own configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uv import find_uv_bin
+
+from wheelyard.errors import FetchError, LockError, StorageError, ToolMissingError, WheelyardError
+from wheelyard.fetching.trust import CA_ADVICE, trust_file
+from wheelyard.lock.pylock import Resolved, parse_pylock, preferences_pylock
+from wheelyard.system.subprocesses import Result, failure, run
+
+if TYPE_CHECKING:
+    from wheelyard.settings import Settings
+
+INDEX_ADVICE = "check the network, or name an index: --index-url URL or WHEELYARD_INDEX_URL=URL"
+_OUTPUT = "pylock.toml"
+# Dropped, because they steer which files uv sees: other indexes, local wheels, constraints.
+_STEERING = ("UV_", "PIP_")
+# A connection that breaks off is no question of trust, though rustls names TLS there.
+_TLS = re.compile(r"certificate|UnknownIssuer|\btls\b(?! close_notify)|handshake", re.IGNORECASE)
+_INDEX_LINE = re.compile(r"^--index-url (\S+)$", re.MULTILINE)
+_MISPLACED = re.compile(r"\(os error (17|20|21)\)")  # EEXIST, ENOTDIR, EISDIR
+_TIMEOUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
+_NETWORK = re.compile(
+    r"failed to fetch|error sending request|dns error|connection|"
+    r"HTTP status|could not connect|request failed",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One resolution; everything that `uv pip compile` is told."""
+
+    requirements: tuple[str, ...]
+    python: str
+    platform: str | None  # uv's name; None: list the wheels of every platform
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    preferences: tuple[tuple[str, str], ...] = ()  # name, version: taken where still possible
+    dependencies: bool = True
+    indexes: tuple[str, ...] = ()  # URLs; what one of them has is taken from it alone
+
+
+def ask(question: Question, subject: str, settings: Settings) -> tuple[Resolved, ...]:
+    """Resolve with uv and return the distributions with the index's wheels.
+
+    With a platform there is one wheel each, the one that fits it best. Raises LockError when
+    there is no solution and FetchError when the index cannot be reached; `subject` names the
+    resolution in the message.
+    """
+    with tempfile.TemporaryDirectory(prefix="wheelyard-uv-") as name:
+        folder = Path(name)
+        _write_inputs(question, folder)
+        argv = compile_argv(_uv(), question, settings.cache_dir / "uv")
+        env = uv_environment(os.environ, trust_file(settings, folder), settings.timeout)
+        env |= index_environment(settings.index_url, question.indexes)
+        result = run(argv, error=None, env=env, cwd=folder)
+        if result.returncode != 0:
+            raise uv_error(result, subject)
+        return parse_pylock((folder / _OUTPUT).read_text(encoding="utf-8"))
+
+
+def default_index(settings: Settings) -> str:
+    """Return the index in force: the setting, or the one that uv itself asks without any."""
+    if settings.index_url is not None:
+        return settings.index_url
+    with tempfile.TemporaryDirectory(prefix="wheelyard-uv-") as name:
+        folder = Path(name)
+        _lines(folder / "requirements.in", ())
+        argv = (
+            *(_uv(), "--no-config", "--cache-dir", str(settings.cache_dir / "uv")),
+            *("pip", "compile", "requirements.in", "--emit-index-url", "--no-header", "--quiet"),
+        )
+        env = uv_environment(os.environ, None, settings.timeout)
+        result = run(argv, error=None, env=env, cwd=folder)
+    found = _INDEX_LINE.search(result.stdout)
+    if found is None:
+        raise FetchError(failure(result, "asking uv for its index", INDEX_ADVICE))
+    return found[1]
+
+
+def compile_argv(uv: str, question: Question, cache: Path) -> tuple[str, ...]:
+    """Build the command; its files lie in the folder it is run in."""
+    target = (
+        ("--universal",) if question.platform is None else ("--python-platform", question.platform)
+    )
+    return (
+        *(uv, "--no-config", "--cache-dir", str(cache), "--color", "never", "--no-progress"),
+        *("pip", "compile", "requirements.in", "--constraints", "constraints.txt"),
+        *("--overrides", "overrides.txt", "--python", sys.executable),
+        *("--python-version", question.python, *target, "--only-binary", ":all:"),
+        # Else a project whose releases are source alone ends as a pre-release of years ago.
+        *("--prerelease", "explicit"),
+        *("--generate-hashes", "--format", "pylock.toml", "--output-file", _OUTPUT, "--quiet"),
+        *(() if question.dependencies else ("--no-deps",)),
+    )
+
+
+def uv_environment(
+    environ: Mapping[str, str], trust: Path | None, timeout: float
+) -> dict[str, str]:
+    """Return the environment uv gets: proxies and trust, but no index, wheel or constraint."""
+    kept = {key: value for key, value in environ.items() if not key.startswith(_STEERING)}
+    kept["UV_HTTP_TIMEOUT"] = str(max(1, round(timeout)))
+    if trust is not None:
+        kept["SSL_CERT_FILE"] = str(trust)
+    return kept
+
+
+def index_environment(index_url: str | None, indexes: tuple[str, ...]) -> dict[str, str]:
+    """Return what tells uv its indexes: all users can read a command line, and URLs hold logins."""
+    named = {} if index_url is None else {"UV_DEFAULT_INDEX": index_url}
+    return {**named, **({"UV_INDEX": " ".join(indexes)} if indexes else {})}
+
+
+def uv_error(result: Result, subject: str) -> WheelyardError:
+    """Tell from uv's message what kind of failure it was, and what the user can do."""
+    what = f"resolving {subject}"
+    if _TLS.search(result.stderr):
+        return FetchError(failure(result, what, CA_ADVICE))
+    if _TIMEOUT.search(result.stderr):
+        advice = f"{INDEX_ADVICE}; a slow one may need a longer --timeout"
+        return FetchError(failure(result, what, advice))
+    if "No solution found" not in result.stderr and _NETWORK.search(result.stderr):
+        return FetchError(failure(result, what, INDEX_ADVICE))
+    cache = next((after for x, after in pairwise(result.argv) if x == "--cache-dir"), None)
+    if cache and cache in result.stderr and _MISPLACED.search(result.stderr):
+        advice = f"remove its cache, which uv fills anew: rm -r {shlex.quote(cache)}"
+        return StorageError(failure(result, what, advice))
+    advice = "correct its requirements or constraints in matrix.yaml"
+    return LockError(failure(result, what, advice))
+
+
+def _write_inputs(question: Question, folder: Path) -> None:
+    _lines(folder / "requirements.in", question.requirements)
+    _lines(folder / "constraints.txt", question.constraints)
+    _lines(folder / "overrides.txt", question.overrides)
+    if question.preferences:
+        text = preferences_pylock(dict(question.preferences))
+        (folder / _OUTPUT).write_text(text, encoding="utf-8")
+
+
+def _lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _uv() -> str:
+    try:
+        return find_uv_bin()
+    except FileNotFoundError as missing:
+        raise ToolMissingError("uv is not installed beside wheelyard: pip install uv") from missing

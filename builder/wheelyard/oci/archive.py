@@ -1,0 +1,251 @@
+"""The tar stream that a container engine loads images from, made while it is sent.
+
+One tar serves every engine. `manifest.json` is what Docker's classic store reads ("Docker image
+specification v1.2", combined image JSON); `index.json` and `oci-layout` are what the containerd
+image store prefers (OCI image layout), which keeps the manifest's digest.
+
+An engine on this machine gets its layers inflated: it would inflate them in one thread of Go, which
+takes as long as all that it does else with them.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from gzip import BadGzipFile
+from pathlib import Path
+
+from wheelyard.digests import Digest
+from wheelyard.errors import StorageError
+from wheelyard.layers.gzipmember import IsalError
+from wheelyard.layers.layer import Layer
+from wheelyard.oci.address import HUB
+from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
+from wheelyard.system.gunzip import open_gzip
+from wheelyard.system.storage import damaged, is_file_of, storage_error
+
+BLOCK = tarfile.BLOCKSIZE
+CHUNK = 1 << 20
+END = bytes(2 * BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadableImage:
+    """An image of an OCI layout, as far as an engine needs to know it; digests are `sha256:...`."""
+
+    config: str  # digest; Docker's classic store uses it as the image's id
+    layers: tuple[tuple[str, str], ...]  # (blob digest, diff_id), lowest first
+    tags: tuple[str, ...]  # "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
+    manifest: str | None = None  # digest; given, the containerd image store keeps it
+    sizes: tuple[int, ...] = ()  # of the layers' uncompressed tars, bytes, where that is known
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        """Digests of the layers' uncompressed tars, lowest first."""
+        return tuple(diff_id for _blob, diff_id in self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of the tar: bytes at hand, or a blob on disk that is read when its turn comes."""
+
+    name: str
+    size: int
+    source: bytes | Path
+    inflated: bool = False  # the blob is gzip, and what it holds is sent
+
+
+def shared_layers(wanted: Sequence[str], present: Iterable[Sequence[str]]) -> int:
+    """How many of the lowest layers an engine has, in this order, below any of its images.
+
+    An engine stores a layer under the chain of all layers up to it, so only a common beginning
+    counts (moby, image/tarexport/load.go).
+    """
+    return max((_common(wanted, other) for other in present), default=0)
+
+
+def _common(left: Sequence[str], right: Sequence[str]) -> int:
+    pairs = zip(left, right, strict=False)
+    return next(
+        (index for index, (one, two) in enumerate(pairs) if one != two), min(len(left), len(right))
+    )
+
+
+def make_inflated_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
+    """The members of a tar for the classic store, its layers inflated while they are sent.
+
+    The image's `sizes` must be known. Raises StorageError when a blob is missing.
+    """
+    return classic_archive(
+        blobs, loadable_layers(image), blob_member(blobs, image.config), image.tags, omit
+    )
+
+
+def classic_archive(
+    blobs: Path,
+    layers: Sequence[Layer],
+    config: Member,
+    tags: Sequence[str],
+    omit: int,
+    *,
+    inflate: bool = True,
+) -> tuple[Member, ...]:
+    """What Docker's classic store reads, and nothing else."""
+    names = [blob_name(layer.diff_id if inflate else layer.digest) for layer in layers]
+    entry = {"Config": config.name, "RepoTags": list(tags) or None, "Layers": names}
+    bodies = {
+        name: _inflated(blobs, layer) if inflate else blob_member(blobs, layer.digest)
+        for name, layer in list(zip(names, layers, strict=True))[omit:]
+    }
+    return (json_member("manifest.json", [entry]), config, *bodies.values())
+
+
+def _inflated(blobs: Path, layer: Layer) -> Member:
+    source = blob_member(blobs, layer.digest).source
+    return Member(blob_name(layer.diff_id), layer.unpacked_size, source, inflated=True)
+
+
+def loadable_layers(image: LoadableImage) -> tuple[Layer, ...]:
+    """The layers of an image whose `sizes` are known; the blobs' own sizes are left at 0."""
+    return tuple(
+        Layer(digest, diff_id, 0, size)
+        for (digest, diff_id), size in zip(image.layers, image.sizes, strict=True)
+    )
+
+
+def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
+    """The members of the image's tar, without the blobs of its `omit` lowest layers.
+
+    `blobs` is the layout's `blobs/sha256`. Raises StorageError when a blob is missing.
+    """
+    metadata = [json_member("manifest.json", [docker_manifest(image)])]
+    digests = [image.config, *(blob for blob, _diff_id in image.layers[omit:])]
+    if image.manifest is not None:
+        size = blob_member(blobs, image.manifest).size
+        metadata += _oci_members(oci_index(image, image.manifest, size))
+        digests.insert(0, image.manifest)
+    return (*metadata, *(blob_member(blobs, digest) for digest in dict.fromkeys(digests)))
+
+
+def oci_archive(
+    blobs: Path, manifest: bytes, config: bytes, digests: Sequence[str]
+) -> tuple[Member, ...]:
+    """The members of an OCI layout of one untagged image, with the blobs of these layers only."""
+    named = [(digest_of(text), text) for text in (manifest, config)]
+    image = LoadableImage(named[1][0], (), (), named[0][0])
+    return (
+        *_oci_members(oci_index(image, named[0][0], len(manifest))),
+        *(Member(blob_name(digest), len(text), text) for digest, text in named),
+        *(blob_member(blobs, digest) for digest in dict.fromkeys(digests)),
+    )
+
+
+def _oci_members(index: Mapping[str, object]) -> list[Member]:
+    layout = json_member("oci-layout", {"imageLayoutVersion": "1.0.0"})
+    return [layout, json_member("index.json", index)]
+
+
+def docker_manifest(image: LoadableImage) -> dict[str, object]:
+    """The image's entry in `manifest.json`."""
+    return {
+        "Config": blob_name(image.config),
+        "RepoTags": list(image.tags) or None,
+        "Layers": [blob_name(blob) for blob, _diff_id in image.layers],
+    }
+
+
+def oci_index(image: LoadableImage, manifest: str, size: int) -> dict[str, object]:
+    """`index.json`: the manifest once a tag, named the way containerd reads names."""
+    descriptor = {"mediaType": MANIFEST_TYPE, "digest": manifest, "size": size}
+    named = [descriptor | {"annotations": _names(tag)} for tag in image.tags]
+    return {"schemaVersion": 2, "manifests": named or [descriptor]}
+
+
+def _names(tag: str) -> dict[str, str]:
+    return {
+        "io.containerd.image.name": full_name(tag),
+        "org.opencontainers.image.ref.name": tag.rpartition(":")[2],
+    }
+
+
+def full_name(tag: str) -> str:
+    """A tag with the registry that Docker adds to short names: reference/normalize.go."""
+    host, slash, _rest = tag.partition("/")
+    if slash and ("." in host or ":" in host or host == "localhost"):
+        return tag
+    return f"{HUB}/{tag}" if slash else f"{HUB}/library/{tag}"
+
+
+def blob_name(digest: str) -> str:
+    """Where a blob lies in an OCI layout."""
+    return f"blobs/{digest.replace(':', '/', 1)}"
+
+
+def json_member(name: str, value: object) -> Member:
+    """A file of JSON."""
+    content = json.dumps(value, sort_keys=True).encode()
+    return Member(name, len(content), content)
+
+
+def blob_member(blobs: Path, digest: str) -> Member:
+    """A blob under its name; raises StorageError when it is missing."""
+    path = blobs / Digest.parse(digest).sha256
+    try:
+        return Member(blob_name(digest), path.stat().st_size, path)
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} is missing from the image layout; build it again") from error
+
+
+def archive_size(members: Sequence[Member]) -> int:
+    """Length in bytes of what `stream` yields."""
+    return len(END) + sum(BLOCK + -(-member.size // BLOCK) * BLOCK for member in members)
+
+
+def stream(
+    members: Sequence[Member], before_end: Callable[[], object] | None = None
+) -> Iterator[bytes]:
+    """The tar's bytes; raises StorageError when a blob is not as long as it was.
+
+    `before_end` is called when all but the tar's end is sent; an engine waits for that end.
+    """
+    for member in members:
+        yield _header(member)
+        if isinstance(member.source, bytes):
+            yield member.source
+        else:
+            yield from _read(member.source, member.size, inflated=member.inflated)
+        yield bytes(-member.size % BLOCK)
+    if before_end is not None:
+        before_end()
+    yield END
+
+
+def _header(member: Member) -> bytes:
+    info = tarfile.TarInfo(member.name)
+    info.size, info.mode = member.size, 0o644
+    return info.tobuf(format=tarfile.GNU_FORMAT)
+
+
+def _read(path: Path, size: int, *, inflated: bool) -> Iterator[bytes]:
+    left = size
+    try:
+        with open_gzip(path) if inflated else path.open("rb") as file:
+            while chunk := file.read(min(CHUNK, left)):
+                left -= len(chunk)
+                yield chunk
+    except (EOFError, IsalError, BadGzipFile) as error:
+        raise damaged(path, str(error)) from error
+    except OSError as error:
+        raise storage_error(error) from error
+    if left:
+        raise damaged(path, "it is shorter than it was")
+
+
+def require_whole(blobs: Path, digests: Iterable[str]) -> None:
+    """Raise StorageError for the first blob that is not what its digest says."""
+    for digest in digests:
+        path = blobs / digest.partition(":")[2]
+        if path.exists() and not is_file_of(path, path.name):
+            raise damaged(path, f"it is not {digest}")

@@ -1,0 +1,196 @@
+"""JSON that somebody else wrote: strictly typed, in words of ASCII, with bounds. Pure.
+
+What is read with these models can be put into files and terminals: no field holds a line break, an
+escape sequence or a variable. Patterns match the whole text, a line break at its end included.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from wheelyard.digests import DIGEST_PATTERN
+
+LARGEST = 16 << 20  # bytes of one document
+_SHOWN = 3  # problems that a message names
+
+# OCI distribution-spec 1.1, "Pulling manifests"; distribution/reference for what is around it.
+NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+VERSION = r"[0-9]{1,6}(?:\.[0-9]{1,6})+(?:(?:a|b|rc)[0-9]{1,6})?(?:\.post[0-9]{1,6})?"
+_WORD = r"[a-z][a-z0-9]*"
+_REFERENCE = re.compile(rf"(?:{HOST}/)?{NAME}(?:/{NAME})*(?::{TAG})?(?:@{DIGEST_PATTERN})?")
+_LONGEST = 1024
+
+
+class Document(BaseModel):
+    """An object of such JSON; keys that are not known are passed over."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+Model = TypeVar("Model", bound=Document)
+
+
+class UnreadableError(ValueError):
+    """A document that is not what it should be; the text says where, and is safe to print."""
+
+
+def read_document(model: type[Model], data: str | bytes) -> Model:
+    """The document as `model`; raises UnreadableError."""
+    if len(data) > LARGEST:
+        raise UnreadableError(f"larger than {LARGEST >> 20} MiB")
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise UnreadableError(_told(error)) from None
+
+
+def matching(pattern: str, what: str, longest: int = _LONGEST) -> Callable[[str], str]:
+    """A validator: the whole text is of `pattern`, else it is not `what`."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(text: str) -> str:
+        if len(text) > longest:
+            raise ValueError(f"{text[:20]!a}... is longer than {longest} characters")
+        if not compiled.fullmatch(text):
+            raise ValueError(f"{text[:80]!a} is not {what}")
+        return text
+
+    return check
+
+
+def is_digest(text: object) -> bool:
+    """Whether it is a SHA-256 as OCI writes it."""
+    return isinstance(text, str) and re.fullmatch(DIGEST_PATTERN, text) is not None
+
+
+def is_reference(text: str) -> bool:
+    """Whether it is an image's name: `[HOST/]NAME[:TAG][@DIGEST]`, without anything to expand."""
+    return len(text) <= _LONGEST and _REFERENCE.fullmatch(text) is not None
+
+
+def _reference(text: str) -> str:
+    if not is_reference(text):
+        raise ValueError(f"{text[:80]!a} is not an image's name")
+    return text
+
+
+def _pinned(text: str) -> str:
+    if not re.search(rf"@{DIGEST_PATTERN}\Z", _reference(text)):
+        raise ValueError(f"{text[:80]!a} has no digest")
+    return text
+
+
+def _several(pattern: str) -> str:
+    return rf"{pattern}(?:\+{pattern})*"
+
+
+def _text(pattern: str, what: str, longest: int) -> AfterValidator:
+    return AfterValidator(matching(pattern, what, longest))
+
+
+Sha256 = Annotated[str, AfterValidator(matching(DIGEST_PATTERN, "a SHA-256"))]
+Bytes = Annotated[int, Field(ge=0, lt=1 << 50)]
+Counter = Annotated[int, Field(ge=0, lt=1 << 62)]
+ImageId = Annotated[str, _text(r"[a-z][a-z0-9.+_-]*", "an image's id", 200)]
+image_tag = matching(rf"{NAME}:{TAG}", "NAME:TAG", 300)
+ImageTag = Annotated[str, AfterValidator(image_tag)]
+BaseName = Annotated[str, _text(r"[a-z0-9][a-z0-9.-]*", "a base's name", 100)]
+Reference = Annotated[str, AfterValidator(_reference)]
+PinnedReference = Annotated[str, AfterValidator(_pinned)]
+Word = Annotated[str, _text(_WORD, "a word of lower-case letters and digits", 64)]
+Words = Annotated[str, _text(_several(_WORD), "words joined by +", 200)]
+Versions = Annotated[str, _text(_several(VERSION), "versions joined by +", 200)]
+CudaVersion = Annotated[str, _text(r"[0-9]{1,3}\.[0-9]{1,3}|cpu", "a CUDA version, or cpu", 10)]
+CudnnVersion = Annotated[
+    str, _text(r"[0-9]{1,3}(?:\.[0-9]{1,4}){1,3}|none", "a cuDNN version, or none", 20)
+]
+PythonVersion = Annotated[str, _text(r"[0-9]\.[0-9]{1,3}", "a version of Python such as 3.11", 10)]
+Architecture = Annotated[str, _text(r"(?:sm|compute)_[0-9]{2,3}[af]?", "sm_90 or compute_90", 20)]
+MediaType = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+/-]*", "a media type", 255)]
+
+
+class Blob(Document):
+    """A descriptor: what a manifest says of a blob; written again, it keeps what is not read."""
+
+    model_config = ConfigDict(extra="allow")
+
+    digest: Sha256
+    size: Bytes
+    media_type: MediaType = Field("", alias="mediaType")
+    artifact_type: MediaType = Field("", alias="artifactType")
+    annotations: dict[str, str] | None = None  # of anybody's words
+
+    def told(self, name: str) -> str:
+        """An annotation; empty where there is none."""
+        return (self.annotations or {}).get(name, "")
+
+
+class ImageManifest(Document):
+    """A manifest of an image, or of an artifact."""
+
+    config: Blob
+    layers: tuple[Blob, ...] = Field(max_length=512)
+
+
+class _Rootfs(Document):
+    diff_ids: tuple[Sha256, ...] = Field(max_length=512)
+
+
+class _Settings(Document):
+    labels: dict[str, str] | None = Field(None, alias="Labels")
+
+
+class ImageConfig(Document):
+    """An image's config, as far as it is read."""
+
+    rootfs: _Rootfs
+    config: _Settings | None = None
+
+    def label(self, name: str) -> str | None:
+        """A label's text; of anybody's words."""
+        return ((self.config and self.config.labels) or {}).get(name)
+
+
+class CellLabel(Document):
+    """What an image says of itself: the label that the planning writes into its config."""
+
+    id: ImageId
+    framework: Words
+    framework_version: Versions
+    cuda: CudaVersion
+    cudnn: CudnnVersion
+    python: PythonVersion
+    flavour: Word
+
+
+class Listed(Blob):
+    """A manifest in a list, which may be named by another algorithm than ours."""
+
+    digest: Annotated[str, _text(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+", "a digest", 200)]
+
+
+class Index(Document):
+    """A list of manifests."""
+
+    manifests: tuple[Listed, ...] = Field(max_length=8192)
+
+
+def _told(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_input=False)
+    words = [_one(detail["loc"], str(detail["msg"])) for detail in found[:_SHOWN]]
+    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    return "; ".join([*words, *more])
+
+
+def _one(place: tuple[int | str, ...], message: str) -> str:
+    """`images.3.python: ... is not ...`; keys are the document's own, so they are cut."""
+    where = ".".join(ascii(part)[1:-1] if isinstance(part, str) else str(part) for part in place)
+    text = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in message)
+    text = text.removeprefix("Value error, ")
+    return f"{where[:80]}: {text}" if where else text

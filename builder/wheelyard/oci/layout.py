@@ -1,0 +1,230 @@
+"""An OCI image layout on disk: blobs by digest, an index of references.
+
+Also written is `manifest.json`, by which `docker load` of engines before 25 finds the same blobs.
+Source: OCI image-spec 1.1, image-layout.md; moby image/spec/v1.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.digests import Digest
+from wheelyard.errors import StorageError
+from wheelyard.system.links import link_or_copy
+from wheelyard.system.storage import damaged, file_digest, put, remove, storage_error
+from wheelyard.system.textfiles import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from wheelyard.layers.store import StoredLayer
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+ZSTD_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A blob as manifests refer to it."""
+
+    media_type: str
+    digest: str
+    size: int  # bytes
+
+    def as_json(self) -> dict[str, Any]:
+        """The descriptor in OCI's spelling."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+
+def digest_of(data: bytes) -> str:
+    """What a blob with this content is called: `sha256:<hex>`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Layout:
+    """An image layout folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.blobs = folder / "blobs" / "sha256"
+
+    def create(self) -> None:
+        """Make the folder; StorageError if it holds something else or cannot be written."""
+        try:
+            self.blobs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, self.folder.parent) from error
+        write_text(self.folder / "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}))
+
+    def blob(self, digest: str) -> Path:
+        """Where a blob lies, or would; DigestError for a digest that is none."""
+        return self.blobs / Digest.parse(digest).sha256
+
+    def put(self, data: bytes, media_type: str) -> Descriptor:
+        """Store a small blob."""
+        digest = digest_of(data)
+        target = self.blob(digest)
+        try:
+            is_there = target.read_bytes() == data
+        except OSError:
+            is_there = False
+        if not is_there:
+            if target.is_dir():
+                remove(target)
+            write_text(target, data.decode())
+        return Descriptor(media_type, digest, len(data))
+
+    def put_layer(self, stored: StoredLayer) -> None:
+        """Take a layer over from the store: a hard link, or a copy on another file system.
+
+        Raises StorageError for a full disk, and for a blob that is damaged in the store.
+        """
+        layer = stored.layer
+        target = self.blob(layer.digest)
+        if not _is_whole(target, stored):
+            partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+            partial.unlink(missing_ok=True)
+            try:
+                link_or_copy(stored.path, partial)
+                is_copy = not partial.samefile(stored.path)
+                if is_copy and file_digest(partial) != layer.digest:
+                    raise damaged(stored.path, f"it is not {layer.digest}")
+                put(partial, target)
+            except OSError as error:
+                raise storage_error(error, self.folder, layer.size) from error
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def read_json(self, digest: str) -> Any:
+        """A manifest or config; StorageError if it is missing or not what its digest says."""
+        try:
+            data = self.blob(digest).read_bytes()
+        except FileNotFoundError:
+            raise StorageError(f"{self.folder}: blob {digest} is missing; build again") from None
+        except OSError as error:
+            raise storage_error(error) from error
+        if digest_of(data) != digest:
+            raise damaged(self.blob(digest), f"it is not {digest}")
+        return json.loads(data)
+
+    def references(self) -> dict[str, Descriptor]:
+        """Reference name -> manifest, as the index says; StorageError for one that is damaged."""
+        path = self.folder / "index.json"
+        try:
+            return _references(json.loads(path.read_text()))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise storage_error(error) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise StorageError(
+                f"{path}: damaged ({error!r}); the next `wheelyard build` into this folder makes "
+                "it again"
+            ) from None
+
+    def repair(self, known: Mapping[str, str]) -> list[str]:
+        """Write the index anew where it, or a manifest that it lists, is damaged.
+
+        `known` (reference name -> manifest's digest) takes the place of an index that cannot be
+        read. Returns the names that had to go, because their images are not here whole.
+        """
+        lost: list[str] = []
+        whole: dict[str, Descriptor] = {}
+        try:
+            listed = {name: x.digest for name, x in self.references().items()}
+            is_read = True
+        except StorageError:
+            listed, is_read = dict(known), False
+        for name, digest in listed.items():
+            try:
+                list(self._closure(digest))
+            except (StorageError, KeyError, TypeError):
+                lost.append(name)
+            else:
+                whole[name] = Descriptor(MANIFEST_TYPE, digest, self.blob(digest).stat().st_size)
+        if lost or not is_read:
+            self.set_references(whole)
+        return lost
+
+    def set_references(self, references: dict[str, Descriptor]) -> None:
+        """Replace the index, and with it the list that `docker load` reads."""
+        manifests = [
+            {**descriptor.as_json(), "annotations": {REF_NAME: name}}
+            for name, descriptor in sorted(references.items())
+        ]
+        index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
+        docker = [
+            self._docker_entry(digest, names) for digest, names in _by_digest(references).items()
+        ]
+        write_text(self.folder / "manifest.json", json.dumps(docker, indent=1) + "\n")
+        write_text(self.folder / "index.json", json.dumps(index, indent=1) + "\n")
+
+    def prune(self) -> int:
+        """Remove blobs that no reference leads to; the number of bytes they held."""
+        wanted = {
+            digest for entry in self.references().values() for digest in self._closure(entry.digest)
+        }
+        freed = 0
+        for path in self.blobs.iterdir():
+            is_ours = re.fullmatch(r"[0-9a-f]{64}|\..+\.part", path.name)
+            if is_ours and f"sha256:{path.name}" not in wanted:
+                freed += path.stat().st_size
+                remove(path)
+        return freed
+
+    def _closure(self, manifest: str) -> Iterable[str]:
+        content = self.read_json(manifest)
+        yield manifest
+        yield content["config"]["digest"]
+        yield from (layer["digest"] for layer in content["layers"])
+
+    def _docker_entry(self, manifest: str, names: Sequence[str]) -> dict[str, Any]:
+        content = self.read_json(manifest)
+        return {
+            "Config": _path(content["config"]["digest"]),
+            "RepoTags": list(names),
+            "Layers": [_path(layer["digest"]) for layer in content["layers"]],
+        }
+
+
+def _is_whole(target: Path, stored: StoredLayer) -> bool:
+    """Whether `target` needs no work: the store's own file, or a copy with the right bytes."""
+    if not target.exists():
+        return False
+    status, source = target.stat(), stored.path.stat()
+    if status.st_dev == source.st_dev:
+        return status.st_ino == source.st_ino
+    return status.st_size == stored.layer.size and file_digest(target) == stored.layer.digest
+
+
+def _references(index: Mapping[str, Any]) -> dict[str, Descriptor]:
+    found = {}
+    for entry in index["manifests"]:
+        if REF_NAME not in entry.get("annotations", {}):
+            continue
+        name, kind, size = entry["annotations"][REF_NAME], entry["mediaType"], entry["size"]
+        if not (isinstance(name, str) and isinstance(kind, str) and type(size) is int):
+            raise ValueError("no descriptor")
+        found[name] = Descriptor(kind, Digest.parse(entry["digest"]), size)
+    return found
+
+
+def _path(digest: str) -> str:
+    return f"blobs/sha256/{Digest.parse(digest).sha256}"
+
+
+def _by_digest(references: dict[str, Descriptor]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name, descriptor in sorted(references.items()):
+        groups.setdefault(descriptor.digest, []).append(name)
+    return groups

@@ -1,0 +1,189 @@
+"""Every combination that the matrix asks for, judged: an image, or excluded with its reason."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
+
+from wheelyard.planning.facts import Upstream
+from wheelyard.planning.matrix_model import Include, Matrix, Policy, When
+from wheelyard.planning.shipped import override, pins, releases, why_not
+from wheelyard.planning.tags import image_id
+from wheelyard.planning.yamlmap import Problem, YamlPath
+from wheelyard.versions import leads, short
+
+
+class Combination(NamedTuple):
+    """One value of each axis."""
+
+    framework: str  # as in the matrix: "pytorch 2.9.1 + tensorflow 2.20.0"
+    cuda: str
+    cudnn: str
+    python: str
+    base: str
+    flavour: str
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What became of each combination, in plan order."""
+
+    images: dict[Combination, YamlPath] = field(default_factory=dict)  # -> where it comes from
+    excluded: dict[Combination, str] = field(default_factory=dict)  # -> reason
+    overrides: set[Combination] = field(default_factory=set)  # cuDNN swapped by an include
+    policies: dict[Combination, Policy] = field(default_factory=dict)  # another than the matrix's
+    unresolved: set[Combination] = field(default_factory=set)  # names that are not defined
+    problems: list[Problem] = field(default_factory=list)
+
+
+def judge(matrix: Matrix, upstream: Upstream) -> Verdicts:
+    """Expand the axes and the includes, and say of each combination what it is."""
+    verdicts = Verdicts()
+    _cross_product(matrix, upstream, verdicts)
+    for at, entry in enumerate(matrix.include):
+        _include(matrix, upstream, verdicts, entry, at)
+    return verdicts
+
+
+def default_bases(matrix: Matrix) -> dict[str, str]:
+    """Return Python version -> the base that ids and tags do not name: the first defined."""
+    return {entry.python: name for name, entry in reversed(matrix.bases.items())}
+
+
+def identify(matrix: Matrix, combination: Combination) -> str:
+    """Return a combination's id."""
+    (found,) = identify_all(matrix, (combination,))
+    return found
+
+
+def identify_all(matrix: Matrix, combinations: Iterable[Combination]) -> Iterator[str]:
+    """Give each combination's id; a matrix excludes ten thousands."""
+    defaults, pinned = default_bases(matrix), cache(lambda name: pins(matrix, name))
+    for framework, cuda, cudnn, python, base, flavour in combinations:
+        shown = "" if defaults.get(python) == base else base
+        yield image_id(pinned(framework), cuda, cudnn, python, shown, flavour)
+
+
+def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> None:
+    axes, used = matrix.axes, set[int]()
+    known = [name for name in axes.framework if _defined(matrix, name)]
+    sets = itertools.product(known, axes.cuda, axes.cudnn, axes.python)
+    flavours = sorted(axes.flavour, key=lambda name: len(ancestry(matrix, name)))
+    for framework, cuda, cudnn, python in sets:
+        unshipped = why_not(matrix, upstream, framework, cuda, cudnn, python, matrix.policy)
+        for base, flavour in itertools.product(axes.base, flavours):
+            combination = Combination(framework, cuda, cudnn, python, base, flavour)
+            asked_for = _excluded(matrix, combination, used)
+            reason = asked_for or unshipped or _wrong_python(matrix, combination)
+            if reason:
+                verdicts.excluded[combination] = reason
+            elif base not in matrix.bases or flavour not in matrix.flavours:
+                verdicts.unresolved.add(combination)
+            else:
+                verdicts.images[combination] = ("axes",)
+    for at in set(range(len(matrix.exclude))) - used:
+        message = "matches no combination of the axes; correct it or remove it"
+        verdicts.problems.append(Problem(("exclude", at), message))
+
+
+def _include(
+    matrix: Matrix, upstream: Upstream, verdicts: Verdicts, entry: Include, at: int
+) -> None:
+    """Judge one include: what upstream does not ship is an error here, not an exclusion."""
+    if not _defined(matrix, entry.framework):
+        return
+    problem, swapped = _include_problem(matrix, upstream, entry)
+    if problem:
+        verdicts.problems.append(Problem(("include", at), problem))
+        return
+    known = [name for name in entry.flavours if name in matrix.flavours]
+    for flavour in sorted(known, key=lambda name: len(ancestry(matrix, name))):
+        combination = Combination(
+            entry.framework, entry.cuda, entry.cudnn, entry.python, entry.base, flavour
+        )
+        if entry.base not in matrix.bases:
+            verdicts.unresolved.add(combination)
+        elif combination in verdicts.images:
+            message = f"{identify(matrix, combination)} is already in the plan; remove this entry"
+            verdicts.problems.append(Problem(("include", at), message))
+        else:
+            verdicts.images[combination] = ("include", at)
+            verdicts.excluded.pop(combination, None)
+            if swapped:
+                verdicts.overrides.add(combination)
+            if entry.policy:
+                verdicts.policies[combination] = entry.policy
+
+
+def _include_problem(matrix: Matrix, upstream: Upstream, entry: Include) -> tuple[str | None, bool]:
+    """Return what is wrong with an include, and whether its cuDNN is an override.
+
+    cuDNN keeps its ABI within a major version, so another minor or patch release may replace
+    upstream's; another major may not.
+    """
+    policy = entry.policy or matrix.policy
+    found = releases(matrix, upstream, entry.framework, entry.cuda)
+    reason = why_not(matrix, upstream, entry.framework, entry.cuda, None, entry.python, policy)
+    if reason or isinstance(found, str):
+        return reason, False
+    if override(found, entry.cudnn) is None:
+        held = why_not(
+            matrix, upstream, entry.framework, entry.cuda, entry.cudnn, entry.python, policy
+        )
+        return held, False
+    for pin, release in found.items():
+        if short(entry.cudnn, 1) != short(release.cudnn, 1):
+            title = matrix.frameworks[pin.name].title
+            wants = f"{title} {release.version} asks for cuDNN {short(release.cudnn)}"
+            return f"{wants}; cuDNN {entry.cudnn} is another major version", False
+    return None, True
+
+
+def _excluded(matrix: Matrix, combination: Combination, used: set[int]) -> str | None:
+    """Return the reason of the first exclude that matches; note every one that does."""
+    reason = None
+    for at, entry in enumerate(matrix.exclude):
+        if _holds(entry.when, combination):
+            used.add(at)
+            reason = reason or entry.reason
+    return reason
+
+
+def _holds(when: When, combination: Combination) -> bool:
+    for axis, value in zip(Combination._fields, combination, strict=True):
+        wanted: tuple[str, ...] | None = getattr(when, axis)
+        if wanted is not None and not any(_matches(axis, asked, value) for asked in wanted):
+            return False
+    return True
+
+
+def _matches(axis: str, asked: str, value: str) -> bool:
+    """Match versions by component; a framework by name, or name and leading components."""
+    if axis != "framework":
+        return leads(asked, value)
+    parts = [value, *value.split(" + ")]
+    return any(leads(asked, part) or part.startswith(f"{asked} ") for part in parts)
+
+
+def _wrong_python(matrix: Matrix, combination: Combination) -> str | None:
+    entry = matrix.bases.get(combination.base)
+    if entry is None or entry.python == combination.python:
+        return None
+    return f"{combination.base} holds Python {entry.python}, not {combination.python}"
+
+
+def _defined(matrix: Matrix, framework: str) -> bool:
+    return all(part.split(" ")[0] in matrix.frameworks for part in framework.split(" + "))
+
+
+def ancestry(matrix: Matrix, flavour: str) -> tuple[str, ...]:
+    """Return a flavour and those it extends, nearest first; a cycle ends where it closes."""
+    chain: list[str] = []
+    name: str | None = flavour
+    while name is not None and name in matrix.flavours and name not in chain:
+        chain.append(name)
+        name = matrix.flavours[name].extends
+    return tuple(chain)

@@ -1,0 +1,218 @@
+"""What upstream ships: facts per framework release, read from the wheels, kept as a data file.
+
+`wheelyard upstream refresh` writes the file over the network; everything here is pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from wheelyard.errors import MatrixError
+from wheelyard.model import FrameworkPin
+from wheelyard.versions import leads, order, overlaps, short
+
+DATA = Path(__file__).parents[1] / "data" / "upstream.json"
+OWN = "upstream.json"  # a project's own facts, beside its matrix.yaml
+CPU = "cpu"  # stands where a CUDA version would, for a build without CUDA
+NONE = "none"  # stands where a cuDNN version would
+
+_CUDA = re.compile(r"cuda-toolkit|nvidia-cuda-runtime(-cu\d+)?")
+_CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
+_NCCL = re.compile(r"nvidia-nccl(-cu\d+)?")
+
+
+@dataclass(frozen=True)  # no slots: the cached properties lie beside the fields
+class Release:
+    """One release of a framework, by the metadata of its Linux x86-64 wheel."""
+
+    version: str  # "2.3.1"; "2.3.1+cu118" is a build that an index of its own holds
+    wheel: str  # the file the facts were read from
+    cuda: str  # "12.1": the CUDA it was compiled for, by the version file inside the wheel
+    cudnn: str  # "8.9.2.26": the pin, or the lower bound of a range
+    nccl: str | None  # "2.20.5"
+    pythons: tuple[str, ...]  # ("3.8", ..., "3.12"), ascending
+    requires: Mapping[str, str]  # NVIDIA's distributions and Triton -> specifiers as stated
+    sha256: str | None = None  # of the wheel; unchanged, it need not be read again
+    built_cudnn: str | None = None  # "9": the cuDNN of the build, where a file inside says it
+    architectures: tuple[str, ...] = ()  # "sm_80" machine code, "compute_90" PTX
+
+    @cached_property
+    def cuda_requirement(self) -> tuple[str, str]:
+        """Distribution that stands for the CUDA set, and its specifiers."""
+        return _find(_CUDA, self.requires) or ("", f"=={self.cuda}.*")
+
+    @cached_property
+    def cudnn_requirement(self) -> tuple[str, str]:
+        """Distribution of cuDNN, and its specifiers."""
+        return _find(_CUDNN, self.requires) or ("", f"=={self.cudnn}")
+
+
+Upstream = Mapping[str, Mapping[str, Release]]  # framework name -> version -> facts
+
+
+def load_upstream(path: Path = DATA) -> Upstream:
+    """Read the data file; raises MatrixError when it is missing or damaged."""
+    try:
+        return parse_upstream(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise MatrixError(
+            f"{path}: upstream facts cannot be read ({problem}); restore the committed file"
+        ) from problem
+
+
+def facts_file(project: Path) -> Path:
+    """Return the file that a project's facts are read from: its own, else the committed one."""
+    own = project / OWN
+    return own if own.is_file() else DATA
+
+
+def facts_target(project: Path) -> Path:
+    """Return the file that a refresh writes: never that of a wheelyard which lies elsewhere."""
+    found = facts_file(project)
+    return project / OWN if found == DATA and not DATA.is_relative_to(project) else found
+
+
+def parse_upstream(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> Upstream:
+    """Turn the file's JSON into releases."""
+    return {
+        name: {version: _release(version, facts) for version, facts in releases.items()}
+        for name, releases in data.items()
+    }
+
+
+def dump_upstream(upstream: Upstream) -> str:
+    """Write the file's text: frameworks by name, releases ascending, one fact per line."""
+    data = {
+        name: {version: release_facts(releases[version]) for version in sorted(releases, key=order)}
+        for name, releases in sorted(upstream.items())
+    }
+    return json.dumps(data, indent=1) + "\n"
+
+
+def make_release(
+    version: str,
+    wheel: str,
+    cuda: str,
+    pythons: Iterable[str],
+    requires: Mapping[str, str],
+    *,
+    sha256: str | None = None,
+    built_cudnn: str | None = None,
+    architectures: tuple[str, ...] = (),
+) -> Release:
+    """Derive cuDNN and NCCL from the stated requirements; ValueError without a cuDNN."""
+    cudnn, nccl = _find(_CUDNN, requires), _find(_NCCL, requires)
+    if cudnn is None and cuda != CPU:
+        raise ValueError("it requires no cuDNN")
+    return Release(
+        version, wheel, cuda, lowest(cudnn[1]) if cudnn else NONE,
+        lowest(nccl[1]) if nccl else None,
+        tuple(sorted(pythons, key=order)), dict(sorted(requires.items())),
+        sha256, built_cudnn, architectures,
+    )  # fmt: skip
+
+
+def release_of(upstream: Upstream, pin: FrameworkPin) -> Release:
+    """Return the facts of the build that a pin names; KeyError when there are none."""
+    local = "" if pin.local is None else f"+{pin.local}"
+    return upstream[pin.name][f"{pin.version}{local}"]
+
+
+def fits_cuda(release: Release, cuda: str) -> bool:
+    """Tell whether a release's requirements allow a CUDA version; CPU is met by CPU alone."""
+    if CPU in (release.cuda, cuda):
+        return release.cuda == cuda
+    return overlaps(cuda, release.cuda_requirement[1])
+
+
+def fits_cudnn(release: Release, cudnn: str) -> bool:
+    """Tell whether a release's requirements allow a cuDNN version."""
+    if NONE in (release.cudnn, cudnn):
+        return release.cudnn == cudnn
+    return overlaps(cudnn, release.cudnn_requirement[1])
+
+
+def misfit(title: str, release: Release, cuda: str, cudnn: str | None, python: str) -> str | None:
+    """Say why upstream does not ship this combination; None when it does.
+
+    `cudnn=None` leaves cuDNN out: an override has its own rule.
+    """
+    name = f"{title} {release.version}"
+    if not fits_cuda(release, cuda):
+        built = "without CUDA" if release.cuda == CPU else f"for CUDA {short(release.cuda)}"
+        return f"{name} is built {built}"
+    if cudnn is not None and not fits_cudnn(release, cudnn):
+        asks = "for no cuDNN" if release.cudnn == NONE else f"for cuDNN {short(release.cudnn)}"
+        return f"{name} asks {asks}"
+    if python not in release.pythons:
+        return f"{name} has no wheel for Python {python}, only for {', '.join(release.pythons)}"
+    return None
+
+
+def newest_for(releases: Mapping[str, Release], cuda: str, python: str | None) -> str | None:
+    """Return the newest release that fits a CUDA version (and a Python, if given)."""
+    fitting = (
+        version
+        for version, release in releases.items()
+        if fits_cuda(release, cuda) and (python is None or python in release.pythons)
+    )
+    return max(fitting, key=order, default=None)
+
+
+def known_as(releases: Mapping[str, Release], asked: str) -> list[str]:
+    """Return the releases that `asked` names in full or by its first components, ascending."""
+    if asked in releases:  # 2.15.0 is itself, not 2.15.0.post1 too
+        return [asked]
+    return sorted((version for version in releases if leads(asked, version)), key=order)
+
+
+def _find(pattern: re.Pattern[str], requires: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the first requirement whose name matches as a whole."""
+    return next(((name, spec) for name, spec in requires.items() if pattern.fullmatch(name)), None)
+
+
+def lowest(specifiers: str) -> str:
+    """Return the version that a pin or a range starts from; ValueError where there is none."""
+    found = re.search(r"(?:==|>=|~=)\s*([\d.]+\d)", specifiers)
+    if found is None:
+        raise ValueError(f"no lower bound in {specifiers!r}")
+    return found[1]
+
+
+def _release(version: str, facts: Mapping[str, object]) -> Release:
+    pythons, requires = facts["pythons"], facts["requires"]
+    architectures = facts["architectures"]
+    if not isinstance(pythons, list) or not isinstance(requires, dict):
+        raise TypeError(f"release {version}")
+    if not isinstance(architectures, list):
+        raise TypeError(f"architectures of release {version}")
+    return Release(
+        version, str(facts["wheel"]), str(facts["cuda"]), str(facts["cudnn"]),
+        _text(facts["nccl"]), tuple(map(str, pythons)),
+        {str(name): str(spec) for name, spec in requires.items()},
+        _text(facts["sha256"]), _text(facts["built_cudnn"]), tuple(map(str, architectures)),
+    )  # fmt: skip
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def release_facts(release: Release) -> dict[str, object]:
+    """Return a release's facts the way the data file has them."""
+    return {
+        "wheel": release.wheel,
+        "sha256": release.sha256,
+        "cuda": release.cuda,
+        "built_cudnn": release.built_cudnn,
+        "cudnn": release.cudnn,
+        "nccl": release.nccl,
+        "pythons": list(release.pythons),
+        "architectures": list(release.architectures),
+        "requires": dict(release.requires),
+    }

@@ -1,0 +1,65 @@
+"""Built for, asks for, ships: three answers to "which CUDA is it?", each from its own source.
+
+Built for: the version file inside the wheel. Asks for: the wheel's metadata. Ships: the lock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from wheelyard.model import Cell
+from wheelyard.planning.facts import CPU, Release, Upstream, release_of
+
+NVIDIA = "nvidia-"  # what the names of all distributions begin with that a lock is asked for
+_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
+_CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """A CUDA and a cuDNN, as one source states them; "-" where it says nothing."""
+
+    cuda: str
+    cudnn: str
+
+    def __str__(self) -> str:
+        return f"{self.cuda} / {self.cudnn}"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a cell's CUDA and cuDNN come from; several frameworks are joined by ` + `."""
+
+    built_for: Versions
+    asks_for: Versions
+    ships: Versions
+
+
+def provenance(cell: Cell, upstream: Upstream, pins: Mapping[str, str] | None) -> Provenance:
+    """Say what a cell's frameworks were built for and ask for, and what its lock's pins ship."""
+    facts = [release_of(upstream, pin) for pin in cell.frameworks]
+    return Provenance(
+        Versions(_joined(r.cuda for r in facts), _joined(_built_cudnn(r) for r in facts)),
+        Versions(
+            _joined(r.cuda_requirement[1] if r.cuda != CPU else "-" for r in facts),
+            _joined(r.cudnn_requirement[1] if r.cuda != CPU else "-" for r in facts),
+        ),
+        Versions("-", "-") if pins is None else _shipped(pins),
+    )
+
+
+def _built_cudnn(release: Release) -> str:
+    """TensorFlow's wheels state a major version; PyTorch's state none."""
+    return release.built_cudnn or "-"
+
+
+def _shipped(pins: Mapping[str, str]) -> Versions:
+    cuda = [version for name, version in pins.items() if _RUNTIME.fullmatch(name)]
+    cudnn = [version for name, version in pins.items() if _CUDNN.fullmatch(name)]
+    return Versions(_joined(cuda) or "-", _joined(cudnn) or "-")
+
+
+def _joined(values: Iterable[str]) -> str:
+    return " + ".join(dict.fromkeys(values))

@@ -1,0 +1,138 @@
+"""Choose images of a plan: ids, tags, globs, axis words, `all`; commas join them.
+
+    pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime    an id, a full tag or an alias
+    pytorch-2.3*-devel                                a glob on ids
+    cuda12.1-cudnn8.9   pytorch-2.3   2.3.1-devel     axis words; every one must hold
+    all
+
+A word is a name (framework, flavour, base), a version of a framework, or cuda, cudnn, py with a
+version. Versions match by leading components: cuda12 is every CUDA 12, 2.3 is not 2.30. A version
+behind a framework's name is that framework's, which matters for combined images. An image whose
+cuDNN was put in the place of upstream's is chosen by words only where they name that cuDNN in full.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Collection, Iterable, Iterator
+from fnmatch import fnmatchcase
+
+from wheelyard.errors import SelectionError
+from wheelyard.model import Cell, Plan
+from wheelyard.versions import leads
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+def select(plan: Plan, selector: str) -> tuple[Cell, ...]:
+    """Return the chosen cells in plan order, each once.
+
+    Raises SelectionError for a part that is empty or chooses nothing; it names what is near.
+    """
+    chosen = {cell.id for part in selector.split(",") for cell in _part(plan, part.strip())}
+    return tuple(cell for cell in plan.cells if cell.id in chosen)
+
+
+def words(selector: str, frameworks: Collection[str]) -> list[str]:
+    """Split axis words; a version stays with the framework's name before it."""
+    joined: list[str] = []
+    for word in selector.split("-"):
+        if word[:1].isdigit() and joined and joined[-1] in frameworks:
+            joined[-1] += f"-{word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _part(plan: Plan, part: str) -> list[Cell]:
+    if not part:
+        raise SelectionError(
+            "the selector has an empty part; write ids or axis words with a comma between, or `all`"
+        )
+    if part == "all":
+        return list(plan.cells)
+    found = _named(plan, part) or _globbed(plan, part) or _described(plan, part)
+    if not found:
+        raise SelectionError(_nothing(plan, part))
+    return found
+
+
+def _named(plan: Plan, part: str) -> list[Cell]:
+    return [cell for cell in plan.cells if part == cell.id or part in cell.tags]
+
+
+def _globbed(plan: Plan, part: str) -> list[Cell]:
+    if not _GLOB.search(part):
+        return []
+    return [cell for cell in plan.cells if fnmatchcase(cell.id, part)]
+
+
+def _described(plan: Plan, part: str) -> list[Cell]:
+    wanted = words(part, _frameworks(plan))
+    return [
+        cell
+        for cell in plan.cells
+        if _all_hold(wanted, _vocabulary(cell.id, cell.base.name)) and _meant(cell, wanted)
+    ]
+
+
+def _meant(cell: Cell, wanted: list[str]) -> bool:
+    """An image with another cuDNN than upstream's is for those who name that cuDNN."""
+    return not cell.overrides or f"cudnn{cell.cudnn}" in wanted
+
+
+def _vocabulary(identifier: str, *more: str) -> set[str]:
+    """Return every word that is true of an image: `pytorch-2.3.1` is also pytorch and 2.3.1."""
+    single = identifier.split("-")
+    pairs = itertools.pairwise(single)  # in an id only a framework stands before a bare version
+    return {*single, *more, *(f"{name}-{word}" for name, word in pairs if word[:1].isdigit())}
+
+
+def _frameworks(plan: Plan) -> set[str]:
+    """Return the names of the frameworks that ids speak of, excluded combinations' included."""
+    ids = (*(cell.id for cell in plan.cells), *(item.id for item in plan.excluded))
+    pairs = (pair for identifier in ids for pair in itertools.pairwise(identifier.split("-")))
+    return {name for name, word in pairs if word[:1].isdigit()}
+
+
+def _all_hold(wanted: Iterable[str], vocabulary: Iterable[str]) -> bool:
+    return all(any(leads(word, known) for known in vocabulary) for word in wanted)
+
+
+def excluded_because(plan: Plan, part: str) -> list[str]:
+    """Return the reasons of the excluded combinations that axis words describe, each once."""
+    wanted = words(part, _frameworks(plan))
+    found = (e.reason for e in plan.excluded if _all_hold(wanted, _vocabulary(e.id)))
+    return list(dict.fromkeys(found))
+
+
+def _nothing(plan: Plan, part: str) -> str:
+    """Say why a part chooses nothing: excluded, unknown words, or no image with all of them."""
+    for exclusion in plan.excluded:
+        if part == exclusion.id:
+            return f"{part} is not an image: {exclusion.reason}"
+    return "\n  ".join((f"{part!r} selects no image", *_hints(plan, part)))
+
+
+def _hints(plan: Plan, part: str) -> Iterator[str]:
+    ids = [cell.id for cell in plan.cells]
+    near = difflib.get_close_matches(part, ids, 3, cutoff=0.3) or ids[:3]
+    yield f"nearest ids: {', '.join(near) or 'none, the plan is empty'}"
+    vocabulary = {word for cell in plan.cells for word in _vocabulary(cell.id, cell.base.name)}
+    wanted = words(part, _frameworks(plan))
+    lost = [word for word in wanted if not any(leads(word, known) for known in vocabulary)]
+    if lost and not _GLOB.search(part):
+        yield f"unknown: {', '.join(word or 'an empty word' for word in lost)}"
+        yield f"words that exist: {', '.join(_by_kind(vocabulary))}"
+    yield from (f"excluded: {reason}" for reason in excluded_because(plan, part)[:3])
+    yield "`wheelyard plan` lists all images, `wheelyard plan --explain ID` says why one is not"
+
+
+def _by_kind(vocabulary: Iterable[str]) -> list[str]:
+    """Order words for a message, the pairs left out: names first, then versions."""
+    return sorted(
+        (word for word in vocabulary if "-" not in word),
+        key=lambda word: (word[:1].isdigit(), word),
+    )

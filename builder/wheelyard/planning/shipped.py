@@ -1,0 +1,192 @@
+"""What upstream ships of what a matrix names: facts of its frameworks, and reasons against."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+
+from packaging.version import Version
+
+from wheelyard.model import FrameworkPin
+from wheelyard.planning.facts import (
+    CPU,
+    Release,
+    Upstream,
+    fits_cuda,
+    fits_cudnn,
+    known_as,
+    lowest,
+    misfit,
+    newest_for,
+)
+from wheelyard.planning.matrix_model import IndexBuild, Matrix, Policy
+from wheelyard.versions import is_exact, leads, order, short
+
+_LIKE_CUDA = re.compile(r"nvidia-(cuda-|nvjitlink|nvtx|cublas)")  # numbered as CUDA is
+
+
+def pins(matrix: Matrix, framework: str) -> tuple[FrameworkPin, ...]:
+    """Split a framework axis value; KeyError when a name is not defined."""
+    return tuple(
+        FrameworkPin(name, version, matrix.frameworks[name].distribution)
+        for name, version in _named_versions(framework)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _named_versions(framework: str) -> tuple[tuple[str, str], ...]:
+    parts = (part.partition(" ") for part in framework.split(" + "))
+    return tuple((name, version) for name, _, version in parts)
+
+
+def releases(
+    matrix: Matrix, upstream: Upstream, framework: str, cuda: str
+) -> dict[FrameworkPin, Release] | str:
+    """Return the facts of each framework of an axis value, or why there are none.
+
+    Where the default index has no build for `cuda` and the matrix names an index that does, the
+    facts are that build's, and the pin carries its local version.
+    """
+    found: dict[FrameworkPin, Release] = {}
+    for pin in pins(matrix, framework):
+        known = upstream.get(pin.name, {})
+        release = known.get(pin.version)
+        build = matrix.frameworks[pin.name].indexes.get(cuda)
+        if build and not (release and fits_cuda(release, cuda)):
+            pin = FrameworkPin(pin.name, pin.version, pin.distribution, build.local)
+            release = known.get(f"{pin.version}+{build.local}")
+            if release is None:
+                return _unread(matrix.frameworks[pin.name].title, pin, build)
+        if release is None:
+            return unknown_release(matrix.frameworks[pin.name].title, pin.version, known)
+        found[pin] = release
+    return found
+
+
+def index_of(matrix: Matrix, found: Mapping[FrameworkPin, Release], cuda: str) -> str | None:
+    """Return the name of the index that a cell takes builds from; None for the default one."""
+    named = {matrix.frameworks[pin.name].indexes[cuda].index for pin in found if pin.local}
+    return min(named, default=None)
+
+
+def _unread(title: str, pin: FrameworkPin, build: IndexBuild) -> str:
+    return (
+        f"there are no upstream facts about {title} {pin.version}+{build.local} on the index "
+        f"{build.index}; give its URL (--indexes {build.index}=URL) to `wheelyard upstream refresh`"
+    )
+
+
+def unknown_release(title: str, version: str, known: Mapping[str, Release]) -> str:
+    """Say that the facts hold no such release, and which ones they hold nearby."""
+    near = known_as(known, short(version)) or known_as(known, short(version, 1))
+    near = near or sorted(known, key=order)[-1:]
+    nearby = f" (known: {', '.join(near[-6:])})" if near else ""
+    return f"there are no upstream facts about {title} {version}{nearby}"
+
+
+def instead(title: str, known: Mapping[str, Release], cuda: str, python: str | None) -> str:
+    """Name the newest release for a CUDA version, on this Python if there is one."""
+    newest = newest_for(known, cuda, python) or newest_for(known, cuda, None)
+    return f"for CUDA {cuda} " + (
+        f"the newest is {title} {newest}" if newest else f"there is no {title}"
+    )
+
+
+def why_not(
+    matrix: Matrix,
+    upstream: Upstream,
+    framework: str,
+    cuda: str,
+    cudnn: str | None,
+    python: str,
+    policy: Policy,
+) -> str | None:
+    """Say why upstream does not ship a combination, and the newest that fits; None if it does."""
+    found = releases(matrix, upstream, framework, cuda)
+    if isinstance(found, str):
+        return found
+    for pin, release in found.items():
+        title = matrix.frameworks[pin.name].title
+        reason = misfit(title, release, cuda, cudnn, python)
+        if reason and fits_cuda(release, cuda):
+            return reason
+        if reason:
+            return f"{reason}, {instead(title, upstream[pin.name], cuda, python)}"
+    return _off_build(matrix, found, cuda, cudnn) if policy == "match-build" else None
+
+
+def _off_build(
+    matrix: Matrix, found: Mapping[FrameworkPin, Release], cuda: str, cudnn: str | None
+) -> str | None:
+    """Say why a version that every range allows is not the one that the build was made with."""
+    facts = list(found.values())
+    pin, first = next(iter(found.items()))
+    title = f"{matrix.frameworks[pin.name].title} {pin.version}"
+    if not _pinned([r.cuda_requirement for r in facts]) and short(first.cuda) != cuda:
+        stated = first.cuda_requirement[1]
+        return (
+            f"{title} is built for CUDA {short(first.cuda)} and allows {stated}; policy "
+            f"match-build takes the build's, an include with upstream-latest another"
+        )
+    if cudnn is None or _pinned([r.cudnn_requirement for r in facts]):
+        return None
+    built = short(max((r.cudnn for r in facts), key=order)) if first.cuda != CPU else cudnn
+    if short(cudnn) != built:
+        return (
+            f"{title} asks for cuDNN {first.cudnn_requirement[1]}; policy match-build takes "
+            f"{built}, an include with upstream-latest another"
+        )
+    return None
+
+
+def _pinned(wanted: Sequence[tuple[str, str]]) -> set[str]:
+    """Return the distributions of which some framework names one exact version."""
+    return {name for name, spec in wanted if name and is_exact(spec)}
+
+
+def floating(
+    found: Mapping[FrameworkPin, Release], cuda: str, cudnn: str, policy: Policy
+) -> Iterator[str]:
+    """Yield bounds where upstream leaves a range that the cell does not.
+
+    match-build: every range of an NVIDIA distribution starts at the build's own version, so its
+    lower end is pinned; where another framework decides the CUDA, what is numbered like CUDA
+    follows that. upstream-latest: CUDA and cuDNN are held to the cell's, the rest floats.
+    """
+    facts = list(found.values())
+    if policy == "upstream-latest":
+        yield from _held(facts, cuda, cudnn)
+        return
+    ranges: dict[str, set[str]] = {}
+    exact = {name for r in facts for name, spec in r.requires.items() if is_exact(spec)}
+    for release in facts:
+        for name, spec in release.requires.items():
+            if name.startswith("nvidia-") and name not in exact and spec:
+                start = lowest(spec)
+                if _LIKE_CUDA.match(name) and leads(short(release.cuda), start):
+                    start = start if leads(cuda, start) else f"{cuda}.*"
+                ranges.setdefault(name, set()).add(start)
+    yield from (f"{name}=={max(starts, key=_start)}" for name, starts in sorted(ranges.items()))
+
+
+def _start(version: str) -> Version:
+    return order(version.removesuffix(".*"))
+
+
+def _held(facts: Sequence[Release], cuda: str, cudnn: str) -> Iterator[str]:
+    for asked, wanted, fits in (
+        (cuda, [r.cuda_requirement for r in facts], [fits_cuda(r, cuda) for r in facts]),
+        (cudnn, [r.cudnn_requirement for r in facts], [fits_cudnn(r, cudnn) for r in facts]),
+    ):
+        pinned = {
+            name for (name, spec), fit in zip(wanted, fits, strict=True) if is_exact(spec) and fit
+        }
+        for name in sorted({name for name, _ in wanted if name} - pinned):
+            yield f"{name}=={asked}.*"
+
+
+def override(found: Mapping[FrameworkPin, Release], cudnn: str) -> str | None:
+    """Return the pin that puts another cuDNN in the place of upstream's; None where it fits."""
+    strangers = [release for release in found.values() if not fits_cudnn(release, cudnn)]
+    return f"{strangers[0].cudnn_requirement[0]}=={cudnn}.*" if strangers else None

@@ -1,0 +1,115 @@
+"""Ids, tags and aliases: how an image is called, and which image owns a short name.
+
+Id    pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11[-BASE]-FLAVOUR
+Tag   pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11[-FLAVOUR][-BASE]
+
+A combined image has the id pytorch-2.9.1-tensorflow-2.20.0-... and the tag
+pytorch-tensorflow:2.9.1-2.20.0-..., because a tag may not hold a plus sign. The base is named
+only where it is not the default base of its Python, the flavour in tags only where it is not the
+first one of the matrix.
+
+Aliases shorten the tag: VERSION is the full version or its first two components.
+
+    VERSION-cuda12.1[-FLAVOUR]    VERSION[-FLAVOUR]    latest, or FLAVOUR alone
+
+Of all images that an alias could mean, one owns it: the newest framework, then the newest CUDA,
+cuDNN and Python, then the default base. Pre-releases own none, nor does an image whose cuDNN was
+swapped for another than upstream's or that follows another policy than the matrix: they are for
+those who ask for them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from packaging.version import Version
+
+from wheelyard.model import Cell, FrameworkPin
+from wheelyard.planning.facts import CPU, NONE
+from wheelyard.versions import order, short
+
+
+def image_id(
+    pins: Sequence[FrameworkPin], cuda: str, cudnn: str, python: str, base: str, flavour: str
+) -> str:
+    """Join an id; `base` is empty for the default base of the Python."""
+    named = (f"{pin.name}-{pin.version}" for pin in pins)
+    words = (*named, cuda_word(cuda), cudnn_word(cudnn), f"py{python}", base, flavour)
+    return "-".join(word for word in words if word)
+
+
+def axes(cell: Cell) -> dict[str, str]:
+    """Return what tells a cell from its siblings, axis by axis, in the order of its id."""
+    return {
+        "framework": cell.framework,
+        "framework_version": cell.framework_version,
+        "cuda": cell.cuda,
+        "cudnn": cell.cudnn,
+        "python": cell.python,
+        "flavour": cell.flavour.name,
+        "base": cell.base.name,
+    }
+
+
+def cuda_word(cuda: str) -> str:
+    """Return how ids and tags say a CUDA version; a build without CUDA is `cpu`."""
+    return CPU if cuda == CPU else f"cuda{cuda}"
+
+
+def cudnn_word(cudnn: str) -> str:
+    """Return how ids and tags say a cuDNN version; nothing for none."""
+    return "" if cudnn == NONE else f"cudnn{cudnn}"
+
+
+def full_tag(
+    pins: Sequence[FrameworkPin], cuda: str, cudnn: str, python: str, base: str, flavour: str
+) -> str:
+    """Join the full tag; `base` and `flavour` are empty where they are the default."""
+    versions = (pin.version for pin in pins)
+    words = (*versions, cuda_word(cuda), cudnn_word(cudnn), f"py{python}", flavour, base)
+    return f"{repository(pins)}:{'-'.join(word for word in words if word)}"
+
+
+def repository(pins: Sequence[FrameworkPin]) -> str:
+    """Return the image name before the colon."""
+    return "-".join(pin.name for pin in pins)
+
+
+def assign_aliases(
+    cells: Iterable[Cell], default_flavour: str, taken: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return id -> the aliases that image owns, longest first; full tags in `taken` are none."""
+    full = set(taken)
+    owners: dict[str, str] = {}
+    claims: dict[str, list[str]] = {}
+    for cell in sorted(cells, key=_precedence):  # the last to claim a name is the newest
+        claims[cell.id] = [alias for alias in _claims(cell, default_flavour) if alias not in full]
+        owners.update(dict.fromkeys(claims[cell.id], cell.id))
+    return {
+        image: tuple(alias for alias in wanted if owners[alias] == image)
+        for image, wanted in claims.items()
+    }
+
+
+def _precedence(
+    cell: Cell,
+) -> tuple[tuple[Version, ...], Version, Version, Version, bool]:
+    newest = tuple(order(pin.version) for pin in cell.frameworks)
+    cuda, cudnn = ("0" if v in (CPU, NONE) else v for v in (cell.cuda, cell.cudnn))
+    return newest, order(cuda), order(cudnn), order(cell.python), cell.default_base
+
+
+def _claims(cell: Cell, default_flavour: str) -> Iterator[str]:
+    """Yield the aliases a cell would carry, longest first; a pre-release none."""
+    if any(order(pin.version).is_prerelease for pin in cell.frameworks):
+        return
+    image = repository(cell.frameworks)
+    flavour = "" if cell.flavour.name == default_flavour else cell.flavour.name
+    suffix = f"-{flavour}" if flavour else ""
+    full = "-".join(pin.version for pin in cell.frameworks)
+    brief = "-".join(short(pin.version) for pin in cell.frameworks)
+    for version in dict.fromkeys((full, brief)):
+        yield f"{image}:{version}-{cuda_word(cell.cuda)}{suffix}"
+    for version in dict.fromkeys((full, brief)):
+        yield f"{image}:{version}{suffix}"
+    yield f"{image}:{flavour or 'latest'}"

@@ -1,0 +1,1 @@
+"""Publish images: push, catalogue, bundles, and building a published image again."""

@@ -1,0 +1,1 @@
+"""Sign images and attach statements about them."""

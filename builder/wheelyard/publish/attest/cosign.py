@@ -1,0 +1,119 @@
+"""Signatures beside an image, where cosign looks for them: a tag made of the image's digest.
+
+Sources: cosign's SIGNATURE_SPEC.md, "Storage", and ATTESTATION_SPEC.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.errors import RegistryError
+from wheelyard.fetching.replies import Gone
+from wheelyard.oci.documents import Blob, ImageManifest, UnreadableError, read_document
+from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE
+from wheelyard.publish.attest.envelope import MEDIA_TYPE as ENVELOPE
+from wheelyard.publish.attest.signing import Signature
+from wheelyard.registry.artifact import canonical, put_blob
+from wheelyard.registry.client import get_content, put_manifest
+
+if TYPE_CHECKING:
+    from wheelyard.registry.client import Registry
+
+TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
+VALUE = "dev.cosignproject.cosign/signature"
+PREDICATE = "predicateType"
+_LARGEST = 16 << 20  # bytes; a signature has some hundred, a bill of materials many thousand
+
+
+def signature_tag(digest: str) -> str:
+    """The tag of an image's signatures."""
+    return f"{digest.replace(':', '-', 1)}.sig"
+
+
+def attestation_tag(digest: str) -> str:
+    """The tag of the signed statements about an image."""
+    return f"{digest.replace(':', '-', 1)}.att"
+
+
+def fetch_signatures(registry: Registry, repository: str, digest: str) -> tuple[Signature, ...]:
+    """Every signature under an image's tag for them, whoever made it; raises RegistryError."""
+    tag = signature_tag(digest)
+    found = _contents(registry, repository, tag, TYPE)
+    return tuple(Signature(data, layer.told(VALUE)) for layer, data in found if layer.told(VALUE))
+
+
+def fetch_attestations(registry: Registry, repository: str, digest: str) -> tuple[bytes, ...]:
+    """Every signed statement about an image, as an envelope in JSON; raises RegistryError."""
+    tag = attestation_tag(digest)
+    return tuple(data for _, data in _contents(registry, repository, tag, ENVELOPE))
+
+
+def add_signature(registry: Registry, repository: str, digest: str, signature: Signature) -> None:
+    """Publish a signature beside those that are there."""
+    layer = put_blob(registry, repository, signature.payload)
+    new = layer | {"mediaType": TYPE, "annotations": {VALUE: signature.value}}
+    _add(registry, repository, signature_tag(digest), [new])
+
+
+def add_attestations(
+    registry: Registry, repository: str, digest: str, envelopes: Mapping[str, bytes]
+) -> None:
+    """Publish envelopes (by their predicate types) beside those that are there."""
+    new = [
+        put_blob(registry, repository, data)
+        | {"mediaType": ENVELOPE, "annotations": {VALUE: "", PREDICATE: kind}}
+        for kind, data in envelopes.items()
+    ]
+    _add(registry, repository, attestation_tag(digest), new)
+
+
+def _contents(
+    registry: Registry, repository: str, tag: str, media_type: str
+) -> Iterator[tuple[Blob, bytes]]:
+    """A tag's layers of one type, with their content."""
+    try:
+        for layer in _layers(registry, repository, tag):
+            if layer.media_type == media_type and layer.size <= _LARGEST:
+                yield layer, get_content(registry, repository, "blobs", layer.digest)
+    except Gone as error:
+        raise RegistryError(
+            f"{registry.address}: {repository}:{tag} names a signature that is not there; sign "
+            "the image again"
+        ) from error
+
+
+def _add(registry: Registry, repository: str, tag: str, new: Sequence[dict[str, Any]]) -> None:
+    there = [_as_json(layer) for layer in _layers(registry, repository, tag)]
+    layers = [*there, *new]
+    diff_ids = [str(one["digest"]) for one in layers]
+    rootfs = {"type": "layers", "diff_ids": diff_ids}
+    content = canonical({"architecture": "", "os": "", "config": {}, "rootfs": rootfs})
+    config = put_blob(registry, repository, content) | {"mediaType": CONFIG_TYPE}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": config,
+        "layers": layers,
+    }
+    put_manifest(registry, repository, tag, canonical(manifest), MANIFEST_TYPE)
+
+
+def _as_json(layer: Blob) -> dict[str, Any]:
+    return layer.model_dump(by_alias=True, exclude_unset=True)
+
+
+def _layers(registry: Registry, repository: str, tag: str) -> tuple[Blob, ...]:
+    try:
+        content = get_content(registry, repository, "manifests", tag, MANIFEST_TYPE)
+    except Gone:
+        return ()
+    try:
+        return read_document(ImageManifest, content).layers
+    except UnreadableError as error:
+        raise _unreadable(registry, repository, tag) from error
+
+
+def _unreadable(registry: Registry, repository: str, tag: str) -> RegistryError:
+    where = f"{registry.address.host}/{repository}:{tag}"
+    return RegistryError(f"{where} holds no signatures as cosign stores them; remove that tag")

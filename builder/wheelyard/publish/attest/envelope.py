@@ -1,0 +1,97 @@
+"""A signed statement: in-toto in a DSSE envelope, what cosign calls an attestation. Pure.
+
+Source: secure-systems-lab's DSSE, protocol.md and envelope.md (v1.0.2).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.publish.attest.keys import is_signed, sign
+from wheelyard.publish.attest.signing import is_name
+from wheelyard.publish.attest.statements import MEDIA_TYPE as STATEMENT_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wheelyard.publish.attest.keys import PrivateKey, PublicKey
+
+MEDIA_TYPE = "application/vnd.dsse.envelope.v1+json"
+SIGNED = "https://sigstore.dev/cosign/sign/v1"  # the predicate type of cosign 3's signatures
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a signed in-toto statement says, as far as it matters here."""
+
+    kind: str  # predicate type
+    digests: tuple[str, ...]  # `sha256:<hex>` of its subjects
+    names: tuple[str, ...] = ()  # of its subjects, where they have one
+    predicate: Any = field(default=None, compare=False, repr=False)  # what is said of them
+
+
+def seal(key: PrivateKey, statement: bytes) -> bytes:
+    """The envelope of a statement, signed."""
+    signature = {"keyid": "", "sig": _base64(sign(key, encoded(STATEMENT_TYPE, statement)))}
+    return json.dumps(
+        {
+            "payloadType": STATEMENT_TYPE,
+            "payload": _base64(statement),
+            "signatures": [signature],
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def unseal(envelope: object, key: PublicKey) -> Statement | None:
+    """The statement of an envelope (JSON, read); None: it is not signed by the key, or is none.
+
+    The payload is read only once it is known to be the key's.
+    """
+    try:
+        kind = envelope["payloadType"]  # type: ignore[index]
+        payload = base64.b64decode(envelope["payload"], validate=True)  # type: ignore[index]
+        signatures = [
+            base64.b64decode(one["sig"], validate=True)
+            for one in envelope["signatures"]  # type: ignore[index]
+        ]
+        signed = encoded(str(kind), payload)
+        if kind != STATEMENT_TYPE or not any(is_signed(key, signed, one) for one in signatures):
+            return None
+        return _statement(json.loads(payload))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def vouches(envelope: object, keys: Sequence[PublicKey], repository: str, digest: str) -> bool:
+    """Whether an envelope is a key's signature of an image, and not a statement about it.
+
+    cosign gives the subject of a signature no name; where there is one it is held against ours.
+    """
+    found = next(filter(None, (unseal(envelope, key) for key in keys)), None)
+    return (
+        found is not None
+        and found.kind == SIGNED
+        and digest in found.digests
+        and all(is_name(name, repository) for name in found.names)
+    )
+
+
+def encoded(kind: str, payload: bytes) -> bytes:
+    """What is signed of a payload: DSSE's pre-authentication encoding."""
+    return b"DSSEv1 %d %s %d %s" % (len(kind.encode()), kind.encode(), len(payload), payload)
+
+
+def _statement(content: dict[str, Any]) -> Statement:
+    digests = (f"sha256:{one['digest']['sha256']}" for one in content["subject"])
+    names = (str(one["name"]) for one in content["subject"] if one.get("name"))
+    return Statement(
+        str(content["predicateType"]), tuple(digests), tuple(names), content.get("predicate")
+    )
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,135 @@
+"""Attaching to an image in a registry what is known about it, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+
+from wheelyard.errors import InspectError, StorageError
+from wheelyard.images.inspect.distributions import installed
+from wheelyard.images.inspect.licences import package_licences
+from wheelyard.images.inspect.tree import LayerContents, Tree
+from wheelyard.layers.install import site_packages
+from wheelyard.layers.layer import parse_layer
+from wheelyard.lock.stages import load_stages
+from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor
+from wheelyard.publish.attest.attachments import KINDS, STATEMENTS, attachments
+from wheelyard.publish.attest.cosign import add_attestations, fetch_attestations
+from wheelyard.publish.attest.envelope import seal, unseal
+from wheelyard.publish.attest.licensed import DEB, WHEEL, Licences
+from wheelyard.registry.referrers import PREDICATE, attach, referrers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wheelyard.layers.store import LayerStore
+    from wheelyard.model import Cell, Plan
+    from wheelyard.publish.attest.keys import PrivateKey
+    from wheelyard.registry.client import Registry
+
+
+def attach_all(
+    registry: Registry,
+    cell: Cell,
+    plan: Plan,
+    project: Path,
+    built: Mapping[str, Any],
+    size: int,
+    store: LayerStore | None,
+    made: Mapping[str, Any] | None = None,
+    key: PrivateKey | None = None,
+) -> int:
+    """Attach what is missing; how many documents that were. `size`: of the manifest, in bytes.
+
+    `store` None: the image was put together from today's locks and is not compared with them.
+    `made` is the report of the same image as it was built, where its layers were packed again.
+    With `key` each is published as a signed statement, too, as `cosign attest` does.
+
+    Raises InspectError where the image is not what today's locks name: nothing untrue is said of
+    an image. Raises RegistryError, LockError.
+    """
+    repository = registry.address.repository(cell.repository)
+    digest = str(built["digest"])
+    there = {_kind(entry) for entry in referrers(registry, repository, digest)}
+    signed = _signed(registry, repository, digest, key)
+    if set(KINDS) <= there and (key is None or set(STATEMENTS) <= signed):
+        return 0
+    licences: Licences = {}
+    if store is not None:
+        licences = require_locked(cell, plan, project, made or built, store)
+    documents = attachments(cell, plan, project, built, licences)
+    missing = [x for x in documents if x.kind not in there]
+    for one in missing:
+        told = {} if one.predicate is None else {PREDICATE: one.predicate}
+        subject = Descriptor(MANIFEST_TYPE, digest, size)
+        attach(registry, repository, subject, one.media_type, one.content.encode(), told)
+    if key is not None:
+        name = registry.address.reference(cell.repository)
+        stated = dict(one.statement(name, digest) for one in documents)
+        sealed = {kind: seal(key, data) for kind, data in stated.items() if kind not in signed}
+        add_attestations(registry, repository, digest, sealed)
+    return len(missing)
+
+
+def _signed(registry: Registry, repository: str, digest: str, key: PrivateKey | None) -> set[str]:
+    """The predicate types of what this key has signed of an image already."""
+    if key is None:
+        return set()
+    envelopes = filter(None, map(_read, fetch_attestations(registry, repository, digest)))
+    opened = (unseal(envelope, key.public_key()) for envelope in envelopes)
+    return {one.kind for one in opened if one is not None and digest in one.digests}
+
+
+def _read(envelope: bytes) -> object:
+    """An envelope in JSON; None for one that is none: anybody may put something there."""
+    try:
+        return json.loads(envelope)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _kind(entry: Mapping[str, Any]) -> tuple[str, str | None]:
+    said = entry.get("annotations") or {}
+    return str(entry.get("artifactType")), said.get(PREDICATE)
+
+
+def require_locked(
+    cell: Cell, plan: Plan, project: Path, built: Mapping[str, Any], store: LayerStore
+) -> Licences:
+    """Raise InspectError unless the image's distributions are those of the locks as they are.
+
+    Returns what its parts say of their licences.
+    """
+    try:
+        tree = Tree(
+            LayerContents(
+                store.blob(layer["digest"]),
+                store.entries(parse_layer(layer)),
+                layer["title"],
+                from_wheels=False,
+            )
+            for layer in built["layers"]
+        )
+    except StorageError as error:
+        raise InspectError(
+            f"{cell.id}: its layers are not in the cache, so that it cannot be compared with its "
+            "locks; build it here, or push with --no-attest"
+        ) from error
+    stages = load_stages(cell, plan, project)
+    lock = stages[-1].lock
+    distributions = installed(tree, site_packages(cell.python))
+    seen = {(one.name, one.version) for one in distributions}
+    wanted = {(wheel.name, wheel.version) for wheel in lock.wheels}
+    if {(canonicalize_name(name), version) for name, version in seen} != wanted:
+        raise InspectError(
+            f"{cell.id} was built from other locks than there are now; run `wheelyard build "
+            f"{cell.id}`, or push with --no-attest"
+        )
+    names = sorted({deb.name for stage in stages for deb in stage.packages.packages})
+    return {
+        **{(WHEEL, canonicalize_name(one.name)): one.licence for one in distributions},
+        **{(DEB, name): found for name, found in package_licences(tree, names).items()},
+    }

@@ -1,0 +1,105 @@
+"""Signing what was pushed, and holding what is to be pulled against a key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wheelyard.console.plain import one_line
+from wheelyard.contract.imageconfig import CELL_LABEL, OCI
+from wheelyard.errors import RegistryError, SignatureError
+from wheelyard.fetching.replies import Gone
+from wheelyard.oci.documents import (
+    CellLabel,
+    ImageConfig,
+    ImageManifest,
+    UnreadableError,
+    read_document,
+)
+from wheelyard.oci.layout import MANIFEST_TYPE
+from wheelyard.publish.attest.cosign import add_signature, fetch_signatures
+from wheelyard.publish.attest.envelope import vouches
+from wheelyard.publish.attest.referred import referred_signatures
+from wheelyard.publish.attest.signing import fault, make_signature, require_signature
+from wheelyard.registry.client import get_content
+
+if TYPE_CHECKING:
+    from wheelyard.planning.catalogue import Entry
+    from wheelyard.publish.attest.keys import PrivateKey
+    from wheelyard.publish.attest.trust import Trust
+    from wheelyard.registry.client import Registry
+
+
+def sign_image(registry: Registry, name: str, digest: str, key: PrivateKey) -> bool:
+    """Sign an image in the repository `name` below the prefix; False: it is signed by the key.
+
+    Raises RegistryError.
+    """
+    repository, full = registry.address.repository(name), registry.address.reference(name)
+    there = fetch_signatures(registry, repository, digest)
+    if any(fault(one, [key.public_key()], full, digest) is None for one in there):
+        return False
+    signature = make_signature(key, full, digest)
+    add_signature(registry, repository, digest, signature)
+    return True
+
+
+def require_signed(registry: Registry, name: str, digest: str, trust: Trust) -> None:
+    """Raise SignatureError unless the image is signed by a key, under its name; RegistryError.
+
+    Most signatures are under the image's tag for them; referrers are asked for only without one.
+    """
+    repository = registry.address.repository(name)
+    what = trust.name(registry.address, name), digest
+    there = fetch_signatures(registry, repository, digest)
+    if any(fault(one, trust.keys, *what) is None for one in there):
+        return
+    attached, envelopes = referred_signatures(registry, repository, digest)
+    if any(vouches(envelope, trust.keys, *what) for envelope in envelopes):
+        return
+    require_signature((*there, *attached), trust.keys, *what)
+
+
+def require_entry(registry: Registry, entry: Entry, trust: Trust) -> None:
+    """Raise SignatureError unless the image of an entry is signed, and is what the entry says.
+
+    A signature covers the manifest, that the config, and the config's label says which cell it is:
+    so nobody can put one signed image in another's place.
+    """
+    if entry.digest is None:
+        raise SignatureError(
+            f"{entry.id} has no digest that a signature could be for: it is in no catalogue; "
+            "`wheelyard push --sign-key` publishes it"
+        )
+    name = entry.tags[0].partition(":")[0]
+    require_signed(registry, name, entry.digest, trust)
+    config = fetch_config(registry, registry.address.repository(name), entry.digest)
+    require_cell(config, entry, f"{registry.address.reference(name)}@{entry.digest}")
+
+
+def fetch_config(registry: Registry, repository: str, digest: str) -> ImageConfig:
+    """The config of an image; raises RegistryError for one that cannot be read."""
+    try:
+        data = get_content(registry, repository, "manifests", digest, MANIFEST_TYPE)
+        blob = read_document(ImageManifest, data).config.digest
+        return read_document(ImageConfig, get_content(registry, repository, "blobs", blob))
+    except (Gone, UnreadableError) as error:
+        raise RegistryError(f"{registry.address}: {repository}@{digest}: {error}") from error
+
+
+def require_cell(config: ImageConfig, entry: Entry, image: str) -> None:
+    """Raise SignatureError unless the image's own label says what the entry does."""
+    try:
+        label = read_document(CellLabel, config.label(CELL_LABEL) or "")
+    except UnreadableError as error:
+        raise SignatureError(
+            f"{image} is signed, and not said to be {entry.id}: its label {CELL_LABEL} cannot be "
+            f"read ({error})"
+        ) from error
+    told = [f"{name} {value}" for name, value in label if value != getattr(entry, name)]
+    tag = f"{entry.tags[0].partition(':')[0]}:{config.label(f'{OCI}.version')}"
+    if told or tag != entry.tags[0]:
+        what = ", ".join(told) or one_line(tag)
+        raise SignatureError(
+            f"{image} is signed, and another image than {entry.id}: it says {what}. Somebody has "
+            "put it in that one's place; do not run it before that is explained"
+        )

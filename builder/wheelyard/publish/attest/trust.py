@@ -1,0 +1,76 @@
+"""Whose signatures count, of what name, and the newest catalogue that they were seen on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import SignatureError, StorageError
+from wheelyard.oci.documents import Counter, Document, UnreadableError, read_document
+from wheelyard.system.filelock import locked
+from wheelyard.system.textfiles import write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wheelyard.console.progress import Reporter
+    from wheelyard.oci.address import Address
+    from wheelyard.publish.attest.keys import PublicKey
+
+FOLDER = "catalogues"  # of the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What is held against signatures."""
+
+    keys: tuple[PublicKey, ...]  # any of them will do: an old and a new one, while they change
+    memory: Path  # a folder
+    signed_as: Address | None = None  # where images were signed, if they have been copied since
+
+    def name(self, address: Address, repository: str) -> str:
+        """The name that a signature has to give a repository below the prefix."""
+        return (self.signed_as or address).reference(repository)
+
+
+class _Seen(Document):
+    counter: Counter
+
+
+def newest_seen(trust: Trust, name: str) -> int:
+    """The highest counter of a catalogue (by its signed name) that this machine has seen."""
+    try:
+        return read_document(_Seen, _file(trust, name).read_bytes()).counter
+    except (OSError, UnreadableError):
+        return 0
+
+
+def require_newest(trust: Trust, name: str, counter: int) -> None:
+    """Raise SignatureError for a catalogue that is older than one that was seen."""
+    seen = newest_seen(trust, name)
+    if counter < seen:
+        raise SignatureError(
+            f"{name} is older than what was seen of it here, or gone (change {counter or 'none'}, "
+            f"after {seen}): somebody may hold back newer images. Ask its owner; the next "
+            "`wheelyard push --sign-key` puts it right, and where it was put back on purpose, "
+            f"remove {_file(trust, name)}"
+        )
+
+
+def remember(trust: Trust, name: str, counter: int, reporter: Reporter) -> None:
+    """Note the counter, if it is higher; a folder that cannot be written is warned about."""
+    if counter <= newest_seen(trust, name):
+        return
+    path = _file(trust, name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock")):
+            if counter > newest_seen(trust, name):
+                write_text(path, f'{{"counter": {counter}}}\n')
+    except (OSError, StorageError) as error:
+        reporter.warn(f"{path.parent}: the catalogue's age cannot be remembered: {error}")
+
+
+def _file(trust: Trust, name: str) -> Path:
+    return trust.memory / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"

@@ -1,0 +1,211 @@
+"""The catalogue beside the images: an OCI artifact, so that `pick` needs no repository.
+
+It is signed as images are, under its own name. A signed one has a counter that rises with every
+change; an older one than was seen is refused, so nobody can bring back images that were replaced.
+
+Source: OCI image-spec 1.1, "Guidelines for Artifact Usage".
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import RegistryError, SignatureError
+from wheelyard.fetching.replies import Gone
+from wheelyard.oci.documents import ImageManifest, UnreadableError, read_document
+from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
+from wheelyard.planning.catalogue import Catalogue, Entry, merge, read_catalogue, to_json
+from wheelyard.publish.attest.cosign import fetch_signatures
+from wheelyard.publish.attest.signatures import require_signed, sign_image
+from wheelyard.publish.attest.trust import newest_seen, remember, require_newest
+from wheelyard.registry.artifact import canonical, put_artifact_blobs
+from wheelyard.registry.client import get_content, put_manifest
+
+if TYPE_CHECKING:
+    from wheelyard.publish.attest.keys import PrivateKey
+    from wheelyard.publish.attest.trust import Trust
+    from wheelyard.registry.client import Registry
+
+NAME = "catalogue"
+TAG = "latest"
+TYPE = "application/vnd.wheelyard.catalogue.v1+json"
+ATTEMPTS = 8
+_NAMED = 5  # faults of one catalogue that are told
+ADVICE = "if nobody else uses that name, remove the tag, and `wheelyard push` again"
+SETTLED = 0.3  # seconds in which a push that has read the catalogue has written it
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs the catalogue, and whose catalogue is gone on from."""
+
+    key: PrivateKey
+    trust: Trust  # the key's own public half among the keys
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is there: the catalogue, and the digest that signatures of it are over."""
+
+    catalogue: Catalogue
+    digest: str
+
+
+def fetch_catalogue(registry: Registry, trust: Trust | None = None) -> tuple[Entry, ...] | None:
+    """The catalogue below the prefix; None where there is none.
+
+    Raises RegistryError; with `trust` SignatureError for one that is not signed, or is older than
+    one that was seen.
+    """
+    try:
+        found = _fetch(registry, trust)
+    except UnreadableError as error:
+        raise RegistryError(f"{_where(registry)}: {error}; {ADVICE}") from error
+    if trust is not None:
+        name = trust.name(registry.address, NAME)
+        require_newest(trust, name, found.catalogue.counter if found else 0)
+    if found is None:
+        return None
+    if trust is not None:
+        remember(trust, name, found.catalogue.counter, registry.reporter)
+    _warn(registry, found.catalogue, "it is passed over; the next push leaves it out")
+    return found.catalogue.entries
+
+
+def _fetch(registry: Registry, trust: Trust | None) -> _Found | None:
+    """Raises UnreadableError for a blob that is no catalogue; what is signed is read afterwards."""
+    repository = registry.address.repository(NAME)
+    try:
+        data = get_content(registry, repository, "manifests", TAG, MANIFEST_TYPE)
+    except Gone:
+        return None
+    digest = digest_of(data)
+    if trust is not None:
+        require_signed(registry, NAME, digest, trust)
+    try:
+        layers = read_document(ImageManifest, data).layers
+    except UnreadableError as error:
+        raise RegistryError(f"{_where(registry)} is no artifact: {error}; {ADVICE}") from error
+    if len(layers) != 1 or layers[0].media_type != TYPE:
+        raise RegistryError(f"{_where(registry)} is no catalogue of wheelyard's; {ADVICE}")
+    try:
+        content = get_content(registry, repository, "blobs", layers[0].digest)
+    except Gone:
+        return None
+    return _Found(read_catalogue(content), digest)
+
+
+def _where(registry: Registry) -> str:
+    return f"{registry.address.reference(NAME)}:{TAG}"
+
+
+def _warn(registry: Registry, found: Catalogue, what: str) -> None:
+    for fault in found.faults[:_NAMED]:
+        registry.reporter.warn(f"{_where(registry)}: {fault}: {what}")
+    if len(found.faults) > _NAMED:
+        registry.reporter.warn(f"{_where(registry)}: {len(found.faults) - _NAMED} more like this")
+
+
+def publish_catalogue(
+    registry: Registry, entries: Sequence[Entry], signer: Signer | None = None
+) -> None:
+    """Add entries to the catalogue. Its tag moves last, as with images, and only if need be.
+
+    A registry cannot move a tag only where it still is what somebody has read. So another push
+    that read before this one wrote may drop the entries; they are looked for a moment later, and
+    those that are gone put there again. Raises RegistryError where others drop them every time,
+    and without a `signer` where the catalogue is signed; SignatureError where it was put back to
+    an older one.
+    """
+    missing, highest = list(entries), 0
+    if signer is not None:
+        highest = newest_seen(signer.trust, registry.address.reference(NAME))
+    for attempt in range(ATTEMPTS):
+        there = _current(registry, signer)
+        if signer is not None and there is not None and not attempt:
+            require_newest(signer.trust, registry.address.reference(NAME), there.counter)
+        old = there or Catalogue()
+        if attempt:  # an entry that another push has replaced is its business
+            missing = [entry for entry in entries if entry.id not in {x.id for x in old.entries}]
+        listed = merge(old.entries, missing)
+        whole = there is not None and not there.faults and old.counter >= highest
+        if whole and listed == old.entries:
+            if signer is not None:
+                remember(
+                    signer.trust, registry.address.reference(NAME), old.counter, registry.reporter
+                )
+            return
+        # From the clock, so that a machine that remembers nothing does not count from 1 again.
+        highest = 0 if signer is None else max(highest + 1, old.counter + 1, int(time.time()))
+        started = time.monotonic()
+        _replace(registry, Catalogue(listed, highest), signer)
+        settled = max(SETTLED, time.monotonic() - started)
+        time.sleep(settled * random.uniform(1, 1 + attempt))  # noqa: S311  (parts two pushes)
+    raise RegistryError(
+        f"{registry.address.reference(NAME)}: other pushes replace the catalogue all the time; "
+        "push again when they are done"
+    )
+
+
+def _current(registry: Registry, signer: Signer | None) -> Catalogue | None:
+    """What is listed by others; what nobody can read is left out, so that it stops no push.
+
+    Nothing is signed that is not signed already: whoever may write to the registry could have
+    listed it. None where there is nothing to go on from.
+    """
+    try:
+        found = _fetch(registry, None if signer is None else signer.trust)
+    except UnreadableError as error:
+        registry.reporter.warn(f"{_where(registry)} is replaced, because nobody reads it: {error}")
+        return None
+    except SignatureError as error:
+        _warn_unsigned(registry, error)
+        return None
+    if found is None:
+        if signer is not None and newest_seen(signer.trust, registry.address.reference(NAME)):
+            registry.reporter.warn(
+                f"{_where(registry)} was there, and is gone: other images are listed again when "
+                "they are pushed"
+            )
+        return None
+    if signer is None and fetch_signatures(
+        registry, registry.address.repository(NAME), found.digest
+    ):
+        raise RegistryError(
+            f"{_where(registry)} is signed, and would not be any more: push with --sign-key. To go "
+            "on without signatures, remove that tag"
+        )
+    _warn(registry, found.catalogue, "left out of the new one")
+    return found.catalogue
+
+
+def _warn_unsigned(registry: Registry, error: SignatureError) -> None:
+    """Name what a signed catalogue does not take over from one that is not signed."""
+    try:
+        found = _fetch(registry, None)
+    except (UnreadableError, RegistryError):
+        found = None
+    ids = [entry.id for entry in found.catalogue.entries] if found else []
+    if ids:
+        registry.reporter.warn(
+            f"{_where(registry)} is not signed by this key, so nothing of it is signed now: "
+            f"{len(ids)} images are listed again when they are pushed with --sign-key "
+            f"({', '.join(ids[:_NAMED])}{', ...' if len(ids) > _NAMED else ''}). An older key's "
+            f"catalogue is gone on from with --verify-key. ({error})"
+        )
+
+
+def _replace(registry: Registry, catalogue: Catalogue, signer: Signer | None) -> None:
+    """Put it there, signed before its tag moves, so that nobody meets it unsigned."""
+    repository = registry.address.repository(NAME)
+    content = canonical(to_json(catalogue.entries, catalogue.counter))
+    data = put_artifact_blobs(registry, repository, TYPE, content)
+    if signer is not None:
+        digest = digest_of(data)
+        put_manifest(registry, repository, digest, data, MANIFEST_TYPE)
+        sign_image(registry, NAME, digest, signer.key)
+    put_manifest(registry, repository, TAG, data, MANIFEST_TYPE)

@@ -1,0 +1,66 @@
+"""Which built images may be published: those that were read back and found to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import InspectError, StorageError
+from wheelyard.images.build.report import read_report
+from wheelyard.registry.push import Publication
+
+if TYPE_CHECKING:
+    from wheelyard.model import Cell
+    from wheelyard.oci.layout import Layout
+    from wheelyard.registry.push import NotPushed, Supply
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is to be published, and where its bytes are."""
+
+    layout: Layout
+    images: tuple[Publication, ...]
+    failed: tuple[NotPushed, ...] = ()  # what was chosen and cannot be published
+    supply: Supply | None = None  # puts layers into the layout that are not there
+    origin: Layout | None = None  # the same images with layers of gzip, where these have others
+
+
+def publications(
+    layout: Layout, cells: Sequence[Cell], *, only_built: bool = False, unverified: bool
+) -> tuple[Publication, ...]:
+    """The cells' images in `layout`; with `only_built`, those that are there.
+
+    Raises StorageError for an image that is not there, and InspectError for one that no build
+    inspected, unless `unverified` allows that.
+    """
+    references = layout.references()
+    verified = {
+        (image["id"], image["digest"])
+        for image in read_report(layout.folder)
+        if image.get("inspected")
+    }
+    found = []
+    for cell in cells:
+        manifest = references.get(cell.tags[0])
+        if manifest is None:
+            if only_built:
+                continue
+            raise StorageError(
+                f"{layout.folder} holds no {cell.tags[0]}; run: wheelyard build {cell.id}"
+            )
+        if not unverified and (cell.id, manifest.digest) not in verified:
+            raise InspectError(
+                f"{cell.id} in {layout.folder} was not verified by a build; run `wheelyard build "
+                f"{cell.id}`, or publish it as it is with --unverified"
+            )
+        tags = tuple(
+            tag
+            for tag in cell.tags
+            if (there := references.get(tag)) is not None and there.digest == manifest.digest
+        )
+        found.append(Publication(cell.id, manifest.digest, tags))
+    if not found:
+        raise StorageError(f"{layout.folder} holds none of these images; run `wheelyard build`")
+    return tuple(found)

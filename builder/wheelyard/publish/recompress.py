@@ -1,0 +1,133 @@
+"""Layers packed once more, as zstd: smaller, and unpacked in a fraction of the time.
+
+The tar inside stays the same, so config and diff_ids do, and only the manifest is another one. A
+layer is packed once; the cache knows it by the digest of the gzip blob, so that what one machine
+has published stays the same blob there, whatever version of libzstd comes later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from gzip import BadGzipFile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.layers import toc
+from wheelyard.layers.gzipmember import IsalError
+from wheelyard.layers.layer import Layer
+from wheelyard.system.gunzip import open_gzip
+from wheelyard.system.storage import damaged, storage_error
+from wheelyard.system.threads import run_threads
+from wheelyard.system.zstandard import compressor
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+    from wheelyard.layers.store import LayerStore, StoredLayer
+
+LEVEL = 3  # of torch 2.3.1's libraries: 39 % of the tar, gzip has 47 %; level 9: 35 %, 4 x the time
+_READ = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A gzip layer of a layout."""
+
+    digest: str
+    diff_id: str
+    size: int  # bytes
+    path: Path
+
+
+def recompress(
+    layers: Sequence[Packed], store: LayerStore, context: Context
+) -> dict[str, StoredLayer]:
+    """Digest -> the same layer as zstd; those that the store does not know are packed here.
+
+    Raises StorageError for a blob that is damaged and for a full disk, ToolMissingError without
+    the extra `zstd`.
+    """
+    found = {x.digest: stored for x in layers if (stored := store.find(_key(x.digest)))}
+    todo: queue.SimpleQueue[Packed] = queue.SimpleQueue()
+    missing = {x.digest: x for x in layers if x.digest not in found}.values()
+    if not missing:
+        return found
+    compressor(LEVEL)  # fails here, before any thread
+    for layer in sorted(missing, key=lambda x: -x.size):
+        todo.put(layer)
+    failures: list[Exception] = []
+    stop = threading.Event()
+    with context.reporter.task("zstd layers", sum(x.size for x in missing), "bytes") as task:
+
+        def run() -> None:
+            while not stop.is_set():
+                try:
+                    layer = todo.get_nowait()
+                    found[layer.digest] = _packed(layer, store, stop)
+                    task.advance(layer.size)
+                except queue.Empty:
+                    return
+                except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+                    failures.append(error)
+                    stop.set()
+
+        run_threads(run, min(context.settings.workers, len(missing)), "zstd", stop)
+    if failures:
+        raise failures[0]
+    return found
+
+
+def is_packed(digest: str, store: LayerStore) -> bool:
+    """Whether the store knows the layer as zstd."""
+    return store.find(_key(digest)) is not None
+
+
+def _key(digest: str) -> str:
+    return hashlib.sha256(f"zstd {LEVEL} {digest}".encode()).hexdigest()
+
+
+def _packed(layer: Packed, store: LayerStore, stop: threading.Event) -> StoredLayer:
+    scratch = store.scratch()
+    try:
+        made = _write(layer, scratch, stop)
+        toc.beside(scratch).write_text(toc.dump([], made.digest))  # the gzip blob's serves both
+        return store.add(_key(layer.digest), scratch, made)
+    except OSError as error:
+        raise storage_error(error, scratch.parent, layer.size) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _unpacked(layer: Packed) -> Iterator[bytes]:
+    try:
+        with open_gzip(layer.path) as stream:
+            while data := stream.read(_READ):
+                yield data
+    except (EOFError, IsalError, BadGzipFile) as error:
+        raise damaged(layer.path, str(error)) from error
+
+
+def _write(layer: Packed, scratch: Path, stop: threading.Event) -> Layer:
+    pack, end = compressor(LEVEL)
+    tar, blob = hashlib.sha256(), hashlib.sha256()
+    sizes = [0, 0]
+    with scratch.open("wb") as file:
+
+        def write(data: bytes) -> None:
+            file.write(data)
+            blob.update(data)
+            sizes[1] += len(data)
+
+        for data in _unpacked(layer):
+            if stop.is_set():
+                raise InterruptedError
+            tar.update(data)
+            sizes[0] += len(data)
+            write(pack(data))
+        write(end())
+    if f"sha256:{tar.hexdigest()}" != layer.diff_id:
+        raise damaged(layer.path, f"the tar inside is not {layer.diff_id}")
+    return Layer(f"sha256:{blob.hexdigest()}", layer.diff_id, sizes[1], sizes[0])

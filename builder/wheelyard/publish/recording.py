@@ -1,0 +1,119 @@
+"""Writing down what layers are: from the cache that made them, the builds that inspected them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.contract.imageconfig import image_config
+from wheelyard.errors import BaseImageError, LockError
+from wheelyard.images.assemble.assemble import make_layers, toolkit_links
+from wheelyard.images.assemble.assembly import Assembly
+from wheelyard.images.assemble.image import ImageLayer
+from wheelyard.images.assemble.planned import planned_layers
+from wheelyard.images.assemble.record import KnownImage, Record, contents_digest
+from wheelyard.images.build.report import read_report
+from wheelyard.lock.stages import load_stages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wheelyard.context import Context
+    from wheelyard.layers.store import LayerStore
+    from wheelyard.model import Cell, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the record has of an image now."""
+
+    id: str
+    layers: int
+    missing: tuple[str, ...]  # titles of layers that nobody has made here
+    inspected: bool
+
+
+def record_layers(
+    cells: Sequence[Cell],
+    plan: Plan,
+    old: Record,
+    output: Path,
+    store: LayerStore,
+    context: Context,
+) -> tuple[Record, list[Recorded]]:
+    """`old` with the layers and inspections of `cells`, without what no lock asks for any more.
+
+    `output` is the image layout whose builds inspected them.
+    """
+    layers, titles, images = dict(old.layers), dict(old.titles), dict(old.images)
+    report = {image["id"]: image for image in read_report(output)}
+    results = []
+    for cell in cells:
+        work = Assembly(load_stages(cell, plan, context.settings.project), context, store)
+        planned = planned_layers(work.stages)
+        found = {x.key: stored for x in planned if (stored := store.find(x.key))}
+        layers |= {key: stored.layer for key, stored in found.items()}
+        titles |= {x.key: x.title for x in planned if x.key in found}
+        missing = tuple(x.title for x in planned if x.key not in found)
+        made = [ImageLayer(found[x.key], x.title, x.from_wheels) for x in planned if x.key in found]
+        known = None if missing else _inspected(work, made, report.get(cell.id))
+        if known:
+            images[cell.id] = known
+        results.append(Recorded(cell.id, len(made), missing, known is not None))
+    return _asked_for(Record(layers, titles, images), plan, context.settings.project), results
+
+
+def record_bases(
+    cells: Sequence[Cell], plan: Plan, old: Record, store: LayerStore, context: Context
+) -> tuple[Record, list[Recorded]]:
+    """`old` with the layers of Debian packages of `cells`, made here where the store lacks them.
+
+    Bases that are a registry's images have none.
+    """
+    layers, titles, results = dict(old.layers), dict(old.titles), {}
+    for cell in cells:
+        if cell.base.image is not None or cell.base_lock in results:
+            continue
+        work = Assembly(load_stages(cell, plan, context.settings.project), context, store)
+        planned = [x for x in planned_layers(work.stages) if isinstance(x.source, int)]
+        made = make_layers(work, planned)
+        layers |= {x.key: made[x.key].layer for x in planned}
+        titles |= {x.key: x.title for x in planned}
+        name = f"{cell.base.name}-{cell.flavour.name}"
+        results[cell.base_lock] = Recorded(name, len(planned), (), False)
+    record = _asked_for(Record(layers, titles, old.images), plan, context.settings.project)
+    return record, list(results.values())
+
+
+def _inspected(
+    work: Assembly, layers: Sequence[ImageLayer], built: Mapping[str, Any] | None
+) -> KnownImage | None:
+    """What the build that made these very layers saw; None where there was no such build."""
+    if built is None or not built.get("inspected"):
+        return None
+    if [x["digest"] for x in built["layers"][:-1]] != [x.stored.layer.digest for x in layers]:
+        return None
+    config = image_config(work.stages[-1].cell, work.stages[-1].lock)
+    return KnownImage(
+        contents_digest(config, layers), built["inspected"], toolkit_links(work, layers)
+    )
+
+
+def _asked_for(record: Record, plan: Plan, project: Path) -> Record:
+    keys = set(_keys(plan, project))
+    ids = {cell.id for cell in plan.cells}
+    return Record(
+        {key: layer for key, layer in record.layers.items() if key in keys},
+        {key: title for key, title in record.titles.items() if key in keys},
+        {name: image for name, image in record.images.items() if name in ids},
+    )
+
+
+def _keys(plan: Plan, project: Path) -> Iterable[str]:
+    for cell in plan.cells:
+        try:
+            stages = load_stages(cell, plan, project)
+        except (LockError, BaseImageError):  # not locked as the matrix is now, or on another base
+            continue
+        yield from (planned.key for planned in planned_layers(stages))

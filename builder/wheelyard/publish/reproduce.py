@@ -1,0 +1,172 @@
+"""Building a published image again, from its locks alone, and comparing the two."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.context import Context
+from wheelyard.contract.imageconfig import CELL_LABEL
+from wheelyard.digests import Digest
+from wheelyard.errors import InspectError, RegistryError, SelectionError, SignatureError
+from wheelyard.fetching.download import Session, download
+from wheelyard.fetching.replies import Gone
+from wheelyard.fetching.wanted import Download
+from wheelyard.images.assemble.system import lend_systems
+from wheelyard.images.build.build import Built, build_images
+from wheelyard.layers.reindex import reindex
+from wheelyard.layers.store import LayerStore
+from wheelyard.lock.stages import load_stages
+from wheelyard.oci.documents import (
+    CellLabel,
+    ImageConfig,
+    ImageManifest,
+    UnreadableError,
+    read_document,
+)
+from wheelyard.oci.layout import MANIFEST_TYPE, ZSTD_TYPE, Layout, digest_of
+from wheelyard.publish.attest.signatures import require_signed
+from wheelyard.publish.difference import Difference, Published, as_files, first_difference
+from wheelyard.registry.client import Registry, get_content
+from wheelyard.system.storage import storage_error
+
+if TYPE_CHECKING:
+    from wheelyard.layers.toc import Entry
+    from wheelyard.model import Cell, Plan
+    from wheelyard.publish.attest.trust import Trust
+
+# Parts of the cache that hold what was fetched, not what was made.
+FETCHED = ("files", "uv", "interpreters")
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """What came of building an image again."""
+
+    cell: Cell
+    theirs: str  # digests of the manifests
+    ours: str
+    difference: Difference | None
+
+
+def reproduce(
+    registry: Registry, name: str, plan: Plan, context: Context, trust: Trust | None = None
+) -> Reproduction:
+    """Build the image `REPOSITORY:TAG` or `REPOSITORY@DIGEST` below the registry's prefix again.
+
+    Of the cache's layers only those of Debian packages are used: to make them anew wants root, and
+    half a minute for each. Raises RegistryError for an image that is not there,
+    SelectionError for one that this project has not, SignatureError where `trust` is given and it
+    is not signed, and as `build` does.
+    """
+    repository, reference = _split(name)
+    full = registry.address.repository(repository)
+    theirs = _published(registry, full, reference, name)
+    if trust is not None:
+        require_signed(registry, repository, theirs.digest, trust)
+    cell = _cell(theirs, plan, name)
+    if trust is not None and "@" not in name and name not in cell.tags:
+        raise SignatureError(
+            f"{name} is signed, and is {cell.id}, which this project calls {cell.tags[0]}: "
+            "somebody has moved the tag there, or the project has changed since"
+        )
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="wheelyard-reproduce-")
+    except OSError as error:
+        raise storage_error(error) from error
+    with folder as scratch, own_cache(context, Path(scratch) / "cache") as own:
+        layout = Layout(Path(scratch) / "layout")
+        stages = load_stages(cell, plan, context.settings.project)
+        lend_systems(stages, *(LayerStore(x.settings.cache_dir) for x in (context, own)))
+        (built,) = build_images([cell], plan, layout.folder, own, recompute=True)
+        if not isinstance(built, Built):
+            raise built.error
+        ours = _ours(layout, built)
+        if any(layer.get("mediaType") == ZSTD_TYPE for layer in theirs.manifest["layers"]):
+            found = first_difference(as_files(theirs), as_files(ours), lambda _: (), lambda _: ())
+            return Reproduction(cell, theirs.digest, ours.digest, found)
+        found = first_difference(
+            theirs,
+            ours,
+            lambda number: _their_entries(registry, full, theirs, number, Path(scratch)),
+            lambda number: _entries(layout.blob(ours.layers[number]), ours, number),
+        )
+    return Reproduction(cell, theirs.digest, ours.digest, found)
+
+
+def _split(name: str) -> tuple[str, str]:
+    separator = "@" if "@" in name else ":"
+    repository, _, reference = name.partition(separator)
+    if not repository or not reference:
+        raise SelectionError(f"{name}: write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST")
+    return repository, reference
+
+
+def _published(registry: Registry, repository: str, reference: str, name: str) -> Published:
+    try:
+        data = get_content(registry, repository, "manifests", reference, MANIFEST_TYPE)
+        manifest = read_document(ImageManifest, data)
+        found = get_content(registry, repository, "blobs", manifest.config.digest)
+        config = read_document(ImageConfig, found)
+    except Gone as error:
+        raise RegistryError(f"{registry.address} has no {name}: {error}") from error
+    except UnreadableError as error:
+        raise RegistryError(f"{registry.address.reference(name)} is no image: {error}") from error
+    if len(config.rootfs.diff_ids) != len(manifest.layers):
+        raise RegistryError(f"{registry.address.reference(name)}: config and manifest disagree")
+    return Published(digest_of(data), json.loads(data), json.loads(found))
+
+
+def _cell(image: Published, plan: Plan, name: str) -> Cell:
+    label = read_document(ImageConfig, json.dumps(image.config)).label(CELL_LABEL)
+    if label is None:
+        raise InspectError(f"{name} was not made by wheelyard: it has no label {CELL_LABEL}")
+    try:
+        wanted = read_document(CellLabel, label).id
+    except UnreadableError as error:
+        raise InspectError(f"{name}: its label {CELL_LABEL} is not wheelyard's: {error}") from error
+    for cell in plan.cells:
+        if cell.id == wanted:
+            return cell
+    raise SelectionError(
+        f"{name} is {wanted}, which this project has not (any more); check out the revision that "
+        "its provenance names"
+    )
+
+
+@contextmanager
+def own_cache(context: Context, folder: Path) -> Iterator[Context]:
+    """A cache that has what was fetched, and no layer."""
+    folder.mkdir()
+    for part in FETCHED:
+        source = context.settings.cache_dir / part
+        if source.is_dir():
+            (folder / part).symlink_to(source.absolute())
+    yield Context(replace(context.settings, cache_dir=folder), context.reporter)
+
+
+def _ours(layout: Layout, built: Built) -> Published:
+    manifest = layout.read_json(built.image.manifest.digest)
+    config = layout.read_json(built.image.config.digest)
+    return Published(built.image.manifest.digest, manifest, config)
+
+
+def _their_entries(
+    registry: Registry, repository: str, image: Published, number: int, scratch: Path
+) -> Sequence[Entry]:
+    """Fetch one layer, resumed and checked, and list it."""
+    layer = image.manifest["layers"][number]
+    digest = Digest.parse(layer["digest"])
+    url = registry.url(repository, f"blobs/{digest}")
+    item = Download(url, f"{digest.sha256[:12]}.tar.gz", digest.sha256, int(layer["size"]))
+    session = Session(registry.http, registry.reporter, registry.patience)
+    return _entries(download(item, scratch / "theirs", session), image, number)
+
+
+def _entries(blob: Path, image: Published, number: int) -> Sequence[Entry]:
+    return reindex(blob, image.layers[number], image.diff_ids[number], lambda _: None)

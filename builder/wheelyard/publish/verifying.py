@@ -1,0 +1,67 @@
+"""The record of layers held against the wheels: every layer is made again and compared."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import InspectError
+from wheelyard.images.assemble.assemble import make_layers
+from wheelyard.images.assemble.assembly import Assembly
+from wheelyard.images.assemble.planned import PlannedLayer, planned_layers
+from wheelyard.images.assemble.record import PATH, Record
+from wheelyard.images.assemble.system import lend_systems
+from wheelyard.layers.store import LayerStore
+from wheelyard.lock.stages import load_stages
+from wheelyard.publish.reproduce import own_cache
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+    from wheelyard.layers.layer import Layer
+    from wheelyard.model import Cell, Plan
+
+
+def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Context) -> int:
+    """Make every recorded layer of `cells` again; how many that were.
+
+    The layers of Debian packages are taken from the cache where it has them. Raises InspectError
+    for the first layer that is not what the record says, and as `build` does.
+    """
+    seen: set[str] = set()
+    ours = LayerStore(context.settings.cache_dir)
+    with _folder(ours) as folder, own_cache(context, folder / "cache") as own:
+        store = LayerStore(own.settings.cache_dir)
+        for cell in cells:
+            work = Assembly(load_stages(cell, plan, context.settings.project), own, store)
+            recorded = [x for x in planned_layers(work.stages) if x.key in record.layers]
+            lend_systems(work.stages, ours, store)
+            made = make_layers(work, recorded)
+            for one in recorded:
+                require_same(one, record, made[one.key].layer)
+            seen |= made.keys()
+    return len(seen)
+
+
+@contextmanager
+def _folder(store: LayerStore) -> Iterator[Path]:
+    """A folder of the store's scratch: where we are killed, the next build sweeps it."""
+    folder = store.scratch()
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_same(planned: PlannedLayer, record: Record, made: Layer) -> None:
+    """Raise InspectError unless a layer is what the record says, if it says anything."""
+    recorded = record.layers.get(planned.key, made)
+    if made != recorded:
+        raise InspectError(
+            f"{planned.title}: {PATH} says {recorded.digest} (diff_id {recorded.diff_id}), and "
+            f"made here it is {made.digest} (diff_id {made.diff_id}); find out why before the "
+            "record is written anew with `wheelyard layers record`"
+        )

@@ -1,0 +1,59 @@
+"""Small artifacts in a registry: one blob under a manifest that says what it is.
+
+Source: OCI image-spec 1.1, "Guidelines for Artifact Usage".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.errors import RegistryError
+from wheelyard.fetching.replies import Refused
+from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
+from wheelyard.registry.client import ask, has_blob
+from wheelyard.registry.upload import upload_location
+
+if TYPE_CHECKING:
+    from wheelyard.registry.client import Registry
+
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+EMPTY = b"{}"
+
+
+def put_artifact_blobs(
+    registry: Registry, repository: str, media_type: str, content: bytes, **more: Any
+) -> bytes:
+    """Store `content`; returns the manifest that is still to be put. `more` goes into it."""
+    layer = put_blob(registry, repository, content) | {"mediaType": media_type}
+    config = put_blob(registry, repository, EMPTY) | {"mediaType": EMPTY_TYPE}
+    return canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "artifactType": media_type,
+            "config": config,
+            "layers": [layer],
+            **more,
+        }
+    )
+
+
+def canonical(content: Mapping[str, Any]) -> bytes:
+    """JSON whose bytes depend on nothing but the content."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def put_blob(registry: Registry, repository: str, data: bytes) -> dict[str, Any]:
+    """A blob of a few kilobytes, in one request; its descriptor without the type."""
+    digest = digest_of(data)
+    if not has_blob(registry, repository, digest, len(data)):
+        begun = ask(registry, "POST", registry.url(repository, "blobs/uploads/"), ok=(202,))
+        try:
+            url = upload_location(begun).copy_merge_params({"digest": digest})
+        except Refused as error:
+            raise RegistryError(f"{registry.address}: {repository}: {error}") from error
+        headers = {"Content-Type": "application/octet-stream"}
+        ask(registry, "PUT", url, ok=(201,), headers=headers, content=data)
+    return {"digest": digest, "size": len(data)}

@@ -1,0 +1,241 @@
+"""One registry: requests with a login, repeated while that may help.
+
+Source: OCI distribution-spec 1.1.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import httpx
+
+from wheelyard.digests import Digest, DigestError
+from wheelyard.errors import RegistryError, ToolMissingError
+from wheelyard.fetching.guard import SMALL
+from wheelyard.fetching.patience import PATIENCE, GaveUp, Patience, next_wait
+from wheelyard.fetching.replies import Gone, Interrupted, Refused
+from wheelyard.fetching.transport import make_client
+from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
+from wheelyard.registry.credentials import Credential, find_credential
+from wheelyard.registry.login import Login
+from wheelyard.registry.replies import connection_failure, registry_failure
+from wheelyard.system.urls import redact
+
+if TYPE_CHECKING:
+    from wheelyard.console.progress import Reporter
+    from wheelyard.oci.address import Address
+    from wheelyard.settings import Settings
+
+CONNECTIONS = 4  # blobs under way at once
+MANIFEST_LIMIT = 4 << 20  # bytes, as the specification has it for registries
+BLOB_LIMIT = 16 << 20  # bytes of a blob that is read whole: a config, a catalogue, a signature
+MANIFEST_TYPES = (
+    MANIFEST_TYPE,
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+DIGEST_HEADER = "Docker-Content-Digest"
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # "Pulling manifests"
+
+_log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):  # noqa: N818 - a request, not a defect
+    """`Registry.stop` was set; uploads under way can be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry as one call uses it."""
+
+    address: Address
+    http: httpx.Client
+    reporter: Reporter
+    patience: Patience = PATIENCE
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def url(self, repository: str, rest: str) -> str:
+        """A URL of the API; `repository` is the full name."""
+        return f"{self.address.url}{repository}/{rest}"
+
+
+@contextmanager
+def open_registry(
+    address: Address, settings: Settings, reporter: Reporter, patience: Patience = PATIENCE
+) -> Iterator[Registry]:
+    """Talk to a registry for as long as the context lasts."""
+    login = Login(address.url, _finder(address, reporter))
+    http = make_client(settings, 2 * CONNECTIONS, login)
+    registry = Registry(address, http, reporter, patience)
+    try:
+        yield registry
+    except Exception:
+        http.close()
+        raise
+    http.close()  # not when interrupted: a thread may still be reading
+
+
+def _finder(address: Address, reporter: Reporter) -> Callable[[str], Credential | None]:
+    """Find logins; without the helper that keeps them go on as nobody, as docker does."""
+    said: set[str] = set()
+
+    def find(repository: str) -> Credential | None:
+        try:
+            return find_credential(address.host, repository)
+        except ToolMissingError as error:
+            if not said:
+                said.add(str(error))
+                reporter.warn(f"{error}; going on without a login for {address.host}")
+            return None
+
+    return find
+
+
+def send(
+    registry: Registry,
+    method: str,
+    url: str | httpx.URL,
+    *,
+    ok: Iterable[int],
+    headers: Mapping[str, str] | None = None,
+    content: bytes | Iterable[bytes] | None = None,
+    limit: int = SMALL,
+) -> httpx.Response:
+    """One request, once; raises Refused, Gone or Interrupted for a status that is not in `ok`.
+
+    `limit`: bytes that the reply may have.
+    """
+    _log.debug("%s %s", method, redact(str(url)))
+    if registry.stop.is_set():
+        raise Stopped
+    try:
+        response = registry.http.request(
+            method, url, headers=headers, content=content, extensions={"limit": limit}
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise connection_failure(error, registry.address.host) from error
+    if response.status_code not in ok:
+        raise registry_failure(response, registry.address.host)
+    return response
+
+
+def ask(
+    registry: Registry,
+    method: str,
+    url: str | httpx.URL,
+    *,
+    ok: Iterable[int],
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+    limit: int = SMALL,
+) -> httpx.Response:
+    """A request that may be sent twice, repeated with back-off; raises RegistryError or Gone."""
+    failures = 0
+    while True:
+        try:
+            return send(registry, method, url, ok=ok, headers=headers, content=content, limit=limit)
+        except Interrupted as error:
+            failures += 1
+            wait(registry, error, failures)
+        except Gone:
+            raise
+        except Refused as error:
+            raise RegistryError(f"{registry.address}: {error}") from error
+
+
+def wait(registry: Registry, error: Interrupted, failures: int, advice: str = "") -> None:
+    """Sleep before the next attempt; raises RegistryError where there is none, Stopped if told.
+
+    `advice` is added to the error: what is there already, say.
+    """
+    try:
+        seconds = next_wait(error, failures, registry.patience)
+    except GaveUp as reason:
+        raise RegistryError(f"{registry.address}: {reason}{advice}") from error
+    registry.reporter.info(f"{registry.address.host}: {error}; trying again in {seconds:.1f} s")
+    if registry.stop.wait(seconds):
+        raise Stopped
+
+
+def has_blob(registry: Registry, repository: str, digest: str, size: int) -> bool:
+    """Whether a repository holds a blob, whole."""
+    url = registry.url(repository, f"blobs/{_digest(registry, digest)}")
+    try:
+        response = ask(registry, "HEAD", url, ok=(httpx.codes.OK,))
+    except Gone:
+        return False
+    return str(response.headers.get("Content-Length", size)) == str(size)
+
+
+def manifest_digest(registry: Registry, repository: str, reference: str) -> str | None:
+    """The digest that a tag (or digest) has there; None where there is none."""
+    url = registry.url(repository, f"manifests/{_reference(registry, reference)}")
+    accept = {"Accept": ", ".join(MANIFEST_TYPES)}
+    try:
+        response = ask(registry, "HEAD", url, ok=(httpx.codes.OK,), headers=accept)
+    except Gone:
+        return None
+    said = response.headers.get(DIGEST_HEADER)
+    return None if said is None else _digest(registry, said)
+
+
+def _digest(registry: Registry, text: object) -> Digest:
+    try:
+        return Digest.parse(text)
+    except DigestError as error:
+        raise RegistryError(f"{registry.address}: {error}") from error
+
+
+def _reference(registry: Registry, text: str) -> str:
+    """A tag or a digest: what becomes part of a manifest's URL."""
+    return text if _TAG.fullmatch(text) else _digest(registry, text)
+
+
+def put_manifest(
+    registry: Registry, repository: str, reference: str, data: bytes, media_type: str
+) -> None:
+    """Store a manifest under a tag or its digest; RegistryError where the registry has another."""
+    url = registry.url(repository, f"manifests/{reference}")
+    headers = {"Content-Type": media_type}
+    try:
+        response = ask(
+            registry, "PUT", url, ok=(httpx.codes.CREATED,), headers=headers, content=data
+        )
+    except Gone as error:
+        raise RegistryError(
+            f"{registry.address}: {repository}: the manifest was not taken: {error}; "
+            "run the command again"
+        ) from error
+    expected = digest_of(data)
+    if response.headers.get(DIGEST_HEADER, expected) != expected:
+        raise RegistryError(
+            f"{registry.address}: {repository}: the registry stored "
+            f"{response.headers[DIGEST_HEADER]} where {expected} was sent: something on the way "
+            "changes what passes"
+        )
+
+
+def get_content(
+    registry: Registry, repository: str, kind: str, reference: str, accept: str = "*/*"
+) -> bytes:
+    """A manifest (`kind` "manifests") or small blob ("blobs"); raises Gone or RegistryError.
+
+    A blob has no other name than its digest, and what is asked for by digest is checked against it.
+    """
+    name = _digest(registry, reference) if kind == "blobs" else _reference(registry, reference)
+    url = registry.url(repository, f"{kind}/{name}")
+    limit = MANIFEST_LIMIT if kind == "manifests" else BLOB_LIMIT
+    response = ask(
+        registry, "GET", url, ok=(httpx.codes.OK,), headers={"Accept": accept}, limit=limit
+    )
+    if isinstance(name, Digest) and digest_of(response.content) != name:
+        raise RegistryError(
+            f"{registry.address}: {repository}: what came for {reference} is something else; "
+            "do not use this registry or proxy before that is explained"
+        )
+    return response.content

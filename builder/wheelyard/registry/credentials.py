@@ -1,0 +1,142 @@
+"""Who we are for a registry: Docker's config.json and credential helpers, podman's auth.json."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wheelyard.errors import SettingsError, ToolMissingError
+from wheelyard.oci.address import HUB, HUB_LOGIN
+from wheelyard.system.subprocesses import run
+
+# What a credential helper answers in the place of a user's name for an identity token:
+# docker-credential-helpers, credentials/credentials.go.
+TOKEN_USER = "<token>"  # noqa: S105 - a marker, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A login; its repr shows no secret."""
+
+    username: str
+    secret: str = field(repr=False)
+
+    @property
+    def is_identity_token(self) -> bool:
+        """Whether `secret` is a refresh token (OAuth2) instead of a password."""
+        return self.username == TOKEN_USER
+
+
+def find_credential(
+    host: str, repository: str, environ: Mapping[str, str] = os.environ
+) -> Credential | None:
+    """The login for a repository: the first file that has one; None: anonymous.
+
+    Raises SettingsError for a file that cannot be read, and ToolMissingError for a missing helper
+    where no other file has a login.
+    """
+    missing = None
+    for path in config_files(environ):
+        config = _read(path)
+        try:
+            if config is not None and (found := _in_config(config, host, repository)):
+                return found
+        except ToolMissingError as error:
+            missing = error
+    if missing is not None:
+        raise missing
+    return None
+
+
+def config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where logins are kept, in the order in which they are asked."""
+    docker = environ.get("DOCKER_CONFIG")
+    places = [Path(docker) / "config.json"] if docker else []
+    if not docker:
+        with suppress(RuntimeError):  # a user without a home has no login there
+            home = Path(environ.get("HOME") or Path.home())
+            places.append(home / ".docker/config.json")
+    if environ.get("REGISTRY_AUTH_FILE"):
+        places.insert(0, Path(environ["REGISTRY_AUTH_FILE"]))
+    if environ.get("XDG_RUNTIME_DIR"):
+        places.append(Path(environ["XDG_RUNTIME_DIR"]) / "containers/auth.json")
+    return tuple(places)
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path} is not JSON; log in again with `docker login`") from error
+    return config if isinstance(config, dict) else None
+
+
+def _in_config(config: Mapping[str, Any], host: str, repository: str) -> Credential | None:
+    """A helper for this host wins over the entry, and that over the helper for all hosts."""
+    helpers, auths = config.get("credHelpers") or {}, config.get("auths") or {}
+    name = HUB_LOGIN if host == HUB else host
+    for key in (name, host):
+        if key in helpers:
+            return _ask_helper(str(helpers[key]), name)
+    for key in _keys(host, repository):
+        if (found := _entry(auths.get(key))) is not None:
+            return found
+    store = config.get("credsStore")
+    return _ask_helper(str(store), name) if store else None
+
+
+def _keys(host: str, repository: str) -> Iterator[str]:
+    """Keys of podman's may name a part of the repository; Docker's older ones are URLs."""
+    if host == HUB:
+        yield HUB_LOGIN
+    parts = repository.split("/")
+    for end in range(len(parts), 0, -1):
+        yield f"{host}/{'/'.join(parts[:end])}"
+    yield from (host, f"https://{host}", f"https://{host}/v1/", f"https://{host}/v2/")
+
+
+def _entry(entry: object) -> Credential | None:
+    if not isinstance(entry, dict):
+        return None
+    if entry.get("identitytoken"):
+        return Credential(TOKEN_USER, str(entry["identitytoken"]))
+    if entry.get("auth"):
+        try:
+            text = base64.b64decode(str(entry["auth"]), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            raise SettingsError(
+                "a login in Docker's config.json is damaged; log in again with `docker login`"
+            ) from None
+        name, _, secret = text.rstrip("\0").partition(":")
+        return Credential(name, secret)
+    if entry.get("username"):
+        return Credential(str(entry["username"]), str(entry.get("password") or ""))
+    return None
+
+
+def _ask_helper(name: str, host: str) -> Credential | None:
+    """What `docker-credential-NAME` knows; the host goes in and the secret comes out by a pipe."""
+    result = run([f"docker-credential-{name}", "get"], error=None, stdin=host, timeout=60)
+    said = f"{result.stdout}{result.stderr}"
+    if "credentials not found" in said:
+        return None
+    try:
+        answer = json.loads(result.stdout)
+        return Credential(str(answer["Username"]), str(answer["Secret"]))
+    except (ValueError, KeyError, TypeError):
+        # Nothing of its output: it may be the secret.
+        raise SettingsError(
+            f"docker-credential-{name} gave no login for {host} (exit code {result.returncode}); "
+            f"try `docker login {host}`"
+        ) from None

@@ -1,0 +1,171 @@
+"""Images from a layout to a registry: blobs, then the manifest, and the tags last.
+
+A push that breaks anywhere leaves every tag where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.errors import WheelyardError
+from wheelyard.registry.client import Registry, has_blob, manifest_digest, put_manifest
+from wheelyard.registry.parallel import each
+from wheelyard.registry.upload import Blob, Upload, mount, send_blob
+from wheelyard.system.failures import reported
+
+if TYPE_CHECKING:
+    from wheelyard.oci.layout import Layout
+
+Supply = Callable[[Sequence[str]], None]  # digests of blobs
+LOOKUPS = 8  # requests without a body under way at once
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An image of a layout, as it is to be published."""
+
+    id: str
+    manifest: str  # digest
+    tags: tuple[str, ...]  # "pytorch:2.3.1-cuda12.1", all of one repository
+
+    @property
+    def repository(self) -> str:
+        """The repository's name below the prefix."""
+        return self.tags[0].partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What became of an image; bytes are of blobs, the manifest not counted."""
+
+    id: str
+    digest: str
+    references: tuple[str, ...]  # every tag, in full
+    moved: tuple[str, ...]  # the tags that pointed elsewhere before
+    sent: int
+    mounted: int
+    present: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotPushed:
+    """An image that could not be published, and why; its tags are where they were."""
+
+    id: str
+    error: WheelyardError
+
+
+def push_images(
+    registry: Registry,
+    layout: Layout,
+    images: Sequence[Publication],
+    siblings: Sequence[str],
+    notes: Path,
+    supply: Supply | None = None,
+) -> list[Pushed | NotPushed]:
+    """Publish every image on its own feet: one that fails does not stop the next.
+
+    `supply` puts blobs into the layout that are not there and that the registry has not.
+    """
+    results: list[Pushed | NotPushed] = []
+    for image in images:
+        try:
+            results.append(push_image(registry, layout, image, siblings, notes, supply))
+        except Exception as error:  # noqa: BLE001 - the next one is pushed whatever it was
+            results.append(NotPushed(image.id, reported(error, image.id, registry.reporter)))
+    return results
+
+
+def push_image(
+    registry: Registry,
+    layout: Layout,
+    image: Publication,
+    siblings: Sequence[str],
+    notes: Path,
+    supply: Supply | None = None,
+) -> Pushed:
+    """Publish one image; `siblings` are repositories to mount blobs from.
+
+    Raises RegistryError, and StorageError for a blob that is missing or damaged here.
+    """
+    started = time.monotonic()
+    registry = replace(registry, stop=Event())  # what stops this image does not stop the next
+    repository = registry.address.repository(image.repository)
+    manifest = layout.read_json(image.manifest)
+    blobs = image_blobs(layout, manifest)
+    absent = _absent(registry, repository, blobs)
+    others = tuple(map(registry.address.repository, siblings))
+    begun = each(registry, absent, lambda b: mount(registry, repository, b, others), LOOKUPS)
+    missing = [pair for pair in zip(absent, begun, strict=True) if pair[1] is not None]
+    if supply and missing:
+        supply([blob.digest for blob, _ in missing])
+    _send_all(registry, repository, image.id, missing, notes)
+    moved = _put(registry, repository, layout.blob(image.manifest).read_bytes(), manifest, image)
+    sent = sum(blob.size for blob, _ in missing)
+    mounted = sum(blob.size for blob in absent) - sent
+    return Pushed(
+        id=image.id,
+        digest=image.manifest,
+        references=tuple(map(registry.address.reference, image.tags)),
+        moved=moved,
+        sent=sent,
+        mounted=mounted,
+        present=sum(blob.size for blob in blobs) - sent - mounted,
+        seconds=time.monotonic() - started,
+    )
+
+
+def image_blobs(layout: Layout, manifest: dict[str, Any]) -> list[Blob]:
+    """Config and layers, each once, the largest first: one that starts last would be waited for."""
+    found = {
+        entry["digest"]: Blob(entry["digest"], entry["size"], layout.blob(entry["digest"]))
+        for entry in (manifest["config"], *manifest["layers"])
+    }
+    return sorted(found.values(), key=lambda blob: -blob.size)
+
+
+def _absent(registry: Registry, repository: str, blobs: Sequence[Blob]) -> list[Blob]:
+    there = each(
+        registry, blobs, lambda b: has_blob(registry, repository, b.digest, b.size), LOOKUPS
+    )
+    return [blob for blob, present in zip(blobs, there, strict=True) if not present]
+
+
+def _send_all(
+    registry: Registry,
+    repository: str,
+    name: str,
+    missing: Sequence[tuple[Blob, Upload | None]],
+    notes: Path,
+) -> None:
+    if not missing:
+        return
+    total = sum(blob.size for blob, _ in missing)
+    with registry.reporter.task(f"push {name}", total, "bytes") as task:
+        each(
+            registry,
+            missing,
+            lambda pair: send_blob(registry, repository, pair[0], pair[1], notes, task),
+        )
+
+
+def _put(
+    registry: Registry, repository: str, data: bytes, manifest: dict[str, Any], image: Publication
+) -> tuple[str, ...]:
+    """Store the manifest under its digest, then let the tags point there; those that moved."""
+    kind = manifest["mediaType"]
+    if manifest_digest(registry, repository, image.manifest) != image.manifest:
+        put_manifest(registry, repository, image.manifest, data, kind)
+    moved = []
+    for tag in image.tags:
+        name = tag.partition(":")[2]
+        if manifest_digest(registry, repository, name) != image.manifest:
+            put_manifest(registry, repository, name, data, kind)
+            moved.append(registry.address.reference(tag))
+    return tuple(moved)

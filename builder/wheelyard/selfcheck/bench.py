@@ -1,0 +1,121 @@
+"""How fast the device computes and the models train.
+
+Several timed windows each, so that two reports can be compared beyond noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .frameworks import chosen_frameworks, import_framework, pick_device
+from .machine import flags
+from .models.catalogue import SPECS, Spec
+from .result import Check, Options, Outcome, failed, passed, skipped
+from .train import setup_of
+from .training.learner import NotHereError
+from .training.peaks import stated_peak
+from .training.sides import learner_of
+from .training.throughput import Speed, finite, measure
+from .trouble import explain, is_out_of_memory
+
+LARGER = 16  # times the batch on a GPU, where 64 samples leave it idle
+SIZES = {"cpu": 1024, "cuda": 8192}  # of the large matrix product
+
+
+def checks(options: Options) -> Iterator[Check]:
+    """A large matrix product, then every model, a framework at a time."""
+    for framework in chosen_frameworks(options):
+        if not options.models:
+            yield f"bench.matmul.{framework}", partial(check_matmul, framework, options)
+        for spec in SPECS.values():
+            if framework in spec.frameworks and spec.name in (options.models or SPECS):
+                yield (
+                    f"bench.{spec.name}.{framework}",
+                    partial(check_speed, spec, framework, options),
+                )
+
+
+def check_speed(spec: Spec, framework: str, options: Options) -> Outcome:
+    """Throughput with mixed precision off and on; a batch that does not fit is made smaller."""
+    device = pick_device(options, framework)
+    if options.batch is not None or device == "cpu":
+        return _speed(spec, framework, options, device)
+    large = replace(spec, batch=spec.batch * LARGER)
+    try:
+        return _speed(large, framework, options, device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = explain(error, options.free_memory)
+    outcome = _speed(spec, framework, options, device)  # only here is the first try's memory free
+    if outcome.status != "pass":
+        return outcome
+    return replace(outcome, reason=f"batch {spec.batch} instead of {large.batch}: {problem}")
+
+
+def _speed(spec: Spec, framework: str, options: Options, device: str) -> Outcome:
+    """Both throughputs; the losses stay finite."""
+    setup = setup_of(spec, framework, options)
+    seen: dict[str, Any] = {"device": None, "batch": setup.spec.batch}
+    try:
+        for mixed in (False, True):
+            if mixed and (reason := no_mixed(device)):
+                seen["mixed"] = {"not_measured": reason}
+                continue
+            speed = measure(learner_of(framework), replace(setup, mixed=mixed))
+            seen["device"] = speed.device
+            seen["mixed" if mixed else "float32"] = shown(speed, setup.spec, device)
+            if not finite(speed):
+                return failed(f"a loss in {speed.type} is not a finite number", seen)
+    except NotHereError as missing:
+        return skipped(f"{missing} (devel images have it)")
+    return passed(seen)
+
+
+def no_mixed(device: str) -> str | None:
+    """Why mixed precision is not worth measuring; None where it is."""
+    if device == "cpu" and not {"avx512_bf16", "amx_bf16"} & flags():
+        return "this processor has no bfloat16 instructions"
+    return None
+
+
+def shown(speed: Speed, spec: Spec, device: str) -> dict[str, Any]:
+    """One measurement as the report has it; three passes' worth of arithmetic a step."""
+    rate = speed.samples_per_second * spec.operations * 3 / 1e12
+    kind = "tf32" if speed.type == "float32" and device == "cuda" else speed.type
+    peak = stated_peak(speed.device, kind)
+    return {
+        "type": speed.type,
+        "samples_per_second": round(speed.samples_per_second, 1),
+        "steps_per_second": round(speed.samples_per_second / spec.batch, 2),
+        "tflops": round(rate, 4),
+        "of_peak": round(rate / peak.rate, 5) if peak else None,
+        "peak_source": peak.source if peak else "no stated rate is known for this device",
+        "first_step_seconds": round(speed.first_step, 3),
+        "peak_memory_mib": round(speed.peak_memory / 2**20, 1),
+        "runs": [round(value, 1) for value in speed.runs],
+    }
+
+
+def check_matmul(framework: str, options: Options) -> Outcome:
+    """TFLOP/s of a large matrix product, a type at a time, and what part of the stated rate."""
+    device = pick_device(options, framework)
+    import_framework(framework)
+    if framework == "tensorflow":
+        from .training.matmul_tensorflow import product_rates
+    else:
+        from .training.matmul_torch import product_rates
+    name, rates = product_rates(device, SIZES[device])
+    seen: dict[str, Any] = {"device": name, "size": SIZES[device]}
+    for kind, runs in rates.items():
+        middle = sorted(runs)[len(runs) // 2]
+        peak = stated_peak(name, kind)
+        seen[kind] = {
+            "tflops": round(middle, 4),
+            "of_peak": round(middle / peak.rate, 4) if peak else None,
+            "runs": [round(value, 4) for value in runs],
+        }
+    return passed(seen)

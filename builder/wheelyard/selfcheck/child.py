@@ -1,0 +1,84 @@
+"""Run a module of selfcheck in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+NAME = __package__  # "selfcheck" in an image, "wheelyard.selfcheck" outside
+TIMEOUT, GRACE = 240, 10  # seconds
+
+
+class ChildError(RuntimeError):
+    """The process failed; the message holds the end of what it said."""
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Our own environment, in which `selfcheck` can be imported, and `extra`."""
+    package = str(Path(__file__).parents[len(NAME.split("."))])
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, **extra}
+
+
+def module(*arguments: str) -> list[str]:
+    """The command that runs `python -m ARGUMENTS`."""
+    return [sys.executable, "-m", *arguments]
+
+
+def run(command: Sequence[str], extra: Mapping[str, str]) -> str:
+    """What it prints; raises ChildError when it fails or takes too long."""
+    # Files, not pipes: a grandchild that outlives a launcher would keep a pipe open for ever.
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=log,
+            env=environment(extra), start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise ChildError(
+                f"{command[-1]} did not end within {TIMEOUT} s: {tail(_read(log))}"
+            ) from None
+        except BaseException:
+            _end(process)
+            raise
+        if code:
+            raise ChildError(f"exit code {code}: {tail(_read(log))}")
+        return _read(output)
+
+
+def _read(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started, kindly first: torchrun then ends its own processes."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def last_json(output: str) -> Any:
+    """The value on the last line."""
+    lines = output.strip().splitlines()
+    if not lines:
+        raise ChildError("the process printed nothing")
+    return json.loads(lines[-1])
+
+
+def tail(text: str, lines: int = 6) -> str:
+    """The end of a log, on one line."""
+    return " | ".join(line.strip() for line in text.strip().splitlines()[-lines:]) or "no message"

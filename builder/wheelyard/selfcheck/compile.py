@@ -1,0 +1,92 @@
+"""`torch.compile` and XLA make code on this machine, and that code computes the same numbers."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from os import environ
+from typing import TYPE_CHECKING, Any
+
+from .frameworks import chosen_frameworks, import_framework, pick_device
+from .result import Check, Options, Outcome, failed, passed, skipped
+
+if TYPE_CHECKING:
+    import torch
+
+TOLERANCE = 1e-5  # float32, a few operations
+TRITON = (7, 0)
+
+
+def checks(options: Options) -> Iterator[Check]:
+    """TorchInductor and XLA, on the device the options name."""
+    names = chosen_frameworks(options)
+    if "pytorch" in names:
+        yield "compile.inductor", partial(check_inductor, options)
+    if "tensorflow" in names:
+        yield "compile.xla", partial(check_xla, options)
+
+
+def check_xla(options: Options) -> Outcome:
+    """A function compiled by XLA agrees with the same function run step by step."""
+    tf = import_framework("tensorflow")
+    device = pick_device(options, "tensorflow")
+
+    def mixed(values: Any) -> Any:
+        scaled = tf.sin(values * 2 + 1) * tf.exp(-tf.abs(values))
+        return scaled + tf.reduce_mean(scaled)
+
+    with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+        values = tf.linspace(-3.0, 3.0, 4096)
+        compiled = tf.function(mixed, jit_compile=True)(values)
+        difference = float(tf.reduce_max(tf.abs(compiled - mixed(values))))
+    seen = {"device": device, "largest_difference": difference}
+    if difference > TOLERANCE:
+        return failed("the compiled function computes something else", seen, TOLERANCE)
+    return passed(seen, TOLERANCE)
+
+
+def check_inductor(options: Options) -> Outcome:
+    """A compiled function agrees with the same function run step by step."""
+    import torch
+
+    if sys.version_info >= (3, 12) and torch.__version__ < "2.4":
+        return skipped("torch.compile supports Python 3.12 from PyTorch 2.4 on")
+    compiler = environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        return failed("torch.compile needs a C++ compiler: install g++, or set CXX")
+    device = pick_device(options, "pytorch")
+    if device == "cuda" and torch.cuda.get_device_capability() < TRITON:
+        return skipped("Triton, which torch.compile uses, needs compute capability 7.0")
+    values = torch.linspace(-3, 3, 4096, device=device)
+    with fresh_cache():
+        compiled = torch.compile(mixture, backend="inductor", fullgraph=True)(values)
+    difference = float((compiled - mixture(values)).abs().max())
+    seen = {"device": device, "compiler": compiler, "largest_difference": difference}
+    if difference > TOLERANCE:
+        return failed("the compiled function computes something else", seen, TOLERANCE)
+    return passed(seen, TOLERANCE)
+
+
+def mixture(values: torch.Tensor) -> torch.Tensor:
+    """A few pointwise operations and a reduction, enough for a fused kernel."""
+    scaled = (values * 2 + 1).sin() * (-values.abs()).exp()
+    return scaled + scaled.sum() / len(values)
+
+
+@contextmanager
+def fresh_cache() -> Iterator[None]:
+    """Let inductor compile for real, into a folder that is gone afterwards."""
+    before = environ.get("TORCHINDUCTOR_CACHE_DIR")
+    with tempfile.TemporaryDirectory(prefix="selfcheck-") as folder:
+        environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del environ["TORCHINDUCTOR_CACHE_DIR"]
+            else:
+                environ["TORCHINDUCTOR_CACHE_DIR"] = before

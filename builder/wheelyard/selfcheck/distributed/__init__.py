@@ -1,0 +1,133 @@
+"""Train on several processes: the loss must be that of one process with the same global batch."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from .. import child
+from ..cell import CPU_ONLY
+from ..frameworks import chosen_frameworks, gpu_count
+from ..result import Check, Options, Outcome, failed, passed, skipped
+
+PROCESSES = 2
+TOLERANCE = 1e-3  # relative: sums in another order, over STEPS optimizer steps
+NO_LOOPBACK = "the loopback interface is down here: ip link set lo up"
+TORCH, TENSORFLOW = (f"{__package__}.{name}_worker" for name in ("torch", "tensorflow"))
+# Everything happens on this machine: no name has to be looked up, no interface to be found.
+LOCAL = {
+    "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+}  # fmt: skip
+
+
+def checks(options: Options) -> Iterator[Check]:
+    """DDP over gloo and NCCL; mirrored and multi-worker strategies."""
+    names = chosen_frameworks(options)
+    if "pytorch" in names:
+        yield "distributed.gloo.pytorch", check_gloo
+        yield "distributed.nccl.pytorch", partial(check_nccl, options)
+    if "tensorflow" in names:
+        yield "distributed.mirrored.tensorflow", partial(check_mirrored, options)
+        yield "distributed.workers.tensorflow", check_workers
+
+
+def check_gloo() -> Outcome:
+    """Two processes on the CPU, started by torchrun."""
+    if not loopback():
+        return skipped(NO_LOOPBACK)
+    together = _torchrun(PROCESSES, "gloo")
+    return judge(_alone(TORCH, "alone", "cpu"), together, PROCESSES)
+
+
+def check_nccl(options: Options) -> Outcome:
+    """A process a GPU, at most two, started by torchrun."""
+    if options.cpu_only:
+        return skipped(CPU_ONLY, wants_gpu=True)
+    gpus = min(PROCESSES, gpu_count("pytorch"))
+    if not gpus:
+        return skipped("torch sees no GPU", wants_gpu=True)
+    return judge(_alone(TORCH, "alone", "cuda"), _torchrun(gpus, "nccl"), gpus)
+
+
+def check_mirrored(options: Options) -> Outcome:
+    """One process, two replicas: on two GPUs, else on two halves of the processor."""
+    on_gpus = options.device != "cpu" and gpu_count("tensorflow") >= PROCESSES
+    device = "cuda" if on_gpus else "cpu"
+    together = _alone(TENSORFLOW, "mirrored", device)
+    return judge(_alone(TENSORFLOW, "alone", device), together, PROCESSES)
+
+
+def check_workers() -> Outcome:
+    """Two processes, a worker each."""
+    if not loopback():
+        return skipped(NO_LOOPBACK)
+    ports = [free_port() for _ in range(PROCESSES)]
+    settings = [tf_config(ports, index) for index in range(PROCESSES)]
+    command = child.module(TENSORFLOW, "workers", "cpu")
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        outputs = list(pool.map(lambda extra: child.run(command, {**LOCAL, **extra}), settings))
+    return judge(_alone(TENSORFLOW, "alone", "cpu"), child.last_json(outputs[0]), PROCESSES)
+
+
+def judge(alone: dict[str, Any], together: dict[str, Any], processes: int) -> Outcome:
+    """Compare the loss of every step."""
+    seen = {"alone": alone["losses"], "together": together["losses"], "world": together["world"]}
+    wanted = {"world": processes, "relative_difference": TOLERANCE}
+    if together["world"] != processes:
+        return failed(f"{together['world']} took part instead of {processes}", seen, wanted)
+    pairs = zip(alone["losses"], together["losses"], strict=True)
+    if not all(math.isclose(left, right, rel_tol=TOLERANCE) for left, right in pairs):
+        return failed("several processes compute another loss than one", seen, wanted)
+    return passed(seen, wanted)
+
+
+def _torchrun(processes: int, backend: str) -> dict[str, Any]:
+    command = torchrun_command(processes, free_port(), backend)
+    result: dict[str, Any] = child.last_json(child.run(command, LOCAL))
+    return result
+
+
+def torchrun_command(processes: int, port: int, backend: str) -> list[str]:
+    """`torchrun`, as the module it is: the script may not be on the path."""
+    return child.module(
+        "torch.distributed.run", f"--nproc-per-node={processes}", "--nnodes=1",
+        "--master-addr=127.0.0.1", f"--master-port={port}", "-m", TORCH, backend,
+    )  # fmt: skip
+
+
+def tf_config(ports: Sequence[int], index: int) -> dict[str, str]:
+    """TF_CONFIG of worker `index`; it must not meet a GPU that the other one has."""
+    workers = [f"127.0.0.1:{port}" for port in ports]
+    value = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+    return {"TF_CONFIG": json.dumps(value), "CUDA_VISIBLE_DEVICES": "-1"}
+
+
+def _alone(worker: str, mode: str, device: str) -> dict[str, Any]:
+    result: dict[str, Any] = child.last_json(child.run(child.module(worker, mode, device), LOCAL))
+    return result
+
+
+def loopback() -> bool:
+    """Whether processes of this machine can reach each other over 127.0.0.1."""
+    with socket.socket() as listener, socket.socket() as caller:
+        try:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(1)
+            caller.settimeout(5)
+            caller.connect(listener.getsockname())
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,64 @@
+"""Which frameworks are here, and what they say about the GPU."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+
+from .cell import CPU_ONLY
+from .result import Options
+
+MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
+
+
+class NoGpuError(RuntimeError):
+    """A GPU was asked for and the framework sees none."""
+
+
+def chosen_frameworks(options: Options) -> tuple[str, ...]:
+    """The cell's frameworks, or those installed; cut down to the one the options name."""
+    names = tuple(options.cell.frameworks) if options.cell else installed_frameworks()
+    wanted = options.framework
+    return names if wanted is None else tuple(name for name in names if name == wanted)
+
+
+def installed_frameworks() -> tuple[str, ...]:
+    """The frameworks that can be imported here, PyTorch when there is none."""
+    found = tuple(name for name, module in MODULES.items() if importlib.util.find_spec(module))
+    return found or ("pytorch",)
+
+
+def import_framework(name: str) -> ModuleType:
+    """The framework's module; TensorFlow without its notices, and with memory as it needs it."""
+    if name == "tensorflow":
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    else:  # OpenMP threads that spin while they wait halve the speed of a machine that others use
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    module = importlib.import_module(MODULES[name])
+    if name == "tensorflow":
+        module.get_logger().setLevel("ERROR")
+    return module
+
+
+def gpu_count(name: str) -> int:
+    """How many GPUs the framework can use."""
+    module = import_framework(name)
+    if name == "tensorflow":
+        return len(module.config.list_physical_devices("GPU"))
+    return int(module.cuda.device_count()) if module.cuda.is_available() else 0
+
+
+def pick_device(options: Options, name: str) -> str:
+    """`cpu` or `cuda`; raises NoGpuError when the options insist on a GPU that is not there."""
+    if options.device == "cpu" and not options.require_gpu:
+        return "cpu"
+    if not options.cpu_only and gpu_count(name):
+        return "cuda"
+    if options.require_gpu or options.device == "cuda":
+        if options.cpu_only:
+            raise NoGpuError(f"{CPU_ONLY}; take one with CUDA")
+        raise NoGpuError(f"{MODULES[name]} sees no GPU; start the container with --gpus all")
+    return "cpu"

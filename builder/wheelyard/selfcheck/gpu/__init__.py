@@ -1,0 +1,102 @@
+"""Check that driver, GPU and framework work together."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from types import ModuleType
+
+from ..cell import CPU_ONLY
+from ..frameworks import MODULES, chosen_frameworks, gpu_count, import_framework
+from ..gpu.architectures import architectures, built_cuda
+from ..gpu.driver import Driver, NoDriverError, free_memory, read_driver
+from ..gpu.judge import judge_devices, judge_driver, judge_framework
+from ..gpu.kernel import check_nvcc
+from ..gpu.repeating import check_determinism
+from ..result import Check, Options, Outcome, skipped
+
+__all__ = ["checks", "free_memory"]
+
+# What each framework's side has to compute, in the order it is done.
+COMPUTATIONS = (
+    "matmul",
+    "convolution",
+    "batchnorm",
+    "attention",
+    "lstm",
+    "fft",
+    "sparse",
+    "solver",
+)
+OTHERS = ("memory", "allreduce", "trace")
+
+
+def checks(options: Options) -> Iterator[Check]:
+    """Every check of the group; in an image without CUDA each says why it is not made."""
+    for name, work in _checks(options):
+        yield name, _not_here if options.cpu_only else work
+
+
+def _not_here() -> Outcome:
+    return skipped(CPU_ONLY, wants_gpu=True)  # whoever insists on a GPU has the wrong image
+
+
+def _checks(options: Options) -> Iterator[Check]:
+    """Driver and devices; then, a framework at a time, what it computes on the GPU."""
+    yield "gpu.driver", partial(check_driver, options)
+    yield "gpu.devices", lambda: judge_devices(find_driver())
+    for name in chosen_frameworks(options):
+        yield f"gpu.framework.{name}", partial(check_framework, name)
+        for what in COMPUTATIONS:
+            yield f"gpu.{what}.{name}", partial(on_gpu, name, partial(_compute, name, what))
+        for what in OTHERS:
+            yield f"gpu.{what}.{name}", partial(on_gpu, name, partial(_other, name, what))
+        yield f"gpu.determinism.{name}", partial(on_gpu, name, partial(check_determinism, name))
+    yield "gpu.nvcc", lambda: check_nvcc(find_driver())
+
+
+@cache
+def find_driver() -> Driver | NoDriverError:
+    """The driver, or the error that says why there is none; asked once."""
+    try:
+        return read_driver()
+    except NoDriverError as error:
+        return error
+
+
+def check_driver(options: Options) -> Outcome:
+    """The driver is new enough for the image's CUDA."""
+    cuda = options.cell.cuda if options.cell else built_cuda(chosen_frameworks(options))
+    return judge_driver(find_driver(), cuda)
+
+
+def check_framework(name: str) -> Outcome:
+    """The framework sees the GPUs, and its wheel has code for them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return judge_framework(name, find_driver(), gpu_count(name), architectures(name), visible)
+
+
+def on_gpu(name: str, work: Callable[[], Outcome]) -> Outcome:
+    """Do it where the framework has a GPU, else skip."""
+    if not gpu_count(name):
+        return skipped(f"{MODULES[name]} sees no GPU", wants_gpu=True)
+    return work()
+
+
+def _compute(name: str, what: str) -> Outcome:
+    from ..gpu.compare import compare
+
+    return compare(_side(name, "ops"), what, "cuda")
+
+
+def _other(name: str, what: str) -> Outcome:
+    outcome: Outcome = getattr(_side(name, "use"), what)()
+    return outcome
+
+
+def _side(name: str, part: str) -> ModuleType:
+    """The framework's own module: ops (computations) or use (memory, NCCL, profiler)."""
+    import_framework(name)
+    return importlib.import_module(f"{__package__}.{MODULES[name]}_{part}")

@@ -1,0 +1,49 @@
+"""Compute the same on the device and, in float64, on the CPU; measure the difference."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..result import Outcome, failed, passed
+
+# The largest difference allowed, as a part of the largest value. Steps of one type: float32 6e-8,
+# tf32 and float16 5e-4, bfloat16 4e-3 (half of 2^-23, 2^-10, 2^-7); the rest is for sums of some
+# hundred terms in another order.
+TOLERANCES = {"float32": 1e-4, "tf32": 5e-3, "float16": 1e-2, "bfloat16": 4e-2}
+
+
+NO_KERNEL = (
+    "the profiler saw no GPU kernel: CUPTI does not work here; look for CUPTI_ERROR in the log, "
+    "for another profiler (DCGM) on this GPU, for NVreg_RestrictProfilingToAdminUsers on the host"
+)
+
+
+class Side(Protocol):
+    """A framework's computations."""
+
+    def kinds(self, what: str, device: str) -> tuple[str, ...]:
+        """The types in which this computation exists on this device."""
+
+    def difference(self, what: str, kind: str, device: str) -> float:
+        """The largest difference, as a part of the largest value."""
+
+
+class MovedError(RuntimeError):
+    """The framework did not compute where it was told to; the message says what ran where."""
+
+
+def compare(side: Any, what: str, device: str) -> Outcome:
+    """Every type within its tolerance; a low precision that ran elsewhere is told, not counted."""
+    seen, moved = dict[str, float](), list[str]()
+    for kind in side.kinds(what, device):
+        try:
+            seen[kind] = side.difference(what, kind, device)
+        except MovedError as error:
+            if kind == "float32":
+                raise
+            moved.append(str(error))
+    wanted = {kind: TOLERANCES[kind] for kind in seen}
+    wrong = [kind for kind in seen if not seen[kind] <= wanted[kind]]  # catches nan
+    if wrong:
+        return failed(f"{what} in {', '.join(wrong)} differs from the CPU's", seen, wanted)
+    return passed(seen, wanted, "; ".join(moved) or None)

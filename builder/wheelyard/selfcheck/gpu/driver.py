@@ -1,0 +1,202 @@
+"""Which NVIDIA driver and GPUs this machine has, as NVML or nvidia-smi tells it. Judges nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+START = "start the container with --gpus all"
+
+
+class NoDriverError(Exception):
+    """No NVIDIA driver answers here; the message says what was tried."""
+
+
+class BrokenDriverError(NoDriverError):
+    """There is a driver and it does not work; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU as the driver describes it; None: it does not say."""
+
+    name: str
+    memory: int | None  # MiB
+    capability: str  # "9.0"; "" where the driver is too old to say
+    free: int | None = None  # MiB
+    ecc: bool | None = None
+    memory_errors: int | None = None  # uncorrected ones since the driver was loaded
+    mig: bool | None = None
+    mig_devices: int | None = None
+    persistence: bool | None = None
+    nvlinks: int | None = None  # active ones
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """The host's driver and the GPUs it shows to this process."""
+
+    version: str  # "550.54.14"; "" where it does not say
+    gpus: tuple[Gpu, ...]
+    source: str  # who said so: "nvml" or "nvidia-smi"
+    cuda: str | None = None  # "12.4", the newest that the driver supports
+    links: tuple[str, ...] = ()  # how two GPUs are joined: "0-1 same board"
+    remarks: tuple[str, ...] = ()  # what nvidia-smi printed besides, such as a warning
+
+
+def read_driver() -> Driver:
+    """Ask NVML, or nvidia-smi where its Python binding is not installed; raises NoDriverError."""
+    if importlib.util.find_spec("pynvml"):
+        return _from_nvml()
+    if shutil.which("nvidia-smi"):
+        from ..gpu.smi import ask_smi
+
+        return ask_smi()
+    raise NoDriverError(
+        f"no NVIDIA driver here: neither nvidia-ml-py nor nvidia-smi is installed; {START}"
+    )
+
+
+def free_memory() -> str | None:
+    """How much memory is free on each GPU, for a message; None when nothing can tell."""
+    try:
+        gpus = read_driver().gpus
+    except (NoDriverError, OSError, subprocess.SubprocessError):
+        return None
+    said = (
+        f"GPU {at}: {gpu.free} of {gpu.memory} MiB free"
+        for at, gpu in enumerate(gpus)
+        if gpu.free is not None
+    )
+    return ", ".join(said) or None
+
+
+def _from_nvml() -> Driver:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise not_answering(type(error).__name__, str(error)) from error
+    try:
+        return _describe(pynvml)
+    except pynvml.NVMLError as error:
+        raise not_answering(type(error).__name__, str(error)) from error
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def not_answering(kind: str, text: str, source: str = "NVML") -> NoDriverError:
+    """What an error of NVML means: no driver in this container, or one that is broken."""
+    if kind == "NVMLError_LibraryNotFound":
+        return NoDriverError(f"no NVIDIA driver answers ({source}: {text}); {START}")
+    advice = {
+        "NVMLError_DriverNotLoaded": "load the kernel module on the host (modprobe nvidia)",
+        "NVMLError_LibRmVersionMismatch": "the driver was updated under its kernel module: "
+        "restart the host, or unload and load the module",
+        "NVMLError_GpuIsLost": "a GPU fell off the bus: look for Xid lines in dmesg, restart "
+        "the host",
+        "NVMLError_NoPermission": "this user may not use /dev/nvidia*: see the devices' rights",
+    }.get(kind, "run nvidia-smi on the host and see what it says")
+    return BrokenDriverError(f"the NVIDIA driver does not work ({source}: {text}): {advice}")
+
+
+def _describe(nvml: Any) -> Driver:
+    handles = [nvml.nvmlDeviceGetHandleByIndex(at) for at in range(nvml.nvmlDeviceGetCount())]
+    number = _asked(nvml, nvml.nvmlSystemGetCudaDriverVersion)
+    return Driver(
+        _text(nvml.nvmlSystemGetDriverVersion()),
+        tuple(_gpu(nvml, handle) for handle in handles),
+        "nvml",
+        None if number is None else f"{number // 1000}.{number % 1000 // 10}",
+        tuple(_links(nvml, handles)),
+    )
+
+
+def _gpu(nvml: Any, handle: Any) -> Gpu:
+    capability = _asked(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle)
+    memory = _memory(nvml, handle)
+    ecc = _asked(nvml, nvml.nvmlDeviceGetEccMode, handle)
+    errors = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
+    mig = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
+    persistence = _asked(nvml, nvml.nvmlDeviceGetPersistenceMode, handle)
+    return Gpu(
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        memory=_mebibytes(memory, "total"),
+        capability="" if capability is None else f"{capability[0]}.{capability[1]}",
+        free=_mebibytes(memory, "free"),
+        ecc=None if ecc is None else bool(ecc[0]),
+        memory_errors=_asked(nvml, nvml.nvmlDeviceGetTotalEccErrors, handle, *errors),
+        mig=None if mig is None else bool(mig[0]),
+        mig_devices=len(_slices(nvml, handle)) if mig and mig[0] else None,
+        persistence=None if persistence is None else bool(persistence),
+        nvlinks=_nvlinks(nvml, handle),
+    )
+
+
+def _memory(nvml: Any, handle: Any) -> list[Any]:
+    """What NVML says of a GPU's memory; in a container with slices of it, of each slice.
+
+    The whole GPU may not be asked there (nvidia-container-toolkit#842).
+    """
+    whole = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+    if whole is not None:
+        return [whole]
+    parts = (_asked(nvml, nvml.nvmlDeviceGetMemoryInfo, part) for part in _slices(nvml, handle))
+    return [part for part in parts if part is not None]
+
+
+def _mebibytes(memory: Sequence[Any], name: str) -> int | None:
+    return sum(int(getattr(part, name)) for part in memory) // 2**20 if memory else None
+
+
+def _slices(nvml: Any, handle: Any) -> list[Any]:
+    """The MIG devices of a GPU that are shown to this process."""
+    count = _asked(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
+    found = (
+        _asked(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, at) for at in range(count)
+    )
+    return [device for device in found if device is not None]
+
+
+def _nvlinks(nvml: Any, handle: Any) -> int:
+    states = (
+        _asked(nvml, nvml.nvmlDeviceGetNvLinkState, handle, at)
+        for at in range(nvml.NVML_NVLINK_MAX_LINKS)
+    )
+    return sum(state == 1 for state in states)
+
+
+# nvmlGpuTopologyLevel_t, nvml.h.
+LEVELS = {
+    0: "same board", 10: "one PCIe switch", 20: "several PCIe switches",
+    30: "one PCIe host bridge", 40: "one NUMA node", 50: "across NUMA nodes",
+}  # fmt: skip
+
+
+def _links(nvml: Any, handles: Sequence[Any]) -> list[str]:
+    found = []
+    for left, first in enumerate(handles):
+        for right in range(left + 1, len(handles)):
+            level = _asked(nvml, nvml.nvmlDeviceGetTopologyCommonAncestor, first, handles[right])
+            if level is not None:
+                found.append(f"{left}-{right} {LEVELS.get(level, f'level {level}')}")
+    return found
+
+
+def _asked(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer; None where this GPU or driver does not know the question. A lost GPU raises."""
+    try:
+        return function(*arguments)
+    except nvml.NVMLError as error:
+        if type(error).__name__ == "NVMLError_GpuIsLost":
+            raise
+        return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value  # bytes before nvidia-ml-py 12

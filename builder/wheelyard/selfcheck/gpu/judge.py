@@ -1,0 +1,151 @@
+"""What follows from what a driver said. Pure: no GPU, no driver and no framework is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from ..gpu.driver import START, BrokenDriverError, Driver, Gpu, NoDriverError
+from ..result import Outcome, failed, passed, skipped
+
+# Minor-version compatibility, Linux x86_64: CUDA Toolkit release notes, table 2.
+FLOORS = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
+SLOW_START = "persistence mode is off: first calls wait for the driver (nvidia-smi -pm 1)"
+
+
+def driver_floor(cuda: str) -> str | None:
+    """The least driver for a CUDA version `12.1`; None when its major version is unknown here."""
+    return FLOORS.get(cuda.split(".")[0])
+
+
+def is_older(version: str, floor: str) -> bool:
+    """Compare driver versions number by number: 525.147.05 is newer than 525.60.13."""
+    return _numbers(version) < _numbers(floor)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def judge_driver(driver: Driver | NoDriverError, cuda: str | None) -> Outcome:
+    """Compare a driver with the floor of a CUDA version."""
+    floor = driver_floor(cuda) if cuda else None
+    wanted = None if floor is None else f">= {floor}"
+    if isinstance(driver, BrokenDriverError):
+        return failed(str(driver), None, wanted)
+    if isinstance(driver, NoDriverError):
+        needs = f" (CUDA {cuda} needs driver {wanted})" if floor else ""
+        return skipped(f"{driver}{needs}", wants_gpu=True)
+    seen = {"driver": driver.version, "source": driver.source, "supports_cuda": driver.cuda}
+    if cuda is None:
+        return skipped("a CPU build needs no driver", seen)
+    if floor is None:
+        return skipped(f"the driver floor of CUDA {cuda} is not known here", seen)
+    if not driver.version:
+        return skipped(f"the driver does not say its version; CUDA {cuda} needs {wanted}", seen)
+    if is_older(driver.version, floor):
+        advice = "update the host's driver, or take an image with an older CUDA"
+        return failed(
+            f"driver {driver.version} is older than {floor}, which CUDA {cuda} needs: {advice}",
+            seen, wanted,
+        )  # fmt: skip
+    return passed(seen, wanted)
+
+
+def judge_devices(driver: Driver | NoDriverError) -> Outcome:
+    """GPUs are there, their memory is sound, and what is odd about them is said."""
+    if isinstance(driver, BrokenDriverError):
+        return failed(str(driver))
+    if isinstance(driver, NoDriverError):
+        return skipped(str(driver), wants_gpu=True)
+    seen = {"gpus": [asdict(gpu) for gpu in driver.gpus], "links": list(driver.links)}
+    if not driver.gpus:
+        return skipped(f"the driver shows no GPU; {START}", seen, wants_gpu=True)
+    for at, gpu in enumerate(driver.gpus):
+        if gpu.memory_errors:
+            return failed(
+                f"GPU {at} ({gpu.name}) has {gpu.memory_errors} uncorrected memory errors: reset "
+                "it (nvidia-smi --gpu-reset), and replace it if they come back", seen,
+            )  # fmt: skip
+    remarks = [*_remarks(driver.gpus), *(f"nvidia-smi says: {line}" for line in driver.remarks)]
+    return passed(seen, reason="; ".join(remarks) or None)
+
+
+def _remarks(gpus: Sequence[Gpu]) -> list[str]:
+    sliced = [str(at) for at, gpu in enumerate(gpus) if gpu.mig]
+    remarks = [f"GPU {', '.join(sliced)} in MIG mode: programs get a slice"] if sliced else []
+    if any(gpu.persistence is False for gpu in gpus):
+        remarks.append(SLOW_START)
+    if len({gpu.name for gpu in gpus}) > 1:
+        remarks.append("different GPUs: the slowest sets the pace of a joint training")
+    return remarks
+
+
+def judge_framework(
+    title: str,
+    driver: Driver | NoDriverError,
+    usable: int,
+    architectures: Sequence[str],
+    visible: str | None,
+) -> Outcome:
+    """The framework can use the GPUs that the driver shows, and its wheel has code for them.
+
+    `usable` is how many it sees, `visible` the value of CUDA_VISIBLE_DEVICES.
+    """
+    if isinstance(driver, NoDriverError):
+        broken = isinstance(driver, BrokenDriverError)
+        return failed(str(driver)) if broken else skipped(str(driver), wants_gpu=True)
+    if not driver.gpus:
+        return skipped(f"the driver shows no GPU; {START}", wants_gpu=True)
+    seen = {"driver_shows": len(driver.gpus), f"{title} sees": usable}
+    wanted = list(architectures)
+    if not usable:
+        return failed(_blind(title, driver.gpus, visible), seen, wanted)
+    unfit = [gpu.name for gpu in driver.gpus if not _fits(gpu, architectures)]
+    hidden = len(driver.gpus) - usable if visible is not None else 0
+    if len(unfit) > hidden:  # else CUDA_VISIBLE_DEVICES may have left out just these
+        return failed(f"{title}'s wheel has no code for {', '.join(unfit)}", seen, wanted)
+    if usable < len(driver.gpus) and visible is None and not any(gpu.mig for gpu in driver.gpus):
+        return failed(
+            f"the driver shows {len(driver.gpus)} GPUs, {title} sees {usable}: run nvidia-smi and "
+            "look for one in an error state", seen, wanted,
+        )  # fmt: skip
+    return passed(seen, wanted)
+
+
+def _fits(gpu: Gpu, architectures: Sequence[str]) -> bool:
+    """Nothing is known against a GPU whose driver does not say its capability."""
+    return not gpu.capability or has_code_for(gpu.capability, architectures)
+
+
+def _blind(title: str, gpus: Sequence[Gpu], visible: str | None) -> str:
+    if visible is not None:
+        return f"{title} sees no GPU: CUDA_VISIBLE_DEVICES is {visible!r}"
+    if any(gpu.mig for gpu in gpus):
+        return (
+            f"{title} sees no GPU: MIG is on and no slice was given; make one (nvidia-smi mig "
+            "-cgi ... -C) and pass it: --gpus '\"device=0:0\"'"
+        )
+    return f"the driver shows GPUs, but {title} cannot use them: run nvidia-smi in the container"
+
+
+def has_code_for(capability: str, architectures: Sequence[str]) -> bool:
+    """True when machine code of the same generation, or PTX of an older one, is in the list.
+
+    `sm_86` runs on 8.6 and later 8.x; `compute_70` is compiled by the driver for anything newer.
+    A trailing letter (`sm_90a`) binds the code to exactly that capability, `f` to its family.
+    """
+    device = _capability(capability.replace(".", ""))
+    for architecture in architectures:
+        kind, _, digits = architecture.partition("_")
+        built = _capability(digits.rstrip("abcdefghijklmnopqrstuvwxyz"))
+        if digits[-1:].isalpha() and not digits.endswith("f"):
+            if built == device:
+                return True
+        elif (kind == "compute" or built[0] == device[0]) and built <= device:
+            return True
+    return False
+
+
+def _capability(digits: str) -> tuple[int, int]:
+    return int(digits[:-1]), int(digits[-1])

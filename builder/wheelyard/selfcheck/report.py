@@ -1,0 +1,41 @@
+"""Write results for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TextIO
+
+from .result import Result
+
+COLOURS = {"pass": "32", "fail": "31", "skip": "33"}
+
+
+def to_json(results: list[Result]) -> str:
+    """The machine-readable report."""
+    return json.dumps({"checks": [result.to_json() for result in results]}, indent=2)
+
+
+def wants_colour(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+    """Colour on a terminal, unless NO_COLOR asks for none (no-color.org)."""
+    return stream.isatty() and not environment.get("NO_COLOR")
+
+
+def line(result: Result, *, colour: bool) -> str:
+    """One check: status, name, seconds, and what there is to say."""
+    status = f"{result.status:4}"
+    if colour:
+        status = f"\x1b[{COLOURS[result.status]}m{status}\x1b[0m"
+    told = result.reason or _value(result.seen)
+    return f"{status}  {result.name:42} {result.seconds:7.2f} s  {told}".rstrip()
+
+
+def summary(results: list[Result]) -> str:
+    """How many of each."""
+    counts = {status: sum(item.status == status for item in results) for status in COLOURS}
+    return f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped"
+
+
+def _value(seen: object) -> str:
+    return "" if seen is None else seen if isinstance(seen, str) else json.dumps(seen)

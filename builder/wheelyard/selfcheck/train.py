@@ -1,0 +1,138 @@
+"""Train the benchmark models: each must learn, and a checkpoint must lead to the same losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+from .data import digits
+from .data.folder import read_folder
+from .data.pictures import Split
+from .frameworks import chosen_frameworks, import_framework, pick_device
+from .models.catalogue import SPECS, Spec
+from .result import Check, Options, Outcome, failed, passed, skipped
+from .training.distilling import check_distillation, check_quantization
+from .training.figures import figures
+from .training.learner import NotHereError, Setup
+from .training.run import Run, train
+from .training.sides import learner_of
+
+# A GPU adds in no fixed order unless it is told to (gpu.determinism does).
+REPEATED = {"cpu": 1e-4, "cuda": 0.05}
+TEACHER, STUDENT = "cnn-9216", "mlp"
+MORE = {"distillation": check_distillation, "quantization": check_quantization}
+NAMES = (*SPECS, "loader", "seed", *MORE)
+
+
+def checks(options: Options) -> Iterator[Check]:
+    """One check a model and framework, in the order of the catalogue."""
+    wanted = options.models or NAMES
+    for framework in chosen_frameworks(options):
+        for spec in SPECS.values():
+            if spec.name in wanted and framework in spec.frameworks:
+                yield (
+                    f"train.{spec.name}.{framework}",
+                    partial(check_model, spec, framework, options),
+                )
+        if "loader" in wanted and framework == "pytorch":
+            yield "train.loader.pytorch", check_loader
+        if "seed" in wanted:
+            yield f"train.seed.{framework}", partial(check_seed, framework, options)
+        for name, check in MORE.items():
+            if name in wanted:
+                yield f"train.{name}.{framework}", partial(_with_teacher, check, framework, options)
+
+
+def check_model(spec: Spec, framework: str, options: Options) -> Outcome:
+    """The loss falls below its threshold, the score rises above, and a checkpoint repeats both."""
+    try:
+        run = trained(framework, setup_of(spec, framework, options), options)
+    except NotHereError as missing:
+        return skipped(f"{missing} (devel images have it)")
+    seen = figures(run)
+    wanted = {"loss_below": spec.loss, "score_at_least": spec.score}
+    if options.data is not None:  # thresholds are for the digits: elsewhere the loss must fall
+        wanted = {"loss_below": run.curve.losses[0]}
+    return judge(run, seen, wanted)
+
+
+def judge(run: Run, seen: object, wanted: dict[str, float]) -> Outcome:
+    """Compare a run with what it must reach."""
+    losses = run.curve.losses
+    if not all(map(math.isfinite, losses)):
+        return failed("the loss is not a finite number", seen, wanted)
+    if losses[-1] >= min(wanted["loss_below"], losses[0]):
+        return failed(f"the loss fell to {losses[-1]:.4g} only", seen, wanted)
+    reached = run.scores.get("accuracy", run.scores.get("pearson", math.nan))
+    if not reached >= wanted.get("score_at_least", -1):
+        return failed(f"the score on unseen samples is {reached:.4g} only", seen, wanted)
+    expected, again = run.resumed
+    if not math.isclose(expected, again, rel_tol=REPEATED[run.setup.device]):
+        return failed(f"from its checkpoint the loss is {again}, not {expected}", seen, wanted)
+    return passed(seen, wanted)
+
+
+def check_loader() -> Outcome:
+    """Loader processes and shared memory."""
+    import_framework("pytorch")
+    from .training import loader
+
+    return loader.check_loader()
+
+
+def check_seed(framework: str, options: Options) -> Outcome:
+    """The same seed gives the same losses twice, another seed gives others."""
+    setup = setup_of(SPECS["mlp"], framework, options)
+    short = replace(setup, spec=replace(setup.spec, epochs=2))
+    make = learner_of(framework)
+    first, again, other = (
+        train(make, each).curve.losses
+        for each in (short, short, replace(short, seed=short.seed + 1))
+    )
+    seen = {"losses": first, "again": again, "other_seed": other}
+    tolerance = REPEATED[setup.device]
+    if not all(math.isclose(a, b, rel_tol=tolerance) for a, b in zip(first, again, strict=True)):
+        return failed(f"seed {short.seed} gave other losses the second time", seen)
+    if first == other:
+        return failed("another seed gave the very same losses", seen)
+    return passed(seen)
+
+
+def setup_of(spec: Spec, framework: str, options: Options) -> Setup:
+    """How the options want a model trained."""
+    if options.batch is not None:
+        spec = replace(spec, batch=options.batch)
+    split = pictures(options)
+    if spec.batch > split.train.count:
+        spec = replace(spec, batch=split.train.count)
+    device = pick_device(options, framework)
+    # Layers this small lose more to waiting than threads gain.
+    return Setup(spec, split, device, options.seed, threads=1 if spec.small else None)
+
+
+def pictures(options: Options) -> Split:
+    """The digits, or the folder that the options name; read once."""
+    return _pictures(options.data, options.samples)
+
+
+@cache
+def _pictures(folder: Path | None, samples: int) -> Split:
+    return digits() if folder is None else read_folder(folder, samples)
+
+
+def trained(framework: str, setup: Setup, options: Options) -> Run:
+    """Train a model; the teacher's run is kept, because later checks build on it."""
+    log = options.log / framework if options.log else None
+    work = _kept if setup.spec.name == TEACHER else train
+    return work(learner_of(framework), setup, log)
+
+
+_kept = cache(train)
+
+
+def _with_teacher(check: Callable[..., Outcome], framework: str, options: Options) -> Outcome:
+    teacher = trained(framework, setup_of(SPECS[TEACHER], framework, options), options)
+    return check(framework, teacher, setup_of(SPECS[STUDENT], framework, options))

@@ -1,0 +1,60 @@
+"""Teach a small model by a big one, then store the small one's weights in eight bits."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ..result import Outcome, failed, passed, skipped
+from ..training.figures import figures
+from ..training.learner import NotHereError, Setup
+from ..training.run import Run, score, train
+from ..training.sides import learner_of
+
+LOST = 0.03  # accuracy that eight bits may cost
+SMALLER = 0.35  # of the float32 size: a quarter, and the scales
+
+
+def check_distillation(framework: str, teacher: Run, setup: Setup) -> Outcome:
+    """The student learns from the teacher's answers, and reaches what it must reach alone."""
+    student = distilled(framework, teacher, setup)
+    seen = {"teacher_accuracy": teacher.scores["accuracy"], **figures(student)}
+    wanted = {"score_at_least": setup.spec.score}
+    if not student.curve.losses[-1] < student.curve.losses[0]:
+        return failed("the student's loss did not fall", seen, wanted)
+    if not student.scores["accuracy"] >= setup.spec.score:
+        return failed(f"the student's accuracy is {student.scores['accuracy']:.4g}", seen, wanted)
+    return passed(seen, wanted)
+
+
+def check_quantization(framework: str, teacher: Run, setup: Setup) -> Outcome:
+    """Dynamic int8 weights: a quarter of the size, and hardly a wrong answer more."""
+    student: Any = distilled(framework, teacher, setup).learner
+    try:
+        before, after, answers = _quantize(framework)(student)
+    except NotHereError as missing:
+        return skipped(str(missing))
+    accuracy = score(setup.spec.task, student.answers())["accuracy"]
+    seen = {
+        "float32": {"bytes": before, "accuracy": accuracy},
+        "int8": {"bytes": after, "accuracy": score(setup.spec.task, answers)["accuracy"]},
+    }
+    wanted = {"accuracy_lost_at_most": LOST, "size_at_most": SMALLER}
+    if after > SMALLER * before:
+        return failed("the int8 model is not a quarter of the float32 model's size", seen, wanted)
+    if seen["int8"]["accuracy"] < accuracy - LOST:
+        return failed("the int8 model answers worse than the float32 model", seen, wanted)
+    return passed(seen, wanted)
+
+
+def distilled(framework: str, teacher: Run, setup: Setup) -> Run:
+    """A student of `teacher`; both see the same pictures in the same order."""
+    wise: Any = teacher.learner
+    answers = wise.outputs(wise.train_data[0])
+    make: Any = learner_of(framework)
+    return train(lambda each: make(each, answers), setup)
+
+
+def _quantize(framework: str) -> Any:
+    side = "keras" if framework == "tensorflow" else "torch"
+    return importlib.import_module(f"{__package__}.int8_{side}").quantize

@@ -1,0 +1,212 @@
+"""The TensorFlow side of a training: Keras models, a loop of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from ..data.pictures import Pictures
+from ..machine import processor
+from ..models.catalogue import MOMENTUM, TOKENS, VOCABULARY, Spec
+from ..models.keras_models import make_model
+from ..training.learner import Answers, Setup
+
+keras = tf.keras
+FILE = "checkpoint"
+
+
+class KerasLearner:
+    """A model, its optimizer and its data on one device."""
+
+    def __init__(self, setup: Setup, teacher: Any = None) -> None:
+        keras.utils.set_random_seed(setup.seed)
+        self.spec, self.place = setup.spec, device_of(setup.device)
+        self.on_gpu = setup.device == "cuda"
+        self.device_name = gpu_name() if self.on_gpu else processor()
+        self.repeats = not setup.spec.dropout  # its random state is in no checkpoint
+        self.mixed_type = _mixed_type(self.on_gpu) if setup.mixed else "float32"
+        prefix = "mixed_" if setup.mixed else ""
+        before = keras.mixed_precision.global_policy()
+        keras.mixed_precision.set_global_policy(prefix + self.mixed_type)
+        try:
+            with tf.device(self.place):
+                self.model = make_model(setup.spec, dropout=setup.dropout)
+                self.optimizer = self._optimizer()
+                self.train_data = prepare(setup.spec, setup.split.train)
+                self.test_data = prepare(setup.spec, setup.split.test)
+        finally:
+            keras.mixed_precision.set_global_policy(before)
+        self.teacher = teacher
+        self._step = tf.function(self._learn)
+        self._say = tf.function(lambda inputs: self.model(inputs, training=False))
+        if self.on_gpu:
+            tf.config.experimental.reset_memory_stats("GPU:0")
+
+    def step(self, rows: Sequence[int]) -> Any:
+        """One optimizer step; the loss is scaled under float16."""
+        with tf.device(self.place):
+            return self._step(tf.constant(rows, tf.int32))
+
+    def numbers(self, losses: Sequence[Any]) -> list[float]:
+        """Wait for losses."""
+        return [float(number) for number in losses]
+
+    def answers(self) -> Answers:
+        """Ask about the test pictures."""
+        inputs, truth = self.test_data
+        outputs = self.outputs(inputs)
+        loss = float(loss_of(self.spec, outputs, truth))
+        outputs, truth = _comparable(self.spec, outputs, truth)
+        return Answers(outputs.numpy().tolist(), truth.numpy().ravel().tolist(), loss)
+
+    def outputs(self, inputs: Any) -> Any:
+        """What the model says, in float32 and without learning from it."""
+        with tf.device(self.place):
+            parts = [self._say(inputs[at : at + 256]) for at in range(0, len(inputs), 256)]
+            return tf.cast(tf.concat(parts, 0), tf.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        self._checkpoint().write(str(folder / FILE))
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint."""
+        self._make_slots()
+        self._checkpoint().read(str(folder / FILE)).assert_existing_objects_matched()
+
+    def peak_memory(self) -> int | None:
+        """Bytes that TensorFlow held for tensors on the GPU, at most."""
+        if not self.on_gpu:
+            return None
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+
+    def _learn(self, rows: Any) -> Any:
+        inputs, truth = (tf.gather(part, rows) for part in self.train_data)
+        with tf.GradientTape() as tape:
+            outputs = self.model(inputs, training=True)
+            loss = loss_of(self.spec, outputs, truth)
+            if self.teacher is not None:
+                wanted = tf.gather(self.teacher, rows)
+                loss = 0.3 * loss + 0.7 * imitation(outputs, wanted)
+            scaled = self._scaled(loss)
+        gradients = tape.gradient(scaled, self.model.trainable_variables)
+        if hasattr(self.optimizer, "get_unscaled_gradients"):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+        return loss
+
+    def _optimizer(self) -> Any:
+        optimizer = make_optimizer(self.spec)
+        if self.mixed_type == "float16":
+            return keras.mixed_precision.LossScaleOptimizer(optimizer)
+        return optimizer
+
+    def _scaled(self, loss: Any) -> Any:
+        if self.mixed_type != "float16":
+            return loss
+        scale = getattr(self.optimizer, "get_scaled_loss", None) or self.optimizer.scale_loss
+        return scale(loss)
+
+    def _make_slots(self) -> None:
+        """Let the optimizer make its variables, so that a checkpoint finds them."""
+        self.optimizer.build(self.model.trainable_variables)
+
+    def _checkpoint(self) -> Any:
+        return tf.train.Checkpoint(model=self.model, optimizer=self.optimizer)
+
+
+def device_of(device: str) -> str:
+    """TensorFlow's name of a device."""
+    return "/GPU:0" if device == "cuda" else "/CPU:0"
+
+
+def gpu_name() -> str:
+    """The first GPU's name."""
+    (gpu, *_rest) = tf.config.list_physical_devices("GPU")
+    return str(tf.config.experimental.get_device_details(gpu).get("device_name", "GPU"))
+
+
+def make_optimizer(spec: Spec) -> Any:
+    """The spec's optimizer."""
+    if spec.optimizer == "sgd":
+        return keras.optimizers.SGD(spec.rate, momentum=MOMENTUM)
+    return keras.optimizers.Adam(spec.rate, epsilon=1e-8)
+
+
+def loss_of(spec: Spec, outputs: Any, truth: Any) -> Any:
+    """The task's loss; a language model's is that of every pixel but the first."""
+    outputs = tf.cast(outputs, tf.float32)
+    if spec.task == "regression":
+        return tf.reduce_mean(tf.square(outputs - truth))
+    if spec.task == "binary":
+        return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(truth, outputs))
+    if spec.task == "pixels":
+        outputs, truth = outputs[:, :-1], truth[:, 1:]
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(truth, outputs))
+
+
+def imitation(outputs: Any, teacher: Any, heat: float = 4.0) -> Any:
+    """How far a student's softened answers are from its teacher's (Hinton et al. 2015)."""
+    student = tf.nn.log_softmax(outputs / heat)
+    wanted, logarithm = tf.nn.softmax(teacher / heat), tf.nn.log_softmax(teacher / heat)
+    return tf.reduce_mean(tf.reduce_sum(wanted * (logarithm - student), axis=1)) * heat**2
+
+
+def prepare(spec: Spec, pictures: Pictures) -> tuple[Any, Any]:
+    """Inputs and truth of a task, as the models of the catalogue take them."""
+    shape = (pictures.count, pictures.channels, pictures.side, pictures.side)
+    pixels = tf.reshape(tf.io.decode_raw(pictures.pixels, tf.uint8), shape)
+    images = tf.cast(tf.transpose(pixels, (0, 2, 3, 1)), tf.float32) / pictures.levels
+    labels = tf.cast(tf.io.decode_raw(pictures.labels, tf.uint8), tf.int32)
+    if spec.task in ("pixels", "tokens"):
+        words = tf.round(_resized(images, 1, 8) * (VOCABULARY - 1))
+        words = tf.cast(tf.reshape(words, (-1, TOKENS)), tf.int32)
+        return words, words if spec.task == "pixels" else labels
+    if spec.task == "binary":
+        small = _resized(images, 1, 5)[..., 0]
+        features = tf.concat((tf.reduce_mean(small, 1), tf.reduce_mean(small, 2)), 1)
+        return standard(features), tf.cast(labels % 2 == 0, tf.float32)[:, None]
+    channels = spec.shape[0] if len(spec.shape) == 3 else 1
+    large = _resized(images, channels, 32 if spec.shape[-1] == 32 else 28)
+    inputs = large if len(spec.shape) == 3 else tf.reshape(large, (-1, *spec.shape))
+    return inputs, _centre(large) if spec.task == "regression" else labels
+
+
+def _resized(images: Any, channels: int, side: int) -> Any:
+    if channels != images.shape[-1]:
+        images = tf.repeat(tf.reduce_mean(images, -1, keepdims=True), channels, axis=-1)
+    if side == images.shape[1]:
+        return images
+    return tf.image.resize(images, (side, side), antialias=True)
+
+
+def _centre(images: Any) -> Any:
+    """How high a picture's centre of brightness lies, in standard deviations: shape (N, 1)."""
+    rows = tf.reduce_mean(images, (2, 3))
+    places = tf.range(rows.shape[1], dtype=tf.float32)
+    height = tf.reduce_sum(rows * places, 1) / tf.maximum(tf.reduce_sum(rows, 1), 1e-6)
+    return standard(height[:, None])
+
+
+def standard(values: Any) -> Any:
+    """Every column moved and scaled to mean 0 and standard deviation 1."""
+    return (values - tf.reduce_mean(values, 0)) / tf.math.reduce_std(values, 0)
+
+
+def _comparable(spec: Spec, outputs: Any, truth: Any) -> tuple[Any, Any]:
+    """Probabilities (or numbers) of shape (N, classes), and the truth of each."""
+    if spec.task == "regression":
+        return outputs, truth
+    if spec.task == "binary":
+        return tf.sigmoid(outputs), truth
+    if spec.task == "pixels":
+        outputs, truth = tf.reshape(outputs[:, :-1], (-1, VOCABULARY)), truth[:, 1:]
+    return tf.nn.softmax(outputs), truth
+
+
+def _mixed_type(on_gpu: bool) -> str:
+    """float16 on a GPU, as everywhere; bfloat16 on a processor, which has no fast float16."""
+    return "float16" if on_gpu else "bfloat16"

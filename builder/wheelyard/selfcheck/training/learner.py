@@ -1,0 +1,63 @@
+"""What every framework's side of a training can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..data.pictures import Split
+from ..models.catalogue import Spec
+
+
+class NotHereError(Exception):
+    """A model needs a package that this environment does not have; not a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a model is trained."""
+
+    spec: Spec
+    split: Split
+    device: str  # "cpu" or "cuda"
+    seed: int
+    mixed: bool = False  # automatic mixed precision
+    dropout: bool = True
+    threads: int | None = None  # None: the framework's own choice
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model says about the test pictures."""
+
+    outputs: list[list[float]]  # probabilities of the classes, or one number
+    truth: list[float]
+    loss: float
+
+
+class Learner(Protocol):
+    """A model in training."""
+
+    device_name: str  # "NVIDIA H100 80GB HBM3", or the processor's
+    mixed_type: str  # the type that mixed precision computes in, "float32" without it
+    repeats: bool  # a checkpoint holds all that decides the next losses
+
+    def step(self, rows: Sequence[int]) -> Any:
+        """Train on these rows of the training pictures; the loss, not waited for."""
+
+    def numbers(self, losses: Sequence[Any]) -> list[float]:
+        """Wait for losses."""
+
+    def answers(self) -> Answers:
+        """Ask about the test pictures."""
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint."""
+
+    def peak_memory(self) -> int | None:
+        """Bytes of the device that were in use at most; None where the device is the CPU."""

@@ -1,0 +1,47 @@
+"""PyTorch's loader processes hand batches over in shared memory.
+
+That is /dev/shm, 64 MiB in a container that was given no --shm-size.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..result import Outcome, failed, passed
+
+WORKERS, BATCHES, NUMBERS = 2, 4, 1 << 20  # a batch of 4 MiB
+SHARED = Path("/dev/shm")  # noqa: S108 - its size is what this is about
+ENOUGH = 1 << 30  # bytes; image batches of several loaders fill less quickly
+
+
+class Numbers(Dataset[torch.Tensor]):  # type: ignore[misc]
+    """Rows that say which one they are."""
+
+    def __len__(self) -> int:
+        return BATCHES
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return torch.full((NUMBERS,), float(row))
+
+
+def check_loader() -> Outcome:
+    """Two loader processes deliver every batch."""
+    free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else 0
+    try:
+        rows = [float(batch[0, 0]) for batch in DataLoader(Numbers(), num_workers=WORKERS)]
+    except RuntimeError as error:  # of a bus error it says no more than that a process is gone
+        if free >= ENOUGH:
+            raise
+        return failed(
+            f"loader processes died with {free >> 20} MiB of {SHARED} free ({error}): start the "
+            "container with --shm-size 1g or --ipc host", {"shared_memory_free_mib": free >> 20},
+        )  # fmt: skip
+    seen = {"rows": rows, "shared_memory_free_mib": free >> 20}
+    if rows != [float(row) for row in range(BATCHES)]:
+        return failed("the loader processes delivered something else", seen)
+    remark = f"{SHARED} has {free >> 20} MiB free: larger batches need --shm-size 1g or --ipc host"
+    return passed(seen, reason=None if free >= ENOUGH else remark)

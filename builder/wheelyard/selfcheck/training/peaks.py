@@ -1,0 +1,59 @@
+"""How fast a device can be: the dense rates that its maker states, in data/peaks.json."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+_HARMLESS = re.compile(r"nvidia|tesla|\d+gb?|hbm3e?|sxm\d|pcie")
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """A stated rate."""
+
+    rate: float  # TFLOP/s, dense
+    source: str
+
+
+def stated_peak(device: str, kind: str) -> Peak | None:
+    """The rate of `device` (as NVML names it) for "float32", "tf32", "float16" or "bfloat16".
+
+    None for a device that is not listed, and for a part of one (MIG, vGPU): nothing is guessed.
+    """
+    table = _table()["devices"]
+    for name in sorted(table, key=len, reverse=True):
+        if is_named(device, name):
+            rate = table[name].get(kind) or (table[name]["float32"] if kind == "tf32" else None)
+            return Peak(rate, table[name]["source"]) if rate else None
+    return None
+
+
+def is_named(device: str, name: str) -> bool:
+    """Whether `device` is the `name` of the table: its words, and none that means another chip.
+
+    `Ti`, `D`, `Laptop`, `NVL`, `MIG` name slower or faster ones; what is left over may be memory
+    and the board alone.
+    """
+    words, wanted = _words(device), _words(name)
+    rest = [word for word in words if word not in wanted]
+    return set(wanted) <= set(words) and all(map(_HARMLESS.fullmatch, rest))
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", name.lower())
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = (
+        files(f"{__package__.rpartition('.')[0]}.data")
+        .joinpath("peaks.json")
+        .read_text(encoding="utf-8")
+    )
+    table: dict[str, Any] = json.loads(text)
+    return table

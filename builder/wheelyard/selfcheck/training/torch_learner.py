@@ -1,0 +1,205 @@
+"""The PyTorch side of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from ..data.pictures import Pictures
+from ..machine import cores, processor
+from ..models.catalogue import MOMENTUM, TOKENS, VOCABULARY, Spec
+from ..models.torch_models import make_model
+from ..training.learner import Answers, NotHereError, Setup
+
+FILE = "checkpoint.pt"
+
+
+class TorchLearner:
+    """A model, its optimizer and its data on one device."""
+
+    repeats = True  # the random state travels in the checkpoint
+
+    def __init__(self, setup: Setup, teacher: torch.Tensor | None = None) -> None:
+        torch.manual_seed(setup.seed)
+        torch.set_num_threads(setup.threads or cores())
+        self.spec, self.device = setup.spec, torch.device(setup.device)
+        self.on_gpu = self.device.type == "cuda"
+        self.device_name = torch.cuda.get_device_name(self.device) if self.on_gpu else processor()
+        try:
+            self.model = make_model(setup.spec, dropout=setup.dropout).to(self.device)
+        except ModuleNotFoundError as missing:  # any other ImportError: there, and broken
+            raise NotHereError(f"{missing.name} is not installed here") from missing
+        self.optimizer = make_optimizer(setup.spec, self.model)
+        self.type = _mixed_type(self.device) if setup.mixed else torch.float32
+        self.mixed_type = str(self.type).removeprefix("torch.")
+        self.scaler = make_scaler(enabled=self.type == torch.float16)
+        self.train_data = prepare(setup.spec, setup.split.train, self.device)
+        self.test_data = prepare(setup.spec, setup.split.test, self.device)
+        self.teacher = teacher
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def step(self, rows: Sequence[int]) -> torch.Tensor:
+        """One optimizer step; gradients are scaled under float16."""
+        chosen = torch.tensor(rows, device=self.device)
+        inputs, truth = (part[chosen] for part in self.train_data)
+        self.model.train()
+        self.optimizer.zero_grad()
+        with self._precision():
+            outputs = self.model(inputs)
+            loss = loss_of(self.spec, outputs, truth)
+            if self.teacher is not None:
+                loss = 0.3 * loss + 0.7 * imitation(outputs, self.teacher[chosen])
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def numbers(self, losses: Sequence[torch.Tensor]) -> list[float]:
+        """Wait for losses."""
+        return [float(number) for number in torch.stack(list(losses)).cpu()] if losses else []
+
+    def answers(self) -> Answers:
+        """Ask about the test pictures."""
+        inputs, truth = self.test_data
+        outputs = self.outputs(inputs)
+        loss = float(loss_of(self.spec, outputs, truth))
+        outputs, truth = _comparable(self.spec, outputs, truth)
+        return Answers(outputs.cpu().tolist(), truth.cpu().flatten().tolist(), loss)
+
+    def outputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What the model says, in float32 and without learning from it."""
+        self.model.eval()
+        with torch.no_grad(), self._precision():
+            parts = [self.model(part) for part in inputs.split(256)]
+        return torch.cat(parts).float()
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state(self.device) if self.on_gpu else None,
+        }
+        torch.save(state, folder / FILE)
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(folder / FILE, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"].cpu())
+        if self.on_gpu:
+            torch.cuda.set_rng_state(state["random_gpu"].cpu(), self.device)
+
+    def peak_memory(self) -> int | None:
+        """Bytes that PyTorch held for tensors on the GPU, at most."""
+        return int(torch.cuda.max_memory_allocated(self.device)) if self.on_gpu else None
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        wanted = self.type != torch.float32
+        kind = self.type if wanted else torch.bfloat16  # older versions check it though disabled
+        context: AbstractContextManager[Any] = torch.autocast(
+            self.device.type, dtype=kind, enabled=wanted
+        )
+        return context
+
+
+def make_scaler(*, enabled: bool) -> Any:
+    """What keeps float16 gradients from vanishing."""
+    if hasattr(torch.amp, "GradScaler"):  # from PyTorch 2.3 on
+        return torch.amp.GradScaler("cuda", enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)
+
+
+def make_optimizer(spec: Spec, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """The spec's optimizer."""
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=spec.rate, momentum=MOMENTUM)
+    return torch.optim.Adam(model.parameters(), lr=spec.rate)
+
+
+def loss_of(spec: Spec, outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """The task's loss; a language model's is that of every pixel but the first."""
+    if spec.task == "regression":
+        return functional.mse_loss(outputs, truth)
+    if spec.task == "binary":
+        return functional.binary_cross_entropy_with_logits(outputs, truth)
+    if spec.task == "pixels":
+        return functional.cross_entropy(outputs[:, :-1].flatten(0, 1), truth[:, 1:].flatten())
+    return functional.cross_entropy(outputs, truth)
+
+
+def imitation(outputs: torch.Tensor, teacher: torch.Tensor, heat: float = 4.0) -> torch.Tensor:
+    """How far a student's softened answers are from its teacher's (Hinton et al. 2015)."""
+    student = functional.log_softmax(outputs / heat, dim=1)
+    wanted = functional.softmax(teacher / heat, dim=1)
+    return functional.kl_div(student, wanted, reduction="batchmean") * heat**2
+
+
+def prepare(
+    spec: Spec, pictures: Pictures, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and truth of a task, as the models of the catalogue take them."""
+    shape = (pictures.count, pictures.channels, pictures.side, pictures.side)
+    pixels = torch.frombuffer(bytearray(pictures.pixels), dtype=torch.uint8).reshape(shape)
+    images = pixels.to(device).float() / pictures.levels
+    labels = torch.frombuffer(bytearray(pictures.labels), dtype=torch.uint8).to(device).long()
+    if spec.task in ("pixels", "tokens"):
+        words = _resized(images, 1, 8).mul(VOCABULARY - 1).round().long().reshape(-1, TOKENS)
+        return words, words if spec.task == "pixels" else labels
+    if spec.task == "binary":
+        small = _resized(images, 1, 5).squeeze(1)
+        features = standard(torch.cat((small.mean(1), small.mean(2)), 1))
+        return features, (labels % 2 == 0).float().unsqueeze(1)
+    channels = spec.shape[0] if len(spec.shape) == 3 else 1
+    large = _resized(images, channels, 32 if spec.shape[-1] == 32 else 28)
+    inputs = large.reshape(-1, *spec.shape)
+    return inputs, _centre(large) if spec.task == "regression" else labels
+
+
+def _resized(images: torch.Tensor, channels: int, side: int) -> torch.Tensor:
+    if channels != images.shape[1]:
+        images = images.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+    if side == images.shape[-1]:
+        return images
+    return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+
+
+def _centre(images: torch.Tensor) -> torch.Tensor:
+    """How high a picture's centre of brightness lies, in standard deviations: shape (N, 1)."""
+    rows = images.mean((1, 3))
+    places = torch.arange(rows.shape[1], device=images.device, dtype=torch.float32)
+    height = (rows * places).sum(1) / rows.sum(1).clamp_min(1e-6)
+    return standard(height.unsqueeze(1))
+
+
+def standard(values: torch.Tensor) -> torch.Tensor:
+    """Every column moved and scaled to mean 0 and standard deviation 1."""
+    return (values - values.mean(0)) / values.std(0)
+
+
+def _comparable(
+    spec: Spec, outputs: torch.Tensor, truth: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities (or numbers) of shape (N, classes), and the truth of each."""
+    if spec.task == "regression":
+        return outputs, truth
+    if spec.task == "binary":
+        return torch.sigmoid(outputs), truth
+    if spec.task == "pixels":
+        outputs, truth = outputs[:, :-1].flatten(0, 1), truth[:, 1:]
+    return functional.softmax(outputs, dim=1), truth
+
+
+def _mixed_type(device: torch.device) -> torch.dtype:
+    """float16 on a GPU, as everywhere; bfloat16 on a processor, which has no fast float16."""
+    return torch.float16 if device.type == "cuda" else torch.bfloat16

@@ -1,0 +1,97 @@
+"""What an error of a framework or of the system means here, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable
+
+OUT_OF_MEMORY = ("OutOfMemoryError", "ResourceExhaustedError", "MemoryError")
+FULL_MEMORY = re.compile(
+    r"out of memory|can(?:'t|not) allocate memory(?! in static TLS)|std::bad_alloc|"
+    r"RESOURCE_EXHAUSTED|"
+    r"(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+LOST = re.compile(
+    r"GPU is lost|fallen off the bus|unspecified launch failure|uncorrectable ECC|"
+    r"illegal memory access|busy or unavailable|hardware error|"
+    r"CUDA_ERROR_(?:DEVICE_UNAVAILABLE|ECC_UNCORRECTABLE|LAUNCH_FAILED|ILLEGAL_ADDRESS|CONTAINED)",
+    re.IGNORECASE,
+)
+SHARED = re.compile(
+    r"/dev/shm|shared memory|torch_\d+_\d+|shm_open|Bus error|DataLoader worker .* exited",  # noqa: S108
+    re.IGNORECASE,
+)
+# What torch.save says of a full disk; it names neither.
+UNWRITTEN = re.compile(r"inline_container\.cc|PytorchStreamWriter failed")
+NAMELESS = re.compile(r"getpwuid\(\): uid not found: (\d+)")
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda: None) -> str:
+    """A sentence for the report: what happened, and what to do where that is known.
+
+    `free_memory` says how much GPU memory is free now, if anything can.
+    """
+    text = f"{type(error).__name__}: {error}".strip()
+    first = text.splitlines()[0]
+    if is_out_of_memory(error):
+        return _out_of_memory(first, free_memory())
+    if LOST.search(text):
+        return (
+            f"the GPU stopped answering in mid-run ({first}); look for Xid lines in the host's "
+            "`dmesg`, then reset the GPU or restart the host"
+        )
+    if nameless := NAMELESS.search(text):
+        return (
+            f"user {nameless[1]} has no name in this container: run it as its own user (1000), "
+            "or set USER and HOME (docker run -e USER=me -e HOME=/tmp)"
+        )
+    if SHARED.search(text):
+        return (
+            f"shared memory is too small ({first}): start the container with --shm-size 1g "
+            "or --ipc host"
+        )
+    if UNWRITTEN.search(text):
+        return (
+            f"a checkpoint could not be written ({first}): most likely there is no room; name "
+            "another folder with --logdir, and for temporary files with TMPDIR"
+        )
+    if type(error).__module__.startswith(f"{__package__}."):
+        return str(error)
+    return _of_files(error) or text
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the GPU, or of the machine, did not suffice."""
+    first = (f"{error}".strip().splitlines() or [""])[0]
+    return type(error).__name__ in OUT_OF_MEMORY or bool(FULL_MEMORY.search(first))
+
+
+def _out_of_memory(first: str, free: str | None) -> str:
+    known = f"; {free}" if free else ""
+    return (
+        f"the memory did not suffice ({first}){known}: try a smaller batch (--batch), or end what "
+        "else uses the GPU (nvidia-smi lists it)"
+    )
+
+
+def _of_files(error: BaseException) -> str | None:
+    if not isinstance(error, OSError):
+        return None
+    place = error.filename or "a temporary folder"
+    if error.errno in REFUSED:
+        return (
+            f"cannot write {place}: {error.strerror}; name a writable folder with --logdir, and "
+            "for temporary files with TMPDIR (docker run --tmpfs /tmp)"
+        )
+    if error.errno in FULL:
+        return f"cannot write {place}: {error.strerror}; make room, or set TMPDIR"
+    if isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error):
+        return (
+            "no folder for temporary files can be written: start the container with "
+            "--tmpfs /tmp, or set TMPDIR to a writable folder"
+        )
+    return None

@@ -1,0 +1,235 @@
+"""How a chosen image is run on servers: files for compose, Kubernetes, podman, Apptainer. Pure.
+
+Sources: the Compose specification; Kubernetes' API; podman-systemd.unit(5); Apptainer's
+definition files.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import shlex
+import sysconfig
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import UsageError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+JUPYTER_FILE = "jupyter_server_config.py"
+JUPYTER_PORT = 8888
+# Kind -> the template, and the file's name; a Deployment brings its Jupyter settings along.
+KINDS = {
+    "compose": ("compose.yaml", "compose.yaml"),
+    "deployment": ("deployment.yaml", "deployment.yaml"),
+    "job": ("job.yaml", "job.yaml"),
+    "quadlet": ("quadlet.container", "{name}.container"),
+    "apptainer": ("apptainer.def", "{name}.def"),
+}
+ON_KUBERNETES = ("deployment", "job")
+VOLUME, IMAGE = "volume", "image"  # of the container's own; what the image has there
+CLAIM, FILES = "pvc:", "configmap:"  # of a cluster, before a name
+_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")  # RFC 1123, with room for a pod's suffix
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?")  # RFC 1123, subdomain
+_TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")  # nothing that any of the readers takes apart
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An image, and what it is to do."""
+
+    kind: str  # a key of KINDS
+    name: str  # of service, unit, container
+    title: str
+    tag: str  # for people
+    image: str  # by its digest, where that is known
+    local: bool  # only an engine that loaded it knows the image
+    command: tuple[str, ...]
+    jupyter: bool  # the command is JupyterLab
+    port: int | None  # that the command listens on
+    listen: str  # the host's address that the port is published on
+    with_gpus: bool
+    gpus: int | None  # how many; None: all of a machine's, one on Kubernetes
+    workspace: str = VOLUME  # what lies at /workspace: VOLUME, IMAGE, a folder, pvc:, configmap:
+
+    @property
+    def published(self) -> str:
+        """`ADDRESS:PORT:PORT`, as Docker and podman have it."""
+        host = f"[{self.listen}]" if ":" in self.listen else self.listen
+        return f"{host}:{self.port}:{self.port}"
+
+    @property
+    def folder(self) -> str | None:
+        """The host's folder at /workspace; None: something else is there."""
+        named = self.workspace in (VOLUME, IMAGE) or self.workspace.startswith((CLAIM, FILES))
+        return None if named else self.workspace
+
+    @property
+    def claim(self) -> str | None:
+        """The cluster's claim at /workspace."""
+        return self.workspace.removeprefix(CLAIM) if self.workspace.startswith(CLAIM) else None
+
+    @property
+    def files(self) -> str | None:
+        """The cluster's ConfigMap at /workspace."""
+        return self.workspace.removeprefix(FILES) if self.workspace.startswith(FILES) else None
+
+    @property
+    def devices(self) -> list[str]:
+        """The GPUs by their CDI names."""
+        if not self.with_gpus:
+            return []
+        return ["all"] if self.gpus is None else [str(at) for at in range(self.gpus)]
+
+
+def find_templates(named: Path | None) -> Path:
+    """The templates of deployments: those of a project that was named, else wheelyard's own.
+
+    Never those of a folder that somebody happens to be in: what they write is run by hosts.
+    """
+    installed = Path(sysconfig.get_path("data"), "share/wheelyard")
+    ours = (Path(__file__).parents[3], installed)
+    places = ours if named is None else (named, *ours)
+    found = (place / "templates" for place in places if (place / "templates/deploy").is_dir())
+    return next(found, installed / "templates")
+
+
+def jupyter_command(kind: str, listen: str) -> tuple[str, ...]:
+    """JupyterLab; Apptainer's network is the host's, any other container has one of its own."""
+    address = listen if kind == "apptainer" else "0.0.0.0"  # noqa: S104 - published on `listen`
+    return ("jupyter", "lab", "--no-browser", f"--ip={address}", f"--port={JUPYTER_PORT}")
+
+
+def check_deployment(deployment: Deployment) -> None:
+    """Raise UsageError for what cannot be written down, or would not do what was asked."""
+    if not _LABEL.fullmatch(deployment.name):
+        raise UsageError(f"--name {deployment.name}: lower-case letters, digits and -, at most 52")
+    try:
+        address = ipaddress.ip_address(deployment.listen)
+    except ValueError:
+        raise UsageError(f"--listen {deployment.listen}: write an IP address") from None
+    if getattr(address, "scope_id", None) is not None:
+        raise UsageError(f"--listen {deployment.listen}: write it without a zone")
+    _check_image(deployment)
+    _check_workspace(deployment)
+    if any(not word.isprintable() for word in deployment.command):
+        raise UsageError("--command: a word holds a line break or another control character")
+    if deployment.kind == "quadlet" and "" in deployment.command:
+        # Seen with podman 5.4.
+        raise UsageError("--command: quadlet drops an empty word and every word behind it")
+    if deployment.kind == "quadlet" and ";" in deployment.command:
+        # podman's generator writes it without quotes, and systemd begins a command of the host's.
+        raise UsageError("--command: quadlet cannot hand on the word ; (write a script)")
+    if deployment.kind == "apptainer" and any("{{" in word for word in deployment.command):
+        raise UsageError("--command: Apptainer takes what is in {{ }} for a build argument")
+    if deployment.gpus is not None and deployment.kind == "apptainer":
+        raise UsageError("Apptainer hands out every GPU; set CUDA_VISIBLE_DEVICES where it runs")
+    if deployment.gpus is not None and not deployment.with_gpus:
+        raise UsageError(f"{deployment.tag} is an image without CUDA; leave out --gpus")
+
+
+def _check_workspace(deployment: Deployment) -> None:
+    """Refuse what this kind cannot put at /workspace."""
+    said, kind = f"--workspace {deployment.workspace}", deployment.kind
+    cluster = deployment.claim or deployment.files
+    if deployment.workspace.startswith((CLAIM, FILES)):
+        if kind not in ON_KUBERNETES:
+            raise UsageError(f"{said} is a cluster's; for {kind} name a folder, volume or image")
+        if not _OBJECT.fullmatch(cluster or ""):
+            raise UsageError(f"{said}: write the object's name, such as pvc:datasets")
+    if deployment.folder is None:
+        return
+    if kind in ON_KUBERNETES:
+        raise UsageError(
+            f"{said} is a folder of this machine; a cluster takes pvc:NAME, configmap:NAME, "
+            "volume, or an image that has the code (image)"
+        )
+    if kind == "apptainer":
+        raise UsageError(f"{said}: Apptainer shows the folder it is started in; leave it out")
+    if not deployment.folder.startswith(("/", "./")) or ":" in deployment.folder:
+        raise UsageError(f"{said}: write volume, image, or a folder as /path or ./path, without :")
+
+
+def _check_image(deployment: Deployment) -> None:
+    """Refuse an image that would be more than a name in one of the files."""
+    from wheelyard.oci.documents import is_reference  # here: `--help` answers without it
+
+    for name in (deployment.image, deployment.tag):
+        if not is_reference(name):
+            raise UsageError(f"{name!a} is not an image's name, and is not written into a file")
+    if not _TITLE.fullmatch(deployment.title):
+        raise UsageError(f"{deployment.title!a} is no image's title, and is not written")
+
+
+def render_deployment(environment: Environment, deployment: Deployment) -> dict[str, str]:
+    """File name -> text; with JupyterLab the settings that it needs beside it."""
+    from wheelyard.images.assemble.contract import GID, UID  # here: `--help` answers without it
+
+    check_deployment(deployment)
+    environment.filters |= {
+        "compose": compose_text,
+        "compose_words": compose_words,
+        "yaml": yaml_text,
+        "yaml_words": yaml_words,
+        "systemd": systemd_text,
+        "kubernetes_words": kubernetes_words,
+        "systemd_words": systemd_words,
+        "shell_words": shlex.join,
+    }
+    names = {"d": deployment, "jupyter_file": JUPYTER_FILE, "uid": UID, "gid": GID}
+    template, name = KINDS[deployment.kind]
+    text = environment.get_template(f"deploy/{template}.j2").render(**names)
+    files = {name.format(name=deployment.name): text}
+    if deployment.jupyter and deployment.kind not in ON_KUBERNETES:
+        settings = environment.get_template(f"deploy/{JUPYTER_FILE}.j2")
+        files[JUPYTER_FILE] = settings.render(**names)
+    return files
+
+
+def yaml_text(text: str) -> str:
+    """A text in double quotes, which is a text whatever it says (`on`, `1e3`)."""
+    if not text.isprintable():
+        raise UsageError(f"{text!a} cannot be written into a file")
+    return json.dumps(text, ensure_ascii=False)
+
+
+def yaml_words(words: Iterable[str]) -> str:
+    """A list of them, on one line. JSON's is none: YAML knows no pairs of surrogates."""
+    return f"[{', '.join(map(yaml_text, words))}]"
+
+
+def compose_text(text: str) -> str:
+    """The same for compose, which takes `${NAME}` for a variable wherever it stands."""
+    return yaml_text(text.replace("$", "$$"))
+
+
+def compose_words(words: Iterable[str]) -> list[str]:
+    """Nothing is taken for a variable."""
+    return [word.replace("$", "$$") for word in words]
+
+
+def kubernetes_words(words: Iterable[str]) -> list[str]:
+    """`$(NAME)` and `$$` stay as they are written."""
+    return [word.replace("$", "$$") for word in words]
+
+
+def systemd_text(text: str) -> str:
+    """A value of a unit: one line, no specifier, and not continued on the next."""
+    if not text.isprintable() or "\\" in text or text != text.strip():
+        raise UsageError(f"{text!a} cannot be written into a unit")
+    return text.replace("%", "%%")
+
+
+def systemd_words(words: Sequence[str]) -> str:
+    """One line of a unit: quoted, without specifiers and variables (systemd.service(5))."""
+    return " ".join(map(_systemd_word, words))
+
+
+def _systemd_word(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return escaped if re.fullmatch(r"[A-Za-z0-9_@%+=:,./$-]+", escaped) else f'"{escaped}"'

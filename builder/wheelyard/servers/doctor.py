@@ -1,0 +1,181 @@
+"""What is wrong with a machine, for what, and how to mend it. Pure: `machine.py` has read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from wheelyard.console.amounts import amount
+from wheelyard.engines.runtimes import best, find_runtimes
+from wheelyard.planning.drivers import newest_major
+from wheelyard.servers.pick import at_least, is_served, unknown_to_driver
+from wheelyard.system.tools import TOOLS
+
+if TYPE_CHECKING:
+    from wheelyard.selfcheck.gpu.driver import Gpu
+    from wheelyard.servers.machine import Machine
+
+State = Literal["ok", "note", "wrong"]
+Topic = Literal["build", "run", "gpu"]
+TOPICS: tuple[Topic, ...] = ("build", "run", "gpu")
+
+LEAST_CACHE = 10_000_000_000  # bytes: one image, its wheels and its layers
+GOOD_CACHE = 40_000_000_000
+LEAST_ENGINE = 10_000_000_000  # bytes: one image, packed and unpacked
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that was looked at."""
+
+    topic: Topic
+    name: str
+    state: State
+    seen: str
+    fix: str | None = None
+
+
+def diagnose(machine: Machine, wanted: tuple[Topic, ...]) -> tuple[Line, ...]:
+    """A line for everything that matters for the topics; what is merely absent is a note.
+
+    A topic that was asked for by itself makes its absences wrong: `doctor --for gpu` on a machine
+    without a driver.
+    """
+    strict = wanted != TOPICS
+    return tuple(
+        Line(line.topic, line.name, "wrong", line.seen, line.fix)
+        if strict and line.state == "note" and line.name in _REQUIRED
+        else line
+        for topic in wanted
+        for line in _CHECKS[topic](machine)
+    )
+
+
+_REQUIRED = ("container runtime", "driver", "GPU")
+
+
+def _build(machine: Machine) -> Iterator[Line]:
+    if not is_served(machine.architecture):
+        fix = "build on Linux x86_64: the images hold wheels for it alone"
+        yield Line("build", "architecture", "wrong", machine.architecture, fix)
+    yield from map(_tool, machine.missing_tools)
+    if not machine.missing_tools:
+        yield Line("build", "tools", "ok", ", ".join(TOOLS))
+    yield _privileges(machine)
+    yield _space("build", f"cache {machine.cache}", machine.cache_free, LEAST_CACHE, GOOD_CACHE,
+                 "make room, `wheelyard clean`, or another folder: --cache-dir")  # fmt: skip
+    proxies = ", ".join(machine.proxies) or "none"
+    yield Line("build", "proxies", "ok", proxies)
+    yield _outcome("build", "CA", machine.ca_problem, "the system's certificates",
+                   "install ca-certificates, or pass your CA: --ca-bundle FILE")  # fmt: skip
+    yield _outcome("build", "index", machine.index_problem, "answers",
+                   "see --index-url, --ca-bundle and HTTPS_PROXY")  # fmt: skip
+    yield _outcome("build", "registry", machine.registry_problem, "answers, or none is set",
+                   "see --registry, --ca-bundle and `docker login`")  # fmt: skip
+
+
+def _tool(name: str) -> Line:
+    tool = TOOLS[name]
+    return Line("build", name, "wrong", "not installed", f"apt-get install {tool.package}")
+
+
+def _privileges(machine: Machine) -> Line:
+    if machine.root or machine.user_namespaces:
+        seen = "root" if machine.root else "user namespaces"
+        return Line("build", "privileges", "ok", seen)
+    fix = (
+        "run `wheelyard build` once as root (the base is cached), or allow user namespaces: "
+        "sysctl kernel.unprivileged_userns_clone=1"
+    )
+    return Line("build", "privileges", "note", "an ordinary user without user namespaces", fix)
+
+
+def _space(topic: Topic, name: str, free: int | None, least: int, good: int, fix: str) -> Line:
+    if free is None:
+        return Line(topic, name, "note", "free space is not known")
+    seen = f"{amount(free, 'bytes')} free"
+    if free < least:
+        return Line(topic, name, "wrong", seen, f"{fix} (at least {amount(least, 'bytes')})")
+    if free < good:
+        return Line(topic, name, "note", seen, f"several images want {amount(good, 'bytes')}")
+    return Line(topic, name, "ok", seen)
+
+
+def _outcome(topic: Topic, name: str, problem: str | None, good: str, fix: str) -> Line:
+    if problem is None:
+        return Line(topic, name, "ok", good)
+    return Line(topic, name, "wrong", problem.splitlines()[0], fix)
+
+
+def _run(machine: Machine) -> Iterator[Line]:
+    yield Line("run", "kernel", "ok", machine.kernel)
+    if not is_served(machine.architecture):
+        fix = "the images are for x86_64: run them there"
+        yield Line("run", "architecture", "wrong", machine.architecture, fix)
+    if not machine.overlay:
+        fix = "modprobe overlay; without it engines copy every layer"
+        yield Line("run", "overlayfs", "note", "not in /proc/filesystems", fix)
+    engine = machine.engine
+    if engine.problem is not None:
+        yield Line("run", "Docker", "wrong", engine.problem, "start it, or mend DOCKER_HOST")
+    if engine.facts is not None:
+        yield Line("run", "Docker", "ok", engine.facts.version)
+        yield _space("run", f"images in {engine.facts.root}", engine.free, LEAST_ENGINE,
+                     LEAST_ENGINE, "make room: docker system prune")  # fmt: skip
+    others = [r.name for r in find_runtimes(None, machine.programs, cdi=machine.cdi)]
+    if others:
+        yield Line("run", "other runtimes", "ok", ", ".join(others))
+    if engine.facts is None and engine.problem is None and not others:
+        fix = "install docker, podman, apptainer or enroot"
+        yield Line("run", "container runtime", "note", "none", fix)
+
+
+def _gpu(machine: Machine) -> Iterator[Line]:
+    driver = machine.gpus.driver
+    if driver is None:
+        state: State = "wrong" if machine.gpus.broken else "note"
+        fix = "install NVIDIA's driver on the host" if state == "note" else None
+        yield Line("gpu", "driver", state, machine.gpus.problem or "none", fix)
+        return
+    version = driver.version or "version unknown"
+    yield Line("gpu", "driver", "ok", f"{version} (CUDA {driver.cuda or 'unknown'})")
+    for remark in driver.remarks:
+        yield Line("gpu", "nvidia-smi", "note", remark, "run nvidia-smi on the host")
+    major, floor = newest_major()
+    if driver.version and not at_least(driver.version, floor):
+        fix = f"for images with CUDA {major}: driver {floor} or newer"
+        yield Line("gpu", f"CUDA {major}", "note", f"driver {driver.version}", fix)
+    if not driver.gpus:
+        yield Line("gpu", "GPU", "note", "none is shown", "look at nvidia-smi and at MIG")
+    for at, gpu in enumerate(driver.gpus):
+        yield _card(at, gpu, driver.version)
+    yield _toolkit(machine)
+
+
+def _card(at: int, gpu: Gpu, driver: str) -> Line:
+    memory = "memory unknown" if gpu.memory is None else f"{gpu.memory} MiB"
+    kind = "compute capability unknown"
+    if gpu.capability:
+        kind = f"sm_{gpu.capability.replace('.', '')}"
+    problem = unknown_to_driver(gpu.capability, driver or None)
+    seen = f"{gpu.name}, {memory}, {kind}"
+    return Line("gpu", f"GPU {at}", "wrong" if problem else "ok", seen, problem)
+
+
+def _toolkit(machine: Machine) -> Line:
+    found = find_runtimes(machine.engine.facts, machine.programs, cdi=machine.cdi)
+    chosen = best(found)
+    if chosen is None:
+        return Line("gpu", "GPUs in containers", "note", "there is no container runtime")
+    if chosen.gpus:
+        return Line("gpu", "GPUs in containers", "ok", f"by {chosen.name}")
+    seen = f"{chosen.name} cannot hand them out"
+    return Line("gpu", "GPUs in containers", "wrong", seen, chosen.advice)
+
+
+_CHECKS: dict[Topic, Callable[[Machine], Iterator[Line]]] = {
+    "build": _build,
+    "run": _run,
+    "gpu": _gpu,
+}

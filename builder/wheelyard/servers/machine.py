@@ -1,0 +1,204 @@
+"""What this machine is: driver, GPUs, container runtimes, disk. Reads and judges nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.engines.runtimes import EngineFacts
+from wheelyard.errors import EngineError, FetchError, SettingsError, ToolMissingError
+from wheelyard.selfcheck.gpu.driver import (
+    START,
+    BrokenDriverError,
+    Driver,
+    NoDriverError,
+    read_driver,
+)
+from wheelyard.system.storage import free_bytes
+from wheelyard.system.subprocesses import SubprocessError
+from wheelyard.system.tools import TOOLS, find_tool, is_root
+
+if TYPE_CHECKING:
+    from wheelyard.settings import Settings
+
+PROGRAMS = (
+    "podman", "apptainer", "singularity", "enroot", "nvidia-ctk", "nvidia-container-cli",
+    "nvidia-container-runtime-hook", "nvidia-smi",
+)  # fmt: skip
+CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
+_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@dataclass(frozen=True, slots=True)
+class Gpus:
+    """What NVML or nvidia-smi said; `problem`: why nothing, `broken`: there is a driver."""
+
+    driver: Driver | None
+    problem: str | None = None
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The Docker Engine, where one answers, and which layers it has."""
+
+    facts: EngineFacts | None
+    problem: str | None = None  # there is one, and this is why it cannot be used
+    layers: tuple[tuple[str, ...], ...] = ()  # diff_ids of each image, lowest first
+    free: int | None = None  # bytes where it keeps images
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything that `doctor` judges."""
+
+    kernel: str
+    architecture: str
+    root: bool
+    overlay: bool  # the kernel has overlayfs
+    user_namespaces: bool  # an ordinary user may make them
+    missing_tools: tuple[str, ...]  # of those that make a base
+    cache: Path
+    cache_free: int | None  # bytes
+    proxies: tuple[str, ...]  # names of the variables that are set
+    ca_problem: str | None
+    index_problem: str | None
+    registry_problem: str | None
+    programs: frozenset[str]  # of PROGRAMS, those that are there
+    cdi: bool
+    engine: Engine
+    gpus: Gpus
+
+
+def read_gpus() -> Gpus:
+    """Ask the driver; never raises for what a machine may lack."""
+    try:
+        return Gpus(read_driver())
+    except NoDriverError as error:
+        said = str(error).removesuffix(f"; {START}")  # advice for containers; this is the host
+        return Gpus(None, said, isinstance(error, BrokenDriverError))
+    except (OSError, SubprocessError) as error:
+        return Gpus(None, f"nvidia-smi does not answer: {error}", broken=True)
+
+
+def read_engine() -> Engine:
+    """Ask the Docker Engine, if there is one."""
+    from wheelyard.engines.docker import connect, engine_facts, present_layers
+
+    try:
+        client = connect()
+        if client is None:
+            return Engine(None)
+        facts = engine_facts(client)
+        layers = tuple(present_layers(client))
+    except EngineError as error:
+        return Engine(None, str(error))
+    root = Path(facts.root)
+    return Engine(facts, None, layers, free_bytes(root) if root.is_dir() else None)
+
+
+def read_programs() -> frozenset[str]:
+    """Which of PROGRAMS are installed."""
+    return frozenset(name for name in PROGRAMS if find_tool(name) is not None)
+
+
+def has_cdi(folders: Sequence[Path] = CDI_FOLDERS) -> bool:
+    """Whether a CDI specification names NVIDIA's devices."""
+    for folder in folders:
+        for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.json")):
+            try:
+                if "nvidia.com/gpu" in path.read_text(errors="replace"):
+                    return True
+            except OSError:
+                continue
+    return False
+
+
+def read_machine(settings: Settings, *, online: bool = True) -> Machine:
+    """Read everything; with `online` the index and the registry are asked, too."""
+    return Machine(
+        kernel=platform.release(),
+        architecture=platform.machine(),
+        root=is_root(),
+        overlay="overlay" in _text(Path("/proc/filesystems")).split(),
+        user_namespaces=_user_namespaces(),
+        missing_tools=tuple(name for name in TOOLS if find_tool(name) is None),
+        cache=settings.cache_dir,
+        cache_free=free_bytes(_existing(settings.cache_dir)),
+        proxies=tuple(
+            name for name in _PROXIES if os.environ.get(name) or os.environ.get(name.lower())
+        ),
+        ca_problem=_ca_problem(settings),
+        index_problem=_index_problem(settings) if online else None,
+        registry_problem=_registry_problem(settings) if online else None,
+        programs=read_programs(),
+        cdi=has_cdi(),
+        engine=read_engine(),
+        gpus=read_gpus(),
+    )
+
+
+def _user_namespaces() -> bool:
+    """Debian's switch, the kernel's limit, and Ubuntu's AppArmor rule."""
+    folder = Path("/proc/sys")
+    return (
+        _text(folder / "kernel/unprivileged_userns_clone").strip() != "0"
+        and _text(folder / "user/max_user_namespaces").strip() != "0"
+        and _text(folder / "kernel/apparmor_restrict_unprivileged_userns").strip() != "1"
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _ca_problem(settings: Settings) -> str | None:
+    named = os.environ.get("SSL_CERT_FILE")
+    if named and not Path(named).is_file():
+        return f"SSL_CERT_FILE names {named}, which is not there"
+    from wheelyard.fetching.trust import system_bundle
+
+    if system_bundle() is None and settings.ca_bundle is None:
+        return "no CA bundle is installed"
+    return None
+
+
+def _index_problem(settings: Settings) -> str | None:
+    from wheelyard.fetching.replies import Interrupted, Refused
+    from wheelyard.fetching.transport import make_client, read_page
+    from wheelyard.lock.upstream.listing import ACCEPT
+    from wheelyard.lock.uv import default_index
+
+    try:
+        index = default_index(settings)
+        with make_client(settings, 1) as client:
+            read_page(client, f"{index.rstrip('/')}/pip/", ACCEPT)
+    except (Interrupted, Refused, FetchError, SettingsError, ToolMissingError) as error:
+        return str(error)
+    return None
+
+
+def _registry_problem(settings: Settings) -> str | None:
+    from wheelyard.console.progress import QuietReporter
+    from wheelyard.fetching.replies import Interrupted, Refused
+    from wheelyard.registry.client import open_registry, send
+
+    if settings.registry is None:
+        return None
+    try:
+        with open_registry(settings.registry, settings, QuietReporter(None)) as registry:
+            send(registry, "GET", settings.registry.url, ok=(200,))
+    except (Interrupted, Refused, SettingsError, ToolMissingError) as error:
+        return str(error)
+    return None

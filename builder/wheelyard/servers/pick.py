@@ -1,0 +1,227 @@
+"""Which image is the best for a machine, and why. Pure: the machine was read elsewhere.
+
+Source of the rules: CUDA Compatibility guide (minor-version compatibility, and that code which the
+driver compiles from PTX is outside it); figures in data/drivers.json.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import MachineError, UsageError
+from wheelyard.planning.drivers import driver_floor, generation_floor
+from wheelyard.planning.facts import CPU
+from wheelyard.selfcheck.gpu.judge import has_code_for
+from wheelyard.versions import leads, order
+
+if TYPE_CHECKING:
+    from wheelyard.planning.catalogue import Entry
+
+ARCHITECTURE = "x86_64"  # of all images: the locked wheels are for it alone
+_SAME = frozenset({ARCHITECTURE, "amd64"})  # as Windows and the OCI name it
+_GPU = re.compile(r"(?:sm_?|compute_)?(\d{1,2})\.?(\d)[a-z]?")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What decides which image runs; None: not known, and not held against an image."""
+
+    driver: str | None  # "535.104.05"; its first two components will do
+    gpus: tuple[str, ...] = ()  # compute capabilities: "9.0"
+    architecture: str = ARCHITECTURE  # as `uname -m` prints it
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants; None: the best there is."""
+
+    framework: str | None = None  # "pytorch", "pytorch-2.3", "pytorch+tensorflow"
+    cuda: str | None = None
+    python: str | None = None
+    flavour: str = "runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The image to take, why, and what was passed over: id and reason."""
+
+    entry: Entry
+    reason: str
+    passed_over: tuple[tuple[str, str], ...]
+
+
+def parse_gpu(text: str) -> str:
+    """`sm_90`, `90`, `9.0` or `compute_90` as the capability "9.0"; raises UsageError."""
+    found = _GPU.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"--gpu {text}: write the compute capability as sm_90 or 9.0")
+    return f"{int(found[1])}.{found[2]}"
+
+
+def check_driver(text: str) -> str:
+    """A driver's version as nvidia-smi prints it; raises UsageError."""
+    if not re.fullmatch(r"\d+(\.\d+){1,2}", text):
+        raise UsageError(f"--driver {text}: write it as nvidia-smi does, such as 550.54.14")
+    return text
+
+
+def pick(entries: Sequence[Entry], host: Host, wish: Wish) -> Choice:
+    """The newest image that runs; raises MachineError with the condition that fails."""
+    if not is_served(host.architecture):
+        raise MachineError(
+            f"the images are for {ARCHITECTURE} (amd64), this machine is {host.architecture}: it "
+            "would end in `exec format error`; for another machine: --driver 550.54.14 --gpu sm_90"
+        )
+    too_new = filter(None, (unknown_to_driver(gpu, host.driver) for gpu in host.gpus))
+    if problem := next(too_new, None):
+        raise MachineError(problem)
+    wanted = sorted(_wanted(entries, wish), key=_rank, reverse=True)
+    passed: list[tuple[str, str]] = []
+    for entry in wanted:
+        problem = obstacle(entry, host)
+        if problem is None:
+            return Choice(entry, _reason(entry, host, passed), tuple(passed))
+        passed.append((entry.id, problem))
+    if not passed:
+        raise MachineError(f"the catalogue has no image like this: {_told(wish)}")
+    reasons = list(dict.fromkeys(reason for _, reason in passed))
+    raise MachineError("no image runs on this machine:" + "".join(f"\n  {r}" for r in reasons[:5]))
+
+
+def is_served(architecture: str) -> bool:
+    """Tell whether the images are for a machine of this architecture, as `uname -m` prints it."""
+    return architecture.lower() in _SAME
+
+
+def unknown_to_driver(gpu: str, driver: str | None) -> str | None:
+    """Why no image runs on a GPU: its driver is older than its generation. None: it may."""
+    floor = generation_floor(gpu)
+    if driver is None or floor is None or at_least(driver, floor[1]):
+        return None
+    return (
+        f"sm_{gpu.replace('.', '')} needs driver {floor[1]} or newer, which came with CUDA "
+        f"{floor[0]}, the first that knows it; the machine has {driver}: update the driver"
+    )
+
+
+def obstacle(entry: Entry, host: Host) -> str | None:
+    """Why an image does not run there; None where it does."""
+    if entry.cuda == CPU:
+        return None
+    floor = driver_floor(entry.cuda)
+    if host.driver is not None and not at_least(host.driver, floor.minimum):
+        major = entry.cuda.partition(".")[0]
+        return f"CUDA {major} needs driver {floor.minimum} or newer, the machine has {host.driver}"
+    for gpu in host.gpus:
+        for architectures in entry.architectures:
+            problem = _code_problem(entry, gpu, architectures, host.driver)
+            if problem is not None:
+                return problem
+    return None
+
+
+def _code_problem(
+    entry: Entry, gpu: str, architectures: Sequence[str], driver: str | None
+) -> str | None:
+    """Machine code runs on every driver of the CUDA major; PTX wants a driver of its own CUDA."""
+    if not architectures:  # upstream says nothing: nothing is held against it
+        return None
+    name = f"sm_{gpu.replace('.', '')}"
+    if has_code_for(gpu, [one for one in architectures if one.startswith("sm_")]):
+        return None
+    if not has_code_for(gpu, architectures):
+        return f"{named(entry)} has no code for {name}: it was built for {', '.join(architectures)}"
+    native = driver_floor(entry.cuda).native
+    if driver is None or native is None or at_least(driver, native):
+        return None
+    return (
+        f"{named(entry)} has only PTX for {name}, which the driver compiles: that is outside "
+        f"minor-version compatibility, so CUDA {entry.cuda} needs driver {native} there, the "
+        f"machine has {driver}"
+    )
+
+
+def at_least(driver: str, floor: str) -> bool:
+    """Compare as far as `driver` is written: 525.60 stands for every 525.60.x."""
+    given = driver.split(".")
+    return [*map(int, given)] >= [*map(int, floor.split(".")[: len(given)])]
+
+
+def _wanted(entries: Iterable[Entry], wish: Wish) -> list[Entry]:
+    entries = [entry for entry in entries if _matches(entry, wish)]
+    if wish.framework is None and entries:
+        first = _default_framework(entries)
+        entries = [entry for entry in entries if entry.framework == first]
+    return entries
+
+
+def _default_framework(entries: Sequence[Entry]) -> str:
+    """The framework with most images; several in one image are for those who ask for them."""
+    names = [entry.framework for entry in entries if "+" not in entry.framework]
+    names = names or [entry.framework for entry in entries]
+    return max(dict.fromkeys(names), key=names.count)
+
+
+def _matches(entry: Entry, wish: Wish) -> bool:
+    return (
+        entry.flavour == wish.flavour
+        and (wish.python is None or entry.python == wish.python)
+        and (wish.cuda is None or leads(wish.cuda, entry.cuda))
+        and (wish.cuda is not None or entry.cuda != CPU)
+        and not entry.special
+        and (wish.framework is None or _is_framework(entry, wish.framework))
+    )
+
+
+def _is_framework(entry: Entry, asked: str) -> bool:
+    """`pytorch` is PyTorch alone; `pytorch-2.3` its 2.3.x; `+` joins several."""
+    asked_for = [part.partition("-") for part in asked.lower().split("+")]
+    names, versions = entry.framework.split("+"), entry.framework_version.split("+")
+    return names == [name for name, _, _ in asked_for] and all(
+        not version or leads(version, there)
+        for (_, _, version), there in zip(asked_for, versions, strict=True)
+    )
+
+
+def _rank(entry: Entry) -> tuple[object, ...]:
+    """Newest framework, then newest CUDA; of equal ones the one that owns the short tags."""
+    versions = tuple(order(version) for version in entry.framework_version.split("+"))
+    cuda = order("0" if entry.cuda == CPU else entry.cuda)
+    return versions, cuda, len(entry.tags), order(entry.python)
+
+
+def _reason(entry: Entry, host: Host, passed: Sequence[tuple[str, str]]) -> str:
+    parts = [f"{named(entry)} is the newest that runs here"]
+    if entry.cuda != CPU and host.driver is not None:
+        parts.append(_by_driver(entry.cuda, host.driver))
+    if host.gpus and any(entry.architectures):
+        names = ", ".join(f"sm_{gpu.replace('.', '')}" for gpu in dict.fromkeys(host.gpus))
+        parts.append(f"it has code for {names}")
+    parts += list(dict.fromkeys(reason for _, reason in passed))[:2]
+    return "; ".join(parts)
+
+
+def _by_driver(cuda: str, driver: str) -> str:
+    native, major = driver_floor(cuda).native, cuda.partition(".")[0]
+    if native is not None and at_least(driver, native):
+        return f"driver {driver} runs CUDA {cuda} natively"
+    came = f" (its own driver is {native})" if native else ""
+    return f"driver {driver} runs CUDA {major}.x by minor-version compatibility{came}"
+
+
+def named(entry: Entry) -> str:
+    """What people call an image: `pytorch 2.3.1 with CUDA 12.1`."""
+    pairs = zip(entry.framework.split("+"), entry.framework_version.split("+"), strict=True)
+    cuda = "for the CPU" if entry.cuda == CPU else f"with CUDA {entry.cuda}"
+    return f"{' + '.join(f'{name} {version}' for name, version in pairs)} {cuda}"
+
+
+def _told(wish: Wish) -> str:
+    asked = {
+        "framework": wish.framework, "CUDA": wish.cuda, "Python": wish.python,
+        "flavour": wish.flavour,
+    }  # fmt: skip
+    return ", ".join(f"{name} {value}" for name, value in asked.items() if value)

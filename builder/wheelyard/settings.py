@@ -1,0 +1,358 @@
+"""Settings of a run: option > environment > user config file > default.
+
+None of them may enter an image, a lock or a rendered file; they say only where this machine
+gets its bytes from and where it keeps them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from wheelyard.errors import SettingsError, UsageError
+from wheelyard.oci.address import Address, parse_address
+from wheelyard.system.urls import redact, url_problem
+
+__all__ = ["CONFIG_VARIABLE", "SOURCES", "Settings", "find_project", "load_settings", "redact"]
+
+CONFIG_VARIABLE = "WHEELYARD_CONFIG"
+DEFAULT_TIMEOUT = 60.0
+NO_SNAPSHOT = "no"  # as in apt.conf: there is none to be asked
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Settings:
+    """Everything a run takes from this machine; its repr shows no credentials."""
+
+    project: Path  # the folder that holds matrix.yaml
+    cache_dir: Path
+    index_url: str | None  # None: uv's own default index
+    debian_mirror: str | None  # None: the sources mmdebstrap itself would write
+    debian_security_mirror: str | None
+    ca_bundle: Path | None  # extra CAs (PEM), added to the system's trust
+    workers: int  # threads and processes for CPU work
+    timeout: float  # seconds without a byte
+    indexes: tuple[tuple[str, str], ...] = ()  # name in the matrix -> URL
+    registry: Address | None = None  # where images are published
+    debian_snapshot: str | None = None  # "no", or a pattern; None: what apt's configuration says
+
+    def __repr__(self) -> str:
+        shown = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return f"Settings({', '.join(f'{name}={_shown(value)}' for name, value in shown)})"
+
+    def index(self, name: str) -> str:
+        """Return the URL of the index that the matrix calls `name`; SettingsError without one."""
+        for known, url in self.indexes:
+            if known == name:
+                return url
+        raise SettingsError(
+            f"the matrix takes wheels from the index {name!r}, and no setting says where that is; "
+            f'name it: --indexes "{name}=URL", WHEELYARD_INDEXES, or {name} = "URL" under '
+            "[indexes] in the config file"
+        )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return repr(tuple((name, redact(url)) for name, url in value))
+    return repr(redact(value)) if isinstance(value, str) else repr(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The names one setting goes by, and how its text becomes a value.
+
+    `parse` takes the text and the folder that relative paths start from, and raises ValueError.
+    """
+
+    field: str
+    variable: str
+    parse: Callable[[str, Path], object]
+
+    @property
+    def key(self) -> str:
+        """The key in the config file; the option is the same behind two dashes."""
+        return self.field.replace("_", "-")
+
+
+def _url(text: str, _folder: Path) -> str:
+    if problem := url_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+def _snapshot(text: str, folder: Path) -> str:
+    """A pattern as in apt.conf's Acquire::Snapshots::URI, or its word for "none"."""
+    if text == NO_SNAPSHOT:
+        return text
+    if "@SNAPSHOTID@" not in text or ("@PATH@" not in text and "/debian/" not in text):
+        raise ValueError(
+            f"{redact(text)!r} is not a URL with @SNAPSHOTID@ in the place of the date and @PATH@ "
+            f"in that of the archive's name (debian, debian-security), nor {NO_SNAPSHOT!r}"
+        )
+    return _url(text, folder)
+
+
+def _workers(text: str, _folder: Path) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise ValueError(f"{text!r} is not a whole number from 1 to 1024")
+    return int(text)
+
+
+def _timeout(text: str, _folder: Path) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _path(text: str, folder: Path) -> Path:
+    return folder / expanded(text)
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with `~` and `~user` resolved; ValueError where there is no such home."""
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} holds a NUL character")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{str(path)!r}: no home folder is known for it; write it out") from None
+
+
+def _cache_dir(text: str, folder: Path) -> Path:
+    path = _path(text, folder)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is not a folder")
+    return path
+
+
+def _ca_bundle(text: str, folder: Path) -> Path:
+    import ssl  # here: few runs set a bundle, and every run pays for an import above
+
+    path = _path(text, folder)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except ssl.SSLError as error:
+        raise ValueError(f"{path} holds no certificate in PEM form") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    return path
+
+
+def _registry(text: str, _folder: Path) -> Address:
+    return parse_address(text)
+
+
+def _indexes(text: str, folder: Path) -> tuple[tuple[str, str], ...]:
+    """NAME=URL, several with a blank between."""
+    found: dict[str, str] = {}
+    for word in text.split():
+        name, _, url = word.partition("=")
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or not url:
+            raise ValueError(f"{redact(word)!r} is not NAME=URL, NAME as in matrix.yaml")
+        if name in found:
+            raise ValueError(f"the index {name!r} stands twice")
+        found[name] = _url(url, folder)
+    return tuple(found.items())
+
+
+SOURCES = (
+    Source("index_url", "WHEELYARD_INDEX_URL", _url),
+    Source("indexes", "WHEELYARD_INDEXES", _indexes),
+    Source("debian_mirror", "WHEELYARD_DEBIAN_MIRROR", _url),
+    Source("debian_security_mirror", "WHEELYARD_DEBIAN_SECURITY_MIRROR", _url),
+    Source("debian_snapshot", "WHEELYARD_DEBIAN_SNAPSHOT", _snapshot),
+    Source("ca_bundle", "WHEELYARD_CA_BUNDLE", _ca_bundle),
+    Source("cache_dir", "WHEELYARD_CACHE", _cache_dir),
+    Source("workers", "WHEELYARD_WORKERS", _workers),
+    Source("timeout", "WHEELYARD_TIMEOUT", _timeout),
+    Source("registry", "WHEELYARD_REGISTRY", _registry),
+)
+
+
+def load_settings(
+    options: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    *,
+    needs_project: bool = True,
+) -> Settings:
+    """Settings from `options` (field name -> text; None or absent: not given) and the rest.
+
+    An empty environment variable counts as not set. Raises SettingsError with every problem at
+    once, and UsageError when no project folder is found; without `needs_project`, `cwd` is then
+    taken for it.
+    """
+    environ = os.environ if environ is None else environ
+    cwd = _current_folder() if cwd is None else cwd
+    problems: list[str] = []
+    config_path = _config_path(environ, cwd)
+    config = _read_config(config_path, bool(environ.get(CONFIG_VARIABLE)), problems)
+    values: dict[str, Any] = {
+        **{source.field: None for source in SOURCES},
+        "workers": os.cpu_count() or 1,
+        "timeout": DEFAULT_TIMEOUT,
+        "indexes": (),
+    }
+    for source in SOURCES:
+        for label, text, folder in _given(source, options, environ, config, config_path, cwd):
+            try:
+                values[source.field] = source.parse(text, folder)
+            except ValueError as error:
+                problems.append(f"{label}: {error}")
+            except OSError as error:
+                problems.append(f"{label}: {error.strerror}")
+            break
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise SettingsError(f"{len(problems)} setting(s) cannot be used:{listed}")
+    values["cache_dir"] = values["cache_dir"] or _default_cache()
+    named = options.get("project")
+    try:
+        project = find_project(cwd, None if named is None else str(named))
+    except UsageError:
+        if needs_project or named is not None:
+            raise
+        project = cwd
+    return Settings(project=project, **values)
+
+
+def find_project(cwd: Path, option: str | None = None) -> Path:
+    """The folder `option` names, else the nearest one above `cwd`, that holds matrix.yaml."""
+    if option is not None:
+        try:
+            folder = (cwd / expanded(option)).resolve()
+            found = (folder / "matrix.yaml").is_file()
+        except (ValueError, OSError) as error:
+            problem = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"--project {option}: {problem}") from error
+        if not found:
+            raise UsageError(f"--project {option}: there is no matrix.yaml in {folder}")
+        return folder
+    for folder in (cwd, *cwd.parents):
+        if (folder / "matrix.yaml").is_file():
+            return folder
+    raise UsageError(
+        f"no matrix.yaml in {cwd} or in a folder above it; "
+        "change to the project's folder or name it with --project FOLDER"
+    )
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError(
+            f"the current folder cannot be used ({error.strerror}); change to one that exists"
+        ) from error
+
+
+def _default_cache() -> Path:
+    """The user's own cache folder; one in the temporary folder for a user without a home."""
+    import platformdirs
+
+    try:
+        return platformdirs.user_cache_path("wheelyard")
+    except RuntimeError:
+        return _homeless_cache()
+
+
+def _homeless_cache() -> Path:
+    """Anybody can guess this name, so the folder must be this user's and closed to others."""
+    import stat
+    import tempfile
+
+    advice = "name a folder with --cache-dir or WHEELYARD_CACHE, or set HOME"
+    try:
+        folder = Path(tempfile.gettempdir(), f"wheelyard-{os.geteuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise SettingsError(
+            f"this user has no home, and no cache can be made: {error}; {advice}"
+        ) from error
+    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+        raise SettingsError(
+            f"this user has no home, and {folder} is not a folder of this user alone; {advice}"
+        )
+    return folder
+
+
+def _given(
+    source: Source,
+    options: Mapping[str, object],
+    environ: Mapping[str, str],
+    config: Mapping[str, str],
+    config_path: Path,
+    cwd: Path,
+) -> Iterator[tuple[str, str, Path]]:
+    """Where the setting is given, strongest first: label for messages, text, folder for paths."""
+    option = options.get(source.field)
+    if option is not None:
+        yield f"--{source.key}", str(option), cwd
+    if environ.get(source.variable):
+        yield source.variable, environ[source.variable], cwd
+    if source.key in config:
+        yield f"{source.key} in {config_path}", config[source.key], config_path.parent
+
+
+def _config_path(environ: Mapping[str, str], cwd: Path) -> Path:
+    import platformdirs
+
+    named = environ.get(CONFIG_VARIABLE)
+    try:
+        if named:
+            return _path(named, cwd)
+        return platformdirs.user_config_path("wheelyard") / "config.toml"
+    except ValueError as error:
+        raise SettingsError(f"{CONFIG_VARIABLE}: {error}") from error
+    except RuntimeError:  # a user without a home has no config file
+        return Path(os.devnull)
+
+
+def _read_config(path: Path, required: bool, problems: list[str]) -> dict[str, str]:
+    """The config file's settings as text; what is wrong with it goes to `problems`."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            problems.append(f"{CONFIG_VARIABLE}: there is no file {path}")
+        return {}
+    except OSError as error:
+        problems.append(f"{path} cannot be read: {error.strerror}")
+        return {}
+    except ValueError as error:  # TOML or UTF-8
+        problems.append(f"{path} is not valid TOML: {error}")
+        return {}
+    texts: dict[str, str] = {}
+    for key, value in table.items():
+        if key == "indexes" and isinstance(value, dict):
+            texts[key] = " ".join(f"{name}={url}" for name, url in value.items())
+        elif problem := _entry_problem(key, value):
+            problems.append(f"{path}: {problem}")
+        else:
+            texts[key] = str(value)
+    return texts
+
+
+def _entry_problem(key: str, value: object) -> str | None:
+    known = [source.key for source in SOURCES]
+    if key not in known:
+        from difflib import get_close_matches
+
+        near = get_close_matches(key.replace("_", "-"), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return f"{key} must be a text or a number"
+    return None

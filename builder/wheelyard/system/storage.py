@@ -1,0 +1,168 @@
+"""What an operating-system error about files means for the user."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+from wheelyard.errors import StorageError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
+_READ = 1 << 20
+TREE_SUM = ".sha256"  # in a folder: the hash of its files
+REMEDY = "choose another folder with --cache-dir or WHEELYARD_CACHE"
+_FAILING = f"look at the disk and what connects it (dmesg), or {REMEDY}"
+_IN_THE_WAY = "move away what lies there, then run again"
+_TOO_MANY = "raise the limit (`ulimit -n 4096`), or run with --workers 1"
+ADVICE = {
+    **dict.fromkeys(REFUSED, f"make it writable for this user, or {REMEDY}"),
+    errno.EFBIG: f"raise `ulimit -f` or, where the file system takes no larger file, {REMEDY}",
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN), _FAILING),
+    **dict.fromkeys((*MISPLACED, errno.ELOOP), _IN_THE_WAY),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _TOO_MANY),
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ENOMEM: "free memory, or run with --workers 1",
+    errno.ENOEXEC: f"it was damaged, or made for another processor; {REMEDY}",
+}
+
+
+def is_known(error: OSError) -> bool:
+    """Tell an error of this machine, which its user can mend, from one of this program."""
+    known = error.errno in FULL | MISPLACED or error.errno in ADVICE
+    return known or _no_temporary_folder(error)
+
+
+def storage_error(
+    error: OSError, folder: Path | None = None, needed: int | None = None
+) -> StorageError:
+    """`error` in the user's words; `needed` is the number of bytes still to be written."""
+    place = folder or error.filename or "the file system"
+    if error.errno in FULL:
+        return no_space(folder, needed, str(place))
+    if _no_temporary_folder(error):
+        return StorageError(f"{error.strerror}; name a folder that is writable with TMPDIR")
+    if error.errno in MISPLACED and error.filename is not None:
+        return in_the_way(Path(os.fsdecode(error.filename2 or error.filename)))
+    advice = ADVICE.get(error.errno or 0)
+    what = f"{error.filename or place}: {error.strerror or error}"
+    return StorageError(f"{what}; {advice}" if advice else what)
+
+
+def _no_temporary_folder(error: OSError) -> bool:
+    """Recognise tempfile's word for a machine without one."""
+    return error.errno == errno.ENOENT and "temporary directory" in str(error.strerror)
+
+
+def in_the_way(path: Path) -> StorageError:
+    """A folder where a file belongs, or a file where a folder does; names what to remove."""
+    for parent in reversed(path.parents):
+        if os.path.lexists(parent) and not parent.is_dir():
+            return StorageError(
+                f"{parent}: lies where a folder belongs; remove it: rm {shlex.quote(str(parent))}"
+            )
+    kind, option = ("folder", "-r ") if path.is_dir() else ("file", "")
+    return StorageError(
+        f"{path}: a {kind} lies where it does not belong; remove it: "
+        f"rm {option}{shlex.quote(str(path))}"
+    )
+
+
+def damaged(path: Path, why: str) -> StorageError:
+    """A blob that is not what its name says. The next build does not believe it, nor its links.
+
+    The cache holds the same file under another name, and hashes again what was touched.
+    """
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        command = f"rm {shlex.quote(str(path))} && wheelyard clean layers"
+        return StorageError(f"{path}: damaged ({why}); remove it, and build again: {command}")
+    return StorageError(
+        f"{path}: damaged ({why}); the next `wheelyard build` of the image makes it again"
+    )
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or the folder that lies in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def put(source: Path, target: Path) -> None:
+    """Rename a file of ours, also to where a folder lies."""
+    try:
+        source.replace(target)
+    except IsADirectoryError:
+        remove(target)
+        source.replace(target)
+
+
+def no_space(folder: Path | None, needed: int | None, place: str) -> StorageError:
+    """A full disk, with the bytes that are free and the bytes that are missing where known."""
+    free = None if folder is None else free_bytes(folder)
+    figures = [
+        f"{amount:,} bytes {word}"
+        for amount, word in ((needed, "needed"), (free, "free"))
+        if amount is not None
+    ]
+    detail = f" ({', '.join(figures)})" if figures else ""
+    return StorageError(f"{place}: no space left{detail}; make room, or {REMEDY}")
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Bytes this user may still write in `folder`; None when nothing can tell."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:<hex>` of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(_READ):
+            digest.update(data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def is_file_of(path: Path, sha256: str) -> bool:
+    """Whether a file can be read and is what its hash (hex) says."""
+    try:
+        return file_digest(path) == f"sha256:{sha256}"
+    except OSError:
+        return False
+
+
+def tree_digest(folder: Path) -> str:
+    """One hash for all files below a folder: names, modes, contents, and where links lead.
+
+    TREE_SUM, which may hold the hash, and folders do not count.
+    """
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            found.update(f"{name} -> {path.readlink()}\n".encode())
+        elif path.is_file() and name != TREE_SUM:
+            mode = path.stat().st_mode & 0o777
+            found.update(f"{name} {mode:o} {file_digest(path)}\n".encode())
+    return found.hexdigest()
+
+
+def is_tree_of(folder: Path, remembered: Path) -> bool:
+    """Whether a folder's files are still those whose hash the file `remembered` holds."""
+    try:
+        return remembered.read_text() == tree_digest(folder)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,39 @@
+"""Small text files, committed ones first of all: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from wheelyard.errors import StorageError
+from wheelyard.system.storage import in_the_way
+
+
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace `path` by `text` (UTF-8, as is) in one step, making its folder.
+
+    Raises StorageError when the disk is full or the folder is read-only; the old file stays.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, text.encode(), mode)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as refused:
+        raise in_the_way(path) from refused
+    except OSError as refused:
+        raise StorageError(
+            f"cannot write {path}: {refused.strerror}; free some space or fix the permissions"
+        ) from refused
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            if hasattr(os, "fchmod"):  # which Windows has since Python 3.13, for little
+                os.fchmod(stream.fileno(), mode)  # committed files look the same under any umask
+            stream.write(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Run selfcheck in images and record the results."""

@@ -1,0 +1,106 @@
+"""Two benchmark reports side by side: what became slower beyond noise. Pure."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wheelyard.errors import UsageError
+
+FLOOR = 0.05  # a difference smaller than this part is never called one
+SPREADS = 2.0  # times the spread of the single windows, what must be exceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One throughput: the higher, the better."""
+
+    name: str  # "bench.cnn-9216.pytorch float32"
+    runs: tuple[float, ...]
+    setting: tuple[object, ...] = ()  # the device's name, the batch, the type
+
+    @property
+    def middle(self) -> float:
+        """The median."""
+        return statistics.median(self.runs)
+
+    @property
+    def spread(self) -> float:
+        """Half of what the middle half of the runs covers, as a part of the median."""
+        if len(self.runs) < 4 or not self.middle:
+            return 0.0
+        low, _, high = statistics.quantiles(self.runs, n=4)
+        return (high - low) / 2 / self.middle
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One throughput in both reports."""
+
+    name: str
+    before: float
+    after: float
+    noise: float  # the relative difference that means nothing
+    alike: bool = True  # same device, batch and type
+
+    @property
+    def ratio(self) -> float:
+        """After in units of before."""
+        return self.after / self.before
+
+    @property
+    def verdict(self) -> str:
+        """`slower`, `faster`, `same` within noise; `other` where the settings differ."""
+        if not self.alike:
+            return "other"
+        if self.ratio < 1 - self.noise:
+            return "slower"
+        return "faster" if self.ratio > 1 + self.noise else "same"
+
+
+def read_series(path: Path) -> dict[str, Series]:
+    """Every throughput of a report of `selfcheck bench --json`; UsageError for another file."""
+    try:
+        checks = json.loads(path.read_text(encoding="utf-8"))["checks"]
+        found = {series.name: series for check in checks for series in _series(check)}
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is no report of `selfcheck bench --json` ({type(error).__name__}: {error})"
+        ) from error
+    if not found:
+        raise UsageError(f"{path} holds no throughput; make it with `selfcheck bench --json`")
+    return found
+
+
+def _series(check: Mapping[str, Any]) -> Iterator[Series]:
+    seen = check["seen"]
+    if check["name"].startswith("bench.") and isinstance(seen, dict):
+        for kind, part in seen.items():
+            if isinstance(part, dict) and part.get("runs"):
+                setting = (seen.get("device"), seen.get("batch"), part.get("type"))
+                yield Series(f"{check['name']} {kind}", tuple(map(float, part["runs"])), setting)
+
+
+def compare(before: Mapping[str, Series], after: Mapping[str, Series]) -> list[Comparison]:
+    """What both reports hold, in the order of the first; UsageError when that is nothing."""
+    names = [name for name in before if name in after]
+    if not names:
+        raise UsageError("the two reports have no measurement in common")
+    return [_compared(before[name], after[name]) for name in names]
+
+
+def _compared(before: Series, after: Series) -> Comparison:
+    noise = max(FLOOR, SPREADS * (before.spread + after.spread))
+    alike = before.setting == after.setting
+    return Comparison(before.name, before.middle, after.middle, noise, alike)
+
+
+def regressions(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """What became slower beyond noise."""
+    return [item for item in comparisons if item.verdict == "slower"]

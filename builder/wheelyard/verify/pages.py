@@ -1,0 +1,49 @@
+"""What `wheelyard verify` leaves in its folder: JUnit, JSON and a page for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from wheelyard.dockerfiles.render import make_environment
+from wheelyard.system.textfiles import write_text
+from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves
+from wheelyard.verify.junit import to_junit
+from wheelyard.verify.record import VERSION, Record
+
+TEMPLATE = "verify.html.j2"
+
+
+def write_pages(folder: Path, records: Sequence[Record], templates: Path) -> dict[str, Path]:
+    """Write junit.xml, report.json and index.html; their paths by kind."""
+    content = {
+        "junit": ("junit.xml", to_junit(records)),
+        "json": ("report.json", to_json(records)),
+        "html": ("index.html", to_html(records, templates)),
+    }
+    for name, text in content.values():
+        write_text(folder / name, text)
+    return {kind: folder / name for kind, (name, _text) in content.items()}
+
+
+def to_json(records: Sequence[Record]) -> str:
+    """All records, for programs."""
+    images = [{**asdict(record), "ok": record.ok} for record in records]
+    return json.dumps({"version": VERSION, "images": images}, indent=1) + "\n"
+
+
+def to_html(records: Sequence[Record], templates: Path) -> str:
+    """A page that needs no other file."""
+    return (
+        make_environment(templates)
+        .get_template(TEMPLATE)
+        .render(
+            records=records,
+            curves={record.digest: curves(record) for record in records},
+            bars=bars(records),
+            width=WIDTH,
+            height=HEIGHT,
+        )
+    )

@@ -1,0 +1,144 @@
+"""Where an image's programs run: in a container, or without an engine in a chroot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.errors import EngineError, ToolMissingError, VerifyError
+from wheelyard.images.assemble.contract import GID, UID, USER
+from wheelyard.images.build.loading import loadable
+from wheelyard.images.build.report import unpacked_sizes
+from wheelyard.system.subprocesses import run
+from wheelyard.verify.chroot import enter_command
+from wheelyard.verify.unpack import make_mount_points, unpack
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from wheelyard.console.progress import Reporter
+    from wheelyard.oci.archive import LoadableImage
+    from wheelyard.oci.layout import Layout
+
+TIMEOUT = 3600.0  # seconds for all checks of an image
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program in an image left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[[Sequence[str]], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A way to run images on this machine."""
+
+    backend: str  # "docker" or "chroot"
+    gpu: bool  # containers get the GPUs
+    client: DockerClient | None = None
+
+
+def find_place(wanted: str, reporter: Reporter) -> Place:
+    """The engine that answers, else a chroot; `wanted` is "auto", "docker" or "chroot".
+
+    Raises EngineError or ToolMissingError when the wanted way, or every way, is closed.
+    """
+    if wanted != "chroot":
+        from wheelyard.engines.containers import passes_gpus
+        from wheelyard.engines.docker import connect
+
+        try:
+            client = connect()
+        except EngineError as error:
+            if wanted == "docker":
+                raise
+            reporter.warn(f"the engine is not used: {error}")
+            client = None
+        if client is not None:
+            return Place("docker", passes_gpus(client), client)
+        if wanted == "docker":
+            raise EngineError("no Docker Engine answers here; start one, or use --backend chroot")
+    if os.geteuid() != 0:
+        raise ToolMissingError(
+            "images can be run by a Docker Engine, which does not answer, or in a chroot, which "
+            "needs root: start an engine, or run this as root"
+        )
+    return Place("chroot", gpu=False)
+
+
+@contextmanager
+def opened(
+    place: Place, manifest: str, tags: Sequence[str], layout: Layout, folder: Path,
+    reporter: Reporter,
+) -> Iterator[Run]:  # fmt: skip
+    """The image of `layout` with this manifest digest, ready to run commands in."""
+    content = layout.read_json(manifest)
+    config = layout.read_json(content["config"]["digest"])
+    if place.client is not None:
+        image = loadable(layout, manifest, tags, unpacked_sizes(layout.folder))
+        yield _in_engine(place.client, place.gpu, image, layout, reporter)
+        return
+    # Root's alone: the image's setuid programs are files on this machine for as long.
+    private = Path(tempfile.mkdtemp(prefix="verify-", dir=_made(folder)))
+    root = private / "root"
+    try:
+        root.mkdir()
+        root.chmod(0o755)
+        blobs = [layout.blob(layer["digest"]) for layer in content["layers"]]
+        with reporter.task("unpack", len(blobs), "items") as task:
+            unpack(blobs, root, task.advance)
+        make_mount_points(root)
+        yield _in_chroot(root, config["config"])
+    finally:
+        shutil.rmtree(private)
+
+
+def _in_engine(
+    client: DockerClient, gpu: bool, image: LoadableImage, layout: Layout, reporter: Reporter
+) -> Run:
+    from wheelyard.engines.containers import run_once
+    from wheelyard.engines.load import load
+
+    (loaded,) = load(client, layout.blobs, [image], reporter)
+
+    def work(argv: Sequence[str]) -> Answer:
+        return Answer(*run_once(client, loaded.id, argv, gpus=gpu, timeout=TIMEOUT))
+
+    return work
+
+
+def _in_chroot(root: Path, settings: Mapping[str, Any]) -> Run:
+    def work(argv: Sequence[str]) -> Answer:
+        command = chroot_command(root, settings, argv)
+        done = run(command, error=None, timeout=TIMEOUT)
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return work
+
+
+def chroot_command(root: Path, settings: Mapping[str, Any], argv: Sequence[str]) -> list[str]:
+    """Argument list that runs `argv` as the image's user, in its environment and folder."""
+    environment = [*settings["Env"], f"HOME=/home/{USER}"]
+    folder = settings.get("WorkingDir") or "/"
+    inside = ["/usr/bin/env", "-i", "-C", folder, *environment, *argv]
+    return enter_command(root, f"{UID}:{UID}", str(GID), inside)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VerifyError(f"{folder}: {error.strerror}; name another with --unpack-dir") from error
+    return folder

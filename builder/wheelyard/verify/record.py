@@ -1,0 +1,78 @@
+"""What an image's own checks said, kept by the image's digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wheelyard.system.textfiles import write_text
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image, checked in one place."""
+
+    id: str
+    digest: str  # the manifest's
+    tags: tuple[str, ...]
+    backend: str  # "docker" or "chroot"
+    gpu: bool  # a GPU was passed into the container
+    groups: tuple[str, ...]  # of selfcheck
+    seconds: float
+    checks: tuple[Mapping[str, Any], ...]  # as `selfcheck --json` prints them
+    error: str | None = None  # why there are no checks
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many passed, failed, were skipped."""
+        states = [check["status"] for check in self.checks]
+        return {state: states.count(state) for state in ("pass", "fail", "skip")}
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return self.error is None and bool(self.checks) and not self.counts["fail"]
+
+    def answers(self, backend: str, gpu: bool, groups: tuple[str, ...]) -> bool:
+        """Whether a new run would only repeat this one."""
+        asked = "all" in self.groups or set(groups) <= set(self.groups)
+        return self.ok and (self.backend, self.gpu) == (backend, gpu) and asked
+
+
+def record_path(folder: Path, digest: str) -> Path:
+    """Where the record of an image is kept."""
+    return folder / f"{digest.replace(':', '-')}.json"
+
+
+def read_record(folder: Path, digest: str) -> Record | None:
+    """The record of an image; None when there is none that can be read."""
+    try:
+        data: dict[str, Any] = json.loads(record_path(folder, digest).read_text(encoding="utf-8"))
+        if data.pop("version") != VERSION:
+            return None
+        for name in ("tags", "groups", "checks"):
+            data[name] = tuple(data[name])
+        return _checked(Record(**data), digest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _checked(record: Record, digest: str) -> Record:
+    """Raise ValueError for a record of another image, or with what no run writes."""
+    texts = [record.id, record.backend, *record.tags, *record.groups]
+    texts += [check["status"] for check in record.checks] + [x["name"] for x in record.checks]
+    is_right = all(isinstance(text, str) for text in texts) and isinstance(record.gpu, bool)
+    if not (is_right and record.digest == digest and isinstance(record.seconds, int | float)):
+        raise ValueError(f"no record of {digest}")
+    return record
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Keep a record; StorageError when the folder cannot be written."""
+    text = json.dumps({"version": VERSION, **asdict(record)}, indent=1)
+    write_text(record_path(folder, record.digest), text + "\n")

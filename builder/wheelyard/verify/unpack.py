@@ -1,0 +1,95 @@
+"""An image's layers as a root file system in a folder (OCI image-spec, layer.md); needs root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from wheelyard.errors import unreadable
+from wheelyard.system.gunzip import open_gzip
+from wheelyard.system.rootfolder import Attributes, OutsideError, RootFolder, entry_path
+from wheelyard.system.storage import damaged, storage_error
+from wheelyard.system.tarfiles import open_tar
+
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+NOBODY = 65534
+_CHUNK = 1 << 20
+_LATEST = 1 << 33  # seconds since 1970; beyond it is no time that a file system keeps
+_LAST_ID = (1 << 32) - 2
+
+
+def unpack(
+    layers: Iterable[Path], root: Path, on_layer: Callable[[int], None] = lambda _: None
+) -> None:
+    """Apply layer blobs, lowest first, to the empty folder `root`; `on_layer` hears of each.
+
+    Device nodes are left out: who runs something in the folder has a /dev of its own. Raises
+    StorageError for a layer that is damaged, or that would reach out of the folder.
+    """
+    with RootFolder(root) as target:
+        for layer in layers:
+            try:
+                with (
+                    unreadable(partial(damaged, layer)),
+                    open_gzip(layer) as file,
+                    open_tar(file, "r|") as tar,
+                ):
+                    for entry in tar:
+                        _apply(tar, entry, target)
+            except OSError as error:
+                raise storage_error(error, root) from error
+            on_layer(1)
+
+
+def make_mount_points(root: Path) -> None:
+    """Let /dev and /proc be empty folders of the image, whatever its layers hold there."""
+    for name in ("dev", "proc"):
+        path = root / name
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+        path.mkdir()
+        path.chmod(0o755)
+
+
+def _apply(tar: tarfile.TarFile, entry: tarfile.TarInfo, root: RootFolder) -> None:
+    path = entry_path(entry.name)
+    folder, _, name = path.rpartition("/")
+    if name == OPAQUE:
+        root.empty(folder)
+    elif name.startswith(WHITEOUT):
+        hidden = name.removeprefix(WHITEOUT)
+        if hidden in ("", ".", ".."):
+            raise OutsideError(f"a layer removes {path[:200]!r}; do not use this image")
+        root.remove(f"{folder}/{hidden}" if folder else hidden)
+    elif entry.isdir():
+        root.folder(path, _attributes(entry))
+    elif entry.issym():
+        root.symlink(path, entry.linkname, _attributes(entry))
+    elif entry.islnk():
+        root.hardlink(path, entry_path(entry.linkname))
+    elif entry.isreg():
+        root.file(path, _content(tar, entry), _attributes(entry))
+    elif entry.isfifo():
+        root.fifo(path, _attributes(entry))
+
+
+def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Iterator[bytes]:
+    file = tar.extractfile(entry)
+    while file is not None and (data := file.read(_CHUNK)):
+        yield data
+
+
+def _attributes(entry: tarfile.TarInfo) -> Attributes:
+    mtime = entry.mtime if 0 <= entry.mtime < _LATEST else 0
+    owner = None
+    if os.geteuid() == 0:
+        ids = (entry.uid, entry.gid)
+        owner = ids if all(0 <= one <= _LAST_ID for one in ids) else (NOBODY, NOBODY)
+    return Attributes(entry.mode, mtime, owner)

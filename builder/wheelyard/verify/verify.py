@@ -1,0 +1,107 @@
+"""Run selfcheck in images and keep a record of each."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import VerifyError
+from wheelyard.system.failures import reported
+from wheelyard.system.subprocesses import Result, failure
+from wheelyard.verify.places import Answer, Place, Run, opened
+from wheelyard.verify.record import Record, read_record, write_record
+
+if TYPE_CHECKING:
+    from wheelyard.console.progress import Reporter
+    from wheelyard.model import Cell
+    from wheelyard.oci.layout import Layout
+
+KILLED = 137  # 128 + SIGKILL, which is how the kernel ends what takes too much memory
+Opener = Callable[..., AbstractContextManager[Run]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of every image."""
+
+    groups: tuple[str, ...]  # of selfcheck
+    require_gpu: bool
+    again: bool  # test an image of unchanged digest too
+    folder: Path  # for records
+    unpack: Path  # for an unpacked image
+
+    @property
+    def command(self) -> list[str]:
+        """What runs inside."""
+        demanding = ["--require-gpu"] if self.require_gpu else []
+        return ["selfcheck", "--json", *demanding, *self.groups]
+
+
+def verify(
+    cells: Sequence[Cell],
+    layout: Layout,
+    place: Place,
+    request: Request,
+    reporter: Reporter,
+    open_image: Opener = opened,
+) -> list[tuple[Record, bool]]:
+    """A record an image, and whether it was there already.
+
+    An image that cannot be run does not stop the others: its record says why. Raises
+    VerifyError when the layout lacks an image that was asked for by name.
+    """
+    references = layout.references()
+    missing = [cell.id for cell in cells if cell.tags[0] not in references]
+    if missing:
+        raise VerifyError(
+            f"{layout.folder} holds no {', '.join(missing)}; run: wheelyard build {missing[0]}"
+        )
+    results = []
+    for cell in cells:
+        digest = references[cell.tags[0]].digest
+        known = None if request.again else read_record(request.folder, digest)
+        if known and known.answers(place.backend, place.gpu, request.groups):
+            reporter.info(f"{cell.id}: unchanged since it was tested")
+            results.append((known, True))
+            continue
+        reporter.info(f"{cell.id}: {' '.join(request.groups)} ({place.backend})")
+        record = _checked(cell, digest, layout, place, request, reporter, open_image)
+        write_record(request.folder, record)
+        results.append((record, False))
+    return results
+
+
+def _checked(
+    cell: Cell, digest: str, layout: Layout, place: Place, request: Request, reporter: Reporter,
+    open_image: Opener,
+) -> Record:  # fmt: skip
+    start = time.monotonic()
+    checks, problem = [], None
+    try:
+        with open_image(place, digest, cell.tags, layout, request.unpack, reporter) as run:
+            start = time.monotonic()
+            checks = parse(run(request.command))
+    except Exception as error:  # noqa: BLE001 - the next image is checked whatever it was
+        problem = str(reported(error, cell.id, reporter))
+    seconds = round(time.monotonic() - start, 1)
+    return Record(
+        cell.id, digest, cell.tags, place.backend, place.gpu, request.groups, seconds,
+        tuple(checks), problem,
+    )  # fmt: skip
+
+
+def parse(answer: Answer) -> list[dict[str, object]]:
+    """The checks that selfcheck printed; VerifyError with the end of its log if it did not."""
+    try:
+        return list(json.loads(answer.stdout)["checks"])
+    except (ValueError, KeyError, TypeError):
+        result = Result(("selfcheck",), answer.code, answer.stdout, answer.stderr)
+        killed = (
+            " (killed: most likely the memory did not suffice)" if answer.code == KILLED else ""
+        )
+        raise VerifyError(failure(result, f"selfcheck in the image{killed}")) from None

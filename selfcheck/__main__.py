@@ -1,5 +1,0 @@
-"""`python -m selfcheck`."""
-
-from selfcheck.cli import main
-
-raise SystemExit(main())
