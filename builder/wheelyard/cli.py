@@ -16,7 +16,7 @@ from wheelyard.errors import INTERRUPTED, MachineError, ToolMissingError, UsageE
 from wheelyard.options import BROKEN_PIPE, BUG, make_parser
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
 
 # What needs no file locks, no other programs and no owners of files: it works on Windows, too.
 _ANYWHERE = ("pick", "plan")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.settings import Settings
 
 

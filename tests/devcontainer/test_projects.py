@@ -17,7 +17,7 @@ from tests.peers.command import wheelyard
 from tests.peers.project import REPOSITORY
 from wheelyard.console.progress import QuietReporter
 from wheelyard.fetching.trust import trust_file
-from wheelyard.lock.debian import debian_sources
+from wheelyard.lock.sources import debian_sources
 from wheelyard.settings import Settings
 
 OWN = "own-image:1"

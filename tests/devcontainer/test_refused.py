@@ -11,8 +11,8 @@ import pytest
 from tests.devcontainer.workplace import Workplace, init
 from tests.peers.command import argv, environment, wheelyard
 from tests.peers.project import REPOSITORY
-from wheelyard.devcontainers.devcontainers import find_variant
 from wheelyard.planning.plan import load_plan
+from wheelyard.rendering.devcontainers import find_variant
 
 IMAGE = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
 ABSENT = "pytorch:2.3.1-absent-devel"

@@ -20,7 +20,7 @@ from tests.engines.site import SmallSite, built
 from tests.needs import need_tools
 from tests.peers.command import wheelyard
 from wheelyard.console.progress import QuietReporter
-from wheelyard.lock.debian import debian_sources
+from wheelyard.lock.sources import debian_sources
 from wheelyard.settings import Settings
 
 CONTRACT = """

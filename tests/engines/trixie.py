@@ -12,7 +12,7 @@ from tests.engines.daemons import Kind
 from wheelyard.console.progress import QuietReporter
 from wheelyard.errors import BaseImageError
 from wheelyard.fetching.trust import trust_file
-from wheelyard.lock.debian import Source, debian_sources
+from wheelyard.lock.sources import Source, debian_sources
 from wheelyard.settings import Settings
 from wheelyard.system.filelock import locked
 from wheelyard.system.subprocesses import run

@@ -20,13 +20,13 @@ from wheels import make_wheel
 
 from tests.fuzz.mutants import Mutate, blind, documents, lines, tars, zips
 from wheelyard.console.progress import QuietReporter
+from wheelyard.contract.paths import VENV
 from wheelyard.engines.readback import read_layers
 from wheelyard.images.assemble.flatten import flatten
 from wheelyard.images.assemble.record import read_record
 from wheelyard.images.assemble.worker import WheelInput, WheelJob, make_layer
 from wheelyard.images.build.report import read_report, unpacked_sizes
 from wheelyard.images.inspect.tree import LayerContents, Tree
-from wheelyard.layers.install import PREFIX
 from wheelyard.layers.reindex import reindex
 from wheelyard.layers.store import LayerStore
 from wheelyard.lock.lockfile import read_requirements_lock, render_requirements_lock
@@ -74,8 +74,8 @@ def install(data: bytes, folder: Path) -> None:
     inputs = (WheelInput(path, "demo", "1.0"),)
     layer = make_layer(WheelJob("key", "demo", inputs, "3.11", folder / "layer"))
     entries = reindex(folder / "layer", layer.digest, layer.diff_id, lambda _: None)
-    above = ("opt", PREFIX)
-    assert all(x.path in above or x.path.startswith(f"{PREFIX}/") for x in entries), entries
+    above = ("opt", VENV)
+    assert all(x.path in above or x.path.startswith(f"{VENV}/") for x in entries), entries
     assert not any(".wh." in x.path for x in entries), entries
 
 

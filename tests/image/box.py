@@ -35,7 +35,7 @@ from wheelyard.verify.unpack import make_mount_points, unpack
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
 
 BACKENDS = ("docker", "podman", "chroot")
 SHM_SIZE = "512m"

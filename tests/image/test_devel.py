@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.image.box import Box
-from wheelyard.dockerfiles.render import make_environment
-from wheelyard.servers.deployments import JUPYTER_FILE
+from wheelyard.rendering.deployments import JUPYTER_FILE
+from wheelyard.system.templates import make_environment
 
 pytestmark = pytest.mark.flavour("devel")
 PYTORCH = pytest.mark.framework("pytorch")

@@ -21,7 +21,8 @@ from tests.peers.island import Island, can_isolate, island
 from tests.peers.project import REPOSITORY
 from tests.peers.registries import registry
 from tests.peers.site import Site, as_options, assert_clean, assert_through, open_site
-from wheelyard.images.build.build import Built, build_images
+from wheelyard.images.build.build import build_images
+from wheelyard.images.build.results import Built
 from wheelyard.settings import load_settings
 
 if TYPE_CHECKING:

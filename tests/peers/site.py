@@ -18,8 +18,8 @@ from tests.peers.island import Island
 from tests.peers.mirror import Mirror, serve
 from tests.peers.project import LEAN, REPOSITORY, machine_cache, small_wheels, write_matrix
 from wheelyard.console.progress import QuietReporter
-from wheelyard.lock.debian import DEBIAN, SECURITY, debian_sources
 from wheelyard.lock.packages import read_package_lock
+from wheelyard.lock.sources import DEBIAN, SECURITY, debian_sources
 from wheelyard.settings import load_settings
 
 Result = subprocess.CompletedProcess[str]

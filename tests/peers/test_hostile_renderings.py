@@ -21,11 +21,11 @@ from hostile import DIGEST, TEXTS
 from tests.devcontainer.npm import PROGRAM, find_node, install_cli
 from tests.engines.trixie import started_from
 from tests.peers.project import REPOSITORY
-from wheelyard.devcontainers.devcontainers import Devcontainer, render_devcontainer
-from wheelyard.dockerfiles.render import make_environment
 from wheelyard.errors import SelectionError, UsageError
-from wheelyard.servers.deployments import Deployment, render_deployment
+from wheelyard.rendering.deployments import Deployment, render_deployment
+from wheelyard.rendering.devcontainers import Devcontainer, render_devcontainer
 from wheelyard.settings import load_settings
+from wheelyard.system.templates import make_environment
 
 IMAGE = f"reg.example:5000/team/pytorch@{DIGEST}"
 PLAIN = Deployment(

@@ -14,8 +14,9 @@ import pytest
 from tests.peers.project import REPOSITORY
 from wheelyard.console.progress import QuietReporter
 from wheelyard.lock.apt import PackageUri, isolated_apt, print_uris
-from wheelyard.lock.debian import Source, debian_sources, parse_sources, pins
+from wheelyard.lock.debian import pins
 from wheelyard.lock.packages import read_package_lock
+from wheelyard.lock.sources import Source, debian_sources, parse_sources
 from wheelyard.settings import load_settings
 
 PAGE = (REPOSITORY / "docs/nvcc.md").read_text()

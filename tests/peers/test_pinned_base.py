@@ -23,7 +23,8 @@ from tests.peers.registries import registry
 from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
 from wheelyard.errors import BaseImageError
-from wheelyard.images.build.build import Built, Failed, build_images
+from wheelyard.images.build.build import build_images
+from wheelyard.images.build.results import Built, Failed
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.layout import Layout
 from wheelyard.planning.plan import load_plan

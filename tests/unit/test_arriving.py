@@ -14,7 +14,8 @@ from locking import Index
 from tiny import Tiny, make_tiny
 
 from wheelyard.images.assemble.streamed import Arriving
-from wheelyard.images.build.build import Built, Failed, build_images
+from wheelyard.images.build.build import build_images
+from wheelyard.images.build.results import Built, Failed
 
 pytestmark = pytest.mark.skipif(
     not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="needs Linux on x86_64"

@@ -40,8 +40,9 @@ from wheelyard.fetching.wanted import part, place
 from wheelyard.images.assemble import pinned
 from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.supply import supply
-from wheelyard.images.build.build import Built, Failed, build_images
+from wheelyard.images.build.build import build_images
 from wheelyard.images.build.report import read_report
+from wheelyard.images.build.results import Built, Failed
 from wheelyard.images.inspect.inspect import inspect_layout_image
 from wheelyard.layers.store import LayerStore
 from wheelyard.lock.index import locate

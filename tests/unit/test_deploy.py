@@ -18,25 +18,25 @@ from referring import referring_registry
 
 from wheelyard.cli import main
 from wheelyard.console.progress import QuietReporter
-from wheelyard.devcontainers.devcontainers import Devcontainer, render_devcontainer
-from wheelyard.dockerfiles.render import make_environment
-from wheelyard.engines.runtimes import SHARED_MEMORY
+from wheelyard.contract.paths import GID, UID
+from wheelyard.contract.runtimes import SHARED_MEMORY
 from wheelyard.errors import SelectionError, StorageError, UsageError
-from wheelyard.images.assemble.contract import GID, UID
 from wheelyard.oci.address import parse_address
 from wheelyard.planning.catalogue import plan_entries
 from wheelyard.planning.plan import load_inputs
 from wheelyard.publish.attest.attachments import read_source
 from wheelyard.publish.catalogue import publish_catalogue
 from wheelyard.registry.client import open_registry
-from wheelyard.servers.deployments import (
+from wheelyard.rendering.deployments import (
     JUPYTER_FILE,
     KINDS,
     Deployment,
     jupyter_command,
     render_deployment,
 )
+from wheelyard.rendering.devcontainers import Devcontainer, render_devcontainer
 from wheelyard.settings import load_settings
+from wheelyard.system.templates import make_environment
 
 PROJECT = Path(__file__).parents[2]
 DIGEST = f"sha256:{'ab' * 32}"

@@ -22,28 +22,28 @@ from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
 from wheelyard.contract.editor import metadata
 from wheelyard.contract.imageconfig import image_config
-from wheelyard.devcontainers.devcontainers import (
+from wheelyard.devcontainers.preparing import require_gpu
+from wheelyard.errors import MachineError, SelectionError, StorageError
+from wheelyard.model import LockedWheel, RequirementsLock
+from wheelyard.oci.address import parse_address
+from wheelyard.planning.catalogue import plan_entries
+from wheelyard.planning.plan import load_inputs, load_plan
+from wheelyard.rendering.devcontainers import (
     find_variant,
     render_devcontainer,
     render_devcontainers,
     stale_devcontainers,
     variants,
 )
-from wheelyard.devcontainers.preparing import require_gpu
-from wheelyard.devcontainers.published import (
+from wheelyard.rendering.published import (
     PUBLISHED,
     find_published,
     load_published,
     published_text,
 )
-from wheelyard.dockerfiles.render import make_environment
-from wheelyard.errors import MachineError, SelectionError, StorageError
-from wheelyard.model import LockedWheel, RequirementsLock
-from wheelyard.oci.address import parse_address
-from wheelyard.planning.catalogue import plan_entries
-from wheelyard.planning.plan import load_inputs, load_plan
 from wheelyard.servers.machine import Gpus, read_gpus
 from wheelyard.settings import load_settings
+from wheelyard.system.templates import make_environment
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["combined", "pytorch", "tensorflow"]

@@ -13,10 +13,11 @@ from locking import runtime_cell
 from test_recipe import CELL, RUNTIME, wheel
 
 from wheelyard.dockerfiles.bake import needed_targets
-from wheelyard.dockerfiles.render import make_environment, render_all
-from wheelyard.dockerfiles.steps import Locks, PackageStep, WheelStep, make_steps
 from wheelyard.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
 from wheelyard.planning.plan import load_plan
+from wheelyard.rendering.render import render_all
+from wheelyard.rendering.steps import Locks, PackageStep, WheelStep, make_steps
+from wheelyard.system.templates import make_environment
 
 ROOT = Path(__file__).parents[2]
 BAKE: dict[str, Any] = json.loads((ROOT / "docker-bake.json").read_text())

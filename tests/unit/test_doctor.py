@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wheelyard.cli import main
-from wheelyard.engines.runtimes import EngineFacts
+from wheelyard.contract.runtimes import EngineFacts
 from wheelyard.selfcheck.gpu.driver import Driver, Gpu
 from wheelyard.servers.doctor import TOPICS, Line, Topic, diagnose
 from wheelyard.servers.machine import Engine, Gpus, Machine, has_cdi

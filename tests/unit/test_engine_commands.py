@@ -15,17 +15,17 @@ from wheelyard.console.progress import QuietReporter
 from wheelyard.contract.installer import load_installer
 from wheelyard.dockerfiles.bake import base_contexts
 from wheelyard.dockerfiles.bakelog import describe_failure
-from wheelyard.dockerfiles.batch import EngineImage, Job, make_jobs, run_batch
+from wheelyard.dockerfiles.batch import Job, make_jobs, run_batch
 from wheelyard.dockerfiles.buildkit import explain
 from wheelyard.dockerfiles.buildlog import BuildLog
 from wheelyard.dockerfiles.buildx import bake_argv, build_argv, parse_driver
 from wheelyard.dockerfiles.contexts import pinned_context
-from wheelyard.dockerfiles.render import render_all, write_rendered
 from wheelyard.dockerfiles.route import proxies_of
 from wheelyard.dockerfiles.secrets import render_script, secret_settings
 from wheelyard.engines.readback import read_layers
 from wheelyard.errors import DriftError, InspectError
-from wheelyard.images.build.build import Failed
+from wheelyard.images.build.results import EngineImage, Failed
+from wheelyard.rendering.render import render_all, write_rendered
 
 ROOT = Path(__file__).parents[2]
 FULL = "write /usr/lib/x: no space left on device"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from wheelyard.images.assemble.contract import GID, UID
+from wheelyard.contract.paths import GID, UID
 from wheelyard.planning.plan import load_plan
 from wheelyard.selfcheck.distributed import TORCH as WORKER
 

@@ -24,7 +24,9 @@ import pytest
 import trustme
 from loopback import Fault, Server, serve
 
-from wheelyard.console.progress import PlainReporter, QuietReporter, Task, Unit
+from wheelyard.console.amounts import Unit
+from wheelyard.console.progress import PlainReporter, QuietReporter
+from wheelyard.console.tasks import Task
 from wheelyard.errors import FetchError, StorageError
 from wheelyard.fetching.fetch import Download, Patience, cached, fetch_all
 from wheelyard.fetching.wanted import NotFetched

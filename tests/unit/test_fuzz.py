@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wheels import make_wheel
 
+from wheelyard.contract.paths import VENV
 from wheelyard.errors import WheelError
-from wheelyard.layers.install import PREFIX, plan_install
+from wheelyard.images.assemble.contract import empty_environment
+from wheelyard.layers.install import plan_install
 from wheelyard.layers.wheel import Wheel
 from wheelyard.layers.whiteout import hidden
 
@@ -43,7 +45,10 @@ def plan(extra: dict[str, bytes | str]) -> set[str] | None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with Wheel(make_wheel(Path(folder), extra=extra)) as wheel:
-                return {target.path for target in plan_install(wheel, "demo", "1.0", "3.11")}
+                return {
+                    target.path
+                    for target in plan_install(wheel, "demo", "1.0", empty_environment("3.11"))
+                }
         except WheelError:
             return None
 
@@ -77,10 +82,10 @@ def test_any_name(parts: list[str]) -> None:
 
 def within(paths: set[str] | None) -> None:
     for path in paths or ():
-        assert path.startswith(f"{PREFIX}/")
+        assert path.startswith(f"{VENV}/")
         assert ".." not in path.split("/")
         assert not any(part.startswith(".wh.") for part in path.split("/"))
-        assert path not in {f"{PREFIX}/{name}" for name in ("bin", "lib", "lib64", "bin/python")}
+        assert path not in {f"{VENV}/{name}" for name in ("bin", "lib", "lib64", "bin/python")}
         assert not any(other.startswith(f"{path}/") for other in paths or ())
 
 

@@ -19,7 +19,7 @@ from wheelyard.options import BUG
 from wheelyard.planning.catalogue import read_catalogue
 from wheelyard.publish.catalogue import fetch_catalogue, publish_catalogue
 from wheelyard.registry.client import open_registry
-from wheelyard.servers.deployments import KINDS
+from wheelyard.rendering.deployments import KINDS
 from wheelyard.settings import load_settings
 
 MACHINE = ("--driver", "535.104", "--runtime", "docker")

@@ -16,7 +16,8 @@ from tiny import Tiny, make_tiny, put_wheel
 from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
 from wheelyard.errors import BaseImageError, RegistryError, WheelyardError
-from wheelyard.images.build.build import Failed, build_images
+from wheelyard.images.build.build import build_images
+from wheelyard.images.build.results import Failed
 from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from wheelyard.planning.plan import load_plan

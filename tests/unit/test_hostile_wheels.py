@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 from wheels import Files, make_wheel
 
+from wheelyard.contract.paths import VENV
 from wheelyard.errors import BaseImageError, WheelError
+from wheelyard.images.assemble.contract import empty_environment
 from wheelyard.images.assemble.worker import WheelInput, WheelJob, make_layer
 from wheelyard.layers import compile_worker, toc
 from wheelyard.layers import wheel as wheel_module
-from wheelyard.layers.install import PREFIX, plan_install
+from wheelyard.layers.install import plan_install
 from wheelyard.layers.layer import LayerWriter
 from wheelyard.layers.wheel import Wheel
 
@@ -153,7 +155,7 @@ def test_a_percent_sign_is_part_of_a_name(tmp_path: Path) -> None:
     """As for pip 26 and uv; older pips cut the name there."""
     text = "[console_scripts]\na%b = demo:f\nc%(x)s = demo:f\n"
     made = layer_of(tmp_path, make_wheel(tmp_path, extra=points(text)))
-    assert {f"{PREFIX}/bin/a%b", f"{PREFIX}/bin/c%(x)s"} <= set(made)
+    assert {f"{VENV}/bin/a%b", f"{VENV}/bin/c%(x)s"} <= set(made)
 
 
 def test_entry_points_that_pip_installs(tmp_path: Path) -> None:
@@ -170,18 +172,18 @@ def test_entry_points_that_pip_installs(tmp_path: Path) -> None:
     root = tmp_path / "root"
     subprocess.run(
         [sys.executable, "-m", "pip", "--isolated", "install", "--quiet", "--no-index", "--no-deps",
-         "--no-compile", "--root", str(root), "--prefix", f"/{PREFIX}", *map(str, wheels)],
+         "--no-compile", "--root", str(root), "--prefix", f"/{VENV}", *map(str, wheels)],
         check=True,
     )  # fmt: skip
     assert ours == {str(p.relative_to(root)) for p in root.rglob("bin/*")}
-    assert f"{PREFIX}/bin/pip{PYTHON}" in ours
+    assert f"{VENV}/bin/pip{PYTHON}" in ours
 
 
 def test_headers_go_where_pip_and_uv_put_them(tmp_path: Path) -> None:
     name = "pybind11_global"
     path = make_wheel(tmp_path, name, extra={f"{name}-1.0.data/headers/a.h": ""})
     with Wheel(path) as wheel:
-        plan = plan_install(wheel, "pybind11-global", "1.0", PYTHON)
+        plan = plan_install(wheel, "pybind11-global", "1.0", empty_environment(PYTHON))
     (ours,) = (t.path for t in plan if t.path.endswith(".h"))
     (by_pip,) = installed(tmp_path, [sys.executable, "-m", "pip", "install", "--no-index",
                                      "--find-links", str(tmp_path)]).rglob("a.h")  # fmt: skip
@@ -202,8 +204,8 @@ def test_long_scripts_run_the_environment_s_python(tmp_path: Path) -> None:
     body = b"x = 1\n" * 500_000
     path = make_wheel(tmp_path, extra={f"{DATA}/scripts/long": b"#!python\n" + body})
     with Wheel(path) as wheel:
-        targets = {t.path: t for t in plan_install(wheel, "demo", "1.0", PYTHON)}
-    assert targets[f"{PREFIX}/bin/long"].content == f"#!/{PREFIX}/bin/python\n".encode() + body
+        targets = {t.path: t for t in plan_install(wheel, "demo", "1.0", empty_environment(PYTHON))}
+    assert targets[f"{VENV}/bin/long"].content == f"#!/{VENV}/bin/python\n".encode() + body
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ ROOMS = (
     "lock.upstream",
     "registry",
     "engines",
+    "rendering",
     "images.assemble",
     "images.inspect",
     "images.build",
@@ -66,7 +67,7 @@ OWNERS = {
     "subprocess": ("wheelyard.system.subprocesses",),
 }
 # Rooms that turn data into data: they can be tested, and trusted, without any machine.
-PURE = ("planning", "contract")
+PURE = ("planning", "contract", "rendering")
 OUTSIDE = ("httpx", "docker", "subprocess", "wheelyard.engines", "wheelyard.system.subprocesses")
 
 

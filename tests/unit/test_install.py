@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from wheels import make_wheel
 
+from wheelyard.contract.paths import VENV
 from wheelyard.errors import WheelError
-from wheelyard.layers.install import PREFIX, plan_install
+from wheelyard.images.assemble.contract import empty_environment
+from wheelyard.layers.install import plan_install
 from wheelyard.layers.wheel import Wheel
 
 FILES: dict[str, bytes | str] = {
@@ -32,35 +34,35 @@ def test_same_files_as_pip(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "pip", "--isolated", "install", "--quiet", "--no-index",
          "--no-deps", "--no-compile", "--root", str(tmp_path / "root"),
-         "--prefix", f"/{PREFIX}", str(path)],
+         "--prefix", f"/{VENV}", str(path)],
         check=True,
     )  # fmt: skip
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     root = tmp_path / "root"
     by_pip = {str(p.relative_to(root)): p for p in root.rglob("*") if p.is_file()}
     with Wheel(path) as wheel:
-        ours = {t.path: t for t in plan_install(wheel, "demo", "1.0", python)}
+        ours = {t.path: t for t in plan_install(wheel, "demo", "1.0", empty_environment(python))}
         assert {p for p in by_pip if not p.endswith(("REQUESTED", "direct_url.json"))} == set(ours)
         for name, target in ours.items():
             if name.endswith(("/RECORD", "/INSTALLER")) or "/bin/" in name:
                 continue
             content = wheel.read(target.member) if target.member else target.content
             assert content == by_pip[name].read_bytes(), name
-    assert ours[f"{PREFIX}/bin/demo"].executable
+    assert ours[f"{VENV}/bin/demo"].executable
 
 
 def test_scripts_run_the_environment_s_python(tmp_path: Path) -> None:
     with Wheel(make_wheel(tmp_path, files=FILES)) as wheel:
-        targets = {t.path: t for t in plan_install(wheel, "demo", "1.0", "3.11")}
-    shebang = f"#!/{PREFIX}/bin/python".encode()
-    assert targets[f"{PREFIX}/bin/demo-script"].content.startswith(shebang + b" -E\n")
-    assert targets[f"{PREFIX}/bin/demo"].content.startswith(shebang + b"\n")
-    assert b"run" in targets[f"{PREFIX}/bin/demo"].content
+        targets = {t.path: t for t in plan_install(wheel, "demo", "1.0", empty_environment("3.11"))}
+    shebang = f"#!/{VENV}/bin/python".encode()
+    assert targets[f"{VENV}/bin/demo-script"].content.startswith(shebang + b" -E\n")
+    assert targets[f"{VENV}/bin/demo"].content.startswith(shebang + b"\n")
+    assert b"run" in targets[f"{VENV}/bin/demo"].content
 
 
 def test_record_lists_what_is_installed(tmp_path: Path) -> None:
     with Wheel(make_wheel(tmp_path, files=FILES)) as wheel:
-        targets = plan_install(wheel, "demo", "1.0", "3.11")
+        targets = plan_install(wheel, "demo", "1.0", empty_environment("3.11"))
     record = next(t.content for t in targets if t.path.endswith("/RECORD")).decode()
     listed = {line.split(",")[0] for line in record.splitlines()}
     assert {"demo/main.py", "../../../bin/demo", "../../../share/demo/data.txt"} <= listed
@@ -73,13 +75,13 @@ def test_another_distribution_than_locked(tmp_path: Path, name: str, version: st
         Wheel(make_wheel(tmp_path)) as wheel,
         pytest.raises(WheelError, match=rf"demo 1\.0, the lock says {name} {version}"),
     ):
-        plan_install(wheel, name, version, "3.11")
+        plan_install(wheel, name, version, empty_environment("3.11"))
 
 
 def test_normalized_names_are_the_same_distribution(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, "My.Demo_pkg", "1.0")
     with Wheel(path) as wheel:
-        assert plan_install(wheel, "my-demo-pkg", "1.0.0", "3.11")
+        assert plan_install(wheel, "my-demo-pkg", "1.0.0", empty_environment("3.11"))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_normalized_names_are_the_same_distribution(tmp_path: Path) -> None:
 def test_refuses(tmp_path: Path, extra: dict[str, str], message: str) -> None:
     path = make_wheel(tmp_path, extra=extra)
     with Wheel(path) as wheel, pytest.raises(WheelError, match=message):
-        plan_install(wheel, "demo", "1.0", "3.11")
+        plan_install(wheel, "demo", "1.0", empty_environment("3.11"))
 
 
 def test_no_wheel_at_all(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ def test_no_wheel_at_all(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "just a zip")
     with Wheel(path) as wheel, pytest.raises(WheelError, match=r"expected one \.dist-info"):
-        plan_install(wheel, "demo", "1.0", "3.11")
+        plan_install(wheel, "demo", "1.0", empty_environment("3.11"))
 
 
 def test_bytecode_in_a_wheel_gives_way_to_our_own(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_bytecode_in_a_wheel_gives_way_to_our_own(tmp_path: Path) -> None:
         "demo/__pycache__/a.cpython-311.pyc": b"stale",
     }
     with Wheel(make_wheel(tmp_path, files=files)) as wheel:
-        targets = plan_install(wheel, "demo", "1.0", "3.11")
+        targets = plan_install(wheel, "demo", "1.0", empty_environment("3.11"))
     assert not [t.path for t in targets if t.path.endswith(".pyc")]
     record = next(t.content for t in targets if t.path.endswith("/RECORD"))
     assert b".pyc" not in record

@@ -16,16 +16,8 @@ from locking import Quiet, make_settings
 
 from wheelyard.errors import FetchError, LockError
 from wheelyard.lock.apt import isolated_apt, parse_records, parse_uris, release_date
-from wheelyard.lock.debian import (
-    DEBIAN,
-    SECURITY,
-    Source,
-    deb_url,
-    parse_sources,
-    pins,
-    resolve_packages,
-    with_mirrors,
-)
+from wheelyard.lock.debian import pins, resolve_packages
+from wheelyard.lock.sources import DEBIAN, SECURITY, Source, deb_url, parse_sources, with_mirrors
 from wheelyard.model import LockedDeb, PackageLock
 from wheelyard.system import tools
 

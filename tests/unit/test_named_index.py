@@ -16,7 +16,6 @@ from wheels import make_wheel
 from wheelyard.cli import main
 from wheelyard.console.progress import QuietReporter
 from wheelyard.contract.imageconfig import image_config
-from wheelyard.devcontainers.devcontainers import variants
 from wheelyard.errors import FetchError, LockError, MatrixError, SettingsError
 from wheelyard.fetching.fetch import fetch_all
 from wheelyard.lock.index import locate
@@ -29,6 +28,7 @@ from wheelyard.planning.explain import explain
 from wheelyard.planning.facts import CPU, Upstream, make_release
 from wheelyard.planning.matrix import load_matrix
 from wheelyard.planning.plan import make_plan
+from wheelyard.rendering.devcontainers import variants
 from wheelyard.settings import Settings, load_settings
 
 CU118 = {

@@ -13,7 +13,7 @@ from nvml import simulated
 from referring import referring_registry
 
 from wheelyard.cli import main
-from wheelyard.engines.runtimes import EngineFacts, best, find_runtimes, run_line
+from wheelyard.contract.runtimes import EngineFacts, best, find_runtimes, run_line
 from wheelyard.errors import MachineError, RegistryError, UsageError
 from wheelyard.planning.catalogue import (
     Entry,

@@ -12,7 +12,7 @@ import planning
 import pytest
 
 from wheelyard.commands import plan as command
-from wheelyard.console.progress import Reporter
+from wheelyard.console.tasks import Reporter
 from wheelyard.context import Context
 from wheelyard.errors import MatrixError, SelectionError, WheelyardError
 from wheelyard.planning.explain import explain

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from tiny import Tiny, make_tiny
 
-from wheelyard.images.build.build import Built, build_images
+from wheelyard.images.build.build import build_images
 from wheelyard.images.build.prune import locked_wheels, prune_wheels
+from wheelyard.images.build.results import Built
 
 pytestmark = pytest.mark.skipif(
     not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="needs Linux on x86_64"

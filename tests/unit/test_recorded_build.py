@@ -12,7 +12,8 @@ from tiny import Tiny, make_tiny
 from wheelyard.cli import main
 from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
-from wheelyard.images.build.build import Built, build_images
+from wheelyard.images.build.build import build_images
+from wheelyard.images.build.results import Built
 from wheelyard.oci.layout import Layout
 
 pytestmark = pytest.mark.skipif(

@@ -11,16 +11,6 @@ import pytest
 from locking import devel_cell, runtime_cell
 
 from wheelyard.contract.imageconfig import image_config
-from wheelyard.dockerfiles.bakefile import BAKE_VARIANT
-from wheelyard.dockerfiles.render import (
-    BEGIN,
-    END,
-    find_drift,
-    make_environment,
-    quoted,
-    render_all,
-    write_rendered,
-)
 from wheelyard.errors import LockError, MatrixError, StorageError
 from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs
 from wheelyard.lock.lockfile import render_requirements_lock
@@ -28,6 +18,9 @@ from wheelyard.lock.packages import render_package_lock
 from wheelyard.model import Cell, LockedWheel, PackageLock, RequirementsLock
 from wheelyard.planning.drivers import driver_floor, require_cuda
 from wheelyard.planning.plan import load_plan
+from wheelyard.rendering.bakefile import BAKE_VARIANT
+from wheelyard.rendering.render import BEGIN, END, find_drift, render_all, write_rendered
+from wheelyard.system.templates import make_environment, quoted
 
 ROOT = Path(__file__).parents[2]
 CELLS = (runtime_cell(), devel_cell())

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from locking import make_settings
 
-from wheelyard.lock.debian import Source
 from wheelyard.lock.snapshots import snapshot_ids, snapshot_patterns, snapshot_urls
+from wheelyard.lock.sources import Source
 from wheelyard.model import LockedDeb, PackageLock
 
 SOURCES = (

@@ -22,7 +22,7 @@ from test_lock_debian import archive as archive
 from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
 from wheelyard.errors import FetchError
-from wheelyard.lock.debian import Source
+from wheelyard.lock.sources import Source
 from wheelyard.lock.upstream.packages import check_suite, package_findings
 from wheelyard.lock.upstream.watch import Finding
 from wheelyard.model import LockedDeb, PackageLock

@@ -78,7 +78,7 @@ def _findings(
     parts: Parts, advisories: str | None, context: Context
 ) -> dict[tuple[str, str], list[Finding]]:
     """What is known of a part's name and version, where something is."""
-    from wheelyard.lock.debian import debian_sources
+    from wheelyard.lock.sources import debian_sources
     from wheelyard.lock.upstream.advisories import advisory_findings, read_advisories
     from wheelyard.lock.upstream.packages import fixed_packages
     from wheelyard.model import PackageLock

@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wheelyard.context import Context
-    from wheelyard.dockerfiles.batch import EngineImage
-    from wheelyard.images.build.build import Built, Failed
+    from wheelyard.images.build.results import Built, EngineImage, Failed
 
 EXAMPLES = """\
 examples:
@@ -81,7 +80,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Build the selection; prints what was built and returns the first failure's exit code."""
-    from wheelyard.images.build.build import Failed
+    from wheelyard.images.build.results import Failed
 
     results = _assemble(args, context) if args.engine == "assemble" else _engine(args, context)
     _show(results, as_json=args.json)
@@ -130,7 +129,7 @@ def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage 
 
 def _show(results: Sequence[Built | EngineImage | Failed], *, as_json: bool) -> None:
     from wheelyard.console.table import show_json, show_table
-    from wheelyard.images.build.build import Failed
+    from wheelyard.images.build.results import Failed
 
     if as_json:
         show_json(
@@ -151,15 +150,15 @@ def _show(results: Sequence[Built | EngineImage | Failed], *, as_json: bool) -> 
 
 
 def _json(result: Built | EngineImage) -> dict[str, object]:
-    from wheelyard.images.build.build import Built
     from wheelyard.images.build.report import engine_json, image_json
+    from wheelyard.images.build.results import Built
 
     return image_json(result) if isinstance(result, Built) else engine_json(result)
 
 
 def _row(result: Built | EngineImage) -> tuple[str, ...]:
     from wheelyard.console.amounts import amount
-    from wheelyard.images.build.build import Built
+    from wheelyard.images.build.results import Built
 
     time = f"{sum(result.seconds.values()):.1f} s"
     if not isinstance(result, Built):

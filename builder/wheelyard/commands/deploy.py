@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.commands.pick import add_verify_options
-from wheelyard.servers.deployments import KINDS
+from wheelyard.rendering.deployments import KINDS
 from wheelyard.settings import expanded
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import Entry
-    from wheelyard.servers.deployments import Deployment
+    from wheelyard.rendering.deployments import Deployment
 
 EXAMPLES = """\
 examples:
@@ -73,9 +73,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace, context: Context) -> int:
     """Write the files; prints their paths."""
     from wheelyard.commands.pick import find_trust, read_entries, require_entry_signed
-    from wheelyard.dockerfiles.render import make_environment
     from wheelyard.errors import UsageError
-    from wheelyard.servers.deployments import render_deployment
+    from wheelyard.rendering.deployments import render_deployment
+    from wheelyard.system.templates import make_environment
     from wheelyard.system.textfiles import write_text
 
     trust = find_trust(args, context)
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def _templates(args: argparse.Namespace, context: Context) -> Path:
     """The named project's; those of a folder that one is only in are told of."""
-    from wheelyard.servers.deployments import find_templates
+    from wheelyard.rendering.deployments import find_templates
 
     project = context.settings.project
     if getattr(args, "project", None) is not None:
@@ -126,7 +126,7 @@ def _deployment(entry: Entry, args: argparse.Namespace, context: Context) -> Dep
     from wheelyard.contract.editor import DEVELOPMENT
     from wheelyard.oci.address import pinned
     from wheelyard.planning.facts import CPU
-    from wheelyard.servers.deployments import IMAGE, JUPYTER_PORT, VOLUME, Deployment
+    from wheelyard.rendering.deployments import IMAGE, JUPYTER_PORT, VOLUME, Deployment
     from wheelyard.servers.pick import named
 
     address, tag = context.settings.registry, entry.tags[0]
@@ -155,7 +155,7 @@ def _command(args: argparse.Namespace, *, jupyter: bool, gpus: bool) -> tuple[st
     import shlex
 
     from wheelyard.errors import UsageError
-    from wheelyard.servers.deployments import jupyter_command
+    from wheelyard.rendering.deployments import jupyter_command
 
     if jupyter:
         if args.port is not None:

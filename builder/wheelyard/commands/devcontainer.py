@@ -12,8 +12,8 @@ from wheelyard.settings import expanded
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.devcontainers.devcontainers import Devcontainer
     from wheelyard.planning.catalogue import Entry
+    from wheelyard.rendering.devcontainers import Devcontainer
     from wheelyard.servers.pick import Host
 
 EXAMPLES = """\
@@ -83,9 +83,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _prepare(args: argparse.Namespace, context: Context) -> int:
-    from wheelyard.devcontainers.devcontainers import find_variant
     from wheelyard.devcontainers.preparing import prepare
     from wheelyard.planning.plan import load_plan
+    from wheelyard.rendering.devcontainers import find_variant
 
     if args.name is None:
         raise UsageError("prepare needs the name of a folder below devcontainer/, such as pytorch")
@@ -98,17 +98,17 @@ def _prepare(args: argparse.Namespace, context: Context) -> int:
 def _pin(args: argparse.Namespace, context: Context) -> int:
     """Name what the registry's catalogue has of the images; prints each path that changed."""
     from wheelyard.commands.pick import find_trust
-    from wheelyard.devcontainers.devcontainers import find_variant, variants
-    from wheelyard.devcontainers.published import (
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.publish.attest.signatures import require_entry
+    from wheelyard.publish.catalogue import fetch_catalogue
+    from wheelyard.registry.client import open_registry
+    from wheelyard.rendering.devcontainers import find_variant, variants
+    from wheelyard.rendering.published import (
         PUBLISHED,
         find_published,
         load_published,
         published_text,
     )
-    from wheelyard.planning.plan import load_plan
-    from wheelyard.publish.attest.signatures import require_entry
-    from wheelyard.publish.catalogue import fetch_catalogue
-    from wheelyard.registry.client import open_registry
     from wheelyard.system.textfiles import write_text
 
     settings = context.settings
@@ -137,7 +137,7 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
 
 
 def _unpin(context: Context) -> int:
-    from wheelyard.devcontainers.published import PUBLISHED
+    from wheelyard.rendering.published import PUBLISHED
 
     (context.settings.project / PUBLISHED).unlink(missing_ok=True)
     return _render(context)
@@ -153,9 +153,9 @@ def _render(context: Context) -> int:
 def _init(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.commands.pick import find_trust, read_entries, require_entry_signed
     from wheelyard.contract.editor import DEVELOPMENT
-    from wheelyard.devcontainers.devcontainers import FILE, SEEN, render_devcontainer
-    from wheelyard.dockerfiles.render import make_environment
+    from wheelyard.rendering.devcontainers import FILE, SEEN, render_devcontainer
     from wheelyard.servers.pick import Wish, pick
+    from wheelyard.system.templates import make_environment
     from wheelyard.system.textfiles import write_text
 
     target = args.output.absolute() / SEEN / FILE
@@ -174,8 +174,8 @@ def _init(args: argparse.Namespace, context: Context) -> int:
 
 
 def _feature(args: argparse.Namespace, context: Context) -> int:
-    from wheelyard.devcontainers.devcontainers import SEEN
     from wheelyard.devcontainers.preparing import write_feature
+    from wheelyard.rendering.devcontainers import SEEN
 
     target = args.output.absolute() / SEEN / "wheelyard"
     _check_target(args, target)
@@ -206,7 +206,7 @@ def _host(args: argparse.Namespace, context: Context) -> Host:
 
 def configuration(entry: Entry, args: argparse.Namespace, context: Context) -> Devcontainer:
     """For an image: of the registry by tag and digest, or one that the engine has to have."""
-    from wheelyard.devcontainers.devcontainers import (
+    from wheelyard.rendering.devcontainers import (
         LEFT_OVER,
         Devcontainer,
         initialize_elsewhere,

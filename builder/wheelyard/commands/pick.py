@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.engines.runtimes import Runtime
+    from wheelyard.contract.runtimes import Runtime
     from wheelyard.planning.catalogue import Entry
     from wheelyard.publish.attest.trust import Trust
     from wheelyard.selfcheck.gpu.driver import Driver
@@ -44,7 +44,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What `pull` has as well."""
-    from wheelyard.engines.runtimes import COMMANDS
+    from wheelyard.contract.runtimes import COMMANDS
 
     parser.add_argument("--driver", metavar="VERSION", help="NVIDIA driver of another machine")
     parser.add_argument(
@@ -212,7 +212,7 @@ def read_entries(dist: Path, context: Context, trust: Trust | None = None) -> tu
 
 
 def _runtime(args: argparse.Namespace, engine: Engine, *, elsewhere: bool) -> Runtime:
-    from wheelyard.engines.runtimes import Runtime, best, find_runtimes
+    from wheelyard.contract.runtimes import Runtime, best, find_runtimes
     from wheelyard.servers.machine import has_cdi, read_programs
 
     if args.runtime is not None:
@@ -233,7 +233,7 @@ def _as_json(
     signed: bool,
 ) -> dict[str, Any]:
     """The object; a signed image is named by its digest, as a tag may move."""
-    from wheelyard.engines.runtimes import run_line
+    from wheelyard.contract.runtimes import run_line
     from wheelyard.oci.address import pinned
     from wheelyard.planning.catalogue import pull_bytes
 

@@ -37,8 +37,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Render everything, or check; prints each path that changed."""
-    from wheelyard.dockerfiles.render import find_drift, render_all
     from wheelyard.planning.plan import load_plan
+    from wheelyard.rendering.render import find_drift, render_all
 
     if not args.check:
         write(context)
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def write(context: Context) -> None:
     """Bring every rendered file in line; prints each path that changed."""
-    from wheelyard.dockerfiles.render import render_all, write_rendered
     from wheelyard.planning.plan import load_plan
+    from wheelyard.rendering.render import render_all, write_rendered
 
     project = context.settings.project
     cells = load_plan(project).cells

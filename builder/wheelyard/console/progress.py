@@ -7,45 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal, Protocol, TextIO
+from typing import Literal, TextIO
 
 from wheelyard.console.amounts import Unit, amount, summary
 from wheelyard.console.plain import one_line, plain
-
-__all__ = ["ClosableReporter", "Mode", "Reporter", "Task", "Unit", "make_reporter"]
+from wheelyard.console.tasks import ClosableReporter, Task
 
 Mode = Literal["auto", "terminal", "plain", "quiet"]
 
 LINE_SECONDS = 10.0  # the longest a plain log stays silent about a task that moves
 STEP_SECONDS = 2.0  # the shortest time between two lines of one task
 STEP = 0.25  # a share of the total that is worth a line
-
-
-class Task(Protocol):
-    """One piece of work under way; safe to advance from several threads."""
-
-    def advance(self, amount: int) -> None:
-        """Add `amount` bytes or items; negative after a restart."""
-
-
-class Reporter(Protocol):
-    """The channel for messages and progress; safe to use from several threads."""
-
-    def info(self, message: str) -> None:
-        """Say something worth knowing."""
-
-    def warn(self, message: str) -> None:
-        """Say something that may need attention; shown even when quiet."""
-
-    def task(self, label: str, total: int | None, unit: Unit) -> AbstractContextManager[Task]:
-        """Show a piece of work for as long as the context lasts; `total` None: not known."""
-
-
-class ClosableReporter(Reporter, Protocol):
-    """A reporter as its owner sees it."""
-
-    def close(self) -> None:
-        """Leave the terminal as it was found, whatever is still under way."""
 
 
 def make_reporter(

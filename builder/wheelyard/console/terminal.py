@@ -25,7 +25,7 @@ from wheelyard.console.plain import one_line, plain
 from wheelyard.console.streams import terminal
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Task
+    from wheelyard.console.tasks import Task
 
 
 class _Amount(ProgressColumn):

@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from wheelyard.contract.paths import VENV
 from wheelyard.model import Cell, LockedWheel
 
 CONSTRAINTS = "etc/pip/constraint.txt"
 BUILD_CONSTRAINTS = "etc/pip/build-constraint.txt"
-PIP_CONFIG = "opt/venv/pip.conf"
+PIP_CONFIG = f"{VENV}/pip.conf"
 UV_CONFIG = "etc/uv/uv.toml"
 LIFT = "PIP_CONFIG_FILE=/dev/null UV_NO_CONFIG=1"
 _ABOUT = (

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-REMOTE_USER = "dev"
+from wheelyard.contract.paths import USER, VENV
+
 DEVELOPMENT = "devel"  # the flavour that editors open
-VENV = "/opt/venv"
 PORTS = {8888: ("JupyterLab", "notify"), 6006: ("TensorBoard", "silent")}
 EXTENSIONS = ("ms-python.python", "ms-python.debugpy", "ms-toolsai.jupyter", "charliermarsh.ruff")
 SETTINGS = {
-    "python.defaultInterpreterPath": f"{VENV}/bin/python",
+    "python.defaultInterpreterPath": f"/{VENV}/bin/python",
     "python.terminal.activateEnvironment": False,  # it is on PATH in every shell
     "terminal.integrated.defaultProfile.linux": "bash",
 }
@@ -34,10 +34,10 @@ def metadata(flavour: str) -> list[dict[str, Any]]:
     devcontainer.json.
     """
     if flavour != DEVELOPMENT:
-        return [{"remoteUser": REMOTE_USER}]
+        return [{"remoteUser": USER}]
     return [
         {
-            "remoteUser": REMOTE_USER,
+            "remoteUser": USER,
             "updateRemoteUserUID": True,
             "init": True,  # an editor replaces the entry point, and with it the image's own
             "capAdd": ["SYS_PTRACE"],  # gdb and debugpy attach to running processes

@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from wheelyard.contract.compiler import HOME, has_compiler
-from wheelyard.contract.editor import VENV, metadata
+from wheelyard.contract.editor import metadata
+from wheelyard.contract.paths import UID, VENV, WORKDIR
 from wheelyard.model import Cell, RequirementsLock
 from wheelyard.planning.drivers import driver_floor, require_cuda
 from wheelyard.planning.facts import CPU
@@ -41,8 +42,8 @@ def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
     return ImageConfig(
         env=_environment(cell, lock),
         labels=tuple(sorted(_labels(cell, lock).items())),
-        user="1000",  # by number: Kubernetes' runAsNonRoot cannot judge a name
-        workdir="/workspace",
+        user=str(UID),  # by number: Kubernetes' runAsNonRoot cannot judge a name
+        workdir=f"/{WORKDIR}",
         entrypoint=ENTRYPOINT,
         cmd=("bash",),
         created=lock.newest,
@@ -53,10 +54,14 @@ def base_config(cell: Cell, created: str | None = None) -> ImageConfig:
     """Return the config of the base image that a cell's Dockerfile starts from."""
     name = f"Debian {cell.base.suite}, Python {cell.python} ({cell.flavour.name})"
     return ImageConfig(
-        env=(("PATH", f"{VENV}/bin:{_SYSTEM_PATH}"), ("VIRTUAL_ENV", VENV), ("LANG", "C.UTF-8")),
+        env=(
+            ("PATH", f"/{VENV}/bin:{_SYSTEM_PATH}"),
+            ("VIRTUAL_ENV", f"/{VENV}"),
+            ("LANG", "C.UTF-8"),
+        ),
         labels=((f"{OCI}.title", name),),
-        user="1000",
-        workdir="/workspace",
+        user=str(UID),
+        workdir=f"/{WORKDIR}",
         entrypoint=ENTRYPOINT,
         cmd=("bash",),
         created=created,
@@ -82,11 +87,11 @@ def title(cell: Cell) -> str:
 
 def _environment(cell: Cell, lock: RequirementsLock) -> Pairs:
     compiler = has_compiler(lock.wheels)
-    path = f"{VENV}/bin:{_SYSTEM_PATH}"
+    path = f"/{VENV}/bin:{_SYSTEM_PATH}"
     return (
         ("PATH", f"{path}:/{HOME}/bin" if compiler else path),
         *((("CUDA_HOME", f"/{HOME}"),) if compiler else ()),
-        ("VIRTUAL_ENV", VENV),
+        ("VIRTUAL_ENV", f"/{VENV}"),
         ("LANG", "C.UTF-8"),
         ("SHELL", "/bin/bash"),  # for Jupyter's terminals, which take `sh` otherwise, and tmux
         # `docker logs` and `kubectl logs` of a training show its lines when they are printed.

@@ -1,1 +1,1 @@
-"""Dev containers: their configurations, images and pins."""
+"""Make the images of dev containers and of a project that brings its own."""

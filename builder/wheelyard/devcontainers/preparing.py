@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard import selfcheck
-from wheelyard.devcontainers.devcontainers import GPU
-from wheelyard.devcontainers.published import load_published
 from wheelyard.errors import EngineError, MachineError, StorageError
-from wheelyard.images.build.build import Failed, build_images
+from wheelyard.images.build.build import build_images
 from wheelyard.images.build.loading import find_loader
+from wheelyard.images.build.results import Failed
+from wheelyard.rendering.devcontainers import GPU
+from wheelyard.rendering.published import load_published
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
     from wheelyard.context import Context
-    from wheelyard.devcontainers.devcontainers import Variant
     from wheelyard.model import Plan
+    from wheelyard.rendering.devcontainers import Variant
     from wheelyard.servers.machine import Gpus
 
 FEATURE = Path("devcontainer", "features", "wheelyard")

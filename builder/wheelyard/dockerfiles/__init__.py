@@ -1,1 +1,1 @@
-"""Render Dockerfiles, and build them with Docker, BuildKit or buildah."""
+"""Build Dockerfiles with Docker, BuildKit or buildah, and read back what came of it."""

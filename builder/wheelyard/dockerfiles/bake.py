@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.contract.imageconfig import base_image
 from wheelyard.contract.installer import load_installer
-from wheelyard.dockerfiles.bakefile import target_name
 from wheelyard.dockerfiles.bakelog import KEPT_LINES, describe_failure
-from wheelyard.dockerfiles.batch import EngineImage
 from wheelyard.dockerfiles.buildx import (
     HOST_NETWORK,
     bake_argv,
@@ -29,7 +27,6 @@ from wheelyard.dockerfiles.buildx import (
     unchecked,
 )
 from wheelyard.dockerfiles.docker_engine import inspect_engine_image, need_engine, tag_image
-from wheelyard.dockerfiles.render import BAKE_FILE
 from wheelyard.dockerfiles.secrets import write_secrets
 from wheelyard.engines.docker import connect, uses_containerd
 from wheelyard.engines.readback import read_layers
@@ -38,9 +35,12 @@ from wheelyard.fetching.fetch import fetch_all
 from wheelyard.fetching.wanted import checked
 from wheelyard.images.build.bases import build_bases
 from wheelyard.images.build.loading import find_loader
+from wheelyard.images.build.results import EngineImage
 from wheelyard.images.inspect.inspect import inspect_image, require
 from wheelyard.lock.index import locate
 from wheelyard.oci.layout import Layout
+from wheelyard.rendering.bakefile import target_name
+from wheelyard.rendering.render import BAKE_FILE
 from wheelyard.system.subprocesses import follow
 
 if TYPE_CHECKING:

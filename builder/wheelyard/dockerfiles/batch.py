@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from wheelyard.dockerfiles.render import render_cell
-from wheelyard.dockerfiles.steps import Locks
 from wheelyard.errors import DriftError
-from wheelyard.images.build.build import Failed
+from wheelyard.images.build.results import EngineImage, Failed
 from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.rendering.render import render_cell
+from wheelyard.rendering.steps import Locks
 from wheelyard.system.failures import reported
 from wheelyard.system.timing import timed
 
@@ -19,20 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelyard.context import Context
-    from wheelyard.images.inspect.inspect import Finding
     from wheelyard.model import Cell, Plan
-
-
-@dataclass(frozen=True, slots=True)
-class EngineImage:
-    """An image that an engine has built, read back and tagged."""
-
-    cell: Cell
-    id: str  # as the engine knows it
-    size: int  # bytes, unpacked as the engine counts them
-    seconds: dict[str, float]
-    findings: tuple[Finding, ...]
-    log: Path
 
 
 @dataclass(slots=True)

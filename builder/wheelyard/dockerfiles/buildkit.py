@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
 
 OLDEST_API = (1, 41)  # Docker 20.10
 REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth credentials")

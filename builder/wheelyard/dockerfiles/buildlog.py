@@ -16,7 +16,7 @@ from wheelyard.dockerfiles.trace import Vertex, decode_trace
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from wheelyard.console.progress import Reporter, Task
+    from wheelyard.console.tasks import Reporter, Task
 
 TAIL_LINES = 20
 TRACE = "moby.buildkit.trace"  # the id of BuildKit's messages

@@ -6,9 +6,9 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from wheelyard.dockerfiles.bakefile import BAKE_VARIANT, PLATFORM
 from wheelyard.dockerfiles.docker_engine import need_engine
 from wheelyard.errors import EngineError, ToolMissingError
+from wheelyard.rendering.bakefile import BAKE_VARIANT, PLATFORM
 from wheelyard.system.subprocesses import failure, run
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ import io
 import tarfile
 from typing import TYPE_CHECKING
 
-from wheelyard.dockerfiles.render import DOCKERFILE
+from wheelyard.contract.paths import WHEELYARD
 from wheelyard.images.assemble.final_layer import selfcheck_files
+from wheelyard.rendering.render import DOCKERFILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_COPIED = "opt/wheelyard/"  # where selfcheck lies in an image
+_COPIED = f"{WHEELYARD}/"  # where selfcheck lies in an image
 
 
 def image_context(dockerfile: bytes) -> bytes:

@@ -10,11 +10,9 @@ import requests
 from docker.errors import DockerException, ImageNotFound
 
 from wheelyard.contract.imageconfig import base_folder, base_image
-from wheelyard.dockerfiles.batch import EngineImage
 from wheelyard.dockerfiles.buildkit import BuildRequest, build_image, explain, require_recent
 from wheelyard.dockerfiles.contexts import image_context, pinned_context
 from wheelyard.dockerfiles.prefetch import make_shelves
-from wheelyard.dockerfiles.render import DOCKERFILE
 from wheelyard.dockerfiles.route import Route, find_route
 from wheelyard.dockerfiles.wheelhouse import LOOPBACK, Server, open_wheelhouse, remembered
 from wheelyard.engines.docker import SILENCE, connect, layers_of
@@ -23,7 +21,9 @@ from wheelyard.engines.readback import read_image
 from wheelyard.errors import EngineError, InspectError, WheelyardError
 from wheelyard.images.build.bases import build_bases
 from wheelyard.images.build.loading import find_loader
+from wheelyard.images.build.results import EngineImage
 from wheelyard.images.inspect.inspect import inspect_image, require
+from wheelyard.rendering.render import DOCKERFILE
 from wheelyard.system.failures import reported
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from wheelyard.contract.installer import load_installer
 from wheelyard.dockerfiles.prefetched import Stock, Wanted
-from wheelyard.dockerfiles.steps import PackageStep, WheelStep, make_steps
 from wheelyard.dockerfiles.wheelhouse import Shelves
 from wheelyard.errors import FetchError, WheelyardError
 from wheelyard.images.assemble.base import index_stanza
 from wheelyard.images.assemble.supply import deb_downloads
 from wheelyard.lock.index import locate
 from wheelyard.lock.resolve import index_urls
+from wheelyard.rendering.steps import PackageStep, WheelStep, make_steps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

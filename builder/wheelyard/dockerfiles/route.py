@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from wheelyard.contract.paths import VENV
 from wheelyard.dockerfiles.wheelhouse import LOOPBACK
 from wheelyard.engines.readback import run_once
 from wheelyard.errors import EngineError
@@ -55,7 +56,7 @@ def find_route(
 
     `network` is the user's choice. Raises EngineError where settings could then not be used.
     """
-    python = "/opt/venv/bin/python" if image.startswith("wheelyard/") else "python3"
+    python = f"/{VENV}/bin/python" if image.startswith("wheelyard/") else "python3"
     for usual, address in ROUTES:
         chosen = network or usual
         try:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from wheelyard.dockerfiles.route import proxies_of
 from wheelyard.fetching.trust import trust_file
-from wheelyard.lock.debian import debian_sources
 from wheelyard.lock.resolve import index_urls
+from wheelyard.lock.sources import debian_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,11 +18,11 @@ from docker.errors import DockerException, ImageNotFound
 from docker.tls import TLSConfig
 from docker.utils import kwargs_from_env
 
-from wheelyard.engines.runtimes import EngineFacts
+from wheelyard.contract.runtimes import EngineFacts
 from wheelyard.errors import EngineError
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter, Task
+    from wheelyard.console.tasks import Reporter, Task
 
 CONNECT_TIMEOUT = 5  # seconds; a local engine answers in milliseconds
 SILENCE = 900  # seconds without a word while an engine unpacks a layer

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from wheelyard.console.progress import Reporter, Task
+    from wheelyard.console.tasks import Reporter, Task
     from wheelyard.oci.archive import Member
 
 

@@ -21,7 +21,7 @@ from wheelyard.system.urls import redact
 if TYPE_CHECKING:
     import httpx
 
-    from wheelyard.console.progress import Reporter, Task
+    from wheelyard.console.tasks import Reporter, Task
     from wheelyard.fetching.patience import Patience
 
 

@@ -15,7 +15,7 @@ from wheelyard.fetching.wanted import Download, cached, problem
 from wheelyard.system.storage import free_bytes, no_space, storage_error
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.settings import Settings
 
 __all__ = ["CONNECTIONS", "Download", "Patience", "cached", "fetch_all"]

@@ -21,17 +21,15 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from wheelyard.errors import WheelError, unreadable
-from wheelyard.images.assemble.contract import VENV, environment_kinds
 from wheelyard.layers.toc import parents
 from wheelyard.layers.wheel import is_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Literal
 
     from wheelyard.layers.wheel import Member, Wheel
 
-PREFIX = VENV
 INSTALLER = b"wheelyard\n"
 # Bytes; the largest of the wheels in use here: 190, 140 thousand, 2.7 thousand.
 _WHEEL_MAX, _METADATA_MAX, _ENTRY_POINTS_MAX = 1 << 16, 4 << 20, 1 << 18
@@ -51,28 +49,43 @@ class Target:
     content: bytes = b""
 
 
-def site_packages(python: str) -> str:
-    """Where modules go, relative to the root of the image."""
-    return f"{PREFIX}/lib/python{python}/site-packages"
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The virtual environment that wheels are installed into."""
+
+    prefix: str  # relative to the root of the file system: "opt/venv"
+    python: str  # "3.11"
+    kinds: Mapping[str, str]  # path -> kind ("file", "dir", "symlink") of its own entries
+
+    @property
+    def python_path(self) -> str:
+        """Where its interpreter is, absolute: what scripts begin with."""
+        return f"/{self.prefix}/bin/python"
+
+    @property
+    def site_packages(self) -> str:
+        """Where modules go, relative to the root of the file system."""
+        return f"{self.prefix}/lib/python{self.python}/site-packages"
 
 
-def plan_install(wheel: Wheel, name: str, version: str, python: str) -> list[Target]:
-    """Every file of the installed distribution, RECORD and INSTALLER included.
+def plan_install(wheel: Wheel, name: str, version: str, environment: Environment) -> list[Target]:
+    """List every file of the installed distribution, RECORD and INSTALLER included.
 
     Raises WheelError when the wheel's metadata is missing, unsupported, or another
-    distribution's than `name` and `version` say.
+    distribution's than `name` and `version` say, and when it would replace what is the
+    environment's own.
     """
     dist_info = _dist_info(wheel, name, version)
     _check_format(wheel, dist_info)
-    roots = _roots(name, python)
-    scripts = _entry_points(wheel, dist_info, python)
+    roots = _roots(name, environment)
+    scripts = _entry_points(wheel, dist_info, environment)
     wrappers = {f"{script.path}{ending}" for script in scripts for ending in _WRAPPERS}
     targets: list[Target] = []
     rewritten = 0
     for member in wheel.members.values():
         if member.name in _regenerated(dist_info) or _is_stale_bytecode(member, wheel):
             continue
-        target = _place(wheel, member, dist_info, roots)
+        target = _place(wheel, member, dist_info, roots, environment)
         rewritten += len(target.content)
         if rewritten > _SCRIPTS_MAX:
             raise WheelError(
@@ -82,12 +95,12 @@ def plan_install(wheel: Wheel, name: str, version: str, python: str) -> list[Tar
         if target.path not in wrappers:
             targets.append(target)
     targets += scripts
-    site = site_packages(python)
+    site = environment.site_packages
     targets.append(Target(f"{site}/{dist_info}/INSTALLER", False, None, INSTALLER))
     targets = _without_twins(targets, wheel)
     record = Target(f"{site}/{dist_info}/RECORD", False, None)
-    _check_places([*targets, record], wheel, python)
-    return [*targets, replace(record, content=_record(wheel, dist_info, targets, site))]
+    _check_places([*targets, record], wheel, environment)
+    return [*targets, replace(record, content=_record(wheel, dist_info, targets, environment))]
 
 
 def _regenerated(dist_info: str) -> set[str]:
@@ -133,20 +146,23 @@ def _check_format(wheel: Wheel, dist_info: str) -> None:
     wheel.read(wheel.members[f"{dist_info}/METADATA"], _METADATA_MAX)  # inspection reads it
 
 
-def _roots(name: str, python: str) -> dict[str, str]:
+def _roots(name: str, environment: Environment) -> dict[str, str]:
     """Where the folders of `.data` go."""
-    site = site_packages(python)
+    prefix, site = environment.prefix, environment.site_packages
+    headers = f"{prefix}/include/site/python{environment.python}"
     return {
         "": site,
         "purelib": site,
         "platlib": site,
-        "scripts": f"{PREFIX}/bin",
-        "headers": f"{PREFIX}/include/site/python{python}/{canonicalize_name(name)}",
-        "data": PREFIX,
+        "scripts": f"{prefix}/bin",
+        "headers": f"{headers}/{canonicalize_name(name)}",
+        "data": prefix,
     }
 
 
-def _place(wheel: Wheel, member: Member, dist_info: str, roots: dict[str, str]) -> Target:
+def _place(
+    wheel: Wheel, member: Member, dist_info: str, roots: dict[str, str], environment: Environment
+) -> Target:
     data_folder = dist_info.removesuffix(".dist-info") + ".data/"
     if not member.name.startswith(data_folder):
         return Target(f"{roots['']}/{member.name}", member.executable, member)
@@ -160,10 +176,11 @@ def _place(wheel: Wheel, member: Member, dist_info: str, roots: dict[str, str]) 
         return Target(path, True, member)
     first, _, body = wheel.read(member).partition(b"\n")
     arguments = first.removeprefix(_SHEBANG).removeprefix(b"w")  # pythonw: for Windows
-    return Target(path, True, None, f"#!/{PREFIX}/bin/python".encode() + arguments + b"\n" + body)
+    shebang = f"#!{environment.python_path}".encode()
+    return Target(path, True, None, shebang + arguments + b"\n" + body)
 
 
-def _entry_points(wheel: Wheel, dist_info: str, python: str) -> list[Target]:
+def _entry_points(wheel: Wheel, dist_info: str, environment: Environment) -> list[Target]:
     """The scripts that entry points ask for, as pip makes them."""
     member = wheel.members.get(f"{dist_info}/entry_points.txt")
     if member is None:
@@ -179,7 +196,7 @@ def _entry_points(wheel: Wheel, dist_info: str, python: str) -> list[Target]:
             scripts["console"][name] = value
         elif section == "gui_scripts":
             scripts["gui"][name] = value
-    scripts["console"] = _versioned(scripts["console"], python)
+    scripts["console"] = _versioned(scripts["console"], environment.python)
     targets = []
     for kind, values in scripts.items():
         for name, value in values.items():
@@ -192,8 +209,8 @@ def _entry_points(wheel: Wheel, dist_info: str, python: str) -> list[Target]:
             if "/" in name or name in {"", ".", ".."} or not is_plain(name):
                 raise WheelError(f"{wheel.path.name}: entry point {name!r} leaves bin/; refused")
             script = Script(name, found[1], found[2], kind)
-            file_name, content = script.generate(f"/{PREFIX}/bin/python", "posix")
-            targets.append(Target(f"{PREFIX}/bin/{file_name}", True, None, content))
+            file_name, content = script.generate(environment.python_path, "posix")
+            targets.append(Target(f"{environment.prefix}/bin/{file_name}", True, None, content))
     return targets
 
 
@@ -254,9 +271,9 @@ def _without_twins(targets: list[Target], wheel: Wheel) -> list[Target]:
     return list(chosen.values())
 
 
-def _check_places(targets: list[Target], wheel: Wheel, python: str) -> None:
+def _check_places(targets: list[Target], wheel: Wheel, environment: Environment) -> None:
     """No path has two owners: neither two files of the wheel, nor one and the environment."""
-    owned = environment_kinds(python)
+    owned, prefix = environment.kinds, environment.prefix
     for target in targets:
         if target.path in owned:
             raise WheelError(
@@ -266,11 +283,11 @@ def _check_places(targets: list[Target], wheel: Wheel, python: str) -> None:
     files = {target.path for target in targets}
     seen: set[str] = set()
     for target in targets:
-        for folder in parents(target.path.removeprefix(f"{PREFIX}/")):
+        for folder in parents(target.path.removeprefix(f"{prefix}/")):
             if folder in seen:
                 continue
             seen.add(folder)
-            path = f"{PREFIX}/{folder}"
+            path = f"{prefix}/{folder}"
             if path in files or owned.get(path, "dir") != "dir":
                 raise WheelError(
                     f"{wheel.path.name}: {_origin(target)} would lie below /{path}, which is no "
@@ -282,7 +299,7 @@ def _origin(target: Target) -> str:
     return target.member.name if target.member else target.path.rpartition("/")[2]
 
 
-def _record(wheel: Wheel, dist_info: str, targets: list[Target], site: str) -> bytes:
+def _record(wheel: Wheel, dist_info: str, targets: list[Target], environment: Environment) -> bytes:
     known = _wheel_record(wheel, dist_info)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -291,7 +308,7 @@ def _record(wheel: Wheel, dist_info: str, targets: list[Target], site: str) -> b
             digest, size = _record_hash(target.content), str(len(target.content))
         else:
             digest, size = known.get(target.member.name, ""), str(target.member.size)
-        writer.writerow((_relative(target.path, site), digest, size))
+        writer.writerow((_relative(target.path, environment), digest, size))
     writer.writerow((f"{dist_info}/RECORD", "", ""))
     return out.getvalue().encode()
 
@@ -312,8 +329,9 @@ def _record_hash(content: bytes) -> str:
     return "sha256=" + digest.decode().rstrip("=")
 
 
-def _relative(path: str, site: str) -> str:
+def _relative(path: str, environment: Environment) -> str:
+    prefix, site = environment.prefix, environment.site_packages
     if path.startswith(site + "/"):
         return path[len(site) + 1 :]
-    up = "/".join([".."] * (site.count("/") - PREFIX.count("/")))
-    return f"{up}/{path.removeprefix(PREFIX + '/')}"
+    up = "/".join([".."] * (site.count("/") - prefix.count("/")))
+    return f"{up}/{path.removeprefix(prefix + '/')}"

@@ -21,8 +21,8 @@ from wheelyard.system.subprocesses import Result, failure, run
 from wheelyard.system.tools import find_tool, require_tool
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
-    from wheelyard.lock.debian import Source
+    from wheelyard.console.tasks import Reporter
+    from wheelyard.lock.sources import Source
     from wheelyard.settings import Settings
 
 MIRROR_ADVICE = (

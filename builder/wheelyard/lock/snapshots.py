@@ -14,7 +14,7 @@ from wheelyard.lock.apt import machine_config
 from wheelyard.settings import NO_SNAPSHOT
 
 if TYPE_CHECKING:
-    from wheelyard.lock.debian import Source
+    from wheelyard.lock.sources import Source
     from wheelyard.model import LockedDeb, PackageLock
     from wheelyard.settings import Settings
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from wheelyard.errors import LockError
 from wheelyard.lock.apt import Apt, isolated_apt, release_date
 from wheelyard.lock.changes import LockChange, package_pins, pin_changes, requirements_pins
-from wheelyard.lock.debian import Source, debian_sources, pins, resolve_packages
+from wheelyard.lock.debian import pins, resolve_packages
 from wheelyard.lock.inputs import (
     Cells,
     base_cells,
@@ -25,11 +25,12 @@ from wheelyard.lock.lockfile import read_requirements_lock, render_requirements_
 from wheelyard.lock.packages import read_package_lock, render_package_lock
 from wheelyard.lock.resolve import resolve_cell
 from wheelyard.lock.snapshots import snapshot_id
+from wheelyard.lock.sources import Source, debian_sources
 from wheelyard.model import Cell, PackageLock, RequirementsLock
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.settings import Settings
 
 RESOLVERS = 4  # at once: uv waits for the index most of the time

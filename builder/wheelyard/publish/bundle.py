@@ -21,7 +21,7 @@ from wheelyard.system.storage import damaged, file_digest, storage_error
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.publish.attest.keys import PrivateKey
     from wheelyard.registry.push import Publication
 

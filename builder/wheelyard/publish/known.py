@@ -17,8 +17,9 @@ from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import Image, ImageLayer, describe_image
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import PATH, Record, contents_digest, read_record
-from wheelyard.images.build.build import Built, inspect_built
+from wheelyard.images.build.build import inspect_built
 from wheelyard.images.build.report import image_json, merge_report
+from wheelyard.images.build.results import Built
 from wheelyard.layers.store import LayerStore, StoredLayer
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.layout import Descriptor, Layout
@@ -29,7 +30,7 @@ from wheelyard.system.failures import reported
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.images.assemble.planned import PlannedLayer
+    from wheelyard.images.assemble.assembly import PlannedLayer
     from wheelyard.model import Cell, Plan
 
 

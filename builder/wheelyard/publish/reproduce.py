@@ -18,7 +18,8 @@ from wheelyard.fetching.download import Session, download
 from wheelyard.fetching.replies import Gone
 from wheelyard.fetching.wanted import Download
 from wheelyard.images.assemble.system import lend_systems
-from wheelyard.images.build.build import Built, build_images
+from wheelyard.images.build.build import build_images
+from wheelyard.images.build.results import Built
 from wheelyard.layers.reindex import reindex
 from wheelyard.layers.store import LayerStore
 from wheelyard.lock.stages import load_stages

@@ -48,7 +48,7 @@ from wheelyard.system.storage import file_digest, free_bytes, no_space, storage_
 from wheelyard.system.tarfiles import open_tar
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter, Task
+    from wheelyard.console.tasks import Reporter, Task
     from wheelyard.publish.attest.keys import PublicKey
 
 _READ = 1 << 20

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from wheelyard.errors import InspectError
 from wheelyard.images.assemble.assemble import make_layers
-from wheelyard.images.assemble.assembly import Assembly
-from wheelyard.images.assemble.planned import PlannedLayer, planned_layers
+from wheelyard.images.assemble.assembly import Assembly, PlannedLayer
+from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import PATH, Record
 from wheelyard.images.assemble.system import lend_systems
 from wheelyard.layers.store import LayerStore

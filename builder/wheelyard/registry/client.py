@@ -28,7 +28,7 @@ from wheelyard.registry.replies import connection_failure, registry_failure
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.oci.address import Address
     from wheelyard.settings import Settings
 

@@ -21,7 +21,7 @@ from wheelyard.system.storage import damaged, file_digest
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Task
+    from wheelyard.console.tasks import Task
     from wheelyard.registry.client import Registry
 
 PIECE = 64 << 20  # bytes of one request

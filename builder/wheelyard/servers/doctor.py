@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from wheelyard.console.amounts import amount
-from wheelyard.engines.runtimes import best, find_runtimes
+from wheelyard.contract.runtimes import best, find_runtimes
 from wheelyard.planning.drivers import newest_major
 from wheelyard.servers.pick import at_least, is_served, unknown_to_driver
 from wheelyard.system.tools import TOOLS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.engines.runtimes import EngineFacts
+from wheelyard.contract.runtimes import EngineFacts
 from wheelyard.errors import EngineError, FetchError, SettingsError, ToolMissingError
 from wheelyard.selfcheck.gpu.driver import (
     START,

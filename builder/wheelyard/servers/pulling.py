@@ -9,7 +9,7 @@ from wheelyard.oci.address import pinned
 from wheelyard.system.subprocesses import run
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.settings import Settings
 
 

@@ -11,7 +11,7 @@ from wheelyard.system.storage import is_known, storage_error
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
 
 
 def reported(

@@ -12,7 +12,7 @@ from wheelyard.errors import ToolMissingError
 from wheelyard.system.subprocesses import Result, failure, run
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from wheelyard.dockerfiles.render import make_environment
+from wheelyard.system.templates import make_environment
 from wheelyard.system.textfiles import write_text
 from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves
 from wheelyard.verify.junit import to_junit

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.contract.paths import GID, UID, USER
 from wheelyard.errors import EngineError, ToolMissingError, VerifyError
-from wheelyard.images.assemble.contract import GID, UID, USER
 from wheelyard.images.build.loading import loadable
 from wheelyard.images.build.report import unpacked_sizes
 from wheelyard.system.subprocesses import run
@@ -22,7 +22,7 @@ from wheelyard.verify.unpack import make_mount_points, unpack
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.oci.archive import LoadableImage
     from wheelyard.oci.layout import Layout
 

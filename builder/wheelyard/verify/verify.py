@@ -17,7 +17,7 @@ from wheelyard.verify.places import Answer, Place, Run, opened
 from wheelyard.verify.record import Record, read_record, write_record
 
 if TYPE_CHECKING:
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.model import Cell
     from wheelyard.oci.layout import Layout
 

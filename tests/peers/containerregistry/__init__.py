@@ -19,7 +19,7 @@ from tests.peers.registries import free_port, serving
 from wheelyard.console.progress import QuietReporter
 from wheelyard.errors import LockError
 from wheelyard.lock.apt import Apt, isolated_apt
-from wheelyard.lock.debian import debian_sources
+from wheelyard.lock.sources import debian_sources
 from wheelyard.settings import Settings
 from wheelyard.system.filelock import locked
 from wheelyard.system.subprocesses import run

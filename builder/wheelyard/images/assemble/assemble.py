@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wheelyard.contract.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 from wheelyard.contract.constraints import constraint_files
+from wheelyard.contract.paths import site_packages
 from wheelyard.contract.recipe import BytecodeLayer
 from wheelyard.errors import WheelError, WheelyardError
 from wheelyard.fetching.fetch import cached, fetch_all
@@ -22,7 +23,6 @@ from wheelyard.images.assemble.streamed import Arriving
 from wheelyard.images.assemble.supply import CACHE
 from wheelyard.images.assemble.system import Roots, pinned_layers, system_job, system_key
 from wheelyard.images.assemble.worker import SystemJob, WheelInput, WheelJob
-from wheelyard.layers.install import site_packages
 from wheelyard.layers.layer import Layer
 from wheelyard.lock.index import locate
 from wheelyard.lock.resolve import index_urls
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelyard.fetching.fetch import Arrived
-    from wheelyard.images.assemble.planned import PlannedLayer
+    from wheelyard.images.assemble.assembly import PlannedLayer
     from wheelyard.images.assemble.worker import Job
     from wheelyard.layers.bytecode import Interpreter
     from wheelyard.layers.store import StoredLayer

@@ -15,11 +15,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelyard.context import Context
-    from wheelyard.images.assemble.planned import PlannedLayer
+    from wheelyard.contract.recipe import BytecodeLayer, WheelLayer
     from wheelyard.images.assemble.streamed import Arriving
     from wheelyard.layers.layer import Layer
     from wheelyard.layers.store import LayerStore, StoredLayer
     from wheelyard.lock.stages import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLayer:
+    """A layer and what it is to be made of."""
+
+    key: str  # the layer is a function of it
+    title: str  # for people: progress, history
+    source: WheelLayer | BytecodeLayer | int  # int: the stage whose Debian packages it holds
+
+    @property
+    def from_wheels(self) -> bool:
+        """Whether it holds what wheels hold, not what Debian packages do."""
+        return not isinstance(self.source, int)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from wheelyard.system.tools import require_tool
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.model import LockedDeb, PackageLock
 
 FORMAT = 2  # part of the key: raise it whenever the same packages give another tar

@@ -9,8 +9,10 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from wheelyard.contract.paths import GID, GROUP, HOME, UID, USER, VENV, WHEELYARD, WORKDIR
 from wheelyard.errors import BaseImageError
 from wheelyard.images.assemble.rootfs import Node, with_content
+from wheelyard.layers.install import Environment
 from wheelyard.layers.tarheader import EPOCH
 from wheelyard.layers.toc import Entry
 
@@ -20,15 +22,10 @@ if TYPE_CHECKING:
     from wheelyard.images.assemble.rootfs import RootFS
 
 FORMAT = 4  # part of the base layer's key: raise it when the contract changes
-USER, UID = "dev", 1000
-GROUP, GID = "venv", 900
-VENV = "opt/venv"
-WORKDIR = "workspace"
 PRIVILEGES = 0o6000  # setuid and setgid of a file
 GITCONFIG, FSTAB = "etc/gitconfig", "etc/fstab"
 # Every layer holds the folders above its files, and is made without looking at any base.
 _SHARED = ("etc", "etc/profile.d", "opt", "usr", "usr/local", "usr/local/bin")
-_HOME = f"home/{USER}"
 _ACTIVATE = "lib/python{}/venv/scripts/common/activate"
 
 
@@ -41,9 +38,9 @@ def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootF
     nodes = [_shared_folder(base, path) for path in _SHARED]
     nodes += _accounts(base)
     nodes += [] if foreign else [*_ours(base), *_without_privileges(base)]
-    nodes += [_folder(path, 0o755, UID, UID) for path in (_HOME, f"{_HOME}/.cache")]
+    nodes += [_folder(path, 0o755, UID, UID) for path in (HOME, f"{HOME}/.cache")]
     nodes += [
-        _folder(f"{_HOME}/{path}", 0o755, UID, UID)
+        _folder(f"{HOME}/{path}", 0o755, UID, UID)
         for path in (".vscode-server", ".vscode-server/extensions")
     ]
     nodes += _skeleton(base)
@@ -51,7 +48,7 @@ def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootF
     nodes += _environment(_activate(base, home, python), home, python)
     nodes += [
         _folder(WORKDIR, 0o2775, UID, UID),
-        _folder("opt/wheelyard", 0o755, 0, 0),
+        _folder(WHEELYARD, 0o755, 0, 0),
         _file("etc/profile.d/10-venv.sh", _profile(), 0o644, 0, 0),
         _file("etc/machine-id", b"", 0o444, 0, 0),
     ]
@@ -92,7 +89,7 @@ def _accounts(base: RootFS) -> list[Node]:
             f"the base already uses {', '.join(sorted(taken | ids))}; the image contract needs "
             f"user {USER} ({UID}) and group {GROUP} ({GID}) to be free"
         )
-    _insert(passwd, "nobody", f"{USER}:x:{UID}:{UID}::/{_HOME}:/bin/bash")
+    _insert(passwd, "nobody", f"{USER}:x:{UID}:{UID}::/{HOME}:/bin/bash")
     _insert(group, "nogroup", f"{GROUP}:x:{GID}:{USER}", f"{USER}:x:{UID}:")
     # The third field is the day of the last change: a clock, so it stays empty.
     shadow = [":".join([*(f := line.split(":"))[:2], "", *f[3:]]) for line in shadow]
@@ -196,16 +193,17 @@ def _skeleton(base: RootFS) -> list[Node]:
     """What `useradd -m` copies, so that an interactive shell looks like Debian's."""
     names = [path for path in base.nodes if path.startswith("etc/skel/")]
     return [
-        _file(f"{_HOME}/{path.removeprefix('etc/skel/')}", base.read(path), 0o644, UID, UID)
+        _file(f"{HOME}/{path.removeprefix('etc/skel/')}", base.read(path), 0o644, UID, UID)
         for path in names
         if base.nodes[path].entry.kind == "file"
     ]
 
 
 @cache
-def environment_kinds(python: str) -> Mapping[str, str]:
-    """Path -> kind of all that the environment consists of before any wheel is in it."""
-    return {node.entry.path: node.entry.kind for node in _environment(b"", "usr", python)}
+def empty_environment(python: str) -> Environment:
+    """Describe the environment that wheels are installed into: what it is before any is in it."""
+    nodes = _environment(b"", "usr", python)
+    return Environment(VENV, python, {node.entry.path: node.entry.kind for node in nodes})
 
 
 def _environment(activate: bytes, home: str, python: str) -> list[Node]:
@@ -256,11 +254,12 @@ def _activate(base: RootFS, home: str, python: str) -> bytes:
 
 
 def _profile() -> bytes:
-    return (
-        b"# Debian's /etc/profile resets PATH; login shells find the environment again here.\n"
-        b"export VIRTUAL_ENV=/opt/venv\n"
-        b'export PATH="/opt/venv/bin:$PATH"\n'
+    text = (
+        "# Debian's /etc/profile resets PATH; login shells find the environment again here.\n"
+        f"export VIRTUAL_ENV=/{VENV}\n"
+        f'export PATH="/{VENV}/bin:$PATH"\n'
     )
+    return text.encode()
 
 
 def _lines(base: RootFS, path: str) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard import selfcheck
-from wheelyard.images.assemble.worker import FILE_MODE, VENV_GID, add_parents
-from wheelyard.layers.install import PREFIX
+from wheelyard.contract.paths import GID, VENV, WHEELYARD
+from wheelyard.images.assemble.worker import FILE_MODE, add_parents
 from wheelyard.layers.layer import FORMAT, LayerWriter
 
 if TYPE_CHECKING:
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
     from wheelyard.layers.layer import Layer
 
-FOLDER = "opt/wheelyard"
-_LAUNCHER = f"""#!/{PREFIX}/bin/python
+_LAUNCHER = f"""#!/{VENV}/bin/python
 import sys
 
-sys.path.insert(0, "/{FOLDER}")
+sys.path.insert(0, "/{WHEELYARD}")
 from wheelyard.selfcheck.cli import main
 
 sys.exit(main())
@@ -29,7 +28,7 @@ sys.exit(main())
 
 def top_files(cell_json: str, constraints: Mapping[str, str]) -> dict[str, tuple[bytes, int]]:
     """Path -> content and mode: selfcheck, its launcher, the cell, and what holds it together."""
-    texts = {f"{FOLDER}/cell.json": cell_json, **constraints}
+    texts = {f"{WHEELYARD}/cell.json": cell_json, **constraints}
     return {
         **selfcheck_files(),
         **{path: (text.encode(), _mode(path)) for path, text in texts.items()},
@@ -40,7 +39,7 @@ def selfcheck_files() -> dict[str, tuple[bytes, int]]:
     """Path -> content and mode: selfcheck and its launcher, which a base has already."""
     package = Path(selfcheck.__file__).parent
     files = {
-        f"{FOLDER}/selfcheck/{path.relative_to(package).as_posix()}": (path.read_bytes(), 0o644)
+        f"{WHEELYARD}/selfcheck/{path.relative_to(package).as_posix()}": (path.read_bytes(), 0o644)
         for path in sorted(package.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -71,8 +70,8 @@ def write_top(files: dict[str, tuple[bytes, int]], links: dict[str, str], scratc
 
 
 def _mode(path: str) -> int:
-    return FILE_MODE if path.startswith(f"{PREFIX}/") else 0o644
+    return FILE_MODE if path.startswith(f"{VENV}/") else 0o644
 
 
 def _group(path: str) -> int:
-    return VENV_GID if path.startswith(f"{PREFIX}/") else 0
+    return GID if path.startswith(f"{VENV}/") else 0

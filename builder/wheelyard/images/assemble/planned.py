@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
+from wheelyard.images.assemble.assembly import PlannedLayer
 from wheelyard.images.assemble.interpreter import interpreter_identity
 from wheelyard.images.assemble.system import system_key, system_title
 
@@ -13,20 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wheelyard.lock.stages import Stage
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedLayer:
-    """A layer and what it is to be made of."""
-
-    key: str  # the layer is a function of it
-    title: str  # for people: progress, history
-    source: WheelLayer | BytecodeLayer | int  # int: the stage whose Debian packages it holds
-
-    @property
-    def from_wheels(self) -> bool:
-        """Whether it holds what wheels hold, not what Debian packages do."""
-        return not isinstance(self.source, int)
 
 
 def planned_layers(stages: Sequence[Stage]) -> tuple[PlannedLayer, ...]:

@@ -19,8 +19,8 @@ from wheelyard.fetching.fetch import fetch_all
 from wheelyard.fetching.wanted import Download, NotFetched, checked
 from wheelyard.images.assemble.base import source_date
 from wheelyard.images.assemble.record import PATH
-from wheelyard.lock.debian import deb_url, debian_sources, own_sources, with_mirrors
 from wheelyard.lock.snapshots import snapshot_ids, snapshot_patterns, snapshot_urls
+from wheelyard.lock.sources import deb_url, debian_sources, own_sources, with_mirrors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.exclusions import is_compiled
+from wheelyard.contract.paths import GID, VENV
 from wheelyard.errors import WheelError
+from wheelyard.images.assemble.contract import empty_environment
 from wheelyard.layers.bytecode import Interpreter, Module, compile_wheel
-from wheelyard.layers.install import PREFIX, plan_install
+from wheelyard.layers.install import plan_install
 from wheelyard.layers.layer import AnotherLayerError, LayerWriter
 from wheelyard.layers.toc import parents
 from wheelyard.layers.wheel import Member, Wheel
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from wheelyard.layers.install import Target
     from wheelyard.layers.layer import Layer
 
-VENV_GID = 900
 DIRECTORY_MODE = 0o2775  # setgid: what a remapped user adds stays writable for the group
 FILE_MODE, PROGRAM_MODE = 0o664, 0o775
 _COMPILED_MAX = 1 << 20  # bytes of a module; compiling may take 700 times its size in memory
@@ -111,7 +112,8 @@ def _written(job: WheelJob) -> Layer:
         owners: dict[str, _Owner] = {}
         for wheel_input in job.wheels:
             with Wheel(wheel_input.path) as wheel:
-                plan = plan_install(wheel, wheel_input.name, wheel_input.version, job.python)
+                environment = empty_environment(job.python)
+                plan = plan_install(wheel, wheel_input.name, wheel_input.version, environment)
                 if job.interpreter:
                     _add_bytecode(writer, wheel, plan, job.interpreter, job.scratch)
                 else:
@@ -144,9 +146,9 @@ def _add_files(
         add_parents(writer, target.path)
         mode = PROGRAM_MODE if target.executable else FILE_MODE
         if target.member:
-            writer.member(target.path, wheel, target.member, mode, VENV_GID)
+            writer.member(target.path, wheel, target.member, mode, GID)
         else:
-            writer.file(target.path, target.content, mode, 0, VENV_GID)
+            writer.file(target.path, target.content, mode, 0, GID)
 
 
 def _check_twin(wheel: Wheel, target: Target, owner: _Owner) -> None:
@@ -206,7 +208,7 @@ def _add_bytecode(
             if path not in writer:
                 _check_place(writer, path, wheel)
                 add_parents(writer, path)
-                writer.file(path, pyc, FILE_MODE, 0, VENV_GID)
+                writer.file(path, pyc, FILE_MODE, 0, GID)
     finally:
         output.unlink(missing_ok=True)
 
@@ -218,7 +220,7 @@ def add_parents(writer: LayerWriter, path: str) -> None:
     for folder in parents(path):
         if folder in writer:
             continue
-        if f"{folder}/".startswith(f"{PREFIX}/"):
-            writer.directory(folder, DIRECTORY_MODE, 0, VENV_GID)
+        if f"{folder}/".startswith(f"{VENV}/"):
+            writer.directory(folder, DIRECTORY_MODE, 0, GID)
         else:
             writer.directory(folder, 0o755)

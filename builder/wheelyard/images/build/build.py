@@ -7,7 +7,6 @@ that fails does not stop the next.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wheelyard.console.amounts import amount
@@ -19,6 +18,7 @@ from wheelyard.images.assemble.record import read_record
 from wheelyard.images.build.loading import Nobody
 from wheelyard.images.build.prune import locked_wheels, prune_wheels
 from wheelyard.images.build.report import LOCK_NAME, read_report, write_report
+from wheelyard.images.build.results import Built, Failed
 from wheelyard.images.inspect.inspect import Finding, inspect_image, require
 from wheelyard.images.inspect.tree import LayerContents, Tree
 from wheelyard.layers.store import LayerStore
@@ -28,37 +28,15 @@ from wheelyard.system.failures import reported
 from wheelyard.system.filelock import locked, once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from wheelyard.context import Context
-    from wheelyard.errors import WheelyardError
     from wheelyard.images.assemble.image import Image
     from wheelyard.images.build.loading import Loader, Receiver
     from wheelyard.lock.stages import Stage
     from wheelyard.model import Cell, Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A finished image."""
-
-    cell: Cell
-    image: Image
-    new_bytes: int  # of blobs that no image built before it holds
-    seconds: dict[str, float]  # per part of the build
-    findings: tuple[Finding, ...]
-    loaded: bool  # into a container engine
-    bases: Mapping[str, str] = field(default_factory=dict)  # Debian layer -> source that served it
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An image that could not be built, and why."""
-
-    cell: Cell
-    error: WheelyardError
 
 
 def build_images(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.context import Context
     from wheelyard.images.assemble.image import Image
     from wheelyard.layers.layer import Layer

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
-    from wheelyard.dockerfiles.batch import EngineImage
-    from wheelyard.images.build.build import Built
+    from wheelyard.images.build.results import Built, EngineImage
     from wheelyard.model import Cell
 
 NAME = "build.json"

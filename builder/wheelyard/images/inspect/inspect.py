@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
+from wheelyard.contract.paths import GID, GROUP, UID, USER, VENV, site_packages
 from wheelyard.errors import InspectError
-from wheelyard.images.assemble.contract import GID, GROUP, PRIVILEGES, UID, USER, VENV
+from wheelyard.images.assemble.contract import PRIVILEGES
 from wheelyard.images.inspect.distributions import dependency_problems, installed, overridden
 from wheelyard.images.inspect.tree import LayerContents, Tree, describe, folder_problems
-from wheelyard.layers.install import site_packages
 from wheelyard.layers.reindex import reindex
 from wheelyard.planning.facts import CPU, NONE
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelyard.context import Context
-    from wheelyard.lock.debian import Source
+    from wheelyard.lock.sources import Source
     from wheelyard.lock.upstream.changelog import Fix
     from wheelyard.model import LockedDeb
 

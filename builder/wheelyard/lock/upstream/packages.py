@@ -17,9 +17,9 @@ from wheelyard.fetching.fetch import CONNECTIONS
 from wheelyard.fetching.replies import Gone, Interrupted, Refused
 from wheelyard.fetching.transport import make_client, open_body
 from wheelyard.lock.apt import isolated_apt, offered
-from wheelyard.lock.debian import deb_url, debian_sources
 from wheelyard.lock.inputs import base_cells
 from wheelyard.lock.packages import read_package_lock
+from wheelyard.lock.sources import deb_url, debian_sources
 from wheelyard.lock.upstream.fixes import find_fixes
 from wheelyard.lock.upstream.watch import Finding
 from wheelyard.planning.plan import load_plan
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import httpx
 
     from wheelyard.context import Context
-    from wheelyard.lock.debian import Source
+    from wheelyard.lock.sources import Source
     from wheelyard.model import LockedDeb, PackageLock
 
 UNLISTED, GONE = "unlisted", "gone"  # from the lists, from the pool as well

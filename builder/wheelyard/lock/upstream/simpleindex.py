@@ -18,7 +18,7 @@ from wheelyard.system.urls import redact
 if TYPE_CHECKING:
     import httpx
 
-    from wheelyard.console.progress import Task
+    from wheelyard.console.tasks import Task
 
 ATTEMPTS = 4
 CONNECTIONS = 8

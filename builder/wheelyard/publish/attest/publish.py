@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
+from wheelyard.contract.paths import site_packages
 from wheelyard.errors import InspectError, StorageError
 from wheelyard.images.inspect.distributions import installed
 from wheelyard.images.inspect.licences import package_licences
 from wheelyard.images.inspect.tree import LayerContents, Tree
-from wheelyard.layers.install import site_packages
 from wheelyard.layers.layer import parse_layer
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor

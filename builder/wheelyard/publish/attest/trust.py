@@ -14,7 +14,7 @@ from wheelyard.system.textfiles import write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wheelyard.console.progress import Reporter
+    from wheelyard.console.tasks import Reporter
     from wheelyard.oci.address import Address
     from wheelyard.publish.attest.keys import PublicKey
 

@@ -23,9 +23,9 @@ from wheelyard.oci.documents import (
 )
 
 if TYPE_CHECKING:
-    from wheelyard.devcontainers.devcontainers import Variant
     from wheelyard.oci.address import Address
     from wheelyard.planning.catalogue import Entry
+    from wheelyard.rendering.devcontainers import Variant
 
 PUBLISHED = PurePosixPath("devcontainer", "published.json")
 NOTE = "Written by `wheelyard devcontainer pin`; `unpin` removes it. Then: images are made locally."

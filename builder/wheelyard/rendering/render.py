@@ -6,16 +6,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from traceback import extract_tb
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from packaging.version import Version
 
 from wheelyard.contract.compiler import HOME, PROFILE, PROFILE_TEXT, has_compiler
 from wheelyard.contract.constraints import constraint_files
-from wheelyard.contract.editor import VENV
 from wheelyard.contract.exclusions import NOT_COMPILED
 from wheelyard.contract.imageconfig import (
     CELL_LABEL,
@@ -26,17 +22,22 @@ from wheelyard.contract.imageconfig import (
     title,
 )
 from wheelyard.contract.installer import load_installer
-from wheelyard.devcontainers.devcontainers import render_devcontainers, stale_devcontainers
-from wheelyard.devcontainers.published import load_published
-from wheelyard.dockerfiles.bakefile import BAKE_VARIANT, Recipe, bake_file
-from wheelyard.dockerfiles.steps import CONTRACT, Locks, PackageStep, make_steps
+from wheelyard.contract.paths import VENV
 from wheelyard.errors import StorageError
 from wheelyard.lock.inputs import Cells, cells_by_id, parent_of
 from wheelyard.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
 from wheelyard.model import Cell, RequirementsLock
 from wheelyard.planning.facts import facts_file, load_upstream
 from wheelyard.planning.provenance import Provenance, provenance
+from wheelyard.rendering.bakefile import BAKE_VARIANT, Recipe, bake_file
+from wheelyard.rendering.devcontainers import render_devcontainers, stale_devcontainers
+from wheelyard.rendering.published import load_published
+from wheelyard.rendering.steps import CONTRACT, Locks, PackageStep, make_steps
+from wheelyard.system.templates import make_environment
 from wheelyard.system.textfiles import write_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 DOCKERFILE = "Dockerfile"
 BAKE_FILE = PurePosixPath("docker-bake.json")
@@ -155,7 +156,7 @@ def _dockerfile(
         "title": title(cell),
         "base_image": base_image(cell),
         "base_folder": base_folder(cell),
-        "venv": VENV,
+        "venv": f"/{VENV}",
         "config": config,
         "cell_json": dict(config.labels)[CELL_LABEL],
         "constraints": constraint_files(cell, locks[-1].wheels.wheels).items(),
@@ -177,7 +178,7 @@ def _dockerfile(
 def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -> str:
     """The Dockerfile of a base that starts from a registry's image."""
     step = PackageStep("base", f"Debian packages of {base_image(cell)}", locks.packages.packages)
-    names = {"cell": cell, "venv": VENV, "mounts": mounts}
+    names = {"cell": cell, "venv": f"/{VENV}", "mounts": mounts}
     return environment.get_template("base.j2").render(
         text=environment.get_template("partials/packages.j2").render(step=step, **names),
         wheels=locks.wheels.wheels,
@@ -186,50 +187,6 @@ def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -
         **CONTRACT,
         **names,
     )
-
-
-def make_environment(templates: Path) -> Environment:
-    """Return the Jinja2 environment of all templates; an undefined name is an error."""
-    if not templates.is_dir():
-        raise StorageError(f"{templates} is missing: restore it from version control")
-    environment = _Environment(
-        loader=FileSystemLoader(templates, encoding="utf-8"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters["quoted"] = quoted
-    environment.filters["json"] = json.dumps
-    environment.filters["json_array"] = json_array
-    return environment
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Of a project that somebody has only cloned, perhaps: a template writes text, and no more."""
-
-    def handle_exception(self, source: str | None = None) -> NoReturn:
-        """Say which template it is that cannot be rendered."""
-        try:
-            super().handle_exception(source)
-        except TemplateError as error:
-            where = [x for x in extract_tb(error.__traceback__) if x.filename.endswith(".j2")]
-            line = f"{where[-1].filename}:{where[-1].lineno}" if where else "a template"
-            raise StorageError(f"{line} cannot be rendered: {error}; restore it") from error
-
-
-def quoted(value: str) -> str:
-    """Quote a Dockerfile value so that nothing in it is expanded."""
-    if "'" not in value:
-        return f"'{value}'"
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-    return f'"{escaped}"'
-
-
-def json_array(values: Iterable[str]) -> str:
-    """Return the exec form of ENTRYPOINT and CMD."""
-    return json.dumps(list(values))
 
 
 def find_drift(

@@ -13,8 +13,8 @@ from itertools import accumulate
 from typing import Literal
 
 from wheelyard.contract.exclusions import is_trimmed, path_rules
+from wheelyard.contract.paths import GID, GROUP, UID, USER
 from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
-from wheelyard.images.assemble.contract import GID, GROUP, UID, USER
 from wheelyard.model import Cell, LockedDeb, LockedWheel, PackageLock, RequirementsLock
 
 CUDNN = "cudnn"

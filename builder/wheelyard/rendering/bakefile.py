@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from wheelyard.contract.imageconfig import ImageConfig, base_folder, base_image
-from wheelyard.dockerfiles.steps import chain
 from wheelyard.model import Cell
+from wheelyard.rendering.steps import chain
 
 BAKE_VARIANT = "Dockerfile.bake"
 PLATFORM = "linux/amd64"

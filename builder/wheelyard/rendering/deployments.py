@@ -168,7 +168,7 @@ def _check_image(deployment: Deployment) -> None:
 
 def render_deployment(environment: Environment, deployment: Deployment) -> dict[str, str]:
     """File name -> text; with JupyterLab the settings that it needs beside it."""
-    from wheelyard.images.assemble.contract import GID, UID  # here: `--help` answers without it
+    from wheelyard.contract.paths import GID, UID
 
     check_deployment(deployment)
     environment.filters |= {

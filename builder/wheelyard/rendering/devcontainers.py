@@ -15,12 +15,12 @@ from wheelyard.contract.editor import (
     DEVELOPMENT,
     EXTENSIONS,
     PORTS,
-    REMOTE_USER,
     SETTINGS,
     ports_attributes,
 )
 from wheelyard.contract.imageconfig import title
-from wheelyard.engines.runtimes import SHARED_MEMORY
+from wheelyard.contract.paths import USER
+from wheelyard.contract.runtimes import SHARED_MEMORY
 from wheelyard.errors import SelectionError
 from wheelyard.model import Cell
 from wheelyard.oci.documents import is_reference
@@ -140,7 +140,7 @@ def render_devcontainer(environment: Environment, config: Devcontainer, *, writt
         config=config,
         written=written,
         shared_memory=SHARED_MEMORY,
-        user=REMOTE_USER,
+        user=USER,
         ports=list(PORTS),
         ports_attributes=ports_attributes(),
         extensions=list(EXTENSIONS),

@@ -1,0 +1,19 @@
+"""Who and where in an image: its user, the group of its environment, its folders. Pure.
+
+The one place that says them; paths are relative to the root of the image. selfcheck, which may not
+import this, and the templates are held against it by tests/unit/test_contract.py.
+"""
+
+from __future__ import annotations
+
+USER, UID = "dev", 1000  # the first that Debian gives away
+GROUP, GID = "venv", 900  # a system group's number: members may write to the environment
+HOME = f"home/{USER}"
+VENV = "opt/venv"
+WORKDIR = "workspace"
+WHEELYARD = "opt/wheelyard"  # selfcheck and the cell
+
+
+def site_packages(python: str) -> str:
+    """Return where modules are installed, for a Python such as "3.11"."""
+    return f"{VENV}/lib/python{python}/site-packages"

@@ -1,0 +1,111 @@
+"""Where a suite's Debian packages come from: the archives of a sources.list, and their mirrors."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from wheelyard.errors import BaseImageError
+from wheelyard.model import LockedDeb
+from wheelyard.system.subprocesses import Result, failure, run
+from wheelyard.system.tools import require_tool
+
+if TYPE_CHECKING:
+    from wheelyard.console.tasks import Reporter
+    from wheelyard.settings import Settings
+
+DEBIAN = "debian"
+SECURITY = "debian-security"
+
+_DEB_LINE = re.compile(
+    r"^deb (?:\[[^\]]*\] )?(?P<uri>\S+) (?P<suite>\S+) (?P<components>\S.*)$", re.MULTILINE
+)
+# A hook that shows what mmdebstrap wrote and then stops it, before it uses the network.
+_SHOW_SOURCES = """--setup-hook=cat "$1"/etc/apt/sources.list >&2; exit 7"""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One line of a sources.list."""
+
+    archive: str  # "debian" or "debian-security", as in LockedDeb.archive
+    uri: str  # without a trailing slash
+    suite: str
+    components: tuple[str, ...]
+
+
+def debian_sources(suite: str, settings: Settings, reporter: Reporter) -> tuple[Source, ...]:
+    """Return the archives of a Debian suite: mmdebstrap's own, or the mirrors in `settings`.
+
+    A `debian_mirror` whose URL ends in `/debian` also serves security updates from
+    `/debian-security` beside it, as public mirrors do, unless `debian_security_mirror` says
+    otherwise. Raises BaseImageError when mmdebstrap does not tell.
+    """
+    return with_mirrors(own_sources(suite, reporter), settings)
+
+
+def own_sources(suite: str, reporter: Reporter) -> tuple[Source, ...]:
+    """Return the archives of a suite as the distribution names them, whatever mirrors are set."""
+    found = parse_sources(_ask_mmdebstrap(suite, reporter).stderr)
+    if not found:
+        raise BaseImageError(
+            f"mmdebstrap knows no archive for the suite {suite!r}; check the suite in matrix.yaml"
+        )
+    return found
+
+
+def parse_sources(text: str) -> tuple[Source, ...]:
+    """Read the `deb` lines of a sources.list, wherever they stand in `text`."""
+    return tuple(
+        Source(
+            archive=SECURITY if match["suite"].endswith("-security") else DEBIAN,
+            uri=match["uri"].rstrip("/"),
+            suite=match["suite"],
+            components=tuple(match["components"].split()),
+        )
+        for match in _DEB_LINE.finditer(text)
+    )
+
+
+def with_mirrors(sources: Sequence[Source], settings: Settings) -> tuple[Source, ...]:
+    """Replace the archives' URIs by those of the mirrors that are set."""
+    mirrors = {DEBIAN: settings.debian_mirror, SECURITY: _security_mirror(settings)}
+    return tuple(
+        replace(source, uri=(mirrors[source.archive] or source.uri).rstrip("/"))
+        for source in sources
+    )
+
+
+def deb_url(deb: LockedDeb, sources: Sequence[Source]) -> str:
+    """Return where a locked package can be fetched from."""
+    uri = next((source.uri for source in sources if source.archive == deb.archive), None)
+    if uri is None:
+        raise BaseImageError(f"{deb.path}: no source for the archive {deb.archive!r}")
+    return f"{uri}/{quote(deb.path)}"
+
+
+def _ask_mmdebstrap(suite: str, reporter: Reporter) -> Result:
+    tool = require_tool("mmdebstrap", reporter)
+    with tempfile.TemporaryDirectory(prefix="wheelyard-sources-") as folder:
+        target = str(Path(folder, "none.tar"))
+        argv = (tool, "--variant=extract", _SHOW_SOURCES, suite, target)
+        result = run(argv, error=None)
+    if not parse_sources(result.stderr):
+        advice = (
+            "mmdebstrap needs root, or user namespaces for an ordinary user"
+            " (packages uidmap and a line in /etc/subuid), or fakechroot"
+        )
+        raise BaseImageError(failure(result, f"asking mmdebstrap about {suite}", advice))
+    return result
+
+
+def _security_mirror(settings: Settings) -> str | None:
+    if settings.debian_security_mirror or not settings.debian_mirror:
+        return settings.debian_security_mirror
+    mirror = settings.debian_mirror.rstrip("/")
+    return f"{mirror}-security" if mirror.endswith("/debian") else None

@@ -1,0 +1,58 @@
+"""The environment of all templates: Jinja2, sandboxed, where an undefined name is an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from traceback import extract_tb
+from typing import NoReturn
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from wheelyard.errors import StorageError
+
+
+def make_environment(templates: Path) -> Environment:
+    """Return the Jinja2 environment of all templates; an undefined name is an error."""
+    if not templates.is_dir():
+        raise StorageError(f"{templates} is missing: restore it from version control")
+    environment = _Environment(
+        loader=FileSystemLoader(templates, encoding="utf-8"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["quoted"] = quoted
+    environment.filters["json"] = json.dumps
+    environment.filters["json_array"] = json_array
+    return environment
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Of a project that somebody has only cloned, perhaps: a template writes text, and no more."""
+
+    def handle_exception(self, source: str | None = None) -> NoReturn:
+        """Say which template it is that cannot be rendered."""
+        try:
+            super().handle_exception(source)
+        except TemplateError as error:
+            where = [x for x in extract_tb(error.__traceback__) if x.filename.endswith(".j2")]
+            line = f"{where[-1].filename}:{where[-1].lineno}" if where else "a template"
+            raise StorageError(f"{line} cannot be rendered: {error}; restore it") from error
+
+
+def quoted(value: str) -> str:
+    """Quote a Dockerfile value so that nothing in it is expanded."""
+    if "'" not in value:
+        return f"'{value}'"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'
+
+
+def json_array(values: Iterable[str]) -> str:
+    """Return the exec form of ENTRYPOINT and CMD."""
+    return json.dumps(list(values))
