@@ -139,7 +139,7 @@ def test_an_image_is_the_same_everywhere(host: str, tiny: Tiny, built: str, tmp_
 @pytest.mark.parametrize(("umask", "kept"), [(0o002, 0o002), (0o077, 0o077), (0, 0o022)])
 def test_a_umask_that_trusts_everybody_trusts_nobody(umask: int, kept: int) -> None:
     script = (
-        "import os, sys; from builder import cli; os.umask(int(sys.argv[1]));"
+        "import os, sys; from wheelyard import cli; os.umask(int(sys.argv[1]));"
         "cli._run = lambda argv: os.umask(0); sys.exit(cli.main([]))"
     )
     words = [sys.executable, "-c", script, str(umask)]

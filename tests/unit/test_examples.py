@@ -15,9 +15,10 @@ import yaml
 
 from wheelyard.contract.paths import GID, UID
 from wheelyard.planning.plan import load_plan
-from wheelyard.selfcheck.distributed import TORCH as WORKER
+from wheelyard.selfcheck.distributed import TORCH
 
 PROJECT = Path(__file__).parents[2]
+WORKER = TORCH.removeprefix("wheelyard.")  # its name in an image
 EXAMPLES = PROJECT / "docs" / "examples"
 
 

@@ -1,6 +1,6 @@
 """Runs under the *image's* interpreter: modules of a wheel in, bytecode out.
 
-Standard library only, no import from builder. Reads one JSON object from stdin:
+Standard library only, no import of ours. Reads one JSON object from stdin:
 {"wheel": path, "output": path, "modules": [[member, installed path], ...]}; writes to "output" for
 each module, in order, a 32-bit big-endian length and that many bytes of .pyc; length 0 for a module
 that does not compile (templates and Python 2 leftovers: pip skips them as well).
