@@ -93,6 +93,39 @@ def environment(tmp_path: Path, cell: Cell) -> Path:
     return tmp_path
 
 
+BACKEND = """\
+import importlib.metadata, os
+from pathlib import Path
+
+def get_requires_for_build_wheel(settings=None):
+    return os.environ["BUILD_NEEDS"].split()
+
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    met = [d.version for d in importlib.metadata.distributions(name="torch")]
+    Path(__file__).with_name("met").write_text(" ".join(met))
+    info = Path(folder, "extension-1.0.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: extension\\nVersion: 1.0\\n")
+    (info / "WHEEL").write_text("Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+    return info.name
+
+def build_wheel(folder, settings=None, metadata=None):
+    raise NotImplementedError
+"""
+
+
+@pytest.fixture
+def extension(tmp_path: Path) -> Path:
+    """A project that is compiled against torch; its file `met` says which one the build met."""
+    folder = tmp_path / "extension"
+    folder.mkdir()
+    (folder / "backend.py").write_text(BACKEND)
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    return folder
+
+
 def install(root: Path, tool: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     python = str(root / "venv/bin/python")
     start = {
@@ -127,6 +160,29 @@ class TestInstalling:
         done = install(environment, tool, "torchvision", **lifted)
         assert done.returncode == 0, done.stderr
         assert "2.15.0" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_a_build_without_isolation_goes_on(environment: Path, extension: Path, tool: str) -> None:
+    """FlashAttention, DeepSpeed, apex: their READMEs say --no-build-isolation."""
+    done = install(environment, tool, "--no-build-isolation", str(extension), BUILD_NEEDS="")
+    assert done.returncode == 0, done.stderr
+    assert (extension / "met").read_text() == ""
+
+
+def test_an_isolated_build_of_uvs_meets_the_images_framework(
+    environment: Path, extension: Path
+) -> None:
+    done = install(environment, "uv", str(extension), BUILD_NEEDS="torch")
+    assert done.returncode == 0, done.stderr
+    assert (extension / "met").read_text() == "2.3.1"
+
+
+def test_one_of_pips_does_where_it_is_told_to(environment: Path, extension: Path) -> None:
+    told = ("--build-constraint", str(environment / BUILD_CONSTRAINTS))
+    done = install(environment, "pip", *told, str(extension), BUILD_NEEDS="torch")
+    assert done.returncode == 0, done.stderr
+    assert (extension / "met").read_text() == "2.3.1"
 
 
 class TestSelfcheck:

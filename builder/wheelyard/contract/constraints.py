@@ -40,10 +40,10 @@ def constraint_files(cell: Cell, wheels: Iterable[LockedWheel]) -> dict[str, str
     return {
         CONSTRAINTS: _commented(_ABOUT) + "".join(f"{line}\n" for line in [*pins, *bounds]),
         # What is compiled against the framework shall meet this one; bounds on a build's tools
-        # would break sdists.
+        # would break sdists. uv has it in its settings; pip with it refuses --no-build-isolation,
+        # which is how FlashAttention, DeepSpeed and others want to be built.
         BUILD_CONSTRAINTS: _commented(_ABOUT) + "".join(f"{pin}\n" for pin in frameworks),
-        PIP_CONFIG: _commented(_ABOUT)
-        + f"[global]\nconstraint = /{CONSTRAINTS}\nbuild-constraint = /{BUILD_CONSTRAINTS}\n",
+        PIP_CONFIG: _commented(_ABOUT) + f"[global]\nconstraint = /{CONSTRAINTS}\n",
         UV_CONFIG: _commented(_ABOUT) + "".join(_uv(cell, pins, bounds, frameworks)),
     }
 
