@@ -47,14 +47,14 @@ def test_compilers_and_processes(report: Report, framework: str, name: str) -> N
 ON_THE_PROCESSOR = """
 import json, sys
 sys.path.insert(0, "/opt/wheelyard")
-from wheelyard.selfcheck.frameworks import import_framework
+from selfcheck.frameworks import import_framework
 framework = {framework!r}
 module = import_framework(framework)
 from importlib import import_module
-from wheelyard.selfcheck.frameworks import MODULES
-from wheelyard.selfcheck.gpu.compare import TOLERANCES, compare
-from wheelyard.selfcheck.gpu.repeating import check_determinism
-side = import_module("wheelyard.selfcheck.gpu." + MODULES[framework] + "_ops")
+from selfcheck.frameworks import MODULES
+from selfcheck.gpu.compare import TOLERANCES, compare
+from selfcheck.gpu.repeating import check_determinism
+side = import_module("selfcheck.gpu." + MODULES[framework] + "_ops")
 found = {{what: compare(side, what, "cpu").status for what in side.KINDS}}
 found["determinism"] = check_determinism(framework, "cpu").status
 low = {{what: side.difference(what, "bfloat16", "cpu") / TOLERANCES["bfloat16"]
@@ -63,7 +63,7 @@ right = side.OPERATIONS["matmul"]
 wide = module.float64
 side.OPERATIONS["matmul"] = lambda a, b: right(a, b) * (1 if a.dtype == wide else 1.001)
 if framework == "tensorflow":  # that NCCL is asked, though there is one GPU only
-    from wheelyard.selfcheck.gpu.tensorflow_use import nccl_sums
+    from selfcheck.gpu.tensorflow_use import nccl_sums
     graph = nccl_sums(["/GPU:0"]).get_concrete_function().graph
     assert [node.device for node in graph.get_operations() if node.type == "NcclAllReduce"]
 print(json.dumps([found, low, compare(side, "matmul", "cpu").reason]))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from wheelyard.contract.paths import GID, GROUP, HOME, UID, USER, VENV, WHEELYARD, WORKDIR
+from wheelyard.images.assemble.final_layer import selfcheck_files
 from wheelyard.images.inspect.inspect import _CUDA_LIBRARY, PRIVATE_COPIES
 from wheelyard.selfcheck import cell, cudalib, libraries
 from wheelyard.selfcheck.gpu import judge
@@ -65,3 +68,22 @@ def test_accounts_are_what_the_documentation_says() -> None:
     assert f"`{USER}`" in text
     assert str(UID) in text
     assert f"`{GROUP}`" in text
+
+
+def test_the_command_of_an_image_starts_with_the_files_it_brings(tmp_path: Path) -> None:
+    """What an assembled image and a base by Dockerfile bring lies outside the builder's package."""
+    files = selfcheck_files()
+    for path, (content, _mode) in files.items():
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    launcher = files["usr/local/bin/selfcheck"][0].decode().splitlines()
+    moved = "\n".join(launcher[1:]).replace(f'"/{WHEELYARD}"', repr(str(tmp_path / WHEELYARD)))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", moved, "--help"],
+        check=False, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "usage: selfcheck" in done.stdout
+    template = (ROOT / "templates/base.j2").read_text()
+    assert all(f"'{line}'" in template for line in launcher[1:] if line)

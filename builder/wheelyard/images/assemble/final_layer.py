@@ -20,7 +20,7 @@ _LAUNCHER = f"""#!/{VENV}/bin/python
 import sys
 
 sys.path.insert(0, "/{WHEELYARD}")
-from wheelyard.selfcheck.cli import main
+from selfcheck.cli import main
 
 sys.exit(main())
 """
