@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -11,16 +13,93 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from wheelyard import errors
 from wheelyard.console.streams import ReaderGoneError, plain_streams
 from wheelyard.errors import INTERRUPTED, MachineError, ToolMissingError, UsageError, WheelyardError
-from wheelyard.options import BROKEN_PIPE, BUG, make_parser
+from wheelyard.options import Command, add_global_options
 
 if TYPE_CHECKING:
     from wheelyard.console.tasks import Reporter
 
+# A command is a module in commands/ with COMMAND, add_arguments(parser) and run(args, context).
+COMMANDS = (
+    "plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "layers", "push",
+    "import", "pick", "pull", "doctor", "reproduce", "audit", "clean", "upstream", "devcontainer",
+    "deploy",
+)  # fmt: skip
+
+BUG = errors.UnexpectedError.exit_code  # EX_SOFTWARE of sysexits.h
+BROKEN_PIPE = 128 + 13  # SIGPIPE, by its number: Windows has none
+
+_EXAMPLES = """\
+examples:
+  wheelyard plan                       list every image of the matrix
+  wheelyard plan cuda12.1 --json       the same, for programs, for one CUDA version
+  wheelyard build pytorch-2.3          build the images of PyTorch 2.3
+  wheelyard build all --index-url URL  take the wheels from a mirror
+
+Every setting can also be given in the environment (WHEELYARD_INDEX_URL,
+WHEELYARD_INDEXES, WHEELYARD_DEBIAN_MIRROR, WHEELYARD_DEBIAN_SECURITY_MIRROR,
+WHEELYARD_DEBIAN_SNAPSHOT, WHEELYARD_CA_BUNDLE, WHEELYARD_CACHE, WHEELYARD_WORKERS,
+WHEELYARD_TIMEOUT, WHEELYARD_REGISTRY) or in the user's config
+file ($WHEELYARD_CONFIG, else wheelyard/config.toml in the user's config folder,
+with keys such as index-url). An option wins over the environment, and that over
+the file.
+
+exit codes:
+"""
+
 # What needs no file locks, no other programs and no owners of files: it works on Windows, too.
 _ANYWHERE = ("pick", "plan")
 _POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
+
+
+def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for `argv`: only commands that occur in it are imported, all when none does."""
+    parser = argparse.ArgumentParser(
+        prog="wheelyard",
+        description="GPU deep-learning images, assembled from wheels.",
+        epilog=_EXAMPLES + exit_codes(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_global_options(parser)
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    for name in [name for name in COMMANDS if name in argv] or COMMANDS:
+        module = importlib.import_module(f"wheelyard.commands.{name}")
+        command: Command = module.COMMAND
+        subparser = subparsers.add_parser(
+            name,
+            help=command.summary,
+            description=command.description,
+            epilog=command.examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run, needs_project=command.needs_project)
+        add_global_options(subparser)
+    return parser
+
+
+def exit_codes() -> str:
+    """One line per exit code, from the error classes themselves."""
+    rows = [(0, "Success")]
+    for kind in vars(errors).values():
+        bug = kind is errors.UnexpectedError  # has a line below
+        if isinstance(kind, type) and issubclass(kind, errors.WheelyardError) and not bug:
+            rows.append((kind.exit_code, _intent(kind)))
+    rows += [
+        (BUG, "A bug in wheelyard"),
+        (errors.INTERRUPTED, "Interrupted (Ctrl-C, SIGTERM or SIGHUP)"),
+        (BROKEN_PIPE, "Whoever read the output has gone"),
+    ]
+    return "\n".join(f"  {code:<4} {text}" for code, text in sorted(rows))
+
+
+def _intent(kind: type[errors.WheelyardError]) -> str:
+    if kind is errors.WheelyardError:
+        return "Any other expected failure"
+    return (kind.__doc__ or kind.__name__).strip().splitlines()[0].rstrip(".")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

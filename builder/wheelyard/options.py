@@ -1,74 +1,83 @@
-"""The options that every command has, and how the command line is put together."""
+"""What every command declares of itself, and the options that commands share."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
-from collections.abc import Iterable, Sequence
-from types import ModuleType
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from wheelyard import errors
 
-# A command is a module in builder/commands/ with register(subparsers) and run(args, context).
-COMMANDS = (
-    "plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "layers", "push",
-    "import", "pick", "pull", "doctor", "reproduce", "audit", "clean", "upstream", "devcontainer",
-    "deploy",
-)  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What `--help` says of a command, and whether it needs a project."""
 
-BUG = errors.UnexpectedError.exit_code  # EX_SOFTWARE of sysexits.h
-BROKEN_PIPE = 128 + 13  # SIGPIPE, by its number: Windows has none
-
-_EXAMPLES = """\
-examples:
-  wheelyard plan                       list every image of the matrix
-  wheelyard plan cuda12.1 --json       the same, for programs, for one CUDA version
-  wheelyard build pytorch-2.3          build the images of PyTorch 2.3
-  wheelyard build all --index-url URL  take the wheels from a mirror
-
-Every setting can also be given in the environment (WHEELYARD_INDEX_URL,
-WHEELYARD_INDEXES, WHEELYARD_DEBIAN_MIRROR, WHEELYARD_DEBIAN_SECURITY_MIRROR,
-WHEELYARD_DEBIAN_SNAPSHOT, WHEELYARD_CA_BUNDLE, WHEELYARD_CACHE, WHEELYARD_WORKERS,
-WHEELYARD_TIMEOUT, WHEELYARD_REGISTRY) or in the user's config
-file ($WHEELYARD_CONFIG, else wheelyard/config.toml in the user's config folder,
-with keys such as index-url). An option wins over the environment, and that over
-the file.
-
-exit codes:
-"""
+    summary: str
+    description: str
+    examples: str
+    needs_project: bool = True
 
 
-class _Version(argparse.Action):
-    """Print the version; looked up only when asked for, because the lookup reads files."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"wheelyard {version('wheelyard')}")
-        parser.exit()
+def add_selector(parser: argparse.ArgumentParser, **how: Any) -> None:
+    """Add the images to choose; with a default they need not be given."""
+    how |= {"nargs": "?"} if "default" in how else {}
+    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`", **how)
 
 
-def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser for `argv`: only commands that occur in it are imported, all when none does."""
-    parser = argparse.ArgumentParser(
-        prog="wheelyard",
-        description="GPU deep-learning images, assembled from wheels.",
-        epilog=_EXAMPLES + exit_codes(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def add_image(parser: argparse.ArgumentParser) -> None:
+    """Add a published image, by its tag or digest."""
+    parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
+
+
+def add_output(
+    parser: argparse.ArgumentParser, what: str, folder: str = "dist", option: str = "--output"
+) -> None:
+    """Add the folder of an image layout."""
+    parser.add_argument(option, type=Path, default=Path(folder), help=f"{what} (default: {folder})")
+
+
+def add_load(parser: argparse.ArgumentParser, what: str = "load into the Docker Engine") -> None:
+    """Add --load and --no-load; None where neither is given."""
+    parser.add_argument(
+        "--load", action=argparse.BooleanOptionalAction, help=f"{what} (default: if one answers)"
     )
-    add_global_options(parser)
-    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for module in _modules(argv):
-        module.register(subparsers)
-    for command in subparsers.choices.values():
-        add_global_options(command)
-    return parser
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "a list of objects") -> None:
+    """Add --json: output for programs."""
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
+
+
+def add_advisories(parser: argparse.ArgumentParser, action: str = "") -> None:
+    """Add a file of known vulnerabilities."""
+    told = f"{action}what this file in OSV's format (JSON, or a zip of it) says of the wheels"
+    parser.add_argument("--advisories", metavar="FILE|URL", help=told)
+
+
+def add_verify_key(parser: argparse.ArgumentParser, use: str) -> None:
+    """Add the public keys, one of which must have signed."""
+    parser.add_argument(
+        "--verify-key", type=Path, action="append", default=[], metavar="FILE", help=use
+    )
+
+
+def refusing(what: str) -> str:
+    """Say what --verify-key does for `what`."""
+    return (
+        f"refuse {what} that this key (PEM, as cosign.pub) has not signed; given more than once, "
+        "one of the keys is enough"
+    )
+
+
+def add_verify_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command has that takes something from a registry."""
+    add_verify_key(parser, refusing("a catalogue and an image"))
+    parser.add_argument(
+        "--signed-as",
+        metavar="HOST/PREFIX",
+        help="where images were signed, if this registry has copies of them",
+    )
 
 
 def add_global_options(parser: argparse.ArgumentParser) -> None:
@@ -96,29 +105,14 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     option("--version", action=_Version)
 
 
-def exit_codes() -> str:
-    """One line per exit code, from the error classes themselves."""
-    rows = [(0, "Success")]
-    for kind in vars(errors).values():
-        bug = kind is errors.UnexpectedError  # has a line below
-        if isinstance(kind, type) and issubclass(kind, errors.WheelyardError) and not bug:
-            rows.append((kind.exit_code, _intent(kind)))
-    rows += [
-        (BUG, "A bug in wheelyard"),
-        (errors.INTERRUPTED, "Interrupted (Ctrl-C, SIGTERM or SIGHUP)"),
-        (BROKEN_PIPE, "Whoever read the output has gone"),
-    ]
-    return "\n".join(f"  {code:<4} {text}" for code, text in sorted(rows))
+class _Version(argparse.Action):
+    """Print the version; looked up only when asked for, because the lookup reads files."""
 
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
 
-def _intent(kind: type[errors.WheelyardError]) -> str:
-    if kind is errors.WheelyardError:
-        return "Any other expected failure"
-    return (kind.__doc__ or kind.__name__).strip().splitlines()[0].rstrip(".")
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
 
-
-def _modules(argv: Sequence[str]) -> Iterable[ModuleType]:
-    named = [name for name in COMMANDS if name in argv] or COMMANDS
-    for name in named:
-        if importlib.util.find_spec(f"wheelyard.commands.{name}") is not None:
-            yield importlib.import_module(f"wheelyard.commands.{name}")
+        print(f"wheelyard {version('wheelyard')}")
+        parser.exit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import signal
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from wheelyard import cli, errors, options
+from wheelyard import cli, errors
 from wheelyard.context import Context
+from wheelyard.options import Command
 
 Run = Callable[[argparse.Namespace, Context], int]
 
@@ -32,12 +34,11 @@ def command(monkeypatch: pytest.MonkeyPatch, project: Path) -> Callable[[Run], N
     """Put one command, `probe`, in place of the real ones."""
 
     def install(run: Run) -> None:
-        def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-            subparsers.add_parser("probe", help="for this test").set_defaults(run=run)
-
         module = types.ModuleType("wheelyard.commands.probe")
-        module.register = register  # type: ignore[attr-defined]
-        monkeypatch.setattr(options, "_modules", lambda argv: [module])
+        command = Command("for this test", "", "")
+        vars(module).update(COMMAND=command, add_arguments=lambda parser: None, run=run)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(cli, "COMMANDS", ("probe",))
 
     return install
 
@@ -64,7 +65,7 @@ def test_help_documents_examples_and_exit_codes() -> None:
 
 
 def test_exit_codes_are_distinct() -> None:
-    codes = [line.split()[0] for line in options.exit_codes().splitlines()]
+    codes = [line.split()[0] for line in cli.exit_codes().splitlines()]
     assert len(codes) == len(set(codes))
 
 
@@ -92,9 +93,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_every_existing_command_shares_the_global_options() -> None:
-    parser = options.make_parser([])
+    parser = cli.make_parser([])
     (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    assert set(commands.choices) <= set(options.COMMANDS)
+    assert set(commands.choices) == set(cli.COMMANDS)
     for name, command in commands.choices.items():
         text = command.format_help()
         assert "--index-url URL" in text, name
@@ -103,11 +104,23 @@ def test_every_existing_command_shares_the_global_options() -> None:
 
 def test_only_the_named_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: seen.append(name))
-    options.make_parser(["--quiet", "lock", "all"])
+    real = importlib.import_module
+
+    def note(name: str) -> types.ModuleType:
+        seen.append(name)
+        return real(name)
+
+    monkeypatch.setattr("importlib.import_module", note)
+    cli.make_parser(["--quiet", "lock", "all"])
     assert seen == ["wheelyard.commands.lock"]
-    options.make_parser(["--help"])
-    assert len(seen) == 1 + len(options.COMMANDS)
+    cli.make_parser(["--help"])
+    assert len(seen) == 1 + len(cli.COMMANDS)
+
+
+def test_a_command_without_its_module_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "COMMANDS", ("plan", "missing"))
+    with pytest.raises(ModuleNotFoundError, match=r"wheelyard\.commands\.missing"):
+        cli.make_parser(["--help"])
 
 
 @pytest.mark.parametrize("argv", [["--workers", "3", "probe"], ["probe", "--workers", "3"]])
@@ -227,7 +240,7 @@ def test_a_connection_that_breaks_is_not_a_reader_that_is_gone(
     command: Callable[[Run], None],
 ) -> None:
     command(failing(BrokenPipeError(32, "Broken pipe")))
-    assert cli.main(["probe"]) == options.BUG
+    assert cli.main(["probe"]) == cli.BUG
 
 
 def test_other_system_errors_are_bugs(command: Callable[[Run], None]) -> None:
@@ -238,16 +251,14 @@ def test_other_system_errors_are_bugs(command: Callable[[Run], None]) -> None:
 CHILD = """
 import sys, time, types
 from wheelyard import cli
-from wheelyard import options
+from wheelyard.options import Command
 def run(args, context):
     with context.reporter.task("work", None, "items"):
         print("started", flush=True)
         time.sleep(20)
-def register(subparsers):
-    subparsers.add_parser("probe").set_defaults(run=run)
-module = types.ModuleType("probe")
-module.register = register
-options._modules = lambda argv: [module]
+module = sys.modules["wheelyard.commands.probe"] = types.ModuleType("probe")
+vars(module).update(COMMAND=Command("", "", ""), add_arguments=lambda parser: None, run=run)
+cli.COMMANDS = ("probe",)
 sys.exit(cli.main(["probe"]))
 """
 

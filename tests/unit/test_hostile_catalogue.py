@@ -11,11 +11,10 @@ import pytest
 from hostile import FIELDS, FULL, PROJECT, TEXTS, WRONG, catalogue, listed, placed
 from referring import Shelf
 
-from wheelyard.cli import main
+from wheelyard.cli import BUG, main
 from wheelyard.console.progress import QuietReporter
 from wheelyard.errors import MachineError, RegistryError, SelectionError
 from wheelyard.oci.address import parse_address
-from wheelyard.options import BUG
 from wheelyard.planning.catalogue import read_catalogue
 from wheelyard.publish.catalogue import fetch_catalogue, publish_catalogue
 from wheelyard.registry.client import open_registry

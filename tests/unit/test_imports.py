@@ -43,8 +43,8 @@ ROOMS = (
     "servers",
     "devcontainers",
     "verify",
-    "commands",
     "options",
+    "commands",
     "cli",
     "__main__",
 )

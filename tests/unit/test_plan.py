@@ -303,8 +303,8 @@ def test_explain_says_when_there_is_nothing_to_explain(name: str, says: str) -> 
 
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    command.register(parser.add_subparsers())
-    args = parser.parse_args(["plan", *arguments])
+    command.add_arguments(parser)
+    args = parser.parse_args(arguments)
     settings = load_settings({"project": str(ROOT)})
     return command.run(args, Context(settings, cast(Reporter, None)))
 

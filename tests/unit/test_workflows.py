@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.image.layout import BuiltImage, matches
-from wheelyard.options import make_parser
+from wheelyard.cli import make_parser
 from wheelyard.planning.plan import load_plan
 from wheelyard.planning.selector import select
 

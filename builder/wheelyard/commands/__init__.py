@@ -1,1 +1,1 @@
-"""One module per subcommand: `register` declares it, `run` executes it."""
+"""One module a command: `COMMAND` and `add_arguments` declare it, `run` executes it."""

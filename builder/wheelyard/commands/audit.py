@@ -6,8 +6,8 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from wheelyard.commands.pick import add_verify_options
 from wheelyard.errors import UpstreamError, UsageError
+from wheelyard.options import Command, add_advisories, add_image, add_json, add_verify_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,25 +29,21 @@ of the Debian packages fixes comes from their archive (takes apt and mmdebstrap)
 the wheels from --advisories. Exit code 15 where there is something.
 """
 
+COMMAND = Command(
+    "list a published image's parts, their licences, and what updates fix",
+    "List what a published image holds, without fetching it.",
+    EXAMPLES,
+    needs_project=False,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "audit",
-        help="list a published image's parts, their licences, and what updates fix",
-        description="List what a published image holds, without fetching it.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
-    parser.add_argument(
-        "--advisories", metavar="FILE|URL",
-        help="what this file in OSV's format (JSON, or a zip of it) says of the wheels",
-    )  # fmt: skip
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_image(parser)
+    add_advisories(parser)
     parser.add_argument("--licences-only", action="store_true", help="look up no fixes")
     add_verify_options(parser)
-    parser.add_argument("--json", action="store_true", help="print an object")
-    parser.set_defaults(run=run, needs_project=False)
+    add_json(parser, "an object")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from wheelyard.options import Command, add_load, add_output, add_selector
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -16,30 +17,18 @@ examples:
   docker build images/ID                then builds the rendered Dockerfile on it
 """
 
+COMMAND = Command(
+    "make the base images that the Dockerfiles start from",
+    "Make base images (Debian, user, empty environment with pip) and load them.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "base",
-        help="make the base images that the Dockerfiles start from",
-        description="Make base images (Debian, user, empty environment with pip) and load them.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("selector", nargs="?", default="all", metavar="SELECTOR")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("dist/bases"),
-        help="image layout to write (default: dist/bases)",
-    )
-    parser.add_argument(
-        "--load",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="load into the Docker Engine (default: if one answers)",
-    )
-    parser.set_defaults(run=run)
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_selector(parser, default="all")
+    add_output(parser, "image layout to write", "dist/bases")
+    add_load(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

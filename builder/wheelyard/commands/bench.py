@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wheelyard.options import Command, add_json
+
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
@@ -20,22 +22,18 @@ A difference counts when it is larger than 5 % and than twice the spread of both
 Measurements on another device, with another batch or type are shown as OTHER and count as neither.
 """
 
+COMMAND = Command(
+    "compare two benchmark reports", "Show which throughputs changed beyond noise.", EXAMPLES
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "bench",
-        help="compare two benchmark reports",
-        description="Show which throughputs changed beyond noise.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument(
         "--compare", nargs=2, type=Path, required=True, metavar=("BEFORE", "AFTER"),
         help="reports of `selfcheck bench --json`",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print a list of objects")
-    parser.set_defaults(run=run)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from wheelyard.options import Command, add_json, add_load, add_output, add_selector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,37 +27,24 @@ An image that fails does not stop the others; the exit code is then that of the 
 Interrupted, the next run goes on where this one stopped.
 """
 
+COMMAND = Command(
+    "build images from their locks",
+    "Assemble the chosen images into an OCI image layout, without a daemon; or "
+    "with --engine let a container engine build their Dockerfiles.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "build",
-        help="build images from their locks",
-        description="Assemble the chosen images into an OCI image layout, without a daemon; or "
-        "with --engine let a container engine build their Dockerfiles.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_selector(parser)
     parser.add_argument(
-        "--engine",
-        choices=("assemble", "docker", "bake"),
-        default="assemble",
+        "--engine", choices=("assemble", "docker", "bake"), default="assemble",
         help="assemble (default): no engine; docker: the engine that DOCKER_HOST or the docker "
         "context names; bake: docker buildx bake, on the builder that BUILDX_BUILDER names",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("dist"),
-        help="image layout to write (default: dist); engines write logs there",
-    )
-    parser.add_argument(
-        "--load",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="load into the Docker Engine and tag there (default: if one answers)",
-    )
+    )  # fmt: skip
+    add_output(parser, "image layout to write; engines write logs there")
+    add_load(parser, "load into the Docker Engine and tag there")
     parser.add_argument(
         "--prune-wheels",
         action="store_true",
@@ -74,8 +62,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "layers in the cache nor images/layers.json",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
-    parser.add_argument("--json", action="store_true", help="print a list of objects")
-    parser.set_defaults(run=run)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

@@ -6,6 +6,8 @@ import argparse
 import shutil
 from typing import TYPE_CHECKING
 
+from wheelyard.options import Command
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,17 +31,16 @@ PARTS = {
 }
 
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "clean",
-        help="show what the cache holds, or make room",
-        description="Show the size of the cache's parts, or remove some of them.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+COMMAND = Command(
+    "show what the cache holds, or make room",
+    "Show the size of the cache's parts, or remove some of them.",
+    EXAMPLES,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

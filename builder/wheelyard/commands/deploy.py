@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.commands.pick import add_verify_options
+from wheelyard.options import Command, add_output, add_verify_options
 from wheelyard.rendering.deployments import KINDS
 from wheelyard.settings import expanded
 
@@ -32,16 +32,16 @@ token, which it makes up unless JUPYTER_TOKEN is set, and does not start without
 that others reach.
 """
 
+COMMAND = Command(
+    "write the files that run an image with compose, Kubernetes, podman, Apptainer",
+    "Render a compose file, a Kubernetes manifest, a quadlet or a definition.",
+    EXAMPLES,
+    needs_project=False,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "deploy",
-        help="write the files that run an image with compose, Kubernetes, podman, Apptainer",
-        description="Render a compose file, a Kubernetes manifest, a quadlet or a definition.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("image", metavar="IMAGE", help="an id or tag, as `wheelyard plan` has it")
     parser.add_argument("--kind", required=True, choices=KINDS, help="for what")
     parser.add_argument(
@@ -63,11 +63,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "(default: volume for JupyterLab, else image)",
     )
     parser.add_argument("--name", help="of service, unit, container (default: the image's)")
-    parser.add_argument(
-        "--dist", type=Path, default=Path("dist"), help="built images (default: dist)"
-    )
+    add_output(parser, "built images", option="--dist")
     add_verify_options(parser)
-    parser.set_defaults(run=run, needs_project=False)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.commands.pick import add_verify_options
 from wheelyard.errors import RegistryError, UsageError
+from wheelyard.options import Command, add_output, add_verify_options
 from wheelyard.settings import expanded
 
 if TYPE_CHECKING:
@@ -35,16 +35,15 @@ examples:
   wheelyard devcontainer pin pytorch --registry registry.example/team           that one alone
 """
 
+COMMAND = Command(
+    "open an image in VS Code: write a configuration, or make its image",
+    "Dev containers: a configuration for your own project, the image of ours.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "devcontainer",
-        help="open an image in VS Code: write a configuration, or make its image",
-        description="Dev containers: a configuration for your own project, the image of ours.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("action", choices=("init", "feature", "prepare", "pin", "unpin"))
     parser.add_argument("name", nargs="?", metavar="NAME", help="prepare, pin: which one")
     parser.add_argument("--framework", metavar="NAME[-VERSION]", help="init: such as pytorch-2.3")
@@ -54,18 +53,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--require-gpu", action="store_true", help="init: do not start where there is no GPU"
     )
     parser.add_argument(
-        "--output",
-        type=expanded,
-        default=Path(),
-        metavar="DIR",
+        "--output", type=expanded, default=Path(), metavar="DIR",
         help="init, feature: your project (default: .)",
-    )
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="init, feature: replace what is there")
-    parser.add_argument(
-        "--dist", type=Path, default=Path("dist"), help="built images (default: dist)"
-    )
+    add_output(parser, "built images", option="--dist")
     add_verify_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

@@ -6,6 +6,8 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from wheelyard.options import Command, add_json
+
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
@@ -18,22 +20,21 @@ examples:
 Exit code 17 if something is wrong.
 """
 
+COMMAND = Command(
+    "say what is wrong with this machine, and how to mend it",
+    "Look at tools, disk, network, engines, driver and GPUs.",
+    EXAMPLES,
+    needs_project=False,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "doctor",
-        help="say what is wrong with this machine, and how to mend it",
-        description="Look at tools, disk, network, engines, driver and GPUs.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument(
         "--for", dest="topics", action="append", choices=("build", "run", "gpu"), default=[]
     )
     parser.add_argument("--offline", action="store_true", help="ask no index and no registry")
-    parser.add_argument("--json", action="store_true", help="print a list of objects")
-    parser.set_defaults(run=run, needs_project=False)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

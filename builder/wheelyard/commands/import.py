@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wheelyard.options import Command, add_json, add_load, add_output, add_verify_key, refusing
+
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
@@ -22,37 +24,21 @@ digest; no repository and no network is needed. What a bundle says of an inspect
 --verify-key, where the bundle was made with --sign-key: `push` asks for --unverified otherwise.
 """
 
+COMMAND = Command(
+    "take images over from an offline bundle",
+    "Check a bundle and take its images over into a layout and an engine.",
+    EXAMPLES,
+    needs_project=False,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "import",
-        help="take images over from an offline bundle",
-        description="Check a bundle and take its images over into a layout and an engine.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a .tar file, or a folder")
-    parser.add_argument(
-        "--output", type=Path, default=Path("dist"), help="layout to add to (default: dist)"
-    )
-    parser.add_argument(
-        "--load",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="load into the Docker Engine (default: if one answers)",
-    )
-    parser.add_argument(
-        "--verify-key",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="refuse a bundle that this key (PEM, as cosign.pub) has not signed; given more than "
-        "once, one of the keys is enough",
-    )
-    parser.add_argument("--json", action="store_true", help="print a list of objects")
-    parser.set_defaults(run=run, needs_project=False)
+    add_output(parser, "layout to add to")
+    add_load(parser)
+    add_verify_key(parser, refusing("a bundle"))
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

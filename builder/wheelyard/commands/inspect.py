@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from wheelyard.options import Command, add_json, add_output, add_selector
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -18,22 +19,18 @@ Every blob is hashed and every layer's contents are read from the blob itself.
 Exit code 11 if an image is not what its cell says.
 """
 
+COMMAND = Command(
+    "read built images back and compare them with the matrix",
+    "Compare the images of an OCI image layout with the cells of the matrix.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "inspect",
-        help="read built images back and compare them with the matrix",
-        description="Compare the images of an OCI image layout with the cells of the matrix.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("selector", nargs="?", default="all", metavar="SELECTOR")
-    parser.add_argument(
-        "--output", type=Path, default=Path("dist"), help="image layout to read (default: dist)"
-    )
-    parser.add_argument("--json", action="store_true", help="print a list of objects")
-    parser.set_defaults(run=run)
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_selector(parser, default="all")
+    add_output(parser, "image layout to read")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

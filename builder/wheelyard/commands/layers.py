@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from wheelyard.options import Command, add_json, add_output, add_selector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,26 +26,22 @@ examples:
   wheelyard layers verify pytorch-2.3.1       exit code 11 and the layer's name if one differs
 """
 
+COMMAND = Command(
+    "write down what layers are known to be, for `push --known`",
+    "The committed record of layers: what wheels become, by digest.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "layers",
-        help="write down what layers are known to be, for `push --known`",
-        description="The committed record of layers: what wheels become, by digest.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("action", choices=("record", "verify"))
-    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`")
-    parser.add_argument(
-        "--output", type=Path, default=Path("dist"), help="layout with build.json (default: dist)"
-    )
+    add_selector(parser)
+    add_output(parser, "layout with build.json")
     parser.add_argument(
         "--bases-only", action="store_true", help="record: make the bases, and record only those"
     )
-    parser.add_argument("--json", action="store_true", help="print a list of objects, or an object")
-    parser.set_defaults(run=run)
+    add_json(parser, "a list of objects, or an object")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

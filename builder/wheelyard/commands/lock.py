@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.console.table import show_json, show_table
 from wheelyard.errors import DriftError
+from wheelyard.options import Command, add_json, add_selector
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -27,17 +28,16 @@ examples:
   wheelyard lock --check            offline: which locks no longer match the matrix
 """
 
+COMMAND = Command(
+    "resolve every version and pin it by hash",
+    "Write images/<id>/requirements.lock and the package lock of each base.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "lock",
-        help="resolve every version and pin it by hash",
-        description="Write images/<id>/requirements.lock and the package lock of each base.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("selector", nargs="?", default=None, metavar="SELECTOR")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_selector(parser, default=None)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--check", action="store_true", help="write nothing; exit 6 when a lock does not match"
@@ -46,8 +46,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--bases-only", action="store_true", help="only the Debian packages of the bases"
     )
-    parser.add_argument("--json", action="store_true", help="print a list of objects")
-    parser.set_defaults(run=run)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

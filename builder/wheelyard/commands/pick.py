@@ -7,6 +7,8 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.options import Command, add_json, add_output, add_verify_options
+
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.contract.runtimes import Runtime
@@ -28,22 +30,16 @@ Images come from the matrix of the project, else from the catalogue that `wheely
 beside the images in --registry. Exit code 17 with the condition that fails if none runs.
 """
 
-
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "pick",
-        help="find the best image for a GPU server, and how to start it",
-        description="Read driver, GPUs and container runtime; print the best image and why.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser)
-    parser.set_defaults(run=run, needs_project=False)
+COMMAND = Command(
+    "find the best image for a GPU server, and how to start it",
+    "Read driver, GPUs and container runtime; print the best image and why.",
+    EXAMPLES,
+    needs_project=False,
+)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What `pull` has as well."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `pick` takes, and `pull` as well."""
     from wheelyard.contract.runtimes import COMMANDS
 
     parser.add_argument("--driver", metavar="VERSION", help="NVIDIA driver of another machine")
@@ -55,11 +51,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cuda", metavar="VERSION", help="only images with this CUDA, or cpu")
     parser.add_argument("--python", metavar="VERSION", help="only images with this Python")
     parser.add_argument("--flavour", default="runtime", metavar="NAME", help="default: runtime")
-    parser.add_argument(
-        "--output", type=Path, default=Path("dist"), help="built images (default: dist)"
-    )
+    add_output(parser, "built images")
     add_verify_options(parser)
-    parser.add_argument("--json", action="store_true", help="print an object")
+    add_json(parser, "an object")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -97,24 +91,6 @@ def choose(args: argparse.Namespace, context: Context) -> dict[str, Any]:
     engine = Engine(None) if elsewhere else read_engine()
     runtime = _runtime(args, engine, elsewhere=elsewhere)
     return _as_json(choice, host, engine, runtime, context, signed=trust is not None)
-
-
-def add_verify_options(parser: argparse.ArgumentParser) -> None:
-    """What every command has that takes something from a registry."""
-    parser.add_argument(
-        "--verify-key",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="refuse a catalogue and an image that this key (PEM, as cosign.pub) has not signed; "
-        "given more than once, one of the keys is enough",
-    )
-    parser.add_argument(
-        "--signed-as",
-        metavar="HOST/PREFIX",
-        help="where images were signed, if this registry has copies of them",
-    )
 
 
 def find_trust(args: argparse.Namespace, context: Context) -> Trust | None:

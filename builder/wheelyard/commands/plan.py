@@ -7,6 +7,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.options import Command, add_json
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -31,24 +33,22 @@ examples:
 the lock holds; each is CUDA / cuDNN.
 """
 
+COMMAND = Command(
+    "list the images of the matrix, explain one, or say what they share",
+    "List the images that matrix.yaml asks for and upstream ships.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "plan",
-        help="list the images of the matrix, explain one, or say what they share",
-        description="List the images that matrix.yaml asks for and upstream ships.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("selector", nargs="?", default="all", metavar="SELECTOR")
-    parser.add_argument("--json", action="store_true", help="print objects, for programs")
+    add_json(parser, "objects, for programs")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--explain", metavar="ID", help="say why an image is, or is not")
     output.add_argument("--sharing", action="store_true", help="say what the images share")
     parser.add_argument("--having", metavar="ID", help="with --sharing: bytes to pull beside it")
     parser.add_argument("--driver", metavar="VERSION", help="only what runs on this NVIDIA driver")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

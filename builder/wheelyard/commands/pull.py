@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from wheelyard.commands.pick import add_options
+from wheelyard.commands import pick
+from wheelyard.options import Command
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -20,30 +21,25 @@ catalogue names is pulled, by its digest, and gets its tag. With --verify-key it
 that digest is signed.
 """
 
+COMMAND = Command(
+    "pull the image that `pick` chooses",
+    "Pick the best image for this machine and pull it into the engine.",
+    EXAMPLES,
+    needs_project=False,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "pull",
-        help="pull the image that `pick` chooses",
-        description="Pick the best image for this machine and pull it into the engine.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser)
-    parser.set_defaults(run=run, needs_project=False)
+add_arguments = pick.add_arguments
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Pull the choice with Docker, else podman; prints how to start it."""
-    from wheelyard.commands.pick import choose
     from wheelyard.console.table import show_json
     from wheelyard.errors import UsageError
     from wheelyard.servers.pulling import pull_image
 
     if context.settings.registry is None:
         raise UsageError("name where from: --registry HOST/PREFIX")
-    found = choose(args, context)
+    found = pick.choose(args, context)
     for note in found["notes"]:
         context.reporter.warn(note)
     context.reporter.info(f"{found['image']}: {found['reason']}")

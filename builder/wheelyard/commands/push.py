@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.options import Command, add_json, add_output, add_selector, add_verify_key
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -33,26 +35,21 @@ that breaks leaves it where it was, and the next one goes on from there. Logins 
 taken from WHEELYARD_SIGN_PASSPHRASE.
 """
 
+COMMAND = Command(
+    "publish built images in a registry, or as an offline bundle",
+    "Send verified images of an OCI image layout to a registry.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "push",
-        help="publish built images in a registry, or as an offline bundle",
-        description="Send verified images of an OCI image layout to a registry.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_selector(parser)
+    add_output(parser, "image layout to read")
     parser.add_argument(
-        "--output", type=Path, default=Path("dist"), help="image layout to read (default: dist)"
-    )
-    parser.add_argument(
-        "--layout",
-        type=Path,
-        metavar="PATH",
+        "--layout", type=Path, metavar="PATH",
         help="write a bundle for `wheelyard import` instead: an OCI layout, as FILE.tar or folder",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--known",
         action="store_true",
@@ -65,38 +62,26 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="--known, after every layer was made again from its wheels and compared",
     )
     parser.add_argument(
-        "--compression",
-        choices=("gzip", "zstd"),
-        default="gzip",
+        "--compression", choices=("gzip", "zstd"), default="gzip",
         help="zstd: pack layers again, once; smaller and quicker to unpack, for engines from "
         "Docker 23 on (default: gzip, as they are built)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--unverified", action="store_true", help="also images that no build has inspected"
     )
     parser.add_argument(
-        "--attest",
-        action=argparse.BooleanOptionalAction,
-        default=True,
+        "--attest", action=argparse.BooleanOptionalAction, default=True,
         help="attach SBOM, provenance and verification to each image (default: yes)",
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "--sign-key",
-        type=Path,
-        metavar="FILE",
+        "--sign-key", type=Path, metavar="FILE",
         help="sign each image and the catalogue as cosign does, or a bundle, with this "
         "ECDSA P-256 key (PEM)",
+    )  # fmt: skip
+    add_verify_key(
+        parser, "with --sign-key: also go on from a catalogue that this older key signed"
     )
-    parser.add_argument(
-        "--verify-key",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="with --sign-key: also go on from a catalogue that this older key signed",
-    )
-    parser.add_argument("--json", action="store_true", help="print a list of objects")
-    parser.set_defaults(run=run)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

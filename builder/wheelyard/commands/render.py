@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import DriftError
+from wheelyard.options import Command
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -19,20 +20,16 @@ examples:
   wheelyard render --check          write nothing; exit 6 and list what differs
 """
 
+COMMAND = Command(
+    "write the Dockerfiles", "Write images/<id>/Dockerfile for every image of the matrix.", EXAMPLES
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "render",
-        help="write the Dockerfiles",
-        description="Write images/<id>/Dockerfile for every image of the matrix.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit 6 when a file would change"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

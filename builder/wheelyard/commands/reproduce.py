@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from wheelyard.commands.pick import add_verify_options
+from wheelyard.options import Command, add_image, add_json, add_verify_options
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -20,20 +20,18 @@ The image is built from this project's locks without any layer of the cache, and
 digest compared. If it differs, the first layer and file that differ are named; exit code 11.
 """
 
+COMMAND = Command(
+    "build a published image again and compare it to the bit",
+    "Build a published image again from its locks and compare the digests.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "reproduce",
-        help="build a published image again and compare it to the bit",
-        description="Build a published image again from its locks and compare the digests.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_image(parser)
     add_verify_options(parser)
-    parser.add_argument("--json", action="store_true", help="print an object")
-    parser.set_defaults(run=run)
+    add_json(parser, "an object")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import UpstreamError, UsageError
+from wheelyard.options import Command, add_advisories, add_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,16 +37,15 @@ examples:
 """
 MAX_AGE = 120  # days
 
+COMMAND = Command(
+    "read upstream's facts anew, or say what moved since the locks",
+    "What the indexes have: facts of framework releases, and the locks' files.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "upstream",
-        help="read upstream's facts anew, or say what moved since the locks",
-        description="What the indexes have: facts of framework releases, and the locks' files.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
     parser.add_argument("action", choices=("refresh", "check"))
     parser.add_argument("--all", action="store_true", help="refresh: read known wheels again, too")
     parser.add_argument("--data", type=Path, metavar="FILE", help="facts (default: the project's)")
@@ -53,15 +53,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--max-age", type=int, default=MAX_AGE, metavar="DAYS",
         help=f"check: a lock whose newest file is older is old (default: {MAX_AGE})",
     )  # fmt: skip
-    parser.add_argument(
-        "--advisories", metavar="FILE|URL",
-        help="check: what this file in OSV's format (JSON, or a zip of it) says of the wheels",
-    )  # fmt: skip
+    add_advisories(parser, "check: ")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--wheels-only", action="store_true", help="check: no Debian packages")
     part.add_argument("--bases-only", action="store_true", help="check: only Debian packages")
-    parser.add_argument("--json", action="store_true", help="print a list of objects")
-    parser.set_defaults(run=run)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:

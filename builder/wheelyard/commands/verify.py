@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wheelyard.options import Command, add_json, add_output, add_selector
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -26,20 +28,17 @@ examples:
 Exit code 18 if a check of an image failed.
 """
 
+COMMAND = Command(
+    "run the checks that images carry",
+    "Run selfcheck in built images; write JUnit, JSON and an HTML page.",
+    EXAMPLES,
+)
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command's parser."""
-    parser = subparsers.add_parser(
-        "verify",
-        help="run the checks that images carry",
-        description="Run selfcheck in built images; write JUnit, JSON and an HTML page.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`")
-    parser.add_argument(
-        "--output", type=Path, default=Path("dist"), help="image layout to read (default: dist)"
-    )
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_selector(parser)
+    add_output(parser, "image layout to read")
     parser.add_argument(
         "--report", type=Path, default=Path("reports/verify"), metavar="FOLDER",
         help="records, junit.xml, report.json, index.html (default: reports/verify)",
@@ -58,8 +57,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--unpack-dir", type=Path, metavar="FOLDER",
         help="for an unpacked image, some 6 GB (default: in the cache)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the report")
-    parser.set_defaults(run=run)
+    add_json(parser, "the report")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
