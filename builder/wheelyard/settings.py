@@ -19,10 +19,10 @@ from wheelyard.errors import SettingsError, UsageError
 from wheelyard.oci.address import Address, parse_address
 from wheelyard.system.urls import redact, url_problem
 
-__all__ = ["CONFIG_VARIABLE", "SOURCES", "Settings", "find_project", "load_settings", "redact"]
+__all__ = ["Settings", "find_project", "load_settings", "redact"]
 
-CONFIG_VARIABLE = "WHEELYARD_CONFIG"
-DEFAULT_TIMEOUT = 60.0
+_CONFIG_VARIABLE = "WHEELYARD_CONFIG"
+_DEFAULT_TIMEOUT = 60.0
 NO_SNAPSHOT = "no"  # as in apt.conf: there is none to be asked
 
 
@@ -65,7 +65,7 @@ def _shown(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class _Source:
     """The names one setting goes by, and how its text becomes a value.
 
     `parse` takes the text and the folder that relative paths start from, and raises ValueError.
@@ -166,17 +166,17 @@ def _indexes(text: str, folder: Path) -> tuple[tuple[str, str], ...]:
     return tuple(found.items())
 
 
-SOURCES = (
-    Source("index_url", "WHEELYARD_INDEX_URL", _url),
-    Source("indexes", "WHEELYARD_INDEXES", _indexes),
-    Source("debian_mirror", "WHEELYARD_DEBIAN_MIRROR", _url),
-    Source("debian_security_mirror", "WHEELYARD_DEBIAN_SECURITY_MIRROR", _url),
-    Source("debian_snapshot", "WHEELYARD_DEBIAN_SNAPSHOT", _snapshot),
-    Source("ca_bundle", "WHEELYARD_CA_BUNDLE", _ca_bundle),
-    Source("cache_dir", "WHEELYARD_CACHE", _cache_dir),
-    Source("workers", "WHEELYARD_WORKERS", _workers),
-    Source("timeout", "WHEELYARD_TIMEOUT", _timeout),
-    Source("registry", "WHEELYARD_REGISTRY", _registry),
+_SOURCES = (
+    _Source("index_url", "WHEELYARD_INDEX_URL", _url),
+    _Source("indexes", "WHEELYARD_INDEXES", _indexes),
+    _Source("debian_mirror", "WHEELYARD_DEBIAN_MIRROR", _url),
+    _Source("debian_security_mirror", "WHEELYARD_DEBIAN_SECURITY_MIRROR", _url),
+    _Source("debian_snapshot", "WHEELYARD_DEBIAN_SNAPSHOT", _snapshot),
+    _Source("ca_bundle", "WHEELYARD_CA_BUNDLE", _ca_bundle),
+    _Source("cache_dir", "WHEELYARD_CACHE", _cache_dir),
+    _Source("workers", "WHEELYARD_WORKERS", _workers),
+    _Source("timeout", "WHEELYARD_TIMEOUT", _timeout),
+    _Source("registry", "WHEELYARD_REGISTRY", _registry),
 )
 
 
@@ -197,14 +197,14 @@ def load_settings(
     cwd = _current_folder() if cwd is None else cwd
     problems: list[str] = []
     config_path = _config_path(environ, cwd)
-    config = _read_config(config_path, bool(environ.get(CONFIG_VARIABLE)), problems)
+    config = _read_config(config_path, bool(environ.get(_CONFIG_VARIABLE)), problems)
     values: dict[str, Any] = {
-        **{source.field: None for source in SOURCES},
+        **{source.field: None for source in _SOURCES},
         "workers": os.cpu_count() or 1,
-        "timeout": DEFAULT_TIMEOUT,
+        "timeout": _DEFAULT_TIMEOUT,
         "indexes": (),
     }
-    for source in SOURCES:
+    for source in _SOURCES:
         for label, text, folder in _given(source, options, environ, config, config_path, cwd):
             try:
                 values[source.field] = source.parse(text, folder)
@@ -289,7 +289,7 @@ def _homeless_cache() -> Path:
 
 
 def _given(
-    source: Source,
+    source: _Source,
     options: Mapping[str, object],
     environ: Mapping[str, str],
     config: Mapping[str, str],
@@ -309,13 +309,13 @@ def _given(
 def _config_path(environ: Mapping[str, str], cwd: Path) -> Path:
     import platformdirs
 
-    named = environ.get(CONFIG_VARIABLE)
+    named = environ.get(_CONFIG_VARIABLE)
     try:
         if named:
             return _path(named, cwd)
         return platformdirs.user_config_path("wheelyard") / "config.toml"
     except ValueError as error:
-        raise SettingsError(f"{CONFIG_VARIABLE}: {error}") from error
+        raise SettingsError(f"{_CONFIG_VARIABLE}: {error}") from error
     except RuntimeError:  # a user without a home has no config file
         return Path(os.devnull)
 
@@ -326,7 +326,7 @@ def _read_config(path: Path, required: bool, problems: list[str]) -> dict[str, s
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if required:
-            problems.append(f"{CONFIG_VARIABLE}: there is no file {path}")
+            problems.append(f"{_CONFIG_VARIABLE}: there is no file {path}")
         return {}
     except OSError as error:
         problems.append(f"{path} cannot be read: {error.strerror}")
@@ -346,7 +346,7 @@ def _read_config(path: Path, required: bool, problems: list[str]) -> dict[str, s
 
 
 def _entry_problem(key: str, value: object) -> str | None:
-    known = [source.key for source in SOURCES]
+    known = [source.key for source in _SOURCES]
     if key not in known:
         from difflib import get_close_matches
 

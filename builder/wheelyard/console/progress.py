@@ -15,9 +15,9 @@ from wheelyard.console.tasks import ClosableReporter, Task
 
 Mode = Literal["auto", "terminal", "plain", "quiet"]
 
-LINE_SECONDS = 10.0  # the longest a plain log stays silent about a task that moves
-STEP_SECONDS = 2.0  # the shortest time between two lines of one task
-STEP = 0.25  # a share of the total that is worth a line
+_LINE_SECONDS = 10.0  # the longest a plain log stays silent about a task that moves
+_STEP_SECONDS = 2.0  # the shortest time between two lines of one task
+_STEP = 0.25  # a share of the total that is worth a line
 
 
 def make_reporter(
@@ -136,8 +136,8 @@ class _Lines:
     def _due(self, silent: float) -> bool:
         if self._total is not None and self.done >= self._total:
             return False  # the closing line is about to say it
-        step = self._total is not None and self.done - self._line_done >= STEP * self._total
-        return silent >= LINE_SECONDS or (step and silent >= STEP_SECONDS)
+        step = self._total is not None and self.done - self._line_done >= _STEP * self._total
+        return silent >= _LINE_SECONDS or (step and silent >= _STEP_SECONDS)
 
     def _state(self) -> str:
         done = amount(self.done, self._unit)

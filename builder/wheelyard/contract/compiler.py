@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from wheelyard.model import LockedWheel
 
-NVCC = "nvidia-cuda-nvcc"  # from CUDA 13 on; the cu11 and cu12 wheels hold ptxas alone
+_NVCC = "nvidia-cuda-nvcc"  # from CUDA 13 on; the cu11 and cu12 wheels hold ptxas alone
 HOME = "usr/local/cuda"
 PROFILE = "etc/profile.d/20-cuda.sh"
 PROFILE_TEXT = f'export CUDA_HOME=/{HOME}\nexport PATH="$PATH:/{HOME}/bin"\n'
@@ -21,7 +21,7 @@ PROFILE_TEXT = f'export CUDA_HOME=/{HOME}\nexport PATH="$PATH:/{HOME}/bin"\n'
 
 def has_compiler(wheels: Iterable[LockedWheel]) -> bool:
     """Whether a lock holds the whole compiler."""
-    return any(wheel.name == NVCC for wheel in wheels)
+    return any(wheel.name == _NVCC for wheel in wheels)
 
 
 def compiler_links(paths: Iterable[str], site: str) -> dict[str, str]:

@@ -24,10 +24,10 @@ CONSTRAINTS = "etc/pip/constraint.txt"
 BUILD_CONSTRAINTS = "etc/pip/build-constraint.txt"
 PIP_CONFIG = f"{VENV}/pip.conf"
 UV_CONFIG = "etc/uv/uv.toml"
-LIFT = "PIP_CONFIG_FILE=/dev/null UV_NO_CONFIG=1"
+_LIFT = "PIP_CONFIG_FILE=/dev/null UV_NO_CONFIG=1"
 _ABOUT = (
     "What makes this image: pip and uv replace none of it, as tag and driver floor depend on it.",
-    f"One installation without: {LIFT} pip install ...",
+    f"One installation without: {_LIFT} pip install ...",
 )
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from wheelyard.model import PackageLock
 
 # What a container does not read. Licences stay: /usr/share/doc/*/copyright.
-PATH_RULES = (
+_PATH_RULES = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
     "path-exclude=/usr/share/man/*",
@@ -21,8 +21,8 @@ PATH_RULES = (
 )
 # A flavour without BUILD has its compilers for Triton and Inductor alone, which use neither
 # link-time optimization nor sanitizers nor profilers: a fifth of such a base.
-BUILD = "build-essential"
-COMPILER_RULES = (
+_BUILD = "build-essential"
+_COMPILER_RULES = (
     "path-exclude=/usr/lib/gcc/*/lto1",
     "path-exclude=/usr/lib/gcc/*/lib*san.*",
     "path-exclude=/usr/lib/gcc/*/lib*san_preinit.o",
@@ -46,13 +46,13 @@ NOT_COMPILED = (
 
 def path_rules(lock: PackageLock) -> tuple[str, ...]:
     """Dpkg's options for what is left out; they stay in the image for packages added later."""
-    if any(deb.name == BUILD for deb in lock.packages):
-        return PATH_RULES
-    return PATH_RULES + COMPILER_RULES
+    if any(deb.name == _BUILD for deb in lock.packages):
+        return _PATH_RULES
+    return _PATH_RULES + _COMPILER_RULES
 
 
 def is_trimmed(name: str) -> bool:
-    """Whether a Debian package holds files that `COMPILER_RULES` leave out."""
+    """Whether a Debian package holds files that `_COMPILER_RULES` leave out."""
     return bool(re.search(r"gcc|san\d|binutils|gprofng", name))
 
 

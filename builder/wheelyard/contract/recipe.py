@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from wheelyard.model import Cell, LockedWheel
 
-OWN_LAYER = 8 << 20  # bytes; a wheel at least this big has a layer of its own
+_OWN_LAYER = 8 << 20  # bytes; a wheel at least this big has a layer of its own
 # Above the toolkit, in this order: what changes more often than it does, and last the few
 # compiler libraries that TensorFlow alone brings, so that combined images share all below.
 _LATE_CUDA = ("cusparselt", "cudnn", "nccl", "nvshmem", "nvcc")
@@ -104,11 +104,11 @@ def _stage(
 
 def _split(wheels: list[LockedWheel], python: str) -> Iterable[WheelLayer]:
     """One layer for the small ones together, by name, then one for each big one, as they come."""
-    small = tuple(w for w in _ordered(wheels) if w.size < OWN_LAYER)
+    small = tuple(w for w in _ordered(wheels) if w.size < _OWN_LAYER)
     if small:
         yield WheelLayer(small, python)
     for wheel in wheels:
-        if wheel.size >= OWN_LAYER:
+        if wheel.size >= _OWN_LAYER:
             yield WheelLayer((wheel,), python)
 
 

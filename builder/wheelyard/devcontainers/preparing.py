@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from wheelyard.rendering.devcontainers import Variant
     from wheelyard.servers.machine import Gpus
 
-FEATURE = Path("devcontainer", "features", "wheelyard")
+_FEATURE = Path("devcontainer", "features", "wheelyard")
 _CACHES = shutil.ignore_patterns("__pycache__")
-FOLDER_LABEL = "devcontainer.local_folder"  # what dev container programs write on a container
+_FOLDER_LABEL = "devcontainer.local_folder"  # what dev container programs write on a container
 
 
 def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> str:
@@ -35,7 +35,7 @@ def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> str:
     """
     from wheelyard.engines.docker import has_image
 
-    client = look_around(variant, context)
+    client = _look_around(variant, context)
     tag = variant.cell.tags[0]
     published = load_published(context.settings.project).get(tag)
     if published is not None:
@@ -48,17 +48,17 @@ def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> str:
     return f"{tag} was made and loaded"
 
 
-def look_around(variant: Variant, context: Context) -> DockerClient:
+def _look_around(variant: Variant, context: Context) -> DockerClient:
     """The engine that answers; warns of what a failed start left. Raises as `prepare` does."""
     from wheelyard.engines.docker import connect, find_endpoint, never_started
     from wheelyard.servers.machine import read_gpus
 
     client = connect()
     if client is None:
-        raise EngineError(no_engine(variant.name))
+        raise EngineError(_no_engine(variant.name))
     if variant.requires_gpu and find_endpoint().url.startswith("unix:"):
         require_gpu(variant.name, read_gpus())
-    for left in never_started(client, f"{FOLDER_LABEL}={context.settings.project}"):
+    for left in never_started(client, f"{_FOLDER_LABEL}={context.settings.project}"):
         context.reporter.warn(
             f"container {left} is left over from a start that failed, and would be started again: "
             f"if that fails too, remove it: docker rm -v {left}"
@@ -74,13 +74,13 @@ def write_feature(project: Path, target: Path) -> None:
     package = Path(selfcheck.__file__).parent
     try:
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(project / FEATURE, target)
+        shutil.copytree(project / _FEATURE, target)
         shutil.copytree(package, target / package.name, ignore=_CACHES)
     except (OSError, shutil.Error) as error:
         raise StorageError(f"cannot write the feature to {target}: {error}") from error
 
 
-def no_engine(name: str) -> str:
+def _no_engine(name: str) -> str:
     """What to do where no engine answers."""
     return (
         "no Docker Engine answers here, and a dev container needs one: start it (on Windows and "

@@ -13,8 +13,8 @@ from wheelyard.errors import EngineError
 if TYPE_CHECKING:
     from docker import DockerClient
 
-SHM_SIZE = "1g"  # loader processes and NCCL; an engine's default is 64 MiB
-GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]
+_SHM_SIZE = "1g"  # loader processes and NCCL; an engine's default is 64 MiB
+_GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]
 
 
 def passes_gpus(client: DockerClient) -> bool:
@@ -37,8 +37,8 @@ def run_once(
             image,
             list(argv),
             network_mode="none",
-            shm_size=SHM_SIZE,
-            device_requests=GPUS if gpus else [],
+            shm_size=_SHM_SIZE,
+            device_requests=_GPUS if gpus else [],
         )
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"the engine made no container of {image[:19]}: {error}") from error

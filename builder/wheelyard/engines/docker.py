@@ -98,7 +98,7 @@ def explain_connection(endpoint: Endpoint, error: BaseException) -> str:
     """Say why no engine answers, and what to do about it."""
     where = f"the engine at {endpoint.url}"
     chosen = f" (chosen by {endpoint.chosen_by})" if endpoint.chosen_by else ""
-    if any(isinstance(cause, PermissionError) for cause in causes(error)):
+    if any(isinstance(cause, PermissionError) for cause in _causes(error)):
         return (
             f"{where}{chosen} may not be used by this user: add the user to the group that owns "
             "the socket (usually `docker`) and log in again, or run as root"
@@ -117,10 +117,10 @@ def explain_connection(endpoint: Endpoint, error: BaseException) -> str:
 
 def _is_absent(error: BaseException) -> bool:
     absent = (FileNotFoundError, ConnectionRefusedError)
-    return any(isinstance(cause, absent) for cause in causes(error))
+    return any(isinstance(cause, absent) for cause in _causes(error))
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error, and every error inside it: libraries wrap them as cause, context or argument."""
     waiting, seen = [error], set[int]()
     while waiting:

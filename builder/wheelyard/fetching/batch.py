@@ -12,11 +12,11 @@ from wheelyard.fetching.wanted import Download, FileGone, NotFetched, file_size,
 from wheelyard.system.storage import storage_error
 from wheelyard.system.threads import run_threads
 
-NETWORK_ADVICE = (
+_NETWORK_ADVICE = (
     "check the network and the proxy, or name mirrors that can be reached: --index-url, "
     "--debian-mirror"
 )
-LISTED = 10  # failed files that a message names
+_LISTED = 10  # failed files that a message names
 
 
 class Batch:
@@ -56,8 +56,8 @@ class Batch:
     def _message(self, errors: Sequence[FetchError]) -> str:
         if len(errors) == 1:
             return f"could not fetch {errors[0]}"
-        listed = "".join(f"\n  {text}" for text in sorted(map(str, errors))[:LISTED])
-        more = f"\n  and {len(errors) - LISTED} more" if len(errors) > LISTED else ""
+        listed = "".join(f"\n  {text}" for text in sorted(map(str, errors))[:_LISTED])
+        more = f"\n  and {len(errors) - _LISTED} more" if len(errors) > _LISTED else ""
         return f"could not fetch {len(errors)} of {len(self._items)} files:{listed}{more}"
 
     def _work(self) -> None:
@@ -88,7 +88,7 @@ class Batch:
     def _unreachable(self, error: NothingCame) -> FetchError:
         others = len(self._items) - 1
         also = f"\nnothing came for the other {others} files either" if others else ""
-        wrapped = FetchError(f"could not fetch {error}{also}; {NETWORK_ADVICE}")
+        wrapped = FetchError(f"could not fetch {error}{also}; {_NETWORK_ADVICE}")
         wrapped.__cause__ = error
         return wrapped
 

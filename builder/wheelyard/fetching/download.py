@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wheelyard.fetching.patience import Patience
 
 
-SMALL = 16_000_000  # bytes
+_SMALL = 16_000_000  # bytes
 _OTHER_FILE = (
     "a mirror or proxy serves other bytes than the lock names; if the file was replaced upstream, "
     "decide with `wheelyard lock`"
@@ -53,7 +53,7 @@ class Session:
 
 def is_small(item: Download) -> bool:
     """Whether a bar of its own would be gone before anybody reads it."""
-    return item.size is not None and item.size < SMALL
+    return item.size is not None and item.size < _SMALL
 
 
 class NothingCame(FetchError):  # noqa: N818

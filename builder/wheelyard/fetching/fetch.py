@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["CONNECTIONS", "Download", "Patience", "cached", "fetch_all"]
 
 CONNECTIONS = 8
-FEW = 4  # small files that may still have a bar each
+_FEW = 4  # small files that may still have a bar each
 
 Arrived = Callable[[str, Path], None]  # SHA-256 and path of a verified file
 
 
-def ignore(_sha256: str, _path: Path) -> None:
+def _ignore(_sha256: str, _path: Path) -> None:
     """Hear of a file that nobody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class _Watch:
     """Who hears of files that came, and who may stop the others."""
 
     arrived: Arrived
@@ -64,7 +64,7 @@ def fetch_all(
     missing = [item for key, item in wanted.items() if key not in paths]
     if not missing:
         return paths
-    watch = Watch(arrived or ignore, stop or threading.Event())
+    watch = _Watch(arrived or _ignore, stop or threading.Event())
     return paths | _fetch_missing(missing, folder, settings, reporter, patience, watch)
 
 
@@ -84,7 +84,7 @@ def _fetch_missing(
     settings: Settings,
     reporter: Reporter,
     patience: Patience,
-    watch: Watch,
+    watch: _Watch,
 ) -> dict[str, Path]:
     # Here: a run that finds every file in its cache needs no HTTP client, which is slow to import.
     from wheelyard.fetching.batch import Batch, bytes_missing
@@ -95,7 +95,7 @@ def _fetch_missing(
     session = Session(make_client(settings, CONNECTIONS), reporter, patience, stop=watch.stop)
     small = [item for item in items if is_small(item)]
     with ExitStack() as stack:
-        if len(small) > FEW:
+        if len(small) > _FEW:
             label, total = f"{len(small)} small files", bytes_missing(small, folder)
             task = stack.enter_context(reporter.task(label, total, "bytes"))
             session = replace(session, shared=task)

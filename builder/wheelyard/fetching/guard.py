@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SMALL = 1 << 20  # bytes: tokens, and whatever says nothing else
 FILE = 1 << 36  # bytes: of a wheel or layer whose size nobody says
-LEAST = 1 << 10  # bytes a second, over the whole of a reply
+_LEAST = 1 << 10  # bytes a second, over the whole of a reply
 _PIECE = 1 << 16
 _SUCCESS = range(200, 300)
 
@@ -152,7 +152,7 @@ class _Bounded(httpx.SyncByteStream):
                 if self._cut:
                     return
                 raise RefusedReply(_too_much(self._limit))
-            if waited > self._patience and came < LEAST * waited:
+            if waited > self._patience and came < _LEAST * waited:
                 raise SlowReply(f"{came:,} bytes came in {waited:.0f} s")
             yield chunk
             asked = time.monotonic()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wheelyard.settings import Settings
 
 Origin = tuple[str, str, int | None]
-REDIRECTS = 10
+_REDIRECTS = 10
 
 
 class Logins(httpx.Auth):
@@ -53,7 +53,7 @@ def follow(
     What a login is in stays with the origin that it was for (httpx drops it from the next request);
     with `leave=False` no request goes anywhere else. Raises Refused for what is not followed.
     """
-    for _ in range(REDIRECTS + 1):
+    for _ in range(_REDIRECTS + 1):
         reply = yield request
         following = reply.next_request
         if following is None:
@@ -62,7 +62,7 @@ def follow(
         if refused:
             raise Refused(f"{request.url.host} redirects to {following.url.host}: {refused}")
         request = following
-    raise Refused(f"{request.url.host}: more than {REDIRECTS} redirects")
+    raise Refused(f"{request.url.host}: more than {_REDIRECTS} redirects")
 
 
 def _refusal(before: httpx.URL, after: httpx.URL, *, leave: bool) -> str | None:

@@ -12,7 +12,7 @@ from typing import Self
 from wheelyard.fetching.wanted import part
 from wheelyard.system.storage import put, remove
 
-CHUNK = 1 << 20
+_CHUNK = 1 << 20
 
 
 class Partial:
@@ -36,7 +36,7 @@ class Partial:
 
     def __enter__(self) -> Self:
         try:
-            while chunk := self._file.read(CHUNK):
+            while chunk := self._file.read(_CHUNK):
                 self._count(chunk)
         except BaseException:
             self._file.close()

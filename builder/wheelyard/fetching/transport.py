@@ -30,8 +30,8 @@ from wheelyard.fetching.replies import (
 from wheelyard.settings import Settings
 from wheelyard.system.urls import redact
 
-CHUNK = 1 << 20  # bytes, of local files
-PAGE = 64 << 20  # bytes: a project with ten thousand files has a page of ten million
+_CHUNK = 1 << 20  # bytes, of local files
+_PAGE = 64 << 20  # bytes: a project with ten thousand files has a page of ten million
 
 _log = logging.getLogger(__name__)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -57,7 +57,7 @@ def make_client(
     try:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         return httpx.Client(
-            transport=Guard(ssl_context(settings.ca_bundle), limits),
+            transport=Guard(_ssl_context(settings.ca_bundle), limits),
             timeout=httpx.Timeout(settings.timeout, pool=None),
             follow_redirects=False,  # `auth` follows them, and knows what to leave behind
             auth=auth or mirror_logins(settings),
@@ -70,7 +70,7 @@ def make_client(
         ) from error
 
 
-def ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
+def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
     """Verification against the system's trust store, and `ca_bundle` (PEM) in addition."""
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca_bundle is not None:
@@ -102,7 +102,7 @@ def read_page(client: httpx.Client, url: str, accept: str) -> tuple[str, bytes]:
     _log.debug("GET %s", redact(url))
     headers = {"Accept": accept, "Accept-Encoding": "gzip"}
     try:
-        response = client.get(url, headers=headers, extensions={"limit": PAGE})
+        response = client.get(url, headers=headers, extensions={"limit": _PAGE})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise transport_failure(error) from error
     if response.status_code != httpx.codes.OK:
@@ -158,7 +158,7 @@ def _open_file(url: str, offset: int) -> Iterator[Body]:
 
 def _chunks(path: Path, read: Callable[[int], bytes | None]) -> Iterator[bytes]:
     try:
-        while chunk := read(CHUNK):
+        while chunk := read(_CHUNK):
             yield chunk
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from error

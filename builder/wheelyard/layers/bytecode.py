@@ -75,7 +75,7 @@ class Module:
     size: int  # of the source, bytes
 
 
-def pyc_path(path: str, interpreter: Interpreter) -> str:
+def _pyc_path(path: str, interpreter: Interpreter) -> str:
     """Where CPython looks for the bytecode of the module at `path`."""
     module = PurePosixPath(path)
     return str(module.parent / "__pycache__" / f"{module.stem}.{interpreter.cache_tag}.pyc")
@@ -95,7 +95,7 @@ def compile_wheel(
     with scratch.open("rb") as output:
         for module in ordered:
             if code := _next(output, module):
-                yield pyc_path(module.path, interpreter), code
+                yield _pyc_path(module.path, interpreter), code
 
 
 def _next(output: BinaryIO, module: Module) -> bytes:

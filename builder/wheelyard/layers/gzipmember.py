@@ -19,10 +19,10 @@ import deflate
 from isal import igzip_lib, isal_zlib
 
 HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no flags, no time, OS unknown
-LEVEL = 1  # 80 % of the time of level 2 for 5 % more bytes, half of level 6 (a Debian base)
+_LEVEL = 1  # 80 % of the time of level 2 for 5 % more bytes, half of level 6 (a Debian base)
 # What a damaged stream raises; the stubs declare an instance where the module has the class.
 IsalError: type[Exception] = igzip_lib.error  # type: ignore[assignment]
-STORED_MAX = 0xFFFF
+_STORED_MAX = 0xFFFF
 _RUNS = re.compile(rb"(\x00{16,})")
 # RFC 1951, 3.2.5: (first length, extra bits) of the length codes 257..285
 _LENGTHS = (
@@ -48,12 +48,12 @@ def tail(crc: int, size: int) -> bytes:
 
 def compressed(data: bytes) -> bytes:
     """One whole member that unpacks to `data`, packed by libdeflate."""
-    return HEAD + bytes(deflate.deflate_compress(data, LEVEL)) + tail(crc32(data), len(data))
+    return HEAD + bytes(deflate.deflate_compress(data, _LEVEL)) + tail(crc32(data), len(data))
 
 
-def stored(data: bytes) -> bytes:
+def _stored(data: bytes) -> bytes:
     """One whole member that unpacks to `data`, not packed at all."""
-    pieces = [data[i : i + STORED_MAX] for i in range(0, len(data), STORED_MAX)] or [b""]
+    pieces = [data[i : i + _STORED_MAX] for i in range(0, len(data), _STORED_MAX)] or [b""]
     blocks = b"".join(
         bytes([piece is pieces[-1]]) + _stored_length(piece) + piece for piece in pieces
     )
@@ -66,8 +66,8 @@ def literal(data: bytes) -> bytes:
     A tar header is 512 bytes of which some 400 are zeros, in a few long runs; stored blocks for
     the text and fixed-Huffman blocks for the runs come within a few bytes of a real compressor.
     """
-    if len(data) > STORED_MAX or not data:
-        return stored(data)
+    if len(data) > _STORED_MAX or not data:
+        return _stored(data)
     pieces = [piece for piece in _RUNS.split(data) if piece]
     out = bytearray(HEAD)
     open_stored = False  # the next stored block's header bits were already written by a run

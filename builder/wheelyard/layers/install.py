@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from wheelyard.layers.wheel import Member, Wheel
 
-INSTALLER = b"wheelyard\n"
+_INSTALLER = b"wheelyard\n"
 # Bytes; the largest of the wheels in use here: 190, 140 thousand, 2.7 thousand.
 _WHEEL_MAX, _METADATA_MAX, _ENTRY_POINTS_MAX = 1 << 16, 4 << 20, 1 << 18
 _SCRIPTS_MAX = 32 << 20  # bytes of scripts, all of a wheel's, whose first line is changed
@@ -96,7 +96,7 @@ def plan_install(wheel: Wheel, name: str, version: str, environment: Environment
             targets.append(target)
     targets += scripts
     site = environment.site_packages
-    targets.append(Target(f"{site}/{dist_info}/INSTALLER", False, None, INSTALLER))
+    targets.append(Target(f"{site}/{dist_info}/INSTALLER", False, None, _INSTALLER))
     targets = _without_twins(targets, wheel)
     record = Target(f"{site}/{dist_info}/RECORD", False, None)
     _check_places([*targets, record], wheel, environment)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from wheelyard.layers.wheel import Member, Wheel
 
 FORMAT = 5  # part of every layer's key: raise it whenever the bytes of a layer change
-CHUNK = 1 << 20  # content packed here goes into members of this many bytes
+_CHUNK = 1 << 20  # content packed here goes into members of this many bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class LayerWriter:
     def add(self, entry: Entry, data: bytes = b"", mtime: int = EPOCH) -> None:
         """Add any entry; `data` is a file's content. Its place in the blob is filled in here."""
         self._packed_here(
-            entry, (data[at : at + CHUNK] for at in range(0, len(data), CHUNK)), mtime
+            entry, (data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)), mtime
         )
 
     def member(self, path: str, wheel: Wheel, member: Member, mode: int, gid: int) -> None:
@@ -171,9 +171,9 @@ class LayerWriter:
             self.entries.append(entry.at(start, 0))  # a tar offset until `finish`
             for data in pieces:
                 self._pending += data
-                self._drain(CHUNK)
+                self._drain(_CHUNK)
             self._pending += bytes(-entry.size % BLOCK)
-            self._drain(CHUNK)
+            self._drain(_CHUNK)
             return
         offset = self._flush() if entry.size else 0
         for data in _whole_chunks(pieces):
@@ -213,8 +213,8 @@ class LayerWriter:
     def _drain(self, at_least: int) -> None:
         """Pack what is pending in members of CHUNK bytes while there are `at_least` bytes."""
         while len(self._pending) >= at_least:
-            data = bytes(self._pending[:CHUNK])
-            del self._pending[:CHUNK]
+            data = bytes(self._pending[:_CHUNK])
+            del self._pending[:_CHUNK]
             self._members.append(self._sink.size)
             self._sink.tar(data)
             self._sink.blob(gzipmember.compressed(data))
@@ -223,22 +223,22 @@ class LayerWriter:
         """Turn a tar offset into the members of the blob that hold the content."""
         if not entry.size:
             return entry.at(0, 0)
-        first, last = entry.offset // CHUNK, (entry.offset + entry.size - 1) // CHUNK
+        first, last = entry.offset // _CHUNK, (entry.offset + entry.size - 1) // _CHUNK
         offset = self._members[first]
         length = self._members[last + 1] - offset
-        return entry.at(offset, length, entry.offset % CHUNK)
+        return entry.at(offset, length, entry.offset % _CHUNK)
 
 
 def _whole_chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes in pieces of exactly CHUNK, the last one aside: their cut is in the digest."""
     pending = b""
     for piece in pieces:
-        if not pending and len(piece) == CHUNK:
+        if not pending and len(piece) == _CHUNK:
             yield piece
             continue
         pending += piece
-        while len(pending) >= CHUNK:
-            yield pending[:CHUNK]
-            pending = pending[CHUNK:]
+        while len(pending) >= _CHUNK:
+            yield pending[:_CHUNK]
+            pending = pending[_CHUNK:]
     if pending:
         yield pending

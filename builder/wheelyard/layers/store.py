@@ -87,7 +87,7 @@ class LayerStore:
             return None
         path = self.blob(layer.digest)
         try:
-            now = fingerprint(path)
+            now = _fingerprint(path)
             if (prove or not _is_untouched(seen, now)) and file_digest(path) != layer.digest:
                 self.forget(layer.digest)
                 return None
@@ -158,7 +158,7 @@ class LayerStore:
         path = self._records / f"{key}.json"
         if path.is_dir():
             remove(path)
-        write_text(path, _render_record(key, layer, fingerprint(self.blob(layer.digest))))
+        write_text(path, _render_record(key, layer, _fingerprint(self.blob(layer.digest))))
 
 
 def _render_record(key: str, layer: Layer, seen: Seen) -> str:
@@ -190,7 +190,7 @@ def known_sizes(folder: Path) -> Callable[[str], int | None]:
     return size
 
 
-def fingerprint(path: Path) -> Seen:
+def _fingerprint(path: Path) -> Seen:
     """Equal as long as nobody wrote to the file, gave it a name more or cut the power."""
     status = path.stat()
     return [

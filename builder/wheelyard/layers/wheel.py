@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-CHUNK = 1 << 20
+_STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+_CHUNK = 1 << 20
 # What is held in memory has a limit; torch and TensorFlow, the largest, need a tenth of each.
 MEMBERS_MAX = 50_000
 DIRECTORY_MAX = 16 << 20  # bytes of the central directory
-READ_MAX = 16 << 20  # bytes of a member that is read whole
+_READ_MAX = 16 << 20  # bytes of a member that is read whole
 _PATH_MAX, _NAME_MAX = 2048, 255  # bytes of a path, and of one name in it
 _LOCAL_HEADER = struct.Struct("<4s5HIIIHH")
 _CENTRAL = b"PK\x01\x02"
@@ -74,13 +74,13 @@ class Wheel:
         left = member.packed_size
         self._file.seek(member.offset)
         while left:
-            data = self._file.read(min(CHUNK, left))
+            data = self._file.read(min(_CHUNK, left))
             if not data:
                 raise WheelError(f"{self.path.name}: truncated inside {member.name}")
             left -= len(data)
             yield data
 
-    def read(self, member: Member, limit: int = READ_MAX) -> bytes:
+    def read(self, member: Member, limit: int = _READ_MAX) -> bytes:
         """The member's content, checked against its size and CRC-32; WheelError above `limit`."""
         if member.size > limit:
             raise WheelError(
@@ -125,9 +125,9 @@ class Wheel:
             for packed in self.packed(member):
                 if inflater.eof:
                     raise WheelError(f"{self.path.name}: bytes after the end of {member.name}")
-                yield packed, inflater.decompress(packed, CHUNK)
+                yield packed, inflater.decompress(packed, _CHUNK)
                 while not inflater.needs_input and not inflater.eof:
-                    yield b"", inflater.decompress(b"", CHUNK)
+                    yield b"", inflater.decompress(b"", _CHUNK)
         except IsalError as error:
             raise WheelError(f"{self.path.name}: {member.name} is damaged ({error})") from error
         if not inflater.eof:
@@ -215,11 +215,11 @@ def _check(info: zipfile.ZipInfo, wheel: str) -> None:
         raise WheelError(f"{wheel}: {name} is a link or special file; refused")
     if info.flag_bits & _ENCRYPTED:
         raise WheelError(f"{wheel}: {name} is encrypted; refused")
-    if info.compress_type not in {STORED, DEFLATED}:
+    if info.compress_type not in {_STORED, DEFLATED}:
         raise WheelError(
             f"{wheel}: {name} is packed by method {info.compress_type}; wheels use 0 or 8"
         )
-    if info.compress_type == STORED and info.compress_size != info.file_size:
+    if info.compress_type == _STORED and info.compress_size != info.file_size:
         raise WheelError(f"{wheel}: {name} is damaged (not packed, and of two sizes)")
 
 

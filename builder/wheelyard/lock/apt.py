@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wheelyard.lock.sources import Source
     from wheelyard.settings import Settings
 
-MIRROR_ADVICE = (
+_MIRROR_ADVICE = (
     "check the network, or name a mirror: --debian-mirror URL or WHEELYARD_DEBIAN_MIRROR=URL"
 )
 _URI = re.compile(r"^'(?P<uri>[^']+)' (?P<filename>\S+)", re.MULTILINE)
@@ -74,7 +74,7 @@ def isolated_apt(
         folder = Path(name)
         lists = lists or folder / "state" / "lists"
         _write_tree(folder, lists, sources, keyring)
-        config = apt_config(folder, lists, trust_file(settings, folder), settings.timeout)
+        config = _apt_config(folder, lists, trust_file(settings, folder), settings.timeout)
         (folder / "apt.conf").write_text(config, encoding="utf-8")
         env = {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"}
         apt = Apt(folder, env, lists)
@@ -87,7 +87,7 @@ def print_uris(apt: Apt, targets: Sequence[str], pins: Mapping[str, str]) -> tup
 
     Raises LockError when a package does not exist or the set cannot be installed together.
     """
-    (apt.folder / "preferences").write_text(preferences(pins), encoding="utf-8")
+    (apt.folder / "preferences").write_text(_preferences(pins), encoding="utf-8")
     argv = ("apt-get", "install", "--print-uris", "--yes", *targets)
     return parse_uris(_run(apt, argv, "resolving the Debian packages").stdout)
 
@@ -103,7 +103,7 @@ def offered(apt: Apt, names: Iterable[str]) -> tuple[dict[str, str], ...]:
     argv = ("apt-cache", "show", *names)
     result = run(argv, error=None, env=apt.env, cwd=apt.folder)
     if result.returncode and "No packages found" not in result.stderr:
-        raise LockError(failure(result, "reading the package lists", MIRROR_ADVICE))
+        raise LockError(failure(result, "reading the package lists", _MIRROR_ADVICE))
     return parse_records(result.stdout)
 
 
@@ -118,7 +118,7 @@ def release_date(apt: Apt) -> datetime:
         return max(parsedate_to_datetime(date).astimezone(UTC) for date in found)
     except ValueError as problem:
         raise FetchError(
-            f"the archive's Release files state no date ({problem}); {MIRROR_ADVICE}"
+            f"the archive's Release files state no date ({problem}); {_MIRROR_ADVICE}"
         ) from problem
 
 
@@ -134,7 +134,7 @@ def machine_config() -> tuple[tuple[str, str], ...]:
     return tuple((match[1], match[2]) for match in _SETTING.finditer(dump))
 
 
-def apt_config(folder: Path, lists: Path, trust: Path | None, timeout: float) -> str:
+def _apt_config(folder: Path, lists: Path, trust: Path | None, timeout: float) -> str:
     """Return an apt.conf that keeps all but `lists` in `folder`; it reads none of the machine's."""
     options = {
         "Dir": f"{folder}/",
@@ -165,7 +165,7 @@ def apt_config(folder: Path, lists: Path, trust: Path | None, timeout: float) ->
     return "\n".join((*lines, f'APT::Architectures {{ "{ARCHITECTURE}"; }};')) + "\n"
 
 
-def preferences(pins: Mapping[str, str]) -> str:
+def _preferences(pins: Mapping[str, str]) -> str:
     """Return an apt preferences file that prefers these versions, even older ones."""
     return "\n".join(
         f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"
@@ -213,6 +213,6 @@ def _run(apt: Apt, argv: tuple[str, ...], what: str) -> Result:
     if _TLS.search(result.stderr):
         raise FetchError(failure(result, what, CA_ADVICE))
     if _NETWORK.search(result.stderr) or "update" in argv:
-        raise FetchError(failure(result, what, MIRROR_ADVICE))
+        raise FetchError(failure(result, what, _MIRROR_ADVICE))
     advice = "correct the flavour's or the base's packages in matrix.yaml"
     raise LockError(failure(result, what, advice))

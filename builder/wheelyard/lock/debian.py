@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What `mmdebstrap --variant=apt` installs before any package that is asked for; and a package that
 # says "/usr is merged already", without which apt takes `usrmerge` and with it all of Perl.
-VARIANT = ("?essential", "apt", "usr-is-merged")
+_VARIANT = ("?essential", "apt", "usr-is-merged")
 
 
 def resolve_packages(
@@ -34,7 +34,7 @@ def resolve_packages(
     ones (of an older lock) stay where the archive still has them and they fit together.
     Raises LockError when there is no such set.
     """
-    targets = (*VARIANT, *sorted(packages))
+    targets = (*_VARIANT, *sorted(packages))
     try:
         uris = print_uris(apt, targets, {**preferred, **parent})
     except LockError:

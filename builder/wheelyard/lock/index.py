@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wheelyard.lock.pylock import Resolved
     from wheelyard.settings import Settings
 
-RELOCK = "use an index that still has it (--index-url), or lock again: wheelyard lock --upgrade"
+_RELOCK = "use an index that still has it (--index-url), or lock again: wheelyard lock --upgrade"
 
 
 def locate(
@@ -39,11 +39,11 @@ def locate(
     try:
         offered = ask(listing, f"the addresses of {len(wheels)} locked wheels", settings)
     except LockError as gone:  # a pinned version is there no more: the index's fault, not ours
-        raise FetchError(f"{gone}\nor {RELOCK}") from gone
-    return match_hashes(wheels, offered)
+        raise FetchError(f"{gone}\nor {_RELOCK}") from gone
+    return _match_hashes(wheels, offered)
 
 
-def match_hashes(wheels: Sequence[LockedWheel], resolved: Sequence[Resolved]) -> list[Download]:
+def _match_hashes(wheels: Sequence[LockedWheel], resolved: Sequence[Resolved]) -> list[Download]:
     """Find each locked wheel's address by its hash; FetchError names those that have none."""
     urls = {wheel.sha256: wheel.url for package in resolved for wheel in package.wheels}
     missing = [wheel for wheel in wheels if wheel.sha256 not in urls]
@@ -61,4 +61,4 @@ def _gone(missing: Sequence[LockedWheel], offered: Mapping[str, Resolved]) -> st
         replaced = any(file.filename == wheel.filename for file in files)
         reason = "has another hash there" if replaced else "is not there"
         lines.append(f"  {wheel.filename} (sha256:{wheel.sha256}) {reason}\n")
-    return f"the index no longer has what the lock pins:\n{''.join(lines)}{RELOCK}"
+    return f"the index no longer has what the lock pins:\n{''.join(lines)}{_RELOCK}"

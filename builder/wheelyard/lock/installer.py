@@ -17,19 +17,19 @@ from wheelyard.settings import Settings, load_settings
 from wheelyard.system.textfiles import write_text
 
 # The oldest platform that any base has: the file then runs on all of them.
-PLATFORM = "x86_64-manylinux_2_28"
-PYTHON = "3.11"
+_PLATFORM = "x86_64-manylinux_2_28"
+_PYTHON = "3.11"
 
 
-def pin_installer(settings: Settings) -> LockedWheel:
+def _pin_installer(settings: Settings) -> LockedWheel:
     """Ask the index for the wheel of this version of uv; FetchError or LockError if it has none."""
-    question = Question((f"uv=={version('uv')}",), PYTHON, PLATFORM, dependencies=False)
+    question = Question((f"uv=={version('uv')}",), _PYTHON, _PLATFORM, dependencies=False)
     (found,) = ask(question, "the installer of the Dockerfiles", settings)
     (wheel,) = found.wheels
     return LockedWheel(found.name, found.version, wheel.filename, wheel.sha256, wheel.size or 0)
 
 
 if __name__ == "__main__":
-    pinned = pin_installer(load_settings({}))
+    pinned = _pin_installer(load_settings({}))
     text = json.dumps(asdict(pinned), indent=1)
     write_text(Path(__file__).parents[1] / DATA, f"{text}\n")

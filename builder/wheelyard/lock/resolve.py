@@ -30,7 +30,7 @@ def resolve_cell(
     `inputs` is the digest that goes into the lock. Raises LockError when there is no solution or
     the result is not the cell's CUDA and cuDNN, FetchError when the index fails.
     """
-    asked = question(cell, parent, previous, index_urls(cell, settings))
+    asked = _question(cell, parent, previous, index_urls(cell, settings))
     resolved = ask(asked, cell.id, settings)
     inherited = {} if parent is None else {wheel.name: wheel for wheel in parent.wheels}
     wheels = sorted(
@@ -39,10 +39,10 @@ def resolve_cell(
     )
     check_resolution(cell, wheels)
     _check_parent(cell, parent, wheels)
-    return RequirementsLock(cell.id, inputs, tuple(wheels), newest_upload(resolved))
+    return RequirementsLock(cell.id, inputs, tuple(wheels), _newest_upload(resolved))
 
 
-def newest_upload(resolved: Iterable[Resolved]) -> str | None:
+def _newest_upload(resolved: Iterable[Resolved]) -> str | None:
     """Return when the newest of the files came to the index, in UTC; None: it does not say."""
     dates = [file.uploaded for package in resolved for file in package.wheels[:1] if file.uploaded]
     return max(dates).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if dates else None
@@ -53,7 +53,7 @@ def index_urls(cell: Cell, settings: Settings) -> tuple[str, ...]:
     return () if cell.index is None else (settings.index(cell.index),)
 
 
-def question(
+def _question(
     cell: Cell,
     parent: RequirementsLock | None,
     previous: RequirementsLock | None,

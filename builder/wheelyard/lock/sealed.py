@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wheelyard.errors import LockError
 
-NOTICE = "# Written by `{command}` from matrix.yaml. Do not edit: change the matrix, lock again."
+_NOTICE = "# Written by `{command}` from matrix.yaml. Do not edit: change the matrix, lock again."
 
 
 def digest(value: object) -> str:
@@ -21,7 +21,7 @@ def digest(value: object) -> str:
 def seal(command: str, fields: Mapping[str, str], body: str) -> str:
     """Put header and checksum before `body`; `command` is what writes the file again."""
     header = {**fields, "body": f"sha256:{_checksum(body)}"}
-    lines = (NOTICE.format(command=command), *(f"# {key}: {header[key]}" for key in header))
+    lines = (_NOTICE.format(command=command), *(f"# {key}: {header[key]}" for key in header))
     return "\n".join(lines) + "\n\n" + body
 
 

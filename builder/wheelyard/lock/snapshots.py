@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wheelyard.model import LockedDeb, PackageLock
     from wheelyard.settings import Settings
 
-ID, PATH = "@SNAPSHOTID@", "@PATH@"
+_ID, PATH = "@SNAPSHOTID@", "@PATH@"
 _KEY = "acquire::snapshots::uri::"  # apt's keys know no case
 _ORIGIN = "debian"  # the label is the archive's name: Debian, Debian-Security
 # An archive is copied a few times a day, so the copy with the locked state is younger than that
@@ -70,7 +70,7 @@ def snapshot_urls(
     pattern = patterns.get(deb.archive)
     if pattern is None:
         return ()
-    return tuple(f"{pattern.replace(ID, at).rstrip('/')}/{quote(deb.path)}" for at in moments)
+    return tuple(f"{pattern.replace(_ID, at).rstrip('/')}/{quote(deb.path)}" for at in moments)
 
 
 def _of_archive(pattern: str, archive: str) -> str:
@@ -91,7 +91,7 @@ def _configured(config: Mapping[str, str], archive: str, uri: str) -> str | None
         f"origin::{_ORIGIN}",
     ):
         pattern = config.get(_KEY + key, "")
-        if ID in pattern and pattern.partition("://")[0] in ("http", "https", "file"):
+        if _ID in pattern and pattern.partition("://")[0] in ("http", "https", "file"):
             return pattern.replace(PATH, address.path.strip("/"))
         if pattern == NO_SNAPSHOT:
             return None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from wheelyard.console.tasks import Reporter
     from wheelyard.settings import Settings
 
-RESOLVERS = 4  # at once: uv waits for the index most of the time
+_RESOLVERS = 4  # at once: uv waits for the index most of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def lock_images(desk: Desk, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
     """
     done: dict[str, LockChange] = {}
     failed: dict[str, str] = {}
-    pool = ThreadPoolExecutor(RESOLVERS)
+    pool = ThreadPoolExecutor(_RESOLVERS)
     try:
         with desk.reporter.task("resolving wheels", len(cells), "items") as task:
             for _, members in groupby(cells, key=lambda cell: len(_line(cell, desk.cells))):

@@ -21,8 +21,8 @@ from wheelyard.lock.packages import COMMAND as BASES_COMMAND
 from wheelyard.lock.packages import read_package_lock
 from wheelyard.model import Cell, PackageLock, RequirementsLock
 
-IMAGES = PurePosixPath("images")
-BASES = IMAGES / "bases"
+_IMAGES = PurePosixPath("images")
+BASES = _IMAGES / "bases"
 
 Kind = Literal["missing", "edited", "stale", "orphaned"]
 
@@ -92,7 +92,7 @@ def lock_problems(
 def orphans(project: Path, plan: Iterable[Cell]) -> Iterator[PurePosixPath]:
     """Find image folders and base locks that belong to no cell, relative to the project."""
     known = {path for cell in plan for path in (cell.folder, cell.base_lock)}
-    for folder, wanted in ((IMAGES, Path.is_dir), (BASES, Path.is_file)):
+    for folder, wanted in ((_IMAGES, Path.is_dir), (BASES, Path.is_file)):
         for path in sorted((project / folder).glob("*")):
             relative = folder / path.name
             if wanted(path) and relative != BASES and relative not in known:

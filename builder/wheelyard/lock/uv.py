@@ -23,7 +23,7 @@ from wheelyard.system.subprocesses import Result, failure, run
 if TYPE_CHECKING:
     from wheelyard.settings import Settings
 
-INDEX_ADVICE = "check the network, or name an index: --index-url URL or WHEELYARD_INDEX_URL=URL"
+_INDEX_ADVICE = "check the network, or name an index: --index-url URL or WHEELYARD_INDEX_URL=URL"
 _OUTPUT = "pylock.toml"
 # Dropped, because they steer which files uv sees: other indexes, local wheels, constraints.
 _STEERING = ("UV_", "PIP_")
@@ -87,7 +87,7 @@ def default_index(settings: Settings) -> str:
         result = run(argv, error=None, env=env, cwd=folder)
     found = _INDEX_LINE.search(result.stdout)
     if found is None:
-        raise FetchError(failure(result, "asking uv for its index", INDEX_ADVICE))
+        raise FetchError(failure(result, "asking uv for its index", _INDEX_ADVICE))
     return found[1]
 
 
@@ -131,10 +131,10 @@ def uv_error(result: Result, subject: str) -> WheelyardError:
     if _TLS.search(result.stderr):
         return FetchError(failure(result, what, CA_ADVICE))
     if _TIMEOUT.search(result.stderr):
-        advice = f"{INDEX_ADVICE}; a slow one may need a longer --timeout"
+        advice = f"{_INDEX_ADVICE}; a slow one may need a longer --timeout"
         return FetchError(failure(result, what, advice))
     if "No solution found" not in result.stderr and _NETWORK.search(result.stderr):
-        return FetchError(failure(result, what, INDEX_ADVICE))
+        return FetchError(failure(result, what, _INDEX_ADVICE))
     cache = next((after for x, after in pairwise(result.argv) if x == "--cache-dir"), None)
     if cache and cache in result.stderr and _MISPLACED.search(result.stderr):
         advice = f"remove its cache, which uv fills anew: rm -r {shlex.quote(cache)}"

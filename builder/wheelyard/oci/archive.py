@@ -26,9 +26,9 @@ from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import damaged, is_file_of, storage_error
 
-BLOCK = tarfile.BLOCKSIZE
-CHUNK = 1 << 20
-END = bytes(2 * BLOCK)
+_BLOCK = tarfile.BLOCKSIZE
+_CHUNK = 1 << 20
+END = bytes(2 * _BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,11 @@ def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Memb
 
     `blobs` is the layout's `blobs/sha256`. Raises StorageError when a blob is missing.
     """
-    metadata = [json_member("manifest.json", [docker_manifest(image)])]
+    metadata = [json_member("manifest.json", [_docker_manifest(image)])]
     digests = [image.config, *(blob for blob, _diff_id in image.layers[omit:])]
     if image.manifest is not None:
         size = blob_member(blobs, image.manifest).size
-        metadata += _oci_members(oci_index(image, image.manifest, size))
+        metadata += _oci_members(_oci_index(image, image.manifest, size))
         digests.insert(0, image.manifest)
     return (*metadata, *(blob_member(blobs, digest) for digest in dict.fromkeys(digests)))
 
@@ -136,7 +136,7 @@ def oci_archive(
     named = [(digest_of(text), text) for text in (manifest, config)]
     image = LoadableImage(named[1][0], (), (), named[0][0])
     return (
-        *_oci_members(oci_index(image, named[0][0], len(manifest))),
+        *_oci_members(_oci_index(image, named[0][0], len(manifest))),
         *(Member(blob_name(digest), len(text), text) for digest, text in named),
         *(blob_member(blobs, digest) for digest in dict.fromkeys(digests)),
     )
@@ -147,7 +147,7 @@ def _oci_members(index: Mapping[str, object]) -> list[Member]:
     return [layout, json_member("index.json", index)]
 
 
-def docker_manifest(image: LoadableImage) -> dict[str, object]:
+def _docker_manifest(image: LoadableImage) -> dict[str, object]:
     """The image's entry in `manifest.json`."""
     return {
         "Config": blob_name(image.config),
@@ -156,7 +156,7 @@ def docker_manifest(image: LoadableImage) -> dict[str, object]:
     }
 
 
-def oci_index(image: LoadableImage, manifest: str, size: int) -> dict[str, object]:
+def _oci_index(image: LoadableImage, manifest: str, size: int) -> dict[str, object]:
     """`index.json`: the manifest once a tag, named the way containerd reads names."""
     descriptor = {"mediaType": MANIFEST_TYPE, "digest": manifest, "size": size}
     named = [descriptor | {"annotations": _names(tag)} for tag in image.tags]
@@ -200,7 +200,7 @@ def blob_member(blobs: Path, digest: str) -> Member:
 
 def archive_size(members: Sequence[Member]) -> int:
     """Length in bytes of what `stream` yields."""
-    return len(END) + sum(BLOCK + -(-member.size // BLOCK) * BLOCK for member in members)
+    return len(END) + sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members)
 
 
 def stream(
@@ -216,7 +216,7 @@ def stream(
             yield member.source
         else:
             yield from _read(member.source, member.size, inflated=member.inflated)
-        yield bytes(-member.size % BLOCK)
+        yield bytes(-member.size % _BLOCK)
     if before_end is not None:
         before_end()
     yield END
@@ -232,7 +232,7 @@ def _read(path: Path, size: int, *, inflated: bool) -> Iterator[bytes]:
     left = size
     try:
         with open_gzip(path) if inflated else path.open("rb") as file:
-            while chunk := file.read(min(CHUNK, left)):
+            while chunk := file.read(min(_CHUNK, left)):
                 left -= len(chunk)
                 yield chunk
     except (EOFError, IsalError, BadGzipFile) as error:

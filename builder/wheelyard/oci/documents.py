@@ -14,16 +14,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from wheelyard.digests import DIGEST_PATTERN
 
-LARGEST = 16 << 20  # bytes of one document
+_LARGEST = 16 << 20  # bytes of one document
 _SHOWN = 3  # problems that a message names
 
 # OCI distribution-spec 1.1, "Pulling manifests"; distribution/reference for what is around it.
-NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
-VERSION = r"[0-9]{1,6}(?:\.[0-9]{1,6})+(?:(?:a|b|rc)[0-9]{1,6})?(?:\.post[0-9]{1,6})?"
+_NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+_VERSION = r"[0-9]{1,6}(?:\.[0-9]{1,6})+(?:(?:a|b|rc)[0-9]{1,6})?(?:\.post[0-9]{1,6})?"
 _WORD = r"[a-z][a-z0-9]*"
-_REFERENCE = re.compile(rf"(?:{HOST}/)?{NAME}(?:/{NAME})*(?::{TAG})?(?:@{DIGEST_PATTERN})?")
+_REFERENCE = re.compile(rf"(?:{_HOST}/)?{_NAME}(?:/{_NAME})*(?::{_TAG})?(?:@{DIGEST_PATTERN})?")
 _LONGEST = 1024
 
 
@@ -33,17 +33,17 @@ class Document(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
-Model = TypeVar("Model", bound=Document)
+_Model = TypeVar("_Model", bound=Document)
 
 
 class UnreadableError(ValueError):
     """A document that is not what it should be; the text says where, and is safe to print."""
 
 
-def read_document(model: type[Model], data: str | bytes) -> Model:
+def read_document(model: type[_Model], data: str | bytes) -> _Model:
     """The document as `model`; raises UnreadableError."""
-    if len(data) > LARGEST:
-        raise UnreadableError(f"larger than {LARGEST >> 20} MiB")
+    if len(data) > _LARGEST:
+        raise UnreadableError(f"larger than {_LARGEST >> 20} MiB")
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
@@ -97,22 +97,22 @@ def _text(pattern: str, what: str, longest: int) -> AfterValidator:
 Sha256 = Annotated[str, AfterValidator(matching(DIGEST_PATTERN, "a SHA-256"))]
 Bytes = Annotated[int, Field(ge=0, lt=1 << 50)]
 Counter = Annotated[int, Field(ge=0, lt=1 << 62)]
-ImageId = Annotated[str, _text(r"[a-z][a-z0-9.+_-]*", "an image's id", 200)]
-image_tag = matching(rf"{NAME}:{TAG}", "NAME:TAG", 300)
+_ImageId = Annotated[str, _text(r"[a-z][a-z0-9.+_-]*", "an image's id", 200)]
+image_tag = matching(rf"{_NAME}:{_TAG}", "NAME:TAG", 300)
 ImageTag = Annotated[str, AfterValidator(image_tag)]
 BaseName = Annotated[str, _text(r"[a-z0-9][a-z0-9.-]*", "a base's name", 100)]
-Reference = Annotated[str, AfterValidator(_reference)]
+_Reference = Annotated[str, AfterValidator(_reference)]
 PinnedReference = Annotated[str, AfterValidator(_pinned)]
-Word = Annotated[str, _text(_WORD, "a word of lower-case letters and digits", 64)]
-Words = Annotated[str, _text(_several(_WORD), "words joined by +", 200)]
-Versions = Annotated[str, _text(_several(VERSION), "versions joined by +", 200)]
-CudaVersion = Annotated[str, _text(r"[0-9]{1,3}\.[0-9]{1,3}|cpu", "a CUDA version, or cpu", 10)]
-CudnnVersion = Annotated[
+_Word = Annotated[str, _text(_WORD, "a word of lower-case letters and digits", 64)]
+_Words = Annotated[str, _text(_several(_WORD), "words joined by +", 200)]
+_Versions = Annotated[str, _text(_several(_VERSION), "versions joined by +", 200)]
+_CudaVersion = Annotated[str, _text(r"[0-9]{1,3}\.[0-9]{1,3}|cpu", "a CUDA version, or cpu", 10)]
+_CudnnVersion = Annotated[
     str, _text(r"[0-9]{1,3}(?:\.[0-9]{1,4}){1,3}|none", "a cuDNN version, or none", 20)
 ]
-PythonVersion = Annotated[str, _text(r"[0-9]\.[0-9]{1,3}", "a version of Python such as 3.11", 10)]
+_PythonVersion = Annotated[str, _text(r"[0-9]\.[0-9]{1,3}", "a version of Python such as 3.11", 10)]
 Architecture = Annotated[str, _text(r"(?:sm|compute)_[0-9]{2,3}[af]?", "sm_90 or compute_90", 20)]
-MediaType = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+/-]*", "a media type", 255)]
+_MediaType = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+/-]*", "a media type", 255)]
 
 
 class Blob(Document):
@@ -122,8 +122,8 @@ class Blob(Document):
 
     digest: Sha256
     size: Bytes
-    media_type: MediaType = Field("", alias="mediaType")
-    artifact_type: MediaType = Field("", alias="artifactType")
+    media_type: _MediaType = Field("", alias="mediaType")
+    artifact_type: _MediaType = Field("", alias="artifactType")
     annotations: dict[str, str] | None = None  # of anybody's words
 
     def told(self, name: str) -> str:
@@ -160,13 +160,13 @@ class ImageConfig(Document):
 class CellLabel(Document):
     """What an image says of itself: the label that the planning writes into its config."""
 
-    id: ImageId
-    framework: Words
-    framework_version: Versions
-    cuda: CudaVersion
-    cudnn: CudnnVersion
-    python: PythonVersion
-    flavour: Word
+    id: _ImageId
+    framework: _Words
+    framework_version: _Versions
+    cuda: _CudaVersion
+    cudnn: _CudnnVersion
+    python: _PythonVersion
+    flavour: _Word
 
 
 class Listed(Blob):

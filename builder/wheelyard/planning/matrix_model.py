@@ -12,9 +12,9 @@ from pydantic.json_schema import WithJsonSchema
 
 from wheelyard.planning.yamlmap import Source
 
-WORD = r"[a-z][a-z0-9]*"  # no dash: ids and tags are words joined by dashes
-RELEASE = r"\d+(?:\.\d+)+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?"
-FRAMEWORK = rf"{WORD} {RELEASE}"
+_WORD = r"[a-z][a-z0-9]*"  # no dash: ids and tags are words joined by dashes
+_RELEASE = r"\d+(?:\.\d+)+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?"
+_FRAMEWORK = rf"{_WORD} {_RELEASE}"
 
 
 def _requirement(text: str) -> str:
@@ -45,23 +45,23 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Text = Annotated[str, Field(min_length=1)]
-Word = Annotated[str, Field(pattern=f"^{WORD}$")]
-Frameworks = Annotated[str, Field(pattern=rf"^{FRAMEWORK}(?: \+ {FRAMEWORK})*$")]
-MajorMinor = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
-CudaVersion = Annotated[str, Field(pattern=r"^(\d+\.\d+|cpu)$")]  # cpu: a build without CUDA
-CudaPrefix = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|cpu)$")]
-CudnnVersion = Annotated[str, Field(pattern=r"^(\d+\.\d+(\.\d+){0,2}|none)$")]
-IndexName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-LocalVersion = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$")]
+_Text = Annotated[str, Field(min_length=1)]
+_Word = Annotated[str, Field(pattern=f"^{_WORD}$")]
+_Frameworks = Annotated[str, Field(pattern=rf"^{_FRAMEWORK}(?: \+ {_FRAMEWORK})*$")]
+_MajorMinor = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+_CudaVersion = Annotated[str, Field(pattern=r"^(\d+\.\d+|cpu)$")]  # cpu: a build without CUDA
+_CudaPrefix = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|cpu)$")]
+_CudnnVersion = Annotated[str, Field(pattern=r"^(\d+\.\d+(\.\d+){0,2}|none)$")]
+_IndexName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+_LocalVersion = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$")]
 Policy = Literal["match-build", "upstream-latest"]
-ImageDigest = Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
-DebianName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
-RequirementText = Annotated[str, AfterValidator(_requirement)]
-Distribution = Annotated[str, AfterValidator(_distribution)]
-Specifiers = Annotated[str, AfterValidator(_specifiers)]
-OneOrMore = Annotated[
-    tuple[Text, ...],
+_ImageDigest = Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
+_DebianName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+_RequirementText = Annotated[str, AfterValidator(_requirement)]
+_Distribution = Annotated[str, AfterValidator(_distribution)]
+_Specifiers = Annotated[str, AfterValidator(_specifiers)]
+_OneOrMore = Annotated[
+    tuple[_Text, ...],
     BeforeValidator(_listed),
     Field(min_length=1),
     WithJsonSchema(
@@ -84,38 +84,38 @@ class Entry(BaseModel):
 class Axes(Entry):
     """The values whose cross product is the plan."""
 
-    cuda: Annotated[tuple[CudaVersion, ...], Field(min_length=1)]
-    cudnn: Annotated[tuple[CudnnVersion, ...], Field(min_length=1)]
+    cuda: Annotated[tuple[_CudaVersion, ...], Field(min_length=1)]
+    cudnn: Annotated[tuple[_CudnnVersion, ...], Field(min_length=1)]
     framework: Annotated[
-        tuple[Frameworks, ...],
+        tuple[_Frameworks, ...],
         Field(min_length=1, description='"pytorch 2.3.1"; several are joined by " + "'),
     ]
-    python: Annotated[tuple[MajorMinor, ...], Field(min_length=1)]
-    base: Annotated[tuple[Word, ...], Field(min_length=1)]
-    flavour: Annotated[tuple[Word, ...], Field(min_length=1)]
+    python: Annotated[tuple[_MajorMinor, ...], Field(min_length=1)]
+    base: Annotated[tuple[_Word, ...], Field(min_length=1)]
+    flavour: Annotated[tuple[_Word, ...], Field(min_length=1)]
 
 
 class Bound(Entry):
     """A constraint that upstream does not state, with its reason."""
 
-    require: RequirementText
-    reason: Text
+    require: _RequirementText
+    reason: _Text
 
 
 class FrameworkBound(Bound):
     """A bound for the framework's releases that `when` names; for all without it."""
 
-    when: Specifiers | None = None
-    flavour: Word | None = None  # only for this flavour and those that extend it
+    when: _Specifiers | None = None
+    flavour: _Word | None = None  # only for this flavour and those that extend it
     alone: bool = False  # only where the framework has an image to itself
 
 
 class FrameworkTool(Entry):
     """A tool that only some releases of a framework get, or only some Pythons."""
 
-    require: RequirementText
-    when: Specifiers | None = None
-    python: OneOrMore | None = None
+    require: _RequirementText
+    when: _Specifiers | None = None
+    python: _OneOrMore | None = None
 
 
 class IndexBuild(Entry):
@@ -124,26 +124,26 @@ class IndexBuild(Entry):
     Its URL is a setting of the machine (`indexes`), and never stands in the matrix or a lock.
     """
 
-    index: IndexName
-    local: LocalVersion  # "cu118": the local version of its builds, 2.3.1+cu118
+    index: _IndexName
+    local: _LocalVersion  # "cu118": the local version of its builds, 2.3.1+cu118
 
 
 class FrameworkEntry(Entry):
     """A framework: the distribution that installs it and the bounds its releases need."""
 
-    title: Text
-    distribution: Distribution
-    since: MajorMinor = "0.0"  # the oldest release that `upstream refresh` reads
+    title: _Text
+    distribution: _Distribution
+    since: _MajorMinor = "0.0"  # the oldest release that `upstream refresh` reads
     constraints: tuple[FrameworkBound, ...] = ()
-    tools: dict[Word, tuple[RequirementText | FrameworkTool, ...]] = {}  # flavour -> what it adds
-    indexes: dict[CudaVersion, IndexBuild] = {}  # CUDA that the default index has no build for
+    tools: dict[_Word, tuple[_RequirementText | FrameworkTool, ...]] = {}  # flavour -> what it adds
+    indexes: dict[_CudaVersion, IndexBuild] = {}  # CUDA that the default index has no build for
 
 
 class CudaEntry(Entry):
     """Bounds and tools that every image of a CUDA version, or of all its minors, needs."""
 
     constraints: tuple[Bound, ...] = ()
-    tools: dict[Word, tuple[RequirementText, ...]] = {}
+    tools: dict[_Word, tuple[_RequirementText, ...]] = {}
 
 
 class BaseEntry(Entry):
@@ -152,48 +152,48 @@ class BaseEntry(Entry):
     With `image` it is a registry's image, by digest: images are built on its layers.
     """
 
-    suite: Text
-    python: MajorMinor
-    image: ImageDigest | None = None
-    packages: tuple[DebianName, ...] = ()
+    suite: _Text
+    python: _MajorMinor
+    image: _ImageDigest | None = None
+    packages: tuple[_DebianName, ...] = ()
 
 
 class FlavourEntry(Entry):
     """What a flavour adds to the one it extends."""
 
-    description: Text
-    extends: Word | None = None
-    packages: tuple[DebianName, ...] = ()
-    tools: tuple[RequirementText, ...] = ()
+    description: _Text
+    extends: _Word | None = None
+    packages: tuple[_DebianName, ...] = ()
+    tools: tuple[_RequirementText, ...] = ()
 
 
 class When(Entry):
     """Conditions on axes, all of which must hold; versions match by leading components."""
 
-    framework: OneOrMore | None = None
-    cuda: OneOrMore | None = None
-    cudnn: OneOrMore | None = None
-    python: OneOrMore | None = None
-    base: OneOrMore | None = None
-    flavour: OneOrMore | None = None
+    framework: _OneOrMore | None = None
+    cuda: _OneOrMore | None = None
+    cudnn: _OneOrMore | None = None
+    python: _OneOrMore | None = None
+    base: _OneOrMore | None = None
+    flavour: _OneOrMore | None = None
 
 
 class Exclude(Entry):
     """Combinations of the axes that are not images."""
 
     when: When
-    reason: Text
+    reason: _Text
 
 
 class Include(Entry):
     """One cell outside the cross product; its cuDNN may differ from upstream's pin."""
 
-    framework: Frameworks
-    cuda: CudaVersion
-    cudnn: CudnnVersion
-    python: MajorMinor
-    base: Word
-    flavours: Annotated[tuple[Word, ...], Field(min_length=1)]
+    framework: _Frameworks
+    cuda: _CudaVersion
+    cudnn: _CudnnVersion
+    python: _MajorMinor
+    base: _Word
+    flavours: Annotated[tuple[_Word, ...], Field(min_length=1)]
     policy: Policy | None = None  # None: the matrix's
 
 
@@ -203,10 +203,10 @@ class Matrix(Entry):
     version: Literal[1]
     policy: Policy = "match-build"  # how requirements that leave a range are met
     axes: Axes
-    frameworks: Annotated[dict[Word, FrameworkEntry], Field(min_length=1)]
-    cuda: dict[CudaPrefix, CudaEntry] = {}
-    bases: Annotated[dict[Word, BaseEntry], Field(min_length=1)]
-    flavours: Annotated[dict[Word, FlavourEntry], Field(min_length=1)]
+    frameworks: Annotated[dict[_Word, FrameworkEntry], Field(min_length=1)]
+    cuda: dict[_CudaPrefix, CudaEntry] = {}
+    bases: Annotated[dict[_Word, BaseEntry], Field(min_length=1)]
+    flavours: Annotated[dict[_Word, FlavourEntry], Field(min_length=1)]
     exclude: tuple[Exclude, ...] = ()
     include: tuple[Include, ...] = ()
     _source: Source = PrivateAttr(default_factory=Source)

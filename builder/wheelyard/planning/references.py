@@ -9,7 +9,7 @@ from wheelyard.planning.matrix_model import Matrix
 from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads
 
-RESERVED = {"all", "latest"}  # words that selectors and tags already use
+_RESERVED = {"all", "latest"}  # words that selectors and tags already use
 
 
 def check_references(matrix: Matrix) -> list[Problem]:
@@ -25,7 +25,7 @@ def check_references(matrix: Matrix) -> list[Problem]:
     ]
 
 
-def framework_names(text: str) -> list[str]:
+def _framework_names(text: str) -> list[str]:
     """Return the names in a framework axis value: "a 1.0 + b 2.0" has a and b."""
     return [part.split(" ")[0] for part in text.split(" + ")]
 
@@ -57,7 +57,7 @@ def _frameworks(matrix: Matrix) -> Iterator[Problem]:
     ]
     values += [(("include", at, "framework"), e.framework) for at, e in enumerate(matrix.include)]
     for path, text in values:
-        names = framework_names(text)
+        names = _framework_names(text)
         for name in names:
             if name not in matrix.frameworks:
                 yield Problem(path, unknown("framework", name, matrix.frameworks))
@@ -125,7 +125,7 @@ def _words(matrix: Matrix) -> Iterator[Problem]:
     seen: dict[str, str] = {}
     for kind in ("frameworks", "bases", "flavours"):
         for name in getattr(matrix, kind):
-            if name in RESERVED:
+            if name in _RESERVED:
                 yield Problem((kind, name), f"{name!r} is a word of selectors and tags; rename it")
             if name in seen:
                 yield Problem((kind, name), f"{name!r} is also one of {seen[name]}; rename one")

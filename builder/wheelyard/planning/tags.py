@@ -34,7 +34,7 @@ def image_id(
 ) -> str:
     """Join an id; `base` is empty for the default base of the Python."""
     named = (f"{pin.name}-{pin.version}" for pin in pins)
-    words = (*named, cuda_word(cuda), cudnn_word(cudnn), f"py{python}", base, flavour)
+    words = (*named, _cuda_word(cuda), _cudnn_word(cudnn), f"py{python}", base, flavour)
     return "-".join(word for word in words if word)
 
 
@@ -51,12 +51,12 @@ def axes(cell: Cell) -> dict[str, str]:
     }
 
 
-def cuda_word(cuda: str) -> str:
+def _cuda_word(cuda: str) -> str:
     """Return how ids and tags say a CUDA version; a build without CUDA is `cpu`."""
     return CPU if cuda == CPU else f"cuda{cuda}"
 
 
-def cudnn_word(cudnn: str) -> str:
+def _cudnn_word(cudnn: str) -> str:
     """Return how ids and tags say a cuDNN version; nothing for none."""
     return "" if cudnn == NONE else f"cudnn{cudnn}"
 
@@ -66,7 +66,7 @@ def full_tag(
 ) -> str:
     """Join the full tag; `base` and `flavour` are empty where they are the default."""
     versions = (pin.version for pin in pins)
-    words = (*versions, cuda_word(cuda), cudnn_word(cudnn), f"py{python}", flavour, base)
+    words = (*versions, _cuda_word(cuda), _cudnn_word(cudnn), f"py{python}", flavour, base)
     return f"{repository(pins)}:{'-'.join(word for word in words if word)}"
 
 
@@ -109,7 +109,7 @@ def _claims(cell: Cell, default_flavour: str) -> Iterator[str]:
     full = "-".join(pin.version for pin in cell.frameworks)
     brief = "-".join(short(pin.version) for pin in cell.frameworks)
     for version in dict.fromkeys((full, brief)):
-        yield f"{image}:{version}-{cuda_word(cell.cuda)}{suffix}"
+        yield f"{image}:{version}-{_cuda_word(cell.cuda)}{suffix}"
     for version in dict.fromkeys((full, brief)):
         yield f"{image}:{version}{suffix}"
     yield f"{image}:{flavour or 'latest'}"

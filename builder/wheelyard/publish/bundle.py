@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from wheelyard.publish.attest.keys import PrivateKey
     from wheelyard.registry.push import Publication
 
-SUFFIX = ".tar"
+_SUFFIX = ".tar"
 INDEX = "index.json"
-FILES = ("oci-layout", INDEX, "manifest.json", REPORT)
+_FILES = ("oci-layout", INDEX, "manifest.json", REPORT)
 SIGNATURES = "signatures.json"
 SIGNED = (INDEX, REPORT)  # which images it holds under which names, and what a build saw of them
 
@@ -52,7 +52,7 @@ def write_bundle(
                 raise damaged(layout.blob(digest), f"it is not {digest}")
             task.advance(layout.blob(digest).stat().st_size)
     try:
-        if path.suffix != SUFFIX:
+        if path.suffix != _SUFFIX:
             _stage(Layout(path), layout, images, digests, link_or_copy)
             _sign(Layout(path), key)
             return size
@@ -127,7 +127,7 @@ def _sign(staged: Layout, key: PrivateKey | None) -> None:
 
 
 def _write_tar(path: Path, staged: Layout, digests: Sequence[str], reporter: Reporter) -> int:
-    names = (*FILES, *((SIGNATURES,) if (staged.folder / SIGNATURES).exists() else ()))
+    names = (*_FILES, *((SIGNATURES,) if (staged.folder / SIGNATURES).exists() else ()))
     sources = [*(staged.folder / name for name in names), *map(staged.blob, digests)]
     members = [
         Member(str(file.relative_to(staged.folder)), file.stat().st_size, file) for file in sources

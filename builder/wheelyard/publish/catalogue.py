@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 NAME = "catalogue"
 TAG = "latest"
 TYPE = "application/vnd.wheelyard.catalogue.v1+json"
-ATTEMPTS = 8
+_ATTEMPTS = 8
 _NAMED = 5  # faults of one catalogue that are told
-ADVICE = "if nobody else uses that name, remove the tag, and `wheelyard push` again"
+_ADVICE = "if nobody else uses that name, remove the tag, and `wheelyard push` again"
 SETTLED = 0.3  # seconds in which a push that has read the catalogue has written it
 
 
@@ -64,7 +64,7 @@ def fetch_catalogue(registry: Registry, trust: Trust | None = None) -> tuple[Ent
     try:
         found = _fetch(registry, trust)
     except UnreadableError as error:
-        raise RegistryError(f"{_where(registry)}: {error}; {ADVICE}") from error
+        raise RegistryError(f"{_where(registry)}: {error}; {_ADVICE}") from error
     if trust is not None:
         name = trust.name(registry.address, NAME)
         require_newest(trust, name, found.catalogue.counter if found else 0)
@@ -89,9 +89,9 @@ def _fetch(registry: Registry, trust: Trust | None) -> _Found | None:
     try:
         layers = read_document(ImageManifest, data).layers
     except UnreadableError as error:
-        raise RegistryError(f"{_where(registry)} is no artifact: {error}; {ADVICE}") from error
+        raise RegistryError(f"{_where(registry)} is no artifact: {error}; {_ADVICE}") from error
     if len(layers) != 1 or layers[0].media_type != TYPE:
-        raise RegistryError(f"{_where(registry)} is no catalogue of wheelyard's; {ADVICE}")
+        raise RegistryError(f"{_where(registry)} is no catalogue of wheelyard's; {_ADVICE}")
     try:
         content = get_content(registry, repository, "blobs", layers[0].digest)
     except Gone:
@@ -124,7 +124,7 @@ def publish_catalogue(
     missing, highest = list(entries), 0
     if signer is not None:
         highest = newest_seen(signer.trust, registry.address.reference(NAME))
-    for attempt in range(ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         there = _current(registry, signer)
         if signer is not None and there is not None and not attempt:
             require_newest(signer.trust, registry.address.reference(NAME), there.counter)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Sparse:
+class _Sparse:
     """An image layout whose layers are put there when somebody needs their bytes."""
 
     layout: Layout
@@ -87,16 +87,16 @@ def known_images(
         verify_layers(cells, plan, record, context)
     with tempfile.TemporaryDirectory(prefix="wheelyard-known-") as folder:
         store = LayerStore(context.settings.cache_dir)
-        sparse = Sparse(Layout(Path(folder)), store, record)
-        failed = put_together(cells, plan, sparse, context, unverified=unverified)
+        sparse = _Sparse(Layout(Path(folder)), store, record)
+        failed = _put_together(cells, plan, sparse, context, unverified=unverified)
         broken = {one.id for one in failed}
         fine = [cell for cell in cells if cell.id not in broken]
         images = publications(sparse.layout, fine, unverified=unverified) if fine else ()
         yield Source(sparse.layout, images, tuple(failed), sparse.supply)
 
 
-def put_together(
-    cells: Sequence[Cell], plan: Plan, sparse: Sparse, context: Context, *, unverified: bool
+def _put_together(
+    cells: Sequence[Cell], plan: Plan, sparse: _Sparse, context: Context, *, unverified: bool
 ) -> list[NotPushed]:
     """Describe every image in the layout, under its tags; those that could not be described."""
     failed = []
@@ -117,7 +117,9 @@ def put_together(
     return failed
 
 
-def _described(work: Assembly, sparse: Sparse, *, unverified: bool) -> tuple[Image, dict[str, str]]:
+def _described(
+    work: Assembly, sparse: _Sparse, *, unverified: bool
+) -> tuple[Image, dict[str, str]]:
     """The image, and what its inspection saw; what is known is neither fetched nor made."""
     stage = work.stages[-1]
     if stage.cell.base.image is not None:
@@ -148,7 +150,7 @@ def _described(work: Assembly, sparse: Sparse, *, unverified: bool) -> tuple[Ima
 
 
 def _layers(
-    work: Assembly, planned: Sequence[PlannedLayer], sparse: Sparse, *, unverified: bool
+    work: Assembly, planned: Sequence[PlannedLayer], sparse: _Sparse, *, unverified: bool
 ) -> list[ImageLayer]:
     """The layers of an image that the record does not know, or knows as another one."""
     stage, record = work.stages[-1], sparse.record.layers
@@ -175,7 +177,7 @@ def _layers(
     ]
 
 
-def _recorded(planned: PlannedLayer, sparse: Sparse) -> ImageLayer:
+def _recorded(planned: PlannedLayer, sparse: _Sparse) -> ImageLayer:
     layer = sparse.record.layers[planned.key]
     stored = StoredLayer(layer, sparse.store.blob(layer.digest))
     return ImageLayer(stored, planned.title, planned.from_wheels)

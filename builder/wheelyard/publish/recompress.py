@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.layers.store import LayerStore, StoredLayer
 
-LEVEL = 3  # of torch 2.3.1's libraries: 39 % of the tar, gzip has 47 %; level 9: 35 %, 4 x the time
+_LEVEL = (
+    3  # of torch 2.3.1's libraries: 39 % of the tar, gzip has 47 %; level 9: 35 %, 4 x the time
+)
 _READ = 1 << 20
 
 
@@ -55,7 +57,7 @@ def recompress(
     missing = {x.digest: x for x in layers if x.digest not in found}.values()
     if not missing:
         return found
-    compressor(LEVEL)  # fails here, before any thread
+    compressor(_LEVEL)  # fails here, before any thread
     for layer in sorted(missing, key=lambda x: -x.size):
         todo.put(layer)
     failures: list[Exception] = []
@@ -86,7 +88,7 @@ def is_packed(digest: str, store: LayerStore) -> bool:
 
 
 def _key(digest: str) -> str:
-    return hashlib.sha256(f"zstd {LEVEL} {digest}".encode()).hexdigest()
+    return hashlib.sha256(f"zstd {_LEVEL} {digest}".encode()).hexdigest()
 
 
 def _packed(layer: Packed, store: LayerStore, stop: threading.Event) -> StoredLayer:
@@ -111,7 +113,7 @@ def _unpacked(layer: Packed) -> Iterator[bytes]:
 
 
 def _write(layer: Packed, scratch: Path, stop: threading.Event) -> Layer:
-    pack, end = compressor(LEVEL)
+    pack, end = compressor(_LEVEL)
     tar, blob = hashlib.sha256(), hashlib.sha256()
     sizes = [0, 0]
     with scratch.open("wb") as file:

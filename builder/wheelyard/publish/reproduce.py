@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from wheelyard.publish.attest.trust import Trust
 
 # Parts of the cache that hold what was fetched, not what was made.
-FETCHED = ("files", "uv", "interpreters")
+_FETCHED = ("files", "uv", "interpreters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _cell(image: Published, plan: Plan, name: str) -> Cell:
 def own_cache(context: Context, folder: Path) -> Iterator[Context]:
     """A cache that has what was fetched, and no layer."""
     folder.mkdir()
-    for part in FETCHED:
+    for part in _FETCHED:
         source = context.settings.cache_dir / part
         if source.is_dir():
             (folder / part).symlink_to(source.absolute())

@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 _READ = 1 << 20
 _LARGEST_MANIFEST = 4 << 20  # bytes
 _SMALL = 16 << 20  # bytes: more than any index, manifest or config has
-ADVICE = "copy the bundle again, or make it again with `wheelyard push --layout`"
+_ADVICE = "copy the bundle again, or make it again with `wheelyard push --layout`"
 
 
-class Bundle(Protocol):
+class _Bundle(Protocol):
     """A bundle's files by name: `blobs/sha256/...`, `index.json`."""
 
     def size(self, name: str) -> int | None:
@@ -185,7 +185,7 @@ def _require_signed(files: Mapping[str, bytes], keys: Sequence[PublicKey], sourc
 
 
 @contextmanager
-def _open(source: Path) -> Iterator[Bundle]:
+def _open(source: Path) -> Iterator[_Bundle]:
     if source.is_dir():
         yield _Folder(source)
         return
@@ -201,7 +201,7 @@ def _open(source: Path) -> Iterator[Bundle]:
 
 
 def _no_tar(source: Path, why: str) -> StorageError:
-    return StorageError(f"{source}: not a tar file, or cut short ({why}); {ADVICE}")
+    return StorageError(f"{source}: not a tar file, or cut short ({why}); {_ADVICE}")
 
 
 def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
@@ -269,7 +269,7 @@ def _agrees(image: _ReportImage, layout: Layout) -> bool:
     )
 
 
-def _small(bundle: Bundle, name: str) -> bytes:
+def _small(bundle: _Bundle, name: str) -> bytes:
     """A file of the bundle's own; empty where there is none that could be one."""
     size = bundle.size(name)
     if size is None or size > _SMALL:
@@ -279,17 +279,19 @@ def _small(bundle: Bundle, name: str) -> bytes:
 
 
 def _take_image(
-    bundle: Bundle, layout: Layout, manifest: Descriptor, tag: str, reporter: Reporter
+    bundle: _Bundle, layout: Layout, manifest: Descriptor, tag: str, reporter: Reporter
 ) -> int:
     if manifest.size > _LARGEST_MANIFEST:
-        raise StorageError(f"{tag} in the bundle has a manifest of {manifest.size} bytes; {ADVICE}")
+        raise StorageError(
+            f"{tag} in the bundle has a manifest of {manifest.size} bytes; {_ADVICE}"
+        )
     new = _missing(layout, manifest)
     _take(bundle, layout, manifest, None)
     try:
         content = read_document(ImageManifest, layout.blob(manifest.digest).read_bytes())
     except UnreadableError as error:
         raise StorageError(
-            f"{tag} in the bundle is no image manifest ({error}); {ADVICE}"
+            f"{tag} in the bundle is no image manifest ({error}); {_ADVICE}"
         ) from error
     blobs = [
         Descriptor(x.media_type or CONFIG_TYPE, x.digest, x.size)
@@ -297,7 +299,7 @@ def _take_image(
     ]
     if content.config.size > _LARGEST_MANIFEST:
         raise StorageError(
-            f"{tag} in the bundle has no image's config, but a larger file; {ADVICE}"
+            f"{tag} in the bundle has no image's config, but a larger file; {_ADVICE}"
         )
     needed = sum(_missing(layout, blob) for blob in blobs)
     free = free_bytes(layout.folder)
@@ -330,14 +332,14 @@ def _is_there(layout: Layout, blob: Descriptor) -> bool:
     return path.is_file() and path.stat().st_size == blob.size
 
 
-def _take(bundle: Bundle, layout: Layout, blob: Descriptor, task: Task | None) -> None:
+def _take(bundle: _Bundle, layout: Layout, blob: Descriptor, task: Task | None) -> None:
     target, name = layout.blob(blob.digest), f"blobs/sha256/{Digest.parse(blob.digest).sha256}"
     if _is_there(layout, blob):
         if file_digest(target) == blob.digest:
             return
         target.unlink()  # it rotted here; the bundle has it whole
     if bundle.size(name) != blob.size:
-        raise StorageError(f"the bundle does not hold {blob.digest} whole; {ADVICE}")
+        raise StorageError(f"the bundle does not hold {blob.digest} whole; {_ADVICE}")
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     hashed = hashlib.sha256()
     try:
@@ -348,7 +350,7 @@ def _take(bundle: Bundle, layout: Layout, blob: Descriptor, task: Task | None) -
                 if task is not None:
                     task.advance(len(data))
         if f"sha256:{hashed.hexdigest()}" != blob.digest:
-            raise StorageError(f"{blob.digest} in the bundle is damaged; {ADVICE}")
+            raise StorageError(f"{blob.digest} in the bundle is damaged; {_ADVICE}")
         partial.chmod(0o444)
         partial.replace(target)
     except OSError as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wheelyard.registry.client import Registry
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-EMPTY = b"{}"
+_EMPTY = b"{}"
 
 
 def put_artifact_blobs(
@@ -27,7 +27,7 @@ def put_artifact_blobs(
 ) -> bytes:
     """Store `content`; returns the manifest that is still to be put. `more` goes into it."""
     layer = put_blob(registry, repository, content) | {"mediaType": media_type}
-    config = put_blob(registry, repository, EMPTY) | {"mediaType": EMPTY_TYPE}
+    config = put_blob(registry, repository, _EMPTY) | {"mediaType": EMPTY_TYPE}
     return canonical(
         {
             "schemaVersion": 2,

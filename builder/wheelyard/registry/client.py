@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 4  # blobs under way at once
 MANIFEST_LIMIT = 4 << 20  # bytes, as the specification has it for registries
-BLOB_LIMIT = 16 << 20  # bytes of a blob that is read whole: a config, a catalogue, a signature
+_BLOB_LIMIT = 16 << 20  # bytes of a blob that is read whole: a config, a catalogue, a signature
 MANIFEST_TYPES = (
     MANIFEST_TYPE,
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-DIGEST_HEADER = "Docker-Content-Digest"
+_DIGEST_HEADER = "Docker-Content-Digest"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # "Pulling manifests"
 
 _log = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ def manifest_digest(registry: Registry, repository: str, reference: str) -> str 
         response = ask(registry, "HEAD", url, ok=(httpx.codes.OK,), headers=accept)
     except Gone:
         return None
-    said = response.headers.get(DIGEST_HEADER)
+    said = response.headers.get(_DIGEST_HEADER)
     return None if said is None else _digest(registry, said)
 
 
@@ -212,10 +212,10 @@ def put_manifest(
             "run the command again"
         ) from error
     expected = digest_of(data)
-    if response.headers.get(DIGEST_HEADER, expected) != expected:
+    if response.headers.get(_DIGEST_HEADER, expected) != expected:
         raise RegistryError(
             f"{registry.address}: {repository}: the registry stored "
-            f"{response.headers[DIGEST_HEADER]} where {expected} was sent: something on the way "
+            f"{response.headers[_DIGEST_HEADER]} where {expected} was sent: something on the way "
             "changes what passes"
         )
 
@@ -229,7 +229,7 @@ def get_content(
     """
     name = _digest(registry, reference) if kind == "blobs" else _reference(registry, reference)
     url = registry.url(repository, f"{kind}/{name}")
-    limit = MANIFEST_LIMIT if kind == "manifests" else BLOB_LIMIT
+    limit = MANIFEST_LIMIT if kind == "manifests" else _BLOB_LIMIT
     response = ask(
         registry, "GET", url, ok=(httpx.codes.OK,), headers={"Accept": accept}, limit=limit
     )

@@ -18,7 +18,7 @@ from wheelyard.system.subprocesses import run
 
 # What a credential helper answers in the place of a user's name for an identity token:
 # docker-credential-helpers, credentials/credentials.go.
-TOKEN_USER = "<token>"  # noqa: S105 - a marker, not a secret
+_TOKEN_USER = "<token>"  # noqa: S105 - a marker, not a secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Credential:
     @property
     def is_identity_token(self) -> bool:
         """Whether `secret` is a refresh token (OAuth2) instead of a password."""
-        return self.username == TOKEN_USER
+        return self.username == _TOKEN_USER
 
 
 def find_credential(
@@ -43,7 +43,7 @@ def find_credential(
     where no other file has a login.
     """
     missing = None
-    for path in config_files(environ):
+    for path in _config_files(environ):
         config = _read(path)
         try:
             if config is not None and (found := _in_config(config, host, repository)):
@@ -55,7 +55,7 @@ def find_credential(
     return None
 
 
-def config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
+def _config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Where logins are kept, in the order in which they are asked."""
     docker = environ.get("DOCKER_CONFIG")
     places = [Path(docker) / "config.json"] if docker else []
@@ -110,7 +110,7 @@ def _entry(entry: object) -> Credential | None:
     if not isinstance(entry, dict):
         return None
     if entry.get("identitytoken"):
-        return Credential(TOKEN_USER, str(entry["identitytoken"]))
+        return Credential(_TOKEN_USER, str(entry["identitytoken"]))
     if entry.get("auth"):
         try:
             text = base64.b64decode(str(entry["auth"]), validate=True).decode()

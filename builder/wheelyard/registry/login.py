@@ -16,7 +16,7 @@ import httpx
 from wheelyard.fetching.logins import follow, origin
 from wheelyard.registry.credentials import Credential
 
-CLIENT_ID = "wheelyard"
+_CLIENT_ID = "wheelyard"
 _DEFAULT_LIFE = 60  # seconds that a token holds where its server does not say
 _EARLY = 10  # seconds before its end that a token is asked for anew
 _SCHEME = re.compile(r"\s*(basic|bearer)\b\s*(.*)", re.IGNORECASE | re.DOTALL)
@@ -134,7 +134,7 @@ def token_request(
     if credential is not None and credential.is_identity_token:
         form = {"grant_type": "refresh_token", "refresh_token": credential.secret}
         scope = {"scope": given["scope"]} if "scope" in given else {}
-        return httpx.Request("POST", realm, data=form | asked | scope | {"client_id": CLIENT_ID})
+        return httpx.Request("POST", realm, data=form | asked | scope | {"client_id": _CLIENT_ID})
     scopes = [("scope", scope) for scope in given.get("scope", "").split()]
     url = httpx.URL(realm)
     url = url.copy_with(params=[*url.params.multi_items(), *asked.items(), *scopes])

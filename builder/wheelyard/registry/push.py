@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wheelyard.oci.layout import Layout
 
 Supply = Callable[[Sequence[str]], None]  # digests of blobs
-LOOKUPS = 8  # requests without a body under way at once
+_LOOKUPS = 8  # requests without a body under way at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def push_image(
     blobs = image_blobs(layout, manifest)
     absent = _absent(registry, repository, blobs)
     others = tuple(map(registry.address.repository, siblings))
-    begun = each(registry, absent, lambda b: mount(registry, repository, b, others), LOOKUPS)
+    begun = each(registry, absent, lambda b: mount(registry, repository, b, others), _LOOKUPS)
     missing = [pair for pair in zip(absent, begun, strict=True) if pair[1] is not None]
     if supply and missing:
         supply([blob.digest for blob, _ in missing])
@@ -132,7 +132,7 @@ def image_blobs(layout: Layout, manifest: dict[str, Any]) -> list[Blob]:
 
 def _absent(registry: Registry, repository: str, blobs: Sequence[Blob]) -> list[Blob]:
     there = each(
-        registry, blobs, lambda b: has_blob(registry, repository, b.digest, b.size), LOOKUPS
+        registry, blobs, lambda b: has_blob(registry, repository, b.digest, b.size), _LOOKUPS
     )
     return [blob for blob, present in zip(blobs, there, strict=True) if not present]
 

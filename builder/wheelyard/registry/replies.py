@@ -25,7 +25,7 @@ class DigestRefused(Refused):
 def registry_failure(response: httpx.Response, host: str) -> Refused | Interrupted:
     """What a status other than the expected ones means."""
     known = status_failure(response)
-    detail = f" ({said})" if (said := error_text(response)) else ""
+    detail = f" ({said})" if (said := _error_text(response)) else ""
     text = f"HTTP {response.status_code} {response.reason_phrase}".rstrip() + detail
     if isinstance(known, Interrupted):
         return Interrupted(text, known.wait)
@@ -57,7 +57,7 @@ def connection_failure(error: Exception, host: str) -> Refused | Interrupted:
     return failure
 
 
-def error_text(response: httpx.Response) -> str:
+def _error_text(response: httpx.Response) -> str:
     """The codes and messages of a reply's body (distribution-spec 1.1, "Error codes")."""
     try:
         errors = response.json()["errors"]

@@ -92,7 +92,7 @@ def send_blob(
     StorageError for a blob that is damaged here, Stopped.
     """
     _require_whole(blob)
-    note = note_path(notes, registry, repository, blob)
+    note = _note_path(notes, registry, repository, blob)
     note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     meter = _Meter(task)
 
@@ -248,7 +248,7 @@ def _where(registry: Registry, upload: Upload) -> Upload | None:
     return replace(upload, location=upload_location(response), offset=offset)
 
 
-def note_path(notes: Path, registry: Registry, repository: str, blob: Blob) -> Path:
+def _note_path(notes: Path, registry: Registry, repository: str, blob: Blob) -> Path:
     """Where the upload of one blob into one repository is remembered."""
     what = f"{registry.address.url} {repository} {blob.digest}"
     return notes / f"{hashlib.sha256(what.encode()).hexdigest()}.json"

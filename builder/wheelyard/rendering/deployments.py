@@ -31,9 +31,9 @@ KINDS = {
     "quadlet": ("quadlet.container", "{name}.container"),
     "apptainer": ("apptainer.def", "{name}.def"),
 }
-ON_KUBERNETES = ("deployment", "job")
+_ON_KUBERNETES = ("deployment", "job")
 VOLUME, IMAGE = "volume", "image"  # of the container's own; what the image has there
-CLAIM, FILES = "pvc:", "configmap:"  # of a cluster, before a name
+_CLAIM, _FILES = "pvc:", "configmap:"  # of a cluster, before a name
 _LABEL = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")  # RFC 1123, with room for a pod's suffix
 _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?")  # RFC 1123, subdomain
 _TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")  # nothing that any of the readers takes apart
@@ -66,18 +66,18 @@ class Deployment:
     @property
     def folder(self) -> str | None:
         """The host's folder at /workspace; None: something else is there."""
-        named = self.workspace in (VOLUME, IMAGE) or self.workspace.startswith((CLAIM, FILES))
+        named = self.workspace in (VOLUME, IMAGE) or self.workspace.startswith((_CLAIM, _FILES))
         return None if named else self.workspace
 
     @property
     def claim(self) -> str | None:
         """The cluster's claim at /workspace."""
-        return self.workspace.removeprefix(CLAIM) if self.workspace.startswith(CLAIM) else None
+        return self.workspace.removeprefix(_CLAIM) if self.workspace.startswith(_CLAIM) else None
 
     @property
     def files(self) -> str | None:
         """The cluster's ConfigMap at /workspace."""
-        return self.workspace.removeprefix(FILES) if self.workspace.startswith(FILES) else None
+        return self.workspace.removeprefix(_FILES) if self.workspace.startswith(_FILES) else None
 
     @property
     def devices(self) -> list[str]:
@@ -105,7 +105,7 @@ def jupyter_command(kind: str, listen: str) -> tuple[str, ...]:
     return ("jupyter", "lab", "--no-browser", f"--ip={address}", f"--port={JUPYTER_PORT}")
 
 
-def check_deployment(deployment: Deployment) -> None:
+def _check_deployment(deployment: Deployment) -> None:
     """Raise UsageError for what cannot be written down, or would not do what was asked."""
     if not _LABEL.fullmatch(deployment.name):
         raise UsageError(f"--name {deployment.name}: lower-case letters, digits and -, at most 52")
@@ -137,14 +137,14 @@ def _check_workspace(deployment: Deployment) -> None:
     """Refuse what this kind cannot put at /workspace."""
     said, kind = f"--workspace {deployment.workspace}", deployment.kind
     cluster = deployment.claim or deployment.files
-    if deployment.workspace.startswith((CLAIM, FILES)):
-        if kind not in ON_KUBERNETES:
+    if deployment.workspace.startswith((_CLAIM, _FILES)):
+        if kind not in _ON_KUBERNETES:
             raise UsageError(f"{said} is a cluster's; for {kind} name a folder, volume or image")
         if not _OBJECT.fullmatch(cluster or ""):
             raise UsageError(f"{said}: write the object's name, such as pvc:datasets")
     if deployment.folder is None:
         return
-    if kind in ON_KUBERNETES:
+    if kind in _ON_KUBERNETES:
         raise UsageError(
             f"{said} is a folder of this machine; a cluster takes pvc:NAME, configmap:NAME, "
             "volume, or an image that has the code (image)"
@@ -170,62 +170,62 @@ def render_deployment(environment: Environment, deployment: Deployment) -> dict[
     """File name -> text; with JupyterLab the settings that it needs beside it."""
     from wheelyard.contract.paths import GID, UID
 
-    check_deployment(deployment)
+    _check_deployment(deployment)
     environment.filters |= {
-        "compose": compose_text,
-        "compose_words": compose_words,
-        "yaml": yaml_text,
-        "yaml_words": yaml_words,
-        "systemd": systemd_text,
-        "kubernetes_words": kubernetes_words,
-        "systemd_words": systemd_words,
+        "compose": _compose_text,
+        "compose_words": _compose_words,
+        "yaml": _yaml_text,
+        "yaml_words": _yaml_words,
+        "systemd": _systemd_text,
+        "kubernetes_words": _kubernetes_words,
+        "systemd_words": _systemd_words,
         "shell_words": shlex.join,
     }
     names = {"d": deployment, "jupyter_file": JUPYTER_FILE, "uid": UID, "gid": GID}
     template, name = KINDS[deployment.kind]
     text = environment.get_template(f"deploy/{template}.j2").render(**names)
     files = {name.format(name=deployment.name): text}
-    if deployment.jupyter and deployment.kind not in ON_KUBERNETES:
+    if deployment.jupyter and deployment.kind not in _ON_KUBERNETES:
         settings = environment.get_template(f"deploy/{JUPYTER_FILE}.j2")
         files[JUPYTER_FILE] = settings.render(**names)
     return files
 
 
-def yaml_text(text: str) -> str:
+def _yaml_text(text: str) -> str:
     """A text in double quotes, which is a text whatever it says (`on`, `1e3`)."""
     if not text.isprintable():
         raise UsageError(f"{text!a} cannot be written into a file")
     return json.dumps(text, ensure_ascii=False)
 
 
-def yaml_words(words: Iterable[str]) -> str:
+def _yaml_words(words: Iterable[str]) -> str:
     """A list of them, on one line. JSON's is none: YAML knows no pairs of surrogates."""
-    return f"[{', '.join(map(yaml_text, words))}]"
+    return f"[{', '.join(map(_yaml_text, words))}]"
 
 
-def compose_text(text: str) -> str:
+def _compose_text(text: str) -> str:
     """The same for compose, which takes `${NAME}` for a variable wherever it stands."""
-    return yaml_text(text.replace("$", "$$"))
+    return _yaml_text(text.replace("$", "$$"))
 
 
-def compose_words(words: Iterable[str]) -> list[str]:
+def _compose_words(words: Iterable[str]) -> list[str]:
     """Nothing is taken for a variable."""
     return [word.replace("$", "$$") for word in words]
 
 
-def kubernetes_words(words: Iterable[str]) -> list[str]:
+def _kubernetes_words(words: Iterable[str]) -> list[str]:
     """`$(NAME)` and `$$` stay as they are written."""
     return [word.replace("$", "$$") for word in words]
 
 
-def systemd_text(text: str) -> str:
+def _systemd_text(text: str) -> str:
     """A value of a unit: one line, no specifier, and not continued on the next."""
     if not text.isprintable() or "\\" in text or text != text.strip():
         raise UsageError(f"{text!a} cannot be written into a unit")
     return text.replace("%", "%%")
 
 
-def systemd_words(words: Sequence[str]) -> str:
+def _systemd_words(words: Sequence[str]) -> str:
     """One line of a unit: quoted, without specifiers and variables (systemd.service(5))."""
     return " ".join(map(_systemd_word, words))
 

@@ -30,12 +30,12 @@ from wheelyard.planning.tags import repository
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-SOURCE, SEEN = "devcontainer", ".devcontainer"  # ours; and where editors look
+_SOURCE, SEEN = "devcontainer", ".devcontainer"  # ours; and where editors look
 FILE = "devcontainer.json"
-COMBINED = "combined"  # several frameworks in one image, and what an editor opens by default
+_COMBINED = "combined"  # several frameworks in one image, and what an editor opens by default
 GPU = "-gpu"
-TEMPLATE, TEMPLATE_USES = PurePosixPath(SOURCE, "template"), "pytorch"
-MARK = "// Written by `wheelyard render`"
+_TEMPLATE, _TEMPLATE_USES = PurePosixPath(_SOURCE, "template"), "pytorch"
+_MARK = "// Written by `wheelyard render`"
 # `up` starts what a failed start left once more, as it is, whatever was changed in the meantime.
 LEFT_OVER = [
     "docker", "ps", "--all", "--filter", "status=created",
@@ -93,7 +93,7 @@ def find_variant(cells: Sequence[Cell], name: str) -> Variant:
 
 
 def _name(cell: Cell) -> str:
-    return COMBINED if len(cell.frameworks) > 1 else cell.framework
+    return _COMBINED if len(cell.frameworks) > 1 else cell.framework
 
 
 def _precedence(cell: Cell) -> tuple[bool, list[Version], str]:
@@ -106,7 +106,7 @@ def named(cell_title: str, *, requires_gpu: bool) -> str:
     return f"{cell_title} ({_WITH_GPU[requires_gpu]})"
 
 
-def initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
+def _initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
     """Make the image where it is missing; one that needs a GPU is looked at before every start."""
     make = f"make devcontainer NAME={variant.name}"
     if variant.requires_gpu:  # which also says what a failed start left
@@ -162,15 +162,15 @@ def render_devcontainers(
         config = Devcontainer(
             named(title(variant.cell), requires_gpu=variant.requires_gpu),
             published.get(tag, tag),
-            initialize(variant, published=tag in published),
+            _initialize(variant, published=tag in published),
             variant.requires_gpu,
         )
         text = render_devcontainer(environment, config, written=True)
-        files |= {PurePosixPath(root, variant.name, FILE): text for root in (SOURCE, SEEN)}
-        if variant.name == COMBINED:
+        files |= {PurePosixPath(root, variant.name, FILE): text for root in (_SOURCE, SEEN)}
+        if variant.name == _COMBINED:
             files[PurePosixPath(SEEN, FILE)] = text
-        if variant.name == TEMPLATE_USES:
-            files[TEMPLATE / SEEN / FILE] = _for_the_template(variant, environment, published)
+        if variant.name == _TEMPLATE_USES:
+            files[_TEMPLATE / SEEN / FILE] = _for_the_template(variant, environment, published)
     return files
 
 
@@ -191,8 +191,8 @@ def stale_devcontainers(
     project: Path, rendered: Sequence[PurePosixPath]
 ) -> Iterator[PurePosixPath]:
     """Configurations that were rendered once and belong to nothing now."""
-    found = [*project.glob(f"{SOURCE}/*/{FILE}"), *project.glob(f"{SEEN}/**/{FILE}")]
+    found = [*project.glob(f"{_SOURCE}/*/{FILE}"), *project.glob(f"{SEEN}/**/{FILE}")]
     for path in sorted(found):
         relative = PurePosixPath(path.relative_to(project).as_posix())
-        if relative not in rendered and path.read_text(encoding="utf-8").startswith(MARK):
+        if relative not in rendered and path.read_text(encoding="utf-8").startswith(_MARK):
             yield relative

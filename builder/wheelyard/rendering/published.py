@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from wheelyard.rendering.devcontainers import Variant
 
 PUBLISHED = PurePosixPath("devcontainer", "published.json")
-NOTE = "Written by `wheelyard devcontainer pin`; `unpin` removes it. Then: images are made locally."
+_NOTE = (
+    "Written by `wheelyard devcontainer pin`; `unpin` removes it. Then: images are made locally."
+)
 
 
 class _Published(Document):
@@ -56,7 +58,7 @@ def load_published(project: Path) -> dict[str, str]:
 
 def published_text(images: Mapping[str, str]) -> str:
     """The file's text."""
-    return json.dumps({"note": NOTE, "images": dict(sorted(images.items()))}, indent=2) + "\n"
+    return json.dumps({"note": _NOTE, "images": dict(sorted(images.items()))}, indent=2) + "\n"
 
 
 def find_published(

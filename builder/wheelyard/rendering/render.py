@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 DOCKERFILE = "Dockerfile"
 BAKE_FILE = PurePosixPath("docker-bake.json")
 README = PurePosixPath("README.md")
-COMPILER = {"home": HOME, "profile": PROFILE, "lines": PROFILE_TEXT.splitlines()}
+_COMPILER = {"home": HOME, "profile": PROFILE, "lines": PROFILE_TEXT.splitlines()}
 BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
 # What an image's folder may hold; anything else in a stale folder is not ours to delete.
-GENERATED = (DOCKERFILE, BAKE_VARIANT, "requirements.lock")
+_GENERATED = (DOCKERFILE, BAKE_VARIANT, "requirements.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _dockerfile(
         "config": config,
         "cell_json": dict(config.labels)[CELL_LABEL],
         "constraints": constraint_files(cell, locks[-1].wheels.wheels).items(),
-        "compiler": COMPILER if has_compiler(locks[-1].wheels.wheels) else None,
+        "compiler": _COMPILER if has_compiler(locks[-1].wheels.wheels) else None,
         "installer": load_installer(),
         "not_compiled": NOT_COMPILED,
         "mounts": mounts,
@@ -219,7 +219,7 @@ def stale(project: Path, cells: Iterable[Cell]) -> Iterator[PurePosixPath]:
         if path.parent == BASES:
             yield path
         else:
-            yield from (path / name for name in GENERATED if (project / path / name).is_file())
+            yield from (path / name for name in _GENERATED if (project / path / name).is_file())
 
 
 def _differences(project: Path, rendered: Mapping[PurePosixPath, str]) -> Iterator[Drift]:

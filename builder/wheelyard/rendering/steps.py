@@ -17,7 +17,7 @@ from wheelyard.contract.paths import GID, GROUP, UID, USER
 from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
 from wheelyard.model import Cell, LockedDeb, LockedWheel, PackageLock, RequirementsLock
 
-CUDNN = "cudnn"
+_CUDNN = "cudnn"
 CONTRACT = {"user": USER, "uid": UID, "group": GROUP, "gid": GID}  # of a base
 Wheels = tuple[LockedWheel, ...]
 
@@ -95,7 +95,7 @@ def _split(stage: Sequence[WheelLayer | BytecodeLayer]) -> tuple[Wheels, Wheels]
 
 def _lowest(plain: Wheels, compiled: Wheels, cell: Cell) -> Iterator[WheelStep]:
     """CUDA, cuDNN, and all above it in one step: its parts are unpacked side by side."""
-    at = next((i for i, wheel in enumerate(plain) if CUDNN in wheel.name), None)
+    at = next((i for i, wheel in enumerate(plain) if _CUDNN in wheel.name), None)
     if at is not None:
         if plain[:at]:
             yield WheelStep("cuda", f"CUDA {cell.cuda}", plain[:at], ())

@@ -20,9 +20,9 @@ State = Literal["ok", "note", "wrong"]
 Topic = Literal["build", "run", "gpu"]
 TOPICS: tuple[Topic, ...] = ("build", "run", "gpu")
 
-LEAST_CACHE = 10_000_000_000  # bytes: one image, its wheels and its layers
-GOOD_CACHE = 40_000_000_000
-LEAST_ENGINE = 10_000_000_000  # bytes: one image, packed and unpacked
+_LEAST_CACHE = 10_000_000_000  # bytes: one image, its wheels and its layers
+_GOOD_CACHE = 40_000_000_000
+_LEAST_ENGINE = 10_000_000_000  # bytes: one image, packed and unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def _build(machine: Machine) -> Iterator[Line]:
     if not machine.missing_tools:
         yield Line("build", "tools", "ok", ", ".join(TOOLS))
     yield _privileges(machine)
-    yield _space("build", f"cache {machine.cache}", machine.cache_free, LEAST_CACHE, GOOD_CACHE,
+    yield _space("build", f"cache {machine.cache}", machine.cache_free, _LEAST_CACHE, _GOOD_CACHE,
                  "make room, `wheelyard clean`, or another folder: --cache-dir")  # fmt: skip
     proxies = ", ".join(machine.proxies) or "none"
     yield Line("build", "proxies", "ok", proxies)
@@ -121,8 +121,8 @@ def _run(machine: Machine) -> Iterator[Line]:
         yield Line("run", "Docker", "wrong", engine.problem, "start it, or mend DOCKER_HOST")
     if engine.facts is not None:
         yield Line("run", "Docker", "ok", engine.facts.version)
-        yield _space("run", f"images in {engine.facts.root}", engine.free, LEAST_ENGINE,
-                     LEAST_ENGINE, "make room: docker system prune")  # fmt: skip
+        yield _space("run", f"images in {engine.facts.root}", engine.free, _LEAST_ENGINE,
+                     _LEAST_ENGINE, "make room: docker system prune")  # fmt: skip
     others = [r.name for r in find_runtimes(None, machine.programs, cdi=machine.cdi)]
     if others:
         yield Line("run", "other runtimes", "ok", ", ".join(others))

@@ -25,11 +25,11 @@ from wheelyard.system.tools import TOOLS, find_tool, is_root
 if TYPE_CHECKING:
     from wheelyard.settings import Settings
 
-PROGRAMS = (
+_PROGRAMS = (
     "podman", "apptainer", "singularity", "enroot", "nvidia-ctk", "nvidia-container-cli",
     "nvidia-container-runtime-hook", "nvidia-smi",
 )  # fmt: skip
-CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
+_CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
@@ -103,10 +103,10 @@ def read_engine() -> Engine:
 
 def read_programs() -> frozenset[str]:
     """Which of PROGRAMS are installed."""
-    return frozenset(name for name in PROGRAMS if find_tool(name) is not None)
+    return frozenset(name for name in _PROGRAMS if find_tool(name) is not None)
 
 
-def has_cdi(folders: Sequence[Path] = CDI_FOLDERS) -> bool:
+def has_cdi(folders: Sequence[Path] = _CDI_FOLDERS) -> bool:
     """Whether a CDI specification names NVIDIA's devices."""
     for folder in folders:
         for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.json")):

@@ -20,8 +20,8 @@ from wheelyard.versions import leads, order
 if TYPE_CHECKING:
     from wheelyard.planning.catalogue import Entry
 
-ARCHITECTURE = "x86_64"  # of all images: the locked wheels are for it alone
-_SAME = frozenset({ARCHITECTURE, "amd64"})  # as Windows and the OCI name it
+_ARCHITECTURE = "x86_64"  # of all images: the locked wheels are for it alone
+_SAME = frozenset({_ARCHITECTURE, "amd64"})  # as Windows and the OCI name it
 _GPU = re.compile(r"(?:sm_?|compute_)?(\d{1,2})\.?(\d)[a-z]?")
 
 
@@ -31,7 +31,7 @@ class Host:
 
     driver: str | None  # "535.104.05"; its first two components will do
     gpus: tuple[str, ...] = ()  # compute capabilities: "9.0"
-    architecture: str = ARCHITECTURE  # as `uname -m` prints it
+    architecture: str = _ARCHITECTURE  # as `uname -m` prints it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def pick(entries: Sequence[Entry], host: Host, wish: Wish) -> Choice:
     """The newest image that runs; raises MachineError with the condition that fails."""
     if not is_served(host.architecture):
         raise MachineError(
-            f"the images are for {ARCHITECTURE} (amd64), this machine is {host.architecture}: it "
+            f"the images are for {_ARCHITECTURE} (amd64), this machine is {host.architecture}: it "
             "would end in `exec format error`; for another machine: --driver 550.54.14 --gpu sm_90"
         )
     too_new = filter(None, (unknown_to_driver(gpu, host.driver) for gpu in host.gpus))

@@ -34,14 +34,14 @@ def pull_image(
 
 def _with_podman(image: str, digest: str | None, settings: Settings) -> str:
     plain = settings.registry is not None and settings.registry.scheme == "http"
-    result = run(pull_argv(image, digest, plain=plain), error=EngineError, what="podman pull")
+    result = run(_pull_argv(image, digest, plain=plain), error=EngineError, what="podman pull")
     identity = result.stdout.split()[-1]
     if digest is not None:
         run(["podman", "tag", identity, image], error=EngineError, what="podman tag")
     return identity
 
 
-def pull_argv(image: str, digest: str | None, *, plain: bool) -> list[str]:
+def _pull_argv(image: str, digest: str | None, *, plain: bool) -> list[str]:
     """The command that pulls an image, by its digest where that is known."""
     name = image if digest is None else pinned(image, digest)
     trust = ["--tls-verify=false"] if plain else []

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from wheelyard.system.storage import in_the_way, remove
 
-POLL_SECONDS = 0.1
-FOREIGN_SECONDS = 24 * 3600.0  # what nobody claims is left this long, for programs that do not
+_POLL_SECONDS = 0.1
+_FOREIGN_SECONDS = 24 * 3600.0  # what nobody claims is left this long, for programs that do not
 _CLAIMED = "claimed-"
 _HELD = ".held"  # in a claimed folder, locked by its owner
 _GUARD = ".lock"  # held while folders are claimed or swept
@@ -62,7 +62,7 @@ def _acquire(path: Path, on_wait: Callable[[], None]) -> int:
         try:
             while not _try_lock(descriptor):
                 on_wait()
-                time.sleep(POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)
             if _is_still(path, descriptor):
                 return descriptor
         except BaseException:
@@ -122,7 +122,7 @@ def sweep(parent: Path, *, foreign: bool = True) -> None:
 def _is_in_use(path: Path) -> bool:
     try:
         if not path.name.startswith(_CLAIMED):
-            return time.time() - path.lstat().st_mtime < FOREIGN_SECONDS
+            return time.time() - path.lstat().st_mtime < _FOREIGN_SECONDS
         descriptor = os.open(path / _HELD, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False

@@ -11,20 +11,20 @@ from pathlib import Path
 
 from wheelyard.errors import StorageError
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
+_MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
 _READ = 1 << 20
 TREE_SUM = ".sha256"  # in a folder: the hash of its files
 REMEDY = "choose another folder with --cache-dir or WHEELYARD_CACHE"
 _FAILING = f"look at the disk and what connects it (dmesg), or {REMEDY}"
 _IN_THE_WAY = "move away what lies there, then run again"
 _TOO_MANY = "raise the limit (`ulimit -n 4096`), or run with --workers 1"
-ADVICE = {
+_ADVICE = {
     **dict.fromkeys(REFUSED, f"make it writable for this user, or {REMEDY}"),
     errno.EFBIG: f"raise `ulimit -f` or, where the file system takes no larger file, {REMEDY}",
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN), _FAILING),
-    **dict.fromkeys((*MISPLACED, errno.ELOOP), _IN_THE_WAY),
+    **dict.fromkeys((*_MISPLACED, errno.ELOOP), _IN_THE_WAY),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _TOO_MANY),
     errno.ENAMETOOLONG: "choose a shorter path",
     errno.ENOMEM: "free memory, or run with --workers 1",
@@ -34,7 +34,7 @@ ADVICE = {
 
 def is_known(error: OSError) -> bool:
     """Tell an error of this machine, which its user can mend, from one of this program."""
-    known = error.errno in FULL | MISPLACED or error.errno in ADVICE
+    known = error.errno in _FULL | _MISPLACED or error.errno in _ADVICE
     return known or _no_temporary_folder(error)
 
 
@@ -43,13 +43,13 @@ def storage_error(
 ) -> StorageError:
     """`error` in the user's words; `needed` is the number of bytes still to be written."""
     place = folder or error.filename or "the file system"
-    if error.errno in FULL:
+    if error.errno in _FULL:
         return no_space(folder, needed, str(place))
     if _no_temporary_folder(error):
         return StorageError(f"{error.strerror}; name a folder that is writable with TMPDIR")
-    if error.errno in MISPLACED and error.filename is not None:
+    if error.errno in _MISPLACED and error.filename is not None:
         return in_the_way(Path(os.fsdecode(error.filename2 or error.filename)))
-    advice = ADVICE.get(error.errno or 0)
+    advice = _ADVICE.get(error.errno or 0)
     what = f"{error.filename or place}: {error.strerror or error}"
     return StorageError(f"{what}; {advice}" if advice else what)
 

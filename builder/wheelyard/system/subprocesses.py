@@ -16,8 +16,8 @@ from wheelyard.system.storage import REMEDY
 from wheelyard.system.urls import redact_text
 
 SubprocessError = subprocess.SubprocessError  # what calls outside this package may raise
-TAIL_LINES = 20
-GRACE_SECONDS = 10.0
+_TAIL_LINES = 20
+_GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Result:
     def tail(self) -> str:
         """The last lines of its log, credentials in URLs masked."""
         log = self.stderr.strip() or self.stdout.strip()
-        return redact_text("\n".join(log.splitlines()[-TAIL_LINES:]))
+        return redact_text("\n".join(log.splitlines()[-_TAIL_LINES:]))
 
 
 def run(
@@ -155,7 +155,7 @@ def _stop(process: subprocess.Popen[str]) -> tuple[str, str]:
     """
     _signal(process, signal.SIGTERM)
     try:
-        return process.communicate(timeout=GRACE_SECONDS)
+        return process.communicate(timeout=_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         _signal(process, signal.SIGKILL)
         return process.communicate()

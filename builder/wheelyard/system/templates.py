@@ -28,7 +28,7 @@ def make_environment(templates: Path) -> Environment:
     )
     environment.filters["quoted"] = quoted
     environment.filters["json"] = json.dumps
-    environment.filters["json_array"] = json_array
+    environment.filters["json_array"] = _json_array
     return environment
 
 
@@ -53,6 +53,6 @@ def quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def json_array(values: Iterable[str]) -> str:
+def _json_array(values: Iterable[str]) -> str:
     """Return the exec form of ENTRYPOINT and CMD."""
     return json.dumps(list(values))

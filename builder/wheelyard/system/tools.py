@@ -14,7 +14,7 @@ from wheelyard.system.subprocesses import Result, failure, run
 if TYPE_CHECKING:
     from wheelyard.console.tasks import Reporter
 
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ TOOLS = {
     "dpkg-deb": Tool("dpkg", "it reads Debian packages"),
     "gpgv": Tool("gpgv", "apt checks the archive's signature with it"),
     "debian-archive-keyring": Tool(
-        "debian-archive-keyring", "the archive's signature is checked against it", KEYRING
+        "debian-archive-keyring", "the archive's signature is checked against it", _KEYRING
     ),
 }
 

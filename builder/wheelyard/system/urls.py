@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote, urlsplit
 
-SCHEMES = ("http", "https", "file")
+_SCHEMES = ("http", "https", "file")
 
 _USERINFO = re.compile(r"(?<=//)[^/?#]*@")
 _ANYTHING_BEFORE_AT = re.compile(r"(?<=//).*@", re.DOTALL)
@@ -59,7 +59,7 @@ def url_problem(url: str) -> str | None:
     if not _has_valid_host(url):
         return f"{shown} is not a valid URL: check host and port, and %-encode a password"
     parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
+    if parts.scheme not in _SCHEMES:
         return f"{shown} is not a URL that starts with http://, https:// or file://"
     if parts.scheme == "file":
         local = parts.netloc in ("", "localhost") and parts.path.startswith("/")

@@ -11,8 +11,8 @@ from typing import Any
 
 from wheelyard.errors import UsageError
 
-FLOOR = 0.05  # a difference smaller than this part is never called one
-SPREADS = 2.0  # times the spread of the single windows, what must be exceeded
+_FLOOR = 0.05  # a difference smaller than this part is never called one
+_SPREADS = 2.0  # times the spread of the single windows, what must be exceeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def compare(before: Mapping[str, Series], after: Mapping[str, Series]) -> list[C
 
 
 def _compared(before: Series, after: Series) -> Comparison:
-    noise = max(FLOOR, SPREADS * (before.spread + after.spread))
+    noise = max(_FLOOR, _SPREADS * (before.spread + after.spread))
     alike = before.setting == after.setting
     return Comparison(before.name, before.middle, after.middle, noise, alike)
 

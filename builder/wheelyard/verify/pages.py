@@ -13,7 +13,7 @@ from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves
 from wheelyard.verify.junit import to_junit
 from wheelyard.verify.record import VERSION, Record
 
-TEMPLATE = "verify.html.j2"
+_TEMPLATE = "verify.html.j2"
 
 
 def write_pages(folder: Path, records: Sequence[Record], templates: Path) -> dict[str, Path]:
@@ -38,7 +38,7 @@ def to_html(records: Sequence[Record], templates: Path) -> str:
     """A page that needs no other file."""
     return (
         make_environment(templates)
-        .get_template(TEMPLATE)
+        .get_template(_TEMPLATE)
         .render(
             records=records,
             curves={record.digest: curves(record) for record in records},

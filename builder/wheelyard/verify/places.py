@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wheelyard.oci.archive import LoadableImage
     from wheelyard.oci.layout import Layout
 
-TIMEOUT = 3600.0  # seconds for all checks of an image
+_TIMEOUT = 3600.0  # seconds for all checks of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _in_engine(
     (loaded,) = load(client, layout.blobs, [image], reporter)
 
     def work(argv: Sequence[str]) -> Answer:
-        return Answer(*run_once(client, loaded.id, argv, gpus=gpu, timeout=TIMEOUT))
+        return Answer(*run_once(client, loaded.id, argv, gpus=gpu, timeout=_TIMEOUT))
 
     return work
 
@@ -122,7 +122,7 @@ def _in_engine(
 def _in_chroot(root: Path, settings: Mapping[str, Any]) -> Run:
     def work(argv: Sequence[str]) -> Answer:
         command = chroot_command(root, settings, argv)
-        done = run(command, error=None, timeout=TIMEOUT)
+        done = run(command, error=None, timeout=_TIMEOUT)
         return Answer(done.returncode, done.stdout, done.stderr)
 
     return work

@@ -15,9 +15,9 @@ from wheelyard.system.rootfolder import Attributes, OutsideError, RootFolder, en
 from wheelyard.system.storage import damaged, storage_error
 from wheelyard.system.tarfiles import open_tar
 
-WHITEOUT = ".wh."
-OPAQUE = ".wh..wh..opq"
-NOBODY = 65534
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_NOBODY = 65534
 _CHUNK = 1 << 20
 _LATEST = 1 << 33  # seconds since 1970; beyond it is no time that a file system keeps
 _LAST_ID = (1 << 32) - 2
@@ -61,10 +61,10 @@ def make_mount_points(root: Path) -> None:
 def _apply(tar: tarfile.TarFile, entry: tarfile.TarInfo, root: RootFolder) -> None:
     path = entry_path(entry.name)
     folder, _, name = path.rpartition("/")
-    if name == OPAQUE:
+    if name == _OPAQUE:
         root.empty(folder)
-    elif name.startswith(WHITEOUT):
-        hidden = name.removeprefix(WHITEOUT)
+    elif name.startswith(_WHITEOUT):
+        hidden = name.removeprefix(_WHITEOUT)
         if hidden in ("", ".", ".."):
             raise OutsideError(f"a layer removes {path[:200]!r}; do not use this image")
         root.remove(f"{folder}/{hidden}" if folder else hidden)
@@ -91,5 +91,5 @@ def _attributes(entry: tarfile.TarInfo) -> Attributes:
     owner = None
     if os.geteuid() == 0:
         ids = (entry.uid, entry.gid)
-        owner = ids if all(0 <= one <= _LAST_ID for one in ids) else (NOBODY, NOBODY)
+        owner = ids if all(0 <= one <= _LAST_ID for one in ids) else (_NOBODY, _NOBODY)
     return Attributes(entry.mode, mtime, owner)

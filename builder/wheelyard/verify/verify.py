@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell
     from wheelyard.oci.layout import Layout
 
-KILLED = 137  # 128 + SIGKILL, which is how the kernel ends what takes too much memory
+_KILLED = 137  # 128 + SIGKILL, which is how the kernel ends what takes too much memory
 Opener = Callable[..., AbstractContextManager[Run]]
 
 
@@ -102,6 +102,6 @@ def parse(answer: Answer) -> list[dict[str, object]]:
     except (ValueError, KeyError, TypeError):
         result = Result(("selfcheck",), answer.code, answer.stdout, answer.stderr)
         killed = (
-            " (killed: most likely the memory did not suffice)" if answer.code == KILLED else ""
+            " (killed: most likely the memory did not suffice)" if answer.code == _KILLED else ""
         )
         raise VerifyError(failure(result, f"selfcheck in the image{killed}")) from None

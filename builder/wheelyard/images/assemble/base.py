@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # part of the key: raise it whenever the same packages give another tar
 # Packages are unpacked in one go, so /bin, /lib ... must be links to /usr before the first.
-MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
+_MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 
 
 def base_key(lock: PackageLock) -> str:
@@ -68,7 +68,7 @@ def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[st
         "--mode=auto",
         "--variant=apt",
         "--architectures=amd64",
-        f"--hook-dir={MERGED_USR}",
+        f"--hook-dir={_MERGED_USR}",
         f"--include={names}",
         *(f"--dpkgopt={rule}" for rule in path_rules(lock)),
         lock.suite,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = 4  # part of the base layer's key: raise it when the contract changes
 PRIVILEGES = 0o6000  # setuid and setgid of a file
-GITCONFIG, FSTAB = "etc/gitconfig", "etc/fstab"
+_GITCONFIG, _FSTAB = "etc/gitconfig", "etc/fstab"
 # Every layer holds the folders above its files, and is made without looking at any base.
 _SHARED = ("etc", "etc/profile.d", "opt", "usr", "usr/local", "usr/local/bin")
 _ACTIVATE = "lib/python{}/venv/scripts/common/activate"
@@ -63,10 +63,10 @@ def _ours(base: RootFS) -> list[Node]:
 
 def _plain_fstab(base: RootFS) -> list[Node]:
     """Write the comment of mmdebstrap up to 1.5 alone: 1.6 adds to it, and nothing mounts by it."""
-    if FSTAB not in base.nodes:
+    if _FSTAB not in base.nodes:
         return []
-    node = base.nodes[FSTAB]
-    made = _file(FSTAB, b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", 0o644, 0, 0)
+    node = base.nodes[_FSTAB]
+    made = _file(_FSTAB, b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", 0o644, 0, 0)
     return [replace(made, mtime=node.mtime)]
 
 
@@ -181,12 +181,14 @@ def _renumbered(line: str, accounts: Mapping[str, tuple[int, int]], gids: Mappin
 
 def _sorted_gitconfig(base: RootFS) -> list[Node]:
     """git-lfs writes its section in an order that differs from run to run; here it is sorted."""
-    if GITCONFIG not in base.nodes:
+    if _GITCONFIG not in base.nodes:
         return []
-    lines = _lines(base, GITCONFIG)
+    lines = _lines(base, _GITCONFIG)
     if sum(line.startswith("[") for line in lines) != 1 or not lines[0].startswith("["):
-        raise BaseImageError(f"/{GITCONFIG} of the base is not the one section that git-lfs writes")
-    return [_edited(base, GITCONFIG, [lines[0], *sorted(lines[1:])])]
+        raise BaseImageError(
+            f"/{_GITCONFIG} of the base is not the one section that git-lfs writes"
+        )
+    return [_edited(base, _GITCONFIG, [lines[0], *sorted(lines[1:])])]
 
 
 def _skeleton(base: RootFS) -> list[Node]:

@@ -40,7 +40,7 @@ def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
                         shutil.copyfileobj(packed, file, 1 << 20)
                     end = file.tell()
                     file.seek(start)
-                    apply_layer(nodes, index_stream(file))
+                    _apply_layer(nodes, index_stream(file))
                 except OutsideError as error:
                     raise _no_layer(blob, str(error)) from error
             file.seek(end)
@@ -53,7 +53,7 @@ def _no_layer(blob: Path, why: str) -> WheelyardError:
     return BaseImageError(f"{blob}: no layer of the base: {why}")
 
 
-def apply_layer(nodes: dict[str, Node], layer: dict[str, Node]) -> None:
+def _apply_layer(nodes: dict[str, Node], layer: dict[str, Node]) -> None:
     """Put one layer over `nodes`; raises OutsideError for entries that have no place there."""
 
     def link(path: str) -> str | None:

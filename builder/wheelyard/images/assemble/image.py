@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wheelyard.oci.layout import Layout
 
 # Of an image whose lock knows no date.
-CREATED = datetime.fromtimestamp(EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+_CREATED = datetime.fromtimestamp(EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def describe_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLa
     descriptors = [
         Descriptor(LAYER_TYPE, x.stored.layer.digest, x.stored.layer.size) for x in layers
     ]
-    config_blob = layout.put(canonical(config_json(config, layers)), CONFIG_TYPE)
+    config_blob = layout.put(canonical(_config_json(config, layers)), CONFIG_TYPE)
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -80,9 +80,9 @@ def describe_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLa
     return Image(layout.put(canonical(manifest), MANIFEST_TYPE), config_blob, tuple(layers))
 
 
-def config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str, Any]:
+def _config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str, Any]:
     """The image config (OCI image-spec 1.1, config.md)."""
-    created = config.created or CREATED
+    created = config.created or _CREATED
     return {
         "created": created,
         "architecture": "amd64",

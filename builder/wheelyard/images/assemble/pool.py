@@ -49,7 +49,7 @@ def warm_up() -> None:
         ) from error
 
 
-def no_more() -> None:
+def _no_more() -> None:
     """All jobs are there from the start."""
 
 
@@ -57,7 +57,7 @@ def run_jobs(
     jobs: Sequence[Job],
     workers: int,
     on_bytes: Callable[[int], None],
-    more: Callable[[], Collection[Job] | None] = no_more,
+    more: Callable[[], Collection[Job] | None] = _no_more,
 ) -> Iterator[tuple[Job, Layer | WheelyardError]]:
     """Run every job, the heaviest first, and yield each with its result as it ends.
 

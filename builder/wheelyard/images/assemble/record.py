@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wheelyard.layers.layer import Layer
 
 PATH = PurePosixPath("images", "layers.json")
-VERSION = 1
+_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ _ADVICE = "restore it, or write it anew: wheelyard layers record SELECTOR"
 
 
 def _parsed(content: Mapping[str, Any]) -> Record:
-    if content["version"] != VERSION:
+    if content["version"] != _VERSION:
         raise ValueError(f"version {content['version']}")
     layers = content["layers"]
     return Record(
@@ -95,7 +95,7 @@ def _image(entry: Mapping[str, Any]) -> KnownImage:
 def write_record(project: Path, record: Record) -> None:
     """Replace the project's record; the same content gives the same bytes."""
     content = {
-        "version": VERSION,
+        "version": _VERSION,
         "layers": {
             key: {"title": record.titles[key], **asdict(layer)}
             for key, layer in record.layers.items()

@@ -15,7 +15,7 @@ from wheelyard.registry.client import open_registry
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import storage_error
 
-LARGEST = 64 << 30  # bytes of a layer's tar
+_LARGEST = 64 << 30  # bytes of a layer's tar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,8 +95,8 @@ def _unpacked_size(blob: Path, stated: int) -> int:
     with open_gzip(blob) as tar:
         while data := tar.read(1 << 20):
             size += len(data)
-            if size > LARGEST:
-                raise StorageError(f"a layer has more than {LARGEST:,} bytes unpacked")
+            if size > _LARGEST:
+                raise StorageError(f"a layer has more than {_LARGEST:,} bytes unpacked")
     if stated not in (0, size):
         raise StorageError(f"{size:,} bytes unpacked, not {stated:,}")
     return size

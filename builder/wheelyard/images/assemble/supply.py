@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     Files = Mapping[str, Path]  # SHA-256 -> verified file
 
-CACHE, MIRROR, REGISTRY, SNAPSHOT = "cache", "mirror", "registry", "snapshot"
-SUCCESSOR_ADVICE = (
+CACHE, _MIRROR, _REGISTRY, _SNAPSHOT = "cache", "mirror", "registry", "snapshot"
+_SUCCESSOR_ADVICE = (
     "take its successor with `wheelyard lock --bases-only` (--upgrade takes the newest of all), or "
     "name a source that still has it: --debian-mirror, --debian-security-mirror, --registry, "
     "--debian-snapshot"
@@ -57,7 +57,7 @@ def supply(
         files = _from_mirror(work, lock)
     except (FetchError, ToolMissingError, BaseImageError) as error:
         return _from_elsewhere(work, lock, title, layer_key, error)
-    work.served(title, MIRROR, f"{len(files)} packages, from the mirror")
+    work.served(title, _MIRROR, f"{len(files)} packages, from the mirror")
     return files
 
 
@@ -100,7 +100,7 @@ def _from_elsewhere(
         except WheelyardError as error:
             tried.append(f"registry: {error}")
         else:
-            work.served(title, REGISTRY, f"the layer, from the registry ({tried[0]})")
+            work.served(title, _REGISTRY, f"the layer, from the registry ({tried[0]})")
             return layer
     if is_dropped:
         try:
@@ -110,11 +110,11 @@ def _from_elsewhere(
         except WheelyardError as error:
             tried.append(f"snapshot: {error}")
         else:
-            work.served(title, SNAPSHOT, f"{len(gone)} of {len(files)} packages, from a snapshot")
+            work.served(title, _SNAPSHOT, f"{len(gone)} of {len(files)} packages, from a snapshot")
             return files
     kind = FetchError if isinstance(failed, FetchError) else type(failed)
     listed = "".join(f"\n  {line}" for line in tried)
-    raise kind(f"{title}: no source has what it is made of:{listed}\n{SUCCESSOR_ADVICE}")
+    raise kind(f"{title}: no source has what it is made of:{listed}\n{_SUCCESSOR_ADVICE}")
 
 
 def _from_registry(work: Assembly, key: str) -> StoredLayer:
@@ -169,7 +169,7 @@ def _cached(work: Assembly, debs: Sequence[LockedDeb]) -> Files:
 
 def _download(deb: LockedDeb, url: str, *fallbacks: str) -> Download:
     name = deb.path.rpartition("/")[2]
-    return Download(url, name, deb.sha256, deb.size, SUCCESSOR_ADVICE, fallbacks)
+    return Download(url, name, deb.sha256, deb.size, _SUCCESSOR_ADVICE, fallbacks)
 
 
 def _dropped(lock: PackageLock, gone: Collection[str]) -> str:

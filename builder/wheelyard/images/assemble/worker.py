@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from wheelyard.layers.install import Target
     from wheelyard.layers.layer import Layer
 
-DIRECTORY_MODE = 0o2775  # setgid: what a remapped user adds stays writable for the group
-FILE_MODE, PROGRAM_MODE = 0o664, 0o775
+_DIRECTORY_MODE = 0o2775  # setgid: what a remapped user adds stays writable for the group
+FILE_MODE, _PROGRAM_MODE = 0o664, 0o775
 _COMPILED_MAX = 1 << 20  # bytes of a module; compiling may take 700 times its size in memory
 
 
@@ -144,7 +144,7 @@ def _add_files(
         _check_place(writer, target.path, wheel)
         owners[target.path] = (source, target.member or _content_digest([target.content]))
         add_parents(writer, target.path)
-        mode = PROGRAM_MODE if target.executable else FILE_MODE
+        mode = _PROGRAM_MODE if target.executable else FILE_MODE
         if target.member:
             writer.member(target.path, wheel, target.member, mode, GID)
         else:
@@ -159,7 +159,7 @@ def _check_twin(wheel: Wheel, target: Target, owner: _Owner) -> None:
         with Wheel(source.path) as other:
             twin = _member_digest(other, twin)
     if twin != (digest or _content_digest([target.content])):
-        raise conflict(target.path, source.path.name, wheel.path.name)
+        raise _conflict(target.path, source.path.name, wheel.path.name)
 
 
 def _check_place(writer: LayerWriter, path: str, wheel: Wheel) -> None:
@@ -183,7 +183,7 @@ def _content_digest(pieces: Iterable[bytes]) -> bytes:
     return digest.digest()
 
 
-def conflict(path: str, first: str, second: str) -> WheelError:
+def _conflict(path: str, first: str, second: str) -> WheelError:
     """The error for two wheels that both own `path`."""
     return WheelError(
         f"{first} and {second} both hold {path}, with different content; an image cannot hold "
@@ -221,6 +221,6 @@ def add_parents(writer: LayerWriter, path: str) -> None:
         if folder in writer:
             continue
         if f"{folder}/".startswith(f"{VENV}/"):
-            writer.directory(folder, DIRECTORY_MODE, 0, GID)
+            writer.directory(folder, _DIRECTORY_MODE, 0, GID)
         else:
             writer.directory(folder, 0o755)

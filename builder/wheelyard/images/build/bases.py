@@ -51,7 +51,7 @@ def build_bases(
     built = []
     with locked(output / LOCK_NAME):
         layout.repair({})
-        for cell in lowest_cells(cells, plan):
+        for cell in _lowest_cells(cells, plan):
             name = base_image(cell)
             try:
                 stages = load_stages(cell, plan, context.settings.project)
@@ -72,7 +72,7 @@ def build_bases(
     return built
 
 
-def lowest_cells(cells: Iterable[Cell], plan: Plan) -> tuple[Cell, ...]:
+def _lowest_cells(cells: Iterable[Cell], plan: Plan) -> tuple[Cell, ...]:
     """One cell of the lowest flavour for each base of `cells` that is made here.
 
     It is the plan's first that fits, whatever was selected: pip comes from its lock.

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from wheelyard.images.inspect.tree import Tree
 
-LARGEST = 1 << 20  # bytes of a copyright file that is read
-LONGEST = 100  # letters of a licence's name; more is its text
+_LARGEST = 1 << 20  # bytes of a copyright file that is read
+_LONGEST = 100  # letters of a licence's name; more is its text
 _MOST = 30  # names that a package states
 _HOPS = 4  # from one package's folder to that of another
 _STATED = re.compile(r"^License:[ \t]*(\S[^\n]*)$", re.MULTILINE)
@@ -71,10 +71,10 @@ def _copyright(tree: Tree, package: str) -> str | None:
     if path not in tree:
         return None
     entry = tree.entry(path)
-    return path if entry.kind == "file" and entry.size <= LARGEST else None
+    return path if entry.kind == "file" and entry.size <= _LARGEST else None
 
 
 def _names(texts: Sequence[str]) -> tuple[str, ...]:
     words = (" ".join(text.split()) for text in texts)
-    kept = (word for word in words if word not in _NOTHING and len(word) <= LONGEST)
+    kept = (word for word in words if word not in _NOTHING and len(word) <= _LONGEST)
     return tuple(dict.fromkeys(kept))[:_MOST]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from wheelyard.layers.toc import Entry
 
-PACKAGES = "var/lib/dpkg/status"
+_PACKAGES = "var/lib/dpkg/status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class LayerContents:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class _Found:
     """An entry of the merged tree and the layer it comes from."""
 
     entry: Entry
@@ -42,19 +42,19 @@ class Tree:
     """Path -> entry of the topmost layer that has it, whiteouts applied as engines do."""
 
     def __init__(self, layers: Iterable[LayerContents]) -> None:
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, _Found] = {}
         self.layers = tuple(layers)
         kinds: dict[str, str] = {}
         for layer in self.layers:
             for entry in layer.entries:
                 twin = self._found.get(entry.path)
                 if twin and (layer.from_wheels or twin.layer.from_wheels):
-                    _check_twin(twin, Found(entry, layer))
+                    _check_twin(twin, _Found(entry, layer))
             for path in hidden(kinds, ((entry.path, entry.kind) for entry in layer.entries)):
                 del self._found[path], kinds[path]
             for entry in layer.entries:
                 if not is_whiteout(entry.path):
-                    self._found[entry.path] = Found(entry, layer)
+                    self._found[entry.path] = _Found(entry, layer)
                     kinds[entry.path] = entry.kind
 
     def __contains__(self, path: str) -> bool:
@@ -81,7 +81,7 @@ class Tree:
         """The content of the file at `path` as UTF-8."""
         return self.read(path).decode("utf-8", "replace")
 
-    def _get(self, path: str) -> Found:
+    def _get(self, path: str) -> _Found:
         try:
             return self._found[path]
         except KeyError:
@@ -104,7 +104,7 @@ def folder_problems(layers: Iterable[LayerContents], environment: str) -> list[s
         for path in sorted(above - folders.keys()):
             problems.append(f"{layer.title}: /{path} is missing")
         # Packages may change the folders of others, and those of a real root file system are right.
-        compared = () if any(x.path == PACKAGES for x in layer.entries) else sorted(folders)
+        compared = () if any(x.path == _PACKAGES for x in layer.entries) else sorted(folders)
         for path in compared:
             old = (below or {}).get(path)
             if old and describe(old) != describe(folders[path]):
@@ -119,7 +119,7 @@ def describe(entry: Entry) -> str:
     return f"{entry.uid}:{entry.gid} {entry.mode:o}"
 
 
-def _check_twin(first: Found, second: Found) -> None:
+def _check_twin(first: _Found, second: _Found) -> None:
     a, b = first.entry, second.entry
     if a.kind == b.kind == "dir":
         return
@@ -133,7 +133,7 @@ def _check_twin(first: Found, second: Found) -> None:
     )
 
 
-def _digest(found: Found) -> bytes:
+def _digest(found: _Found) -> bytes:
     digest = hashlib.sha256()
     for data in toc.stream_content(found.layer.blob, found.entry):
         digest.update(data)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from wheelyard.model import LockedWheel
 
 ECOSYSTEM = "PyPI"
-LARGEST = 512 << 20  # bytes of a file of advisories, also unpacked
-SHOWN = 100  # letters of a summary
+_LARGEST = 512 << 20  # bytes of a file of advisories, also unpacked
+_SHOWN = 100  # letters of a summary
 
 
 class _Event(Document):
@@ -118,7 +118,7 @@ def _finding(advisory: Advisory, name: str, version: str, locks: tuple[str, ...]
     known = sorted(advisory.aliases or ())
     also = f" ({', '.join(known)})" if known else ""
     way = f"fixed in {fixed}" if fixed else "no version is said to fix it"
-    summary = f": {advisory.summary[:SHOWN]}" if advisory.summary else ""
+    summary = f": {advisory.summary[:_SHOWN]}" if advisory.summary else ""
     cve = next((alias for alias in known if alias.startswith("CVE-")), advisory.id)
     fixes = (Fix(cve, advisory.severity, fixed),) if fixed else ()
     subject, detail = f"{name} {version}", f"{advisory.id}{also}: {way}{summary}"
@@ -218,7 +218,7 @@ def _parsed(document: bytes) -> Iterator[Advisory]:
 
 
 def _unzipped(data: bytes) -> Iterator[bytes]:
-    left = LARGEST
+    left = _LARGEST
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for member in archive.infolist():
             if not member.filename.endswith(".json"):
@@ -227,7 +227,7 @@ def _unzipped(data: bytes) -> Iterator[bytes]:
                 content = file.read(left + 1)
             left -= len(content)
             if left < 0:
-                raise UnreadableError(f"larger than {LARGEST >> 20} MiB")
+                raise UnreadableError(f"larger than {_LARGEST >> 20} MiB")
             yield content
 
 
@@ -252,6 +252,6 @@ def _bounded(chunks: Iterator[bytes], place: str) -> bytes:
     data = bytearray()
     for chunk in chunks:
         data += chunk
-        if len(data) > LARGEST:
-            raise SettingsError(f"--advisories {redact(place)}: larger than {LARGEST >> 20} MiB")
+        if len(data) > _LARGEST:
+            raise SettingsError(f"--advisories {redact(place)}: larger than {_LARGEST >> 20} MiB")
     return bytes(data)

@@ -13,11 +13,11 @@ from typing import IO, cast
 
 from wheelyard.system.tarfiles import open_tar
 
-URGENCIES = ("low", "medium", "high", "emergency", "critical")  # Debian Policy 5.6.17
+_URGENCIES = ("low", "medium", "high", "emergency", "critical")  # Debian Policy 5.6.17
 NOTE = """
 "fixes" is what the successors' changelogs name, with their own urgency: what an update brings. It
 is no list of what is open: a vulnerability that nobody has fixed, or named there, is not in it."""
-LARGEST = 32 << 20  # bytes of a changelog, unpacked
+_LARGEST = 32 << 20  # bytes of a changelog, unpacked
 
 _ENTRY = re.compile(r"^[a-z0-9][a-z0-9+.-]* \((?P<version>[^)\s]+)\) [^;\n]*;(?P<fields>.*)$", re.M)
 _URGENCY = re.compile(r"\burgency=([a-z]+)", re.IGNORECASE)
@@ -61,7 +61,7 @@ def fixes_text(fixes: Iterable[Fix]) -> str:
 
 def severity(word: str) -> int:
     """Return the rank of an urgency; unknown ones are the lowest."""
-    return URGENCIES.index(word) if word in URGENCIES else -1
+    return _URGENCIES.index(word) if word in _URGENCIES else -1
 
 
 def source_version(version: str) -> str:
@@ -114,8 +114,8 @@ def read_changelog(deb: Path, package: str) -> str | None:
 
 def _text(data: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     file = data.extractfile(member)
-    packed = b"" if file is None else file.read(LARGEST)
-    text = zlib.decompressobj(wbits=31).decompress(packed, LARGEST)
+    packed = b"" if file is None else file.read(_LARGEST)
+    text = zlib.decompressobj(wbits=31).decompress(packed, _LARGEST)
     return text.decode("utf-8", errors="replace")
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wheelyard.lock.upstream.changelog import Fix
     from wheelyard.model import LockedDeb
 
-TRIES = 4  # packages of one source that are asked for its changelog
+_TRIES = 4  # packages of one source that are asked for its changelog
 _SOURCE = re.compile(r"(?P<name>\S+)(?: \((?P<version>[^)]+)\))?")
 
 Record = Mapping[str, str]
@@ -60,7 +60,7 @@ def find_fixes(
         if (found := _successor(deb, records)) is not None:
             groups[_source(found.record)[0]].append(found)
     texts: dict[str, str] = {}
-    for attempt in range(TRIES):
+    for attempt in range(_TRIES):
         asked = {
             name: sorted(group, key=lambda x: x.download[2])[attempt]
             for name, group in groups.items()

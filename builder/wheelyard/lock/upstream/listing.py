@@ -18,7 +18,7 @@ from packaging.utils import (
 from packaging.version import Version
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"  # noqa: E501
-JSON = ("application/vnd.pypi.simple.v1+json", "application/vnd.pypi.simple.latest+json")
+_JSON = ("application/vnd.pypi.simple.v1+json", "application/vnd.pypi.simple.latest+json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class WheelName:
 
 def parse_listing(content_type: str, body: bytes, url: str) -> tuple[IndexFile, ...]:
     """Read a project's page; ValueError for anything that is not one."""
-    if content_type in JSON or content_type == "application/json":
+    if content_type in _JSON or content_type == "application/json":
         return tuple(_json_files(json.loads(body), url))
     if content_type not in ("text/html", "application/vnd.pypi.simple.v1+html"):
         raise ValueError(f"it is {content_type or 'of no stated type'}, not an index page")
@@ -66,7 +66,7 @@ def wheel_name(filename: str) -> WheelName | None:
     return WheelName(version, build, pythons, frozenset(tag.platform for tag in tags))
 
 
-def same_version(one: str, other: str) -> bool:
+def _same_version(one: str, other: str) -> bool:
     """True for one version in two spellings: 2.0 and 2.0.0."""
     return canonicalize_version(one) == canonicalize_version(other)
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from wheelyard.lock.sources import Source
     from wheelyard.model import LockedDeb, PackageLock
 
-UNLISTED, GONE = "unlisted", "gone"  # from the lists, from the pool as well
-SUPERSEDED = "superseded"
+_UNLISTED, _GONE = "unlisted", "gone"  # from the lists, from the pool as well
+_SUPERSEDED = "superseded"
 Record = Mapping[str, str]  # control fields, SHA256 and Filename of one version
 
 
@@ -95,7 +95,7 @@ def _with_fixes(
     """The findings, with what the successors of the packages fix."""
     found = list(found)
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
-    moved = {x: debs[x.subject] for x in found if x.kind in (UNLISTED, GONE, SUPERSEDED)}
+    moved = {x: debs[x.subject] for x in found if x.kind in (_UNLISTED, _GONE, _SUPERSEDED)}
     fixes = find_fixes(context, moved.values(), records, sources)
     return [replace(x, fixes=fixes.get(moved[x])) if x in moved else x for x in found]
 
@@ -108,7 +108,7 @@ def _with_pool(
 ) -> list[Finding]:
     """Tell what only the lists have dropped from what nobody can fetch any more."""
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
-    asked = [finding for finding in found if finding.kind == UNLISTED]
+    asked = [finding for finding in found if finding.kind == _UNLISTED]
     with (
         make_client(context.settings, CONNECTIONS) as client,
         ThreadPoolExecutor(CONNECTIONS) as pool,
@@ -131,7 +131,7 @@ def _asked_for(
         return replace(finding, detail=f"{finding.detail}; the pool did not say: {error}")
     if there:
         return replace(finding, detail=f"{finding.detail}; the pool still has the file")
-    return replace(finding, kind=GONE, detail=f"{finding.detail}; the pool has dropped the file")
+    return replace(finding, kind=_GONE, detail=f"{finding.detail}; the pool has dropped the file")
 
 
 @contextmanager
@@ -178,15 +178,15 @@ def _subject(deb: LockedDeb) -> str:
 
 def _verdict(deb: LockedDeb, records: Sequence[Record]) -> tuple[str, str] | None:
     if not records:
-        return UNLISTED, "the archive has no package of this name any more"
+        return _UNLISTED, "the archive has no package of this name any more"
     newest = records[0]["Version"]
     same = [
         r for r in records if (r["Version"], r["Architecture"]) == (deb.version, deb.architecture)
     ]
     if not same:
-        return UNLISTED, f"the archive has {newest} in its place"
+        return _UNLISTED, f"the archive has {newest} in its place"
     if deb.sha256 not in [record.get("SHA256") for record in same]:
         return "replaced", f"the archive lists sha256:{same[0].get('SHA256', 'nothing')} now"
     if newest != deb.version:
-        return SUPERSEDED, f"{newest} is out"
+        return _SUPERSEDED, f"{newest} is out"
     return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-CHUNK = 1 << 16  # bytes a request at least; a bigger read is one request of its size
+_CHUNK = 1 << 16  # bytes a request at least; a bigger read is one request of its size
 
 
 class RemoteFile(io.RawIOBase):
@@ -62,4 +62,4 @@ class RemoteFile(io.RawIOBase):
 
 def buffered(raw: RemoteFile) -> io.BufferedReader:
     """Return a stream that asks for small reads together."""
-    return io.BufferedReader(raw, CHUNK)
+    return io.BufferedReader(raw, _CHUNK)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from wheelyard.console.tasks import Task
 
-ATTEMPTS = 4
+_ATTEMPTS = 4
 CONNECTIONS = 8
 _LONGEST_WAIT = 10.0  # seconds between two attempts
 
@@ -62,7 +62,7 @@ def read_listings(
 
 
 def _patiently(client: httpx.Client, url: str) -> tuple[str, bytes]:
-    for attempt in range(1, ATTEMPTS):
+    for attempt in range(1, _ATTEMPTS):
         try:
             return read_page(client, url, ACCEPT)
         except Interrupted as problem:

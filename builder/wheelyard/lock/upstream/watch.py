@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell, LockedWheel
     from wheelyard.planning.matrix_model import Matrix
 
-Listings = Mapping[str, tuple[IndexFile, ...] | None]  # project -> its files
+_Listings = Mapping[str, tuple[IndexFile, ...] | None]  # project -> its files
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +60,15 @@ def check_upstream(context: Context, max_age: int, data: Path | None) -> list[Fi
     found: list[Finding] = []
     for name, cells in sorted(by_index.items(), key=lambda item: item[0] or ""):
         listings = _listings(context, name, cells.values())
-        found += [*file_findings(cells, listings), *age_findings(cells, listings, max_age)]
+        found += [*_file_findings(cells, listings), *_age_findings(cells, listings, max_age)]
         if name is None:
-            found += release_findings(matrix, upstream, plan.cells, listings)
+            found += _release_findings(matrix, upstream, plan.cells, listings)
     return found
 
 
 def _listings(
     context: Context, index: str | None, wheels: Iterable[tuple[LockedWheel, ...]]
-) -> Listings:
+) -> _Listings:
     """What an index, and behind a named one the default index, says about the projects."""
     default = default_index(context.settings)
     names = {wheel.name for locked in wheels for wheel in locked}
@@ -83,8 +83,8 @@ def _listings(
         return {**first, **rest}
 
 
-def file_findings(
-    cells: Mapping[Cell, tuple[LockedWheel, ...]], listings: Listings
+def _file_findings(
+    cells: Mapping[Cell, tuple[LockedWheel, ...]], listings: _Listings
 ) -> Iterator[Finding]:
     """Find locked files that are yanked, replaced or gone, each once with all its locks."""
     users: defaultdict[LockedWheel, list[str]] = defaultdict(list)
@@ -111,9 +111,9 @@ def _file_verdict(
     return None
 
 
-def age_findings(
+def _age_findings(
     cells: Mapping[Cell, tuple[LockedWheel, ...]],
-    listings: Listings,
+    listings: _Listings,
     max_age: int,
     today: datetime | None = None,
 ) -> Iterator[Finding]:
@@ -139,8 +139,8 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def release_findings(
-    matrix: Matrix, upstream: Upstream, cells: Iterable[Cell], listings: Listings
+def _release_findings(
+    matrix: Matrix, upstream: Upstream, cells: Iterable[Cell], listings: _Listings
 ) -> Iterator[Finding]:
     """Find releases without facts, and newer patches of the minors that the matrix asks for."""
     asked: defaultdict[str, set[str]] = defaultdict(set)

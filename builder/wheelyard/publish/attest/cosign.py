@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 VALUE = "dev.cosignproject.cosign/signature"
-PREDICATE = "predicateType"
+_PREDICATE = "predicateType"
 _LARGEST = 16 << 20  # bytes; a signature has some hundred, a bill of materials many thousand
 
 
@@ -62,7 +62,7 @@ def add_attestations(
     """Publish envelopes (by their predicate types) beside those that are there."""
     new = [
         put_blob(registry, repository, data)
-        | {"mediaType": ENVELOPE, "annotations": {VALUE: "", PREDICATE: kind}}
+        | {"mediaType": ENVELOPE, "annotations": {VALUE: "", _PREDICATE: kind}}
         for kind, data in envelopes.items()
     ]
     _add(registry, repository, attestation_tag(digest), new)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wheelyard.publish.attest.keys import PrivateKey, PublicKey
 
 MEDIA_TYPE = "application/vnd.dsse.envelope.v1+json"
-SIGNED = "https://sigstore.dev/cosign/sign/v1"  # the predicate type of cosign 3's signatures
+_SIGNED = "https://sigstore.dev/cosign/sign/v1"  # the predicate type of cosign 3's signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def vouches(envelope: object, keys: Sequence[PublicKey], repository: str, digest
     found = next(filter(None, (unseal(envelope, key) for key in keys)), None)
     return (
         found is not None
-        and found.kind == SIGNED
+        and found.kind == _SIGNED
         and digest in found.digests
         and all(is_name(name, repository) for name in found.names)
     )

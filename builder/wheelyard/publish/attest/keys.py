@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     PublicKey: TypeAlias = ec.EllipticCurvePublicKey
 
 PASSPHRASE = "WHEELYARD_SIGN_PASSPHRASE"  # noqa: S105 - a variable's name
-MAKE = (
+_MAKE = (
     "make one with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes256 "
     "-out sign.pem`, and its public half, which cosign reads too, with "
     "`openssl pkey -in sign.pem -pubout -out sign.pub`"
@@ -32,7 +32,7 @@ def load_private_key(path: Path, environ: Mapping[str, str] = os.environ) -> Pri
     """
     data = _read(path)
     if any(words in data for words in _OF_COSIGN):
-        raise SettingsError(f"{path} is in cosign's own format, which only cosign reads; {MAKE}")
+        raise SettingsError(f"{path} is in cosign's own format, which only cosign reads; {_MAKE}")
     _require_library()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -43,9 +43,9 @@ def load_private_key(path: Path, environ: Mapping[str, str] = os.environ) -> Pri
         key = load_pem_private_key(data, password)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         doubt = f"the passphrase in {PASSPHRASE} does not open it, or " if password else ""
-        raise SettingsError(f"{path}: {doubt}this is no private key in PEM; {MAKE}") from error
+        raise SettingsError(f"{path}: {doubt}this is no private key in PEM; {_MAKE}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not _is_p256(key.curve.name):
-        raise SettingsError(f"{path} is not an ECDSA key on the curve P-256; {MAKE}")
+        raise SettingsError(f"{path} is not an ECDSA key on the curve P-256; {_MAKE}")
     return key
 
 

@@ -59,7 +59,7 @@ def attach_all(
         return 0
     licences: Licences = {}
     if store is not None:
-        licences = require_locked(cell, plan, project, made or built, store)
+        licences = _require_locked(cell, plan, project, made or built, store)
     documents = attachments(cell, plan, project, built, licences)
     missing = [x for x in documents if x.kind not in there]
     for one in missing:
@@ -96,7 +96,7 @@ def _kind(entry: Mapping[str, Any]) -> tuple[str, str | None]:
     return str(entry.get("artifactType")), said.get(PREDICATE)
 
 
-def require_locked(
+def _require_locked(
     cell: Cell, plan: Plan, project: Path, built: Mapping[str, Any], store: LayerStore
 ) -> Licences:
     """Raise InspectError unless the image's distributions are those of the locks as they are.

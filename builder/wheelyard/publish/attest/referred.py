@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from wheelyard.oci.documents import Blob
     from wheelyard.registry.client import Registry
 
-SIGNATURES = "application/vnd.dev.cosign.artifact.sig.v1+json"
-BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+_SIGNATURES = "application/vnd.dev.cosign.artifact.sig.v1+json"
+_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 # Registries that came before OCI 1.1 say the config's type, which is the empty one for bundles.
-_LOOKED_INTO = {SIGNATURES, BUNDLE, EMPTY_TYPE}
+_LOOKED_INTO = {_SIGNATURES, _BUNDLE, EMPTY_TYPE}
 _LARGEST = 1 << 20  # bytes
 
 
@@ -39,10 +39,10 @@ def referred_signatures(
     envelopes: list[Any] = []
     try:
         for layer in _layers(registry, repository, digest):
-            if layer.media_type not in (TYPE, BUNDLE) or layer.size > _LARGEST:
+            if layer.media_type not in (TYPE, _BUNDLE) or layer.size > _LARGEST:
                 continue
             content = get_content(registry, repository, "blobs", layer.digest)
-            if layer.media_type == BUNDLE:
+            if layer.media_type == _BUNDLE:
                 envelopes.append(json.loads(content).get("dsseEnvelope"))
             else:
                 signatures.append(Signature(content, layer.told(VALUE)))

@@ -72,11 +72,11 @@ def require_entry(registry: Registry, entry: Entry, trust: Trust) -> None:
         )
     name = entry.tags[0].partition(":")[0]
     require_signed(registry, name, entry.digest, trust)
-    config = fetch_config(registry, registry.address.repository(name), entry.digest)
-    require_cell(config, entry, f"{registry.address.reference(name)}@{entry.digest}")
+    config = _fetch_config(registry, registry.address.repository(name), entry.digest)
+    _require_cell(config, entry, f"{registry.address.reference(name)}@{entry.digest}")
 
 
-def fetch_config(registry: Registry, repository: str, digest: str) -> ImageConfig:
+def _fetch_config(registry: Registry, repository: str, digest: str) -> ImageConfig:
     """The config of an image; raises RegistryError for one that cannot be read."""
     try:
         data = get_content(registry, repository, "manifests", digest, MANIFEST_TYPE)
@@ -86,7 +86,7 @@ def fetch_config(registry: Registry, repository: str, digest: str) -> ImageConfi
         raise RegistryError(f"{registry.address}: {repository}@{digest}: {error}") from error
 
 
-def require_cell(config: ImageConfig, entry: Entry, image: str) -> None:
+def _require_cell(config: ImageConfig, entry: Entry, image: str) -> None:
     """Raise SignatureError unless the image's own label says what the entry does."""
     try:
         label = read_document(CellLabel, config.label(CELL_LABEL) or "")

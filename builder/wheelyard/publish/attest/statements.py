@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 MEDIA_TYPE = "application/vnd.in-toto+json"
-STATEMENT = "https://in-toto.io/Statement/v1"
+_STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 BILL_TYPE = "application/vnd.cyclonedx+json"  # of the bill that is no statement
 BILL = "https://cyclonedx.org/bom"  # what cosign's `--type cyclonedx` stands for
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
-BUILD_TYPE = "urn:wheelyard:assemble:v1"
+_BUILD_TYPE = "urn:wheelyard:assemble:v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def provenance_statement(
         materials.append({"uri": "git+file:.", "digest": commit})
     predicate = {
         "buildDefinition": {
-            "buildType": BUILD_TYPE,
+            "buildType": _BUILD_TYPE,
             "externalParameters": {"image": image_id},
             "internalParameters": {"clean": source.clean},
             "resolvedDependencies": materials,
@@ -79,7 +79,7 @@ def bill_statement(name: str, digest: str, bill: str) -> str:
 
 def _statement(name: str, digest: str, kind: str, predicate: Mapping[str, Any]) -> str:
     statement = {
-        "_type": STATEMENT,
+        "_type": _STATEMENT,
         "subject": [{"name": name, "digest": {"sha256": _hex(digest)}}],
         "predicateType": kind,
         "predicate": predicate,
