@@ -93,7 +93,9 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     option("--indexes", metavar="NAME=URL...", help="where the indexes are that matrix.yaml names")
     option("--debian-mirror", metavar="URL", help="Debian archive to take packages from")
     option("--debian-security-mirror", metavar="URL", help="Debian security archive")
-    option("--debian-snapshot", metavar="PATTERN", help="where dropped packages are: see README")
+    option(
+        "--debian-snapshot", metavar="PATTERN", help="archive of dropped packages: docs/mirrors.md"
+    )
     option("--ca-bundle", metavar="FILE", help="CAs (PEM) to trust besides the system's")
     option("--cache-dir", metavar="FOLDER", help="where downloads and layers are kept")
     option("--workers", metavar="N", help="threads and processes for CPU work (default: all CPUs)")

@@ -64,7 +64,7 @@ def test_the_feature_makes_the_same_environment() -> None:
 
 
 def test_accounts_are_what_the_documentation_says() -> None:
-    text = (ROOT / "README.md").read_text() + (ROOT / "ARCHITECTURE.md").read_text()
+    text = (ROOT / "docs" / "run.md").read_text() + (ROOT / "ARCHITECTURE.md").read_text()
     assert f"`{USER}`" in text
     assert str(UID) in text
     assert f"`{GROUP}`" in text

@@ -130,9 +130,9 @@ def test_what_belongs_to_no_image_is_removed_and_other_files_are_not(project: Pa
     assert not (project / "images" / "gone-runtime").exists()
 
 
-def test_a_readme_with_the_markers_gets_the_table_of_images(project: Path) -> None:
-    write(project / "README.md", f"# Mine\n{BEGIN}\nold\n{END}\nrest\n")
-    text = render_all(project, CELLS)[PurePosixPath("README.md")]
+def test_a_page_with_the_markers_gets_the_table_of_images(project: Path) -> None:
+    write(project / "docs" / "images.md", f"# Mine\n{BEGIN}\nold\n{END}\nrest\n")
+    text = render_all(project, CELLS)[PurePosixPath("docs/images.md")]
     assert text.startswith(f"# Mine\n{BEGIN}\n| image ")
     assert text.endswith(f"{END}\nrest\n")
     assert all(f"`{cell.tags[0]}`" in text for cell in CELLS if cell.parent is None)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE = "Dockerfile"
 BAKE_FILE = PurePosixPath("docker-bake.json")
-README = PurePosixPath("README.md")
+_IMAGES_PAGE = PurePosixPath("docs/images.md")
 _COMPILER = {"home": HOME, "profile": PROFILE, "lines": PROFILE_TEXT.splitlines()}
 BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
 # What an image's folder may hold; anything else in a stale folder is not ours to delete.
@@ -65,22 +65,22 @@ def render_all(project: Path, cells: Sequence[Cell]) -> dict[PurePosixPath, str]
     return {
         **_dockerfiles(project, cells, environment),
         **render_devcontainers(cells, environment, load_published(project)),
-        **_readme(project, cells, environment),
+        **_images_page(project, cells, environment),
     }
 
 
-def _readme(
+def _images_page(
     project: Path, cells: Sequence[Cell], environment: Environment
 ) -> dict[PurePosixPath, str]:
-    """The README with the table of images between its two markers, where it has them."""
-    readme = project / README
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    """The page of all images with the table between its two markers, where it has them."""
+    page = project / _IMAGES_PAGE
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         return {}
     table = environment.get_template("images.md.j2").render(rows=_rows(project, cells))
-    return {README: f"{before}{BEGIN}\n{table}{END}{after}"}
+    return {_IMAGES_PAGE: f"{before}{BEGIN}\n{table}{END}{after}"}
 
 
 def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, list[str]]]:
