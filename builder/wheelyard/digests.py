@@ -1,7 +1,8 @@
-"""What blobs are called: `sha256:` and 64 hex digits, and nothing else that comes from outside.
+"""The names of blobs: `sha256:` and 64 hex digits, checked before anything else is done with them.
 
 A digest becomes a file's name and a part of a URL, so it is parsed before it is used as either.
-Source: OCI image-spec 1.1, descriptor.md, "Digests"; of its algorithms the one that is in use.
+Source: OCI image-spec 1.1, descriptor.md, "Digests"; of its algorithms, the one that is in use.
+
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from wheelyard.errors import StorageError
 
 DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
 _WHOLE = re.compile(DIGEST_PATTERN, re.ASCII)
-_SHOWN = 80  # characters of what is no digest
+_SHOWN = 80  # characters of the text that an error shows
 
 
 class DigestError(StorageError, ValueError):
-    """Something that should be a digest is none."""
+    """A text that should be a digest and is not."""
 
 
 class Digest(str):
-    """The digest of a blob; made by `parse` alone."""
+    """The digest of a blob; only `parse` makes one."""
 
     __slots__ = ()
 
@@ -29,8 +30,8 @@ class Digest(str):
         """Return `text` as a digest; raises DigestError, which is a ValueError too."""
         if not isinstance(text, str) or _WHOLE.fullmatch(text) is None:
             raise DigestError(
-                f"{str(text)[:_SHOWN]!r} is no SHA-256 digest (sha256: and 64 lower-case hex "
-                "digits); where it comes from is damaged, or is not to be trusted"
+                f"{str(text)[:_SHOWN]!r} is not a SHA-256 digest (sha256: and 64 lower-case hex "
+                "digits); its source is damaged or cannot be trusted"
             )
         return cls(text)
 

@@ -130,7 +130,7 @@ class SignatureError(WheelyardError):
 class UnexpectedError(WheelyardError):
     """A bug in wheelyard.
 
-    Raised nowhere: the failure of an image of a batch that something unexpected ended, its cause.
+    Never raised: it is recorded as the failure of one image of a batch, with the bug as its cause.
     """
 
     exit_code = 70  # EX_SOFTWARE of sysexits.h
@@ -141,10 +141,10 @@ INTERRUPTED = 130
 
 @contextmanager
 def unreadable(error: Callable[[str], WheelyardError]) -> Iterator[None]:
-    """Turn what a library's parser raises on bytes that nobody vouches for into `error(why)`.
+    """Turn what a library's parser raises on untrusted bytes into `error(why)`.
 
-    Which exceptions these can be is documented for hardly any parser (tarfile: a dozen types). Our
-    own errors pass, and so do the operating system's.
+    Hardly any parser documents which exceptions these can be (tarfile raises a dozen types). Our
+    own errors pass through, and so do the operating system's.
     """
     try:
         yield

@@ -12,13 +12,13 @@ _FAR = "999999"  # a component no release reaches: the upper end of "12.1.*"
 
 
 def leads(asked: str, actual: str) -> bool:
-    """True if `asked` is `actual` or its first components: 8.9 leads 8.9.2.26, not 8.90."""
+    """Tell whether `asked` is `actual` or its first components: 8.9 leads 8.9.2.26, not 8.90."""
     return f"{actual}.".startswith(f"{asked}.")
 
 
 @cache
 def overlaps(asked: str, specifiers: str) -> bool:
-    """True if some version that starts with `asked` satisfies the PEP 440 `specifiers`.
+    """Tell whether some version that starts with `asked` satisfies the PEP 440 `specifiers`.
 
     A range is met by its ends or by a bound inside the range of `asked`, so those are tried.
     """
@@ -30,7 +30,7 @@ def overlaps(asked: str, specifiers: str) -> bool:
 
 
 def is_exact(specifiers: str) -> bool:
-    """True for `==1.2.3`: one version, no range and no wildcard."""
+    """Tell whether the specifiers are `==1.2.3`: one version, no range and no wildcard."""
     return re.fullmatch(r"==[^,*]+", specifiers) is not None
 
 
@@ -41,5 +41,5 @@ def short(version: str, components: int = 2) -> str:
 
 @cache
 def order(version: str) -> Version:
-    """Sort key of a version; the cache makes thousands of comparisons cheap."""
+    """Return the sort key of a version; the cache makes thousands of comparisons cheap."""
     return Version(version)

@@ -187,7 +187,7 @@ def test_a_mount_point_that_is_a_link_is_refused(root: Path, need_root: None) ->
         command = enter_command(root, "1000:1000", "900", probe(root))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == confine.REFUSED
-        assert "/dev of the image is no folder" in done.stderr
+        assert "/dev of the image is not a folder" in done.stderr
     finally:
         make_mount_points(root)
 

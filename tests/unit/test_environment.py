@@ -152,7 +152,7 @@ def test_nobody_reads_the_output(argv: list[str]) -> None:
     done = wheelyard(*argv, shell="exec >/dev/full;")
     assert "Traceback" not in done.stderr
     assert done.returncode == StorageError.exit_code
-    assert "the output cannot be written: No space left on device" in done.stderr
+    assert "cannot write the output: No space left on device" in done.stderr
 
 
 def test_a_file_of_the_process_is_not_what_a_closed_stream_was(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_what_cannot_be_used_is_said(case: str) -> None:
     ("shell", "words"),
     [
         ("ulimit -f 1000;", "File too large; raise `ulimit -f`"),
-        ("ulimit -f 0;", "name a folder that is writable with TMPDIR"),
+        ("ulimit -f 0;", "set TMPDIR to a writable folder"),
         ('TMPDIR=$(mktemp -d)/$(printf "%0120d"); mkdir $TMPDIR; export TMPDIR;', "shorter path"),
     ],
     ids=["file size", "no file at all", "long temporary folder"],

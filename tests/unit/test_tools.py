@@ -75,7 +75,7 @@ def test_a_program_is_stopped_together_with_what_it_started(tmp_path: Path) -> N
 
 def test_a_program_that_does_not_end_is_stopped() -> None:
     started = time.monotonic()
-    with pytest.raises(LockError, match=r"no end after 0\.2 seconds"):
+    with pytest.raises(LockError, match=r"not finished after 0\.2 seconds"):
         run(python("import time; time.sleep(60)"), error=LockError, timeout=0.2)
     assert time.monotonic() - started < 5
 

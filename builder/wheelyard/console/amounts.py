@@ -8,7 +8,7 @@ Unit = Literal["bytes", "items"]
 
 
 def amount(value: float, unit: Unit) -> str:
-    """`value` for people: decimal multiples of a byte, or a count."""
+    """Format `value` for people: decimal multiples of a byte, or a count."""
     if unit == "items":
         return f"{value:.0f}"
     for name in ("B", "kB", "MB"):
@@ -19,7 +19,7 @@ def amount(value: float, unit: Unit) -> str:
 
 
 def summary(done: int, seconds: float, unit: Unit) -> str:
-    """What was done, in which time and, for bytes, how fast."""
+    """Say what was done, in how much time and, for bytes, how fast."""
     text = f"{amount(done, unit)}{' items' if unit == 'items' else ''} in {seconds:.1f} s"
     if unit == "bytes" and seconds > 0:
         text += f" ({amount(done / seconds, unit)}/s)"

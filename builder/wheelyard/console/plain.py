@@ -1,4 +1,4 @@
-"""Text from elsewhere, with what a terminal obeys written out as JSON does. Pure."""
+"""Text from other sources, with everything that a terminal would obey escaped as in JSON. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _UNUSUAL_OR_END = re.compile(r"[^ -~]")
 
 
 def plain(text: object) -> str:
-    """`text` without escape sequences, control characters and marks that turn its direction."""
+    """Escape terminal sequences, control characters and marks that change the text's direction."""
     return _UNUSUAL.sub(_written, str(text))
 
 
 def one_line(text: object) -> str:
-    """The same as one line, so that it cannot begin another that looks like ours."""
+    """Escape line breaks as well, so that no text can forge a further line of our output."""
     return _UNUSUAL_OR_END.sub(_written, str(text))
 
 

@@ -1,4 +1,4 @@
-"""How a run tells what it is doing: on stderr, bars for people, lines for logs."""
+"""Progress of a run on stderr: bars for people, lines for logs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from wheelyard.console.tasks import ClosableReporter, Task
 
 Mode = Literal["auto", "terminal", "plain", "quiet"]
 
-_LINE_SECONDS = 10.0  # the longest a plain log stays silent about a task that moves
-_STEP_SECONDS = 2.0  # the shortest time between two lines of one task
-_STEP = 0.25  # a share of the total that is worth a line
+_LINE_SECONDS = 10.0  # longest silence of a plain log about a task that makes progress
+_STEP_SECONDS = 2.0  # shortest time between two lines of one task
+_STEP = 0.25  # share of the total that is worth a line
 
 
 def make_reporter(
@@ -27,7 +27,7 @@ def make_reporter(
     color: bool = True,
     environ: Mapping[str, str] | None = None,
 ) -> ClosableReporter:
-    """The reporter for `stream` (usually stderr; None where the process has none)."""
+    """Make the reporter for `stream` (usually stderr; None if the process has none)."""
     if stream is None or mode == "quiet":
         return QuietReporter(stream)
     if mode == "plain" or (mode == "auto" and not _shows_bars(stream, environ)):
@@ -43,26 +43,26 @@ def _shows_bars(stream: TextIO, environ: Mapping[str, str] | None) -> bool:
 
 
 class QuietReporter:
-    """Warnings only."""
+    """Reporter that shows warnings only."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def info(self, message: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def warn(self, message: str) -> None:
-        """Write a line."""
+        """Write a warning line."""
         if self._stream is not None:
             self._stream.write(f"warning: {plain(message)}\n")
             self._stream.flush()
 
     def task(self, label: str, total: int | None, unit: Unit) -> AbstractContextManager[Task]:  # noqa: ARG002
-        """Count nothing."""
+        """Yield a task that shows nothing."""
         return nullcontext(_Silent())
 
     def close(self) -> None:
-        """Nothing to restore."""
+        """Do nothing: there is nothing to restore."""
 
 
 class _Silent:
@@ -71,7 +71,7 @@ class _Silent:
 
 
 class PlainReporter:
-    """A line at a time, for logs; never a control character."""
+    """Reporter that writes single lines, for logs; never a control character."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -85,12 +85,12 @@ class PlainReporter:
             self._stream.flush()
 
     def warn(self, message: str) -> None:
-        """Write a line that says so."""
+        """Write a line marked as a warning."""
         self.info(f"warning: {message}")
 
     @contextmanager
     def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:
-        """Lines at the start, now and then, and at the end."""
+        """Write lines at the start, at intervals, and at the end."""
         started, label = self._clock(), one_line(label)
         line = _Lines(label, total, unit, self.info, self._clock)
         self.info(label if total is None else f"{label}: {amount(total, unit)}")
@@ -102,11 +102,11 @@ class PlainReporter:
         self.info(f"{label}: done, {summary(line.done, self._clock() - started, unit)}")
 
     def close(self) -> None:
-        """Nothing to restore."""
+        """Do nothing: there is nothing to restore."""
 
 
 class _Lines:
-    """A task that writes a line when enough has happened since the last one."""
+    """A task that writes a line whenever enough has changed since the last one."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _Lines:
         self._line_at, self._line_done = clock(), 0
 
     def advance(self, amount: int) -> None:
-        """Count, and write a line when one is due."""
+        """Add to the count, and write a line when one is due."""
         with self._lock:
             self.done += amount
             now = self._clock()

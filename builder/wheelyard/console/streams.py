@@ -1,7 +1,8 @@
-"""Names and logs that others made up are shown on a terminal, never obeyed by it.
+"""Safe output: names and logs from other sources are shown on a terminal, never obeyed by it.
 
-`plain_streams` puts itself between the program and its standard streams, so that no message,
-table or traceback has to think of it.
+`plain_streams` wraps the program's standard streams, so that no message, table or traceback has to
+escape anything itself.
+
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 class ReaderGoneError(BrokenPipeError):
-    """Whoever read the standard output has closed it."""
+    """The program that read our standard output has closed it."""
 
 
 @contextmanager
 def plain_streams() -> Iterator[None]:
-    """Standard streams that are there, take every text, and send no control character.
+    """Replace stdout and stderr by streams that take any text and send no control character.
 
-    One that the process was started without goes nowhere, and so does what stderr refuses: losing
-    a message ends no work. What stdout refuses is an error, because it is the result.
+    A stream that the process was started without leads nowhere. What stderr refuses is dropped: a
+    lost message must not end the work. What stdout refuses is an error, because it is the result.
     """
     _reopen()
     with redirect_stdout(_plain(sys.stdout, _Result)), redirect_stderr(_plain(sys.stderr, _Plain)):
@@ -35,12 +36,12 @@ def plain_streams() -> Iterator[None]:
 
 
 def terminal(stream: TextIO) -> TextIO:
-    """The terminal behind a plain stream, for those who steer it themselves."""
+    """Return the terminal behind a plain stream, for code that controls it directly."""
     return cast("TextIO", _Terminal(stream.below if isinstance(stream, _Plain) else stream))
 
 
 class _Plain:
-    """A text stream that shows control characters; what cannot be written is dropped."""
+    """A text stream that escapes control characters and drops what cannot be written."""
 
     def __init__(self, below: TextIO) -> None:
         self.below = below
@@ -63,7 +64,7 @@ class _Plain:
 
 
 class _Terminal(_Plain):
-    """A stream that takes control characters."""
+    """A stream that passes control characters on."""
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
@@ -72,7 +73,7 @@ class _Terminal(_Plain):
 
 
 class _Result(_Plain):
-    """A stream whose loss is told."""
+    """A stream that raises an error when its output is lost."""
 
     def write(self, text: str) -> int:
         with _told():
@@ -91,8 +92,8 @@ def _told() -> Iterator[None]:
         raise ReaderGoneError(*gone.args) from gone
     except OSError as refused:
         raise StorageError(
-            f"the output cannot be written: {refused.strerror}; "
-            "make room where it goes, or send it elsewhere"
+            f"cannot write the output: {refused.strerror}; "
+            "free some space at its destination, or redirect it"
         ) from refused
 
 
@@ -105,7 +106,7 @@ def _plain(stream: TextIO, kind: type[_Plain]) -> TextIO:
 
 
 def _reopen() -> None:
-    """Open what is closed to nowhere, or the next file would get its number and be written to."""
+    """Open closed standard streams on /dev/null, so that no other file gets their numbers."""
     for number, (name, mode) in enumerate(_STREAMS):
         try:
             os.fstat(number)

@@ -11,13 +11,13 @@ from wheelyard.console.plain import one_line, plain
 
 
 def show_json(value: object, stream: TextIO | None = None) -> None:
-    """Print `value` as indented JSON, keys in the order they were made in."""
+    """Print `value` as indented JSON; keys keep their order."""
     stream = stream or sys.stdout
     print(_dumps(value, stream), file=stream)
 
 
 def show_json_list(values: Iterable[object], stream: TextIO | None = None) -> None:
-    """Print a list as `show_json` does, one value in memory at a time."""
+    """Print a list as `show_json` does, holding one value in memory at a time."""
     stream = stream or sys.stdout
     before = "["
     for value in values:
@@ -35,7 +35,7 @@ def _dumps(value: object, stream: TextIO) -> str:
 def show_table(
     headers: Sequence[str], rows: Sequence[Sequence[object]], stream: TextIO | None = None
 ) -> None:
-    """Print `rows` in aligned columns, never cut short, so that ids can be copied and piped."""
+    """Print `rows` in aligned columns, never truncated, so that ids can be copied and piped."""
     lines = [tuple(headers), *(tuple(map(one_line, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

@@ -1,4 +1,4 @@
-"""What a run may say while it works; how that is shown is another module's business."""
+"""The interface for messages and progress; other modules decide how these are shown."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Reporter(Protocol):
     """The channel for messages and progress; safe to use from several threads."""
 
     def info(self, message: str) -> None:
-        """Say something worth knowing."""
+        """Show a message."""
 
     def warn(self, message: str) -> None:
-        """Say something that may need attention; shown even when quiet."""
+        """Show a warning, also when quiet."""
 
     def task(self, label: str, total: int | None, unit: Unit) -> AbstractContextManager[Task]:
-        """Show a piece of work for as long as the context lasts; `total` None: not known."""
+        """Show a piece of work while the context lasts; `total` is None if unknown."""
 
 
 class ClosableReporter(Reporter, Protocol):
-    """A reporter as its owner sees it."""
+    """A reporter that its owner can close."""
 
     def close(self) -> None:
-        """Leave the terminal as it was found, whatever is still under way."""
+        """Restore the terminal, whatever work is still in progress."""

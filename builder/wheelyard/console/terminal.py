@@ -1,4 +1,4 @@
-"""Progress on a terminal: a bar for each piece of work under way, finished ones as lines."""
+"""Progress on a terminal: one bar for each task in progress, one line for each finished task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Amount(ProgressColumn):
-    """Done, total and, for bytes, the rate."""
+    """Column that shows done, total and, for bytes, the rate."""
 
     def render(self, task: RichTask) -> Text:
         unit: Unit = task.fields["unit"]
@@ -42,7 +42,7 @@ class _Amount(ProgressColumn):
 
 
 class TerminalReporter:
-    """Bars that share the terminal's last lines; messages scroll above them."""
+    """Reporter whose bars occupy the terminal's last lines; messages scroll above them."""
 
     def __init__(self, stream: TextIO, *, color: bool = True) -> None:
         # None leaves the decision to rich, which knows NO_COLOR.
@@ -58,12 +58,12 @@ class TerminalReporter:
         self._console.print(plain(message), markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        """Write a line that stands out."""
+        """Write a highlighted line above the bars."""
         self._console.print(Text(f"warning: {plain(message)}", style="yellow"), soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:
-        """Show a bar; leave a line when the work is done, nothing when it failed."""
+        """Show a bar, and a line when the work is done; show no line when it failed."""
         progress, label = self._enter(), one_line(label)
         bar = _Bar(progress, progress.add_task(label, total=total, unit=unit))
         started = time.monotonic()
@@ -75,7 +75,7 @@ class TerminalReporter:
             self._leave()
 
     def close(self) -> None:
-        """Remove the bars and give the cursor back, whatever is still under way."""
+        """Remove the bars and restore the cursor, whatever work is still in progress."""
         with self._lock:
             if self._progress is not None:
                 self._progress.stop()

@@ -1,13 +1,13 @@
-"""Runs as a program of its own: enter a root file system that is not trusted, and run one command.
+"""Run one command inside a root file system that is not trusted; started as a separate program.
 
-Standard library only. Its one argument is JSON: {"root": folder, "uid": 1000, "gid": 1000,
-"groups": [900], "machine": true, "argv": [...], "env": {...}}. The command gets namespaces of its
-own (mounts, processes, network, IPC, host name), no capability, no new privileges, and no file but
-those of the root. "machine" is for programs that expect one: /proc, a small /dev, loopback, and a
-root that can be written to. Without it the root is read-only and holds nothing else.
+Uses the standard library only. Its one argument is JSON: {"root": folder, "uid": 1000, "gid": 1000,
+"groups": [900], "machine": true, "argv": [...], "env": {...}}. The command gets its own namespaces
+(mounts, processes, network, IPC, host name), no capabilities, no new privileges, and no files
+except those of the root. "machine" is for programs that expect one: /proc, a small /dev, loopback,
+and a writable root. Without it the root is read-only and holds nothing else.
 
-Any user may do this where the kernel lets users have namespaces, and stays who he is. Exit code
-125: it could not be done, and nothing was run; standard error says why.
+Any user may do this where the kernel allows user namespaces, and keeps their identity. Exit code
+125 means that it was not possible and nothing was run; standard error says why.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PDEATHSIG, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 1, 24, 38
 _CAPABILITY_V3 = 0x20080522
 _GETFLAGS, _SETFLAGS, _UP = 0x8913, 0x8914, 1
 _LAST_CAPABILITY = 63
-# What root keeps: what a package manager needs of its own files, nothing of the machine.
+# What root keeps: what a package manager needs for its own files, nothing for the machine.
 _ROOTS = frozenset({0, 1, 3, 4, 5, 6, 7})  # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SET[GU]ID
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
@@ -48,7 +48,7 @@ _LARGEST_FILE = 4 << 30  # bytes
 _SAID = {
     True: 64 << 20,
     False: 64 << 10,
-}  # bytes of output that are passed on: a machine's, others'
+}  # bytes of output that are passed on: with "machine", without
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,7 +62,7 @@ def confined(
     machine: bool = False,
     env: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Argument list that runs `argv` in `root` by this program; `ids` are user and group."""
+    """Return the argument list that runs `argv` in `root`; `ids` are user and group."""
     job = {
         "root": str(root),
         "uid": ids[0],
@@ -76,13 +76,13 @@ def confined(
 
 
 def main() -> None:
-    """Do what the argument says; the exit code is the command's."""
+    """Run the job that the argument describes; exit with the command's exit code."""
     job = json.loads(sys.argv[1])
     user = os.geteuid()
     pipes = [os.pipe(), os.pipe()]
     try:
         _unshare(user)
-        # The first process of the namespace, with which all others end.
+        # The first process of the namespace; when it ends, all others end.
         child = os.fork()
         if child == 0:
             for at, (_, end) in enumerate(pipes, 1):
@@ -90,7 +90,7 @@ def main() -> None:
             _enter(job, trusted=user == 0)
     except OSError as error:
         _refuse(error)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command has its own opinion of it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command decides itself
     for _, end in pipes:
         os.close(end)
     _pass_on({start: at for at, (start, _) in enumerate(pipes, 1)}, _SAID[job["machine"]])
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def _pass_on(streams: dict[int, int], limit: int) -> None:
-    """Write what comes to our own streams, and drop what is too much for whoever reads it."""
+    """Copy the command's output to our own streams, up to `limit` bytes of each."""
     left = dict.fromkeys(streams, limit)
     while streams:
         for source in select.select(list(streams), [], [])[0]:
@@ -146,7 +146,7 @@ def _enter(job: dict[str, Any], *, trusted: bool) -> NoReturn:
 
 
 def _bind(source: str, target: str, flags: int) -> None:
-    """Let `source` be seen at `target`; what its mount forbids stays forbidden."""
+    """Make `source` visible at `target`, keeping the restrictions of its mount."""
     _call("mount", source.encode(), target.encode(), None, ctypes.c_ulong(_BIND), None)
     there = os.statvfs(target).f_flag  # a user namespace may not take these away
     kept = (_NOSUID, _NODEV, _NOEXEC, _RDONLY, _NOATIME, _NODIRATIME)
@@ -159,7 +159,7 @@ def _bind(source: str, target: str, flags: int) -> None:
 def _make_machine(root: str) -> None:
     for name in ("proc", "dev"):
         if not stat.S_ISDIR(os.lstat(f"{root}/{name}").st_mode):
-            raise NotADirectoryError(20, f"/{name} of the image is no folder")
+            raise NotADirectoryError(20, f"/{name} of the image is not a folder")
     _mount("proc", f"{root}/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
     for name in _HIDDEN:
         with suppress(FileNotFoundError):
@@ -183,7 +183,7 @@ def _make_machine(root: str) -> None:
 
 
 def _loopback() -> None:
-    """Processes that train together meet there."""
+    """Bring up the loopback interface, on which processes that train together meet."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         asked = struct.pack("16sh22x", b"lo", 0)
         flags = struct.unpack("16sh22x", fcntl.ioctl(any_socket, _GETFLAGS, asked))[1]
@@ -191,12 +191,12 @@ def _loopback() -> None:
 
 
 def _drop(job: dict[str, Any], *, trusted: bool) -> None:
-    """Become the user, for good."""
+    """Become the user irrevocably."""
     uid, gid = int(job["uid"]), int(job["gid"])
     kept = _ROOTS if trusted and uid == 0 else frozenset()
     for capability in range(_LAST_CAPABILITY + 1):
         if capability not in kept and not _prctl(_CAPBSET_DROP, capability):
-            break  # the kernel knows no further one
+            break  # the kernel knows no more
     if trusted:
         os.setgroups(job["groups"])
         os.setresgid(gid, gid, gid)

@@ -1,4 +1,4 @@
-"""What ends one image of a batch, told so that the others go on."""
+"""Reports the failure of one image of a batch, so that the others continue."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def reported(
     error: Exception, image: str, reporter: Reporter, log: Path | None = None
 ) -> WheelyardError:
-    """Warn of what ended `image`; the error that its result keeps.
+    """Warn about the error that ended `image`, and return the error that its result keeps.
 
-    A bug is told as one, with its traceback, which goes to the end of `log` as well.
+    A bug is reported as a bug, with its traceback, which is also appended to `log`.
     """
     failure = _failure(error)
     if isinstance(failure, UnexpectedError):
         lines = "".join(traceback.format_exception(error))
-        reporter.warn(f"{image}: a bug ended this image\n{lines.rstrip()}")
+        reporter.warn(f"{image}: a bug stopped this image\n{lines.rstrip()}")
         if log is not None and log.parent.is_dir():
             with log.open("a", encoding="utf-8") as file:
                 file.write(f"\n{lines}")

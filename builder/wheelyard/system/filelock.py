@@ -1,4 +1,4 @@
-"""One process, and one thread, at a time: a lock that the kernel frees when its holder dies."""
+"""Locks for one process and one thread at a time; the kernel frees them when their holder dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from pathlib import Path
 from wheelyard.system.storage import in_the_way, remove
 
 _POLL_SECONDS = 0.1
-_FOREIGN_SECONDS = 24 * 3600.0  # what nobody claims is left this long, for programs that do not
+_FOREIGN_SECONDS = (
+    24 * 3600.0
+)  # unclaimed entries are kept this long, for programs that do not claim
 _CLAIMED = "claimed-"
 _HELD = ".held"  # in a claimed folder, locked by its owner
 _GUARD = ".lock"  # held while folders are claimed or swept
@@ -25,7 +27,7 @@ def _nothing() -> None:
 
 
 def once(say: Callable[[], None]) -> Callable[[], None]:
-    """`say`, for an `on_wait` that is called again and again: only the first call counts."""
+    """Wrap `say` for an `on_wait` that is called repeatedly: only the first call counts."""
     said = threading.Event()
 
     def first() -> None:
@@ -40,14 +42,14 @@ def once(say: Callable[[], None]) -> Callable[[], None]:
 def locked(path: Path, on_wait: Callable[[], None] = _nothing) -> Iterator[None]:
     """Hold the lock file `path`, which is removed afterwards; its folder must exist.
 
-    `on_wait` is called about ten times a second while another holder has it; an exception it
-    raises ends the wait. Raises OSError where the file cannot be made.
+    `on_wait` is called about ten times a second while another holder has the lock; an exception
+    that it raises ends the wait. Raises OSError if the file cannot be made.
     """
     descriptor = _acquire(path, on_wait)
     try:
         yield
     finally:
-        # Before the lock is freed, so that whoever waits sees that its file is gone.
+        # Before the lock is freed, so that a waiting process sees that its file is gone.
         with suppress(OSError):
             path.unlink()
         os.close(descriptor)
@@ -72,7 +74,7 @@ def _acquire(path: Path, on_wait: Callable[[], None]) -> int:
 
 
 def _try_lock(descriptor: int) -> bool:
-    import fcntl  # here: Windows has none, and much that imports this locks nothing
+    import fcntl  # here: Windows does not have it, and most importers never lock
 
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,9 +91,9 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 
 def claim_folder(parent: Path) -> tuple[Path, Callable[[], None]]:
-    """Make a folder that `sweep` spares while this process lives, and what removes it before.
+    """Make a folder that `sweep` keeps while this process lives; return it and its remover.
 
-    A lock tells that, not a process id: in another container the same id is another process's.
+    A lock marks the owner, not a process id: in another container the same id is another process.
     """
     with locked(parent / _GUARD):
         folder = Path(tempfile.mkdtemp(prefix=_CLAIMED, dir=parent))
@@ -106,9 +108,9 @@ def claim_folder(parent: Path) -> tuple[Path, Callable[[], None]]:
 
 
 def sweep(parent: Path, *, foreign: bool = True) -> None:
-    """Remove what processes that are gone left below `parent`; what resists is left there.
+    """Remove what ended processes left in `parent`; what cannot be removed stays.
 
-    With `foreign` also what nobody ever claimed, when it is old.
+    With `foreign`, also remove old entries that no process ever claimed.
     """
     with locked(parent / _GUARD):
         for path in parent.iterdir():
@@ -126,7 +128,7 @@ def _is_in_use(path: Path) -> bool:
         descriptor = os.open(path / _HELD, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
-    except OSError:  # another user's
+    except OSError:  # it belongs to another user
         return True
     try:
         return not _try_lock(descriptor)

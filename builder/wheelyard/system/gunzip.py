@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_gzip(path: Path) -> Iterator[BinaryIO]:
-    """What a gzip file holds, as a stream."""
+    """Open a gzip file and yield its content as a stream."""
     opened: Any = igzip.IGzipFile(path, "rb")  # type: ignore[no-untyped-call]
     with opened as stream:
         yield stream

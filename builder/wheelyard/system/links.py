@@ -1,4 +1,4 @@
-"""Files under a second name."""
+"""Giving files a second name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """A hard link, or a copy on another file system."""
+    """Make a hard link, or a copy if the target is on another file system."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,8 +1,9 @@
-"""The one way to put an archive's entries below a folder: links lead to places in it, as in chroot.
+"""The only way to write an archive's entries into a folder; links resolve inside it, as in chroot.
 
-Whoever made the archive may have put anything into it. Names that climb are refused; a symbolic
-link among an entry's parents is followed inside the root, as container engines do, and every
-folder on the way is opened by its descriptor, without following links.
+The archive's content is untrusted. Paths that climb are refused; a symbolic link among an entry's
+parents is followed inside the root, as container engines do, and every folder on the way is opened
+by descriptor, without following links.
+
 """
 
 from __future__ import annotations
@@ -31,23 +32,24 @@ _FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class OutsideError(StorageError, ValueError):
-    """An entry of an archive that has no place below the root."""
+    """An entry of an archive that has no valid place inside the root."""
 
 
 def entry_path(name: str) -> str:
-    """Where an entry of an archive lies, relative to the root; empty for the root itself."""
+    """Return an entry's path relative to the root; empty for the root itself."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in name or len(name) > _LONGEST or len(parts) > _DEPTH:
         raise OutsideError(
-            f"{name[:200]!r} leads out of the image, or is no path; do not use this image"
+            f"{name[:200]!r} leads out of the image or is not a path; do not use this image"
         )
     return "/".join(parts)
 
 
 def resolve(path: str, link: Callable[[str], str | None]) -> str:
-    """`path` with the symbolic links among its parents followed inside the root.
+    """Follow the symbolic links among the parents of `path` inside the root.
 
-    `link` is asked for the target of the link at a path without links in it; None: there is none.
+    `link` returns the target of the link at a path that has no links in it, or None if there is
+    none.
     """
     folder, _, name = path.rpartition("/")
     if not folder:
@@ -59,7 +61,7 @@ def resolve(path: str, link: Callable[[str], str | None]) -> str:
         part = left.pop()
         if part in ("", "."):
             continue
-        if part == "..":  # of a link's target; above the root there is nothing
+        if part == "..":  # in a link's target; `..` of the root is the root
             del done[-1:]
             continue
         target = link("/".join([*done, part]))
@@ -79,15 +81,15 @@ def resolve(path: str, link: Callable[[str], str | None]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What an entry has besides its content."""
+    """The attributes of an entry: all but its content."""
 
     mode: int
     mtime: float  # seconds since 1970
-    owner: tuple[int, int] | None = None  # user and group; None: whoever unpacks
+    owner: tuple[int, int] | None = None  # user and group; None: the user who unpacks
 
 
 class RootFolder:
-    """A folder that entries are put into; nobody else writes to it meanwhile."""
+    """A folder that entries are written into; nothing else writes to it at the same time."""
 
     def __init__(self, folder: Path) -> None:
         self._root = os.open(folder, _FOLDER)
@@ -106,7 +108,7 @@ class RootFolder:
         os.close(self._root)
 
     def folder(self, path: str, attributes: Attributes) -> None:
-        """Make a folder, or give the one that is there (the root, too) these attributes."""
+        """Make a folder, or set these attributes on the existing one (the root, too)."""
         if path:
             parent, name = self._parent(path)
             if not _is_folder(name, parent):
@@ -121,7 +123,7 @@ class RootFolder:
             os.close(opened)
 
     def file(self, path: str, content: Iterable[bytes], attributes: Attributes) -> None:
-        """Write a file in the place of whatever is there."""
+        """Write a file, replacing whatever is there."""
         parent, name = self._parent(path)
         self._clear(name, parent)
         opened = os.open(name, _FILE, 0o600, dir_fd=parent)
@@ -131,7 +133,7 @@ class RootFolder:
             _settle(opened, attributes)
 
     def symlink(self, path: str, target: str, attributes: Attributes) -> None:
-        """Make a symbolic link; where it leads is looked at when somebody goes through it."""
+        """Make a symbolic link; its target is checked when a later entry follows it."""
         parent, name = self._parent(path)
         self._clear(name, parent)
         os.symlink(target, name, dir_fd=parent)
@@ -142,7 +144,7 @@ class RootFolder:
         self._forget()
 
     def hardlink(self, path: str, target: str) -> None:
-        """Let a second name lead to the file (or symbolic link) at `target`, below the root."""
+        """Make a hard link to the file (or symbolic link) at `target`, inside the root."""
         there, old = self._parent(target)
         there = os.dup(there)
         try:
@@ -155,7 +157,7 @@ class RootFolder:
             os.link(old, name, src_dir_fd=there, dst_dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             raise OutsideError(
-                f"{path!r} is a hard link to {target!r}, which is not there; do not use this image"
+                f"{path!r} is a hard link to {target!r}, which is missing; do not use this image"
             ) from None
         finally:
             os.close(there)
@@ -169,28 +171,28 @@ class RootFolder:
             os.chown(name, *attributes.owner, dir_fd=parent, follow_symlinks=False)
 
     def remove(self, path: str) -> None:
-        """Take away what is at `path`, if anything is, without following a link there."""
+        """Remove what is at `path`, if anything, without following a link there."""
         parent, name = self._parent(path)
         self._clear(name, parent)
 
     def empty(self, path: str) -> None:
-        """Take away all that is in the folder at `path`, links on the way followed."""
+        """Remove everything in the folder at `path`; links on the way are followed."""
         parent, _ = self._parent(f"{path}/x" if path else "x")
         for name in os.listdir(parent):  # noqa: PTH208 - of a descriptor
             self._clear(name, parent)
 
     def _parent(self, path: str) -> tuple[int, str]:
-        """Descriptor of the folder that an entry lies in, made if need be, and the entry's name."""
+        """Return a descriptor of the entry's folder, made if missing, and the entry's name."""
         folder, _, name = path.rpartition("/")
         if name in ("", ".", ".."):
-            raise OutsideError(f"{path[:200]!r} is no path; do not use this image")
+            raise OutsideError(f"{path[:200]!r} is not a path; do not use this image")
         if self._last is None or self._last[0] != folder:
             self._forget()
             self._last = (folder, self._open(resolve(path, self._link).rpartition("/")[0]))
         return self._last[1], name
 
     def _open(self, folder: str) -> int:
-        """Open a folder whose path has no links in it."""
+        """Open a folder whose path contains no links."""
         opened = os.dup(self._root)
         for part in folder.split("/") if folder else ():
             below = opened
@@ -204,7 +206,7 @@ class RootFolder:
             except OSError as error:
                 if error.errno in (errno.ENOTDIR, errno.ELOOP):
                     raise OutsideError(
-                        f"{folder[:200]!r} is no folder, but something lies in it; do not use "
+                        f"{folder[:200]!r} is not a folder, but has entries below it; do not use "
                         "this image"
                     ) from error
                 raise
@@ -238,7 +240,7 @@ def _is_folder(name: str, parent: int) -> bool:
 
 
 def _settle(opened: int, attributes: Attributes) -> None:
-    """Owner first: a change of it takes setuid bits away."""
+    """Set the attributes, the owner first: changing it clears the setuid bits."""
     if attributes.owner is not None:
         os.fchown(opened, *attributes.owner)
     os.fchmod(opened, attributes.mode & 0o7777)

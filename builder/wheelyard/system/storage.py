@@ -1,4 +1,4 @@
-"""What an operating-system error about files means for the user."""
+"""Explains operating-system errors about files to the user; removes, renames and hashes files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
 _READ = 1 << 20
 TREE_SUM = ".sha256"  # in a folder: the hash of its files
 REMEDY = "choose another folder with --cache-dir or WHEELYARD_CACHE"
-_FAILING = f"look at the disk and what connects it (dmesg), or {REMEDY}"
-_IN_THE_WAY = "move away what lies there, then run again"
+_FAILING = f"check the disk and its connection (dmesg), or {REMEDY}"
+_IN_THE_WAY = "move what is there out of the way, then run the command again"
 _TOO_MANY = "raise the limit (`ulimit -n 4096`), or run with --workers 1"
 _ADVICE = {
     **dict.fromkeys(REFUSED, f"make it writable for this user, or {REMEDY}"),
@@ -28,12 +28,12 @@ _ADVICE = {
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _TOO_MANY),
     errno.ENAMETOOLONG: "choose a shorter path",
     errno.ENOMEM: "free memory, or run with --workers 1",
-    errno.ENOEXEC: f"it was damaged, or made for another processor; {REMEDY}",
+    errno.ENOEXEC: f"it is damaged, or made for another processor; {REMEDY}",
 }
 
 
 def is_known(error: OSError) -> bool:
-    """Tell an error of this machine, which its user can mend, from one of this program."""
+    """Tell an error of this machine, which its user can fix, from an error of this program."""
     known = error.errno in _FULL | _MISPLACED or error.errno in _ADVICE
     return known or _no_temporary_folder(error)
 
@@ -41,12 +41,12 @@ def is_known(error: OSError) -> bool:
 def storage_error(
     error: OSError, folder: Path | None = None, needed: int | None = None
 ) -> StorageError:
-    """`error` in the user's words; `needed` is the number of bytes still to be written."""
+    """Explain `error` to the user; `needed` is the number of bytes still to be written."""
     place = folder or error.filename or "the file system"
     if error.errno in _FULL:
         return no_space(folder, needed, str(place))
     if _no_temporary_folder(error):
-        return StorageError(f"{error.strerror}; name a folder that is writable with TMPDIR")
+        return StorageError(f"{error.strerror}; set TMPDIR to a writable folder")
     if error.errno in _MISPLACED and error.filename is not None:
         return in_the_way(Path(os.fsdecode(error.filename2 or error.filename)))
     advice = _ADVICE.get(error.errno or 0)
@@ -55,28 +55,28 @@ def storage_error(
 
 
 def _no_temporary_folder(error: OSError) -> bool:
-    """Recognise tempfile's word for a machine without one."""
+    """Recognise tempfile's error for a machine without a temporary folder."""
     return error.errno == errno.ENOENT and "temporary directory" in str(error.strerror)
 
 
 def in_the_way(path: Path) -> StorageError:
-    """A folder where a file belongs, or a file where a folder does; names what to remove."""
+    """Name what to remove: a folder where a file belongs, or a file where a folder belongs."""
     for parent in reversed(path.parents):
         if os.path.lexists(parent) and not parent.is_dir():
             return StorageError(
-                f"{parent}: lies where a folder belongs; remove it: rm {shlex.quote(str(parent))}"
+                f"{parent}: is in the place of a folder; remove it: rm {shlex.quote(str(parent))}"
             )
     kind, option = ("folder", "-r ") if path.is_dir() else ("file", "")
     return StorageError(
-        f"{path}: a {kind} lies where it does not belong; remove it: "
+        f"{path}: a {kind} is where it does not belong; remove it: "
         f"rm {option}{shlex.quote(str(path))}"
     )
 
 
 def damaged(path: Path, why: str) -> StorageError:
-    """A blob that is not what its name says. The next build does not believe it, nor its links.
+    """Describe a damaged blob, and mark it so that the next build checks it and its links again.
 
-    The cache holds the same file under another name, and hashes again what was touched.
+    The cache holds the same file under another name, and hashes every file whose time changed.
     """
     try:
         os.utime(path)
@@ -84,14 +84,14 @@ def damaged(path: Path, why: str) -> StorageError:
         pass
     except OSError:
         command = f"rm {shlex.quote(str(path))} && wheelyard clean layers"
-        return StorageError(f"{path}: damaged ({why}); remove it, and build again: {command}")
+        return StorageError(f"{path}: damaged ({why}); remove it and build again: {command}")
     return StorageError(
         f"{path}: damaged ({why}); the next `wheelyard build` of the image makes it again"
     )
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or the folder that lies in its place."""
+    """Remove a file, or the folder that is in its place."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -99,7 +99,7 @@ def remove(path: Path) -> None:
 
 
 def put(source: Path, target: Path) -> None:
-    """Rename a file of ours, also to where a folder lies."""
+    """Rename one of our files, replacing even a folder."""
     try:
         source.replace(target)
     except IsADirectoryError:
@@ -108,7 +108,7 @@ def put(source: Path, target: Path) -> None:
 
 
 def no_space(folder: Path | None, needed: int | None, place: str) -> StorageError:
-    """A full disk, with the bytes that are free and the bytes that are missing where known."""
+    """Describe a full disk, with the free and the missing bytes if known."""
     free = None if folder is None else free_bytes(folder)
     figures = [
         f"{amount:,} bytes {word}"
@@ -120,7 +120,7 @@ def no_space(folder: Path | None, needed: int | None, place: str) -> StorageErro
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Bytes this user may still write in `folder`; None when nothing can tell."""
+    """Return the bytes that this user may still write in `folder`; None if unknown."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:
@@ -128,7 +128,7 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def file_digest(path: Path) -> str:
-    """`sha256:<hex>` of a file."""
+    """Return the digest of a file: `sha256:<hex>`."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while data := file.read(_READ):
@@ -137,7 +137,7 @@ def file_digest(path: Path) -> str:
 
 
 def is_file_of(path: Path, sha256: str) -> bool:
-    """Whether a file can be read and is what its hash (hex) says."""
+    """Tell whether a file can be read and has this hash (hex)."""
     try:
         return file_digest(path) == f"sha256:{sha256}"
     except OSError:
@@ -145,9 +145,9 @@ def is_file_of(path: Path, sha256: str) -> bool:
 
 
 def tree_digest(folder: Path) -> str:
-    """One hash for all files below a folder: names, modes, contents, and where links lead.
+    """Return one hash for all files below a folder: names, modes, contents, and targets of links.
 
-    TREE_SUM, which may hold the hash, and folders do not count.
+    Folders do not count, nor does TREE_SUM, which may hold the hash.
     """
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
@@ -161,7 +161,7 @@ def tree_digest(folder: Path) -> str:
 
 
 def is_tree_of(folder: Path, remembered: Path) -> bool:
-    """Whether a folder's files are still those whose hash the file `remembered` holds."""
+    """Tell whether a folder's files still have the hash that the file `remembered` holds."""
     try:
         return remembered.read_text() == tree_digest(folder)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The one module that starts other programs: argument lists in, text out, never a shell."""
+"""The only module that starts other programs: argument lists in, text out, never a shell."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a finished program left behind."""
+    """The result of a finished program."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -50,9 +50,9 @@ def run(
     """Run `argv` to its end and return its output.
 
     `env` replaces the environment, `timeout` is in seconds, `fds` are descriptors of files that the
-    program gets too. A non-zero exit or a time-out raises
-    `error` with `what` and the log's tail; with `error=None` the caller judges the exit code.
-    A program that is not installed raises ToolMissingError.
+    program inherits. A non-zero exit code or a time-out raises `error` with `what` and the log's
+    tail; with `error=None` the caller judges the exit code. Raises ToolMissingError for a program
+    that is not installed.
     """
     result = _communicate(tuple(argv), env, stdin, cwd, timeout, fds)
     if error is not None and result.returncode != 0:
@@ -67,7 +67,7 @@ def follow(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> int:
-    """Run `argv`, hand on every line of its output and errors as it comes, return the exit code.
+    """Run `argv`, pass on each line of its output and errors as it arrives, return the exit code.
 
     Credentials in URLs are masked. However the call ends, the program ends first.
     """
@@ -83,7 +83,7 @@ def follow(
 
 
 def failure(result: Result, what: str = "", advice: str = "") -> str:
-    """Say in text which program failed, its exit code, the end of its log, and what to do."""
+    """Describe a failed program: its name, its exit code, the end of its log, and what to do."""
     head = f"{what or Path(result.argv[0]).name} failed (exit code {result.returncode})"
     return "\n".join(part for part in (f"{head}:", _indent(result.tail), advice) if part)
 
@@ -102,7 +102,7 @@ def _communicate(
             stdout, stderr = process.communicate(stdin, timeout)
         except subprocess.TimeoutExpired:
             stdout, stderr = _stop(process)
-            stderr += f"\nno end after {timeout:g} seconds"
+            stderr += f"\nnot finished after {timeout:g} seconds"
         except BaseException:
             _stop(process)
             raise
@@ -137,21 +137,23 @@ def _start(
 
 
 def _not_started(program: str, cwd: Path | None, refused: OSError) -> WheelyardError:
-    """Tell a program that may not run from one that lies where nothing may run."""
+    """Tell a program that may not run from one on a file system where nothing may run."""
     shown = Path(cwd or Path(), program) if "/" in program else Path(program)
     what = f"cannot start {shown}: {refused.strerror}"
     with suppress(OSError):
         if "/" in program and os.statvfs(shown).f_flag & os.ST_NOEXEC:
             return StorageError(f"{what}, its file system is mounted with noexec; {REMEDY}")
     if refused.errno in (errno.EAGAIN, errno.ENOMEM):
-        return MachineError(f"{what}; too much runs here: free memory, or raise `ulimit -u`")
+        return MachineError(
+            f"{what}; too many processes are running: free memory, or raise `ulimit -u`"
+        )
     return ToolMissingError(what)
 
 
 def _stop(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """End a program and its children, kindly first: mmdebstrap and apt tidy up on SIGTERM.
+    """End a program and its children, with SIGTERM first: mmdebstrap and apt clean up on it.
 
-    mmdebstrap waits for its children before it does, and does not tell them to end.
+    mmdebstrap waits for its children before it cleans up, and does not tell them to end.
     """
     _signal(process, signal.SIGTERM)
     try:

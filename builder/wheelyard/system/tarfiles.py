@@ -1,4 +1,4 @@
-"""Reading tars that anybody may have made."""
+"""Reading untrusted tar files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXTENDED = (
 
 
 class _TarInfo(tarfile.TarInfo):
-    """An entry whose sizes are checked before they are believed."""
+    """An entry whose sizes are checked before they are used."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         if self.type in _EXTENDED and self.size > _LONGEST:
@@ -27,11 +27,11 @@ class _TarInfo(tarfile.TarInfo):
         return super()._proc_member(archive)  # type: ignore[misc]
 
     def _block(self, count: int) -> Any:
-        if count < 0:  # CVE-2025-8194: the same entry again, for ever
+        if count < 0:  # CVE-2025-8194: would read the same entry for ever
             raise tarfile.ReadError("an entry has a negative size")
         return super()._block(count)  # type: ignore[misc]
 
 
 def open_tar(stream: Any, mode: Literal["r:", "r|", "r|*"], **more: int) -> tarfile.TarFile:
-    """Open a tar, packed only with `r|*`; reading raises tarfile.TarError for one that is none."""
+    """Open a tar (compressed only with `r|*`); reading raises tarfile.TarError if it is no tar."""
     return tarfile.open(fileobj=stream, mode=mode, tarinfo=_TarInfo, **more)  # type: ignore[call-overload,no-any-return]

@@ -33,10 +33,10 @@ def make_environment(templates: Path) -> Environment:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Of a project that somebody has only cloned, perhaps: a template writes text, and no more."""
+    """A sandbox: the project may be a clone of untrusted origin, so a template only writes text."""
 
     def handle_exception(self, source: str | None = None) -> NoReturn:
-        """Say which template it is that cannot be rendered."""
+        """Name the template that cannot be rendered, and its line."""
         try:
             super().handle_exception(source)
         except TemplateError as error:

@@ -1,4 +1,4 @@
-"""Small text files, committed ones first of all: written whole or not at all."""
+"""Small text files, such as committed ones: written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from wheelyard.system.storage import in_the_way
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace `path` by `text` (UTF-8, as is) in one step, making its folder.
+    """Replace `path` by `text` (UTF-8, unchanged) in one step, making its folder.
 
-    Raises StorageError when the disk is full or the folder is read-only; the old file stays.
+    Raises StorageError if the disk is full or the folder is read-only; the old file stays.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
     partial = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            if hasattr(os, "fchmod"):  # which Windows has since Python 3.13, for little
+            if hasattr(os, "fchmod"):  # missing on Windows before Python 3.13
                 os.fchmod(stream.fileno(), mode)  # committed files look the same under any umask
             stream.write(content)
         partial.replace(path)

@@ -1,4 +1,4 @@
-"""Threads of our own: what ends one is raised where it is waited for, whatever it is."""
+"""Threads whose exceptions are raised again where they are waited for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def _nobody(_error: BaseException) -> None:
 
 
 class Helper(threading.Thread):
-    """A thread that keeps the exception which ended it, a MemoryError as well, for `require`.
+    """A thread that keeps the exception which ended it, even a MemoryError, for `require`.
 
-    `on_error` hears of it in the thread itself, so that nobody waits for what will not come.
+    `on_error` is called with it in the thread itself, so that nothing waits for what will not come.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Helper(threading.Thread):
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Work, once."""
+        """Do the work once."""
         try:
             self._work()
         except BaseException as error:  # noqa: BLE001 - raised again by require(), where it is waited for
@@ -39,15 +39,15 @@ class Helper(threading.Thread):
             self._on_error(error)
 
     def require(self) -> None:
-        """Raise what ended the thread early, if anything has."""
+        """Raise the exception that ended the thread early, if there is one."""
         if self._error is not None:
             raise self._error
 
 
 def run_threads(work: Callable[[], None], count: int, name: str, stop: threading.Event) -> None:
-    """Run `work` in `count` threads until all return; raises what one of them raised.
+    """Run `work` in `count` threads until all return; raise what one of them raised.
 
-    On an exception, in a thread or here, KeyboardInterrupt most often, `stop` is set.
+    On an exception in any thread, the calling one included (usually KeyboardInterrupt), set `stop`.
     """
 
     def end(_error: BaseException) -> None:

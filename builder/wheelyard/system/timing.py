@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def timed(seconds: MutableMapping[str, float], part: str) -> Iterator[None]:
-    """Add the seconds of the block to `part`, however it ends."""
+    """Add the duration of the block, in seconds, to `part`, however the block ends."""
     start = time.monotonic()
     try:
         yield

@@ -1,4 +1,4 @@
-"""System tools: found, installed where we may, or named together with how to install them."""
+"""System tools: found, installed if we may, or named together with how to install them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A system tool: the Debian package that holds it, and what we need it for."""
+    """A system tool: its Debian package, and what we need it for."""
 
     package: str
     purpose: str
@@ -27,10 +27,10 @@ class Tool:
 
 
 TOOLS = {
-    "mmdebstrap": Tool("mmdebstrap", "it makes the base's root file system"),
-    "apt-get": Tool("apt", "it resolves the base's Debian packages"),
-    "apt-cache": Tool("apt", "it reads the base's Debian packages"),
-    "dpkg-deb": Tool("dpkg", "it reads Debian packages"),
+    "mmdebstrap": Tool("mmdebstrap", "creates the base's root file system"),
+    "apt-get": Tool("apt", "resolves the base's Debian packages"),
+    "apt-cache": Tool("apt", "reads the base's Debian packages"),
+    "dpkg-deb": Tool("dpkg", "reads Debian packages"),
     "gpgv": Tool("gpgv", "apt checks the archive's signature with it"),
     "debian-archive-keyring": Tool(
         "debian-archive-keyring", "the archive's signature is checked against it", _KEYRING
@@ -41,14 +41,14 @@ TOOLS = {
 def require_tool(name: str, reporter: Reporter) -> str:
     """Return the path of the tool `name`, installing its Debian package if we are root.
 
-    Raises ToolMissingError, which says what to install, where we may not or cannot do it.
+    Raises ToolMissingError, which says what to install, if we may not or cannot install it.
     """
     tool = TOOLS.get(name, Tool(name, "it is needed here"))
     found = find_tool(name)
     if found is None:
         if not may_install(is_root(), _os_release()):
             raise ToolMissingError(missing_message(name, tool))
-        reporter.info(f"{name} is missing: installing the Debian package {tool.package}")
+        reporter.info(f"{name} is not installed: installing the Debian package {tool.package}")
         _install(name, tool)
         found = find_tool(name)
     if found is None:
@@ -68,7 +68,7 @@ def find_tool(name: str) -> str | None:
 
 
 def is_root() -> bool:
-    """Tell whether we may do anything on this machine; Windows has no such user."""
+    """Tell whether we are root; Windows has no such user."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
@@ -88,7 +88,7 @@ def missing_message(name: str, tool: Tool) -> str:
     return (
         f"{name} is not installed ({tool.purpose}).\n"
         f"  Debian, Ubuntu: sudo apt-get install {tool.package}\n"
-        f"  elsewhere: install {tool.package} with the system's package manager,"
+        f"  other systems: install {tool.package} with the system's package manager,"
         " or run this command in a Debian container"
     )
 
@@ -99,7 +99,7 @@ def install_argv(package: str) -> tuple[str, ...]:
 
 
 def _install(name: str, tool: Tool) -> None:
-    """Install from the lists at hand; a fresh container has none, so fetch them then."""
+    """Install from the package lists that are there; a fresh container has none, so update then."""
     if _apt(install_argv(tool.package)).returncode == 0:
         return
     _apt(("apt-get", "update"))

@@ -16,13 +16,13 @@ _RUN = re.compile(r"[A-Za-z0-9]+")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _DIGEST = re.compile(r"sha256[:-][0-9a-f]{64}")
 _FILES = (".whl", ".deb", ".gz", ".xz", ".zip", ".tar", ".json", ".html", ".metadata")
-_TOKEN = 16  # characters in a row that no name has
+_TOKEN = 16  # more letters and digits in a row than any name has
 
 
 def redact(url: str) -> str:
-    """`url` without its secrets, well-formed or not: `***` stands for them.
+    """Replace the secrets in `url`, well-formed or not, by `***`.
 
-    They are user name and password, the query, and what looks like a token in the path.
+    Secrets are user name and password, the query, and what looks like a token in the path.
     """
     userinfo = _USERINFO if _has_valid_host(url) else _ANYTHING_BEFORE_AT
     start, path, rest = _PARTS.match(_QUERY.sub("?***", userinfo.sub("***@", url))).groups()  # type: ignore[union-attr]
@@ -30,12 +30,12 @@ def redact(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """`text` with the secrets of all URLs in it replaced."""
+    """Replace the secrets of all URLs in `text`."""
     return _URL.sub(lambda found: redact(found[0]), text)
 
 
 def _redact_part(part: str) -> str:
-    """A part of a path, or `***` in the place of a token: long, of letters and digits."""
+    """Replace a path part by `***` if it looks like a token: long, of letters and digits."""
     if _DIGEST.search(part) or part.lower().endswith(_FILES):
         return part
     run = max(_RUN.findall(part), key=len, default="")
@@ -44,15 +44,15 @@ def _redact_part(part: str) -> str:
 
 
 def plain(url: str) -> str:
-    """`url` decoded and without user name and password, for comparisons only.
+    """Return `url` decoded and without user name and password, for comparisons only.
 
-    Programs give URLs back with other %-escapes than they were given.
+    Programs print URLs with other %-escapes than they were given.
     """
     return unquote(_USERINFO.sub("", url))
 
 
 def url_problem(url: str) -> str | None:
-    """Why `url` cannot be used, without its secrets; None when it can."""
+    """Say why `url` cannot be used, without its secrets; None if it can."""
     shown = repr(redact(url))
     if any(character.isspace() or not character.isprintable() for character in url):
         return f"{shown} holds a blank or a control character"
@@ -68,7 +68,7 @@ def url_problem(url: str) -> str | None:
 
 
 def _has_valid_host(url: str) -> bool:
-    """False where a bare `/`, `?` or `#` in a password would end up in host, port or path."""
+    """Reject a password with a bare `/`, `?` or `#`, which would end up in host, port or path."""
     try:
         _ = urlsplit(url).port
     except ValueError:

@@ -1,4 +1,4 @@
-"""Zstandard as the standard library has it from Python 3.14 on; before that by its backport."""
+"""Zstandard from the standard library (Python 3.14 and later) or from its backport."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 def compressor(level: int) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
-    """What packs a stream piece by piece, and what ends it; ToolMissingError without the extra.
+    """Return two functions: one compresses a stream piece by piece, one ends it.
 
-    One thread packs one stream: the result depends on the level and on libzstd's version alone.
+    One thread compresses one stream: the result depends only on the level and libzstd's version.
+    Raises ToolMissingError without the extra `zstd`.
     """
     packer = _library().ZstdCompressor(level=level)
     return packer.compress, packer.flush
