@@ -5,15 +5,17 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from wheelyard.errors import BaseImageError
-from wheelyard.images.assemble.flatten import flatten
+from wheelyard.images.assemble.flatten import Overlay, flatten
 from wheelyard.images.assemble.pinned import installed_packages, parse_image
-from wheelyard.images.assemble.rootfs import RootFS
+from wheelyard.images.assemble.rootfs import Node, RootFS
+from wheelyard.layers.toc import Entry
 from wheelyard.oci.address import HUB, HUB_API
 
 Content = bytes | str | None  # of a file; the target of a hard link; a folder
@@ -66,6 +68,24 @@ def test_a_hard_link_keeps_what_it_led_to(tmp_path: Path) -> None:
     assert root.read("a") == b"other"
     assert root.read("b") == b"bytes"
     assert root.nodes["c"].entry.link == "b"
+
+
+def test_the_bytes_go_on_to_a_link_outside_a_removed_folder(tmp_path: Path) -> None:
+    lower: dict[str, Content] = {"d/a": b"bytes", "d/b": "d/a", "d/e/c": "d/a", "x": "d/a"}
+    root = together(tmp_path, lower | {"y": "d/a"}, {".wh.d": b""}, {"d/a": b"new"})
+    assert contents(root) == {"d": "dir", "d/a": b"new", "x": b"bytes", "y": "hardlink"}
+    assert root.nodes["y"].entry.link == "x"
+
+
+def test_removing_many_paths_takes_time_by_their_number() -> None:
+    """Twenty thousand files and a whiteout for each: 0.2 s, and 10 s where each scans them all."""
+    overlay = Overlay()
+    started = time.process_time()
+    for prefix in ("", ".wh."):
+        paths = [f"d/{prefix}{i}" for i in range(20_000)]
+        overlay.apply({path: Node(Entry(path, "file", 0o644, 0, 0), 0) for path in paths})
+    assert overlay.nodes == {}
+    assert time.process_time() - started < 3
 
 
 def test_what_is_no_layer_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wheelyard.errors import BaseImageError, WheelyardError, unreadable
 from wheelyard.images.assemble.rootfs import Node, RootFS, index_stream
+from wheelyard.layers.toc import parents
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.rootfolder import OutsideError, resolve
 from wheelyard.system.storage import damaged, is_file_of
@@ -30,7 +31,7 @@ def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
 
     Raises BaseImageError for a layer that is no gzip-packed tar.
     """
-    nodes: dict[str, Node] = {}
+    overlay = Overlay()
     with scratch.open("w+b") as file:
         for blob in blobs:
             start = file.tell()
@@ -40,11 +41,11 @@ def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
                         shutil.copyfileobj(packed, file, 1 << 20)
                     end = file.tell()
                     file.seek(start)
-                    _apply_layer(nodes, index_stream(file))
+                    overlay.apply(index_stream(file))
                 except OutsideError as error:
                     raise _no_layer(blob, str(error)) from error
             file.seek(end)
-    return RootFS(scratch, nodes)
+    return RootFS(scratch, overlay.nodes)
 
 
 def _no_layer(blob: Path, why: str) -> WheelyardError:
@@ -53,40 +54,86 @@ def _no_layer(blob: Path, why: str) -> WheelyardError:
     return BaseImageError(f"{blob}: no layer of the base: {why}")
 
 
-def _apply_layer(nodes: dict[str, Node], layer: dict[str, Node]) -> None:
-    """Put one layer over `nodes`; raises OutsideError for entries that have no place there."""
+class Overlay:
+    """Layers put over each other; what one removes costs time by its own size, not by the whole."""
 
-    def link(path: str) -> str | None:
-        found = nodes.get(path)
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._inside: dict[str, set[str]] = {}  # folder -> what lies in it, named or implied
+        self._links: dict[str, set[str]] = {}  # path -> the hard links to it
+
+    def apply(self, layer: dict[str, Node]) -> None:
+        """Put one layer on top; raises OutsideError for entries that have no place there."""
+        for entry in layer:
+            folder, _, name = resolve(entry, self._link).rpartition("/")
+            if name == _OPAQUE:
+                self._empty(folder)
+            elif name.startswith(_WHITEOUT) and (hidden := name.removeprefix(_WHITEOUT)):
+                self._remove(f"{folder}/{hidden}".lstrip("/"))
+        for entry, given in layer.items():
+            if entry.rpartition("/")[2].startswith(_WHITEOUT):
+                continue
+            path = resolve(entry, self._link)
+            self._require_folders(path)
+            node = _moved(given, path, self._link)
+            old = self.nodes.get(path)
+            if old and old.entry.kind != "dir":
+                self._pop(path)
+            elif old and node.entry.kind != "dir":
+                self._remove(path)
+            self._put(path, node)
+
+    def _link(self, path: str) -> str | None:
+        found = self.nodes.get(path)
         return found.entry.link if found is not None and found.entry.kind == "symlink" else None
 
-    for entry in layer:
-        folder, _, name = resolve(entry, link).rpartition("/")
-        if name == _OPAQUE:
-            _remove(nodes, folder, itself=False)
-        elif name.startswith(_WHITEOUT) and (hidden := name.removeprefix(_WHITEOUT)):
-            _remove(nodes, f"{folder}/{hidden}".lstrip("/"))
-    for entry, given in layer.items():
-        if entry.rpartition("/")[2].startswith(_WHITEOUT):
-            continue
-        path = resolve(entry, link)
-        _require_folders(nodes, path)
-        node = _moved(given, path, link)
-        old = nodes.get(path)
-        if old and old.entry.kind != "dir":
-            _pass_on(nodes, path)
-        elif old and node.entry.kind != "dir":
-            _remove(nodes, path)
-        nodes[path] = node
+    def _require_folders(self, path: str) -> None:
+        """Raise OutsideError for a path below a file."""
+        for parent in parents(path):
+            if parent in self.nodes and self.nodes[parent].entry.kind != "dir":
+                raise OutsideError(f"/{parent} is no folder, but {path} lies in it")
 
+    def _put(self, path: str, node: Node) -> None:
+        self.nodes[path] = node
+        if node.entry.kind == "hardlink":
+            self._links.setdefault(node.entry.link, set()).add(path)
+        while path:
+            folder = path.rpartition("/")[0]
+            inside = self._inside.setdefault(folder, set())
+            if path in inside:
+                break
+            inside.add(path)
+            path = folder
 
-def _require_folders(nodes: dict[str, Node], path: str) -> None:
-    """Raise OutsideError for a path below a file."""
-    parent = path.rpartition("/")[0]
-    while parent:
-        if parent in nodes and nodes[parent].entry.kind != "dir":
-            raise OutsideError(f"/{parent} is no folder, but {path} lies in it")
-        parent = parent.rpartition("/")[0]
+    def _remove(self, path: str) -> None:
+        """Remove a path and all below it."""
+        self._empty(path)
+        self._inside.get(path.rpartition("/")[0], set()).discard(path)
+        if path in self.nodes:
+            self._pop(path)
+
+    def _empty(self, folder: str) -> None:
+        """Remove all below a folder."""
+        left = list(self._inside.pop(folder, ()))
+        while left:
+            path = left.pop()
+            left += self._inside.pop(path, ())
+            if path in self.nodes:
+                self._pop(path)
+
+    def _pop(self, path: str) -> None:
+        """Remove one path. If hard links lead to it, the first becomes the regular file."""
+        node = self.nodes.pop(path)
+        if node.entry.kind == "hardlink":
+            self._links[node.entry.link].discard(path)
+        links = sorted(self._links.pop(path, ())) if node.entry.kind == "file" else []
+        if not links:
+            return
+        first, *others = links
+        self._put(first, replace(node, entry=replace(node.entry, path=first)))
+        for other in others:
+            link = self.nodes[other]
+            self._put(other, replace(link, entry=replace(link.entry, link=first)))
 
 
 def _moved(node: Node, path: str, link: Callable[[str], str | None]) -> Node:
@@ -96,24 +143,3 @@ def _moved(node: Node, path: str, link: Callable[[str], str | None]) -> Node:
     if (path, target) == (entry.path, entry.link):
         return node
     return replace(node, entry=replace(entry, path=path, link=target))
-
-
-def _remove(nodes: dict[str, Node], path: str, *, itself: bool = True) -> None:
-    """Take away all below a path, and the path itself."""
-    below = f"{path}/" if path else ""
-    gone = [name for name in nodes if name.startswith(below)]
-    for name in [*gone, path] if itself else gone:
-        if name in nodes:
-            _pass_on(nodes, name)
-
-
-def _pass_on(nodes: dict[str, Node], path: str) -> None:
-    """Take one path away; where hard links lead to it, the first of them gets the bytes."""
-    node = nodes.pop(path)
-    heirs = [p for p, x in nodes.items() if x.entry.kind == "hardlink" and x.entry.link == path]
-    if node.entry.kind != "file" or not heirs:
-        return
-    first, *others = sorted(heirs)
-    nodes[first] = replace(node, entry=replace(node.entry, path=first))
-    for other in others:
-        nodes[other] = replace(nodes[other], entry=replace(nodes[other].entry, link=first))
