@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from wheelyard.cli import main
 from wheelyard.errors import SelectionError, UsageError
+from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.build.sharing import Part, image_parts, measure, to_pull
 from wheelyard.lock.stages import load_stages
 from wheelyard.planning.plan import load_plan
@@ -53,6 +55,21 @@ def test_known_sizes_take_the_place_of_estimates() -> None:
     assert sum(size for _, size in seen[1].sources) <= 7
     assert [p.key for p in seen] == [p.key for p in guessed]
     assert measure([seen], lambda key: 7 if key == guessed[1].key else None).known == 7
+
+
+@pytest.mark.parametrize("image", [None, f"registry.example/python@sha256:{'a' * 64}"])
+def test_the_layers_are_those_that_a_build_makes(image: str | None) -> None:
+    """Also over a registry's image, which has an interpreter of its own and one layer of ours."""
+    plan = load_plan(ROOT)
+    devel = next(cell for cell in plan.cells if cell.parent)
+    stages = [
+        replace(stage, cell=replace(stage.cell, base=replace(stage.cell.base, image=image)))
+        for stage in load_stages(devel, plan, ROOT)
+    ]
+    parts = image_parts(stages, nothing)
+    assert [part.key for part in parts[:-1]] == [layer.key for layer in planned_layers(stages)]
+    assert all(part.size > 0 for part in parts)
+    assert (parts[0].size < 10_000) == (image is not None)  # Debian's packages are not in it
 
 
 def test_siblings_of_the_committed_matrix_share(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
-from wheelyard.images.assemble.interpreter import interpreter_identity
-from wheelyard.images.assemble.system import system_key
+from wheelyard.contract.recipe import BytecodeLayer
+from wheelyard.images.assemble.assembly import PlannedLayer
+from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.lock.stages import Stage
 from wheelyard.model import LockedWheel
 
@@ -20,6 +20,7 @@ from wheelyard.model import LockedWheel
 # megabytes of a big binary one.
 _BYTECODE_SHARE, _BYTECODE_MOST = 0.5, 12_000_000
 _TOP = 125_000  # bytes: selfcheck and the cell
+_CONTRACT = 1_000  # bytes: user, group and environment on a registry's image
 
 Known = Callable[[str], int | None]  # a layer's key -> its size, where it was made
 
@@ -47,33 +48,30 @@ class Sharing:
 
 def image_parts(stages: Sequence[Stage], known: Known) -> tuple[Part, ...]:
     """Return an image's layers, lowest first, with their real sizes where `known` has them."""
-    recipe = make_recipe(stages[-1].cell, [stage.lock.wheels for stage in stages])
-    parts: list[Part] = []
-    for index, layers in enumerate(recipe.stages):
-        parts.append(_system(stages, index, known))
-        identity = interpreter_identity(stages[0].packages)
-        parts += [_layer(layer, identity, known) for layer in layers]
+    parts = [_part(layer, stages, known) for layer in planned_layers(stages)]
     return (*parts, Part(f"top {stages[-1].cell.id}", _TOP, ((stages[-1].cell.id, _TOP),)))
 
 
-def _system(stages: Sequence[Stage], index: int, known: Known) -> Part:
-    key = system_key(stages, index)
-    below = {deb.sha256 for deb in stages[index - 1].packages.packages} if index else set()
-    packages = stages[index].packages.packages
-    size = known(key) or sum(deb.size for deb in packages if deb.sha256 not in below)
-    return Part(key, size, ((key, size),))
-
-
-def _layer(layer: WheelLayer | BytecodeLayer, identity: str, known: Known) -> Part:
-    if isinstance(layer, BytecodeLayer):
-        key = layer.key(identity)
-        guesses = [(f"bytecode {layer.python} {w.sha256}", _bytecode(w)) for w in layer.wheels]
+def _part(planned: PlannedLayer, stages: Sequence[Stage], known: Known) -> Part:
+    key, source = planned.key, planned.source
+    if isinstance(source, int):
+        guesses = [(key, _packages(stages, source))]
+    elif isinstance(source, BytecodeLayer):
+        guesses = [(f"bytecode {source.python} {w.sha256}", _bytecode(w)) for w in source.wheels]
     else:
-        key = layer.key
-        guesses = [(f"{layer.python} {wheel.sha256}", wheel.size) for wheel in layer.wheels]
+        guesses = [(f"{source.python} {wheel.sha256}", wheel.size) for wheel in source.wheels]
     guessed = sum(size for _, size in guesses)
     size = known(key) or guessed
     return Part(key, size, tuple((name, size * guess // guessed) for name, guess in guesses))
+
+
+def _packages(stages: Sequence[Stage], index: int) -> int:
+    """The bytes of a stage's Debian packages; a registry's image brings them in its own layers."""
+    if stages[0].cell.base.image is not None:
+        return _CONTRACT
+    below = {deb.sha256 for deb in stages[index - 1].packages.packages} if index else set()
+    packages = stages[index].packages.packages
+    return max(1, sum(deb.size for deb in packages if deb.sha256 not in below))
 
 
 def _bytecode(wheel: LockedWheel) -> int:
