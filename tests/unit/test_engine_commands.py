@@ -22,7 +22,7 @@ from wheelyard.dockerfiles.buildx import bake_argv, build_argv, parse_driver
 from wheelyard.dockerfiles.contexts import pinned_context
 from wheelyard.dockerfiles.route import proxies_of
 from wheelyard.dockerfiles.secrets import render_script, secret_settings
-from wheelyard.engines.readback import read_layers
+from wheelyard.engines.readback import LISTING, listed, read_layers
 from wheelyard.errors import DriftError, InspectError
 from wheelyard.images.build.results import EngineImage, Failed
 from wheelyard.rendering.render import render_all, write_rendered
@@ -235,6 +235,16 @@ def test_a_layer_of_many_gzip_members_is_read_to_its_end(tmp_path: Path) -> None
     tree = read_layers([path])
     assert sorted(entry.path for entry in tree) == ["etc/group", "etc/passwd"]
     assert tree.text("etc/group") == "abc"
+
+
+def test_names_with_any_character_are_read_back(tmp_path: Path) -> None:
+    """As `find` prints them, which escapes nothing that does not go to a terminal."""
+    (tmp_path / "a\tb\nc").write_bytes(b"xyz")
+    (tmp_path / "to\t1").symlink_to("tab\tand\nline")
+    argv = ["find", str(tmp_path), "-mindepth", "1", "-printf", LISTING]
+    listing = subprocess.run(argv, capture_output=True, check=True).stdout
+    found = {entry.path: (entry.kind, entry.link) for entry in listed(listing)}
+    assert found == {"a\tb\nc": ("file", ""), "to\t1": ("symlink", "tab\tand\nline")}
 
 
 def test_a_pinned_base_s_context_holds_selfcheck() -> None:

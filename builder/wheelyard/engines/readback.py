@@ -33,7 +33,8 @@ _TAR_KINDS = {
     tarfile.LNKTYPE: "hardlink",
 }
 _GZIP = b"\x1f\x8b"
-_LISTING = r"%y\t%m\t%U\t%G\t%s\t%P\t%l\0"
+_FIELDS = ("%y", "%m", "%U", "%G", "%s", "%P", "%l")  # of `find -printf`, as `listed` reads them
+LISTING = "".join(rf"{field}\0" for field in _FIELDS)  # NUL is the one byte no name can hold
 # What inspection reads, besides what it names: fetched together, a call for each would be slow.
 _READ = ("METADATA", "version.py", "version.h", "build_info.py", "passwd", "group")
 _READ_ENDINGS = ("cuda_runtime_api.h", "cudnn_version.h", "nccl.h")
@@ -88,8 +89,8 @@ def read_image(client: DockerClient, image: str) -> ListedTree:
             files = ((info.name, tar.extractfile(info)) for info in tar)
             return {name: file.read() for name, file in files if file is not None}
 
-    command = ["find", "/", "-xdev", "-mindepth", "1", "-printf", _LISTING]
-    entries = list(_entries(run_once(client, image, command)))
+    command = ["find", "/", "-xdev", "-mindepth", "1", "-printf", LISTING]
+    entries = list(listed(run_once(client, image, command)))
     return ListedTree(entries, fetch([x.path for x in entries if _is_read(x.path)]), fetch)
 
 
@@ -189,10 +190,10 @@ def _is_read(path: str) -> bool:
     return path.rpartition("/")[2] in _READ or path.endswith(_READ_ENDINGS)
 
 
-def _entries(listing: bytes) -> Iterator[Entry]:
-    for line in listing.decode("utf-8", "surrogateescape").split("\0"):
-        if not line:
-            continue
-        kind, mode, uid, gid, size, path, link = line.split("\t")
+def listed(listing: bytes) -> Iterator[Entry]:
+    """Read what `find -printf` wrote by LISTING."""
+    values = listing.decode("utf-8", "surrogateescape").split("\0")
+    for at in range(0, len(values) - 1, len(_FIELDS)):
+        kind, mode, uid, gid, size, path, link = values[at : at + len(_FIELDS)]
         if kind in _KINDS:
             yield Entry(path, _KINDS[kind], int(mode, 8), int(uid), int(gid), int(size), link)
