@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,16 @@ from locking import Quiet, make_settings
 from wheelyard.errors import FetchError, LockError
 from wheelyard.lock.apt import isolated_apt, parse_records, parse_uris, release_date
 from wheelyard.lock.debian import pins, resolve_packages
-from wheelyard.lock.sources import DEBIAN, SECURITY, Source, deb_url, parse_sources, with_mirrors
+from wheelyard.lock.sources import (
+    DEBIAN,
+    SECURITY,
+    Source,
+    deb_url,
+    debian_sources,
+    own_sources,
+    parse_sources,
+    with_mirrors,
+)
 from wheelyard.model import LockedDeb, PackageLock
 from wheelyard.system import tools
 
@@ -223,6 +233,24 @@ def test_sources_are_read_from_mmdebstraps_log() -> None:
         Source(DEBIAN, "http://a.example/debian", "bookworm-updates", ("main", "contrib")),
         Source(SECURITY, "http://b.example/debian-security", "bookworm-security", ("main",)),
     ) == SOURCES
+
+
+def test_mmdebstrap_is_asked_once_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the mirrors of a base's packages and for the sources.list in the image: one start."""
+    program, started = tmp_path / "mmdebstrap", tmp_path / "started"
+    program.write_text(
+        f'#!/bin/sh\necho "$3" >> {started}\n'
+        'echo "deb http://a.example/debian $3 main" >&2\nexit 1\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    settings = replace(make_settings(tmp_path), debian_mirror="http://m/debian")
+    for suite in ("bookworm", "trixie", "bookworm"):
+        (mirror,) = debian_sources(suite, settings, Quiet())
+        (own,) = own_sources(suite, Quiet())
+        assert (mirror.uri, own.uri) == ("http://m/debian", "http://a.example/debian")
+        assert own.suite == suite
+    assert started.read_text().split() == ["bookworm", "trixie"]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from wheelyard.errors import BaseImageError
 from wheelyard.model import LockedDeb
-from wheelyard.system.subprocesses import Result, failure, run
+from wheelyard.system.subprocesses import failure, run
 from wheelyard.system.tools import require_tool
 
 if TYPE_CHECKING:
@@ -51,12 +52,7 @@ def debian_sources(suite: str, settings: Settings, reporter: Reporter) -> tuple[
 
 def own_sources(suite: str, reporter: Reporter) -> tuple[Source, ...]:
     """Return the archives of a suite as the distribution names them, whatever mirrors are set."""
-    found = parse_sources(_ask_mmdebstrap(suite, reporter).stderr)
-    if not found:
-        raise BaseImageError(
-            f"mmdebstrap knows no archive for the suite {suite!r}; check the suite in matrix.yaml"
-        )
-    return found
+    return _ask_mmdebstrap(require_tool("mmdebstrap", reporter), suite)
 
 
 def parse_sources(text: str) -> tuple[Source, ...]:
@@ -89,19 +85,20 @@ def deb_url(deb: LockedDeb, sources: Sequence[Source]) -> str:
     return f"{uri}/{quote(deb.path)}"
 
 
-def _ask_mmdebstrap(suite: str, reporter: Reporter) -> Result:
-    tool = require_tool("mmdebstrap", reporter)
+@cache
+def _ask_mmdebstrap(tool: str, suite: str) -> tuple[Source, ...]:
+    """Start mmdebstrap to see its sources.list: a second, so once a suite and not once a base."""
     with tempfile.TemporaryDirectory(prefix="wheelyard-sources-") as folder:
         target = str(Path(folder, "none.tar"))
         argv = (tool, "--variant=extract", _SHOW_SOURCES, suite, target)
         result = run(argv, error=None)
-    if not parse_sources(result.stderr):
-        advice = (
-            "mmdebstrap needs root, or user namespaces for an ordinary user"
-            " (packages uidmap and a line in /etc/subuid), or fakechroot"
-        )
-        raise BaseImageError(failure(result, f"asking mmdebstrap about {suite}", advice))
-    return result
+    if found := parse_sources(result.stderr):
+        return found
+    advice = (
+        "mmdebstrap needs root, or user namespaces for an ordinary user"
+        " (packages uidmap and a line in /etc/subuid), or fakechroot; or matrix.yaml names no suite"
+    )
+    raise BaseImageError(failure(result, f"asking mmdebstrap about {suite}", advice))
 
 
 def _security_mirror(settings: Settings) -> str | None:
