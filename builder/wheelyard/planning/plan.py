@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,19 +46,16 @@ def load_inputs(project: Path) -> tuple[Matrix, Upstream, Plan]:
     """Return what a plan is made from beside the plan, for those who explain it."""
     matrix, source, problems = read_matrix(project / MATRIX)
     upstream = load_upstream(facts_file(project))
-    if matrix is not None:
-        plan, found = _expand(matrix, upstream)
-        problems += found
-        if not problems:
-            return matrix, upstream, plan
-    raise MatrixError(source.report(problems))
+    if matrix is None:
+        raise MatrixError(source.report(problems))
+    return matrix, upstream, make_plan(matrix, upstream, problems)
 
 
-def make_plan(matrix: Matrix, upstream: Upstream) -> Plan:
-    """Plan a matrix; MatrixError lists every cell, value and exclude that cannot stand."""
-    plan, problems = _expand(matrix, upstream)
-    if problems:
-        raise MatrixError(matrix.source.report(problems))
+def make_plan(matrix: Matrix, upstream: Upstream, problems: Sequence[Problem] = ()) -> Plan:
+    """Plan a matrix; MatrixError lists its `problems` and all that cannot be planned."""
+    plan, found = _expand(matrix, upstream)
+    if problems or found:
+        raise MatrixError(matrix.source.report([*problems, *found]))
     return plan
 
 

@@ -12,7 +12,6 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from packaging.utils import (
     BuildTag,
     InvalidWheelFilename,
-    canonicalize_version,
     parse_wheel_filename,
 )
 from packaging.version import Version
@@ -64,11 +63,6 @@ def wheel_name(filename: str) -> WheelName | None:
         return None
     pythons = frozenset(t.interpreter for t in tags if t.abi in (t.interpreter, "none", "abi3"))
     return WheelName(version, build, pythons, frozenset(tag.platform for tag in tags))
-
-
-def _same_version(one: str, other: str) -> bool:
-    """True for one version in two spellings: 2.0 and 2.0.0."""
-    return canonicalize_version(one) == canonicalize_version(other)
 
 
 def _json_files(page: Any, url: str) -> Iterator[IndexFile]:

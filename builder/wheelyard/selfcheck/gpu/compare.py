@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..result import Outcome, failed, passed
 
@@ -32,7 +32,7 @@ class MovedError(RuntimeError):
     """The framework did not compute where it was told to; the message says what ran where."""
 
 
-def compare(side: Any, what: str, device: str) -> Outcome:
+def compare(side: Side, what: str, device: str) -> Outcome:
     """Every type within its tolerance; a low precision that ran elsewhere is told, not counted."""
     seen, moved = dict[str, float](), list[str]()
     for kind in side.kinds(what, device):
