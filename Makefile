@@ -31,16 +31,16 @@ build: .venv/run ## Build images into dist/: make build MATRIX=cuda12.1
 test: lint test-unit test-image ## Lint, unit tests, then build the test images and test them from inside
 
 test-peers: .venv/dev ## skopeo, umoci, Docker, a registry, mirrors, ordinary users (root; needs their packages)
-	$(BIN)/pytest tests/peers --dist dist $(ARGS)
+	$(BIN)/pytest tests/peers $(ARGS)
 
 test-engines: .venv/dev ## Docker 20.10 and 26.1, podman, buildah (root; needs their packages; 26.1 comes from Debian trixie)
-	$(BIN)/pytest tests/engines --dist dist $(ARGS)
+	$(BIN)/pytest tests/engines $(ARGS)
 
 devcontainer: .venv/run ## Make the image of a dev container and load it: make devcontainer NAME=pytorch
 	@$(BIN)/wheelyard devcontainer prepare $(NAME) $(ARGS)
 
 test-devcontainer: .venv/dev ## Dev containers by their CLI (root; Docker, Node 20, Chromium; a built devel image of PyTorch 2.3.1)
-	$(BIN)/pytest tests/devcontainer --dist dist $(ARGS)
+	$(BIN)/pytest tests/devcontainer $(ARGS)
 
 verify: .venv/run ## Run the checks that images carry; page in reports/verify: make verify MATRIX=cuda12.1
 	$(BIN)/wheelyard verify $(MATRIX) $(ARGS)
@@ -50,9 +50,9 @@ test-unit: .venv/dev ## Unit tests: minutes, no engine, no network
 
 test-image: .venv/dev ## Build the images under test and test them from inside: TEST_MATRIX=pytorch-2.3.1
 	$(BIN)/wheelyard build $(TEST_MATRIX) --no-load
-	$(BIN)/pytest tests/image --dist dist --images $(TEST_MATRIX) $(BACKENDS:%=--backend %) $(ARGS)
-	$(BIN)/pytest tests/gpu --dist dist --images $(TEST_MATRIX) $(ARGS)
-	$(BIN)/pytest tests/benchmark --dist dist --images $(TEST_MATRIX) $(ARGS)
+	$(BIN)/pytest tests/image --images $(TEST_MATRIX) $(BACKENDS:%=--backend %) $(ARGS)
+	$(BIN)/pytest tests/gpu --images $(TEST_MATRIX) $(ARGS)
+	$(BIN)/pytest tests/benchmark --images $(TEST_MATRIX) $(ARGS)
 
 test-kinds: ## The same for one image of every other kind, in Docker and in podman (an hour, 40 GB)
 	$(MAKE) test-image TEST_MATRIX=$(KINDS) BACKENDS="docker podman"

@@ -14,8 +14,8 @@ PREFERRED = "2.3.1"
 
 
 def need_dist(config: pytest.Config) -> Path:
-    """The image layout under test: --dist, WHEELYARD_DIST, or dist/."""
-    given = config.getoption("--dist") or os.environ.get("WHEELYARD_DIST")
+    """The image layout under test: --layout, WHEELYARD_DIST, or dist/."""
+    given = config.getoption("--layout") or os.environ.get("WHEELYARD_DIST")
     folder = Path(given or Path(__file__).parents[1] / "dist").absolute()
     if not read_built(folder):
         missing(f"{folder}/build.json lists no image; run `make build` first")

@@ -16,7 +16,7 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("wheelyard", "built images, and where to test them")
     group.addoption(
-        "--dist", help="image layout with build.json (default: $WHEELYARD_DIST or dist)"
+        "--layout", help="image layout with build.json (default: $WHEELYARD_DIST or dist)"
     )
     group.addoption(
         "--images", default="all", metavar="SELECTOR", help="which built images to test"

@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def chosen_images(config: pytest.Config) -> tuple[BuiltImage, ...]:
     """The images the options select; a given folder or selector that fits none is an error."""
-    given = config.getoption("--dist") or os.environ.get("WHEELYARD_DIST")
+    given = config.getoption("--layout") or os.environ.get("WHEELYARD_DIST")
     dist = Path(given or PROJECT / "dist").absolute()
     built = read_built(dist)
     if given and not built:
