@@ -18,7 +18,7 @@ from wheelyard.errors import FetchError
 from wheelyard.fetching.wanted import Download
 from wheelyard.images.assemble.streamed import Arriving
 from wheelyard.layers.hashing import BlobSink
-from wheelyard.system.threads import Helper, run_threads
+from wheelyard.system.threads import Helper, Stopped, each
 
 PATIENCE = 20.0  # seconds until a test counts as blocked
 
@@ -61,15 +61,41 @@ def test_hashing_that_ends_with_the_last_piece_is_no_success() -> None:
 
 @pytest.mark.parametrize("error", [MemoryError, SystemExit, ZeroDivisionError])
 def test_one_of_several_ends_the_others(error: type[BaseException]) -> None:
-    stop, calls = threading.Event(), iter(range(3))
+    stop = threading.Event()
 
-    def work() -> None:
-        if next(calls) == 1:
+    def work(item: int) -> None:
+        if item == 1:
             raise error
         assert stop.wait(PATIENCE)
+        raise Stopped
 
     with pytest.raises(error):
-        run_threads(work, 3, "test", stop)
+        each(work, range(3), 3, "test", stop)
+
+
+def test_values_come_in_the_order_of_the_items() -> None:
+    last = threading.Event()
+
+    def work(item: int) -> int:
+        if item == 4:
+            last.set()
+        assert item or last.wait(PATIENCE)  # the first ends last
+        return item * item
+
+    assert each(work, range(5), 2, "test") == [0, 1, 4, 9, 16]
+    assert each(work, [], 2, "test") == []
+
+
+def test_what_was_stopped_from_outside_returns_no_values() -> None:
+    stop, done = threading.Event(), []
+
+    def work(item: int) -> None:
+        done.append(item)
+        stop.set()
+
+    with pytest.raises(Stopped):
+        each(work, range(3), 1, "test", stop)
+    assert done == [0]
 
 
 def test_a_fetch_that_ends_is_no_success() -> None:

@@ -6,7 +6,6 @@ and resumable way as for `assemble`. A reader follows a file that is still growi
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from concurrent.futures import Future
@@ -19,7 +18,7 @@ from wheelyard.fetching.fetch import CONNECTIONS, Patience
 from wheelyard.fetching.partial import settle
 from wheelyard.fetching.wanted import Download, checked, part, place
 from wheelyard.system.storage import storage_error
-from wheelyard.system.threads import STOP_SECONDS, Helper, run_threads
+from wheelyard.system.threads import STOP_SECONDS, Helper, Stopped, each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -150,37 +149,25 @@ class Stock:
         return missing
 
     def _fetch(self, downloads: Sequence[Download]) -> None:
-        from wheelyard.fetching.download import Session, Stopped, download
+        from wheelyard.fetching.download import Session, download
         from wheelyard.fetching.transport import make_client
 
         settings, reporter = self._context.settings, self._context.reporter
         client = make_client(settings, CONNECTIONS)
         session = Session(client, reporter, Patience(), self._stop, durable=False)
 
-        waiting: queue.SimpleQueue[Download] = queue.SimpleQueue()
-        for item in downloads:
-            waiting.put(item)
-
-        def work() -> None:
-            while not self._stop.is_set():
-                try:
-                    fetch(waiting.get_nowait())
-                except queue.Empty:
-                    return
-
         def fetch(item: Download) -> None:
             try:
                 path = download(item, self.folder, session)
                 self._fetched.append(path)
                 self._arriving[item.sha256].set_result(path)
-            except Stopped:
-                return
             except FetchError as error:
                 self._fail(FetchError(f"could not fetch {error}"), item.sha256)
             except OSError as error:
                 self._fail(storage_error(error, self.folder), item.sha256)
 
-        run_threads(work, CONNECTIONS, "wheelhouse", self._stop)
+        with suppress(Stopped):
+            each(fetch, downloads, CONNECTIONS, "wheelhouse", self._stop)
         client.close()
 
     def _refuse(self, error: WheelyardError, wanted: Collection[str]) -> None:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from wheelyard.errors import FetchError
 from wheelyard.fetching.partial import Partial
-from wheelyard.fetching.patience import GaveUp, next_wait
+from wheelyard.fetching.patience import GaveUp
 from wheelyard.fetching.replies import Gone, Interrupted, RangeRefused, Refused, Slow
 from wheelyard.fetching.transport import Body, open_body
 from wheelyard.fetching.wanted import Download, FileGone, cached, place
 from wheelyard.system.filelock import locked, once
+from wheelyard.system.threads import Stopped
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
@@ -58,10 +59,6 @@ def is_small(item: Download) -> bool:
 
 class NothingCame(FetchError):  # noqa: N818
     """A file was given up before a byte of any file came: the others would not fare better."""
-
-
-class Stopped(Exception):  # noqa: N818 - a request, not a defect
-    """`Session.stop` was set; what has arrived stays in the .part file."""
 
 
 class _WrongContent(Exception):  # noqa: N818
@@ -176,15 +173,10 @@ def _expected_size(item: Download, body: Body) -> int | None:
 def _wait(item: Download, error: Interrupted, failures: int, session: Session) -> None:
     """Sleep before the next attempt; raises FetchError when there is none, Stopped when told to."""
     try:
-        wait = next_wait(error, failures, session.patience)
+        session.patience.pause(error, failures, session.stop, session.reporter, item.filename)
     except GaveUp as reason:
         kind = FetchError if session.alive.is_set() or error.wait is not None else NothingCame
         raise kind(_failure(item, str(reason))) from error
-    if isinstance(error, RangeRefused):
-        return
-    session.reporter.info(f"{item.filename}: {error}; trying again in {wait:.1f} s")
-    if session.stop.wait(wait):
-        raise Stopped
 
 
 def _failure(item: Download, reason: str) -> str:

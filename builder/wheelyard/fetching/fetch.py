@@ -100,9 +100,13 @@ def _fetch_missing(
             task = stack.enter_context(reporter.task(label, total, "bytes"))
             session = replace(session, shared=task)
         batch = Batch(items, folder, session, watch.arrived)
-        batch.run(CONNECTIONS)
+        try:
+            paths = batch.run(CONNECTIONS)
+        except Exception:
+            session.client.close()
+            raise
     session.client.close()  # not when interrupted: a thread may still be reading
-    return batch.result()
+    return paths
 
 
 def _require_space(folder: Path, needed: int | None) -> None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from wheelyard.fetching.replies import Interrupted, RangeRefused
+from wheelyard.system.threads import Stopped
 
 if TYPE_CHECKING:
-    from wheelyard.fetching.replies import Interrupted
+    from wheelyard.console.tasks import Reporter
+
+Value = TypeVar("Value")
+
+
+class GaveUp(Exception):  # noqa: N818 - a decision, not a defect
+    """There is no further attempt; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,21 +30,43 @@ class Patience:
     longest_wait: float = 30.0  # seconds, of our own back-off
     longest_retry_after: float = 300.0  # seconds that a server may ask for
 
+    def next_wait(self, error: Interrupted, failures: int) -> float:
+        """Return the seconds until the next attempt, after `failures` in a row; raises GaveUp."""
+        if failures >= self.attempts:
+            raise GaveUp(f"{error}; gave up after {failures} attempts")
+        if error.wait is None:
+            backoff: float = min(self.longest_wait, self.first_wait * 2 ** max(0, failures - 1))
+            return backoff * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+        if error.wait > self.longest_retry_after:
+            raise GaveUp(f"{error}; the server asks to come back in {error.wait:.0f} s")
+        return error.wait
+
+    def pause(
+        self,
+        error: Interrupted,
+        failures: int,
+        stop: threading.Event,
+        reporter: Reporter,
+        what: str,
+    ) -> None:
+        """Wait for the next attempt; raises GaveUp where there is none, Stopped when told to."""
+        seconds = self.next_wait(error, failures)
+        if isinstance(error, RangeRefused):  # the whole file may be asked for at once
+            return
+        reporter.info(f"{what}: {error}; trying again in {seconds:.1f} s")
+        if stop.wait(seconds):
+            raise Stopped
+
 
 PATIENCE = Patience()
 
 
-class GaveUp(Exception):  # noqa: N818 - a decision, not a defect
-    """There is no further attempt; the message says why."""
-
-
-def next_wait(error: Interrupted, failures: int, patience: Patience) -> float:
-    """Seconds until the next attempt, after `failures` in a row; raises GaveUp."""
-    if failures >= patience.attempts:
-        raise GaveUp(f"{error}; gave up after {failures} attempts")
-    if error.wait is None:
-        backoff: float = min(patience.longest_wait, patience.first_wait * 2 ** max(0, failures - 1))
-        return backoff * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
-    if error.wait > patience.longest_retry_after:
-        raise GaveUp(f"{error}; the server asks to come back in {error.wait:.0f} s")
-    return error.wait
+def patiently(ask: Callable[[], Value], pause: Callable[[Interrupted, int], None]) -> Value:
+    """Ask until an answer comes; `pause` gets each interruption and how many there were."""
+    failures = 0
+    while True:
+        try:
+            return ask()
+        except Interrupted as error:
+            failures += 1
+            pause(error, failures)

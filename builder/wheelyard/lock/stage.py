@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +27,7 @@ from wheelyard.lock.snapshots import snapshot_id
 from wheelyard.lock.sources import Source, debian_sources
 from wheelyard.model import Cell, PackageLock, RequirementsLock
 from wheelyard.system.textfiles import write_text
+from wheelyard.system.threads import each
 
 if TYPE_CHECKING:
     from wheelyard.console.tasks import Reporter
@@ -68,20 +68,21 @@ def lock_images(desk: Desk, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
     """
     done: dict[str, LockChange] = {}
     failed: dict[str, str] = {}
-    pool = ThreadPoolExecutor(_RESOLVERS)
-    try:
-        with desk.reporter.task("resolving wheels", len(cells), "items") as task:
-            for _, members in groupby(cells, key=lambda cell: len(_line(cell, desk.cells))):
-                generation = list(members)
-                outcomes = pool.map(lambda cell: _outcome(desk, cell, failed), generation)
-                for cell, outcome in zip(generation, outcomes, strict=True):
-                    task.advance(1)
-                    if isinstance(outcome, LockChange):
-                        done[cell.id] = outcome
-                    else:
-                        failed[cell.id] = outcome
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with desk.reporter.task("resolving wheels", len(cells), "items") as task:
+
+        def lock(cell: Cell) -> LockChange | str:
+            outcome = _outcome(desk, cell, failed)
+            task.advance(1)
+            return outcome
+
+        for _, members in groupby(cells, key=lambda cell: len(_line(cell, desk.cells))):
+            generation = list(members)
+            outcomes = each(lock, generation, _RESOLVERS, "resolve")
+            for cell, outcome in zip(generation, outcomes, strict=True):
+                if isinstance(outcome, LockChange):
+                    done[cell.id] = outcome
+                else:
+                    failed[cell.id] = outcome
     if failed:
         raise LockError("\n".join(failed.values()))
     return tuple(done.values())

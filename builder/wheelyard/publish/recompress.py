@@ -8,7 +8,6 @@ has published stays the same blob there, whatever version of libzstd comes later
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from wheelyard.layers.gzipmember import IsalError
 from wheelyard.layers.layer import Layer
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import damaged, storage_error
-from wheelyard.system.threads import run_threads
+from wheelyard.system.threads import each
 from wheelyard.system.zstandard import compressor
 
 if TYPE_CHECKING:
@@ -53,32 +52,19 @@ def recompress(
     the extra `zstd`.
     """
     found = {x.digest: stored for x in layers if (stored := store.find(_key(x.digest)))}
-    todo: queue.SimpleQueue[Packed] = queue.SimpleQueue()
-    missing = {x.digest: x for x in layers if x.digest not in found}.values()
+    missing = list({x.digest: x for x in layers if x.digest not in found}.values())
     if not missing:
         return found
     compressor(_LEVEL)  # fails here, before any thread
-    for layer in sorted(missing, key=lambda x: -x.size):
-        todo.put(layer)
-    failures: list[Exception] = []
     stop = threading.Event()
     with context.reporter.task("zstd layers", sum(x.size for x in missing), "bytes") as task:
 
-        def run() -> None:
-            while not stop.is_set():
-                try:
-                    layer = todo.get_nowait()
-                    found[layer.digest] = _packed(layer, store, stop)
-                    task.advance(layer.size)
-                except queue.Empty:
-                    return
-                except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
-                    failures.append(error)
-                    stop.set()
+        def pack(layer: Packed) -> None:
+            found[layer.digest] = _packed(layer, store, stop)
+            task.advance(layer.size)
 
-        run_threads(run, min(context.settings.workers, len(missing)), "zstd", stop)
-    if failures:
-        raise failures[0]
+        missing.sort(key=lambda x: -x.size)
+        each(pack, missing, context.settings.workers, "zstd", stop)
     return found
 
 

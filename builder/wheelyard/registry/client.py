@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,13 +19,14 @@ import httpx
 from wheelyard.digests import Digest, DigestError
 from wheelyard.errors import RegistryError, ToolMissingError
 from wheelyard.fetching.guard import SMALL
-from wheelyard.fetching.patience import PATIENCE, GaveUp, Patience, next_wait
+from wheelyard.fetching.patience import PATIENCE, GaveUp, Patience, patiently
 from wheelyard.fetching.replies import Gone, Interrupted, Refused
 from wheelyard.fetching.transport import make_client
 from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
 from wheelyard.registry.credentials import Credential, find_credential
 from wheelyard.registry.login import Login
 from wheelyard.registry.replies import connection_failure, registry_failure
+from wheelyard.system.threads import Stopped
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
@@ -43,10 +45,6 @@ _DIGEST_HEADER = "Docker-Content-Digest"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # "Pulling manifests"
 
 _log = logging.getLogger(__name__)
-
-
-class Stopped(Exception):  # noqa: N818 - a request, not a defect
-    """`Registry.stop` was set; uploads under way can be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +133,16 @@ def ask(
     limit: int = SMALL,
 ) -> httpx.Response:
     """A request that may be sent twice, repeated with back-off; raises RegistryError or Gone."""
-    failures = 0
-    while True:
-        try:
-            return send(registry, method, url, ok=ok, headers=headers, content=content, limit=limit)
-        except Interrupted as error:
-            failures += 1
-            wait(registry, error, failures)
-        except Gone:
-            raise
-        except Refused as error:
-            raise RegistryError(f"{registry.address}: {error}") from error
+
+    def request() -> httpx.Response:
+        return send(registry, method, url, ok=ok, headers=headers, content=content, limit=limit)
+
+    try:
+        return patiently(request, partial(wait, registry))
+    except Gone:
+        raise
+    except Refused as error:
+        raise RegistryError(f"{registry.address}: {error}") from error
 
 
 def wait(registry: Registry, error: Interrupted, failures: int, advice: str = "") -> None:
@@ -154,12 +151,11 @@ def wait(registry: Registry, error: Interrupted, failures: int, advice: str = ""
     `advice` is added to the error: what is there already, say.
     """
     try:
-        seconds = next_wait(error, failures, registry.patience)
+        registry.patience.pause(
+            error, failures, registry.stop, registry.reporter, registry.address.host
+        )
     except GaveUp as reason:
         raise RegistryError(f"{registry.address}: {reason}{advice}") from error
-    registry.reporter.info(f"{registry.address.host}: {error}; trying again in {seconds:.1f} s")
-    if registry.stop.wait(seconds):
-        raise Stopped
 
 
 def has_blob(registry: Registry, repository: str, digest: str, size: int) -> bool:

@@ -13,10 +13,10 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.errors import WheelyardError
-from wheelyard.registry.client import Registry, has_blob, manifest_digest, put_manifest
-from wheelyard.registry.parallel import each
+from wheelyard.registry.client import CONNECTIONS, Registry, has_blob, manifest_digest, put_manifest
 from wheelyard.registry.upload import Blob, Upload, mount, send_blob
 from wheelyard.system.failures import reported
+from wheelyard.system.threads import each
 
 if TYPE_CHECKING:
     from wheelyard.oci.layout import Layout
@@ -101,7 +101,9 @@ def push_image(
     blobs = image_blobs(layout, manifest)
     absent = _absent(registry, repository, blobs)
     others = tuple(map(registry.address.repository, siblings))
-    begun = each(registry, absent, lambda b: mount(registry, repository, b, others), _LOOKUPS)
+    begun = each(
+        lambda b: mount(registry, repository, b, others), absent, _LOOKUPS, "push", registry.stop
+    )
     missing = [pair for pair in zip(absent, begun, strict=True) if pair[1] is not None]
     if supply and missing:
         supply([blob.digest for blob, _ in missing])
@@ -132,8 +134,9 @@ def image_blobs(layout: Layout, manifest: dict[str, Any]) -> list[Blob]:
 
 def _absent(registry: Registry, repository: str, blobs: Sequence[Blob]) -> list[Blob]:
     there = each(
-        registry, blobs, lambda b: has_blob(registry, repository, b.digest, b.size), _LOOKUPS
-    )
+        lambda b: has_blob(registry, repository, b.digest, b.size),
+        blobs, _LOOKUPS, "push", registry.stop,
+    )  # fmt: skip
     return [blob for blob, present in zip(blobs, there, strict=True) if not present]
 
 
@@ -149,10 +152,9 @@ def _send_all(
     total = sum(blob.size for blob, _ in missing)
     with registry.reporter.task(f"push {name}", total, "bytes") as task:
         each(
-            registry,
-            missing,
             lambda pair: send_blob(registry, repository, pair[0], pair[1], notes, task),
-        )
+            missing, CONNECTIONS, "push", registry.stop,
+        )  # fmt: skip
 
 
 def _put(

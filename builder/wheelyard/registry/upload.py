@@ -14,11 +14,12 @@ import httpx
 
 from wheelyard.errors import RegistryError, StorageError
 from wheelyard.fetching.replies import Gone, Interrupted, Refused
-from wheelyard.registry.client import Stopped, ask, has_blob, send, wait
+from wheelyard.registry.client import ask, has_blob, send, wait
 from wheelyard.registry.replies import DigestRefused
 from wheelyard.system.filelock import locked
 from wheelyard.system.storage import damaged, file_digest
 from wheelyard.system.textfiles import write_text
+from wheelyard.system.threads import Stopped
 
 if TYPE_CHECKING:
     from wheelyard.console.tasks import Task

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 STOP_SECONDS = 2.0  # how long an interrupted call waits for its threads
+
+
+class Stopped(Exception):  # noqa: N818 - a request, not a defect
+    """The work was told to stop; what it has done so far is kept."""
 
 
 def _nobody(_error: BaseException) -> None:
@@ -44,16 +53,52 @@ class Helper(threading.Thread):
             raise self._error
 
 
-def run_threads(work: Callable[[], None], count: int, name: str, stop: threading.Event) -> None:
-    """Run `work` in `count` threads until all return; raise what one of them raised.
+def each(
+    work: Callable[[Item], Value],
+    items: Iterable[Item],
+    count: int,
+    name: str,
+    stop: threading.Event | None = None,
+) -> list[Value]:
+    """Do `work` on every item in at most `count` threads; return the values in the items' order.
 
-    On an exception in any thread, the calling one included (usually KeyboardInterrupt), set `stop`.
+    The first exception, in a thread or here (KeyboardInterrupt most often), sets `stop` and is
+    raised. Items that are not begun are left then; `work` may look at `stop` and raise Stopped.
+    Raises Stopped where `stop` was set from outside.
     """
+    waiting: queue.SimpleQueue[tuple[int, Item]] = queue.SimpleQueue()
+    for entry in enumerate(items):
+        waiting.put(entry)
+    total, stop = waiting.qsize(), stop or threading.Event()
+    values: dict[int, Value] = {}
+    failures: list[BaseException] = []
 
-    def end(_error: BaseException) -> None:
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                at, item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                values[at] = work(item)
+            except Stopped:
+                return
+
+    def end(error: BaseException) -> None:
+        failures.append(error)
         stop.set()
 
-    threads = [Helper(work, f"{name}-{number}", end) for number in range(count)]
+    _run_threads(
+        [Helper(run, f"{name}-{number}", end) for number in range(min(count, total))], stop
+    )
+    if failures:
+        raise failures[0]
+    if len(values) < total:
+        raise Stopped
+    return [values[at] for at in range(total)]
+
+
+def _run_threads(threads: list[Helper], stop: threading.Event) -> None:
     try:
         for thread in threads:
             thread.start()
@@ -66,5 +111,3 @@ def run_threads(work: Callable[[], None], count: int, name: str, stop: threading
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
         raise
-    for thread in threads:
-        thread.require()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from wheelyard.planning.plan import load_plan
 from wheelyard.system.filelock import locked, once
 from wheelyard.system.storage import TREE_SUM, is_tree_of, remove, tree_digest
 from wheelyard.system.textfiles import write_text
+from wheelyard.system.threads import each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,12 +109,11 @@ def _with_pool(
     """Tell what only the lists have dropped from what nobody can fetch any more."""
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
     asked = [finding for finding in found if finding.kind == _UNLISTED]
-    with (
-        make_client(context.settings, CONNECTIONS) as client,
-        ThreadPoolExecutor(CONNECTIONS) as pool,
-    ):
-        answers = pool.map(lambda x: _asked_for(x, debs[x.subject], sources, client), asked)
-        known = dict(zip(asked, answers, strict=True))
+    with make_client(context.settings, CONNECTIONS) as client:
+        answers = each(
+            lambda x: _asked_for(x, debs[x.subject], sources, client), asked, CONNECTIONS, "pool"
+        )
+    known = dict(zip(asked, answers, strict=True))
     return [known.get(finding, finding) for finding in found]
 
 

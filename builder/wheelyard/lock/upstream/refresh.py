@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from wheelyard.lock.upstream.listing import IndexFile, WheelName, wheel_name
 from wheelyard.lock.upstream.simpleindex import CONNECTIONS
 from wheelyard.lock.upstream.wheelfacts import read_wheel
 from wheelyard.planning.facts import Release, Upstream, make_release, release_facts
+from wheelyard.system.threads import each
 from wheelyard.versions import order
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ def read_shelf(
             failures.append(str(problem))
             return None
 
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        read = list(pool.map(one, wanted))
+    read = each(one, wanted, CONNECTIONS, "facts")
     if failures:
         listed = "".join(f"\n  {failure}" for failure in sorted(failures))
         raise FetchError(f"{len(failures)} wheel(s) of {shelf.framework} gave no facts:{listed}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
 from wheelyard.errors import FetchError
+from wheelyard.fetching.patience import GaveUp, Patience, patiently
 from wheelyard.fetching.replies import Gone, Interrupted, Refused
 from wheelyard.fetching.transport import read_page
 from wheelyard.lock.upstream.listing import ACCEPT, IndexFile, parse_listing
+from wheelyard.system.threads import each
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 
     from wheelyard.console.tasks import Task
 
-_ATTEMPTS = 4
 CONNECTIONS = 8
-_LONGEST_WAIT = 10.0  # seconds between two attempts
+_PATIENCE = Patience(attempts=4, longest_retry_after=10.0)
 
 
 def read_listing(client: httpx.Client, index: str, project: str) -> tuple[IndexFile, ...] | None:
@@ -32,10 +32,10 @@ def read_listing(client: httpx.Client, index: str, project: str) -> tuple[IndexF
     """
     url = f"{index.rstrip('/')}/{canonicalize_name(project)}/"
     try:
-        content_type, body = _patiently(client, url)
+        content_type, body = patiently(lambda: read_page(client, url, ACCEPT), _pause)
     except Gone:
         return None
-    except (Refused, Interrupted) as problem:
+    except (Refused, GaveUp) as problem:
         raise FetchError(f"asking the index for {project} ({redact(url)}): {problem}") from problem
     try:
         return parse_listing(content_type, body, url)
@@ -57,15 +57,8 @@ def read_listings(
         task.advance(1)
         return found
 
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
+    return dict(zip(names, each(one, names, CONNECTIONS, "index"), strict=True))
 
 
-def _patiently(client: httpx.Client, url: str) -> tuple[str, bytes]:
-    for attempt in range(1, _ATTEMPTS):
-        try:
-            return read_page(client, url, ACCEPT)
-        except Interrupted as problem:
-            wait = 0.2 * 2**attempt if problem.wait is None else problem.wait
-            time.sleep(min(wait, _LONGEST_WAIT))
-    return read_page(client, url, ACCEPT)
+def _pause(problem: Interrupted, failures: int) -> None:
+    time.sleep(_PATIENCE.next_wait(problem, failures))
