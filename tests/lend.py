@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import lend_systems
-from wheelyard.layers.store import LayerStore
 from wheelyard.lock.stages import load_stages
 from wheelyard.model import Cell, Plan
 from wheelyard.system.links import link_or_copy

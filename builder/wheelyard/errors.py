@@ -6,11 +6,13 @@ catches them; anything else that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from wheelyard.layers import errors as parser
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 
 class WheelyardError(Exception):
@@ -139,17 +141,6 @@ class UnexpectedError(WheelyardError):
 INTERRUPTED = 130
 
 
-@contextmanager
-def unreadable(error: Callable[[str], WheelyardError]) -> Iterator[None]:
-    """Turn what a library's parser raises on untrusted bytes into `error(why)`.
-
-    Hardly any parser documents which exceptions these can be (tarfile raises a dozen types). Our
-    own errors pass through, and so do the operating system's.
-    """
-    try:
-        yield
-    except Exception as cause:
-        is_system = isinstance(cause, OSError) and cause.errno is not None  # gzip's have none
-        if is_system or isinstance(cause, WheelyardError):
-            raise
-        raise error(str(cause) or type(cause).__name__) from cause
+def unreadable(error: Callable[[str], WheelyardError]) -> AbstractContextManager[None]:
+    """Turn what a library's parser raises on untrusted bytes into `error(why)`."""
+    return parser.unreadable(error, passing=(WheelyardError,))

@@ -23,9 +23,9 @@ from tests.image.loadable import loadable
 from tests.needs import need_to_be_root, need_tools
 from wheelyard.console.progress import QuietReporter
 from wheelyard.engines.load import load
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.build import build_images, read_tree
 from wheelyard.images.build.results import Built
-from wheelyard.layers.store import LayerStore
 
 NVCC = {
     "nvidia/cu13/bin/nvcc": b"\x7fELF",

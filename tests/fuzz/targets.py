@@ -24,16 +24,17 @@ from wheelyard.contract.paths import VENV
 from wheelyard.engines.readback import read_layers
 from wheelyard.images.assemble.flatten import flatten
 from wheelyard.images.assemble.record import read_record
-from wheelyard.images.assemble.worker import WheelInput, WheelJob, make_layer
+from wheelyard.images.assemble.store import LayerStore
+from wheelyard.images.assemble.worker import WheelJob, make_layer
 from wheelyard.images.build.report import read_report, unpacked_sizes
 from wheelyard.images.inspect.tree import LayerContents, Tree
-from wheelyard.layers.reindex import reindex
-from wheelyard.layers.store import LayerStore
+from wheelyard.layers.wheels import WheelInput
 from wheelyard.lock.lockfile import read_requirements_lock, render_requirements_lock
 from wheelyard.lock.packages import read_package_lock, render_package_lock
 from wheelyard.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
 from wheelyard.oci.documents import UnreadableError
 from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE, Layout
+from wheelyard.oci.reindex import reindex
 from wheelyard.planning.catalogue import plan_entries, read_catalogue, to_json
 from wheelyard.planning.facts import load_upstream
 from wheelyard.planning.plan import load_plan

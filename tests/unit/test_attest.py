@@ -22,10 +22,10 @@ from wheelyard.images.inspect.licences import (
     wheel_licence,
 )
 from wheelyard.images.inspect.tree import LayerContents, Tree
-from wheelyard.layers.reindex import reindex
 from wheelyard.lock.stages import Stage, load_stages
 from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import Descriptor, digest_of
+from wheelyard.oci.reindex import reindex
 from wheelyard.publish.attest.licensed import DEB, WHEEL
 from wheelyard.publish.attest.sbom import sbom
 from wheelyard.publish.attest.statements import Source, provenance_statement, verification_statement

@@ -22,6 +22,7 @@ from wheels import make_wheel
 from wheelyard.console.progress import QuietReporter
 from wheelyard.contract.imageconfig import base_image
 from wheelyard.errors import InspectError, LockError, StorageError, WheelError, WheelyardError
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.bases import build_bases
 from wheelyard.images.build.build import build_images, read_tree
 from wheelyard.images.build.loading import Nobody
@@ -29,7 +30,6 @@ from wheelyard.images.build.report import read_report
 from wheelyard.images.build.results import Built, Failed
 from wheelyard.images.inspect.inspect import inspect_image, inspect_layout_image, require
 from wheelyard.images.inspect.tree import Tree
-from wheelyard.layers.store import LayerStore
 from wheelyard.layers.toc import Entry
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.layout import Layout

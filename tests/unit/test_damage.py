@@ -39,12 +39,12 @@ from wheelyard.fetching.partial import Partial
 from wheelyard.fetching.wanted import part, place
 from wheelyard.images.assemble import pinned
 from wheelyard.images.assemble.assembly import Assembly
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.supply import supply
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.report import read_report
 from wheelyard.images.build.results import Built, Failed
 from wheelyard.images.inspect.inspect import inspect_layout_image
-from wheelyard.layers.store import LayerStore
 from wheelyard.lock.index import locate
 from wheelyard.lock.stages import load_stages
 from wheelyard.lock.upstream import packages
@@ -329,7 +329,8 @@ def test_a_cache_that_may_only_be_read_is_read(site: Site) -> None:
     touched = site.pick("layer's blob")
     os.utime(touched)  # so that the record is another one, and cannot be written
     script = (
-        "import sys; from pathlib import Path; from wheelyard.layers.store import LayerStore;"
+        "import sys; from pathlib import Path;"
+        "from wheelyard.images.assemble.store import LayerStore;"
         "print(LayerStore(Path(sys.argv[1])).find(sys.argv[2]).layer.digest)"
     )
     folders = [site.cache, *(path for path in site.cache.rglob("*") if path.is_dir())]

@@ -10,7 +10,7 @@ from loopback import Server, serve
 from wheelyard.console.progress import QuietReporter
 from wheelyard.digests import Digest, DigestError
 from wheelyard.errors import RegistryError, StorageError
-from wheelyard.layers.store import LayerStore
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.oci.address import parse_address
 from wheelyard.oci.archive import blob_member
 from wheelyard.oci.layout import Layout, digest_of

@@ -16,14 +16,17 @@ import pytest
 from wheels import Files, make_wheel
 
 from wheelyard.contract.paths import VENV
-from wheelyard.errors import BaseImageError, WheelError
+from wheelyard.errors import WheelError
+from wheelyard.images.assemble import compile_worker
 from wheelyard.images.assemble.contract import empty_environment
-from wheelyard.images.assemble.worker import WheelInput, WheelJob, make_layer
-from wheelyard.layers import compile_worker, toc
+from wheelyard.images.assemble.worker import WheelJob, make_layer
+from wheelyard.layers import toc
 from wheelyard.layers import wheel as wheel_module
+from wheelyard.layers.errors import LayersError
 from wheelyard.layers.install import plan_install
 from wheelyard.layers.layer import LayerWriter
 from wheelyard.layers.wheel import Wheel
+from wheelyard.layers.wheels import WheelInput
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 UV = str(Path(sys.executable).with_name("uv"))
@@ -68,7 +71,7 @@ def test_no_script_that_deletes_files(tmp_path: Path) -> None:
 
 
 def test_no_layer_deletes_files(tmp_path: Path) -> None:
-    with LayerWriter(tmp_path / "blob") as writer, pytest.raises(BaseImageError, match="delete"):
+    with LayerWriter(tmp_path / "blob") as writer, pytest.raises(LayersError, match="delete"):
         writer.file(".wh.etc", b"", 0o644)
 
 
@@ -265,10 +268,10 @@ class TestDirectory:
     def test_bounds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = make_wheel(tmp_path)
         monkeypatch.setattr(wheel_module, "MEMBERS_MAX", 3)
-        with pytest.raises(WheelError, match="more than 3 files"):
+        with pytest.raises(LayersError, match="more than 3 files"):
             Wheel(path)
         monkeypatch.setattr(wheel_module, "DIRECTORY_MAX", 3)
-        with pytest.raises(WheelError, match="more than 3 bytes"):
+        with pytest.raises(LayersError, match="more than 3 bytes"):
             Wheel(path)
 
 

@@ -16,13 +16,13 @@ PACKAGE = ROOT / "builder" / "wheelyard"
 # Every unit of the package from the ground up: a unit imports only units that stand before it.
 # ARCHITECTURE.md says what each is for.
 ROOMS = (
+    "layers",
     "errors",
     "digests",
     "model",
     "versions",
     "console",
     "system",
-    "layers",
     "oci",
     "settings",
     "context",

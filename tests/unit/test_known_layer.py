@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from wheels import make_wheel
 
-from wheelyard.images.assemble.worker import WheelInput, WheelJob, make_layer
+from wheelyard.images.assemble.worker import WheelJob, make_layer
 from wheelyard.layers import toc
 from wheelyard.layers.layer import AnotherLayerError, LayerWriter
+from wheelyard.layers.wheels import WheelInput
 
 FILES: dict[str, bytes | str] = {
     "demo/__init__.py": "x = 1\n",

@@ -13,9 +13,9 @@ from wheels import make_wheel
 from wheelyard.errors import StorageError
 from wheelyard.layers import toc
 from wheelyard.layers.layer import Layer, LayerWriter
-from wheelyard.layers.reindex import reindex
 from wheelyard.layers.tarheader import EPOCH
 from wheelyard.layers.wheel import Wheel
+from wheelyard.oci.reindex import reindex
 
 LONG = "opt/venv/" + "/".join(["a-rather-long-folder-name"] * 9) + "/file.txt"
 

@@ -10,11 +10,12 @@ import pytest
 from wheels import make_wheel
 
 from wheelyard.errors import StorageError, WheelError
+from wheelyard.images.assemble.bytecode import Interpreter
 from wheelyard.images.assemble.pool import run_jobs
-from wheelyard.images.assemble.worker import WheelInput, WheelJob
-from wheelyard.layers.bytecode import Interpreter
+from wheelyard.images.assemble.store import LayerStore
+from wheelyard.images.assemble.worker import WheelJob
 from wheelyard.layers.layer import Layer
-from wheelyard.layers.store import LayerStore
+from wheelyard.layers.wheels import WheelInput
 
 
 def job(folder: Path, name: str, weight: int = 1) -> WheelJob:
@@ -86,7 +87,8 @@ def test_scratch_is_swept_when_nobody_holds_it(tmp_path: Path) -> None:
     mine = store.scratch()
     mine.write_bytes(b"x")
     script = (
-        "import os, sys; from pathlib import Path; from wheelyard.layers.store import LayerStore;"
+        "import os, sys; from pathlib import Path;"
+        "from wheelyard.images.assemble.store import LayerStore;"
         "store = LayerStore(Path(sys.argv[1])); store.scratch().write_bytes(b'x'); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)

@@ -8,10 +8,10 @@ from tiny import PYTHON, make_tiny, store_base, write_root
 
 from wheelyard.errors import BaseImageError, WheelError
 from wheelyard.images.assemble import interpreter
+from wheelyard.images.assemble.bytecode import Module, compile_wheel
 from wheelyard.images.assemble.interpreter import unpack_interpreter
 from wheelyard.images.assemble.roots import RootLayer
-from wheelyard.layers.bytecode import Module, compile_wheel
-from wheelyard.layers.store import LayerStore
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.lock.stages import load_stages
 
 

@@ -19,10 +19,10 @@ from wheelyard.console.progress import PlainReporter
 from wheelyard.context import Context
 from wheelyard.errors import FetchError, ToolMissingError
 from wheelyard.images.assemble.record import read_record
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.report import read_report
 from wheelyard.images.build.results import Built, Failed
-from wheelyard.layers.store import LayerStore
 from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import Layout
 

@@ -15,7 +15,7 @@ from wheelyard.errors import InspectError, StorageError, WheelError
 from wheelyard.images.inspect.distributions import dependency_problems, installed
 from wheelyard.images.inspect.tree import LayerContents, Tree
 from wheelyard.layers import toc
-from wheelyard.layers.reindex import reindex
+from wheelyard.oci.reindex import reindex
 from wheelyard.system.storage import file_digest
 
 TORCH: dict[str, Content] = {"s": None, "s/torch": None, "s/torch/a.py": b"a", "s/b.py": b"b"}

@@ -8,7 +8,7 @@ from typing import IO
 import pytest
 from wheels import make_wheel
 
-from wheelyard.errors import WheelError
+from wheelyard.layers.errors import WheelError
 from wheelyard.layers.wheel import Wheel
 
 

@@ -23,14 +23,15 @@ from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
 from wheelyard.fetching.wanted import place
 from wheelyard.images.assemble.roots import Root, RootTar
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import system_key
 from wheelyard.images.assemble.worker import SystemJob, make_layer
-from wheelyard.layers.store import LayerStore, StoredLayer
 from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs
 from wheelyard.lock.lockfile import render_requirements_lock
 from wheelyard.lock.packages import render_package_lock
 from wheelyard.lock.stages import Stage, load_stages
 from wheelyard.model import Cell, LockedDeb, LockedWheel, PackageLock, Plan, RequirementsLock
+from wheelyard.oci.blobs import StoredLayer
 from wheelyard.planning.plan import load_plan
 from wheelyard.settings import Settings
 

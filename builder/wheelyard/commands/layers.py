@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Carry out one of the two actions."""
     from wheelyard.images.assemble.record import read_record, write_record
-    from wheelyard.layers.store import LayerStore
+    from wheelyard.images.assemble.store import LayerStore
     from wheelyard.planning.plan import load_plan
     from wheelyard.planning.selector import select
     from wheelyard.publish.recording import record_bases, record_layers

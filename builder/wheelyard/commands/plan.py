@@ -136,8 +136,8 @@ def _locked(cell: Cell, project: Path) -> dict[str, str] | None:
 def _show_sharing(
     args: argparse.Namespace, cells: Sequence[Cell], plan: Plan, context: Context
 ) -> None:
+    from wheelyard.images.assemble.store import known_sizes
     from wheelyard.images.build.sharing import image_parts
-    from wheelyard.layers.store import known_sizes
     from wheelyard.lock.stages import load_stages
     from wheelyard.planning.selector import select
 

@@ -12,6 +12,8 @@ HOME = f"home/{USER}"
 VENV = "opt/venv"
 WORKDIR = "workspace"
 WHEELYARD = "opt/wheelyard"  # selfcheck and the cell
+# Of the environment; setgid: what a user with another number adds stays writable for the group.
+FOLDER_MODE, FILE_MODE, PROGRAM_MODE = 0o2775, 0o664, 0o775
 
 
 def site_packages(python: str) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import queue
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
-
-from wheelyard.system.threads import Helper
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -33,13 +32,14 @@ class BlobSink:
         self._blob_only = blob_only
         self._pending = {True: bytearray(), False: bytearray()}
         self._queue: queue.Queue[tuple[bool, bytes | bytearray] | None] = queue.Queue(_DEPTH)
-        self._thread = Helper(self._work, "hash", self._drain) if threaded else None
+        self._threads = ThreadPoolExecutor(1, "hash") if threaded else None
+        self._hashing: Future[None] | None = None
         self.size = 0  # of the blob, bytes
         self.tar_size = 0  # of the tar inside it, bytes
 
     def __enter__(self) -> Self:
-        if self._thread:
-            self._thread.start()
+        if self._threads:
+            self._hashing = self._threads.submit(self._work)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,7 +81,7 @@ class BlobSink:
             self._pending[is_blob] = bytearray()
 
     def _hand_over(self, is_blob: bool, data: bytes | bytearray) -> None:
-        if self._thread:
+        if self._hashing:
             self._queue.put((is_blob, data))
         else:
             self._take(is_blob, data)
@@ -94,19 +94,20 @@ class BlobSink:
             self._tar.update(data)
 
     def _require(self) -> None:
-        if self._thread:
-            self._thread.require()
+        """Raise what ended the thread early, if anything has."""
+        if self._hashing and self._hashing.done():
+            self._hashing.result()
 
     def _join(self) -> None:
-        if self._thread and self._thread.is_alive():
+        if self._threads:
             self._queue.put(None)
-            self._thread.join()
+            self._threads.shutdown()
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            self._take(*item)
-
-    def _drain(self, _error: BaseException) -> None:
-        """Take what comes until the end, so that the writer never blocks."""
-        while self._queue.get() is not None:
-            pass
+        try:
+            while (item := self._queue.get()) is not None:
+                self._take(*item)
+        except BaseException:
+            while self._queue.get() is not None:  # so that the writer never blocks
+                pass
+            raise

@@ -20,7 +20,7 @@ from installer.utils import parse_metadata_file
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from wheelyard.errors import WheelError, unreadable
+from wheelyard.layers.errors import WheelError, unreadable
 from wheelyard.layers.toc import parents
 from wheelyard.layers.wheel import is_plain
 
@@ -56,6 +56,10 @@ class Environment:
     prefix: str  # relative to the root of the file system: "opt/venv"
     python: str  # "3.11"
     kinds: Mapping[str, str]  # path -> kind ("file", "dir", "symlink") of its own entries
+    gid: int = 0  # the group of what is installed
+    folder_mode: int = 0o755
+    file_mode: int = 0o644
+    program_mode: int = 0o755
 
     @property
     def python_path(self) -> str:

@@ -11,11 +11,10 @@ layer by itself, and make a folder that is missing there anew: root's, 0755, ove
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from wheelyard.digests import Digest
-from wheelyard.errors import BaseImageError
 from wheelyard.layers import gzipmember, toc
+from wheelyard.layers.errors import EntryError
 from wheelyard.layers.hashing import BlobSink
 from wheelyard.layers.tarheader import BLOCK, EPOCH, tar_header
 from wheelyard.layers.toc import Entry
@@ -24,7 +23,7 @@ from wheelyard.layers.whiteout import PREFIX as WHITEOUT
 from wheelyard.layers.whiteout import holds_whiteout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from wheelyard.layers.wheel import Member, Wheel
@@ -41,16 +40,6 @@ class Layer:
     diff_id: str  # of the tar inside it: sha256:<hex>
     size: int  # of the blob, bytes
     unpacked_size: int  # of the tar, bytes
-
-
-def parse_layer(entry: Mapping[str, Any]) -> Layer:
-    """Read a layer's description from JSON; ValueError, KeyError or TypeError for anything else."""
-    digests = Digest.parse(entry["digest"]), Digest.parse(entry["diff_id"])
-    sizes = entry["size"], entry["unpacked_size"]
-    for size in sizes:
-        if type(size) is not int or size < 0:
-            raise ValueError(f"{size!r} is no size")
-    return Layer(*digests, *sizes)
 
 
 class AnotherLayerError(Exception):
@@ -187,7 +176,7 @@ class LayerWriter:
         if entry.path.rpartition("/")[0] not in self._folders:
             raise ValueError(f"{entry.path} added before the folder that it lies in")
         if holds_whiteout(entry.path):
-            raise BaseImageError(
+            raise EntryError(
                 f"/{entry.path}: engines read a name that begins with {WHITEOUT} as an order to "
                 "delete files; no layer may hold one"
             )

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from isal import igzip_lib
 
-from wheelyard.errors import StorageError, unreadable
+from wheelyard.layers.errors import BlobError, EntryError, unreadable
 from wheelyard.layers.gzipmember import crc32
-from wheelyard.system.storage import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,10 +88,11 @@ def _heading(rows: str, digest: str) -> str:
 def read_content(blob: Path, entry: Entry) -> bytes:
     """The content of one file, checked against its CRC-32.
 
-    Raises StorageError if the blob's bytes are not what the table of contents says, or too many.
+    Raises BlobError if the blob's bytes are not what the table of contents says, EntryError if they
+    are too many to be read whole.
     """
     if entry.size > LARGEST:
-        raise StorageError(
+        raise EntryError(
             f"{blob}: {entry.path} has {entry.size:,} bytes, and such a file may have {LARGEST:,}"
         )
     return b"".join(stream_content(blob, entry))
@@ -110,14 +110,14 @@ def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
         if not left:
             break
     if left or crc != entry.crc:
-        raise damaged(blob, f"{entry.path} has another size or CRC-32")
+        raise BlobError(blob, f"{entry.path} has another size or CRC-32")
 
 
 def _inflated(blob: Path, entry: Entry) -> Iterator[bytes]:
     """What the entry's gzip members hold."""
     member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     packed, ahead = b"", entry.length
-    with blob.open("rb") as file, unreadable(lambda why: damaged(blob, f"{entry.path}: {why}")):
+    with blob.open("rb") as file, unreadable(lambda why: BlobError(blob, f"{entry.path}: {why}")):
         file.seek(entry.offset)
         while True:
             if not packed and member.needs_input:

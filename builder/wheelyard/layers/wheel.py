@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from isal import igzip_lib
 
-from wheelyard.errors import WheelError, unreadable
+from wheelyard.layers.errors import WheelError, unreadable
 from wheelyard.layers.gzipmember import IsalError, crc32
 from wheelyard.layers.whiteout import holds_whiteout
 

@@ -17,11 +17,12 @@ from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import Image, ImageLayer, describe_image
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import PATH, Record, contents_digest, read_record
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.build import inspect_built
 from wheelyard.images.build.report import image_json, merge_report
 from wheelyard.images.build.results import Built
-from wheelyard.layers.store import LayerStore, StoredLayer
 from wheelyard.lock.stages import load_stages
+from wheelyard.oci.blobs import StoredLayer
 from wheelyard.oci.layout import Descriptor, Layout
 from wheelyard.publish.published import Source, publications
 from wheelyard.publish.verifying import require_same, verify_layers

@@ -25,7 +25,8 @@ from wheelyard.system.zstandard import compressor
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.layers.store import LayerStore, StoredLayer
+    from wheelyard.images.assemble.store import LayerStore
+    from wheelyard.oci.blobs import StoredLayer
 
 _LEVEL = (
     3  # of torch 2.3.1's libraries: 39 % of the tar, gzip has 47 %; level 9: 35 %, 4 x the time

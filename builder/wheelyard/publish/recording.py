@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelyard.context import Context
-    from wheelyard.layers.store import LayerStore
+    from wheelyard.images.assemble.store import LayerStore
     from wheelyard.model import Cell, Plan
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import RegistryError, SignatureError, WheelyardError
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import read_report
-from wheelyard.layers.store import LayerStore
 from wheelyard.planning.catalogue import plan_entries
 from wheelyard.publish.attest.publish import attach_all
 from wheelyard.publish.attest.signatures import sign_image

@@ -17,11 +17,10 @@ from wheelyard.errors import InspectError, RegistryError, SelectionError, Signat
 from wheelyard.fetching.download import Session, download
 from wheelyard.fetching.replies import Gone
 from wheelyard.fetching.wanted import Download
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import lend_systems
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.results import Built
-from wheelyard.layers.reindex import reindex
-from wheelyard.layers.store import LayerStore
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.documents import (
     CellLabel,
@@ -31,6 +30,7 @@ from wheelyard.oci.documents import (
     read_document,
 )
 from wheelyard.oci.layout import MANIFEST_TYPE, ZSTD_TYPE, Layout, digest_of
+from wheelyard.oci.reindex import reindex
 from wheelyard.publish.attest.signatures import require_signed
 from wheelyard.publish.difference import Difference, Published, as_files, first_difference
 from wheelyard.registry.client import Registry, get_content

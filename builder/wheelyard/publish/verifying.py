@@ -13,8 +13,8 @@ from wheelyard.images.assemble.assemble import make_layers
 from wheelyard.images.assemble.assembly import Assembly, PlannedLayer
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import PATH, Record
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import lend_systems
-from wheelyard.layers.store import LayerStore
 from wheelyard.lock.stages import load_stages
 from wheelyard.publish.reproduce import own_cache
 

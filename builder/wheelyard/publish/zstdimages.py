@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.images.assemble.image import canonical
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import merge_report, read_report
-from wheelyard.layers.store import LayerStore
 from wheelyard.oci.layout import MANIFEST_TYPE, ZSTD_TYPE, Descriptor, Layout
 from wheelyard.publish.published import Source
 from wheelyard.publish.recompress import Packed, is_packed, recompress
@@ -20,7 +20,7 @@ from wheelyard.system.failures import reported
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.layers.store import StoredLayer
+    from wheelyard.oci.blobs import StoredLayer
     from wheelyard.registry.push import Publication
 
 

@@ -22,8 +22,9 @@ from wheelyard.images.assemble.record import PATH
 from wheelyard.images.assemble.streamed import Arriving
 from wheelyard.images.assemble.supply import CACHE
 from wheelyard.images.assemble.system import Roots, pinned_layers, system_job, system_key
-from wheelyard.images.assemble.worker import SystemJob, WheelInput, WheelJob
+from wheelyard.images.assemble.worker import SystemJob, WheelJob
 from wheelyard.layers.layer import Layer
+from wheelyard.layers.wheels import WheelInput
 from wheelyard.lock.index import locate
 from wheelyard.lock.resolve import index_urls
 from wheelyard.system.storage import is_file_of, remove, storage_error
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 
     from wheelyard.fetching.fetch import Arrived
     from wheelyard.images.assemble.assembly import PlannedLayer
+    from wheelyard.images.assemble.bytecode import Interpreter
     from wheelyard.images.assemble.worker import Job
-    from wheelyard.layers.bytecode import Interpreter
-    from wheelyard.layers.store import StoredLayer
     from wheelyard.model import LockedWheel
+    from wheelyard.oci.blobs import StoredLayer
 
 # Rough speed of the two kinds of work, to start the longest job first.
 _BYTECODE_COST = 40  # a byte of a wheel's modules costs as much as this many of its other bytes
@@ -292,9 +293,9 @@ def top_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLay
 def _small_layer(
     work: Assembly, files: dict[str, tuple[bytes, int]], links: dict[str, str], title: str
 ) -> ImageLayer:
-    key = top_key(files, links)
+    key, python = top_key(files, links), work.stages[-1].cell.python
     stored = work.store.find(key, prove=work.remade is not None)
     if stored is None:
         scratch = work.store.scratch()
-        stored = work.store.add(key, scratch, write_top(files, links, scratch))
+        stored = work.store.add(key, scratch, write_top(files, links, scratch, python))
     return ImageLayer(stored, title, False)

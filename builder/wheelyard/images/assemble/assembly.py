@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.contract.recipe import BytecodeLayer, WheelLayer
+    from wheelyard.images.assemble.store import LayerStore
     from wheelyard.images.assemble.streamed import Arriving
     from wheelyard.layers.layer import Layer
-    from wheelyard.layers.store import LayerStore, StoredLayer
     from wheelyard.lock.stages import Stage
+    from wheelyard.oci.blobs import StoredLayer
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,19 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from wheelyard.contract.paths import GID, GROUP, HOME, UID, USER, VENV, WHEELYARD, WORKDIR
+from wheelyard.contract.paths import (
+    FILE_MODE,
+    FOLDER_MODE,
+    GID,
+    GROUP,
+    HOME,
+    PROGRAM_MODE,
+    UID,
+    USER,
+    VENV,
+    WHEELYARD,
+    WORKDIR,
+)
 from wheelyard.errors import BaseImageError
 from wheelyard.images.assemble.rootfs import Node, with_content
 from wheelyard.layers.install import Environment
@@ -205,7 +217,8 @@ def _skeleton(base: RootFS) -> list[Node]:
 def empty_environment(python: str) -> Environment:
     """Describe the environment that wheels are installed into: what it is before any is in it."""
     nodes = _environment(b"", "usr", python)
-    return Environment(VENV, python, {node.entry.path: node.entry.kind for node in nodes})
+    kinds = {node.entry.path: node.entry.kind for node in nodes}
+    return Environment(VENV, python, kinds, GID, FOLDER_MODE, FILE_MODE, PROGRAM_MODE)
 
 
 def _environment(activate: bytes, home: str, python: str) -> list[Node]:

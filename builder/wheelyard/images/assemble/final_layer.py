@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard import selfcheck
-from wheelyard.contract.paths import GID, VENV, WHEELYARD
-from wheelyard.images.assemble.worker import FILE_MODE, add_parents
+from wheelyard.contract.paths import FILE_MODE, GID, VENV, WHEELYARD
+from wheelyard.images.assemble.contract import empty_environment
 from wheelyard.layers.layer import FORMAT, LayerWriter
+from wheelyard.layers.wheels import add_parents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,14 +58,17 @@ def top_key(files: dict[str, tuple[bytes, int]], links: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def write_top(files: dict[str, tuple[bytes, int]], links: dict[str, str], scratch: Path) -> Layer:
+def write_top(
+    files: dict[str, tuple[bytes, int]], links: dict[str, str], scratch: Path, python: str
+) -> Layer:
     """Write the layer to `scratch`; what is in the environment belongs to its group."""
+    environment = empty_environment(python)
     with LayerWriter(scratch, packed=True) as writer:
         for path, (content, mode) in sorted(files.items()):
-            add_parents(writer, path)
+            add_parents(writer, path, environment)
             writer.file(path, content, mode, gid=_group(path))
         for path, target in sorted(links.items()):
-            add_parents(writer, path)
+            add_parents(writer, path, environment)
             writer.symlink(path, target, gid=_group(path))
         return writer.finish()
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wheelyard.contract.imageconfig import ImageConfig
-    from wheelyard.layers.store import StoredLayer
+    from wheelyard.oci.blobs import StoredLayer
     from wheelyard.oci.layout import Layout
 
 # Of an image whose lock knows no date.

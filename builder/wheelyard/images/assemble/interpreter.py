@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import BaseImageError
-from wheelyard.layers.bytecode import Interpreter
+from wheelyard.images.assemble.bytecode import Interpreter
 from wheelyard.system.filelock import claim_folder, sweep
 from wheelyard.system.rootfolder import Attributes, RootFolder
 from wheelyard.system.storage import TREE_SUM, is_tree_of, remove, tree_digest

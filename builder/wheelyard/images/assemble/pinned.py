@@ -18,8 +18,8 @@ from wheelyard.errors import BaseImageError
 from wheelyard.fetching.replies import Gone
 from wheelyard.images.assemble.image import ImageLayer
 from wheelyard.images.assemble.remote import fetch_layer
-from wheelyard.layers import toc
 from wheelyard.layers.layer import Layer
+from wheelyard.oci import blobs
 from wheelyard.oci.address import Address, registry_host
 from wheelyard.registry.client import MANIFEST_TYPES, get_content, open_registry
 from wheelyard.system.storage import remove
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from wheelyard.images.assemble.assembly import Assembly
-    from wheelyard.layers.store import StoredLayer
+    from wheelyard.oci.blobs import StoredLayer
     from wheelyard.registry.client import Registry
 
 _INDEX_TYPES = (
@@ -148,7 +148,7 @@ def _status(work: Assembly, layers: Sequence[StoredLayer]) -> str:
     for stored in reversed(layers):
         for entry in work.store.entries(stored.layer):
             if entry.path == _STATUS and entry.kind == "file":
-                return toc.read_content(stored.path, entry).decode("utf-8", "replace")
+                return blobs.read_content(stored.path, entry).decode("utf-8", "replace")
     return ""
 
 

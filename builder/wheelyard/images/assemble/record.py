@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.errors import LockError
-from wheelyard.layers.layer import parse_layer
+from wheelyard.oci.blobs import parse_layer
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from wheelyard.fetching.download import NothingCame, Session, download
 from wheelyard.fetching.wanted import Download, FileGone
 from wheelyard.layers import toc
 from wheelyard.layers.layer import Layer
-from wheelyard.layers.reindex import reindex
+from wheelyard.oci.reindex import reindex
 from wheelyard.registry.client import open_registry
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import storage_error
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelyard.images.assemble.assembly import Assembly
-    from wheelyard.layers.store import StoredLayer
     from wheelyard.oci.address import Address
+    from wheelyard.oci.blobs import StoredLayer
     from wheelyard.registry.client import Registry
 
 

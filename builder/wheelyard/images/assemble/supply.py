@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.images.assemble.assembly import Assembly
-    from wheelyard.layers.store import StoredLayer
     from wheelyard.model import LockedDeb, PackageLock
+    from wheelyard.oci.blobs import StoredLayer
 
     Files = Mapping[str, Path]  # SHA-256 -> verified file
 

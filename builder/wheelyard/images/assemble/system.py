@@ -13,7 +13,7 @@ from wheelyard.images.assemble.roots import Root, RootImage, RootLayer, RootTar
 from wheelyard.images.assemble.supply import sources_list, supply
 from wheelyard.images.assemble.worker import SystemJob
 from wheelyard.layers.layer import FORMAT
-from wheelyard.layers.store import StoredLayer
+from wheelyard.oci.blobs import StoredLayer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from wheelyard.images.assemble.assembly import Assembly
     from wheelyard.images.assemble.image import ImageLayer
-    from wheelyard.layers.store import LayerStore
+    from wheelyard.images.assemble.store import LayerStore
     from wheelyard.lock.stages import Stage
     from wheelyard.model import PackageLock
 

@@ -13,8 +13,8 @@ from wheelyard.images.assemble.assemble import base_layers
 from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import Image, write_image
 from wheelyard.images.assemble.record import read_record
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import LOCK_NAME
-from wheelyard.layers.store import LayerStore
 from wheelyard.lock.stages import load_stages, repositories
 from wheelyard.oci.layout import Layout
 from wheelyard.system.failures import reported

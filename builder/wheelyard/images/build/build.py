@@ -15,13 +15,13 @@ from wheelyard.images.assemble.assemble import assemble_layers
 from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import write_image
 from wheelyard.images.assemble.record import read_record
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.loading import Nobody
 from wheelyard.images.build.prune import locked_wheels, prune_wheels
 from wheelyard.images.build.report import LOCK_NAME, read_report, write_report
 from wheelyard.images.build.results import Built, Failed
 from wheelyard.images.inspect.inspect import Finding, inspect_image, require
 from wheelyard.images.inspect.tree import LayerContents, Tree
-from wheelyard.layers.store import LayerStore
 from wheelyard.lock.stages import load_stages, repositories
 from wheelyard.oci.layout import Layout
 from wheelyard.system.failures import reported

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.digests import Digest
-from wheelyard.layers.layer import parse_layer
+from wheelyard.oci.blobs import parse_layer
 from wheelyard.planning.tags import axes
 from wheelyard.system.textfiles import write_text
 

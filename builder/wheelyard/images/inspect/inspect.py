@@ -18,7 +18,7 @@ from wheelyard.errors import InspectError
 from wheelyard.images.assemble.contract import PRIVILEGES
 from wheelyard.images.inspect.distributions import dependency_problems, installed, overridden
 from wheelyard.images.inspect.tree import LayerContents, Tree, describe, folder_problems
-from wheelyard.layers.reindex import reindex
+from wheelyard.oci.reindex import reindex
 from wheelyard.planning.facts import CPU, NONE
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import InspectError, WheelError
-from wheelyard.layers import toc
 from wheelyard.layers.toc import parents
 from wheelyard.layers.whiteout import hidden, is_whiteout
+from wheelyard.oci import blobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -75,7 +75,7 @@ class Tree:
                 raise InspectError(f"/{path} of the image is a hard link to itself")
             names.add(found.entry.link)
             found = self._get(found.entry.link)
-        return toc.read_content(found.layer.blob, found.entry)
+        return blobs.read_content(found.layer.blob, found.entry)
 
     def text(self, path: str) -> str:
         """The content of the file at `path` as UTF-8."""
@@ -135,6 +135,6 @@ def _check_twin(first: _Found, second: _Found) -> None:
 
 def _digest(found: _Found) -> bytes:
     digest = hashlib.sha256()
-    for data in toc.stream_content(found.layer.blob, found.entry):
+    for data in blobs.stream_content(found.layer.blob, found.entry):
         digest.update(data)
     return digest.digest()

@@ -13,8 +13,8 @@ from wheelyard.errors import InspectError, StorageError
 from wheelyard.images.inspect.distributions import installed
 from wheelyard.images.inspect.licences import package_licences
 from wheelyard.images.inspect.tree import LayerContents, Tree
-from wheelyard.layers.layer import parse_layer
 from wheelyard.lock.stages import load_stages
+from wheelyard.oci.blobs import parse_layer
 from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor
 from wheelyard.publish.attest.attachments import KINDS, STATEMENTS, attachments
 from wheelyard.publish.attest.cosign import add_attestations, fetch_attestations
@@ -25,7 +25,7 @@ from wheelyard.registry.referrers import PREDICATE, attach, referrers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wheelyard.layers.store import LayerStore
+    from wheelyard.images.assemble.store import LayerStore
     from wheelyard.model import Cell, Plan
     from wheelyard.publish.attest.keys import PrivateKey
     from wheelyard.registry.client import Registry

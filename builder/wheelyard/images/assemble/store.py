@@ -13,7 +13,7 @@ import json
 import uuid
 import weakref
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 from wheelyard.digests import Digest
 from wheelyard.errors import StorageError
 from wheelyard.layers import toc
-from wheelyard.layers.layer import Layer, parse_layer
-from wheelyard.layers.reindex import reindex
+from wheelyard.layers.layer import Layer
+from wheelyard.oci.blobs import StoredLayer, parse_layer
+from wheelyard.oci.reindex import reindex
 from wheelyard.system.filelock import claim_folder, sweep
 from wheelyard.system.links import link_or_copy
 from wheelyard.system.storage import REFUSED, file_digest, put, remove, storage_error
@@ -37,15 +38,6 @@ if TYPE_CHECKING:
 
 # What a record raises that is none, whatever else it may be.
 _NO_RECORD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLayer:
-    """A layer in the store, and where its blob lies."""
-
-    layer: Layer
-    path: Path
-    key: str = ""  # it is the layer of; none where it is only known, and not there
 
 
 class LayerStore:

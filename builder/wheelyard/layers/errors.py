@@ -1,0 +1,48 @@
+"""What this library raises, and how a parser's exceptions become its own."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class LayersError(Exception):
+    """Root of all that the library raises on purpose."""
+
+
+class WheelError(LayersError):
+    """A wheel is damaged, hostile, or in conflict with another one."""
+
+
+class EntryError(LayersError):
+    """An entry may not be in a layer, or is too large to be read whole."""
+
+
+class BlobError(LayersError):
+    """A blob is not what its table of contents says."""
+
+    def __init__(self, blob: Path, why: str) -> None:
+        super().__init__(f"{blob}: {why}")
+        self.blob, self.why = blob, why
+
+
+@contextmanager
+def unreadable(
+    error: Callable[[str], Exception], *, passing: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn what a parser raises on bytes that nobody vouches for into `error(why)`.
+
+    Which exceptions these can be is documented for hardly any parser (tarfile: a dozen types). The
+    library's own pass, `passing` too, and so do the operating system's.
+    """
+    try:
+        yield
+    except Exception as cause:
+        is_system = isinstance(cause, OSError) and cause.errno is not None  # gzip's have none
+        if is_system or isinstance(cause, (LayersError, *passing)):
+            raise
+        raise error(str(cause) or type(cause).__name__) from cause

@@ -1,0 +1,61 @@
+"""Layers as a layout or a cache holds them: where the blob is, and what is read from it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.digests import Digest
+from wheelyard.errors import StorageError
+from wheelyard.layers import toc
+from wheelyard.layers.errors import BlobError, EntryError
+from wheelyard.layers.layer import Layer
+from wheelyard.system.storage import damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from wheelyard.layers.toc import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A layer and the place of its blob."""
+
+    layer: Layer
+    path: Path
+    key: str = ""  # of the cache; empty where the layer is known but not there
+
+
+def parse_layer(entry: Mapping[str, Any]) -> Layer:
+    """Read a layer's description from JSON; ValueError, KeyError or TypeError for anything else."""
+    digests = Digest.parse(entry["digest"]), Digest.parse(entry["diff_id"])
+    sizes = entry["size"], entry["unpacked_size"]
+    for size in sizes:
+        if type(size) is not int or size < 0:
+            raise ValueError(f"{size!r} is no size")
+    return Layer(*digests, *sizes)
+
+
+def read_content(blob: Path, entry: Entry) -> bytes:
+    """Read one file of a layer, checked against its CRC-32; raises StorageError."""
+    with _told(blob):
+        return toc.read_content(blob, entry)
+
+
+def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
+    """Yield the same in pieces; what was yielded is checked when the last one has been."""
+    with _told(blob):
+        yield from toc.stream_content(blob, entry)
+
+
+@contextmanager
+def _told(blob: Path) -> Iterator[None]:
+    try:
+        yield
+    except BlobError as error:
+        raise damaged(blob, error.why) from error
+    except EntryError as error:
+        raise StorageError(str(error)) from error
