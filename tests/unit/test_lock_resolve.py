@@ -21,6 +21,7 @@ from uv import find_uv_bin
 
 from wheelyard.errors import FetchError, LockError
 from wheelyard.lock.lockfile import render_requirements_lock
+from wheelyard.lock.pylock import parse_pylock
 from wheelyard.lock.resolve import resolve_cell
 from wheelyard.lock.uv import uv_environment, uv_error
 from wheelyard.model import RequirementsLock
@@ -209,3 +210,24 @@ def test_uv_keeps_the_proxy_and_loses_what_steers_it() -> None:
         "UV_HTTP_TIMEOUT": "30",
         "SSL_CERT_FILE": "/ca.pem",
     }
+
+
+WHEEL = '{name = "demo-1.0-py3-none-any.whl", url = "https://i.example/d.whl", hashes = {%s}}'
+HASHED = WHEEL % f'sha256 = "{"ab" * 32}"'
+UNHASHED = WHEEL % 'md5 = "ab"'
+
+
+@pytest.mark.parametrize(
+    ("package", "says"),
+    [
+        ('name = "demo"\nversion = "1.0"', "what uv resolved cannot be used"),
+        (f'name = "demo"\nwheels = [{HASHED}]', "demo: the index has no wheel for it"),
+        (f'name = "demo"\nversion = "1.0"\nwheels = [{UNHASHED}]', "no SHA-256 for demo"),
+        (f'name = "demo"\nversion = "2.0"\nwheels = [{HASHED}]', "not consistent"),
+        ('name = "demo"\nwheels = 1', "what uv resolved cannot be used"),
+        ("name = ", "what uv resolved cannot be used"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_no_list_of_hashed_wheels_is_refused(package: str, says: str) -> None:
+    with pytest.raises(LockError, match=says):
+        parse_pylock(f'lock-version = "1.0"\ncreated-by = "uv"\n[[packages]]\n{package}\n')

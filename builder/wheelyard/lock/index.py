@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from wheelyard.errors import FetchError, LockError
 from wheelyard.fetching.wanted import Download
+from wheelyard.lock.pylock import wheel_url
 from wheelyard.lock.uv import Question, ask
 from wheelyard.model import LockedWheel
 
 if TYPE_CHECKING:
-    from wheelyard.lock.pylock import Resolved
+    from packaging.pylock import Package
+
     from wheelyard.settings import Settings
 
 _RELOCK = "use an index that still has it (--index-url), or lock again: wheelyard lock --upgrade"
@@ -43,9 +45,13 @@ def locate(
     return _match_hashes(wheels, offered)
 
 
-def _match_hashes(wheels: Sequence[LockedWheel], resolved: Sequence[Resolved]) -> list[Download]:
+def _match_hashes(wheels: Sequence[LockedWheel], resolved: Sequence[Package]) -> list[Download]:
     """Find each locked wheel's address by its hash; FetchError names those that have none."""
-    urls = {wheel.sha256: wheel.url for package in resolved for wheel in package.wheels}
+    urls = {
+        wheel.hashes["sha256"]: wheel_url(wheel)
+        for package in resolved
+        for wheel in package.wheels or ()
+    }
     missing = [wheel for wheel in wheels if wheel.sha256 not in urls]
     if missing:
         raise FetchError(_gone(missing, {package.name: package for package in resolved}))
@@ -54,10 +60,10 @@ def _match_hashes(wheels: Sequence[LockedWheel], resolved: Sequence[Resolved]) -
     ]
 
 
-def _gone(missing: Sequence[LockedWheel], offered: Mapping[str, Resolved]) -> str:
+def _gone(missing: Sequence[LockedWheel], offered: Mapping[str, Package]) -> str:
     lines = []
     for wheel in missing:
-        files = offered[wheel.name].wheels if wheel.name in offered else ()
+        files = (wheel.name in offered and offered[wheel.name].wheels) or ()
         replaced = any(file.filename == wheel.filename for file in files)
         reason = "has another hash there" if replaced else "is not there"
         lines.append(f"  {wheel.filename} (sha256:{wheel.sha256}) {reason}\n")

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from wheelyard.contract.installer import DATA
+from wheelyard.lock.pylock import first_wheel, locked_wheel
 from wheelyard.lock.uv import Question, ask
 from wheelyard.model import LockedWheel
 from wheelyard.settings import Settings, load_settings
@@ -25,8 +26,7 @@ def _pin_installer(settings: Settings) -> LockedWheel:
     """Ask the index for the wheel of this version of uv; FetchError or LockError if it has none."""
     question = Question((f"uv=={version('uv')}",), _PYTHON, _PLATFORM, dependencies=False)
     (found,) = ask(question, "the installer of the Dockerfiles", settings)
-    (wheel,) = found.wheels
-    return LockedWheel(found.name, found.version, wheel.filename, wheel.sha256, wheel.size or 0)
+    return locked_wheel(found, first_wheel(found).size or 0)
 
 
 if __name__ == "__main__":

@@ -1,43 +1,28 @@
-"""pylock.toml (PEP 751), as far as uv's answers need it."""
+"""pylock.toml (PEP 751), as far as uv's answers need it; read by PyPA's own `packaging.pylock`."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from packaging.utils import canonicalize_name
+from packaging.pylock import Package, PackageWheel, Pylock, PylockValidationError
 
 from wheelyard.errors import LockError
+from wheelyard.model import LockedWheel
 
 
-@dataclass(frozen=True, slots=True)
-class WheelFile:
-    """One wheel that an index offers for a version."""
-
-    url: str
-    filename: str
-    sha256: str  # hex
-    size: int | None  # bytes; None: the index does not say
-    uploaded: datetime | None = None  # by the index's word
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """One distribution of a resolution, with the wheels that the index has for it."""
-
-    name: str  # normalized
-    version: str
-    wheels: tuple[WheelFile, ...]
-
-
-def parse_pylock(text: str) -> tuple[Resolved, ...]:
+def parse_pylock(text: str) -> tuple[Package, ...]:
     """Read uv's answer; raises LockError for anything that is not a hashed wheel of an index."""
-    return tuple(_resolved(package) for package in tomllib.loads(text).get("packages", ()))
+    try:
+        lock = Pylock.from_dict(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, PylockValidationError) as error:
+        raise LockError(
+            f"what uv resolved cannot be used: {error}; images are made of an index's wheels alone"
+        ) from error
+    for package in lock.packages:
+        _require_hashed_wheels(package)
+    return tuple(lock.packages)
 
 
 def preferences_pylock(pins: Mapping[str, str]) -> str:
@@ -49,27 +34,33 @@ def preferences_pylock(pins: Mapping[str, str]) -> str:
     )
 
 
-def _resolved(package: Mapping[str, Any]) -> Resolved:
-    name = canonicalize_name(package["name"])
-    wheels = tuple(_wheel(wheel, name) for wheel in package.get("wheels", ()))
-    if not wheels or "version" not in package:
+def first_wheel(package: Package) -> PackageWheel:
+    """Return the wheel that fits best; `parse_pylock` has seen to it that there is one."""
+    return (package.wheels or ())[0]
+
+
+def locked_wheel(package: Package, size: int) -> LockedWheel:
+    """Pin a package by its first wheel, which has `size` bytes."""
+    wheel = first_wheel(package)
+    return LockedWheel(
+        package.name, str(package.version), wheel.filename, wheel.hashes["sha256"], size
+    )
+
+
+def wheel_url(wheel: PackageWheel) -> str:
+    """Return a wheel's address; an index on this disk has paths."""
+    return wheel.url or PurePosixPath(wheel.path or "").as_uri()
+
+
+def _require_hashed_wheels(package: Package) -> None:
+    if not package.wheels or package.version is None:
         raise LockError(
-            f"{name}: the index has no wheel for it; images are made of wheels alone,"
+            f"{package.name}: the index has no wheel for it; images are made of wheels alone,"
             " so constrain it to a version that has one"
         )
-    return Resolved(name, package["version"], wheels)
-
-
-def _wheel(wheel: Mapping[str, Any], name: str) -> WheelFile:
-    url = wheel.get("url") or PurePosixPath(wheel["path"]).as_uri()
-    filename = wheel.get("name") or unquote(urlsplit(url).path).rpartition("/")[2]
-    sha256 = wheel.get("hashes", {}).get("sha256")
-    if sha256 is None:
-        raise LockError(
-            f"{name}: the index gives no SHA-256 for {filename};"
-            " use an index that does (--index-url)"
-        )
-    uploaded = wheel.get("upload-time")
-    if not isinstance(uploaded, datetime) or uploaded.tzinfo is None:
-        uploaded = None
-    return WheelFile(url, filename, sha256, wheel.get("size"), uploaded)
+    for wheel in package.wheels:
+        if "sha256" not in wheel.hashes:
+            raise LockError(
+                f"{package.name}: the index gives no SHA-256 for {wheel.filename};"
+                " use an index that does (--index-url)"
+            )

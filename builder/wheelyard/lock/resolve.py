@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from wheelyard.errors import FetchError, LockError
 from wheelyard.lock.check import check_resolution
 from wheelyard.lock.inputs import wheel_platform
-from wheelyard.lock.pylock import Resolved, WheelFile
+from wheelyard.lock.pylock import first_wheel, locked_wheel, wheel_url
 from wheelyard.lock.uv import Question, ask
 from wheelyard.model import Cell, LockedWheel, RequirementsLock
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
+    from packaging.pylock import Package, PackageWheel
+
     from wheelyard.settings import Settings
 
 
@@ -42,10 +44,11 @@ def resolve_cell(
     return RequirementsLock(cell.id, inputs, tuple(wheels), _newest_upload(resolved))
 
 
-def _newest_upload(resolved: Iterable[Resolved]) -> str | None:
+def _newest_upload(resolved: Iterable[Package]) -> str | None:
     """Return when the newest of the files came to the index, in UTC; None: it does not say."""
-    dates = [file.uploaded for package in resolved for file in package.wheels[:1] if file.uploaded]
-    return max(dates).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if dates else None
+    dates = [first_wheel(package).upload_time for package in resolved]
+    known = [date for date in dates if date is not None and date.tzinfo is not None]
+    return max(known).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if known else None
 
 
 def index_urls(cell: Cell, settings: Settings) -> tuple[str, ...]:
@@ -83,27 +86,19 @@ def _pins(lock: RequirementsLock | None) -> tuple[tuple[str, str], ...]:
     return tuple((wheel.name, wheel.version) for wheel in wheels)
 
 
-def _locked(
-    package: Resolved, inherited: dict[str, LockedWheel], settings: Settings
-) -> LockedWheel:
+def _locked(package: Package, inherited: dict[str, LockedWheel], settings: Settings) -> LockedWheel:
     """Take the parent's very file where it is the same version: an index may gain others."""
     same = inherited.get(package.name)
-    if same is not None and same.version == package.version:
+    if same is not None and same.version == str(package.version):
         return same
-    wheel = package.wheels[0]
-    return LockedWheel(
-        name=package.name,
-        version=package.version,
-        filename=wheel.filename,
-        sha256=wheel.sha256,
-        size=_size(wheel, settings),
-    )
+    return locked_wheel(package, _size(first_wheel(package), settings))
 
 
-def _size(wheel: WheelFile, settings: Settings) -> int:
+def _size(wheel: PackageWheel, settings: Settings) -> int:
     """Return the file's size; an index of plain HTML pages does not list it, its server does."""
     if wheel.size is not None:
         return wheel.size
+    url = wheel_url(wheel)
     from wheelyard.fetching.replies import (  # here: only such an index needs a client,
         Interrupted,
         Refused,
@@ -111,13 +106,13 @@ def _size(wheel: WheelFile, settings: Settings) -> int:
     from wheelyard.fetching.transport import make_client, open_body  # which is slow to import
 
     try:
-        with make_client(settings, 1) as client, open_body(client, wheel.url, 0) as body:
+        with make_client(settings, 1) as client, open_body(client, url, 0) as body:
             if body.total is not None:
                 return body.total
     except (Interrupted, Refused) as problem:
-        raise FetchError(f"{redact(wheel.url)}: {problem}") from problem
+        raise FetchError(f"{redact(url)}: {problem}") from problem
     raise FetchError(
-        f"{redact(wheel.url)}: neither the index nor the server says how big the file is;"
+        f"{redact(url)}: neither the index nor the server says how big the file is;"
         " use another index (--index-url)"
     )
 

@@ -17,10 +17,12 @@ from uv import find_uv_bin
 
 from wheelyard.errors import FetchError, LockError, StorageError, ToolMissingError, WheelyardError
 from wheelyard.fetching.trust import CA_ADVICE, trust_file
-from wheelyard.lock.pylock import Resolved, parse_pylock, preferences_pylock
+from wheelyard.lock.pylock import parse_pylock, preferences_pylock
 from wheelyard.system.subprocesses import Result, failure, run
 
 if TYPE_CHECKING:
+    from packaging.pylock import Package
+
     from wheelyard.settings import Settings
 
 _INDEX_ADVICE = "check the network, or name an index: --index-url URL or WHEELYARD_INDEX_URL=URL"
@@ -53,7 +55,7 @@ class Question:
     indexes: tuple[str, ...] = ()  # URLs; what one of them has is taken from it alone
 
 
-def ask(question: Question, subject: str, settings: Settings) -> tuple[Resolved, ...]:
+def ask(question: Question, subject: str, settings: Settings) -> tuple[Package, ...]:
     """Resolve with uv and return the distributions with the index's wheels.
 
     With a platform there is one wheel each, the one that fits it best. Raises LockError when
