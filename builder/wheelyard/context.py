@@ -1,4 +1,4 @@
-"""What every command gets besides its own arguments."""
+"""What every command is given besides its own arguments."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Settings of a run: option > environment > user config file > default.
 
-None of them may enter an image, a lock or a rendered file; they say only where this machine
+No setting may influence an image, a lock or a rendered file; settings only say where this machine
 gets its bytes from and where it keeps them.
 """
 
@@ -23,12 +23,12 @@ __all__ = ["Settings", "find_project", "load_settings", "redact"]
 
 _CONFIG_VARIABLE = "WHEELYARD_CONFIG"
 _DEFAULT_TIMEOUT = 60.0
-NO_SNAPSHOT = "no"  # as in apt.conf: there is none to be asked
+NO_SNAPSHOT = "no"  # as in apt.conf: there is no snapshot archive
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Settings:
-    """Everything a run takes from this machine; its repr shows no credentials."""
+    """Everything that a run takes from this machine; its repr shows no credentials."""
 
     project: Path  # the folder that holds matrix.yaml
     cache_dir: Path
@@ -47,13 +47,13 @@ class Settings:
         return f"Settings({', '.join(f'{name}={_shown(value)}' for name, value in shown)})"
 
     def index(self, name: str) -> str:
-        """Return the URL of the index that the matrix calls `name`; SettingsError without one."""
+        """Return the URL of the index that the matrix calls `name`; SettingsError if unset."""
         for known, url in self.indexes:
             if known == name:
                 return url
         raise SettingsError(
-            f"the matrix takes wheels from the index {name!r}, and no setting says where that is; "
-            f'name it: --indexes "{name}=URL", WHEELYARD_INDEXES, or {name} = "URL" under '
+            f"the matrix takes wheels from the index {name!r}, but no setting gives its URL; "
+            f'set it: --indexes "{name}=URL", WHEELYARD_INDEXES, or {name} = "URL" under '
             "[indexes] in the config file"
         )
 
@@ -66,7 +66,7 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The names one setting goes by, and how its text becomes a value.
+    """The names of one setting, and how its text becomes a value.
 
     `parse` takes the text and the folder that relative paths start from, and raises ValueError.
     """
@@ -77,7 +77,7 @@ class _Source:
 
     @property
     def key(self) -> str:
-        """The key in the config file; the option is the same behind two dashes."""
+        """The key in the config file; the option is the same after two dashes."""
         return self.field.replace("_", "-")
 
 
@@ -88,7 +88,7 @@ def _url(text: str, _folder: Path) -> str:
 
 
 def _snapshot(text: str, folder: Path) -> str:
-    """A pattern as in apt.conf's Acquire::Snapshots::URI, or its word for "none"."""
+    """Check a pattern as in apt.conf's Acquire::Snapshots::URI, or its word for "none"."""
     if text == NO_SNAPSHOT:
         return text
     if "@SNAPSHOTID@" not in text or ("@PATH@" not in text and "/debian/" not in text):
@@ -120,13 +120,15 @@ def _path(text: str, folder: Path) -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """`path` with `~` and `~user` resolved; ValueError where there is no such home."""
+    """Resolve `~` and `~user` in `path`; raise ValueError if there is no such home."""
     if "\0" in str(path):
         raise ValueError(f"{str(path)!r} holds a NUL character")
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise ValueError(f"{str(path)!r}: no home folder is known for it; write it out") from None
+        raise ValueError(
+            f"{str(path)!r}: its home folder is unknown; write the path in full"
+        ) from None
 
 
 def _cache_dir(text: str, folder: Path) -> Path:
@@ -154,14 +156,14 @@ def _registry(text: str, _folder: Path) -> Address:
 
 
 def _indexes(text: str, folder: Path) -> tuple[tuple[str, str], ...]:
-    """NAME=URL, several with a blank between."""
+    """Parse NAME=URL pairs, separated by blanks."""
     found: dict[str, str] = {}
     for word in text.split():
         name, _, url = word.partition("=")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or not url:
             raise ValueError(f"{redact(word)!r} is not NAME=URL, NAME as in matrix.yaml")
         if name in found:
-            raise ValueError(f"the index {name!r} stands twice")
+            raise ValueError(f"the index {name!r} is given twice")
         found[name] = _url(url, folder)
     return tuple(found.items())
 
@@ -187,11 +189,11 @@ def load_settings(
     *,
     needs_project: bool = True,
 ) -> Settings:
-    """Settings from `options` (field name -> text; None or absent: not given) and the rest.
+    """Load the settings from `options` (field name -> text; None: not given) and the rest.
 
-    An empty environment variable counts as not set. Raises SettingsError with every problem at
-    once, and UsageError when no project folder is found; without `needs_project`, `cwd` is then
-    taken for it.
+    An empty environment variable counts as unset. Raises SettingsError with every problem at once,
+    and UsageError if no project folder is found; without `needs_project`, `cwd` is then used
+    instead.
     """
     environ = os.environ if environ is None else environ
     cwd = _current_folder() if cwd is None else cwd
@@ -228,7 +230,7 @@ def load_settings(
 
 
 def find_project(cwd: Path, option: str | None = None) -> Path:
-    """The folder `option` names, else the nearest one above `cwd`, that holds matrix.yaml."""
+    """Return the folder with matrix.yaml: the one in `option`, else `cwd` or one above it."""
     if option is not None:
         try:
             folder = (cwd / expanded(option)).resolve()
@@ -237,14 +239,14 @@ def find_project(cwd: Path, option: str | None = None) -> Path:
             problem = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"--project {option}: {problem}") from error
         if not found:
-            raise UsageError(f"--project {option}: there is no matrix.yaml in {folder}")
+            raise UsageError(f"--project {option}: {folder} has no matrix.yaml")
         return folder
     for folder in (cwd, *cwd.parents):
         if (folder / "matrix.yaml").is_file():
             return folder
     raise UsageError(
         f"no matrix.yaml in {cwd} or in a folder above it; "
-        "change to the project's folder or name it with --project FOLDER"
+        "change to the project's folder, or name it with --project FOLDER"
     )
 
 
@@ -258,7 +260,7 @@ def _current_folder() -> Path:
 
 
 def _default_cache() -> Path:
-    """The user's own cache folder; one in the temporary folder for a user without a home."""
+    """Return the user's cache folder, or one in the temporary folder for a user without a home."""
     import platformdirs
 
     try:
@@ -268,7 +270,7 @@ def _default_cache() -> Path:
 
 
 def _homeless_cache() -> Path:
-    """Anybody can guess this name, so the folder must be this user's and closed to others."""
+    """Make a cache whose name is guessable, so it must be this user's and closed to others."""
     import stat
     import tempfile
 
@@ -279,11 +281,11 @@ def _homeless_cache() -> Path:
         found = folder.lstat()
     except OSError as error:
         raise SettingsError(
-            f"this user has no home, and no cache can be made: {error}; {advice}"
+            f"this user has no home folder, and a cache cannot be made: {error}; {advice}"
         ) from error
     if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
         raise SettingsError(
-            f"this user has no home, and {folder} is not a folder of this user alone; {advice}"
+            f"this user has no home folder, and {folder} is open to other users; {advice}"
         )
     return folder
 
@@ -296,7 +298,7 @@ def _given(
     config_path: Path,
     cwd: Path,
 ) -> Iterator[tuple[str, str, Path]]:
-    """Where the setting is given, strongest first: label for messages, text, folder for paths."""
+    """Yield where the setting is given, strongest first: label, text, folder for relative paths."""
     option = options.get(source.field)
     if option is not None:
         yield f"--{source.key}", str(option), cwd
@@ -321,7 +323,7 @@ def _config_path(environ: Mapping[str, str], cwd: Path) -> Path:
 
 
 def _read_config(path: Path, required: bool, problems: list[str]) -> dict[str, str]:
-    """The config file's settings as text; what is wrong with it goes to `problems`."""
+    """Read the config file's settings as text; add what is wrong with it to `problems`."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

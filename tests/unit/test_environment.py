@@ -175,15 +175,15 @@ WRONG: dict[str, tuple[list[str], str, dict[str, str | None], int, str]] = {
     ),
     "nobody's config": (
         ["plan"], "", {"WHEELYARD_CONFIG": "~nosuch/x"},
-        SettingsError.exit_code, "WHEELYARD_CONFIG: '~nosuch/x': no home folder is known for it",
+        SettingsError.exit_code, "WHEELYARD_CONFIG: '~nosuch/x': its home folder is unknown",
     ),
     "nobody's cache": (
         ["plan", "--cache-dir", "~nosuch/x"], "", {},
-        SettingsError.exit_code, "--cache-dir: '~nosuch/x': no home folder is known for it",
+        SettingsError.exit_code, "--cache-dir: '~nosuch/x': its home folder is unknown",
     ),
     "nobody's project": (
         ["plan", "--project", "~nosuch/x"], "", {},
-        UsageError.exit_code, "--project ~nosuch/x: '~nosuch/x': no home folder",
+        UsageError.exit_code, "--project ~nosuch/x: '~nosuch/x': its home folder is unknown",
     ),
     "long project": (
         ["plan", "--project", "x/" * 3000], "", {}, UsageError.exit_code, "File name too long",

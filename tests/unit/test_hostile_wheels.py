@@ -93,12 +93,12 @@ def test_no_layer_deletes_files(tmp_path: Path) -> None:
     ],
 )
 def test_the_environment_has_one_owner(tmp_path: Path, name: str) -> None:
-    refused(tmp_path, {name: b"mine"}, "would replace /opt/venv/.*environment's own")
+    refused(tmp_path, {name: b"mine"}, "would replace /opt/venv/.*belongs to the environment")
 
 
 @pytest.mark.parametrize("name", ["lib64/x", "pyvenv.cfg/x", "bin/python/x"])
 def test_no_folder_in_place_of_the_environment_s_files(tmp_path: Path, name: str) -> None:
-    refused(tmp_path, {f"{DATA}/data/{name}": b"mine"}, "would lie below /opt/venv/")
+    refused(tmp_path, {f"{DATA}/data/{name}": b"mine"}, "would be below /opt/venv/")
 
 
 def test_no_entry_point_in_place_of_the_environment_s_python(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_no_entry_point_in_place_of_the_environment_s_python(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["demo/m.py/x.py", f"{INFO}/RECORD/x", f"{INFO}/INSTALLER/x"])
 def test_no_path_is_a_file_and_a_folder(tmp_path: Path, name: str) -> None:
-    refused(tmp_path, {"demo/m.py": b"", name: b""}, "would lie below")
+    refused(tmp_path, {"demo/m.py": b"", name: b""}, "would be below")
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -128,9 +128,9 @@ def points(text: str | bytes) -> dict[str, bytes | str]:
     ("text", "message"),
     [
         (b"[console_scripts]\na = demo:f\n# \xe9\n", "not UTF-8"),
-        ("[console_scripts]\na = demo\n", "names no callable"),
-        ("[console_scripts]\na = demo:f[\n", "names no callable"),
-        ("[console_scripts]\na = demo:f; import os\n", "names no callable"),
+        ("[console_scripts]\na = demo\n", "is not a callable"),
+        ("[console_scripts]\na = demo:f[\n", "is not a callable"),
+        ("[console_scripts]\na = demo:f; import os\n", "is not a callable"),
         ("[console_scripts]\na\n", "without `=`"),
         ("[other]\nthis is no pair\n", "without `=`"),
         ("[console_scripts]\n= demo:f\n", "leaves bin"),

@@ -144,7 +144,7 @@ def test_project_is_the_nearest_folder_above(project: Path, tmp_path: Path) -> N
     assert find_project(tmp_path, "project") == project
     with pytest.raises(UsageError, match=r"no matrix\.yaml in .* name it with --project"):
         find_project(tmp_path)
-    with pytest.raises(UsageError, match=r"--project images: there is no matrix\.yaml"):
+    with pytest.raises(UsageError, match=r"--project images: .* has no matrix\.yaml"):
         find_project(project, "images")
 
 

@@ -76,16 +76,16 @@ class _Result(_Plain):
     """A stream that raises an error when its output is lost."""
 
     def write(self, text: str) -> int:
-        with _told():
+        with _reporting_errors():
             return self.below.write(plain(text))
 
     def flush(self) -> None:
-        with _told():
+        with _reporting_errors():
             self.below.flush()
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _reporting_errors() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as gone:

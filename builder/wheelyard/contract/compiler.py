@@ -1,7 +1,7 @@
-"""What NVIDIA's compiler wheels lack to be a toolkit: its usual place, and names to link against.
+"""What NVIDIA's compiler wheels lack to be a toolkit: the usual path, and names to link against.
 
-The linker looks for `libcudart.so`, and wheels carry `libcudart.so.13` alone. nvcc finds its parts
-beside the folder it was started in, so the folder is linked, not the program.
+The linker looks for `libcudart.so`, but the wheels hold only `libcudart.so.13`. nvcc finds its
+parts beside the folder it was started in, so the folder is linked, not the program.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ PROFILE_TEXT = f'export CUDA_HOME=/{HOME}\nexport PATH="$PATH:/{HOME}/bin"\n'
 
 
 def has_compiler(wheels: Iterable[LockedWheel]) -> bool:
-    """Whether a lock holds the whole compiler."""
+    """Tell whether a lock holds the whole compiler."""
     return any(wheel.name == _NVCC for wheel in wheels)
 
 
 def compiler_links(paths: Iterable[str], site: str) -> dict[str, str]:
-    """Return link -> target where wheels hold `paths`; all are relative to the image's root."""
+    """Return link -> target if wheels hold `paths`; all are relative to the image's root."""
     nvidia = f"{site}/nvidia/"
     there = sorted(path for path in paths if path.startswith(nvidia))
     links: dict[str, str] = {}

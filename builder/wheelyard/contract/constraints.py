@@ -1,12 +1,13 @@
-"""What makes a cell, as constraints that pip and uv honour in its image. Pure.
+"""What defines a cell, as constraints that pip and uv honour in its image. Pure.
 
-A `pip install` that replaced the framework or a library of its CUDA set would leave the tag, the
-driver floor and "one CUDA" untrue. So an image says what may not move: its frameworks, their CUDA
-set and compiler, and the matrix's bounds with their reasons. Everything else is the user's.
+A `pip install` that replaced the framework or a library of its CUDA set would make the tag, the
+driver floor and "one CUDA" untrue. So an image fixes what must not change: its frameworks, their
+CUDA set and compiler, and the matrix's bounds with their reasons. Everything else is up to the
+user.
 
 pip reads `pip.conf` in the environment's own folder, whoever calls it and however the container was
-entered; a virtual environment of the user's has another. uv has no file for one environment, so
-it gets the system's. /etc/pip/constraint.txt is where NVIDIA's NGC images have theirs.
+entered; a user's own virtual environment has another. uv has no file for one environment, so it
+gets the system's. NVIDIA's NGC images use /etc/pip/constraint.txt as well.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _ABOUT = (
 
 
 def constraint_files(cell: Cell, wheels: Iterable[LockedWheel]) -> dict[str, str]:
-    """Path, relative to the image's root -> text, of the files that hold a cell together."""
+    """Return path (relative to the image's root) -> text of the files that hold the constraints."""
     wheels = tuple(wheels)
     frameworks = [f"{w.name}=={w.version}" for w in wheels if w.name in _frameworks(cell)]
     pins = list(_pins(cell, wheels))
@@ -49,9 +50,9 @@ def constraint_files(cell: Cell, wheels: Iterable[LockedWheel]) -> dict[str, str
 
 
 def _pins(cell: Cell, wheels: Iterable[LockedWheel]) -> Iterator[str]:
-    """Yield the exact versions; not one that the cell puts in the place of upstream's own pin.
+    """Yield the exact versions, except those with which the cell overrides upstream's own pins.
 
-    pip knows no overrides: with that pin it could install nothing more that asks for the framework.
+    pip has no overrides: with such a pin it could install nothing more that requires the framework.
     """
     replaced = set(map(_name, cell.overrides))
     for wheel in wheels:
@@ -68,7 +69,7 @@ def _name(requirement: str) -> str:
 
 
 def is_cuda(wheel: LockedWheel) -> bool:
-    """Tell a part of the CUDA set, or the framework's compiler; NVIDIA's Python tools are none."""
+    """Recognise a part of the CUDA set, or the framework's compiler; not NVIDIA's Python tools."""
     if wheel.name.startswith("nvidia-"):
         return not wheel.filename.endswith("-none-any.whl")
     return wheel.name == "cuda-toolkit" or wheel.name.startswith("triton")

@@ -1,4 +1,4 @@
-"""What an editor needs to know of a devel image: said in its label and in devcontainer.json. Pure.
+"""What an editor needs to know about a devel image; in its label and in devcontainer.json. Pure.
 
 Source: the dev container specification, and its reference CLI's behaviour (docs/devcontainer.md).
 """
@@ -20,7 +20,7 @@ SETTINGS = {
 
 
 def ports_attributes() -> dict[str, dict[str, str]]:
-    """How an editor calls each forwarded port, and what it does when something listens there."""
+    """Return each forwarded port's label, and the editor's action when something listens there."""
     return {
         str(port): {"label": label, "onAutoForward": action}
         for port, (label, action) in PORTS.items()
@@ -28,9 +28,9 @@ def ports_attributes() -> dict[str, dict[str, str]]:
 
 
 def metadata(flavour: str) -> list[dict[str, Any]]:
-    """The value of the label `devcontainer.metadata`: makes `{"image": ...}` alone enough.
+    """Return the value of the label `devcontainer.metadata`, with which `{"image": ...}` suffices.
 
-    Neither `runArgs` nor a wish for a GPU has an effect there, so /dev/shm and GPUs are left to
+    `runArgs` and GPU requests have no effect there, so /dev/shm and GPUs are left to
     devcontainer.json.
     """
     if flavour != DEVELOPMENT:

@@ -45,18 +45,18 @@ NOT_COMPILED = (
 
 
 def path_rules(lock: PackageLock) -> tuple[str, ...]:
-    """Dpkg's options for what is left out; they stay in the image for packages added later."""
+    """Return dpkg's options for what is left out; they stay in the image for later packages."""
     if any(deb.name == _BUILD for deb in lock.packages):
         return _PATH_RULES
     return _PATH_RULES + _COMPILER_RULES
 
 
 def is_trimmed(name: str) -> bool:
-    """Whether a Debian package holds files that `_COMPILER_RULES` leave out."""
+    """Tell whether a Debian package holds files that `_COMPILER_RULES` leave out."""
     return bool(re.search(r"gcc|san\d|binutils|gprofng", name))
 
 
 def is_compiled(path: str) -> bool:
-    """Whether bytecode ships for the installed file `path`."""
+    """Tell whether bytecode ships for the installed file `path`."""
     is_module = path.endswith(".py") and "/site-packages/" in path
     return is_module and not re.match(NOT_COMPILED, path)

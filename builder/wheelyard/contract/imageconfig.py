@@ -26,7 +26,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What a container starts with; pairs are in the order they are written."""
+    """What a container starts with; pairs keep the order in which they are written."""
 
     env: Pairs
     labels: Pairs  # sorted by name
@@ -38,7 +38,7 @@ class ImageConfig:
 
 
 def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
-    """Return a cell's config: a function of the cell and its lock, of nothing else."""
+    """Return a cell's config: a function of the cell and its lock only."""
     return ImageConfig(
         env=_environment(cell, lock),
         labels=tuple(sorted(_labels(cell, lock).items())),
@@ -74,7 +74,7 @@ def base_image(cell: Cell) -> str:
 
 
 def base_folder(cell: Cell) -> PurePosixPath:
-    """Where the Dockerfile of a base lies that starts from a registry's image."""
+    """Return the folder of the Dockerfile of a base that starts from a registry's image."""
     return PurePosixPath("images", "bases", base_image(cell).rpartition(":")[2])
 
 

@@ -1,7 +1,7 @@
 """The program that rendered Dockerfiles install wheels with: pinned by hash, in no image.
 
-pip, which every base has, fetches one file after the other and unpacks on one core. uv does both
-in parallel, so each RUN brings it in and takes it away again.
+pip, which every base has, fetches one file after the other and unpacks on one core. uv does both in
+parallel, so each RUN brings uv in and removes it again.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ DATA = "data/installer.json"
 
 
 def load_installer() -> LockedWheel:
-    """The wheel of uv that Dockerfiles use."""
+    """Return the wheel of uv that Dockerfiles use."""
     return LockedWheel(**json.loads(files("wheelyard").joinpath(DATA).read_text(encoding="utf-8")))

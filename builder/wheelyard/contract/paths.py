@@ -1,7 +1,7 @@
 """Who and where in an image: its user, the group of its environment, its folders. Pure.
 
-The one place that says them; paths are relative to the root of the image. selfcheck, which may not
-import this, and the templates are held against it by tests/unit/test_contract.py.
+No other module repeats these; paths are relative to the root of the image. selfcheck, which may not
+import this module, and the templates are compared with it by tests/unit/test_contract.py.
 """
 
 from __future__ import annotations

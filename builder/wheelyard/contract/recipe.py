@@ -1,8 +1,8 @@
 """Which layers an image has, in which order, and what each is made of. Pure.
 
-Order decides what a sibling's pull costs: first what most cells share, the framework late, tools
-last. It depends on the cell's own locks alone, never on other cells, so that adding an image to the
-matrix changes no other image's digest.
+The order decides what pulling a sibling costs: first what most cells share, the framework late,
+tools last. It depends only on the cell's own locks, never on other cells, so that adding an image
+to the matrix changes no other image's digest.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class WheelLayer:
 
     @property
     def key(self) -> str:
-        """The layer is a function of this."""
+        """The hash of everything that the layer is a function of."""
         return _key("wheels", self.python, [w.sha256 for w in self.wheels])
 
     @property
     def title(self) -> str:
-        """For people: progress, history."""
+        """The layer's name for people: in progress and history."""
         return _title(self.wheels)
 
 
@@ -54,12 +54,12 @@ class BytecodeLayer:
     python: str
 
     def key(self, interpreter: str) -> str:
-        """The layer is a function of this; `interpreter` is Interpreter.identity."""
+        """Return the hash of what the layer depends on; `interpreter` is Interpreter.identity."""
         return _key("bytecode", self.python, [interpreter, *(w.sha256 for w in self.wheels)])
 
     @property
     def title(self) -> str:
-        """For people: progress, history."""
+        """The layer's name for people: in progress and history."""
         return f"bytecode of {_title(self.wheels)}"
 
 
@@ -71,7 +71,7 @@ class Recipe:
 
 
 def make_recipe(cell: Cell, locks: Sequence[Sequence[LockedWheel]]) -> Recipe:
-    """Layers for `cell`; `locks` are its flavours' wheels, lowest flavour first.
+    """Return the layers for `cell`; `locks` are its flavours' wheels, lowest flavour first.
 
     A wheel that a lower flavour already holds is left out of the flavours above it.
     """
@@ -103,7 +103,7 @@ def _stage(
 
 
 def _split(wheels: list[LockedWheel], python: str) -> Iterable[WheelLayer]:
-    """One layer for the small ones together, by name, then one for each big one, as they come."""
+    """Yield one layer for all small wheels, by name, then one for each big wheel, in order."""
     small = tuple(w for w in _ordered(wheels) if w.size < _OWN_LAYER)
     if small:
         yield WheelLayer(small, python)

@@ -1,4 +1,4 @@
-"""How an image is started by each container runtime, with the GPUs. Pure: argument lists."""
+"""How each container runtime starts an image with the GPUs. Pure: argument lists."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-SHARED_MEMORY = "--shm-size=8g"  # data loaders hand batches over in /dev/shm; the default is 64 MB
+SHARED_MEMORY = "--shm-size=8g"  # data loaders pass batches through /dev/shm; the default is 64 MB
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What a Docker Engine says about itself."""
+    """What a Docker Engine reports about itself."""
 
     version: str
     runtimes: tuple[str, ...]  # "runc", "nvidia"
@@ -21,11 +21,11 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A container runtime of a machine, and how it hands out GPUs."""
+    """A container runtime of a machine, and how it passes GPUs to containers."""
 
     name: str  # a key of COMMANDS
-    gpus: bool  # whether it can hand out GPUs as it is set up
-    advice: str | None = None  # what to do where it cannot
+    gpus: bool  # whether it can pass on GPUs in its present setup
+    advice: str | None = None  # what to do if it cannot
 
 
 def _docker(image: str) -> list[list[str]]:
@@ -64,7 +64,7 @@ COMMANDS: dict[str, Callable[[str], list[list[str]]]] = {
 
 
 def run_line(runtime: str, image: str) -> str:
-    """What to type: the commands, quoted for a shell."""
+    """Return the commands to type, quoted for a shell."""
     return " && ".join(map(shlex.join, COMMANDS[runtime](image)))
 
 
@@ -75,9 +75,9 @@ _CDI = "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 def find_runtimes(
     docker: EngineFacts | None, tools: Collection[str], *, cdi: bool
 ) -> tuple[Runtime, ...]:
-    """What can start containers, Docker first.
+    """Find what can start containers, Docker first.
 
-    `tools` are the programs on PATH; `cdi`: a CDI specification names NVIDIA's devices.
+    `tools` are the programs on PATH; `cdi` says that a CDI specification names NVIDIA's devices.
     """
     found = []
     if docker is not None:
@@ -93,7 +93,7 @@ def find_runtimes(
 
 
 def _docker_mode(docker: EngineFacts, tools: Collection[str], *, cdi: bool) -> Runtime:
-    """`--gpus` needs the toolkit's hook; a CDI device needs an engine that reads CDI."""
+    """Choose `--gpus`, which needs the toolkit's hook, or a CDI device, if the engine reads CDI."""
     if "nvidia" in docker.runtimes or "nvidia-container-runtime-hook" in tools:
         return Runtime("docker", gpus=True)
     if docker.cdi and cdi:
@@ -106,6 +106,6 @@ def _docker_mode(docker: EngineFacts, tools: Collection[str], *, cdi: bool) -> R
 
 
 def best(runtimes: Sequence[Runtime]) -> Runtime | None:
-    """The first that can hand out GPUs, else the first."""
+    """Return the first runtime that can pass GPUs on, else the first."""
     able = [runtime for runtime in runtimes if runtime.gpus]
     return next(iter([*able, *runtimes]), None)

@@ -37,22 +37,22 @@ _LENGTHS = (
 
 
 def crc32(data: bytes | bytearray | memoryview, start: int = 0) -> int:
-    """CRC-32 as gzip and zip use it."""
+    """Return the CRC-32 that gzip and zip use."""
     return int(isal_zlib.crc32(data, start))
 
 
 def tail(crc: int, size: int) -> bytes:
-    """End a member: CRC-32 and size modulo 2**32 of what it unpacks to."""
+    """End a member: CRC-32 and size modulo 2**32 of its content."""
     return struct.pack("<II", crc, size & 0xFFFFFFFF)
 
 
 def compressed(data: bytes) -> bytes:
-    """One whole member that unpacks to `data`, packed by libdeflate."""
+    """Return one whole member that unpacks to `data`, compressed by libdeflate."""
     return HEAD + bytes(deflate.deflate_compress(data, _LEVEL)) + tail(crc32(data), len(data))
 
 
 def _stored(data: bytes) -> bytes:
-    """One whole member that unpacks to `data`, not packed at all."""
+    """Return one whole member that unpacks to `data`, not compressed at all."""
     pieces = [data[i : i + _STORED_MAX] for i in range(0, len(data), _STORED_MAX)] or [b""]
     blocks = b"".join(
         bytes([piece is pieces[-1]]) + _stored_length(piece) + piece for piece in pieces
@@ -61,10 +61,10 @@ def _stored(data: bytes) -> bytes:
 
 
 def literal(data: bytes) -> bytes:
-    """One whole member for tar headers: text as it is, runs of zeros as one match.
+    """Return one whole member for tar headers: text unchanged, runs of zeros as one match.
 
-    A tar header is 512 bytes of which some 400 are zeros, in a few long runs; stored blocks for
-    the text and fixed-Huffman blocks for the runs come within a few bytes of a real compressor.
+    A tar header is 512 bytes of which some 400 are zeros, in a few long runs; stored blocks for the
+    text and fixed-Huffman blocks for the runs come within a few bytes of a real compressor.
     """
     if len(data) > _STORED_MAX or not data:
         return _stored(data)
@@ -91,7 +91,7 @@ def _stored_length(data: bytes) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _zero_run(count: int, last: bool, next_is_last: bool) -> bytes:
-    """A fixed-Huffman block of `count` zeros, then the three bits that open a stored block."""
+    """Encode a fixed-Huffman block of `count` zeros, and the bits that open a stored block."""
     bits: list[int] = [1 if last else 0, 1, 0]  # BFINAL, BTYPE=01 (least significant bit first)
     bits += _fixed_code(0)
     left = count - 1
@@ -114,7 +114,7 @@ def _zero_run(count: int, last: bool, next_is_last: bool) -> bytes:
 
 
 def _fixed_code(symbol: int) -> list[int]:
-    """RFC 1951, 3.2.6; Huffman codes go most significant bit first."""
+    """Encode a symbol by RFC 1951, 3.2.6; Huffman codes go most significant bit first."""
     if symbol < 144:
         code, width = 0x30 + symbol, 8
     elif symbol < 256:
@@ -127,7 +127,7 @@ def _fixed_code(symbol: int) -> list[int]:
 
 
 def _match(length: int) -> list[int]:
-    """`length` times the byte before: a length code, its extra bits, distance code 0."""
+    """Repeat the previous byte `length` times: a length code, its extra bits, distance code 0."""
     index = max(i for i, (first, _) in enumerate(_LENGTHS) if first <= length)
     first, extra = _LENGTHS[index]
     return _fixed_code(257 + index) + [(length - first) >> i & 1 for i in range(extra)] + [0] * 5

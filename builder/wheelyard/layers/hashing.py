@@ -1,8 +1,8 @@
-"""Two digests at once, and the blob's bytes to disk.
+"""Two digests at once, while the blob is written to disk.
 
-Inflating and hashing both release the GIL, so with a thread of its own for the hashes one layer
-keeps two cores busy. Where every core has a layer to make anyway, it is cheaper to hash what was
-just inflated while it is still in the core's cache.
+Inflating and hashing both release the GIL, so with a separate hashing thread one layer keeps two
+cores busy. If every core has a layer to make anyway, it is cheaper to hash what was just inflated
+while it is still in the core's cache.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DEPTH = 16
 
 
 class BlobSink:
-    """Takes the blob's bytes and the bytes of the tar inside it; writes the one, hashes both.
+    """Writes a blob; hashes both the blob's bytes and those of the tar inside it.
 
     With `blob_only` the tar is counted, not hashed: parts of it may be skipped.
     """
@@ -57,11 +57,11 @@ class BlobSink:
             self._push(False, data)
 
     def skip(self, size: int) -> None:
-        """Count `size` bytes of the tar that nobody hashes."""
+        """Count `size` bytes of the tar that are not hashed."""
         self.tar_size += size
 
     def digests(self) -> tuple[str, str]:
-        """Finish; the blob's digest and the diff_id, both as `sha256:<hex>`."""
+        """Finish, and return the blob's digest and the diff_id, both as `sha256:<hex>`."""
         for is_blob, pending in self._pending.items():
             if pending:
                 self._hand_over(is_blob, pending)

@@ -1,4 +1,4 @@
-"""What installing a wheel means: which member goes where, and which files are generated.
+"""Installing a wheel: where each member goes, and which files are generated.
 
 The rules are PyPA's (binary distribution format, recording installed projects, entry points);
 `installer` and `packaging` supply them. Nothing here touches a file system.
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from wheelyard.layers.wheel import Member, Wheel
 
 _INSTALLER = b"wheelyard\n"
-# Bytes; the largest of the wheels in use here: 190, 140 thousand, 2.7 thousand.
+# Bytes; the largest in the wheels used here: 190, 140 thousand, 2.7 thousand.
 _WHEEL_MAX, _METADATA_MAX, _ENTRY_POINTS_MAX = 1 << 16, 4 << 20, 1 << 18
-_SCRIPTS_MAX = 32 << 20  # bytes of scripts, all of a wheel's, whose first line is changed
+_SCRIPTS_MAX = 32 << 20  # bytes of all scripts of a wheel whose first line is changed
 _SHEBANG = b"#!python"
 _ENTRY_POINT = re.compile(r"([\w.]+)\s*:\s*([\w.]+)\s*(?:\[[^\[\]]*\])?\s*(?:#.*)?")
 _WRAPPERS = (".exe", "-script.py", ".pya")  # what setuptools makes of an entry point besides
@@ -41,7 +41,7 @@ _WRAPPERS = (".exe", "-script.py", ".pya")  # what setuptools makes of an entry 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One installed file: a member as it is, or generated content."""
+    """One installed file: an unchanged member, or generated content."""
 
     path: str  # relative to the root of the image
     executable: bool
@@ -63,21 +63,21 @@ class Environment:
 
     @property
     def python_path(self) -> str:
-        """Where its interpreter is, absolute: what scripts begin with."""
+        """The absolute path of its interpreter, with which scripts begin."""
         return f"/{self.prefix}/bin/python"
 
     @property
     def site_packages(self) -> str:
-        """Where modules go, relative to the root of the file system."""
+        """The folder of its modules, relative to the root of the file system."""
         return f"{self.prefix}/lib/python{self.python}/site-packages"
 
 
 def plan_install(wheel: Wheel, name: str, version: str, environment: Environment) -> list[Target]:
     """List every file of the installed distribution, RECORD and INSTALLER included.
 
-    Raises WheelError when the wheel's metadata is missing, unsupported, or another
-    distribution's than `name` and `version` say, and when it would replace what is the
-    environment's own.
+    Raises WheelError if the wheel's metadata is missing, unsupported, or belongs to another
+    distribution than `name` and `version`, and if the wheel would replace files of the environment
+    itself.
     """
     dist_info = _dist_info(wheel, name, version)
     _check_format(wheel, dist_info)
@@ -101,7 +101,7 @@ def plan_install(wheel: Wheel, name: str, version: str, environment: Environment
     targets += scripts
     site = environment.site_packages
     targets.append(Target(f"{site}/{dist_info}/INSTALLER", False, None, _INSTALLER))
-    targets = _without_twins(targets, wheel)
+    targets = _without_duplicates(targets, wheel)
     record = Target(f"{site}/{dist_info}/RECORD", False, None)
     _check_places([*targets, record], wheel, environment)
     return [*targets, replace(record, content=_record(wheel, dist_info, targets, environment))]
@@ -113,7 +113,7 @@ def _regenerated(dist_info: str) -> set[str]:
 
 
 def _is_stale_bytecode(member: Member, wheel: Wheel) -> bool:
-    """Bytecode that slipped into the wheel beside its source: the image's Python makes its own."""
+    """Recognise bytecode beside its source; the image's Python compiles that source itself."""
     folder, separator, name = member.name.rpartition("__pycache__/")
     return bool(separator) and f"{folder}{name.split('.')[0]}.py" in wheel.members
 
@@ -151,7 +151,7 @@ def _check_format(wheel: Wheel, dist_info: str) -> None:
 
 
 def _roots(name: str, environment: Environment) -> dict[str, str]:
-    """Where the folders of `.data` go."""
+    """Return where the folders of `.data` go."""
     prefix, site = environment.prefix, environment.site_packages
     headers = f"{prefix}/include/site/python{environment.python}"
     return {
@@ -185,7 +185,7 @@ def _place(
 
 
 def _entry_points(wheel: Wheel, dist_info: str, environment: Environment) -> list[Target]:
-    """The scripts that entry points ask for, as pip makes them."""
+    """Generate the scripts that entry points ask for, as pip does."""
     member = wheel.members.get(f"{dist_info}/entry_points.txt")
     if member is None:
         return []
@@ -207,7 +207,7 @@ def _entry_points(wheel: Wheel, dist_info: str, environment: Environment) -> lis
             found = _ENTRY_POINT.fullmatch(value)
             if found is None:
                 raise WheelError(
-                    f"{wheel.path.name}: entry point {name!r} names no callable: {value[:200]!r} "
+                    f"{wheel.path.name}: entry point {name!r} is not a callable: {value[:200]!r} "
                     "(module:function); refused"
                 )
             if "/" in name or name in {"", ".", ".."} or not is_plain(name):
@@ -219,10 +219,10 @@ def _entry_points(wheel: Wheel, dist_info: str, environment: Environment) -> lis
 
 
 def _pairs(text: str, wheel: Wheel) -> Iterator[tuple[str, str, str]]:
-    """Section, name and value, as pip reads them: what stands before a section says nothing.
+    """Yield section, name and value, as pip reads them: lines before the first section are ignored.
 
-    Like pip it takes a section or a name twice (the last one counts), and a byte order mark, which
-    makes the first line something that stands before a section.
+    Like pip, it accepts a section or a name twice (the last one counts), and a byte order mark,
+    which makes the first line one that precedes every section.
     """
     section = ""
     for line in map(str.strip, text.splitlines()):
@@ -241,7 +241,7 @@ def _pairs(text: str, wheel: Wheel) -> Iterator[tuple[str, str, str]]:
 
 
 def _versioned(scripts: dict[str, str], python: str) -> dict[str, str]:
-    """Name scripts for this Python where a wheel for many has them for its builder's (pip's rule).
+    """Name scripts for this Python if a universal wheel names them for its builder's (pip's rule).
 
     Source: pip, get_console_script_specs.
     """
@@ -261,14 +261,14 @@ def _versioned(scripts: dict[str, str], python: str) -> dict[str, str]:
     return found
 
 
-def _without_twins(targets: list[Target], wheel: Wheel) -> list[Target]:
-    """One target a path; an entry point wins over a script of the same name, as in pip."""
+def _without_duplicates(targets: list[Target], wheel: Wheel) -> list[Target]:
+    """Keep one target per path; an entry point wins over a script of the same name, as in pip."""
     chosen: dict[str, Target] = {}
     for target in targets:
-        twin = chosen.get(target.path)
-        if twin and twin.member and target.member and twin.member.crc != target.member.crc:
+        first = chosen.get(target.path)
+        if first and first.member and target.member and first.member.crc != target.member.crc:
             raise WheelError(
-                f"{wheel.path.name}: {twin.member.name} and {target.member.name} both install to "
+                f"{wheel.path.name}: {first.member.name} and {target.member.name} both install to "
                 f"{target.path}, with different content"
             )
         chosen[target.path] = target
@@ -276,13 +276,13 @@ def _without_twins(targets: list[Target], wheel: Wheel) -> list[Target]:
 
 
 def _check_places(targets: list[Target], wheel: Wheel, environment: Environment) -> None:
-    """No path has two owners: neither two files of the wheel, nor one and the environment."""
+    """Refuse a path with two owners: two files of the wheel, or a file and the environment."""
     owned, prefix = environment.kinds, environment.prefix
     for target in targets:
         if target.path in owned:
             raise WheelError(
-                f"{wheel.path.name}: {_origin(target)} would replace /{target.path}, which is the "
-                "environment's own; refused"
+                f"{wheel.path.name}: {_origin(target)} would replace /{target.path}, which belongs "
+                "to the environment; refused"
             )
     files = {target.path for target in targets}
     seen: set[str] = set()
@@ -294,8 +294,8 @@ def _check_places(targets: list[Target], wheel: Wheel, environment: Environment)
             path = f"{prefix}/{folder}"
             if path in files or owned.get(path, "dir") != "dir":
                 raise WheelError(
-                    f"{wheel.path.name}: {_origin(target)} would lie below /{path}, which is no "
-                    "folder; refused"
+                    f"{wheel.path.name}: {_origin(target)} would be below /{path}, which is not "
+                    "a folder; refused"
                 )
 
 
@@ -318,7 +318,7 @@ def _record(wheel: Wheel, dist_info: str, targets: list[Target], environment: En
 
 
 def _wheel_record(wheel: Wheel, dist_info: str) -> dict[str, str]:
-    """Member -> digest, as the wheel's own RECORD states them."""
+    """Return member -> digest, as the wheel's own RECORD states them."""
     member = wheel.members.get(f"{dist_info}/RECORD")
     if member is None:
         raise WheelError(f"{wheel.path.name}: has no {dist_info}/RECORD; not a wheel")

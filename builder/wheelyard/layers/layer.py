@@ -1,11 +1,11 @@
 """Writing one layer: a tar inside a gzip file of many members.
 
 Every entry is owned by numbers, dated EPOCH, and written in the order given, so the blob is a
-function of what is put in. Content that is already DEFLATE goes in as it is; where it is known what
-the layer will be, it is not even inflated: the blob's digest vouches for all that is inside.
+function of what is added. Content that is already DEFLATE is copied. If the resulting layer is
+known, the content is not even inflated: the blob's digest covers everything inside.
 
-Every layer holds all folders above what it holds, as the layers below have them. Engines unpack a
-layer by itself, and make a folder that is missing there anew: root's, 0755, over the right one.
+Every layer holds all parent folders of its entries, as the layers below have them. Engines unpack a
+layer by itself and create a missing folder with root's ownership and mode 0755, over the right one.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class Layer:
 
 
 class AnotherLayerError(Exception):
-    """What was written is not the layer that it was known to be."""
+    """The layer that was written differs from the known one."""
 
 
 class LayerWriter:
     """Writes a layer's blob to `path`, and beside it the table of contents, `entries`.
 
-    With `packed` the tar is cut into members of CHUNK bytes and packed here: better for thousands
-    of small files that come uncompressed. Without, every file has a member of its own. `threaded`
-    hashes on a second core. `known` is what the layer will be, if somebody has made it before.
+    With `packed`, the tar is cut into members of `_CHUNK` bytes and compressed here: better for
+    thousands of small files that come uncompressed. Otherwise every file has its own member.
+    `threaded` hashes on a second core. `known` is the expected layer, if it was made before.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class LayerWriter:
         return path in self._paths
 
     def is_folder(self, path: str) -> bool:
-        """Whether there is a folder at `path`."""
+        """Tell whether there is a folder at `path`."""
         return path in self._folders
 
     def directory(self, path: str, mode: int, uid: int = 0, gid: int = 0) -> None:
@@ -97,18 +97,18 @@ class LayerWriter:
         self.add(Entry(path, "symlink", 0o777, uid, gid, link=target))
 
     def file(self, path: str, data: bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
-        """Add a file whose content is at hand."""
+        """Add a file with this content."""
         size, crc = len(data), gzipmember.crc32(data)
         self.add(Entry(path, "file", mode, uid, gid, size, crc=crc), data)
 
     def add(self, entry: Entry, data: bytes = b"", mtime: int = EPOCH) -> None:
-        """Add any entry; `data` is a file's content. Its place in the blob is filled in here."""
+        """Add any entry; `data` is a file's content. The entry's place in the blob is set here."""
         self._packed_here(
             entry, (data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)), mtime
         )
 
     def member(self, path: str, wheel: Wheel, member: Member, mode: int, gid: int) -> None:
-        """Add a wheel's member; its DEFLATE stream is copied, not packed again."""
+        """Add a wheel's member; its DEFLATE stream is copied, not compressed again."""
         entry = Entry(path, "file", mode, 0, gid, member.size, crc=member.crc)
         if not member.size:
             self.add(entry, wheel.read(member))
@@ -131,9 +131,9 @@ class LayerWriter:
         self._end_content(entry, offset)
 
     def finish(self) -> Layer:
-        """End the tar, wait for both digests, write the table of contents beside the blob.
+        """End the tar, wait for both digests, and write the table of contents beside the blob.
 
-        Raises AnotherLayerError for a blob that is not the `known` layer's.
+        Raises AnotherLayerError if the blob is not the `known` layer's.
         """
         self._pending += bytes(2 * BLOCK)
         if self._packed:
@@ -153,7 +153,7 @@ class LayerWriter:
         return known
 
     def _packed_here(self, entry: Entry, pieces: Iterable[bytes], mtime: int = EPOCH) -> None:
-        """Add an entry whose content comes uncompressed, in pieces of at most CHUNK."""
+        """Add an entry whose content comes uncompressed, in pieces of at most `_CHUNK` bytes."""
         self._header(entry, mtime)
         if self._packed:
             start = self._sink.tar_size + len(self._pending)
@@ -174,7 +174,7 @@ class LayerWriter:
         if entry.path in self._paths:
             raise ValueError(f"{entry.path} added twice")
         if entry.path.rpartition("/")[0] not in self._folders:
-            raise ValueError(f"{entry.path} added before the folder that it lies in")
+            raise ValueError(f"{entry.path} added before its folder")
         if holds_whiteout(entry.path):
             raise EntryError(
                 f"/{entry.path}: engines read a name that begins with {WHITEOUT} as an order to "
@@ -191,7 +191,7 @@ class LayerWriter:
         self._pending += bytes(-entry.size % BLOCK)
 
     def _flush(self) -> int:
-        """Write what is pending as one literal member; the blob's size after it."""
+        """Write pending bytes as one literal member; return the blob's size after it."""
         if self._pending:
             data = bytes(self._pending)
             self._sink.tar(data)
@@ -200,7 +200,7 @@ class LayerWriter:
         return self._sink.size
 
     def _drain(self, at_least: int) -> None:
-        """Pack what is pending in members of CHUNK bytes while there are `at_least` bytes."""
+        """Compress pending bytes in members of `_CHUNK` bytes while there are `at_least` bytes."""
         while len(self._pending) >= at_least:
             data = bytes(self._pending[:_CHUNK])
             del self._pending[:_CHUNK]
@@ -219,7 +219,7 @@ class LayerWriter:
 
 
 def _whole_chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of exactly CHUNK, the last one aside: their cut is in the digest."""
+    """Cut the bytes into pieces of exactly `_CHUNK`, but the last: the cuts are in the digest."""
     pending = b""
     for piece in pieces:
         if not pending and len(piece) == _CHUNK:

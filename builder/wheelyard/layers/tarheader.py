@@ -1,7 +1,7 @@
-"""Tar headers: POSIX ustar where an entry fits it, tarfile's PAX records where it does not.
+"""Tar headers: POSIX ustar if an entry fits it, otherwise tarfile's PAX records.
 
 tarfile takes 35 microseconds for a header, and a layer may have ten thousand; nearly all of them
-are the plain kind that is written here, in the same bytes.
+are the plain kind, which is written here with the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TYPES = {
     "symlink": tarfile.SYMTYPE,
     "hardlink": tarfile.LNKTYPE,
 }
-_NAME = tarfile.LENGTH_NAME  # bytes; so much for the link as well
+_NAME = tarfile.LENGTH_NAME  # bytes; the same for the link
 _MAX_SIZE = 8**11 - 1  # what eleven octal digits hold
 _MAX_ID = 8**7 - 1
 _NO_CHECKSUM = b"        "
@@ -29,7 +29,7 @@ _USTAR = (tarfile.POSIX_MAGIC).ljust(BLOCK - 257, b"\0")  # no names of users, n
 
 
 def tar_header(entry: Entry, mtime: int = EPOCH) -> bytes:
-    """The entry's header blocks; `mtime` in seconds since 1970."""
+    """Return the entry's header blocks; `mtime` is in seconds since 1970."""
     name = f"{entry.path}/" if entry.kind == "dir" else entry.path
     size = entry.size if entry.kind == "file" else 0
     if not _is_plain(entry, name, size, mtime):

@@ -1,7 +1,7 @@
 """A layer's table of contents: what the tar inside a blob holds, and where.
 
-It is made while a layer is written, kept beside the blob, and lets a reader take one file out of
-a gigabyte without inflating the rest: members of the blob can be inflated on their own.
+It is made while a layer is written and kept beside the blob. With it, a reader can take one file
+out of a gigabyte without inflating the rest: each member of the blob can be inflated separately.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Entry:
     skip: int = 0
 
     def at(self, offset: int, length: int, skip: int = 0) -> Entry:
-        """The same entry with its content at another place in the blob."""
+        """Return the same entry with its content at another place in the blob."""
         return Entry(
             self.path, self.kind, self.mode, self.uid, self.gid, self.size, self.link, self.crc,
             offset, length, skip,
@@ -54,7 +54,7 @@ class Entry:
 
 
 def parents(path: str) -> list[str]:
-    """The folders above a path, topmost first."""
+    """List the folders above a path, topmost first."""
     return [path[:at] for at, letter in enumerate(path) if letter == "/"]
 
 
@@ -63,21 +63,21 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def beside(blob: Path) -> Path:
-    """Where the table of contents of a blob in the making lies."""
+    """Return the path of the table of contents of an unfinished blob."""
     return blob.with_name(f"{blob.name}.toc")
 
 
 def dump(entries: list[Entry], digest: str) -> str:
-    """Serialize; one row an entry, below the digest of their blob and a checksum."""
+    """Serialize; one row per entry, after the digest of their blob and a checksum."""
     rows = ",\n".join(_ENCODER.encode(_ROW(entry)) for entry in entries)
     return f"{_heading(rows, digest)}\n{rows}\n"
 
 
 def parse(text: str, digest: str) -> list[Entry]:
-    """Read what `dump` wrote of that blob; ValueError for anything else."""
+    """Read what `dump` wrote of that blob; raise ValueError for anything else."""
     heading, _, rows = text.removesuffix("\n").partition("\n")
     if heading != _heading(rows, digest):
-        raise ValueError(f"no table of contents of {digest}")
+        raise ValueError(f"not the table of contents of {digest}")
     return [Entry(*row) for row in json.loads(f"[{rows}]")]
 
 
@@ -86,7 +86,7 @@ def _heading(rows: str, digest: str) -> str:
 
 
 def read_content(blob: Path, entry: Entry) -> bytes:
-    """The content of one file, checked against its CRC-32.
+    """Return the content of one file, checked against its CRC-32.
 
     Raises BlobError if the blob's bytes are not what the table of contents says, EntryError if they
     are too many to be read whole.
@@ -99,7 +99,7 @@ def read_content(blob: Path, entry: Entry) -> bytes:
 
 
 def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
-    """The same in pieces; what was yielded is checked when the last one has been."""
+    """Yield a file's content in pieces; size and CRC-32 are checked after the last piece."""
     skip, left, crc = entry.skip, entry.size, 0
     for data in _inflated(blob, entry) if left else ():
         content = data[skip : skip + left]
@@ -114,7 +114,7 @@ def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
 
 
 def _inflated(blob: Path, entry: Entry) -> Iterator[bytes]:
-    """What the entry's gzip members hold."""
+    """Yield the content of the entry's gzip members."""
     member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     packed, ahead = b"", entry.length
     with blob.open("rb") as file, unreadable(lambda why: BlobError(blob, f"{entry.path}: {why}")):

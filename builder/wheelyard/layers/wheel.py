@@ -1,7 +1,7 @@
-"""Reading a wheel as the untrusted zip file it is.
+"""Reading a wheel: a zip file that is not trusted.
 
-Only the central directory and the local headers are interpreted here; what the members mean is
-wheelyard.layers.install's part.
+Only the central directory and the local headers are interpreted here; wheelyard.layers.install
+knows what the members mean.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 _CHUNK = 1 << 20
-# What is held in memory has a limit; torch and TensorFlow, the largest, need a tenth of each.
+# Limits of what is held in memory; torch and TensorFlow, the largest, need a tenth of each.
 MEMBERS_MAX = 50_000
 DIRECTORY_MAX = 16 << 20  # bytes of the central directory
 _READ_MAX = 16 << 20  # bytes of a member that is read whole
@@ -51,10 +51,10 @@ class Member:
 
 
 class Wheel:
-    """An open wheel: its members by name, checked, and their bytes."""
+    """An open wheel: its checked members by name, and their bytes."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`; WheelError if it is no zip, truncated, or holds what a wheel must not."""
+        """Open `path`; raise WheelError if it is not a zip, truncated, or has forbidden content."""
         self.path = path
         self._file: BinaryIO = path.open("rb")
         try:
@@ -70,7 +70,7 @@ class Wheel:
         self._file.close()
 
     def packed(self, member: Member) -> Iterator[bytes]:
-        """The member's bytes as they lie in the file, at most CHUNK at a time."""
+        """Yield the member's compressed bytes, at most `_CHUNK` at a time."""
         left = member.packed_size
         self._file.seek(member.offset)
         while left:
@@ -81,16 +81,16 @@ class Wheel:
             yield data
 
     def read(self, member: Member, limit: int = _READ_MAX) -> bytes:
-        """The member's content, checked against its size and CRC-32; WheelError above `limit`."""
+        """Return the member's content, with size and CRC-32 checked; WheelError above `limit`."""
         if member.size > limit:
             raise WheelError(
-                f"{self.path.name}: {member.name} has {member.size:,} bytes, and such a file may "
-                f"have {limit:,}; refused"
+                f"{self.path.name}: {member.name} has {member.size:,} bytes; the limit for such "
+                f"a file is {limit:,}; refused"
             )
         return b"".join(data for _, data in self.stream(member) if data)
 
     def begins(self, member: Member, prefix: bytes) -> bool:
-        """Whether the member's content begins with `prefix`; little of it is read."""
+        """Tell whether the member's content begins with `prefix`, reading little of it."""
         begin = b""
         for _, data in self.stream(member):
             begin += data
@@ -99,10 +99,10 @@ class Wheel:
         return begin.startswith(prefix)
 
     def stream(self, member: Member) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs of packed bytes and the content they complete; either may be empty.
+        """Yield pairs of compressed bytes and the content that they complete; either may be empty.
 
-        Content comes in pieces of at most CHUNK. WheelError if the stream ends early or late, or
-        the content has another size or CRC-32 than the directory says.
+        Content comes in pieces of at most `_CHUNK` bytes. Raises WheelError if the stream ends
+        early or late, or if the content has another size or CRC-32 than the directory says.
         """
         pairs = self._inflate(member) if member.method == DEFLATED else self._plain(member)
         size, crc = 0, 0
@@ -124,7 +124,9 @@ class Wheel:
         try:
             for packed in self.packed(member):
                 if inflater.eof:
-                    raise WheelError(f"{self.path.name}: bytes after the end of {member.name}")
+                    raise WheelError(
+                        f"{self.path.name}: extra bytes after the end of {member.name}"
+                    )
                 yield packed, inflater.decompress(packed, _CHUNK)
                 while not inflater.needs_input and not inflater.eof:
                     yield b"", inflater.decompress(b"", _CHUNK)
@@ -133,11 +135,11 @@ class Wheel:
         if not inflater.eof:
             raise WheelError(f"{self.path.name}: {member.name} ends early")
         if inflater.unused_data:
-            raise WheelError(f"{self.path.name}: bytes after the end of {member.name}")
+            raise WheelError(f"{self.path.name}: extra bytes after the end of {member.name}")
 
 
 class _Directory(io.BufferedIOBase):
-    """A wheel as zipfile reads its directory: no more of it than can be held, none outside it."""
+    """The file as zipfile may read its directory: within a size limit, and not beyond the file."""
 
     def __init__(self, file: BinaryIO, wheel: str) -> None:
         self._file, self._wheel = file, wheel
@@ -179,8 +181,8 @@ def _read_members(file: BinaryIO, wheel: str) -> list[Member]:
         _check(info, wheel)
         if info.is_dir():
             continue
-        twin = chosen.setdefault(info.orig_filename, info)
-        if (twin.CRC, twin.file_size) != (info.CRC, info.file_size):
+        earlier = chosen.setdefault(info.orig_filename, info)
+        if (earlier.CRC, earlier.file_size) != (info.CRC, info.file_size):
             raise WheelError(f"{wheel}: holds {info.filename} twice, with different content")
     members = []
     end = 0
@@ -196,7 +198,7 @@ def _read_members(file: BinaryIO, wheel: str) -> list[Member]:
 
 
 def _check(info: zipfile.ZipInfo, wheel: str) -> None:
-    name = info.orig_filename  # zipfile cuts the other one, or takes it from an extra field
+    name = info.orig_filename  # zipfile truncates `filename`, or takes it from an extra field
     parts = name.rstrip("/").split("/")
     if name.startswith("/") or "\\" in name or ":" in parts[0]:
         raise WheelError(f"{wheel}: absolute or foreign path {name!r}; refused")
@@ -217,14 +219,16 @@ def _check(info: zipfile.ZipInfo, wheel: str) -> None:
         raise WheelError(f"{wheel}: {name} is encrypted; refused")
     if info.compress_type not in {_STORED, DEFLATED}:
         raise WheelError(
-            f"{wheel}: {name} is packed by method {info.compress_type}; wheels use 0 or 8"
+            f"{wheel}: {name} is compressed by method {info.compress_type}; wheels use 0 or 8"
         )
     if info.compress_type == _STORED and info.compress_size != info.file_size:
-        raise WheelError(f"{wheel}: {name} is damaged (not packed, and of two sizes)")
+        raise WheelError(
+            f"{wheel}: {name} is damaged (stored uncompressed, with two different sizes)"
+        )
 
 
 def is_plain(path: str) -> bool:
-    """Whether every file system takes `path`, terminals do, and no engine takes it for an order."""
+    """Tell whether file systems, terminals and engines all take `path` as an ordinary name."""
     return (
         not holds_whiteout(path)
         and not _CONTROL.search(path)

@@ -1,6 +1,6 @@
-"""Whiteouts: the names by which a layer takes away files of those below it. Pure.
+"""Whiteouts: names by which a layer removes files of the layers below it. Pure.
 
-Source: OCI image-spec 1.1, layer.md. Engines go by the last part of a path alone.
+Source: OCI image-spec 1.1, layer.md. Engines look only at the last part of a path.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ _OPAQUE = ".wh..wh..opq"
 
 
 def holds_whiteout(path: str) -> bool:
-    """Whether any part of `path` is a name that engines may read as an order to delete."""
+    """Tell whether engines may read any part of `path` as an instruction to delete."""
     return path.startswith(PREFIX) or f"/{PREFIX}" in path
 
 
 def is_whiteout(path: str) -> bool:
-    """Whether engines read the entry at `path` as an order to delete, not as a file."""
+    """Tell whether engines read the entry at `path` as an instruction to delete, not as a file."""
     return path.rpartition("/")[2].startswith(PREFIX)
 
 
 def hidden(below: Mapping[str, str], layer: Iterable[tuple[str, str]]) -> list[str]:
-    """The paths of `below` that are gone, or replaced, once `layer` lies on top.
+    """List the paths of `below` that `layer` removes or replaces.
 
-    Both are paths and kinds ("dir" or another). A folder that the layer holds as well stays, with
-    what is in it.
+    Both are paths and kinds ("dir" or another). A folder that is also in the layer stays, with its
+    content.
     """
     whole: set[str] = set()  # these, and all below them
     inside: set[str] = set()  # all below these

@@ -1,4 +1,4 @@
-"""Where images are published: `HOST[:PORT][/PREFIX]`, with `http://` only where it is written."""
+"""Addresses of registries: `HOST[:PORT][/PREFIX]`, with `http://` only if it is written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HUB_NAMES = {HUB, HUB_API, f"index.{HUB}", f"www.{HUB}"}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A registry, and the prefix below which all repositories lie."""
+    """A registry, and the prefix of all repositories in it."""
 
     host: str  # "registry.example:5000"
     prefix: str  # "team/images", or empty
@@ -29,17 +29,17 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The registry's API."""
+        """The URL of the registry's API."""
         return f"{self.scheme}://{HUB_API if self.host == HUB else self.host}/v2/"
 
     def repository(self, name: str) -> str:
-        """The full name of a repository below the prefix; Docker Hub's own are in `library`."""
+        """Return a repository's full name; Docker Hub's own repositories are in `library`."""
         if self.host == HUB and not self.prefix and "/" not in name:
             return f"library/{name}"
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def reference(self, tag: str) -> str:
-        """What `docker pull` takes for a tag such as `pytorch:2.3.1-cuda12.1`."""
+        """Return the argument of `docker pull` for a tag such as `pytorch:2.3.1-cuda12.1`."""
         return f"{self.host}/{self.repository(tag)}"
 
     def __str__(self) -> str:
@@ -47,14 +47,14 @@ class Address:
 
 
 def pinned(reference: str, digest: str) -> str:
-    """The same image by its digest: `host/name:tag` becomes `host/name@sha256:...`."""
+    """Name the same image by digest: `host/name:tag` becomes `host/name@sha256:...`."""
     return f"{reference.rpartition(':')[0]}@{digest}"
 
 
 def parse_address(text: str) -> Address:
-    """Read an address; raises ValueError, without the secrets that the text may hold."""
+    """Read an address; raise ValueError, without the secrets that the text may contain."""
     if "@" in text:
-        raise ValueError("a registry's address holds no login; use `docker login HOST`")
+        raise ValueError("a registry's address must not contain a login; use `docker login HOST`")
     found = _ADDRESS.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is not HOST[:PORT][/PREFIX], PREFIX in lower case")
@@ -63,5 +63,5 @@ def parse_address(text: str) -> Address:
 
 
 def registry_host(host: str) -> str:
-    """A registry's host as references name it: Docker Hub's under one name."""
+    """Return a registry's host as references name it: one name for Docker Hub."""
     return HUB if host.lower() in _HUB_NAMES else host

@@ -1,11 +1,11 @@
-"""The tar stream that a container engine loads images from, made while it is sent.
+"""The tar stream from which a container engine loads images, made while it is sent.
 
 One tar serves every engine. `manifest.json` is what Docker's classic store reads ("Docker image
 specification v1.2", combined image JSON); `index.json` and `oci-layout` are what the containerd
 image store prefers (OCI image layout), which keeps the manifest's digest.
 
 An engine on this machine gets its layers inflated: it would inflate them in one thread of Go, which
-takes as long as all that it does else with them.
+takes as long as everything else that it does with them.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ END = bytes(2 * _BLOCK)
 
 @dataclass(frozen=True, slots=True)
 class LoadableImage:
-    """An image of an OCI layout, as far as an engine needs to know it; digests are `sha256:...`."""
+    """An image of an OCI layout, as far as an engine needs it; digests are `sha256:...`."""
 
     config: str  # digest; Docker's classic store uses it as the image's id
     layers: tuple[tuple[str, str], ...]  # (blob digest, diff_id), lowest first
     tags: tuple[str, ...]  # "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
     manifest: str | None = None  # digest; given, the containerd image store keeps it
-    sizes: tuple[int, ...] = ()  # of the layers' uncompressed tars, bytes, where that is known
+    sizes: tuple[int, ...] = ()  # of the layers' uncompressed tars, bytes, if known
 
     @property
     def diff_ids(self) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ class LoadableImage:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of the tar: bytes at hand, or a blob on disk that is read when its turn comes."""
+    """A file of the tar: bytes in memory, or a blob on disk that is read when it is sent."""
 
     name: str
     size: int
@@ -58,7 +58,7 @@ class Member:
 
 
 def shared_layers(wanted: Sequence[str], present: Iterable[Sequence[str]]) -> int:
-    """How many of the lowest layers an engine has, in this order, below any of its images.
+    """Count the lowest layers that an engine has, in this order, at the bottom of an image.
 
     An engine stores a layer under the chain of all layers up to it, so only a common beginning
     counts (moby, image/tarexport/load.go).
@@ -74,9 +74,9 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
 
 
 def make_inflated_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
-    """The members of a tar for the classic store, its layers inflated while they are sent.
+    """Return the members of a tar for the classic store; layers are inflated while they are sent.
 
-    The image's `sizes` must be known. Raises StorageError when a blob is missing.
+    The image's `sizes` must be known. Raises StorageError if a blob is missing.
     """
     return classic_archive(
         blobs, loadable_layers(image), blob_member(blobs, image.config), image.tags, omit
@@ -92,7 +92,7 @@ def classic_archive(
     *,
     inflate: bool = True,
 ) -> tuple[Member, ...]:
-    """What Docker's classic store reads, and nothing else."""
+    """Return what Docker's classic store reads, and nothing else."""
     names = [blob_name(layer.diff_id if inflate else layer.digest) for layer in layers]
     entry = {"Config": config.name, "RepoTags": list(tags) or None, "Layers": names}
     bodies = {
@@ -108,7 +108,7 @@ def _inflated(blobs: Path, layer: Layer) -> Member:
 
 
 def loadable_layers(image: LoadableImage) -> tuple[Layer, ...]:
-    """The layers of an image whose `sizes` are known; the blobs' own sizes are left at 0."""
+    """Return the layers of an image whose `sizes` are known; the blobs' own sizes stay 0."""
     return tuple(
         Layer(digest, diff_id, 0, size)
         for (digest, diff_id), size in zip(image.layers, image.sizes, strict=True)
@@ -116,9 +116,9 @@ def loadable_layers(image: LoadableImage) -> tuple[Layer, ...]:
 
 
 def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
-    """The members of the image's tar, without the blobs of its `omit` lowest layers.
+    """Return the members of the image's tar, without the blobs of its `omit` lowest layers.
 
-    `blobs` is the layout's `blobs/sha256`. Raises StorageError when a blob is missing.
+    `blobs` is the layout's `blobs/sha256`. Raises StorageError if a blob is missing.
     """
     metadata = [json_member("manifest.json", [_docker_manifest(image)])]
     digests = [image.config, *(blob for blob, _diff_id in image.layers[omit:])]
@@ -132,7 +132,7 @@ def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Memb
 def oci_archive(
     blobs: Path, manifest: bytes, config: bytes, digests: Sequence[str]
 ) -> tuple[Member, ...]:
-    """The members of an OCI layout of one untagged image, with the blobs of these layers only."""
+    """Return the members of an OCI layout of one untagged image, with these layers' blobs only."""
     named = [(digest_of(text), text) for text in (manifest, config)]
     image = LoadableImage(named[1][0], (), (), named[0][0])
     return (
@@ -148,7 +148,7 @@ def _oci_members(index: Mapping[str, object]) -> list[Member]:
 
 
 def _docker_manifest(image: LoadableImage) -> dict[str, object]:
-    """The image's entry in `manifest.json`."""
+    """Return the image's entry in `manifest.json`."""
     return {
         "Config": blob_name(image.config),
         "RepoTags": list(image.tags) or None,
@@ -157,7 +157,7 @@ def _docker_manifest(image: LoadableImage) -> dict[str, object]:
 
 
 def _oci_index(image: LoadableImage, manifest: str, size: int) -> dict[str, object]:
-    """`index.json`: the manifest once a tag, named the way containerd reads names."""
+    """Return `index.json`: one manifest entry per tag, named as containerd reads names."""
     descriptor = {"mediaType": MANIFEST_TYPE, "digest": manifest, "size": size}
     named = [descriptor | {"annotations": _names(tag)} for tag in image.tags]
     return {"schemaVersion": 2, "manifests": named or [descriptor]}
@@ -171,7 +171,7 @@ def _names(tag: str) -> dict[str, str]:
 
 
 def full_name(tag: str) -> str:
-    """A tag with the registry that Docker adds to short names: reference/normalize.go."""
+    """Add the registry that Docker adds to a short name (reference/normalize.go)."""
     host, slash, _rest = tag.partition("/")
     if slash and ("." in host or ":" in host or host == "localhost"):
         return tag
@@ -179,18 +179,18 @@ def full_name(tag: str) -> str:
 
 
 def blob_name(digest: str) -> str:
-    """Where a blob lies in an OCI layout."""
+    """Return the path of a blob in an OCI layout."""
     return f"blobs/{digest.replace(':', '/', 1)}"
 
 
 def json_member(name: str, value: object) -> Member:
-    """A file of JSON."""
+    """Return a file that holds `value` as JSON."""
     content = json.dumps(value, sort_keys=True).encode()
     return Member(name, len(content), content)
 
 
 def blob_member(blobs: Path, digest: str) -> Member:
-    """A blob under its name; raises StorageError when it is missing."""
+    """Return a blob's file; raise StorageError if it is missing."""
     path = blobs / Digest.parse(digest).sha256
     try:
         return Member(blob_name(digest), path.stat().st_size, path)
@@ -199,16 +199,16 @@ def blob_member(blobs: Path, digest: str) -> Member:
 
 
 def archive_size(members: Sequence[Member]) -> int:
-    """Length in bytes of what `stream` yields."""
+    """Return the length of what `stream` yields, in bytes."""
     return len(END) + sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members)
 
 
 def stream(
     members: Sequence[Member], before_end: Callable[[], object] | None = None
 ) -> Iterator[bytes]:
-    """The tar's bytes; raises StorageError when a blob is not as long as it was.
+    """Yield the tar's bytes; raise StorageError if a blob has become shorter.
 
-    `before_end` is called when all but the tar's end is sent; an engine waits for that end.
+    `before_end` is called when everything but the tar's end is sent; an engine waits for that end.
     """
     for member in members:
         yield _header(member)
@@ -244,7 +244,7 @@ def _read(path: Path, size: int, *, inflated: bool) -> Iterator[bytes]:
 
 
 def require_whole(blobs: Path, digests: Iterable[str]) -> None:
-    """Raise StorageError for the first blob that is not what its digest says."""
+    """Raise StorageError for the first blob that does not match its digest."""
     for digest in digests:
         path = blobs / digest.partition(":")[2]
         if path.exists() and not is_file_of(path, path.name):

@@ -1,7 +1,7 @@
-"""JSON that somebody else wrote: strictly typed, in words of ASCII, with bounds. Pure.
+"""JSON from untrusted sources: strictly typed, ASCII words, bounded sizes. Pure.
 
-What is read with these models can be put into files and terminals: no field holds a line break, an
-escape sequence or a variable. Patterns match the whole text, a line break at its end included.
+What these models accept can be put into files and terminals: no field holds a line break, an escape
+sequence or a variable. Patterns match the whole text, including a line break at its end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONGEST = 1024
 
 
 class Document(BaseModel):
-    """An object of such JSON; keys that are not known are passed over."""
+    """An object of such JSON; unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -37,21 +37,21 @@ _Model = TypeVar("_Model", bound=Document)
 
 
 class UnreadableError(ValueError):
-    """A document that is not what it should be; the text says where, and is safe to print."""
+    """A malformed document; the message says where, and is safe to print."""
 
 
 def read_document(model: type[_Model], data: str | bytes) -> _Model:
-    """The document as `model`; raises UnreadableError."""
+    """Read a document as `model`; raise UnreadableError if it does not match."""
     if len(data) > _LARGEST:
         raise UnreadableError(f"larger than {_LARGEST >> 20} MiB")
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        raise UnreadableError(_told(error)) from None
+        raise UnreadableError(_validation_message(error)) from None
 
 
 def matching(pattern: str, what: str, longest: int = _LONGEST) -> Callable[[str], str]:
-    """A validator: the whole text is of `pattern`, else it is not `what`."""
+    """Make a validator: the whole text must match `pattern`, otherwise it is not `what`."""
     compiled = re.compile(pattern, re.ASCII)
 
     def check(text: str) -> str:
@@ -65,12 +65,12 @@ def matching(pattern: str, what: str, longest: int = _LONGEST) -> Callable[[str]
 
 
 def is_digest(text: object) -> bool:
-    """Whether it is a SHA-256 as OCI writes it."""
+    """Tell whether it is a SHA-256 digest in OCI's spelling."""
     return isinstance(text, str) and re.fullmatch(DIGEST_PATTERN, text) is not None
 
 
 def is_reference(text: str) -> bool:
-    """Whether it is an image's name: `[HOST/]NAME[:TAG][@DIGEST]`, without anything to expand."""
+    """Tell whether it is an image name, `[HOST/]NAME[:TAG][@DIGEST]`, with nothing to expand."""
     return len(text) <= _LONGEST and _REFERENCE.fullmatch(text) is not None
 
 
@@ -116,7 +116,7 @@ _MediaType = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+/-]*", "a media
 
 
 class Blob(Document):
-    """A descriptor: what a manifest says of a blob; written again, it keeps what is not read."""
+    """A descriptor of a blob in a manifest; it keeps unknown keys when it is written again."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -124,10 +124,10 @@ class Blob(Document):
     size: Bytes
     media_type: _MediaType = Field("", alias="mediaType")
     artifact_type: _MediaType = Field("", alias="artifactType")
-    annotations: dict[str, str] | None = None  # of anybody's words
+    annotations: dict[str, str] | None = None  # untrusted text
 
-    def told(self, name: str) -> str:
-        """An annotation; empty where there is none."""
+    def annotation(self, name: str) -> str:
+        """Return an annotation; empty if there is none."""
         return (self.annotations or {}).get(name, "")
 
 
@@ -147,18 +147,18 @@ class _Settings(Document):
 
 
 class ImageConfig(Document):
-    """An image's config, as far as it is read."""
+    """The parts of an image's config that are read."""
 
     rootfs: _Rootfs
     config: _Settings | None = None
 
     def label(self, name: str) -> str | None:
-        """A label's text; of anybody's words."""
+        """Return a label's text, which is untrusted."""
         return ((self.config and self.config.labels) or {}).get(name)
 
 
 class CellLabel(Document):
-    """What an image says of itself: the label that the planning writes into its config."""
+    """An image's own description: the label that planning writes into its config."""
 
     id: _ImageId
     framework: _Words
@@ -170,7 +170,7 @@ class CellLabel(Document):
 
 
 class Listed(Blob):
-    """A manifest in a list, which may be named by another algorithm than ours."""
+    """A manifest in a list; its digest may use another algorithm than ours."""
 
     digest: Annotated[str, _text(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+", "a digest", 200)]
 
@@ -181,7 +181,7 @@ class Index(Document):
     manifests: tuple[Listed, ...] = Field(max_length=8192)
 
 
-def _told(error: ValidationError) -> str:
+def _validation_message(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_input=False)
     words = [_one(detail["loc"], str(detail["msg"])) for detail in found[:_SHOWN]]
     more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
@@ -189,7 +189,7 @@ def _told(error: ValidationError) -> str:
 
 
 def _one(place: tuple[int | str, ...], message: str) -> str:
-    """`images.3.python: ... is not ...`; keys are the document's own, so they are cut."""
+    """Format one problem, such as `images.3.python: ... is not ...`; untrusted keys are cut."""
     where = ".".join(ascii(part)[1:-1] if isinstance(part, str) else str(part) for part in place)
     text = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in message)
     text = text.removeprefix("Value error, ")

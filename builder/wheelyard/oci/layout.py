@@ -1,7 +1,7 @@
-"""An OCI image layout on disk: blobs by digest, an index of references.
+"""An OCI image layout on disk: blobs by digest, and an index of references.
 
-Also written is `manifest.json`, by which `docker load` of engines before 25 finds the same blobs.
-Source: OCI image-spec 1.1, image-layout.md; moby image/spec/v1.2.
+`manifest.json` is written as well, through which `docker load` of engines before 25 finds the same
+blobs. Source: OCI image-spec 1.1, image-layout.md; moby image/spec/v1.2.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ REF_NAME = "org.opencontainers.image.ref.name"
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A blob as manifests refer to it."""
+    """A reference to a blob, as manifests hold it."""
 
     media_type: str
     digest: str
     size: int  # bytes
 
     def as_json(self) -> dict[str, Any]:
-        """The descriptor in OCI's spelling."""
+        """Return the descriptor in OCI's spelling."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
 def digest_of(data: bytes) -> str:
-    """What a blob with this content is called: `sha256:<hex>`."""
+    """Return the digest of a blob with this content: `sha256:<hex>`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
@@ -59,7 +59,7 @@ class Layout:
         self.blobs = folder / "blobs" / "sha256"
 
     def create(self) -> None:
-        """Make the folder; StorageError if it holds something else or cannot be written."""
+        """Make the folder; raise StorageError if it holds something else or cannot be written."""
         try:
             self.blobs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -67,7 +67,7 @@ class Layout:
         write_text(self.folder / "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}))
 
     def blob(self, digest: str) -> Path:
-        """Where a blob lies, or would; DigestError for a digest that is none."""
+        """Return the path of a blob, whether or not it exists; DigestError for a bad digest."""
         return self.blobs / Digest.parse(digest).sha256
 
     def put(self, data: bytes, media_type: str) -> Descriptor:
@@ -85,7 +85,7 @@ class Layout:
         return Descriptor(media_type, digest, len(data))
 
     def put_layer(self, stored: StoredLayer) -> None:
-        """Take a layer over from the store: a hard link, or a copy on another file system.
+        """Take a layer from the store: a hard link, or a copy on another file system.
 
         Raises StorageError for a full disk, and for a blob that is damaged in the store.
         """
@@ -106,7 +106,7 @@ class Layout:
                 partial.unlink(missing_ok=True)
 
     def read_json(self, digest: str) -> Any:
-        """A manifest or config; StorageError if it is missing or not what its digest says."""
+        """Read a manifest or config; StorageError if it is missing or does not match its digest."""
         try:
             data = self.blob(digest).read_bytes()
         except FileNotFoundError:
@@ -118,7 +118,7 @@ class Layout:
         return json.loads(data)
 
     def references(self) -> dict[str, Descriptor]:
-        """Reference name -> manifest, as the index says; StorageError for one that is damaged."""
+        """Return reference name -> manifest from the index; raise StorageError if it is damaged."""
         path = self.folder / "index.json"
         try:
             return _references(json.loads(path.read_text()))
@@ -133,10 +133,10 @@ class Layout:
             ) from None
 
     def repair(self, known: Mapping[str, str]) -> list[str]:
-        """Write the index anew where it, or a manifest that it lists, is damaged.
+        """Rewrite the index if it, or a manifest that it lists, is damaged.
 
-        `known` (reference name -> manifest's digest) takes the place of an index that cannot be
-        read. Returns the names that had to go, because their images are not here whole.
+        `known` (reference name -> manifest's digest) replaces an index that cannot be read. Returns
+        the names that had to be removed, because their images are not complete.
         """
         lost: list[str] = []
         whole: dict[str, Descriptor] = {}
@@ -170,7 +170,7 @@ class Layout:
         write_text(self.folder / "index.json", json.dumps(index, indent=1) + "\n")
 
     def prune(self) -> int:
-        """Remove blobs that no reference leads to; the number of bytes they held."""
+        """Remove blobs that no reference leads to; return the number of freed bytes."""
         wanted = {
             digest for entry in self.references().values() for digest in self._closure(entry.digest)
         }
@@ -198,7 +198,7 @@ class Layout:
 
 
 def _is_whole(target: Path, stored: StoredLayer) -> bool:
-    """Whether `target` needs no work: the store's own file, or a copy with the right bytes."""
+    """Tell whether `target` is complete: the store's own file, or a copy with the right bytes."""
     if not target.exists():
         return False
     status, source = target.stat(), stored.path.stat()
@@ -214,7 +214,7 @@ def _references(index: Mapping[str, Any]) -> dict[str, Descriptor]:
             continue
         name, kind, size = entry["annotations"][REF_NAME], entry["mediaType"], entry["size"]
         if not (isinstance(name, str) and isinstance(kind, str) and type(size) is int):
-            raise ValueError("no descriptor")
+            raise ValueError("not a descriptor")
         found[name] = Descriptor(kind, Digest.parse(entry["digest"]), size)
     return found
 

@@ -1,7 +1,7 @@
-"""A table of contents made from a blob alone.
+"""Makes a table of contents from a blob alone.
 
-`toc` files are written beside a layer as it is made; this reads the same facts back from the bytes
-that a user would pull, and checks both digests on the way.
+`toc` files are written beside a layer as it is made; this module reads the same facts back from the
+bytes that a user would pull, and checks both digests on the way.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _KINDS = {
 
 
 def reindex(blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], None]) -> list[Entry]:
-    """Read a layer's blob to its end; its entries, as LayerWriter would have listed them.
+    """Read a layer's blob to its end; return its entries as LayerWriter would have listed them.
 
-    Raises StorageError when the blob or the tar inside it has another digest, or is no tar.
+    Raises StorageError if the blob or the tar inside it has another digest, or is not a tar.
     """
     try:
         with (
@@ -49,7 +49,7 @@ def reindex(blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], Non
             reader = _MemberReader(file, on_bytes)
             entries = _read_entries(reader)
     except FileNotFoundError:
-        raise StorageError(f"{blob}: is missing; build again") from None
+        raise StorageError(f"{blob} is missing; build again") from None
     except IsADirectoryError:
         raise in_the_way(blob) from None
     for expected, seen in ((digest, reader.blob_digest), (diff_id, reader.tar_digest)):
@@ -59,18 +59,18 @@ def reindex(blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], Non
 
 
 def _read_entries(reader: _MemberReader) -> list[tuple[Entry, int]]:
-    """Every entry, and where in the tar its content begins; the blob is read to its end."""
+    """Return each entry and where its content begins in the tar; read the blob to its end."""
     entries: list[tuple[Entry, int]] = []
-    stream: Any = reader  # has the one method that streaming needs
+    stream: Any = reader  # has the only method that streaming needs
     opened: Any = open_tar(stream, "r|", bufsize=tarfile.BLOCKSIZE)
     with opened as archive:
         for info in archive:
-            archive.members = []  # it would keep them all
+            archive.members = []  # otherwise it would keep them all
             crc = 0
             if info.isreg() and (content := archive.extractfile(info)) is not None:
                 while data := content.read(_CHUNK):
                     crc = crc32(data, crc)
-            # Device nodes are no file that anybody looks for; other people's images may have some.
+            # Device nodes are not listed; images from a registry may contain some.
             if info.type in _KINDS:
                 entries.append((_entry(info, crc), info.offset_data))
             if len(entries) > _ENTRIES_MAX:
@@ -113,7 +113,7 @@ class _MemberReader:
         return f"sha256:{self._tar_hash.hexdigest()}"
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes of the tar, fewer at its end."""
+        """Return the next `size` bytes of the tar, fewer at its end."""
         while len(self._ready) < size and self._fill():
             pass
         data = bytes(self._ready[:size])
@@ -126,7 +126,7 @@ class _MemberReader:
             self._ready.clear()
 
     def locate(self, start: int, size: int) -> tuple[int, int, int]:
-        """Where `size` bytes of the tar from `start` lie: offset and length in the blob, skip."""
+        """Return where these bytes of the tar are in the blob: offset, length, bytes to skip."""
         first = bisect.bisect_right(self._starts, start, key=lambda s: s[0]) - 1
         after = bisect.bisect_left(self._starts, start + size, key=lambda s: s[0])
         tar_start, offset = self._starts[first]

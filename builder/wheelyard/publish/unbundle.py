@@ -210,7 +210,7 @@ def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
     names: set[str] = set()
     try:
         for entry in read_document(Index, data).manifests:
-            tag = image_tag(entry.told(REF_NAME))
+            tag = image_tag(entry.annotation(REF_NAME))
             if tag in names:
                 raise UnreadableError(f"{tag} stands twice")
             names.add(tag)

@@ -1,8 +1,8 @@
 """Deterministic bytecode, made by the image's own interpreter.
 
-The interpreter runs out of the unpacked base through its own loader: no root, no chroot, any user.
-Every wheel has a process of its own, with its modules in a fixed order, so that neither the number
-of workers nor what was compiled before can reach the bytes.
+The interpreter runs from the unpacked base through its own loader: no root, no chroot, any user.
+Each wheel is compiled by a separate process, with its modules in a fixed order, so neither the
+number of workers nor earlier work can influence the bytes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _LARGEST = 1 << 28  # bytes of one module's code
 _NOBODY = 65534
 _PATIENCE = 3600.0  # seconds for the modules of a wheel
 _CONFINE_ADVICE = (
-    "the Python of a registry's image runs in namespaces of its own or not at all: run as root, "
-    "or where users may have namespaces (outside of a container, or in one with --privileged), or "
+    "the Python of a registry's image runs only in its own namespaces: run as root, "
+    "or where users may create namespaces (outside a container, or in one with --privileged), or "
     "let an engine build the image: --engine docker"
 )
 
@@ -40,10 +40,10 @@ class Interpreter:
     python: str  # "3.11"
     identity: str  # sha256 hex over the packages that it consists of
     prefix: str = "usr"  # or "usr/local", where it lies in the base
-    foreign: bool = False  # of a registry's image: it runs confined, or not at all
+    foreign: bool = False  # of a registry's image: it must run confined
 
     def command(self, *arguments: str) -> list[str]:
-        """Argument list that runs it, in `root`: the cache's path may hold a colon."""
+        """Return the argument list that runs it, in `root`: the cache's path may hold a colon."""
         multiarch = "lib/x86_64-linux-gnu"
         libraries = f"{multiarch}:usr/{multiarch}:{self.prefix}/lib"
         search = ["--inhibit-cache", "--library-path", libraries]  # not this machine's cache
@@ -51,7 +51,7 @@ class Interpreter:
         return ["lib64/ld-linux-x86-64.so.2", *search, program, "-s", "-S", *arguments]
 
     def environment(self) -> dict[str, str]:
-        """All it may see of ours: nothing."""
+        """Return the interpreter's whole environment; it inherits nothing of ours."""
         return {
             "PYTHONHOME": self.prefix,
             "PYTHONHASHSEED": "0",
@@ -62,13 +62,13 @@ class Interpreter:
 
     @property
     def cache_tag(self) -> str:
-        """What CPython puts between a module's name and `.pyc`."""
+        """The text that CPython puts between a module's name and `.pyc`."""
         return f"cpython-{self.python.replace('.', '')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module of a wheel to compile."""
+    """A module of a wheel, to be compiled."""
 
     member: str  # in the wheel
     path: str  # installed, relative to the root of the image
@@ -76,7 +76,7 @@ class Module:
 
 
 def _pyc_path(path: str, interpreter: Interpreter) -> str:
-    """Where CPython looks for the bytecode of the module at `path`."""
+    """Return the path where CPython looks for the bytecode of the module at `path`."""
     module = PurePosixPath(path)
     return str(module.parent / "__pycache__" / f"{module.stem}.{interpreter.cache_tag}.pyc")
 
@@ -84,9 +84,9 @@ def _pyc_path(path: str, interpreter: Interpreter) -> str:
 def compile_wheel(
     wheel: Path, modules: Iterable[Module], interpreter: Interpreter, scratch: Path
 ) -> Iterator[tuple[str, bytes]]:
-    """Pairs of installed .pyc path and content, sorted by module; uncompilable ones are left out.
+    """Yield pairs of installed .pyc path and content, sorted by module; skip what does not compile.
 
-    `scratch` is a path for the interpreter's output. Raises WheelError when it fails.
+    `scratch` is a path for the interpreter's output. Raises WheelError when the interpreter fails.
     """
     ordered = sorted(modules, key=lambda m: m.path)
     if not ordered:
@@ -99,12 +99,12 @@ def compile_wheel(
 
 
 def _next(output: BinaryIO, module: Module) -> bytes:
-    """The next module's code, as long as it says; a registry's Python may have written anything."""
+    """Read the next module's code, up to a limit: a registry's Python may have written anything."""
     head = output.read(4)
     length = int.from_bytes(head)
     code = output.read(length) if length <= _LARGEST else b""
     if len(head) != 4 or len(code) != length:
-        raise WheelError(f"the image's Python gave no bytecode for {module.member}")
+        raise WheelError(f"the image's Python returned no bytecode for {module.member}")
     return code
 
 
@@ -131,9 +131,9 @@ def _run(wheel: Path, modules: list[Module], interpreter: Interpreter, output: P
 def _run_confined(
     wheel: Path, job: Mapping[str, object], interpreter: Interpreter, output: Path, what: str
 ) -> None:
-    """Let a registry's Python read the wheel and write the output, and see nothing else.
+    """Run a registry's Python so that it reads the wheel, writes the output, and sees nothing else.
 
-    Raises BaseImageError where it cannot be confined.
+    Raises BaseImageError if it cannot be confined.
     """
     ids = (_NOBODY, _NOBODY) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     with wheel.open("rb") as source, output.open("wb") as target:

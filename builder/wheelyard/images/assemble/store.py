@@ -1,9 +1,9 @@
 """The cache of layers: blobs by digest, and which key gave which blob.
 
-A blob gets its final name only when it is complete and hashed; whoever finds the name may use the
-bytes. Nothing waits for the disk: a blob that may have been written to since, or that was written
+A blob gets its final name only when it is complete and hashed, so a blob with a final name may be
+used. Nothing waits for the disk: a blob that may have been changed since, or that was written
 before the machine was last started, is hashed again before it is used. Records and tables of
-contents carry a checksum: what does not match it is made again.
+contents carry a checksum; one that does not match is made again.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
     Seen = list[int | str]
 
-# What a record raises that is none, whatever else it may be.
+# What reading something that is not a record can raise.
 _NO_RECORD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class LayerStore:
-    """Layers under one folder; safe for several processes at once, in containers of their own."""
+    """Layers in one folder; safe for several processes at once, even in separate containers."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folders that are missing; StorageError where that is refused."""
+        """Make the missing folders; raise StorageError if that is refused."""
         self.blobs = folder / "blobs" / "sha256"
         self._records = folder / "layers"
         self._scratch = folder / "tmp"
@@ -54,24 +54,26 @@ class LayerStore:
                 path.mkdir(parents=True, exist_ok=True)
             sweep(self._scratch)
         except OSError as error:
-            if error.errno not in REFUSED or not self.blobs.is_dir():  # what is there can be read
+            if (
+                error.errno not in REFUSED or not self.blobs.is_dir()
+            ):  # an existing cache can still be read
                 raise storage_error(error, folder) from error
 
     def scratch(self) -> Path:
-        """A new path for a blob in the making, in a folder that goes with this process."""
+        """Return a new path for an unfinished blob, in a folder that this process removes."""
         if self._claimed is None:
             self._claimed, release = claim_folder(self._scratch)
             weakref.finalize(self, release)
         return self._claimed / uuid.uuid4().hex
 
     def blob(self, digest: str) -> Path:
-        """Where the blob of that digest lies, or would."""
+        """Return the path of the blob with that digest, whether or not it exists."""
         return self.blobs / Digest.parse(digest).sha256
 
     def find(self, key: str, *, prove: bool = False) -> StoredLayer | None:
-        """The layer made for `key`, if it is whole; a damaged one is thrown away.
+        """Return the layer made for `key` if it is intact; remove a damaged one.
 
-        With `prove` the blob is hashed even if nobody seems to have written to it.
+        With `prove`, hash the blob even if it seems unchanged.
         """
         try:
             layer, seen = _parse_record((self._records / f"{key}.json").read_text(), key)
@@ -89,12 +91,12 @@ class LayerStore:
             self.forget(layer.digest)
             return None
         if now != seen:
-            with suppress(StorageError):  # in a cache that is only read it is hashed again
+            with suppress(StorageError):  # a read-only cache is hashed again next time
                 self._write_record(key, layer)
         return StoredLayer(layer, path, key)
 
     def forget(self, digest: str) -> None:
-        """Throw a damaged blob away, and what was written down of it."""
+        """Remove a damaged blob and the records about it."""
         path = self.blob(digest)
         try:
             remove(path)
@@ -111,8 +113,8 @@ class LayerStore:
         self._write_record(key, layer)
         return StoredLayer(layer, path, key)
 
-    def lend(self, key: str, other: LayerStore) -> None:
-        """Let `other` have the layer of `key`, if it is here and whole; its blob is hashed."""
+    def copy_to(self, key: str, other: LayerStore) -> None:
+        """Give `other` the layer of `key` if it is here and intact; its blob is hashed."""
         stored = self.find(key, prove=True)
         if stored is None or other.find(key) is not None:
             return
@@ -123,9 +125,9 @@ class LayerStore:
         other.add(key, scratch, stored.layer)
 
     def entries(self, layer: Layer) -> list[Entry]:
-        """The table of contents of a stored blob; made again from the blob where it is damaged.
+        """Return the table of contents of a stored blob; make it again if it is damaged.
 
-        Raises StorageError where that is damaged or missing, too.
+        Raises StorageError if the blob is damaged or missing, too.
         """
         path = self._toc(layer.digest)
         try:
@@ -158,7 +160,7 @@ def _render_record(key: str, layer: Layer, seen: Seen) -> str:
 
 
 def _parse_record(text: str, key: str) -> tuple[Layer, Seen]:
-    """What `_render_record` wrote; one of _NO_RECORD for anything else."""
+    """Read what `_render_record` wrote; raise one of `_NO_RECORD` for anything else."""
     data = json.loads(text)
     layer, seen = parse_layer(data["layer"]), data["seen"]
     if data["sum"] != _sum(key, layer, seen):
@@ -171,7 +173,7 @@ def _sum(key: str, layer: Layer, seen: Seen) -> str:
 
 
 def known_sizes(folder: Path) -> Callable[[str], int | None]:
-    """Look up a layer's compressed size by its key, as its record has it; nothing is verified."""
+    """Look up a layer's compressed size by its key, as recorded; nothing is verified."""
 
     def size(key: str) -> int | None:
         try:
@@ -183,7 +185,7 @@ def known_sizes(folder: Path) -> Callable[[str], int | None]:
 
 
 def _fingerprint(path: Path) -> Seen:
-    """Equal as long as nobody wrote to the file, gave it a name more or cut the power."""
+    """Return values that stay equal until a write, a new hard link or a restart of the machine."""
     status = path.stat()
     return [
         status.st_size, status.st_mtime_ns, status.st_ino, _boot(),
@@ -192,17 +194,17 @@ def _fingerprint(path: Path) -> Seen:
 
 
 def _is_untouched(seen: Seen, now: Seen) -> bool:
-    """Whether the file's times tell that nobody wrote to it.
+    """Tell from the file's times whether its content is unchanged.
 
-    Its time of change tells of writers who set the other one back, and also moves when an image
-    layout takes a link to the file or gives one up: then the number of names is another one.
+    The change time reveals writers who reset the modification time, but it also moves when an image
+    layout adds or removes a hard link; then the number of links differs as well.
     """
     return now == seen or (now[:4] == seen[:4] and now[4] != seen[4])
 
 
 @cache
 def _boot() -> str:
-    """What the kernel calls this start of the machine; empty where it does not say."""
+    """Return the kernel's id of this start of the machine; empty if there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -79,7 +79,7 @@ def system_job(work: Assembly, index: int, roots: Roots) -> SystemJob:
 def lend_systems(stages: Sequence[Stage], store: LayerStore, other: LayerStore) -> None:
     """Let another store have the layers of Debian packages that this one knows."""
     for index in range(len(stages)):
-        store.lend(system_key(stages, index), other)
+        store.copy_to(system_key(stages, index), other)
 
 
 class Roots:

@@ -40,7 +40,9 @@ def fetch_signatures(registry: Registry, repository: str, digest: str) -> tuple[
     """Every signature under an image's tag for them, whoever made it; raises RegistryError."""
     tag = signature_tag(digest)
     found = _contents(registry, repository, tag, TYPE)
-    return tuple(Signature(data, layer.told(VALUE)) for layer, data in found if layer.told(VALUE))
+    return tuple(
+        Signature(data, layer.annotation(VALUE)) for layer, data in found if layer.annotation(VALUE)
+    )
 
 
 def fetch_attestations(registry: Registry, repository: str, digest: str) -> tuple[bytes, ...]:

@@ -45,7 +45,7 @@ def referred_signatures(
             if layer.media_type == _BUNDLE:
                 envelopes.append(json.loads(content).get("dsseEnvelope"))
             else:
-                signatures.append(Signature(content, layer.told(VALUE)))
+                signatures.append(Signature(content, layer.annotation(VALUE)))
     except (Gone, ValueError, AttributeError, RecursionError) as error:
         raise RegistryError(
             f"{registry.address}: {repository}@{digest}: a signature attached to it cannot be "
