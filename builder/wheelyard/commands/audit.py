@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print every part; UpstreamError where updates fix something, or advisories speak of it."""
-    from wheelyard.commands.pick import find_trust
+    from wheelyard.publish.attest.trust import find_trust
     from wheelyard.publish.audit import published_parts
     from wheelyard.registry.client import open_registry
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("name where the image is: --registry HOST/PREFIX")
     if args.licences_only and args.advisories:
         raise UsageError("--licences-only looks up nothing: leave out --advisories")
-    trust = find_trust(args, context)
+    trust = find_trust(args.verify_key, args.signed_as, context)
     with open_registry(address, context.settings, context.reporter) as registry:
         parts = published_parts(registry, args.image, trust)
     found = {} if args.licences_only else _findings(parts, args.advisories, context)

@@ -69,13 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Write the files; prints their paths."""
-    from wheelyard.commands.pick import find_trust, read_entries, require_entry_signed
     from wheelyard.errors import UsageError
+    from wheelyard.publish.attest.trust import find_trust
     from wheelyard.rendering.deployments import render_deployment
+    from wheelyard.servers.choosing import read_entries, require_entry_signed
     from wheelyard.system.templates import make_environment
     from wheelyard.system.textfiles import write_text
 
-    trust = find_trust(args, context)
+    trust = find_trust(args.verify_key, args.signed_as, context)
     entry = _find(read_entries(args.dist, context, trust), args.image)
     if trust is not None:
         require_entry_signed(entry, trust, context)

@@ -90,9 +90,9 @@ def _prepare(args: argparse.Namespace, context: Context) -> int:
 
 def _pin(args: argparse.Namespace, context: Context) -> int:
     """Name what the registry's catalogue has of the images; prints each path that changed."""
-    from wheelyard.commands.pick import find_trust
     from wheelyard.planning.plan import load_plan
     from wheelyard.publish.attest.signatures import require_entry
+    from wheelyard.publish.attest.trust import find_trust
     from wheelyard.publish.catalogue import fetch_catalogue
     from wheelyard.registry.client import open_registry
     from wheelyard.rendering.devcontainers import find_variant, variants
@@ -107,7 +107,7 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
     settings = context.settings
     if settings.registry is None:
         raise UsageError("pin needs the registry that has the images: --registry HOST/PREFIX")
-    trust = find_trust(args, context)
+    trust = find_trust(args.verify_key, args.signed_as, context)
     cells = load_plan(settings.project).cells
     wanted = variants(cells) if args.name is None else (find_variant(cells, args.name),)
     kept = {} if args.name is None else load_published(settings.project)
@@ -144,16 +144,17 @@ def _render(context: Context) -> int:
 
 
 def _init(args: argparse.Namespace, context: Context) -> int:
-    from wheelyard.commands.pick import find_trust, read_entries, require_entry_signed
     from wheelyard.contract.editor import DEVELOPMENT
+    from wheelyard.publish.attest.trust import find_trust
     from wheelyard.rendering.devcontainers import FILE, SEEN, render_devcontainer
+    from wheelyard.servers.choosing import read_entries, require_entry_signed
     from wheelyard.servers.pick import Wish, pick
     from wheelyard.system.templates import make_environment
     from wheelyard.system.textfiles import write_text
 
     target = args.output.absolute() / SEEN / FILE
     _check_target(args, target)
-    trust = find_trust(args, context)
+    trust = find_trust(args.verify_key, args.signed_as, context)
     entries = read_entries(args.dist, context, trust)
     wish = Wish(args.framework, args.cuda, args.python, DEVELOPMENT)
     choice = pick(entries, _host(args, context), wish)
@@ -186,7 +187,7 @@ def _check_target(args: argparse.Namespace, target: Path) -> None:
 
 def _host(args: argparse.Namespace, context: Context) -> Host:
     """What is known of this machine; where that is nothing, nothing speaks against the newest."""
-    from wheelyard.commands.pick import host_of
+    from wheelyard.servers.choosing import host_of
     from wheelyard.servers.machine import read_gpus
     from wheelyard.servers.pick import Host
 

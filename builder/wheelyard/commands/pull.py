@@ -35,11 +35,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Pull the choice with Docker, else podman; prints how to start it."""
     from wheelyard.console.table import show_json
     from wheelyard.errors import UsageError
+    from wheelyard.publish.attest.trust import find_trust
+    from wheelyard.servers.choosing import choose
     from wheelyard.servers.pulling import pull_image
 
     if context.settings.registry is None:
         raise UsageError("name where from: --registry HOST/PREFIX")
-    found = pick.choose(args, context)
+    trust = find_trust(args.verify_key, args.signed_as, context)
+    found = choose(pick.request_of(args), trust, context)
     for note in found["notes"]:
         context.reporter.warn(note)
     context.reporter.info(f"{found['image']}: {found['reason']}")

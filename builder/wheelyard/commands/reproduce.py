@@ -36,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print both digests, and where the images differ first."""
-    from wheelyard.commands.pick import find_trust
     from wheelyard.console.plain import one_line
     from wheelyard.console.table import show_json
     from wheelyard.errors import InspectError, UsageError
     from wheelyard.planning.plan import load_plan
+    from wheelyard.publish.attest.trust import find_trust
     from wheelyard.publish.reproduce import reproduce
     from wheelyard.registry.client import open_registry
 
@@ -49,7 +49,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("name where the image is: --registry HOST/PREFIX")
     plan = load_plan(context.settings.project)
     with open_registry(address, context.settings, context.reporter) as registry:
-        found = reproduce(registry, args.image, plan, context, find_trust(args, context))
+        found = reproduce(
+            registry,
+            args.image,
+            plan,
+            context,
+            find_trust(args.verify_key, args.signed_as, context),
+        )
     difference = found.difference
     if args.json:
         show_json(

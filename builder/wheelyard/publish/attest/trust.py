@@ -6,15 +6,19 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wheelyard.errors import SignatureError, StorageError
+from wheelyard.errors import SignatureError, StorageError, UsageError
+from wheelyard.oci.address import parse_address
 from wheelyard.oci.documents import Counter, Document, UnreadableError, read_document
+from wheelyard.publish.attest.keys import load_public_key
 from wheelyard.system.filelock import locked
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from wheelyard.console.tasks import Reporter
+    from wheelyard.context import Context
     from wheelyard.oci.address import Address
     from wheelyard.publish.attest.keys import PublicKey
 
@@ -32,6 +36,24 @@ class Trust:
     def name(self, address: Address, repository: str) -> str:
         """The name that a signature has to give a repository below the prefix."""
         return (self.signed_as or address).reference(repository)
+
+
+def find_trust(keys: Sequence[Path], signed_as: str | None, context: Context) -> Trust | None:
+    """Read the public keys before anything is asked for; None: signatures do not matter.
+
+    Raises UsageError for options that do not go together, SignatureError for a key that is none.
+    """
+    if not keys:
+        if signed_as is not None:
+            raise UsageError("--signed-as is of signatures: name the key with --verify-key")
+        return None
+    if context.settings.registry is None:
+        raise UsageError("--verify-key needs the registry with the signatures: --registry")
+    try:
+        address = None if signed_as is None else parse_address(signed_as)
+    except ValueError as error:
+        raise UsageError(f"--signed-as: {error}") from None
+    return Trust(tuple(map(load_public_key, keys)), context.settings.cache_dir / FOLDER, address)
 
 
 class _Seen(Document):

@@ -1,0 +1,177 @@
+"""The image for a machine: what there is to choose from, the choice, and how it is run."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.console.amounts import amount
+from wheelyard.contract.runtimes import Runtime, best, find_runtimes, run_line
+from wheelyard.errors import MachineError, RegistryError, SignatureError, UsageError
+from wheelyard.images.build.report import read_report
+from wheelyard.oci.address import pinned
+from wheelyard.planning.catalogue import plan_entries, pull_bytes
+from wheelyard.planning.facts import CPU
+from wheelyard.planning.plan import load_inputs
+from wheelyard.publish.attest.signatures import require_entry
+from wheelyard.publish.catalogue import fetch_catalogue
+from wheelyard.registry.client import open_registry
+from wheelyard.servers.machine import Engine, has_cdi, read_engine, read_gpus, read_programs
+from wheelyard.servers.pick import Host, check_driver, parse_gpu, pick
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+    from wheelyard.planning.catalogue import Entry
+    from wheelyard.publish.attest.trust import Trust
+    from wheelyard.selfcheck.gpu.driver import Driver
+    from wheelyard.servers.pick import Choice, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for: an image, of which images, for which machine."""
+
+    wish: Wish
+    dist: Path  # built images, whose sizes and digests the matrix's entries take
+    driver: str | None = None  # NVIDIA driver of another machine
+    gpus: tuple[str, ...] = ()  # its compute capabilities: "sm_90"
+    runtime: str | None = None  # its container runtime
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another machine is described."""
+        return self.driver is not None or bool(self.gpus)
+
+
+def choose(request: Request, trust: Trust | None, context: Context) -> dict[str, Any]:
+    """Choose an image; as an object for JSON: id, image, cuda, reason and what else is known.
+
+    Raises MachineError where none runs, SignatureError where `trust` is not met.
+    """
+    entries = read_entries(request.dist, context, trust)
+    host = _host(request, cpu=any(entry.cuda == CPU for entry in entries))
+    choice = pick(entries, host, request.wish)
+    if trust is not None:
+        require_entry_signed(choice.entry, trust, context)
+    engine = Engine(None) if request.elsewhere else read_engine()
+    runtime = _runtime(request, engine)
+    return _as_json(choice, host, engine, runtime, context, signed=trust is not None)
+
+
+def require_entry_signed(entry: Entry, trust: Trust, context: Context) -> None:
+    """Raise SignatureError unless the very digest that is going to be pulled is signed."""
+    address = context.settings.registry
+    if address is None:
+        raise SignatureError(f"{entry.id} is in no registry, and so are its signatures")
+    with open_registry(address, context.settings, context.reporter) as registry:
+        require_entry(registry, entry, trust)
+
+
+def _host(request: Request, *, cpu: bool) -> Host:
+    """Describe the machine that is named, else this one; `cpu`: there are such images."""
+    if request.elsewhere:
+        driver = None if request.driver is None else check_driver(request.driver)
+        return Host(driver, tuple(map(parse_gpu, request.gpus)))
+    if request.wish.cuda == CPU:
+        return Host(None, architecture=platform.machine())
+    seen = read_gpus()
+    if seen.driver is None:
+        without = "--cuda cpu" if cpu else "any image, started without GPUs (`wheelyard plan`)"
+        raise MachineError(
+            f"{seen.problem}; for another machine: --driver 550.54.14 --gpu sm_90, "
+            f"for none: {without}"
+        )
+    return host_of(seen.driver)
+
+
+def host_of(driver: Driver) -> Host:
+    """Describe this machine; what its driver does not say is not held against an image."""
+    known = dict.fromkeys(gpu.capability for gpu in driver.gpus if gpu.capability)
+    return Host(driver.version or None, tuple(known), platform.machine())
+
+
+def read_entries(dist: Path, context: Context, trust: Trust | None = None) -> tuple[Entry, ...]:
+    """The catalogue of the registry that is named, else the project's matrix.
+
+    Raises RegistryError where the registry has none: an image of the matrix is not there.
+    """
+    settings = context.settings
+    if settings.registry is not None:
+        with open_registry(settings.registry, settings, context.reporter) as registry:
+            published = fetch_catalogue(registry, trust)
+        if published is None:
+            raise RegistryError(
+                f"{settings.registry} has no catalogue, so nothing was published there: "
+                "`wheelyard push` does, and without --registry the project's matrix is read"
+            )
+        return published
+    if not (settings.project / "matrix.yaml").is_file():
+        raise UsageError(
+            "no matrix.yaml here and no catalogue: name the registry (--registry HOST/PREFIX) or "
+            "the project (--project FOLDER)"
+        )
+    _matrix, upstream, plan = load_inputs(settings.project)
+    return plan_entries(plan.cells, upstream, read_report(dist.absolute()))
+
+
+def _runtime(request: Request, engine: Engine) -> Runtime:
+
+    if request.runtime is not None:
+        return Runtime(request.runtime, gpus=True)
+    if request.elsewhere:
+        return Runtime("docker", gpus=True)
+    found = best(find_runtimes(engine.facts, read_programs(), cdi=has_cdi()))
+    return found or Runtime("docker", gpus=False, advice="install Docker, podman or apptainer")
+
+
+def _as_json(
+    choice: Choice,
+    host: Host,
+    engine: Engine,
+    runtime: Runtime,
+    context: Context,
+    *,
+    signed: bool,
+) -> dict[str, Any]:
+    """The object; a signed image is named by its digest, as a tag may move."""
+    entry, address = choice.entry, context.settings.registry
+    tag = entry.tags[0] if address is None else address.reference(entry.tags[0])
+    image = pinned(tag, entry.digest) if signed and entry.digest else tag
+    size = pull_bytes(entry, engine.layers)
+    return {
+        "id": entry.id,
+        "image": image,
+        "tag": tag,
+        "cuda": entry.cuda,
+        "reason": choice.reason,
+        "framework": entry.framework,
+        "framework_version": entry.framework_version,
+        "python": entry.python,
+        "digest": entry.digest,
+        "driver": host.driver,
+        "gpus": list(host.gpus),
+        "runtime": runtime.name,
+        # In no registry and not in the engine: it has to be made before it can run.
+        "build": f"wheelyard build {entry.id}" if address is None and size != 0 else None,
+        "run": run_line(runtime.name, image),
+        "pull_bytes": size,
+        "image_bytes": pull_bytes(entry, ()),
+        "notes": _notes(entry.unpacked, size, engine, runtime),
+        "passed_over": [{"id": name, "reason": why} for name, why in choice.passed_over],
+    }
+
+
+def _notes(unpacked: int | None, size: int | None, engine: Engine, runtime: Runtime) -> list[str]:
+
+    notes = [] if runtime.gpus else [f"{runtime.name} cannot hand out GPUs: {runtime.advice}"]
+    if engine.problem is not None:
+        notes.append(engine.problem)
+    needed = (unpacked or 0) + (size or 0)
+    if size and engine.free is not None and engine.free < needed:
+        notes.append(
+            f"the disk is too small: the image needs up to {amount(needed, 'bytes')}, "
+            f"{amount(engine.free, 'bytes')} are free; `docker system prune` makes room"
+        )
+    return notes
