@@ -23,11 +23,12 @@ from tests.peers.registries import registry
 from wheelyard.cli import main
 from wheelyard.errors import RegistryError, SettingsError, SignatureError
 from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import canonical
 from wheelyard.planning.catalogue import to_json
 from wheelyard.publish.attest.cosign import attestation_tag, signature_tag
 from wheelyard.publish.attest.keys import PASSPHRASE
 from wheelyard.publish.catalogue import TYPE, fetch_catalogue, publish_catalogue
-from wheelyard.registry.artifact import canonical, put_blob
+from wheelyard.registry.artifact import put_blob
 from wheelyard.registry.client import open_registry
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home")

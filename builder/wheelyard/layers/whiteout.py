@@ -24,6 +24,15 @@ def is_whiteout(path: str) -> bool:
     return path.rpartition("/")[2].startswith(PREFIX)
 
 
+def removed(path: str) -> tuple[str, bool] | None:
+    """What the entry at `path` removes: a path, or (True) all that lies in it; None: nothing."""
+    folder, _, name = path.rpartition("/")
+    if name == _OPAQUE:
+        return folder, True
+    target = name.removeprefix(PREFIX)
+    return (f"{folder}/{target}".lstrip("/"), False) if target not in (name, "") else None
+
+
 def hidden(below: Mapping[str, str], layer: Iterable[tuple[str, str]]) -> list[str]:
     """List the paths of `below` that `layer` removes or replaces.
 
@@ -35,11 +44,9 @@ def hidden(below: Mapping[str, str], layer: Iterable[tuple[str, str]]) -> list[s
     replaced: set[str] = set()  # these alone
     for path, kind in layer:
         if is_whiteout(path):
-            folder, _, name = path.rpartition("/")
-            if name == _OPAQUE:
-                inside.add(folder)
-            else:
-                whole.add(f"{folder}/{name.removeprefix(PREFIX)}".lstrip("/"))
+            if gone := removed(path):
+                target, is_opaque = gone
+                (inside if is_opaque else whole).add(target)
         elif (old := below.get(path)) is not None and "dir" in (old, kind) and old != kind:
             (whole if old == "dir" else replaced).add(path)
     if not (whole or inside or replaced):

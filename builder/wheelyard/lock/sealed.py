@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from wheelyard.errors import LockError
+from wheelyard.oci.layout import canonical
 
 _NOTICE = "# Written by `{command}` from matrix.yaml. Do not edit: change the matrix, lock again."
 
 
 def digest(value: object) -> str:
     """Return the SHA-256 (hex) of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def seal(command: str, fields: Mapping[str, str], body: str) -> str:

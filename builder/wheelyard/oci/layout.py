@@ -46,6 +46,11 @@ class Descriptor:
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
+def canonical(value: object) -> bytes:
+    """Return JSON whose bytes depend on nothing but the content."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
 def digest_of(data: bytes) -> str:
     """Return the digest of a blob with this content: `sha256:<hex>`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

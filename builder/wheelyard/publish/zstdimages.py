@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wheelyard.images.assemble.image import canonical
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import merge_report, read_report
-from wheelyard.oci.layout import MANIFEST_TYPE, ZSTD_TYPE, Descriptor, Layout
+from wheelyard.oci.layout import MANIFEST_TYPE, ZSTD_TYPE, Descriptor, Layout, canonical
 from wheelyard.publish.published import Source
 from wheelyard.publish.recompress import Packed, is_packed, recompress
 from wheelyard.registry.push import NotPushed

@@ -5,13 +5,11 @@ Source: OCI image-spec 1.1, "Guidelines for Artifact Usage".
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Refused
-from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
+from wheelyard.oci.layout import MANIFEST_TYPE, canonical, digest_of
 from wheelyard.registry.client import ask, has_blob
 from wheelyard.registry.upload import upload_location
 
@@ -38,11 +36,6 @@ def put_artifact_blobs(
             **more,
         }
     )
-
-
-def canonical(content: Mapping[str, Any]) -> bytes:
-    """JSON whose bytes depend on nothing but the content."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def put_blob(registry: Registry, repository: str, data: bytes) -> dict[str, Any]:

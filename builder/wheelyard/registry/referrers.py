@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Gone
 from wheelyard.oci.documents import Index, UnreadableError, read_document
-from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, Descriptor, digest_of
-from wheelyard.registry.artifact import canonical, put_artifact_blobs
+from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, Descriptor, canonical, digest_of
+from wheelyard.registry.artifact import put_artifact_blobs
 from wheelyard.registry.client import MANIFEST_LIMIT, ask, get_content, put_manifest
 
 if TYPE_CHECKING:

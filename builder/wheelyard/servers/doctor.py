@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from wheelyard.console.amounts import amount
 from wheelyard.contract.runtimes import best, find_runtimes
 from wheelyard.planning.drivers import newest_major
-from wheelyard.servers.pick import at_least, is_served, unknown_to_driver
+from wheelyard.servers.pick import at_least, code_name, is_served, unknown_to_driver
 from wheelyard.system.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -155,9 +155,7 @@ def _gpu(machine: Machine) -> Iterator[Line]:
 
 def _card(at: int, gpu: Gpu, driver: str) -> Line:
     memory = "memory unknown" if gpu.memory is None else f"{gpu.memory} MiB"
-    kind = "compute capability unknown"
-    if gpu.capability:
-        kind = f"sm_{gpu.capability.replace('.', '')}"
+    kind = code_name(gpu.capability) if gpu.capability else "compute capability unknown"
     problem = unknown_to_driver(gpu.capability, driver or None)
     seen = f"{gpu.name}, {memory}, {kind}"
     return Line("gpu", f"GPU {at}", "wrong" if problem else "ok", seen, problem)

@@ -61,6 +61,11 @@ def parse_gpu(text: str) -> str:
     return f"{int(found[1])}.{found[2]}"
 
 
+def code_name(gpu: str) -> str:
+    """Name the machine code of a compute capability: sm_90 of "9.0"."""
+    return f"sm_{gpu.replace('.', '')}"
+
+
 def check_driver(text: str) -> str:
     """A driver's version as nvidia-smi prints it; raises UsageError."""
     if not re.fullmatch(r"\d+(\.\d+){1,2}", text):
@@ -102,7 +107,7 @@ def unknown_to_driver(gpu: str, driver: str | None) -> str | None:
     if driver is None or floor is None or at_least(driver, floor[1]):
         return None
     return (
-        f"sm_{gpu.replace('.', '')} needs driver {floor[1]} or newer, which came with CUDA "
+        f"{code_name(gpu)} needs driver {floor[1]} or newer, which came with CUDA "
         f"{floor[0]}, the first that knows it; the machine has {driver}: update the driver"
     )
 
@@ -129,7 +134,7 @@ def _code_problem(
     """Machine code runs on every driver of the CUDA major; PTX wants a driver of its own CUDA."""
     if not architectures:  # upstream says nothing: nothing is held against it
         return None
-    name = f"sm_{gpu.replace('.', '')}"
+    name = code_name(gpu)
     if has_code_for(gpu, [one for one in architectures if one.startswith("sm_")]):
         return None
     if not has_code_for(gpu, architectures):
@@ -198,7 +203,7 @@ def _reason(entry: Entry, host: Host, passed: Sequence[tuple[str, str]]) -> str:
     if entry.cuda != CPU and host.driver is not None:
         parts.append(_by_driver(entry.cuda, host.driver))
     if host.gpus and any(entry.architectures):
-        names = ", ".join(f"sm_{gpu.replace('.', '')}" for gpu in dict.fromkeys(host.gpus))
+        names = ", ".join(map(code_name, dict.fromkeys(host.gpus)))
         parts.append(f"it has code for {names}")
     parts += list(dict.fromkeys(reason for _, reason in passed))[:2]
     return "; ".join(parts)

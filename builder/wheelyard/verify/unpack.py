@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from wheelyard.errors import unreadable
+from wheelyard.layers.whiteout import is_whiteout, removed
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.rootfolder import Attributes, OutsideError, RootFolder, entry_path
 from wheelyard.system.storage import damaged, storage_error
 from wheelyard.system.tarfiles import open_tar
 
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
 _NOBODY = 65534
 _CHUNK = 1 << 20
 _LATEST = 1 << 33  # seconds since 1970; beyond it is no time that a file system keeps
@@ -60,14 +59,11 @@ def make_mount_points(root: Path) -> None:
 
 def _apply(tar: tarfile.TarFile, entry: tarfile.TarInfo, root: RootFolder) -> None:
     path = entry_path(entry.name)
-    folder, _, name = path.rpartition("/")
-    if name == _OPAQUE:
-        root.empty(folder)
-    elif name.startswith(_WHITEOUT):
-        hidden = name.removeprefix(_WHITEOUT)
-        if hidden in ("", ".", ".."):
+    if is_whiteout(path):
+        target, is_opaque = removed(path) or ("", False)
+        if not is_opaque and target.rpartition("/")[2] in ("", ".", ".."):
             raise OutsideError(f"a layer removes {path[:200]!r}; do not use this image")
-        root.remove(f"{folder}/{hidden}" if folder else hidden)
+        (root.empty if is_opaque else root.remove)(target)
     elif entry.isdir():
         root.folder(path, _attributes(entry))
     elif entry.issym():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from wheelyard.errors import BaseImageError, WheelyardError, unreadable
 from wheelyard.images.assemble.rootfs import Node, RootFS, index_stream
 from wheelyard.layers.toc import parents
+from wheelyard.layers.whiteout import is_whiteout, removed
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.rootfolder import OutsideError, resolve
 from wheelyard.system.storage import damaged, is_file_of
@@ -21,9 +22,6 @@ from wheelyard.system.storage import damaged, is_file_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
-
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
 
 
 def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
@@ -65,13 +63,11 @@ class Overlay:
     def apply(self, layer: dict[str, Node]) -> None:
         """Put one layer on top; raises OutsideError for entries that have no place there."""
         for entry in layer:
-            folder, _, name = resolve(entry, self._link).rpartition("/")
-            if name == _OPAQUE:
-                self._empty(folder)
-            elif name.startswith(_WHITEOUT) and (hidden := name.removeprefix(_WHITEOUT)):
-                self._remove(f"{folder}/{hidden}".lstrip("/"))
+            if gone := removed(resolve(entry, self._link)):
+                path, is_opaque = gone
+                (self._empty if is_opaque else self._remove)(path)
         for entry, given in layer.items():
-            if entry.rpartition("/")[2].startswith(_WHITEOUT):
+            if is_whiteout(entry):
                 continue
             path = resolve(entry, self._link)
             self._require_folders(path)

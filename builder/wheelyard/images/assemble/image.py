@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.layers.tarheader import EPOCH
-from wheelyard.oci.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, Descriptor
+from wheelyard.oci.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, Descriptor, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from wheelyard.contract.imageconfig import ImageConfig
     from wheelyard.oci.blobs import StoredLayer
@@ -98,8 +97,3 @@ def _config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str,
         "rootfs": {"type": "layers", "diff_ids": [x.stored.layer.diff_id for x in layers]},
         "history": [{"created": created, "created_by": f"wheelyard: {x.title}"} for x in layers],
     }
-
-
-def canonical(data: Mapping[str, Any]) -> bytes:
-    """JSON whose bytes follow from its content alone."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Gone
 from wheelyard.oci.documents import Blob, ImageManifest, UnreadableError, read_document
-from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE
+from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE, canonical
 from wheelyard.publish.attest.envelope import MEDIA_TYPE as ENVELOPE
 from wheelyard.publish.attest.signing import Signature
-from wheelyard.registry.artifact import canonical, put_blob
+from wheelyard.registry.artifact import put_blob
 from wheelyard.registry.client import get_content, put_manifest
 
 if TYPE_CHECKING:
