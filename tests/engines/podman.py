@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,17 @@ APART = (*ALONE, "--mount-proc")
 RUNTIME = "--runtime=runc"
 # Where root may not raise limits, podman's default limits are refused.
 LIMITS = "--ulimit=host"
+# An ordinary user with ids to hand out, whom only this program and what it starts know.
+# `$3` is an image layout, which may be in a folder that is closed to others.
+BECOME = """\
+user=$1 folder=$2 layout=$3; shift 3
+for name in passwd subuid subgid; do mount --bind "$folder/$name" "/etc/$name"; done
+mount --bind "$layout" "$folder/layout"
+cd "$folder/home"
+exec setpriv --reuid="$user" --regid="$user" --clear-groups env -i PATH="$PATH" \
+    HOME="$folder/home" XDG_RUNTIME_DIR="$folder/run" "$@"
+"""
+HANDED_OUT = (100000, 65536)  # first id and number of those that the user may hand out
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +37,7 @@ class Storage:
 
     folder: Path  # for gigabytes
     state: Path  # short: podman takes at most 50 characters
+    apart: tuple[str, ...] = APART  # what starts its programs
 
     def take(self, layout: Path, reference: str) -> str:
         """Copy an image from a layout; the name it has here.
@@ -33,13 +46,13 @@ class Storage:
         """
         name = f"localhost/{reference}"
         places = f"overlay@{self.folder}/storage+{self.state}/run"
-        copy = [*APART, "skopeo", "copy", "--quiet", f"oci:{layout}:{reference}"]
+        copy = [*self.apart, "skopeo", "copy", "--quiet", f"oci:{layout}:{reference}"]
         _run([*copy, f"containers-storage:[{places}]{name}"])
         return name
 
     def buildah(self, command: str, *arguments: str | Path) -> str:
         """Run buildah; what it prints."""
-        return _run([*APART, "buildah", *self._places(), command, *map(str, arguments)])
+        return _run([*self.apart, "buildah", *self._places(), command, *map(str, arguments)])
 
     def build(self, context: Path, name: str, *options: str) -> str:
         """Build a Dockerfile; the image's id."""
@@ -48,7 +61,7 @@ class Storage:
     def build_command(self, context: Path, name: str, *options: str) -> list[str]:
         """`buildah build`, with the machine's network in its steps."""
         given = [RUNTIME, "--network=host", f"--tag={name}", *options, str(context)]
-        return [*APART, "buildah", *self._places(), "build", *given]
+        return [*self.apart, "buildah", *self._places(), "build", *given]
 
     def podman(self, command: str, *arguments: str | Path) -> str:
         """Run podman; what it prints."""
@@ -58,7 +71,7 @@ class Storage:
         """podman with this storage; neither systemd nor its journal has to be there."""
         places = [*self._places(), f"--tmpdir={self.state}/tmp"]
         return [
-            *APART,
+            *self.apart,
             program,
             *places,
             RUNTIME,
@@ -92,6 +105,21 @@ class Storage:
             f"--runroot={self.state}/run",
             "--storage-driver=overlay",
         ]
+
+
+def rootless(folder: Path, state: Path, layout: Path, user: int) -> tuple[Storage, Path]:
+    """A storage of an ordinary user of id `user`, and where he sees the layout."""
+    first, count = HANDED_OUT
+    line = f"builder:x:{user}:{user}::{state}/home:/bin/sh\n"
+    (state / "passwd").write_text(Path("/etc/passwd").read_text() + line)
+    for name in ("subuid", "subgid"):
+        (state / name).write_text(f"builder:{first}:{count}\n")
+    for place in (folder, *(state / name for name in ("home", "run", "layout"))):
+        place.mkdir(exist_ok=True)
+        os.chown(place, user, user)
+    state.chmod(0o755)
+    become = ("sh", "-e", "-c", BECOME, "become", str(user), str(state), str(layout))
+    return Storage(folder, state / "run", (*APART, *become)), state / "layout"
 
 
 def _run(argv: list[str]) -> str:
