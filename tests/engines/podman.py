@@ -22,7 +22,7 @@ LIMITS = "--ulimit=host"
 # `$3` is an image layout, which may be in a folder that is closed to others.
 BECOME = """\
 user=$1 folder=$2 layout=$3; shift 3
-for name in passwd subuid subgid; do mount --bind "$folder/$name" "/etc/$name"; done
+for name in passwd group subuid subgid; do mount --bind "$folder/$name" "/etc/$name"; done
 mount --bind "$layout" "$folder/layout"
 cd "$folder/home"
 exec setpriv --reuid="$user" --regid="$user" --clear-groups env -i PATH="$PATH" \
@@ -110,8 +110,12 @@ class Storage:
 def rootless(folder: Path, state: Path, layout: Path, user: int) -> tuple[Storage, Path]:
     """A storage of an ordinary user of id `user`, and where he sees the layout."""
     first, count = HANDED_OUT
-    line = f"builder:x:{user}:{user}::{state}/home:/bin/sh\n"
-    (state / "passwd").write_text(Path("/etc/passwd").read_text() + line)
+    known = {
+        "passwd": f"builder:x:{user}:{user}::{state}/home:/bin/sh\n",
+        "group": f"builder:x:{user}:\n",
+    }
+    for name, line in known.items():
+        (state / name).write_text(Path("/etc", name).read_text() + line)
     for name in ("subuid", "subgid"):
         (state / name).write_text(f"builder:{first}:{count}\n")
     for place in (folder, *(state / name for name in ("home", "run", "layout"))):
