@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-hostile fuzz lint format lock render check bench bench-engines bench-publish requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile fuzz lint format lock render check bench bench-engines bench-publish requirements clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -10,6 +10,9 @@ TEST_MATRIX ?= pytorch-2.3.1,tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime
 KINDS := pytorch-2.15.0-devel-py3.11,tensorflow-2.15.1-devel,pytorch-2.10.0-tensorflow-2.20.0-cuda12.8-cudnn9.10-py3.11-devel
 # How tests/image runs images; a podman per image is left to test-kinds, for the time it takes.
 BACKENDS ?= docker chroot
+# What people do with images is played in: old and new of both frameworks, and both in one.
+USE_MATRIX ?= pytorch-2.3.1-cuda12.1-cudnn8.9-* pytorch-2.15.0-*-py3.13-* tensorflow-2.15.1-* \
+    tensorflow-2.21.0-cuda12.5-*-py3.11-* pytorch-2.10.0-tensorflow-2.20.0-*-py3.11-*
 # What a registry, a bundle, a wheel, a base or a name from outside may try: parts of the suites above.
 HOSTILE := $(wildcard tests/unit/test_hostile_*.py tests/peers/test_hostile_*.py) tests/unit/test_bundle.py \
     tests/unit/test_digests.py tests/unit/test_fuzz.py tests/unit/test_guard.py tests/unit/test_redacted.py \
@@ -56,6 +59,12 @@ test-image: .venv/dev ## Build the images under test and test them from inside: 
 
 test-kinds: ## The same for one image of every other kind, in Docker and in podman (an hour, 40 GB)
 	$(MAKE) test-image TEST_MATRIX=$(KINDS) BACKENDS="docker podman"
+
+test-use: .venv/dev ## Real programs as every kind of user, in Docker, rootless podman, chroot (root, an index; 20 minutes an image, 20 GB free)
+	@set -f; failed=; for one in $(USE_MATRIX); do \
+	    { $(BIN)/wheelyard build "$$one" --no-load \
+	    && $(BIN)/pytest tests/use --images "$$one" --record reports/use.json $(ARGS); } || failed=1; \
+	done; test -z "$$failed"
 
 fuzz: .venv/dev ## Feed mutated wheels, layers, locks, bundles to their readers (5 minutes): make fuzz ARGS="--minutes 60"
 	PYTHONPATH=tests/unit $(BIN)/python -m tests.fuzz $(ARGS)
