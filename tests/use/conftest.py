@@ -111,11 +111,8 @@ def pytest_runtest_makereport(
         reason = "" if call.excinfo is None else str(call.excinfo.value)[-4000:]
         assert isinstance(user, User)
         noted = report.run(user.name, story.name, outcome, call.duration, reason)
-        item.config.stash[ENTRIES][image.id, backend]["runs"].append(noted)
+        entries = item.config.stash[ENTRIES]
+        entries[image.id, backend]["runs"].append(noted)
+        if file := item.config.getoption("--record"):
+            report.write(file, entries.values())  # also if the rest is never played
     return made
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    file = session.config.getoption("--record")
-    if file is not None and session.config.stash[ENTRIES]:
-        report.write(file, session.config.stash[ENTRIES].values())
