@@ -12,8 +12,7 @@ from tiny import Tiny, make_tiny
 
 from tests.engines.tiny import layers_of, make_image, make_layer
 from wheelyard.dockerfiles.prefetched import Stock, Wanted
-from wheelyard.engines.ahead import Ahead
-from wheelyard.engines.parts import ClassicForm
+from wheelyard.engines.ahead import Ahead, ClassicStore
 from wheelyard.errors import FetchError
 from wheelyard.fetching.wanted import Download
 from wheelyard.images.assemble.streamed import Arriving
@@ -121,7 +120,7 @@ def test_layers_that_were_not_sent_are_no_success(tmp_path: Path, fails_at: int)
             raise MemoryError("none left")
         b"".join(chunks)
 
-    with Ahead(ClassicForm(tmp_path, [], True), send, least=150_000) as sender:
+    with Ahead(ClassicStore(tmp_path, [], True), send, least=150_000) as sender:
         for layer in layers:
             sender.offer(layer)
         with pytest.raises(MemoryError, match="none left"):

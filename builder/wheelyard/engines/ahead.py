@@ -11,17 +11,18 @@ from __future__ import annotations
 import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from wheelyard.errors import EngineError
-from wheelyard.oci.archive import stream
+from wheelyard.oci.archive import classic_archive, json_member, shared_layers, stream
 from wheelyard.system.threads import STOP_SECONDS, Helper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-    from wheelyard.engines.parts import Form
     from wheelyard.layers.layer import Layer
+    from wheelyard.oci.archive import Member
 
     Send = Callable[[Iterator[bytes]], None]  # a load's tar; raises EngineError
 
@@ -29,6 +30,36 @@ PART = 256 << 20  # bytes of tars that are worth a request of their own
 REQUESTS = 2  # one that the engine unpacks, one that is sent
 # Engines' words for a layer that was there, and went with its image.
 GONE = ("no such file", "not found")
+
+
+PART_LABEL = "wheelyard.part"  # on images that only hold layers until the image itself is there
+
+
+@dataclass(frozen=True, slots=True)
+class ClassicStore:
+    """How Docker's classic store takes parts, and what it has."""
+
+    blobs: Path  # a layout's `blobs/sha256`
+    images: Sequence[Sequence[str]]  # the diff_ids of every image the engine has
+    inflate: bool  # tars are sent, not blobs
+
+    def present(self, layers: Sequence[Layer]) -> int:
+        """Count the lowest of these layers that the engine had when it was asked."""
+        return shared_layers([layer.diff_id for layer in layers], self.images)
+
+    def pack(self, layers: Sequence[Layer], omit: int) -> tuple[Member, ...]:
+        """Return the members of an untagged image of `layers`, without the `omit` lowest blobs.
+
+        Raises StorageError when a blob is missing.
+        """
+        config: dict[str, Any] = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Labels": {PART_LABEL: "1"}},
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+        }
+        member = json_member("config.json", config)
+        return classic_archive(self.blobs, layers, member, (), omit, inflate=self.inflate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +84,11 @@ class StoppedError(Exception):
 class Ahead(AbstractContextManager["Ahead"]):
     """Sends the layers that it is offered; leaving the context early stops it.
 
-    `form` is how the engine takes parts, `least` the size of one in bytes of tars.
+    `store` is how the engine takes parts, `least` the size of one in bytes of tars.
     """
 
-    def __init__(self, form: Form, send: Send, *, least: int = PART) -> None:
-        self._form, self._send, self._least = form, send, least
+    def __init__(self, store: ClassicStore, send: Send, *, least: int = PART) -> None:
+        self._store, self._send, self._least = store, send, least
         self._layers: list[Layer] = []
         self._taken = 0  # so many of them are in the engine or in a part
         self._complete = self._stopped = False
@@ -91,8 +122,7 @@ class Ahead(AbstractContextManager["Ahead"]):
         """Send this layer, which lies on those that were offered before."""
         with self._changed:
             self._layers.append(layer)
-            named = [(layer.digest, layer.diff_id) for layer in self._layers]
-            self._taken = max(self._taken, self._form.present(named))
+            self._taken = max(self._taken, self._store.present(self._layers))
             self._changed.notify_all()
 
     def finish(self) -> None:
@@ -121,7 +151,7 @@ class Ahead(AbstractContextManager["Ahead"]):
 
     def _chunks(self, part: Part) -> Iterator[bytes]:
         """The part's tar; its end, which the engine waits for, only when what is below is there."""
-        members = self._form.pack(part.layers, part.omit)
+        members = self._store.pack(part.layers, part.omit)
         for chunk in stream(members, part.below.wait):
             if self._stopped:
                 raise StoppedError

@@ -22,7 +22,7 @@ from wheelyard.errors import StorageError
 from wheelyard.layers.gzipmember import IsalError
 from wheelyard.layers.layer import Layer
 from wheelyard.oci.address import HUB
-from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
+from wheelyard.oci.layout import MANIFEST_TYPE
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import damaged, is_file_of, storage_error
 
@@ -127,19 +127,6 @@ def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Memb
         metadata += _oci_members(_oci_index(image, image.manifest, size))
         digests.insert(0, image.manifest)
     return (*metadata, *(blob_member(blobs, digest) for digest in dict.fromkeys(digests)))
-
-
-def oci_archive(
-    blobs: Path, manifest: bytes, config: bytes, digests: Sequence[str]
-) -> tuple[Member, ...]:
-    """Return the members of an OCI layout of one untagged image, with these layers' blobs only."""
-    named = [(digest_of(text), text) for text in (manifest, config)]
-    image = LoadableImage(named[1][0], (), (), named[0][0])
-    return (
-        *_oci_members(_oci_index(image, named[0][0], len(manifest))),
-        *(Member(blob_name(digest), len(text), text) for digest, text in named),
-        *(blob_member(blobs, digest) for digest in dict.fromkeys(digests)),
-    )
 
 
 def _oci_members(index: Mapping[str, object]) -> list[Member]:

@@ -111,7 +111,7 @@ def _prune(cell: Cell, later: Sequence[Cell], plan: Plan, context: Context) -> N
 def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | None) -> Built:
     stage = work.stages[-1]
     config = image_config(stage.cell, stage.lock)
-    with _receiver(work, layout, stage.cell, load) as receiver:
+    with _receiver(work, stage.cell, load) as receiver:
         layers = assemble_layers(work, dict(config.labels)[CELL_LABEL], receiver.offer)
         with work.timed("image"):
             image = write_image(layout, config, layers)
@@ -130,12 +130,10 @@ def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | No
     return Built(stage.cell, image, new_bytes, work.seconds, findings, loaded, work.sources)
 
 
-def _receiver(
-    work: Assembly, layout: Layout, cell: Cell, load: Loader | None
-) -> AbstractContextManager[Receiver]:
+def _receiver(work: Assembly, cell: Cell, load: Loader | None) -> AbstractContextManager[Receiver]:
     if load is None:
         return nullcontext(Nobody())
-    return load.ahead(work.store.blobs, layout, cell.tags[0])
+    return load.ahead(work.store.blobs, cell.tags[0])
 
 
 def inspect_built(

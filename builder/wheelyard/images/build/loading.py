@@ -48,14 +48,19 @@ class Loader:
         load(self.client, layout.blobs, [image], self.reporter)
 
     @contextmanager
-    def ahead(self, blobs: Path, layout: Layout, name: str) -> Iterator[Receiver]:
+    def ahead(self, blobs: Path, name: str) -> Iterator[Receiver]:
         """What takes the layers of the image `name` while it is made; leaving the context stops it.
 
-        `blobs` is a folder of blobs by their SHA-256, `layout` has the images that there were.
+        `blobs` is a folder of blobs by their SHA-256. containerd's store takes the whole image
+        just as fast as parts of it, so it gets nothing before the image is finished.
         """
+        from wheelyard.engines.docker import uses_containerd
         from wheelyard.engines.load import ahead
 
-        with ahead(self.client, blobs, name, self.reporter, layout=layout.blobs) as sender:
+        if uses_containerd(self.client):
+            yield Nobody()
+            return
+        with ahead(self.client, blobs, name, self.reporter) as sender:
             yield sender
 
 
