@@ -37,13 +37,14 @@ from wheelyard.errors import StorageError, WheelyardError
 from wheelyard.fetching.fetch import Download, fetch_all
 from wheelyard.fetching.partial import Partial
 from wheelyard.fetching.wanted import part, place
-from wheelyard.images.assemble import pinned
 from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.store import LayerStore
-from wheelyard.images.assemble.supply import supply
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.report import read_report
 from wheelyard.images.build.results import Built, Failed
+from wheelyard.images.inputs import pinned
+from wheelyard.images.inputs.network import Network
+from wheelyard.images.inputs.supply import supply
 from wheelyard.images.inspect.inspect import inspect_layout_image
 from wheelyard.lock.index import locate
 from wheelyard.lock.stages import load_stages
@@ -421,7 +422,7 @@ def damage_deb(site: Site, folder: Path, damage: Callable[[Path], None]) -> None
     stages = load_stages(tiny.cell("runtime"), tiny.plan, tiny.folder)
     cache = folder / "cache"
     settings = replace(tiny.context.settings, debian_snapshot="no", cache_dir=cache)
-    work = Assembly(stages, replace(tiny.context, settings=settings), LayerStore(cache))
+    work = Assembly(stages, replace(tiny.context, settings=settings), LayerStore(cache), Network())
     path = place(cache / "files", sha256, "x_1_all.deb")
     path.parent.mkdir(parents=True)
     path.write_bytes(data)

@@ -13,8 +13,8 @@ import pytest
 
 from wheelyard.errors import BaseImageError
 from wheelyard.images.assemble.flatten import Overlay, flatten
-from wheelyard.images.assemble.pinned import installed_packages, parse_image
 from wheelyard.images.assemble.rootfs import Node, RootFS
+from wheelyard.images.inputs.pinned import installed_packages, parse_image
 from wheelyard.layers.toc import Entry
 from wheelyard.oci.address import HUB, HUB_API
 

@@ -9,7 +9,7 @@ from wheelyard.dockerfiles.prefetched import Stock, Wanted
 from wheelyard.dockerfiles.wheelhouse import Shelves
 from wheelyard.errors import FetchError, WheelyardError
 from wheelyard.images.assemble.base import index_stanza
-from wheelyard.images.assemble.supply import deb_downloads
+from wheelyard.images.inputs.supply import deb_downloads
 from wheelyard.lock.index import locate
 from wheelyard.lock.resolve import index_urls
 from wheelyard.rendering.steps import PackageStep, WheelStep, make_steps

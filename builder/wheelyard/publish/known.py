@@ -21,6 +21,7 @@ from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.build import inspect_built
 from wheelyard.images.build.report import image_json, merge_report
 from wheelyard.images.build.results import Built
+from wheelyard.images.inputs.network import Network
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.blobs import StoredLayer
 from wheelyard.oci.layout import Descriptor, Layout
@@ -106,7 +107,7 @@ def _put_together(
     for cell in cells:
         try:
             stages = load_stages(cell, plan, context.settings.project)
-            work = Assembly(stages, context, sparse.store)
+            work = Assembly(stages, context, sparse.store, Network())
             image, seen = _described(work, sparse, unverified=unverified)
         except Exception as error:  # noqa: BLE001 - the next one is described whatever it was
             failed.append(NotPushed(cell.id, reported(error, cell.id, context.reporter)))

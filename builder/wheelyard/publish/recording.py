@@ -14,6 +14,7 @@ from wheelyard.images.assemble.image import ImageLayer
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import KnownImage, Record, contents_digest
 from wheelyard.images.build.report import read_report
+from wheelyard.images.inputs.network import Network
 from wheelyard.lock.stages import load_stages
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def record_layers(
     report = {image["id"]: image for image in read_report(output)}
     results = []
     for cell in cells:
-        work = Assembly(load_stages(cell, plan, context.settings.project), context, store)
+        work = Assembly(
+            load_stages(cell, plan, context.settings.project), context, store, Network()
+        )
         planned = planned_layers(work.stages)
         found = {x.key: stored for x in planned if (stored := store.find(x.key))}
         layers |= {key: stored.layer for key, stored in found.items()}
@@ -75,7 +78,9 @@ def record_bases(
     for cell in cells:
         if cell.base.image is not None or cell.base_lock in results:
             continue
-        work = Assembly(load_stages(cell, plan, context.settings.project), context, store)
+        work = Assembly(
+            load_stages(cell, plan, context.settings.project), context, store, Network()
+        )
         planned = [x for x in planned_layers(work.stages) if isinstance(x.source, int)]
         made = make_layers(work, planned)
         layers |= {x.key: made[x.key].layer for x in planned}

@@ -15,6 +15,7 @@ from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import PATH, Record
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import lend_systems
+from wheelyard.images.inputs.network import Network
 from wheelyard.lock.stages import load_stages
 from wheelyard.publish.reproduce import own_cache
 
@@ -35,7 +36,9 @@ def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Co
     with _folder(ours) as folder, own_cache(context, folder / "cache") as own:
         store = LayerStore(own.settings.cache_dir)
         for cell in cells:
-            work = Assembly(load_stages(cell, plan, context.settings.project), own, store)
+            work = Assembly(
+                load_stages(cell, plan, context.settings.project), own, store, Network()
+            )
             recorded = [x for x in planned_layers(work.stages) if x.key in record.layers]
             lend_systems(work.stages, ours, store)
             made = make_layers(work, recorded)

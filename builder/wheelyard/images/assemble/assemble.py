@@ -10,8 +10,7 @@ from wheelyard.contract.constraints import constraint_files
 from wheelyard.contract.paths import site_packages
 from wheelyard.contract.recipe import BytecodeLayer
 from wheelyard.errors import WheelError, WheelyardError
-from wheelyard.fetching.fetch import cached, fetch_all
-from wheelyard.images.assemble.assembly import Assembly
+from wheelyard.images.assemble.assembly import CACHE, Assembly
 from wheelyard.images.assemble.final_layer import selfcheck_files, top_files, top_key, write_top
 from wheelyard.images.assemble.growing import Rising, ignore
 from wheelyard.images.assemble.image import ImageLayer
@@ -20,21 +19,16 @@ from wheelyard.images.assemble.planned import planned_base, planned_layers
 from wheelyard.images.assemble.pool import run_jobs
 from wheelyard.images.assemble.record import PATH
 from wheelyard.images.assemble.streamed import Arriving
-from wheelyard.images.assemble.supply import CACHE
 from wheelyard.images.assemble.system import Roots, pinned_layers, system_job, system_key
 from wheelyard.images.assemble.worker import SystemJob, WheelJob
 from wheelyard.layers.layer import Layer
 from wheelyard.layers.wheels import WheelInput
-from wheelyard.lock.index import locate
-from wheelyard.lock.resolve import index_urls
 from wheelyard.system.storage import is_file_of, remove, storage_error
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from wheelyard.fetching.fetch import Arrived
     from wheelyard.images.assemble.assembly import PlannedLayer
     from wheelyard.images.assemble.bytecode import Interpreter
     from wheelyard.images.assemble.worker import Job
@@ -98,7 +92,7 @@ def make_layers(
         return known
     layers = [x for x in missing if not isinstance(x.source, int)]
     with (
-        _arriving(work, {w.sha256: w for x in layers for w in _wheels(x)}) as arriving,
+        work.inputs.wheels(work, {w.sha256: w for x in layers for w in _wheels(x)}) as arriving,
         Roots(work, _with_base(work, known)) as roots,
     ):
         known |= _supplied(missing, roots, rising)
@@ -153,28 +147,6 @@ def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
         raise storage_error(error, cache) from error
 
 
-def _arriving(work: Assembly, wheels: dict[str, LockedWheel]) -> Arriving:
-    """Those of the wheels that are in the cache, and the others while they come."""
-    there = {
-        sha256: path
-        for sha256, wheel in wheels.items()
-        if (path := cached(work.files, sha256, wheel.filename, wheel.size))
-    }
-    missing = [wheel for sha256, wheel in wheels.items() if sha256 not in there]
-    if not missing:
-        return Arriving(there, None)
-
-    def fetch(arrived: Arrived, stop: threading.Event) -> None:
-        settings, cell = work.context.settings, work.stages[0].cell
-        downloads = locate(missing, cell.python, settings, index_urls(cell, settings))
-        if not stop.is_set():
-            fetch_all(
-                downloads, work.files, settings, work.context.reporter, arrived=arrived, stop=stop
-            )
-
-    return Arriving(there, fetch)
-
-
 def _make(
     work: Assembly,
     layers: Sequence[PlannedLayer],
@@ -192,7 +164,7 @@ def _make(
         names = ", ".join(bad.values())
         work.context.reporter.warn(f"damaged in the cache, fetched again: {names}")
         again = [x for x in layers if x.key in failed]
-        with _arriving(work, wheels) as arriving_again:
+        with work.inputs.wheels(work, wheels) as arriving_again:
             made_again, failed = _run(work, again, arriving_again, make_job, rising)
             arriving_again.require()
         made |= made_again

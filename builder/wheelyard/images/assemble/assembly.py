@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wheelyard.system.timing import timed
+
+CACHE = "cache"  # the source of a Debian layer that was there already
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +18,15 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.contract.recipe import BytecodeLayer, WheelLayer
+    from wheelyard.images.assemble.image import ImageLayer
     from wheelyard.images.assemble.store import LayerStore
     from wheelyard.images.assemble.streamed import Arriving
     from wheelyard.layers.layer import Layer
     from wheelyard.lock.stages import Stage
+    from wheelyard.model import LockedWheel, PackageLock
     from wheelyard.oci.blobs import StoredLayer
+
+    Files = Mapping[str, Path]  # SHA-256 -> verified file
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,24 @@ class PlannedLayer:
         return not isinstance(self.source, int)
 
 
+class Inputs(Protocol):
+    """Where the parts of an image come from; every one of them is checked against its hash."""
+
+    def wheels(self, work: Assembly, wheels: Mapping[str, LockedWheel]) -> Arriving:
+        """Give the wheels (by SHA-256) that are there, and the others while they come."""
+
+    def packages(
+        self, work: Assembly, lock: PackageLock, title: str, layer_key: str | None
+    ) -> StoredLayer | Files:
+        """Get every package of `lock`; or the layer of `layer_key`, where that would do as well."""
+
+    def image_layers(self, work: Assembly) -> list[ImageLayer]:
+        """Get the layers of a base that is a registry's image, lowest first."""
+
+    def sources_list(self, work: Assembly, suite: str) -> str:
+        """Return the archives that apt in an image of that suite reads."""
+
+
 @dataclass(slots=True)
 class Assembly:
     """An image's stages, the caches, and the seconds that each part took."""
@@ -44,6 +68,7 @@ class Assembly:
     stages: Sequence[Stage]
     context: Context
     store: LayerStore
+    inputs: Inputs
     seconds: dict[str, float] = field(default_factory=dict)
     record: Mapping[str, Layer] = field(default_factory=dict)  # key -> what it was elsewhere
     repositories: Sequence[str] = ()  # of the project, where its registry may have those layers

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from wheelyard.fetching.fetch import Arrived
-
+    Arrived = Callable[[str, Path], None]  # SHA-256 and path of a verified file
     Fetch = Callable[[Arrived, threading.Event], None]  # raises what went wrong; the event stops it
 
 

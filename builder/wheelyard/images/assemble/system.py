@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from wheelyard.images.assemble import contract
 from wheelyard.images.assemble.base import base_key, make_rootfs
 from wheelyard.images.assemble.roots import Root, RootImage, RootLayer, RootTar
-from wheelyard.images.assemble.supply import sources_list, supply
 from wheelyard.images.assemble.worker import SystemJob
 from wheelyard.layers.layer import FORMAT
 from wheelyard.oci.blobs import StoredLayer
@@ -56,11 +55,7 @@ def pinned_layers(work: Assembly) -> list[ImageLayer]:
     """The layers of a base that is a registry's image; none of any other base."""
     if work.stages[0].cell.base.image is None:
         return []
-    from wheelyard.images.assemble.pinned import (
-        image_layers,  # with it comes all that speaks to registries
-    )
-
-    return image_layers(work)
+    return work.inputs.image_layers(work)
 
 
 def system_job(work: Assembly, index: int, roots: Roots) -> SystemJob:
@@ -116,7 +111,7 @@ class Roots:
 
     def _supply(self, index: int, key: str | None) -> None:
         lock, title = self._work.stages[index].packages, system_title(self._work.stages, index)
-        found = supply(self._work, lock, title, key)
+        found = self._work.inputs.packages(self._work, lock, title, key)
         if isinstance(found, StoredLayer):
             self._known[str(key)] = found
         else:
@@ -140,6 +135,6 @@ class Roots:
 
 def _bootstrapped(work: Assembly, lock: PackageLock, debs: Mapping[str, Path]) -> RootTar:
     reporter = work.context.reporter
-    lines = sources_list(lock.suite, work.context)
+    lines = work.inputs.sources_list(work, lock.suite)
     with work.timed("base"):
         return make_rootfs(lock, debs, lines, work.store.scratch(), reporter)

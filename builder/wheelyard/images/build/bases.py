@@ -15,6 +15,7 @@ from wheelyard.images.assemble.image import Image, write_image
 from wheelyard.images.assemble.record import read_record
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import LOCK_NAME
+from wheelyard.images.inputs.network import Network
 from wheelyard.lock.stages import load_stages, repositories
 from wheelyard.oci.layout import Layout
 from wheelyard.system.failures import reported
@@ -56,7 +57,9 @@ def build_bases(
             try:
                 stages = load_stages(cell, plan, context.settings.project)
                 known_as = repositories(cell, plan)
-                work = Assembly(stages, context, store, record=record, repositories=known_as)
+                work = Assembly(
+                    stages, context, store, Network(), record=record, repositories=known_as
+                )
                 layers = base_layers(work)
                 image = write_image(layout, base_config(cell, stages[0].lock.newest), layers)
                 layout.set_references({**layout.references(), name: image.manifest})

@@ -20,6 +20,7 @@ from wheelyard.images.build.loading import Nobody
 from wheelyard.images.build.prune import locked_wheels, prune_wheels
 from wheelyard.images.build.report import LOCK_NAME, read_report, write_report
 from wheelyard.images.build.results import Built, Failed
+from wheelyard.images.inputs.network import Network
 from wheelyard.images.inspect.inspect import Finding, inspect_image, require
 from wheelyard.images.inspect.tree import LayerContents, Tree
 from wheelyard.lock.stages import load_stages, repositories
@@ -74,6 +75,7 @@ def build_images(
                     stages,
                     context,
                     store,
+                    Network(),
                     record=record,
                     repositories=repositories(cell, plan),
                     remade=remade,

@@ -17,7 +17,7 @@ from wheelyard.digests import Digest
 from wheelyard.errors import BaseImageError
 from wheelyard.fetching.replies import Gone
 from wheelyard.images.assemble.image import ImageLayer
-from wheelyard.images.assemble.remote import fetch_layer
+from wheelyard.images.inputs.remote import fetch_layer
 from wheelyard.layers.layer import Layer
 from wheelyard.oci import blobs
 from wheelyard.oci.address import Address, registry_host

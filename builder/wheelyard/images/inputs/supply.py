@@ -17,23 +17,21 @@ from wheelyard.errors import (
 )
 from wheelyard.fetching.fetch import fetch_all
 from wheelyard.fetching.wanted import Download, NotFetched, checked
+from wheelyard.images.assemble.assembly import CACHE
 from wheelyard.images.assemble.base import source_date
 from wheelyard.images.assemble.record import PATH
 from wheelyard.lock.snapshots import snapshot_ids, snapshot_patterns, snapshot_urls
 from wheelyard.lock.sources import deb_url, debian_sources, own_sources, with_mirrors
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Sequence
 
     from wheelyard.context import Context
-    from wheelyard.images.assemble.assembly import Assembly
+    from wheelyard.images.assemble.assembly import Assembly, Files
     from wheelyard.model import LockedDeb, PackageLock
     from wheelyard.oci.blobs import StoredLayer
 
-    Files = Mapping[str, Path]  # SHA-256 -> verified file
-
-CACHE, _MIRROR, _REGISTRY, _SNAPSHOT = "cache", "mirror", "registry", "snapshot"
+_MIRROR, _REGISTRY, _SNAPSHOT = "mirror", "registry", "snapshot"
 _SUCCESSOR_ADVICE = (
     "take its successor with `wheelyard lock --bases-only` (--upgrade takes the newest of all), or "
     "name a source that still has it: --debian-mirror, --debian-security-mirror, --registry, "
@@ -123,7 +121,7 @@ def _from_registry(work: Assembly, key: str) -> StoredLayer:
         raise FetchError("none is named (--registry, WHEELYARD_REGISTRY)")
     if layer is None:
         raise FetchError(f"not asked: {PATH} does not say which layer this is, or is not believed")
-    from wheelyard.images.assemble.remote import (
+    from wheelyard.images.inputs.remote import (
         registry_layer,  # with it comes all that speaks to registries
     )
 

@@ -1,0 +1,62 @@
+"""The inputs of an ordinary build: the cache, and the network for what is not in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wheelyard.fetching.fetch import fetch_all
+from wheelyard.fetching.wanted import checked
+from wheelyard.images.assemble.streamed import Arriving
+from wheelyard.images.inputs.supply import sources_list, supply
+from wheelyard.lock.index import locate
+from wheelyard.lock.resolve import index_urls
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Mapping
+
+    from wheelyard.images.assemble.assembly import Assembly, Files
+    from wheelyard.images.assemble.image import ImageLayer
+    from wheelyard.images.assemble.streamed import Arrived
+    from wheelyard.model import LockedWheel, PackageLock
+    from wheelyard.oci.blobs import StoredLayer
+
+
+class Network:
+    """`Inputs` from the cache, mirrors, indexes and registries that the settings name."""
+
+    def wheels(self, work: Assembly, wheels: Mapping[str, LockedWheel]) -> Arriving:
+        """Give those of the wheels that are in the cache, and the others while they come."""
+        there = {
+            sha256: path
+            for sha256, wheel in wheels.items()
+            if (path := checked(work.files, sha256, wheel.filename, wheel.size))
+        }
+        missing = [wheel for sha256, wheel in wheels.items() if sha256 not in there]
+        if not missing:
+            return Arriving(there, None)
+
+        def fetch(arrived: Arrived, stop: threading.Event) -> None:
+            settings, reporter = work.context.settings, work.context.reporter
+            cell = work.stages[0].cell
+            downloads = locate(missing, cell.python, settings, index_urls(cell, settings))
+            if not stop.is_set():
+                fetch_all(downloads, work.files, settings, reporter, arrived=arrived, stop=stop)
+
+        return Arriving(there, fetch)
+
+    def packages(
+        self, work: Assembly, lock: PackageLock, title: str, layer_key: str | None
+    ) -> StoredLayer | Files:
+        """Get every package of `lock`, or its finished layer; raises what every source said."""
+        return supply(work, lock, title, layer_key)
+
+    def image_layers(self, work: Assembly) -> list[ImageLayer]:
+        """Get the layers of a base that is a registry's image, lowest first."""
+        from wheelyard.images.inputs.pinned import image_layers  # here: it is slow to import
+
+        return image_layers(work)
+
+    def sources_list(self, work: Assembly, suite: str) -> str:
+        """Return the archives that apt in an image of that suite reads."""
+        return sources_list(suite, work.context)
