@@ -61,14 +61,14 @@ class BuildLog:
             self.error = str(message["error"])
 
     def _follow(self, encoded: str) -> None:
-        trace = decode_trace(encoded)
-        for vertex in trace.vertexes:
-            if vertex.is_started and vertex.digest not in self._said:
+        begun, texts = decode_trace(encoded)
+        for vertex in begun:
+            if vertex.digest not in self._said:
                 self._said.add(vertex.digest)
                 self._announce(vertex)
-        for output in trace.outputs:
-            self._write(output.text)
-            self._keep(output.text.splitlines())
+        for text in texts:
+            self._write(text)
+            self._keep(text.splitlines())
 
     def _announce(self, vertex: Vertex) -> None:
         self._write(f"{vertex.name}{' CACHED' if vertex.is_cached else ''}")

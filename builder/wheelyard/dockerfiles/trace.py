@@ -8,73 +8,45 @@ run-time library beside it.
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wheelyard.errors import EngineError
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
-WIDTHS = {FIXED64: 8, FIXED32: 4}
+_VARINT, _BYTES = 0, 2  # wire types
+_WIDTHS = {1: 8, 5: 4}  # those of fixed width: wire type -> bytes
 
-Fields = dict[int, list[int | bytes]]
+_Fields = Mapping[int, Sequence[int | bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """A step of a build, as far as it has come."""
+    """A step of a build that has begun."""
 
     digest: str
     name: str  # "[2/5] RUN ..."; of BuildKit's own: "[internal] load build definition ..."
     is_cached: bool
-    is_started: bool
-    is_completed: bool
-    error: str  # "": none
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What a step's programs wrote."""
+def decode_trace(encoded: str) -> tuple[list[Vertex], list[str]]:
+    """Return the steps that have begun, and what steps wrote; EngineError for another message.
 
-    vertex: str  # digest
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """One message about a build's progress."""
-
-    vertexes: Sequence[Vertex]
-    outputs: Sequence[Output]
-
-
-def decode_trace(encoded: str) -> Trace:
-    """The message in the `aux` of a `moby.buildkit.trace`; raises EngineError when it is none."""
+    `encoded` is the `aux` of a `moby.buildkit.trace`.
+    """
     try:
         fields = _fields(base64.b64decode(encoded, validate=True))
-        vertexes = tuple(_vertex(_fields(_bytes(item))) for item in fields.get(1, ()))
-        outputs = tuple(_output(_fields(_bytes(item))) for item in fields.get(3, ()))
-    except (binascii.Error, IndexError, ValueError) as error:
+        vertexes = [_fields(_bytes(item)) for item in fields.get(1, ())]
+        logs = [_fields(_bytes(item)) for item in fields.get(3, ())]
+        begun = [
+            Vertex(_text(x, 1), _text(x, 3), bool(x.get(4, [0])[-1])) for x in vertexes if 5 in x
+        ]
+        return begun, [_text(log, 4) for log in logs]
+    except (IndexError, ValueError) as error:
         raise EngineError(f"the engine's progress cannot be read: {error}") from error
-    return Trace(vertexes, outputs)
 
 
-def _vertex(fields: Fields) -> Vertex:
-    return Vertex(
-        digest=_text(fields, 1),
-        name=_text(fields, 3),
-        is_cached=bool(fields.get(4, [0])[-1]),
-        is_started=5 in fields,
-        is_completed=6 in fields,
-        error=_text(fields, 7),
-    )
-
-
-def _output(fields: Fields) -> Output:
-    return Output(_text(fields, 1), _text(fields, 4))
-
-
-def _text(fields: Fields, number: int) -> str:
+def _text(fields: _Fields, number: int) -> str:
     return _bytes(fields.get(number, [b""])[-1]).decode(errors="replace")
 
 
@@ -84,32 +56,27 @@ def _bytes(value: int | bytes) -> bytes:
     return value
 
 
-def _fields(data: bytes) -> Fields:
-    """The values of a message by field number, in their order; numbers of fixed width are bytes."""
-    found: Fields = {}
+def _fields(data: bytes) -> _Fields:
+    """Return a message's values by field number, in their order."""
+    found = defaultdict(list)
     for number, value in _pairs(data):
-        found.setdefault(number, []).append(value)
-    return found
+        found[number].append(value)
+    return dict(found)
 
 
 def _pairs(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
-        kind = key & 7
-        if kind == VARINT:
+        number, kind = key >> 3, key & 7
+        if kind == _VARINT:
             value, at = _varint(data, at)
-            yield key >> 3, value
+            yield number, value
             continue
-        if kind == BYTES:
-            width, at = _varint(data, at)
-        elif kind in WIDTHS:
-            width = WIDTHS[kind]
-        else:
-            raise ValueError(f"wire type {kind}")
-        if at + width > len(data):
-            raise ValueError("it ends in the middle of a field")
-        yield key >> 3, data[at : at + width]
+        width, at = _varint(data, at) if kind == _BYTES else (_WIDTHS.get(kind, -1), at)
+        if not 0 <= width <= len(data) - at:
+            raise ValueError(f"wire type {kind}, {len(data) - at} bytes left")
+        yield number, data[at : at + width]
         at += width
 
 
