@@ -152,6 +152,6 @@ def test_gzip_that_nobody_asked_for(tmp_path: Path) -> None:
     with (
         nginx(tmp_path / "nginx", servers) as site,
         client(site) as registry,
-        pytest.raises(RegistryError, match="packed its reply"),
+        pytest.raises(RegistryError, match="compressed its reply"),
     ):
         get_content(registry, "x", "manifests", "latest")

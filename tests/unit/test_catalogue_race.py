@@ -11,7 +11,7 @@ from referring import referring_registry
 
 from wheelyard.console.progress import QuietReporter
 from wheelyard.oci.address import parse_address
-from wheelyard.planning.catalogue import Entry, plan_entries
+from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
 from wheelyard.planning.plan import load_inputs
 from wheelyard.publish.catalogue import fetch_catalogue, publish_catalogue
 from wheelyard.registry.client import open_registry
@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[2]
 PUSHES = 4
 
 
-def entries() -> Sequence[Entry]:
+def entries() -> Sequence[CatalogueEntry]:
     _matrix, upstream, plan = load_inputs(PROJECT)
     return plan_entries(plan.cells[:PUSHES], upstream, [])
 
@@ -32,7 +32,7 @@ def test_no_entry_is_lost_to_another_push() -> None:
     with referring_registry("catalogue") as shelf:
         address = parse_address(shelf.url)
 
-        def push(entry: Entry) -> None:
+        def push(entry: CatalogueEntry) -> None:
             with open_registry(address, settings, QuietReporter(None)) as registry:
                 start.wait()
                 publish_catalogue(registry, [entry])

@@ -183,7 +183,7 @@ def test_retry_after_beyond_reason_ends_the_wait(
     server: Server, tmp_path: Path, value: str
 ) -> None:
     server.faults, server.retry_after = ["429"], value
-    assert "asks to come back in 3" in failure([want(server)], tmp_path)
+    assert "asks for a pause of 3" in failure([want(server)], tmp_path)
 
 
 def test_server_error_then_success(server: Server, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_no_server_is_found_out_once_and_not_for_each_file(tmp_path: Path) -> No
     with serve(Server({})) as gone:
         pass
     log = io.StringIO()
-    with pytest.raises(FetchError, match="nothing came for the other 99 files either"):
+    with pytest.raises(FetchError, match="no data arrived for the other 99 files either"):
         fetch_all(many(gone, 100), tmp_path, settings(tmp_path), PlainReporter(log), patience=QUICK)
     assert log.getvalue().count("trying again") <= 2 * 8  # attempts less one, on 8 connections
 

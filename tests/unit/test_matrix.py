@@ -54,7 +54,7 @@ def test_editors_find_the_schema() -> None:
         ("a: \x01", 1, "not YAML"),
         ("- a", 1, "must be a mapping, not a list"),
         ("version: 1\naxes: &x {cuda: *x}", 2, "contains itself"),
-        ("version: 1\nversion: 1", 2, "duplicate key; it first stands in line 1"),
+        ("version: 1\nversion: 1", 2, "duplicate key; first defined on line 1"),
         ("? [a]\n: 1", 1, "a key must be plain text"),
         ("version: 2", 1, "version: must be 1, not 2"),
     ],
@@ -100,7 +100,10 @@ def test_missing_and_unreadable_file(tmp_path: Path) -> None:
             "flavours.a.extends: extends itself: a -> b -> a",
         ),
         ({"flavours": {"bookworm": {"description": "x"}}}, "'bookworm' is also one of bases"),
-        ({"flavours": {"latest": {"description": "x"}}}, "is a word of selectors and tags"),
+        (
+            {"flavours": {"latest": {"description": "x"}}},
+            "is a reserved word of selectors and tags",
+        ),
         ({"frameworks": {"pytorch": {"title": "PyTorch"}}}, "pytorch.distribution: is missing"),
         ({"exclude": [{"when": {}}]}, "exclude[0].reason: is missing"),
         ({"cuda": {"13": {"tools": {"develop": ["x"]}}}}, "there is no flavour 'develop'; did you"),
@@ -116,7 +119,7 @@ def test_each_problem_is_named(tmp_path: Path, changes: dict[str, Any], says: st
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"distribution": "torch==2"}, "must be a name, with extras at most"),
+        ({"distribution": "torch==2"}, "must be a name, optionally with extras"),
         ({"distribution": "a b"}, "is not a PEP 508 requirement"),
         ({"constraints": [{"when": "2.3", "require": "a", "reason": "b"}]}, "version specifier"),
         ({"constraints": [{"require": "numpy<<2", "reason": "b"}]}, "not a PEP 508 requirement"),

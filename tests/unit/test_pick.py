@@ -16,7 +16,7 @@ from wheelyard.cli import main
 from wheelyard.contract.runtimes import EngineFacts, best, find_runtimes, run_line
 from wheelyard.errors import MachineError, RegistryError, UsageError
 from wheelyard.planning.catalogue import (
-    Entry,
+    CatalogueEntry,
     merge,
     plan_entries,
     pull_bytes,
@@ -40,15 +40,15 @@ IMAGE = "reg.example:5000/team/pytorch:2.3.1-cuda12.1"
 
 
 @pytest.fixture(scope="module")
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[CatalogueEntry, ...]:
     """The real matrix."""
     _matrix, upstream, plan = load_inputs(ROOT)
     return plan_entries(plan.cells, upstream, [])
 
 
-def entry(version: str, cuda: str, *architectures: str, **more: Any) -> Entry:
+def entry(version: str, cuda: str, *architectures: str, **more: Any) -> CatalogueEntry:
     name = f"pytorch-{version}-cuda{cuda}"
-    base = Entry(
+    base = CatalogueEntry(
         id=name, tags=(f"pytorch:{version}-cuda{cuda}",), framework="pytorch",
         framework_version=version, cuda=cuda, cudnn="8.9", python="3.11", flavour="runtime",
         architectures=(architectures or ("sm_80", "sm_90"),),
@@ -62,13 +62,13 @@ class TestTheDriver:
         [("535.104", "12"), ("525.60", "12"), ("580.65.06", "13"), ("580.65", "13")],
     )
     def test_decides_on_the_cuda_major(
-        self, entries: tuple[Entry, ...], driver: str, major: str
+        self, entries: tuple[CatalogueEntry, ...], driver: str, major: str
     ) -> None:
         chosen = pick(entries, Host(driver, ("9.0",)), Wish())
         assert chosen.entry.cuda.partition(".")[0] == major
         assert driver in chosen.reason
 
-    def test_the_example_of_the_documentation(self, entries: tuple[Entry, ...]) -> None:
+    def test_the_example_of_the_documentation(self, entries: tuple[CatalogueEntry, ...]) -> None:
         reason = pick(entries, Host("525.60", ("8.0",)), Wish()).reason
         assert "driver 525.60 runs CUDA 12.x by minor-version compatibility" in reason
         assert "CUDA 13 needs driver 580.65.06 or newer" in reason
@@ -77,7 +77,7 @@ class TestTheDriver:
         chosen = pick([entry("2.3.1", "12.1")], Host("530.30.02"), Wish())
         assert "runs CUDA 12.1 natively" in chosen.reason
 
-    def test_too_old_for_all(self, entries: tuple[Entry, ...]) -> None:
+    def test_too_old_for_all(self, entries: tuple[CatalogueEntry, ...]) -> None:
         with pytest.raises(MachineError, match=r"CUDA 12 needs driver 525\.60\.13"):
             pick(entries, Host("470.82.01", ("8.0",)), Wish())
 
@@ -98,7 +98,9 @@ class TestTheDriver:
 
 
 class TestTheGpu:
-    def test_one_that_cuda_13_dropped_gets_cuda_12(self, entries: tuple[Entry, ...]) -> None:
+    def test_one_that_cuda_13_dropped_gets_cuda_12(
+        self, entries: tuple[CatalogueEntry, ...]
+    ) -> None:
         chosen = pick(entries, Host("595.71.05", ("7.0",)), Wish())
         assert chosen.entry.cuda == "12.8"
         assert "no code for sm_70" in chosen.reason
@@ -181,29 +183,31 @@ class TestTheWish:
             ("pytorch+tensorflow", "pytorch-2."),
         ],
     )
-    def test_framework(self, entries: tuple[Entry, ...], framework: str | None, start: str) -> None:
+    def test_framework(
+        self, entries: tuple[CatalogueEntry, ...], framework: str | None, start: str
+    ) -> None:
         chosen = pick(entries, Host("580.65.06", ("8.0",)), Wish(framework)).entry
         assert chosen.id.startswith(start)
         assert chosen.framework == (framework or "pytorch").partition("-")[0]
 
-    def test_flavour_python_and_cuda(self, entries: tuple[Entry, ...]) -> None:
+    def test_flavour_python_and_cuda(self, entries: tuple[CatalogueEntry, ...]) -> None:
         wish = Wish("pytorch", cuda="12.8", python="3.11", flavour="devel")
         chosen = pick(entries, Host("580.65.06"), wish).entry
         assert (chosen.cuda, chosen.python, chosen.flavour) == ("12.8", "3.11", "devel")
 
     def test_another_cudnn_than_upstreams_is_for_those_who_name_it(
-        self, entries: tuple[Entry, ...]
+        self, entries: tuple[CatalogueEntry, ...]
     ) -> None:
         chosen = pick(entries, Host("530.30.02"), Wish("pytorch-2.3")).entry
         assert chosen.cudnn == "8.9"
 
-    def test_what_there_is_not(self, entries: tuple[Entry, ...]) -> None:
+    def test_what_there_is_not(self, entries: tuple[CatalogueEntry, ...]) -> None:
         with pytest.raises(MachineError, match="framework jax"):
             pick(entries, Host("580.65.06"), Wish("jax"))
 
 
 class TestTheCatalogue:
-    def test_survives_being_published(self, entries: tuple[Entry, ...]) -> None:
+    def test_survives_being_published(self, entries: tuple[CatalogueEntry, ...]) -> None:
         found = read_catalogue(json.dumps(to_json(entries, 7)).encode())
         assert (found.entries, found.counter, found.faults) == (entries, 7, ())
 

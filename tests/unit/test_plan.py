@@ -133,7 +133,7 @@ def test_an_exclude_that_matches_nothing(tmp_path: Path) -> None:
 
 
 def test_an_image_whose_lower_half_is_missing(tmp_path: Path) -> None:
-    assert "is not in the plan; add that one too" in failure(tmp_path, axes={"flavour": ["devel"]})
+    assert "is not in the plan; add that as well" in failure(tmp_path, axes={"flavour": ["devel"]})
 
 
 def test_parents_come_first(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def committed(name: str) -> str:
         ("pytorch-2.5.1-cuda12.1", "PyTorch 2.5.1 is built for CUDA 12.4"),
         ("pytorch-2.5.1-cuda12.1", "for CUDA 12.1 the newest is PyTorch 2.4.1"),
         ("pytorch-2.3.1-py3.13", "PyTorch 2.3.1 has no wheel for Python 3.13"),
-        ("pytorch-2.1.0", "upstream ships it, the matrix does not ask for it"),
+        ("pytorch-2.1.0", "upstream ships it, the matrix does not request it"),
         ("pytorch-2.3", f"as a selector it means: {RUNTIME}"),
         ("pytorch-2.4.1-cudnn8.9", "asks for cuDNN 9.1"),
         ("pytorch-2.999", "there are no upstream facts about PyTorch 2.999"),

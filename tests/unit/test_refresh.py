@@ -125,7 +125,7 @@ def test_a_build_without_cuda(tmp_path: Path, index: FactsIndex) -> None:
         (torch_wheel(version=None), "neither torch/version.py nor"),
         (torch_wheel(config=None), "has no torch/include/ATen/cuda/CUDAConfig.h"),
         (torch_wheel(metadata=None), "0 METADATA files"),
-        (torch_wheel(metadata="Name: torch\n"), "it requires no cuDNN"),
+        (torch_wheel(metadata="Name: torch\n"), "it does not require cuDNN"),
         (torch_wheel(metadata="Requires-Dist: ~~\n"), "a requirement nobody can read"),
         (tensorflow_wheel("build_info = {}"), "does not say which CUDA it was built for"),
     ],

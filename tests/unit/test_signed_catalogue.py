@@ -21,7 +21,7 @@ from wheelyard.console.progress import QuietReporter
 from wheelyard.errors import RegistryError, SignatureError, UsageError
 from wheelyard.model import Cell
 from wheelyard.oci.address import parse_address
-from wheelyard.planning.catalogue import Entry, plan_entries
+from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
 from wheelyard.planning.plan import load_inputs
 from wheelyard.publish.attest.cosign import signature_tag
 from wheelyard.publish.attest.signatures import require_entry, sign_image
@@ -63,7 +63,7 @@ class Place:
     shelf: Shelf
     registry: Registry
     told: Told
-    entries: list[Entry]
+    entries: list[CatalogueEntry]
     folder: Path
 
     def trust(self, *keys: PrivateKey, cache: str = "cache") -> Trust:
@@ -72,10 +72,10 @@ class Place:
     def signer(self, key: PrivateKey = OURS, *older: PrivateKey) -> Signer:
         return Signer(key, self.trust(key, *older, cache="pusher"))
 
-    def publish(self, *entries: Entry, key: PrivateKey = OURS) -> None:
+    def publish(self, *entries: CatalogueEntry, key: PrivateKey = OURS) -> None:
         publish_catalogue(self.registry, entries or self.entries, self.signer(key))
 
-    def fetch(self, *keys: PrivateKey, cache: str = "cache") -> tuple[Entry, ...]:
+    def fetch(self, *keys: PrivateKey, cache: str = "cache") -> tuple[CatalogueEntry, ...]:
         return fetch_catalogue(self.registry, self.trust(*(keys or (OURS,)), cache=cache)) or ()
 
     def digest(self) -> str:
@@ -319,7 +319,7 @@ class TestPushes:
         _matrix, upstream, plan = load_inputs(PROJECT)
         wanted = plan_entries(plan.cells[:4], upstream, [])
 
-        def push(entry: Entry) -> None:
+        def push(entry: CatalogueEntry) -> None:
             with open_registry(place.registry.address, SETTINGS, QuietReporter(None)) as opened:
                 start.wait()
                 trust = place.trust(OURS, cache=f"machine-{entry.id}")

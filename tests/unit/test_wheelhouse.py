@@ -119,7 +119,7 @@ def test_a_file_that_is_gone_is_told_to_both_sides(tiny: Tiny) -> None:
             get(server, f"files/{wanted.sha256}/{wanted.filename}")
         failure = server.shelves.stock.failure
         assert isinstance(failure, FetchError)
-        assert "the file is not there" in str(failure)
+        assert "the server does not have the file" in str(failure)
 
 
 def test_other_bytes_than_the_locked_ones_never_arrive_whole(tiny: Tiny) -> None:

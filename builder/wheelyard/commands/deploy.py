@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wheelyard.context import Context
-    from wheelyard.planning.catalogue import Entry
+    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.rendering.deployments import Deployment
 
 EXAMPLES = """\
@@ -107,7 +107,7 @@ def _templates(args: argparse.Namespace, context: Context) -> Path:
     return found
 
 
-def _find(entries: Sequence[Entry], wanted: str) -> Entry:
+def _find(entries: Sequence[CatalogueEntry], wanted: str) -> CatalogueEntry:
     import difflib
 
     from wheelyard.errors import SelectionError
@@ -120,7 +120,7 @@ def _find(entries: Sequence[Entry], wanted: str) -> Entry:
     raise SelectionError(f"no image is called {wanted!r}{hint}")
 
 
-def _deployment(entry: Entry, args: argparse.Namespace, context: Context) -> Deployment:
+def _deployment(entry: CatalogueEntry, args: argparse.Namespace, context: Context) -> Deployment:
     from wheelyard.contract.editor import DEVELOPMENT
     from wheelyard.oci.address import pinned
     from wheelyard.planning.facts import CPU

@@ -12,7 +12,7 @@ from wheelyard.settings import expanded
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.planning.catalogue import Entry
+    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.rendering.devcontainers import Devcontainer
     from wheelyard.servers.pick import Host
 
@@ -198,7 +198,9 @@ def _host(args: argparse.Namespace, context: Context) -> Host:
     return host_of(seen.driver)
 
 
-def configuration(entry: Entry, args: argparse.Namespace, context: Context) -> Devcontainer:
+def configuration(
+    entry: CatalogueEntry, args: argparse.Namespace, context: Context
+) -> Devcontainer:
     """For an image: of the registry by tag and digest, or one that the engine has to have."""
     from wheelyard.rendering.devcontainers import (
         LEFT_OVER,

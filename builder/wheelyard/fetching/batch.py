@@ -1,4 +1,4 @@
-"""Several downloads at once: threads that one signal stops."""
+"""Several downloads at once, in threads that one signal stops."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from wheelyard.system.storage import storage_error
 from wheelyard.system.threads import each
 
 _NETWORK_ADVICE = (
-    "check the network and the proxy, or name mirrors that can be reached: --index-url, "
+    "check the network and the proxy, or set mirrors that can be reached: --index-url, "
     "--debian-mirror"
 )
-_LISTED = 10  # failed files that a message names
+_LISTED = 10  # failed files that an error message lists
 
 
 class Batch:
-    """Downloads that share one session; `run` once."""
+    """Downloads that share one session; call `run` once."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Batch:
 
         What no other file would survive either (disk, network, a bug) ends it at once.
         """
-        # The largest first: one that starts last would keep a single connection busy at the end.
+        # The largest first: starting it last would leave one busy connection at the end.
         items = sorted(self._items, key=lambda item: item.size or 0, reverse=True)
         each(self._fetch, items, connections, "fetch", self._session.stop)
         if not self._failures:
@@ -68,12 +68,12 @@ class Batch:
 
     def _unreachable(self, error: NothingCame) -> FetchError:
         others = len(self._items) - 1
-        also = f"\nnothing came for the other {others} files either" if others else ""
+        also = f"\nno data arrived for the other {others} files either" if others else ""
         return FetchError(f"could not fetch {error}{also}; {_NETWORK_ADVICE}")
 
 
 def bytes_missing(items: Sequence[Download], folder: Path) -> int | None:
-    """Bytes still to come, as far as sizes are known; None when not one is."""
+    """Return the bytes still to fetch, as far as sizes are known; None if no size is known."""
     known = [item for item in items if item.size is not None]
     if not known:
         return None

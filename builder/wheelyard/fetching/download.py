@@ -1,4 +1,4 @@
-"""One file from its URL to its verified place: resume, retries, hash check, atomic rename."""
+"""Fetches one file into its verified place: resume, retries, hash check, atomic rename."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _SMALL = 16_000_000  # bytes
 _OTHER_FILE = (
-    "a mirror or proxy serves other bytes than the lock names; if the file was replaced upstream, "
-    "decide with `wheelyard lock`"
+    "a mirror or proxy serves other bytes than the lock pins; if the file was replaced upstream, "
+    "lock again with `wheelyard lock`"
 )
 
 
@@ -41,28 +41,28 @@ class Session:
     reporter: Reporter
     patience: Patience
     stop: threading.Event = field(default_factory=threading.Event)
-    shared: Task | None = None  # where small files count together; None: each has a bar
+    shared: Task | None = None  # common bar of small files; None: each has its own
     alive: threading.Event = field(default_factory=threading.Event)  # a server has answered
     durable: bool = True  # wait until a finished file is safe on disk
 
     def task(self, item: Download) -> AbstractContextManager[Task]:
-        """Where the progress of `item` is shown."""
+        """Return where the progress of `item` is shown."""
         if self.shared is not None and is_small(item):
             return nullcontext(self.shared)
         return self.reporter.task(item.filename, item.size, "bytes")
 
 
 def is_small(item: Download) -> bool:
-    """Whether a bar of its own would be gone before anybody reads it."""
+    """Tell whether a separate bar would disappear before anyone could read it."""
     return item.size is not None and item.size < _SMALL
 
 
 class NothingCame(FetchError):  # noqa: N818
-    """A file was given up before a byte of any file came: the others would not fare better."""
+    """A download failed before any file received a byte: the others would fail, too."""
 
 
 class _WrongContent(Exception):  # noqa: N818
-    """The bytes are not those of the lock."""
+    """The bytes do not match the lock."""
 
 
 def download(item: Download, folder: Path, session: Session) -> Path:
@@ -127,7 +127,7 @@ def _fetch(item: Download, target: Path, session: Session, task: Task) -> Path:
 
 
 def _fill(item: Download, partial: Partial, session: Session) -> None:
-    """Append what is missing until size and hash are right; raises _WrongContent where not."""
+    """Append missing bytes until size and hash are right; raise _WrongContent if they differ."""
     failures, furthest = 0, partial.size
     while partial.sha256 != item.sha256 or partial.size == 0:
         try:
@@ -135,7 +135,7 @@ def _fill(item: Download, partial: Partial, session: Session) -> None:
         except Interrupted as error:
             if isinstance(error, RangeRefused):
                 partial.reset()
-            # Only new ground counts: a server without ranges repeats the same bytes for ever.
+            # Only progress counts: a server without ranges sends the same bytes again and again.
             gained = partial.size > furthest and not isinstance(error, Slow)
             failures = 0 if gained else failures + 1
             furthest = max(furthest, partial.size)
@@ -145,7 +145,7 @@ def _fill(item: Download, partial: Partial, session: Session) -> None:
 
 def _append_rest(item: Download, partial: Partial, session: Session) -> None:
     if item.size is not None and partial.size >= item.size:
-        partial.reset()  # as long as the file, but not the file
+        partial.reset()  # as long as the file, but with other content
     with open_body(session.client, item.url, partial.size) as body:
         expected = _expected_size(item, body)
         if body.start == 0 and partial.size:
@@ -163,7 +163,7 @@ def _append_rest(item: Download, partial: Partial, session: Session) -> None:
 
 def _expected_size(item: Download, body: Body) -> int | None:
     if item.size is not None and body.total is not None and item.size != body.total:
-        # Final, and before anything is given up: it may be a login page in the file's place.
+        # Final, and before received bytes are discarded: it may be a login page.
         raise Refused(
             f"the server's file has {body.total:,} bytes, expected {item.size:,}; {_OTHER_FILE}"
         )
@@ -171,7 +171,7 @@ def _expected_size(item: Download, body: Body) -> int | None:
 
 
 def _wait(item: Download, error: Interrupted, failures: int, session: Session) -> None:
-    """Sleep before the next attempt; raises FetchError when there is none, Stopped when told to."""
+    """Sleep before the next attempt; FetchError if there is none, Stopped if told to stop."""
     try:
         session.patience.pause(error, failures, session.stop, session.reporter, item.filename)
     except GaveUp as reason:

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["CONNECTIONS", "Download", "Patience", "cached", "fetch_all"]
 
 CONNECTIONS = 8
-_FEW = 4  # small files that may still have a bar each
+_FEW = 4  # up to this many small files have a bar each
 
 Arrived = Callable[[str, Path], None]  # SHA-256 and path of a verified file
 
 
 def _ignore(_sha256: str, _path: Path) -> None:
-    """Hear of a file that nobody waits for."""
+    """Do nothing: nothing waits for the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
-    """Who hears of files that came, and who may stop the others."""
+    """Who is told about files that arrive, and the event that stops all downloads."""
 
     arrived: Arrived
     stop: threading.Event
@@ -48,12 +48,12 @@ def fetch_all(
     arrived: Arrived | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, Path]:
-    """Fetch every file that is not there yet; returns SHA-256 -> path of the verified file.
+    """Fetch every missing file; return SHA-256 -> path of the verified file.
 
-    Files land at `folder/<sha256[:2]>/<sha256>/<filename>`, read-only. One that fails does not
-    stop the others: FetchError lists all that failed. StorageError ends the call. After
-    KeyboardInterrupt, or when another thread sets `stop`, what has arrived is kept for the next
-    call. `arrived` hears of each file that came, in the thread that fetched it.
+    Files are stored at `folder/<sha256[:2]>/<sha256>/<filename>`, read-only. One failure does not
+    stop the others: FetchError lists all failed files. StorageError ends the call. After
+    KeyboardInterrupt, or when another thread sets `stop`, received bytes are kept for the next
+    call. `arrived` is called with each file that arrives, in the thread that fetched it.
     """
     _require_valid(downloads)
     wanted = {item.sha256: item for item in downloads}

@@ -1,7 +1,8 @@
-"""What every request passes: the proxy for its host, and bounds on what may come back.
+"""A transport for every request: the proxy for its host, and limits on the reply.
 
-A reply that is read into memory has a limit (`extensions={"limit": bytes}`), comes unpacked or not
-at all, and may not trickle for ever. Files (`"raw"`) go to the disk as they come, and are hashed.
+A reply that is read into memory has a limit (`extensions={"limit": bytes}`), is either decompressed
+or refused, and must not arrive too slowly. Files (`"raw"`) are written to disk as they arrive, and
+are hashed.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Mapping
 
-SMALL = 1 << 20  # bytes: tokens, and whatever says nothing else
-FILE = 1 << 36  # bytes: of a wheel or layer whose size nobody says
+SMALL = 1 << 20  # bytes: tokens, and requests that set no limit
+FILE = 1 << 36  # bytes: of a wheel or layer of unknown size
 _LEAST = 1 << 10  # bytes a second, over the whole of a reply
 _PIECE = 1 << 16
 _SUCCESS = range(200, 300)
 
 
 class Guard(httpx.BaseTransport):
-    """Transports by scheme and host, and what comes from them held to its bounds."""
+    """Transports by scheme and host, with limits on their replies."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class Guard(httpx.BaseTransport):
         limits: httpx.Limits,
         find_proxies: Callable[[], Mapping[str, str]] = getproxies,
     ) -> None:
-        """Raises ValueError, ImportError or httpx.InvalidURL for a proxy that cannot be used."""
+        """Raise ValueError, ImportError or httpx.InvalidURL for a proxy that cannot be used."""
         proxies = find_proxies()
         self._except = proxies.get("no", "")
         self._direct = httpx.HTTPTransport(verify=context, limits=limits)
@@ -49,7 +50,7 @@ class Guard(httpx.BaseTransport):
         }
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; raises httpx.TransportError, of it RefusedReply and SlowReply."""
+        """Send a request; raise httpx.TransportError, such as RefusedReply and SlowReply."""
         response = self._transport(request.url).handle_request(request)
         try:
             _bound(request, response)
@@ -71,7 +72,7 @@ class Guard(httpx.BaseTransport):
 
 
 def bypasses(listed: str, host: str, port: int | None = None) -> bool:
-    """Whether NO_PROXY's list names a host: as it is, by its domain, by its network, or by `*`."""
+    """Tell whether NO_PROXY's list covers a host: by name, domain, network, or `*`."""
     return any(
         _names(entry, host.lower(), port) for entry in listed.lower().replace(",", " ").split()
     )
@@ -86,7 +87,7 @@ def _names(entry: str, host: str, port: int | None) -> bool:
     except ValueError:
         pass
     else:
-        return _lies_in(host, network)
+        return _is_in(host, network)
     name, _, wanted = entry.rpartition(":")
     if name and wanted.isdigit():
         return port == int(wanted) and _names(name, host, port)
@@ -95,7 +96,7 @@ def _names(entry: str, host: str, port: int | None) -> bool:
     return host == entry or host.endswith(f".{entry}")
 
 
-def _lies_in(host: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+def _is_in(host: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")) in network
     except ValueError:
@@ -107,13 +108,13 @@ def _proxy(url: str) -> httpx.Proxy:
 
 
 def _bound(request: httpx.Request, response: httpx.Response) -> None:
-    """Let the body of a reply end where it has to."""
+    """Limit the body of a reply."""
     wanted = request.extensions
     limit = int(wanted.get("limit", SMALL))
     patience = (wanted.get("timeout") or {}).get("read") or 30.0
     stream = response.stream
     assert isinstance(stream, httpx.SyncByteStream)  # noqa: S101 - a synchronous transport's
-    if response.status_code not in _SUCCESS:  # what it says is for people, and cut
+    if response.status_code not in _SUCCESS:  # an error text for people is truncated
         response.headers.pop("Content-Encoding", None)
         response.stream = _Bounded(stream, min(limit, SMALL), patience, cut=True)
         return
@@ -125,14 +126,14 @@ def _bound(request: httpx.Request, response: httpx.Response) -> None:
     if encoding == "identity" or wanted.get("raw") or request.method == "HEAD":
         return
     if encoding != "gzip" or "gzip" not in request.headers.get("Accept-Encoding", ""):
-        raise RefusedReply(f"the server packed its reply ({encoding[:40]}), which nobody asked for")
+        raise RefusedReply(f"the server compressed its reply ({encoding[:40]}) unasked")
     for header in ("Content-Encoding", "Content-Length"):
         response.headers.pop(header, None)
     response.stream = _Bounded(_Unpacked(response.stream), limit, patience)
 
 
 def _too_much(limit: int) -> str:
-    return f"the server sends more than {limit:,} bytes, which is no reply to this request"
+    return f"the server sends more than {limit:,} bytes, which is too much for this request"
 
 
 class _Bounded(httpx.SyncByteStream):
@@ -153,7 +154,7 @@ class _Bounded(httpx.SyncByteStream):
                     return
                 raise RefusedReply(_too_much(self._limit))
             if waited > self._patience and came < _LEAST * waited:
-                raise SlowReply(f"{came:,} bytes came in {waited:.0f} s")
+                raise SlowReply(f"only {came:,} bytes arrived in {waited:.0f} s")
             yield chunk
             asked = time.monotonic()
 
@@ -162,7 +163,7 @@ class _Bounded(httpx.SyncByteStream):
 
 
 class _Unpacked(httpx.SyncByteStream):
-    """A gzip file's content, in pieces whose size no server decides."""
+    """A gzip file's content, in pieces whose size the server does not control."""
 
     def __init__(self, stream: httpx.SyncByteStream) -> None:
         self._stream = stream
@@ -178,7 +179,7 @@ class _Unpacked(httpx.SyncByteStream):
         except zlib.error as error:
             raise RefusedReply(f"the server's gzip is damaged: {error}") from error
         if not inflater.eof:
-            raise SlowReply("the connection ended inside a packed reply")
+            raise SlowReply("the connection ended inside a compressed reply")
 
     def close(self) -> None:
         self._stream.close()

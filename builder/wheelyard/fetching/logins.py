@@ -1,6 +1,6 @@
-"""Who we are for which server, and what of it a redirect may take along.
+"""Which login each server gets, and which of it a redirect may keep.
 
-A mirror's login, given in its URL, counts for all files there.
+A mirror's login, given in its URL, is used for all files there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Logins(httpx.Auth):
         self._netrc = _netrc()
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Yield the request with its login, as httpx wants it."""
+        """Yield the request with its login, as httpx expects."""
         login = self._mirrors.get(origin(request.url)) or self._netrc
         if request.url.username or request.url.password:
             login = httpx.BasicAuth(request.url.username, request.url.password)
@@ -48,10 +48,11 @@ class Logins(httpx.Auth):
 def follow(
     request: httpx.Request, *, leave: bool = True
 ) -> Generator[httpx.Request, httpx.Response, tuple[httpx.Response, httpx.Request]]:
-    """Yield a request, and those that redirects make of it; the last reply, and its request.
+    """Yield a request and those of its redirects; return the last reply and its request.
 
-    What a login is in stays with the origin that it was for (httpx drops it from the next request);
-    with `leave=False` no request goes anywhere else. Raises Refused for what is not followed.
+    Headers with a login stay with their origin (httpx drops them from the next request); with
+    `leave=False` no request goes to another origin. Raises Refused for a redirect that is not
+    followed.
     """
     for _ in range(_REDIRECTS + 1):
         reply = yield request
@@ -66,18 +67,18 @@ def follow(
 
 
 def _refusal(before: httpx.URL, after: httpx.URL, *, leave: bool) -> str | None:
-    """Why a redirect is not followed; None where it is."""
+    """Say why a redirect is not followed; None if it is."""
     if after.scheme not in ("http", "https"):
-        return "that is no web address"
+        return "that is not a web address"
     if before.scheme == "https" and after.scheme != "https":
-        return "without TLS, so anybody on the way could change or read what comes"
+        return "without TLS, so the content could be read or changed on the way"
     if not leave and origin(before) != origin(after):
         return "a login is not sent on to another server"
     return None
 
 
 def mirror_logins(settings: Settings) -> Logins:
-    """The logins that stand in the settings' mirrors."""
+    """Return the logins in the settings' mirrors."""
     urls = (
         settings.index_url,
         settings.debian_mirror,
@@ -89,7 +90,7 @@ def mirror_logins(settings: Settings) -> Logins:
 
 
 def origin(url: httpx.URL) -> Origin:
-    """Scheme, host and port: what a login is bound to."""
+    """Return scheme, host and port, to which a login is bound."""
     return url.scheme, url.host, url.port
 
 

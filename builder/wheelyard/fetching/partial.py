@@ -1,4 +1,4 @@
-"""A file on its way in: hashed while it grows, named as final only when it is right."""
+"""A file being received: hashed while it grows, given its final name only when it is right."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _CHUNK = 1 << 20
 
 
 class Partial:
-    """`<target>.part`, open for appending; what is already there is hashed on opening.
+    """`<target>.part`, open for appending; existing bytes are hashed on opening.
 
-    Unbuffered, so that what `append` returned for survives the process. Every method raises
-    OSError as the file system does.
+    Unbuffered, so that what `append` has written survives the process. Every method raises OSError
+    as the file system does.
     """
 
     def __init__(self, target: Path, on_chunk: Callable[[int], None]) -> None:
-        """`on_chunk` gets the bytes gained (or, negative, given up), and may raise to stop."""
+        """Open the file; `on_chunk` gets the bytes gained (negative: given up), and may raise."""
         self.size = 0
         self._target = target
         self._path = part(target)
@@ -57,14 +57,14 @@ class Partial:
         return self._hash.hexdigest()
 
     def append(self, chunk: bytes) -> None:
-        """Write `chunk` behind what is there."""
+        """Append `chunk`."""
         rest = memoryview(chunk)
         while rest:
             rest = rest[self._file.write(rest) :]
         self._count(chunk)
 
     def reset(self) -> None:
-        """Give up everything so far."""
+        """Discard everything received so far."""
         self._file.seek(0)
         self._file.truncate()
         self._on_chunk(-self.size)
@@ -72,13 +72,13 @@ class Partial:
         self._hash = hashlib.sha256()
 
     def delete(self) -> None:
-        """Remove the file; only the way out of the context is left."""
+        """Remove the file; afterwards the context can only be left."""
         self._path.unlink(missing_ok=True)
 
     def finish(self, *, durable: bool = True) -> Path:
-        """Give the file its final name, read-only and safe on disk; returns that path.
+        """Give the file its final name, read-only and safe on disk; return that path.
 
-        Without `durable` the caller sees to the disk later: see `settle`.
+        Without `durable`, the caller must call `settle` later.
         """
         os.fchmod(self._file.fileno(), 0o444)
         if durable:

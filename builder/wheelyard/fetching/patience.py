@@ -1,4 +1,4 @@
-"""How long something that does not come is asked for again."""
+"""How long a failed request is repeated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GaveUp(Exception):  # noqa: N818 - a decision, not a defect
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a file that does not come is asked for."""
+    """How long a failed request is repeated."""
 
     attempts: int = 6  # in a row without a byte gained
     first_wait: float = 0.5  # seconds; doubles with each attempt
@@ -31,14 +31,16 @@ class Patience:
     longest_retry_after: float = 300.0  # seconds that a server may ask for
 
     def next_wait(self, error: Interrupted, failures: int) -> float:
-        """Return the seconds until the next attempt, after `failures` in a row; raises GaveUp."""
+        """Return the seconds until the next attempt, after `failures` in a row; or raise GaveUp."""
         if failures >= self.attempts:
             raise GaveUp(f"{error}; gave up after {failures} attempts")
         if error.wait is None:
             backoff: float = min(self.longest_wait, self.first_wait * 2 ** max(0, failures - 1))
             return backoff * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
         if error.wait > self.longest_retry_after:
-            raise GaveUp(f"{error}; the server asks to come back in {error.wait:.0f} s")
+            raise GaveUp(
+                f"{error}; the server asks for a pause of {error.wait:.0f} s; try again later"
+            )
         return error.wait
 
     def pause(

@@ -1,4 +1,4 @@
-"""Replies that are not the file: which are worth asking again, and what the user can do."""
+"""Failed replies: which requests are worth repeating, and what the user can do."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import httpx
 
 _RETRIED = frozenset({408, 425, 429})
 _CA_HINT = (
-    "if a proxy or a mirror of yours signs its certificates with a CA of its own, pass that CA "
+    "if a proxy or a mirror signs its certificates with a private CA, pass that CA "
     "with --ca-bundle FILE, WHEELYARD_CA_BUNDLE, or `ca-bundle` in the config file"
 )
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a defect
-    """The request will not succeed by repeating it; the message says what to do."""
+    """Repeating the request will not help; the message says what to do."""
 
 
 class Gone(Refused):
-    """The server has no such file; what to do instead depends on the file."""
+    """The server does not have the file; what to do instead depends on the file."""
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The request may succeed when repeated, after `wait` seconds if the server said so."""
+    """Repeating the request may help, after `wait` seconds if the server said so."""
 
     def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
@@ -36,11 +36,11 @@ class RangeRefused(Interrupted):
 
 
 class Slow(Interrupted):
-    """So little comes that it counts as nothing."""
+    """The reply is so slow that it counts as none."""
 
 
 class RefusedReply(httpx.TransportError):
-    """A reply that is not taken, whatever is in it."""
+    """A reply that is not accepted, whatever its content."""
 
 
 class SlowReply(httpx.TransportError):
@@ -48,15 +48,15 @@ class SlowReply(httpx.TransportError):
 
 
 def status_failure(response: httpx.Response) -> Refused | Interrupted:
-    """What an HTTP status other than success means: ask again, or tell the user."""
+    """Explain an HTTP status other than success: repeat the request, or tell the user."""
     code = response.status_code
     text = f"HTTP {code} {response.reason_phrase}".rstrip()
     if code in _RETRIED or code >= httpx.codes.INTERNAL_SERVER_ERROR:
         return Interrupted(text, _retry_after(response.headers.get("Retry-After")))
     if code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
         return Gone(
-            f"{text}: the file is not there (any more); check the mirror settings (--index-url, "
-            "--debian-mirror)"
+            f"{text}: the server does not have the file (any more); check the mirror "
+            "settings (--index-url, --debian-mirror)"
         )
     if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return Refused(
@@ -67,7 +67,7 @@ def status_failure(response: httpx.Response) -> Refused | Interrupted:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait: the header's number, or its date seen from now."""
+    """Return the seconds to wait: the header's number, or the time until its date."""
     if value is None:
         return None
     if value.strip().isdigit():
@@ -79,7 +79,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def transport_failure(error: Exception) -> Refused | Interrupted:
-    """What a request that got no usable reply means: ask again, or tell the user."""
+    """Explain a request that got no usable reply: repeat it, or tell the user."""
     text = str(error) or type(error).__name__
     verification = _verification_error(error)
     if verification is not None:
@@ -89,7 +89,7 @@ def transport_failure(error: Exception) -> Refused | Interrupted:
     if isinstance(error, SlowReply):
         return Slow(f"{text}: the server is too slow")
     if isinstance(error, httpx.TimeoutException):
-        return Interrupted(f"{text}: nothing came within --timeout (WHEELYARD_TIMEOUT)")
+        return Interrupted(f"{text}: no data arrived within --timeout (WHEELYARD_TIMEOUT)")
     if isinstance(error, httpx.ProxyError):
         message = f"the proxy from the environment (HTTPS_PROXY, HTTP_PROXY) refused: {text}"
         return Refused(message) if text.startswith("4") else Interrupted(message)

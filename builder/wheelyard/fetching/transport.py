@@ -1,4 +1,4 @@
-"""The one HTTP client: trust, proxies, time-outs, and a file's bytes from a given offset on."""
+"""The only HTTP client: trust, proxies, time-outs, and a file's bytes from any offset on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A file's bytes from `start` on; `total` is the whole file's size where the server says it."""
+    """A file's bytes from `start` on; `total` is the whole file's size if the server states it."""
 
     start: int
     total: int | None
@@ -49,7 +49,7 @@ class Body:
 def make_client(
     settings: Settings, connections: int = 8, auth: httpx.Auth | None = None
 ) -> httpx.Client:
-    """A client that trusts the system's CAs (SSL_CERT_FILE included) and `settings.ca_bundle`.
+    """Make a client that trusts the system's CAs (SSL_CERT_FILE included) and `settings.ca_bundle`.
 
     Proxies come from the environment (HTTPS_PROXY, NO_PROXY, ...), credentials from `auth`, else
     from the mirrors' URLs and netrc. Raises SettingsError for a proxy that cannot be used.
@@ -59,7 +59,7 @@ def make_client(
         return httpx.Client(
             transport=Guard(_ssl_context(settings.ca_bundle), limits),
             timeout=httpx.Timeout(settings.timeout, pool=None),
-            follow_redirects=False,  # `auth` follows them, and knows what to leave behind
+            follow_redirects=False,  # `auth` follows them, and drops logins where needed
             auth=auth or mirror_logins(settings),
             headers={"User-Agent": f"wheelyard/{_version()}", "Accept-Encoding": "identity"},
         )
@@ -71,7 +71,7 @@ def make_client(
 
 
 def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
-    """Verification against the system's trust store, and `ca_bundle` (PEM) in addition."""
+    """Verify against the system's trust store and, if given, `ca_bundle` (PEM)."""
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca_bundle is not None:
         context.load_verify_locations(cafile=ca_bundle)
@@ -82,9 +82,9 @@ def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
 def open_body(
     client: httpx.Client, url: str, offset: int, length: int | None = None
 ) -> Iterator[Body]:
-    """The file behind an http, https or file URL, from `offset` or, where it must be, from 0.
+    """Open the file at an http, https or file URL, from `offset` or, if need be, from 0.
 
-    With `length` the server is asked for that many bytes; it may send more. Raises Refused,
+    With `length`, the server is asked for that many bytes; it may send more. Raises Refused,
     Interrupted or RangeRefused, while opening and while reading.
     """
     _log.debug("GET %s from byte %d", redact(url), offset)
@@ -98,7 +98,7 @@ def open_body(
 
 
 def read_page(client: httpx.Client, url: str, accept: str) -> tuple[str, bytes]:
-    """A page's content type and its body; raises Refused, Gone or Interrupted."""
+    """Return a page's content type and body; raise Refused, Gone or Interrupted."""
     _log.debug("GET %s", redact(url))
     headers = {"Accept": accept, "Accept-Encoding": "gzip"}
     try:
@@ -125,14 +125,14 @@ def _open_http(client: httpx.Client, url: str, offset: int, length: int | None) 
 
 
 def _extent(response: httpx.Response, offset: int) -> tuple[int, int | None]:
-    """Where the body starts and how big the file is; raises where there is no usable body."""
+    """Return where the body starts and how big the file is; raise without a usable body."""
     if response.status_code == httpx.codes.PARTIAL_CONTENT:
         found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if found is None or int(found[1]) != offset:
             raise RangeRefused("the server sent another part of the file than asked for")
         return offset, None if found[3] == "*" else int(found[3])
     if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-        raise RangeRefused("the server's file is shorter than what is already here")
+        raise RangeRefused("the server's file is shorter than the part that is already here")
     if response.status_code != httpx.codes.OK:
         raise status_failure(response)
     length = response.headers.get("Content-Length", "")

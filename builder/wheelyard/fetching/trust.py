@@ -1,4 +1,4 @@
-"""TLS trust for programs we start: the system's certificates plus the user's extra CA."""
+"""TLS trust for programs that we start: the system's certificates plus the user's extra CA."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wheelyard.settings import Settings
 
 CA_ADVICE = (
-    "if a proxy or a mirror signs its certificates with a CA of its own, pass that CA:"
+    "if a proxy or a mirror signs its certificates with a private CA, pass that CA: "
     " --ca-bundle FILE or WHEELYARD_CA_BUNDLE=FILE (PEM)"
 )
 # Where distributions keep the bundle when OpenSSL's own default points nowhere.
@@ -25,12 +25,12 @@ _SYSTEM_BUNDLES = (
 
 
 def trust_file(settings: Settings, folder: Path) -> Path | None:
-    """Return one PEM file with the system's CAs and the extra CA, written to `folder` if need be.
+    """Return one PEM file with the system's CAs and the extra CA, written to `folder` if needed.
 
-    Programs take a CA file *instead of* the system's, so an extra CA alone would cut them off
-    from everything else; and uv may come with CAs of its own that know no corporate proxy.
-    None where the system has no bundle and the settings add none. Raises SettingsError when the
-    extra bundle cannot be read.
+    Programs take a CA file *instead of* the system's, so an extra CA alone would cut them off from
+    everything else; and uv may ship its own CAs, without a corporate proxy's. None if the system
+    has no bundle and the settings add none. Raises SettingsError if the extra bundle cannot be
+    read.
     """
     system = system_bundle()
     if settings.ca_bundle is None:
@@ -47,7 +47,7 @@ def trust_file(settings: Settings, folder: Path) -> Path | None:
 
 
 def system_bundle() -> Path | None:
-    """Return the bundle in force: SSL_CERT_FILE, OpenSSL's default, or the usual places."""
+    """Return the bundle in use: SSL_CERT_FILE, OpenSSL's default, or one of the usual places."""
     candidates = (
         os.environ.get("SSL_CERT_FILE"),
         ssl.get_default_verify_paths().cafile,

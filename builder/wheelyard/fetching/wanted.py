@@ -17,31 +17,31 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file to fetch and what it must be."""
+    """A file to fetch, and its expected content."""
 
     url: str  # http, https or file
     filename: str
     sha256: str  # lower-case hex
     size: int | None  # bytes; None: not known beforehand
     if_gone: str = "choose files that exist with `wheelyard lock`"  # when no server has it any more
-    fallbacks: tuple[str, ...] = ()  # URLs to ask, one after the other, where the file is gone
+    fallbacks: tuple[str, ...] = ()  # URLs to try in turn if the file is gone
 
 
 class FileGone(FetchError):  # noqa: N818
-    """No server that was asked has the file."""
+    """None of the servers has the file any more."""
 
 
 class NotFetched(FetchError):  # noqa: N818
-    """Some files of a call did not come; the others did. Both by SHA-256."""
+    """Some files of a call were not fetched; the others were. Both by SHA-256."""
 
     def __init__(self, message: str, failed: Collection[str], gone: Collection[str]) -> None:
         super().__init__(message)
         self.failed = frozenset(failed)
-        self.gone = frozenset(gone)  # those of them that the servers do not have
+        self.gone = frozenset(gone)  # those that the servers do not have
 
 
 def problem(item: Download) -> str | None:
-    """Why `item` cannot be fetched safely; names come from an index and may be hostile."""
+    """Say why `item` cannot be fetched safely; names come from an index and may be hostile."""
     name = item.filename
     if not name.isprintable() or "/" in name or "\\" in name or name in ("", ".", ".."):
         return f"{name!r} is not a plain file name"
@@ -52,17 +52,17 @@ def problem(item: Download) -> str | None:
 
 
 def place(folder: Path, sha256: str, filename: str) -> Path:
-    """Where a verified file lies below the download folder."""
+    """Return the path of a verified file in the download folder."""
     return folder / sha256[:2] / sha256 / filename
 
 
 def part(target: Path) -> Path:
-    """Where the file grows that will become `target`."""
+    """Return the path of the unfinished file that will become `target`."""
     return target.with_name(target.name + ".part")
 
 
 def cached(folder: Path, sha256: str, filename: str, size: int | None = None) -> Path | None:
-    """The verified file, or None; trusted because only verified files get the final name."""
+    """Return the verified file, or None; only verified files get the final name."""
     path = place(folder, sha256, filename)
     found = file_size(path)
     if found is None or size not in (None, found):
@@ -71,7 +71,7 @@ def cached(folder: Path, sha256: str, filename: str, size: int | None = None) ->
 
 
 def checked(folder: Path, sha256: str, filename: str, size: int | None = None) -> Path | None:
-    """The same file, if its bytes still have that hash; a damaged one is removed."""
+    """Return the file if its bytes still match the hash; a damaged one is removed."""
     path = cached(folder, sha256, filename, size)
     if path is None or is_file_of(path, sha256):
         return path
@@ -83,7 +83,7 @@ def checked(folder: Path, sha256: str, filename: str, size: int | None = None) -
 
 
 def file_size(path: Path) -> int | None:
-    """Size in bytes, None when there is no such file."""
+    """Return the size in bytes, or None if there is no such file."""
     try:
         return path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What this library raises, and how a parser's exceptions become its own."""
+"""The errors of this library, and turning a parser's exceptions into them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class LayersError(Exception):
-    """Root of all that the library raises on purpose."""
+    """Root of the errors that the library raises on purpose."""
 
 
 class WheelError(LayersError):
@@ -19,11 +19,11 @@ class WheelError(LayersError):
 
 
 class EntryError(LayersError):
-    """An entry may not be in a layer, or is too large to be read whole."""
+    """An entry must not be in a layer, or is too large to be read whole."""
 
 
 class BlobError(LayersError):
-    """A blob is not what its table of contents says."""
+    """A blob does not match its table of contents."""
 
     def __init__(self, blob: Path, why: str) -> None:
         super().__init__(f"{blob}: {why}")
@@ -34,10 +34,10 @@ class BlobError(LayersError):
 def unreadable(
     error: Callable[[str], Exception], *, passing: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Turn what a parser raises on bytes that nobody vouches for into `error(why)`.
+    """Turn what a parser raises on untrusted bytes into `error(why)`.
 
-    Which exceptions these can be is documented for hardly any parser (tarfile: a dozen types). The
-    library's own pass, `passing` too, and so do the operating system's.
+    Hardly any parser documents which exceptions these can be (tarfile raises a dozen types). The
+    library's own pass through, `passing` too, and so do the operating system's.
     """
     try:
         yield

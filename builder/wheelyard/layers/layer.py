@@ -177,8 +177,8 @@ class LayerWriter:
             raise ValueError(f"{entry.path} added before its folder")
         if holds_whiteout(entry.path):
             raise EntryError(
-                f"/{entry.path}: engines read a name that begins with {WHITEOUT} as an order to "
-                "delete files; no layer may hold one"
+                f"/{entry.path}: engines read a name that begins with {WHITEOUT} as a command to "
+                "delete files; layers must not contain one"
             )
         self._paths.add(entry.path)
         if entry.kind == "dir":

@@ -88,13 +88,11 @@ def _heading(rows: str, digest: str) -> str:
 def read_content(blob: Path, entry: Entry) -> bytes:
     """Return the content of one file, checked against its CRC-32.
 
-    Raises BlobError if the blob's bytes are not what the table of contents says, EntryError if they
+    Raises BlobError if the blob's bytes do not match the table of contents, and EntryError if they
     are too many to be read whole.
     """
     if entry.size > LARGEST:
-        raise EntryError(
-            f"{blob}: {entry.path} has {entry.size:,} bytes, and such a file may have {LARGEST:,}"
-        )
+        raise EntryError(f"{blob}: {entry.path} has {entry.size:,} bytes; the limit is {LARGEST:,}")
     return b"".join(stream_content(blob, entry))
 
 

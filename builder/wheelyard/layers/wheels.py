@@ -1,4 +1,4 @@
-"""A layer of wheels, or of their bytecode: the files of each, in an environment, once."""
+"""Makes a layer of wheels, or of their bytecode: the files of each, in an environment, once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class WheelInput:
-    """A wheel on disk and what it is said to be."""
+    """A wheel on disk, and its expected name, version and hash."""
 
     path: Path
     name: str
@@ -152,7 +152,7 @@ def _add_files(
 ) -> None:
     for target in plan:
         if owner := owners.get(target.path):
-            _check_twin(wheel, target, owner)
+            _check_same_content(wheel, target, owner)
             continue
         _check_place(writer, target.path, wheel)
         owners[target.path] = (source, target.member or _content_digest([target.content]))
@@ -164,19 +164,19 @@ def _add_files(
             writer.file(target.path, target.content, mode, 0, environment.gid)
 
 
-def _check_twin(wheel: Wheel, target: Target, owner: _Owner) -> None:
-    """Two wheels may own one path only with the same bytes (`nvidia/__init__.py`)."""
-    source, twin = owner
+def _check_same_content(wheel: Wheel, target: Target, owner: _Owner) -> None:
+    """Refuse two wheels that own one path with different bytes (`nvidia/__init__.py`)."""
+    source, earlier = owner
     digest = _member_digest(wheel, target.member) if target.member else None
-    if isinstance(twin, Member):
+    if isinstance(earlier, Member):
         with Wheel(source.path) as other:
-            twin = _member_digest(other, twin)
-    if twin != (digest or _content_digest([target.content])):
+            earlier = _member_digest(other, earlier)
+    if earlier != (digest or _content_digest([target.content])):
         raise conflict(target.path, source.path.name, wheel.path.name)
 
 
 def _check_place(writer: LayerWriter, path: str, wheel: Wheel) -> None:
-    """What is a file in one wheel may be no folder in another."""
+    """Refuse a path that is a file in one wheel and a folder in another."""
     for place in (path, *(folder for folder in parents(path) if not writer.is_folder(folder))):
         if place in writer:
             raise WheelError(

@@ -1,1 +1,1 @@
-"""From matrix.yaml and upstream's facts to cells, their tags, and what is no cell. Pure."""
+"""From matrix.yaml and upstream's facts to cells, their tags, and the exclusions. Pure."""

@@ -1,6 +1,6 @@
-"""What there is to choose from: every image with what decides whether it runs on a machine. Pure.
+"""The catalogue: every image with what decides whether it runs on a machine. Pure.
 
-Made from the plan and, where they were built, the images themselves; published beside them as JSON.
+Made from the plan and from the images that were built; published beside them as JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VERSION = 1
 
 
 class _Outside(Document):
-    """A catalogue as somebody else may have written it."""
+    """A catalogue as read from an untrusted source."""
 
     version: int
     counter: Counter = 0
@@ -43,7 +43,7 @@ class _Outside(Document):
 
 
 class _Image(CellLabel):
-    """One of its entries: the fields of `Entry`."""
+    """One of its entries: the fields of `CatalogueEntry`."""
 
     tags: tuple[ImageTag, ...] = Field(min_length=1, max_length=64)
     architectures: tuple[Annotated[tuple[Architecture, ...], Field(max_length=64)], ...] = Field(
@@ -57,15 +57,15 @@ class _Image(CellLabel):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.framework.count("+") != self.framework_version.count("+"):
-            raise ValueError("another number of versions than of frameworks")
+            raise ValueError("the numbers of versions and frameworks differ")
         name = self.framework.replace("+", "-")
         if any(tag.partition(":")[0] != name for tag in self.tags):
-            raise ValueError(f"a tag is not of {name}")
+            raise ValueError(f"a tag does not belong to {name}")
         return self
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogueEntry:
     """One image of a catalogue."""
 
     id: str
@@ -85,24 +85,24 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """A published catalogue, read."""
+    """A published catalogue that was read."""
 
-    entries: tuple[Entry, ...] = ()
-    counter: int = 0  # rises with every change, so that an older one is told apart
+    entries: tuple[CatalogueEntry, ...] = ()
+    counter: int = 0  # rises with every change, so that an older catalogue is recognised
     faults: tuple[str, ...] = ()  # what was left out, and why
 
 
 def plan_entries(
     cells: Iterable[Cell], upstream: Upstream, built: Iterable[Mapping[str, Any]]
-) -> tuple[Entry, ...]:
-    """The catalogue of a plan; `built` are the images of a `build.json`."""
+) -> tuple[CatalogueEntry, ...]:
+    """Return the catalogue of a plan; `built` are the images of a `build.json`."""
     known = {str(image["id"]): image for image in built}
     return tuple(_entry(cell, upstream, known.get(cell.id)) for cell in cells)
 
 
-def _entry(cell: Cell, upstream: Upstream, image: Mapping[str, Any] | None) -> Entry:
+def _entry(cell: Cell, upstream: Upstream, image: Mapping[str, Any] | None) -> CatalogueEntry:
     layers = [] if image is None else image["layers"]
-    return Entry(
+    return CatalogueEntry(
         id=cell.id,
         tags=cell.tags,
         framework=cell.framework,
@@ -119,21 +119,23 @@ def _entry(cell: Cell, upstream: Upstream, image: Mapping[str, Any] | None) -> E
     )
 
 
-def to_json(entries: Iterable[Entry], counter: int = 0) -> dict[str, Any]:
-    """The catalogue as it is published."""
+def to_json(entries: Iterable[CatalogueEntry], counter: int = 0) -> dict[str, Any]:
+    """Return the catalogue as it is published."""
     images = [asdict(entry) for entry in entries]
     return {"version": VERSION, "counter": counter, "images": images}
 
 
 def read_catalogue(data: bytes) -> Catalogue:
-    """Read what `to_json` gave; an entry that is none is left out and named among the faults.
+    """Read what `to_json` wrote; a malformed entry is left out and described in the faults.
 
-    Raises UnreadableError for anything else, RegistryError for another version's.
+    Raises UnreadableError for anything else, and RegistryError for another version's catalogue.
     """
     content = read_document(_Outside, data)
     if content.version != VERSION:
-        raise RegistryError("the catalogue is of another version of wheelyard; update it")
-    entries: dict[str, Entry] = {}
+        raise RegistryError(
+            "the catalogue was written by another version of wheelyard; update wheelyard"
+        )
+    entries: dict[str, CatalogueEntry] = {}
     faults = []
     for at, image in enumerate(content.images):
         try:
@@ -142,22 +144,24 @@ def read_catalogue(data: bytes) -> Catalogue:
             faults.append(f"image {at}: {error}")
             continue
         if read.id in entries:
-            faults.append(f"image {at}: {read.id} stands twice")
+            faults.append(f"image {at}: {read.id} is listed twice")
             continue
-        entries[read.id] = Entry(**dict(read))
+        entries[read.id] = CatalogueEntry(**dict(read))
     return Catalogue(tuple(entries.values()), content.counter, tuple(faults))
 
 
-def merge(old: Iterable[Entry], new: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Both, by id; a tag belongs to the newer entry, and one without tags is gone."""
+def merge(
+    old: Iterable[CatalogueEntry], new: Iterable[CatalogueEntry]
+) -> tuple[CatalogueEntry, ...]:
+    """Merge by id; a tag belongs to the newer entry, and an entry without tags is dropped."""
     fresh = {entry.id: entry for entry in new}
     taken = {tag for entry in fresh.values() for tag in entry.tags}
     kept = (entry for entry in old if entry.id not in fresh and entry.tags[0] not in taken)
     return tuple(sorted((*kept, *fresh.values()), key=lambda entry: entry.id))
 
 
-def pull_bytes(entry: Entry, present: Iterable[Sequence[str]]) -> int | None:
-    """What a pull costs beside images whose diff_ids are `present`; None: sizes are not known."""
+def pull_bytes(entry: CatalogueEntry, present: Iterable[Sequence[str]]) -> int | None:
+    """Return the cost of a pull beside images with these diff_ids; None if sizes are unknown."""
     if not entry.layers:
         return None
     there = shared_layers([diff_id for diff_id, _ in entry.layers], present)

@@ -1,4 +1,4 @@
-"""Every combination that the matrix asks for, judged: an image, or excluded with its reason."""
+"""Judges every combination that the matrix asks for: an image, or excluded with its reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Combination(NamedTuple):
 
 @dataclass(slots=True)
 class Verdicts:
-    """What became of each combination, in plan order."""
+    """The result for each combination, in plan order."""
 
     images: dict[Combination, YamlPath] = field(default_factory=dict)  # -> where it comes from
     excluded: dict[Combination, str] = field(default_factory=dict)  # -> reason
@@ -40,7 +40,7 @@ class Verdicts:
 
 
 def judge(matrix: Matrix, upstream: Upstream) -> Verdicts:
-    """Expand the axes and the includes, and say of each combination what it is."""
+    """Expand the axes and the includes, and judge each combination."""
     verdicts = Verdicts()
     _cross_product(matrix, upstream, verdicts)
     for at, entry in enumerate(matrix.include):
@@ -60,7 +60,7 @@ def identify(matrix: Matrix, combination: Combination) -> str:
 
 
 def identify_all(matrix: Matrix, combinations: Iterable[Combination]) -> Iterator[str]:
-    """Give each combination's id; a matrix excludes ten thousands."""
+    """Give each combination's id; a matrix may exclude tens of thousands of combinations."""
     defaults, pinned = default_bases(matrix), cache(lambda name: pins(matrix, name))
     for framework, cuda, cudnn, python, base, flavour in combinations:
         shown = "" if defaults.get(python) == base else base
@@ -92,7 +92,7 @@ def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> No
 def _include(
     matrix: Matrix, upstream: Upstream, verdicts: Verdicts, entry: Include, at: int
 ) -> None:
-    """Judge one include: what upstream does not ship is an error here, not an exclusion."""
+    """Judge one include: here a combination that upstream does not ship is an error."""
     if not _defined(matrix, entry.framework):
         return
     problem, swapped = _include_problem(matrix, upstream, entry)
@@ -137,7 +137,7 @@ def _include_problem(matrix: Matrix, upstream: Upstream, entry: Include) -> tupl
     for pin, release in found.items():
         if short(entry.cudnn, 1) != short(release.cudnn, 1):
             title = matrix.frameworks[pin.name].title
-            wants = f"{title} {release.version} asks for cuDNN {short(release.cudnn)}"
+            wants = f"{title} {release.version} requires cuDNN {short(release.cudnn)}"
             return f"{wants}; cuDNN {entry.cudnn} is another major version", False
     return None, True
 
@@ -180,7 +180,7 @@ def _defined(matrix: Matrix, framework: str) -> bool:
 
 
 def ancestry(matrix: Matrix, flavour: str) -> tuple[str, ...]:
-    """Return a flavour and those it extends, nearest first; a cycle ends where it closes."""
+    """Return a flavour and all that it extends, nearest first; a cycle ends where it closes."""
     chain: list[str] = []
     name: str | None = flavour
     while name is not None and name in matrix.flavours and name not in chain:

@@ -1,4 +1,4 @@
-"""Which NVIDIA driver a CUDA version needs on the host; figures in data/drivers.json."""
+"""Which NVIDIA driver a CUDA version needs on the host; the figures are in data/drivers.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wheelyard.versions import order
 
 @dataclass(frozen=True, slots=True)
 class DriverFloor:
-    """The host's driver, for one CUDA version."""
+    """The host drivers for one CUDA version."""
 
     minimum: str  # "525.60.13": runs it by minor-version compatibility
     reports: str  # "12.0": the CUDA version that this driver says it supports
@@ -28,7 +28,7 @@ def driver_floor(cuda: str) -> DriverFloor:
     major = cuda.partition(".")[0]
     if major not in table["minor_version"]:
         raise MatrixError(
-            f"CUDA {cuda}: no driver floor is known for CUDA {major};"
+            f"CUDA {cuda}: the driver floor of CUDA {major} is unknown;"
             " add it to builder/wheelyard/data/drivers.json"
         )
     floor = table["minor_version"][major]
@@ -36,9 +36,9 @@ def driver_floor(cuda: str) -> DriverFloor:
 
 
 def generation_floor(capability: str) -> tuple[str, str] | None:
-    """Return the first CUDA that knows a GPU such as "12.0", and the driver that came with it.
+    """Return the first CUDA that knows a GPU such as "12.0", and the driver released with it.
 
-    None for a generation that every driver we support knows.
+    None for a generation that every supported driver knows.
     """
     table = _table()
     cuda = table["generations"].get(capability)
@@ -46,19 +46,19 @@ def generation_floor(capability: str) -> tuple[str, str] | None:
 
 
 def runs_on(cuda: str, driver: str) -> bool:
-    """Tell whether a driver such as "550.54.14" is new enough for a CUDA version, or for none."""
+    """Tell whether a driver such as "550.54.14" is new enough for a CUDA version, or for CPU."""
     return cuda == CPU or order(driver) >= order(driver_floor(cuda).minimum)
 
 
 def newest_major() -> tuple[str, str]:
-    """Return the newest CUDA major that is known, and the driver that it needs."""
+    """Return the newest known CUDA major and the driver that it needs."""
     table = _table()["minor_version"]
     major = max(table, key=int)
     return major, str(table[major]["driver"])
 
 
 def too_old(cuda: str, driver: str) -> str | None:
-    """Say what a driver that is too old for a CUDA version lacks; None where it will do."""
+    """Say what a driver that is too old for a CUDA version lacks; None if it suffices."""
     if runs_on(cuda, driver):
         return None
     needed = driver_floor(cuda).minimum
@@ -66,12 +66,12 @@ def too_old(cuda: str, driver: str) -> str | None:
 
 
 def require_cuda(cuda: str) -> str:
-    """Return NVIDIA_REQUIRE_CUDA: what the container runtime asks of the host's driver.
+    """Return NVIDIA_REQUIRE_CUDA: what the container runtime requires of the host's driver.
 
     The runtime compares with the CUDA version that the *driver* reports. Any driver of the same
-    major runs the image (minor-version compatibility), and so does every newer one; asking for
-    the image's own minor would turn away drivers that work. The brand alternatives that
-    nvidia/cuda images add hold only with their cuda-compat libraries, which we do not ship.
+    major runs the image (minor-version compatibility), and so does every newer one; requiring the
+    image's own minor would reject drivers that work. The brand alternatives that nvidia/cuda images
+    add are valid only with their cuda-compat libraries, which we do not ship.
     """
     return f"cuda>={driver_floor(cuda).reports}"
 

@@ -1,4 +1,4 @@
-"""Why an image is as it is, or why there is none: `wheelyard plan --explain ID`."""
+"""Why an image is as it is, or why it does not exist: `wheelyard plan --explain ID`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def explain(
 ) -> str:
     """Explain an image, an excluded combination, or any name in the grammar of ids.
 
-    `driver` is a host's NVIDIA driver that the image should run on. Raises SelectionError when
-    the name says nothing that could be looked up.
+    `driver` is the NVIDIA driver of a host that should run the image. Raises SelectionError if the
+    name contains nothing that could be looked up.
     """
     cells = [cell for cell in plan.cells if name == cell.id or name in cell.tags]
     if cells:
@@ -49,7 +49,7 @@ def _image(
             yield f"    compiled for {', '.join(release.architectures)}"
     yield f"  policy {cell.policy}"
     for line in cell.overrides:
-        yield f"  {line}: asked for by an include, in place of {_replaced(upstream, cell)}"
+        yield f"  {line}: requested by an include, in place of {_replaced(upstream, cell)}"
     reasons = dict(cell.reasons)
     for bound in cell.constraints:
         yield f"  bound {bound}: {reasons.get(bound, _own_bound(upstream, cell, bound))}"
@@ -63,7 +63,7 @@ def _replaced(upstream: Upstream, cell: Cell) -> str:
 
 
 def _own_bound(upstream: Upstream, cell: Cell, bound: str) -> str:
-    """Give the reason of a bound that the plan added by itself."""
+    """Give the reason of a bound that the plan added itself."""
     name = bound.split("==")[0]
     stated = {release_of(upstream, pin).requires.get(name, "") for pin in cell.frameworks}
     return f"upstream leaves {' '.join(sorted(stated - {''})) or 'it open'}; policy {cell.policy}"
@@ -72,7 +72,7 @@ def _own_bound(upstream: Upstream, cell: Cell, bound: str) -> str:
 def _driver_lines(
     plan: Plan, framework: str, cuda: str | None, driver: str | None
 ) -> Iterator[str]:
-    """Say that a host's driver is too old, and what runs on it instead."""
+    """Say that a host's driver is too old, and which images run on it instead."""
     if driver is None or cuda is None:
         return
     reason = too_old(cuda, driver)
@@ -89,7 +89,7 @@ def _driver_lines(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a name in the grammar of ids says."""
+    """The parts of a name in the grammar of ids."""
 
     frameworks: tuple[tuple[str, str | None], ...]  # (name, version if given)
     cuda: str | None
@@ -118,7 +118,7 @@ def _stranger(
 ) -> Iterator[str]:
     asked = _parse({*matrix.frameworks, *upstream}, name)
     if not asked.frameworks:
-        select(plan, name)  # a SelectionError says it best
+        select(plan, name)  # re-raise: its message already lists the near matches
         raise SelectionError(f"{name} names several images; `wheelyard plan {name}` lists them")
     yield f"{name} is not an id of the plan"
     obstacles = [
@@ -140,7 +140,7 @@ def _obstacles(
     version: str | None,
     asked: _Asked,
 ) -> Iterator[str]:
-    """Yield what upstream has against a framework in the asked surroundings."""
+    """Yield the reasons why upstream does not support a framework in the given combination."""
     entry = matrix.frameworks.get(framework)
     title = entry.title if entry else framework
     candidates = known_as(known, version) if version else sorted(known, key=order)
@@ -159,7 +159,7 @@ def _obstacles(
 
 
 def _other_python(title: str, known: Mapping[str, Release], asked: _Asked) -> str:
-    """Name the releases that do have a wheel for a Python."""
+    """Name the releases that have a wheel for a Python."""
     python = str(asked.python)
     having = sorted((v for v, release in known.items() if python in release.pythons), key=order)
     if not having:
@@ -178,13 +178,13 @@ def _why_not(title: str, release: Release, asked: _Asked) -> str | None:
 
 
 def _possible(plan: Plan, name: str) -> Iterator[str]:
-    """Say what there is instead of a combination that upstream has nothing against."""
+    """Name alternatives to a combination that upstream would support."""
     try:
         cells = select(plan, name)
     except SelectionError:
         reasons = excluded_because(plan, name)
         yield from (f"  excluded: {reason}" for reason in reasons)
         if not reasons:
-            yield "  upstream ships it, the matrix does not ask for it: extend `axes` or `include`"
+            yield "  upstream ships it, the matrix does not request it: extend `axes` or `include`"
     else:
         yield f"  as a selector it means: {', '.join(cell.id for cell in cells)}"

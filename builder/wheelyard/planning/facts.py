@@ -18,20 +18,20 @@ from wheelyard.versions import leads, order, overlaps, short
 
 DATA = Path(__file__).parents[1] / "data" / "upstream.json"
 OWN = "upstream.json"  # a project's own facts, beside its matrix.yaml
-CPU = "cpu"  # stands where a CUDA version would, for a build without CUDA
-NONE = "none"  # stands where a cuDNN version would
+CPU = "cpu"  # in place of a CUDA version, for a build without CUDA
+NONE = "none"  # in place of a cuDNN version
 
 _CUDA = re.compile(r"cuda-toolkit|nvidia-cuda-runtime(-cu\d+)?")
 _CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
 _NCCL = re.compile(r"nvidia-nccl(-cu\d+)?")
 
 
-@dataclass(frozen=True)  # no slots: the cached properties lie beside the fields
+@dataclass(frozen=True)  # no slots: cached properties need a dictionary
 class Release:
     """One release of a framework, by the metadata of its Linux x86-64 wheel."""
 
     version: str  # "2.3.1"; "2.3.1+cu118" is a build that an index of its own holds
-    wheel: str  # the file the facts were read from
+    wheel: str  # the file that the facts were read from
     cuda: str  # "12.1": the CUDA it was compiled for, by the version file inside the wheel
     cudnn: str  # "8.9.2.26": the pin, or the lower bound of a range
     nccl: str | None  # "2.20.5"
@@ -56,7 +56,7 @@ Upstream = Mapping[str, Mapping[str, Release]]  # framework name -> version -> f
 
 
 def load_upstream(path: Path = DATA) -> Upstream:
-    """Read the data file; raises MatrixError when it is missing or damaged."""
+    """Read the data file; raise MatrixError if it is missing or damaged."""
     try:
         return parse_upstream(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
@@ -66,13 +66,13 @@ def load_upstream(path: Path = DATA) -> Upstream:
 
 
 def facts_file(project: Path) -> Path:
-    """Return the file that a project's facts are read from: its own, else the committed one."""
+    """Return the file with a project's facts: the project's own, else the committed one."""
     own = project / OWN
     return own if own.is_file() else DATA
 
 
 def facts_target(project: Path) -> Path:
-    """Return the file that a refresh writes: never that of a wheelyard which lies elsewhere."""
+    """Return the file that a refresh writes: never the data of an installed wheelyard."""
     found = facts_file(project)
     return project / OWN if found == DATA and not DATA.is_relative_to(project) else found
 
@@ -105,10 +105,10 @@ def make_release(
     built_cudnn: str | None = None,
     architectures: tuple[str, ...] = (),
 ) -> Release:
-    """Derive cuDNN and NCCL from the stated requirements; ValueError without a cuDNN."""
+    """Derive cuDNN and NCCL from the stated requirements; ValueError without cuDNN."""
     cudnn, nccl = _find(_CUDNN, requires), _find(_NCCL, requires)
     if cudnn is None and cuda != CPU:
-        raise ValueError("it requires no cuDNN")
+        raise ValueError("it does not require cuDNN")
     return Release(
         version, wheel, cuda, lowest(cudnn[1]) if cudnn else NONE,
         lowest(nccl[1]) if nccl else None,
@@ -118,13 +118,13 @@ def make_release(
 
 
 def release_of(upstream: Upstream, pin: FrameworkPin) -> Release:
-    """Return the facts of the build that a pin names; KeyError when there are none."""
+    """Return the facts of the build that a pin names; KeyError if there are none."""
     local = "" if pin.local is None else f"+{pin.local}"
     return upstream[pin.name][f"{pin.version}{local}"]
 
 
 def fits_cuda(release: Release, cuda: str) -> bool:
-    """Tell whether a release's requirements allow a CUDA version; CPU is met by CPU alone."""
+    """Tell whether a release's requirements allow a CUDA version; only CPU allows CPU."""
     if CPU in (release.cuda, cuda):
         return release.cuda == cuda
     return overlaps(cuda, release.cuda_requirement[1])
@@ -138,7 +138,7 @@ def fits_cudnn(release: Release, cudnn: str) -> bool:
 
 
 def misfit(title: str, release: Release, cuda: str, cudnn: str | None, python: str) -> str | None:
-    """Say why upstream does not ship this combination; None when it does.
+    """Say why upstream does not ship this combination; None if it does.
 
     `cudnn=None` leaves cuDNN out: an override has its own rule.
     """
@@ -165,7 +165,7 @@ def newest_for(releases: Mapping[str, Release], cuda: str, python: str | None) -
 
 
 def known_as(releases: Mapping[str, Release], asked: str) -> list[str]:
-    """Return the releases that `asked` names in full or by its first components, ascending."""
+    """Return the releases that match `asked` in full or by its first components, ascending."""
     if asked in releases:  # 2.15.0 is itself, not 2.15.0.post1 too
         return [asked]
     return sorted((version for version in releases if leads(asked, version)), key=order)
@@ -177,7 +177,7 @@ def _find(pattern: re.Pattern[str], requires: Mapping[str, str]) -> tuple[str, s
 
 
 def lowest(specifiers: str) -> str:
-    """Return the version that a pin or a range starts from; ValueError where there is none."""
+    """Return the version that a pin or a range starts from; ValueError if there is none."""
     found = re.search(r"(?:==|>=|~=)\s*([\d.]+\d)", specifiers)
     if found is None:
         raise ValueError(f"no lower bound in {specifiers!r}")
@@ -204,7 +204,7 @@ def _text(value: object) -> str | None:
 
 
 def release_facts(release: Release) -> dict[str, object]:
-    """Return a release's facts the way the data file has them."""
+    """Return a release's facts in the data file's form."""
     return {
         "wheel": release.wheel,
         "sha256": release.sha256,

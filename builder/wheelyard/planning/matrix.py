@@ -1,4 +1,4 @@
-"""matrix.yaml -> Matrix, or every problem in it at once, each with its path and line."""
+"""Reads matrix.yaml: a Matrix, or all problems at once, each with its path and line."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pydantic_core import ErrorDetails
 from wheelyard.errors import MatrixError
 from wheelyard.planning.matrix_model import Matrix
 from wheelyard.planning.references import check_references
-from wheelyard.planning.yamlmap import Problem, Source, YamlPath, read_yaml
+from wheelyard.planning.yamlmap import Positions, Problem, YamlPath, read_yaml
 
 __all__ = ["Matrix", "load_matrix", "read_matrix"]
 
-_WANTED = {  # what a pattern asks for, said in words
+_WANTED = {  # what a pattern requires, in words
     "^\\d+\\.\\d+$": "a version of two components, such as 12.1",
     "^[a-z][a-z0-9]*$": "lower-case letters and digits, starting with a letter",
     "^(\\d+\\.\\d+|cpu)$": "a version of two components, such as 12.1, or cpu",
@@ -26,7 +26,7 @@ _WANTED = {  # what a pattern asks for, said in words
     "^(\\d+\\.\\d+(\\.\\d+){0,2}|none)$": "a cuDNN version, such as 8.9 or 8.9.7, or none",
     "^[a-z0-9][a-z0-9.+-]+$": "a Debian package name",
 }
-_SHAPES = {  # what pydantic asks for, said in the words of YAML
+_SHAPES = {  # what pydantic requires, in YAML's terms
     "string_type": "text",
     "tuple_type": "a list",
     "dict_type": "a mapping",
@@ -35,24 +35,24 @@ _SHAPES = {  # what pydantic asks for, said in the words of YAML
 
 
 def load_matrix(path: Path) -> Matrix:
-    """Read and check matrix.yaml; raises MatrixError that lists every problem found."""
-    matrix, source, problems = read_matrix(path)
+    """Read and check matrix.yaml; raise MatrixError that lists every problem."""
+    matrix, positions, problems = read_matrix(path)
     if matrix is None or problems:
-        raise MatrixError(source.report(problems))
+        raise MatrixError(positions.report(problems))
     return matrix
 
 
-def read_matrix(path: Path) -> tuple[Matrix | None, Source, list[Problem]]:
-    """Read matrix.yaml with its problems; the matrix is None where too little of it is sound."""
-    data, source, problems = read_yaml(_text(path), path.name)
+def read_matrix(path: Path) -> tuple[Matrix | None, Positions, list[Problem]]:
+    """Read matrix.yaml with its problems; the matrix is None if too little of it is valid."""
+    data, positions, problems = read_yaml(_text(path), path.name)
     if data is None:
-        return None, source, problems or [Problem((), "the file is empty", 1)]
-    matrix, found = _validate(data, source)
+        return None, positions, problems or [Problem((), "the file is empty", 1)]
+    matrix, found = _validate(data, positions)
     problems += found
     if matrix is not None:
-        matrix = matrix.located(source)
+        matrix = matrix.located(positions)
         problems += check_references(matrix)
-    return matrix, source, problems
+    return matrix, positions, problems
 
 
 def _text(path: Path) -> str:
@@ -66,54 +66,54 @@ def _text(path: Path) -> str:
         raise MatrixError(f"{path}: cannot be read as UTF-8 text ({problem})") from problem
 
 
-def _validate(data: object, source: Source) -> tuple[Matrix | None, list[Problem]]:
-    """Validate; on errors repair what can be, so that later checks still see the rest."""
+def _validate(data: object, positions: Positions) -> tuple[Matrix | None, list[Problem]]:
+    """Validate; on errors repair what is possible, so that later checks still see the rest."""
     try:
         return Matrix.model_validate(data), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-    problems = [_problem(detail, source) for detail in details]
+    problems = [_problem(detail, positions) for detail in details]
     for detail in details:
-        _repair(data, detail, source)
+        _repair(data, detail, positions)
     try:
         return Matrix.model_validate(data), problems
     except ValidationError:
         return None, problems
 
 
-def _repair(data: object, detail: ErrorDetails, source: Source) -> None:
-    """Take an unquoted version as the text it was written as; drop another key that is wrong.
+def _repair(data: object, detail: ErrorDetails, positions: Positions) -> None:
+    """Read an unquoted version as the text that was written; drop any other invalid key.
 
-    A list keeps its items: the paths of those behind would no longer be true.
+    A list keeps its items: otherwise the paths of the later ones would be wrong.
     """
     *above, last = detail["loc"] or ("",)
     try:
         place: Any = data
         for part in above:
             place = place[part]
-        if detail["type"] == "string_type" and detail["loc"] in source.texts:
-            place[last] = source.texts[detail["loc"]]
+        if detail["type"] == "string_type" and detail["loc"] in positions.texts:
+            place[last] = positions.texts[detail["loc"]]
         elif isinstance(place, dict):
             del place[last]
     except (KeyError, IndexError, TypeError):
-        return  # the error is about something that is not there
+        return  # the error is about something that is missing
 
 
-def _problem(detail: ErrorDetails, source: Source) -> Problem:
-    """Say a pydantic error in the words of the file."""
+def _problem(detail: ErrorDetails, positions: Positions) -> Problem:
+    """Describe a pydantic error in the file's terms."""
     path = tuple(part for part in detail["loc"] if part != "[key]")
-    return Problem(path, _message(detail, path, source))
+    return Problem(path, _message(detail, path, positions))
 
 
-def _message(detail: ErrorDetails, path: YamlPath, source: Source) -> str:
+def _message(detail: ErrorDetails, path: YamlPath, positions: Positions) -> str:
     given, context = detail["input"], detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
             return f"unknown key; {_nearest(str(path[-1]), _keys_at(path[:-1]))}"
         case "missing":
             return "is missing"
-        case "string_type" if isinstance(given, int | float) and path in source.texts:
-            text = source.texts[path]
+        case "string_type" if isinstance(given, int | float) and path in positions.texts:
+            text = positions.texts[path]
             return f'write it in quotes, "{text}": YAML reads {text} as the {_kind(given)} {given}'
         case "string_pattern_mismatch" if path[-2:-1] == ("framework",) or path[-1:] == (
             "framework",
@@ -144,7 +144,7 @@ def _shape(value: object) -> str:
 
 def _kind(value: object) -> str:
     kinds: dict[type, str] = {bool: "truth value", int: "number", float: "number"}
-    return kinds.get(type(value), "value")  # a date, for one
+    return kinds.get(type(value), "value")  # for example a date
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -159,7 +159,7 @@ def _schema() -> dict[str, Any]:
 
 
 def _keys_at(path: YamlPath) -> list[str]:
-    """Return the keys that the mapping at `path` may have, by the JSON schema."""
+    """Return the keys that the mapping at `path` may have, from the JSON schema."""
     schema = _schema()
     node: dict[str, Any] = schema
     for part in path:

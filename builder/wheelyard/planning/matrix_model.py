@@ -10,7 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from pydantic.json_schema import WithJsonSchema
 
-from wheelyard.planning.yamlmap import Source
+from wheelyard.planning.yamlmap import Positions
 
 _WORD = r"[a-z][a-z0-9]*"  # no dash: ids and tags are words joined by dashes
 _RELEASE = r"\d+(?:\.\d+)+(?:(?:a|b|rc)\d+)?(?:\.post\d+)?"
@@ -28,7 +28,9 @@ def _requirement(text: str) -> str:
 def _distribution(text: str) -> str:
     requirement = Requirement(_requirement(text))
     if requirement.specifier or requirement.marker or requirement.url:
-        raise ValueError(f"{text!r} must be a name, with extras at most: the axis has the version")
+        raise ValueError(
+            f"{text!r} must be a name, optionally with extras: the axis has the version"
+        )
     return text
 
 
@@ -41,7 +43,7 @@ def _specifiers(text: str) -> str:
 
 
 def _listed(value: object) -> object:
-    """Let one value stand for a list of one."""
+    """Accept one value as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
@@ -75,13 +77,13 @@ _OneOrMore = Annotated[
 ]
 
 
-class Entry(BaseModel):
+class _Mapping(BaseModel):
     """A mapping of matrix.yaml: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Axes(Entry):
+class Axes(_Mapping):
     """The values whose cross product is the plan."""
 
     cuda: Annotated[tuple[_CudaVersion, ...], Field(min_length=1)]
@@ -95,7 +97,7 @@ class Axes(Entry):
     flavour: Annotated[tuple[_Word, ...], Field(min_length=1)]
 
 
-class Bound(Entry):
+class Bound(_Mapping):
     """A constraint that upstream does not state, with its reason."""
 
     require: _RequirementText
@@ -103,32 +105,32 @@ class Bound(Entry):
 
 
 class FrameworkBound(Bound):
-    """A bound for the framework's releases that `when` names; for all without it."""
+    """A bound for the framework's releases that `when` names, or for all."""
 
     when: _Specifiers | None = None
     flavour: _Word | None = None  # only for this flavour and those that extend it
-    alone: bool = False  # only where the framework has an image to itself
+    alone: bool = False  # only if it is the image's only framework
 
 
-class FrameworkTool(Entry):
-    """A tool that only some releases of a framework get, or only some Pythons."""
+class FrameworkTool(_Mapping):
+    """A tool for some releases of a framework, or for some Pythons."""
 
     require: _RequirementText
     when: _Specifiers | None = None
     python: _OneOrMore | None = None
 
 
-class IndexBuild(Entry):
-    """Where builds for another CUDA than the default index's are: an index by its name.
+class IndexBuild(_Mapping):
+    """An index, by its name, with builds for another CUDA than the default index has.
 
-    Its URL is a setting of the machine (`indexes`), and never stands in the matrix or a lock.
+    Its URL is a setting of the machine (`indexes`) and is never in the matrix or a lock.
     """
 
     index: _IndexName
     local: _LocalVersion  # "cu118": the local version of its builds, 2.3.1+cu118
 
 
-class FrameworkEntry(Entry):
+class FrameworkEntry(_Mapping):
     """A framework: the distribution that installs it and the bounds its releases need."""
 
     title: _Text
@@ -139,17 +141,17 @@ class FrameworkEntry(Entry):
     indexes: dict[_CudaVersion, IndexBuild] = {}  # CUDA that the default index has no build for
 
 
-class CudaEntry(Entry):
+class CudaEntry(_Mapping):
     """Bounds and tools that every image of a CUDA version, or of all its minors, needs."""
 
     constraints: tuple[Bound, ...] = ()
     tools: dict[_Word, tuple[_RequirementText, ...]] = {}
 
 
-class BaseEntry(Entry):
-    """A base: the Debian suite, the Python that it holds, and packages for that Python.
+class BaseEntry(_Mapping):
+    """A base: the Debian suite, its Python, and packages for that Python.
 
-    With `image` it is a registry's image, by digest: images are built on its layers.
+    With `image`, the base is a registry's image, by digest: images are built on its layers.
     """
 
     suite: _Text
@@ -158,7 +160,7 @@ class BaseEntry(Entry):
     packages: tuple[_DebianName, ...] = ()
 
 
-class FlavourEntry(Entry):
+class FlavourEntry(_Mapping):
     """What a flavour adds to the one it extends."""
 
     description: _Text
@@ -167,7 +169,7 @@ class FlavourEntry(Entry):
     tools: tuple[_RequirementText, ...] = ()
 
 
-class When(Entry):
+class When(_Mapping):
     """Conditions on axes, all of which must hold; versions match by leading components."""
 
     framework: _OneOrMore | None = None
@@ -178,14 +180,14 @@ class When(Entry):
     flavour: _OneOrMore | None = None
 
 
-class Exclude(Entry):
+class Exclude(_Mapping):
     """Combinations of the axes that are not images."""
 
     when: When
     reason: _Text
 
 
-class Include(Entry):
+class Include(_Mapping):
     """One cell outside the cross product; its cuDNN may differ from upstream's pin."""
 
     framework: _Frameworks
@@ -197,8 +199,8 @@ class Include(Entry):
     policy: Policy | None = None  # None: the matrix's
 
 
-class Matrix(Entry):
-    """matrix.yaml: the one list of images."""
+class Matrix(_Mapping):
+    """matrix.yaml: the only list of images."""
 
     version: Literal[1]
     policy: Policy = "match-build"  # how requirements that leave a range are met
@@ -209,22 +211,22 @@ class Matrix(Entry):
     flavours: Annotated[dict[_Word, FlavourEntry], Field(min_length=1)]
     exclude: tuple[Exclude, ...] = ()
     include: tuple[Include, ...] = ()
-    _source: Source = PrivateAttr(default_factory=Source)
+    _source: Positions = PrivateAttr(default_factory=Positions)
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Positions:
         """Where each value stands in the file."""
         return self._source
 
-    def located(self, source: Source) -> Matrix:
-        """Return the same matrix, knowing its lines."""
+    def located(self, positions: Positions) -> Matrix:
+        """Return the same matrix with the positions of its values."""
         copy = self.model_copy()
-        copy._source = source
+        copy._source = positions
         return copy
 
 
 def json_schema() -> str:
-    """Return the JSON schema that editors complete matrix.yaml with."""
+    """Return the JSON schema with which editors complete matrix.yaml."""
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Matrix.model_json_schema(),

@@ -28,7 +28,7 @@ from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads, order
 
 MATRIX = "matrix.yaml"
-# How reasons call an axis: a value excluded for its own sake comes before one excluded beside it.
+# The axes' names in reasons: a value excluded by itself comes before one excluded in combination.
 _TITLES = {axis: axis for axis in Combination._fields} | {
     "cuda": "CUDA",
     "cudnn": "cuDNN",
@@ -43,7 +43,7 @@ def load_plan(project: Path) -> Plan:
 
 
 def load_inputs(project: Path) -> tuple[Matrix, Upstream, Plan]:
-    """Return what a plan is made from beside the plan, for those who explain it."""
+    """Return the inputs of a plan beside the plan itself, for code that explains it."""
     matrix, source, problems = read_matrix(project / MATRIX)
     upstream = load_upstream(facts_file(project))
     if matrix is None:
@@ -52,7 +52,7 @@ def load_inputs(project: Path) -> tuple[Matrix, Upstream, Plan]:
 
 
 def make_plan(matrix: Matrix, upstream: Upstream, problems: Sequence[Problem] = ()) -> Plan:
-    """Plan a matrix; MatrixError lists its `problems` and all that cannot be planned."""
+    """Plan a matrix; MatrixError lists every invalid cell, value and exclude."""
     plan, found = _expand(matrix, upstream)
     if problems or found:
         raise MatrixError(matrix.source.report([*problems, *found]))
@@ -121,7 +121,7 @@ def _requirement(pin: FrameworkPin) -> str:
 
 
 def _flavour(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPin]) -> Flavour:
-    """Gather a flavour with all it extends, and what base, CUDA and frameworks add to them."""
+    """Gather a flavour with all that it extends, and what base, CUDA and frameworks add."""
     names = ancestry(matrix, item.flavour)
     entries = [matrix.flavours[name] for name in names]
     extends = entries[0].extends if entries[0].extends in matrix.flavours else None
@@ -143,7 +143,7 @@ def _flavour(matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPi
 
 
 def _framework_tools(matrix: Matrix, pin: FrameworkPin, python: str, flavour: str) -> Iterator[str]:
-    """Yield what a flavour adds for a framework's release and a Python."""
+    """Yield the tools that a flavour adds for a framework's release and a Python."""
     for tool in matrix.frameworks[pin.name].tools.get(flavour, ()):
         if isinstance(tool, str):
             yield tool
@@ -162,7 +162,7 @@ def _cuda_entries(matrix: Matrix, cuda: str) -> Iterator[CudaEntry]:
 def _bounds(
     matrix: Matrix, item: Combination, frameworks: Iterable[FrameworkPin]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the bounds that the matrix states for a cell's frameworks and CUDA, and why."""
+    """Yield the matrix's bounds for a cell's frameworks and CUDA, with their reasons."""
     flavours = (None, *ancestry(matrix, item.flavour))
     for pin in frameworks:
         for bound in matrix.frameworks[pin.name].constraints:
@@ -192,16 +192,16 @@ def _clashes(cells: Iterable[Cell], origins: Iterable[YamlPath]) -> Iterator[Pro
 
 
 def _orphans(cells: list[Cell], verdicts: Verdicts) -> Iterator[Problem]:
-    """Find an image whose flavour extends one that the plan does not hold."""
+    """Find an image whose flavour extends one that is not in the plan."""
     ids = {cell.id for cell in cells}
     for cell, origin in zip(cells, verdicts.images.values(), strict=True):
         if cell.parent is not None and cell.parent not in ids:
-            message = f"{cell.id} extends {cell.parent}, which is not in the plan; add that one too"
+            message = f"{cell.id} extends {cell.parent}, which is not in the plan; add that as well"
             yield Problem(origin, message)
 
 
 def _unused(matrix: Matrix, verdicts: Verdicts) -> Iterator[Problem]:
-    """Find axis values that no image uses, with the reasons they were excluded for."""
+    """Find axis values that no image uses, with the reasons for their exclusion."""
     used = {*verdicts.images, *verdicts.unresolved}
     for number, axis in enumerate(Combination._fields):
         living = {combination[number] for combination in used}

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from wheelyard.model import Cell
 from wheelyard.planning.facts import CPU, Release, Upstream, release_of
 
-NVIDIA = "nvidia-"  # what the names of all distributions begin with that a lock is asked for
+NVIDIA = "nvidia-"  # prefix of all distribution names that are looked up in a lock
 _RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """A CUDA and a cuDNN, as one source states them; "-" where it says nothing."""
+    """CUDA and cuDNN versions as one source states them; "-" if it states none."""
 
     cuda: str
     cudnn: str
@@ -30,7 +30,7 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a cell's CUDA and cuDNN come from; several frameworks are joined by ` + `."""
+    """The origin of a cell's CUDA and cuDNN; several frameworks are joined by ` + `."""
 
     built_for: Versions
     asks_for: Versions
@@ -38,7 +38,7 @@ class Provenance:
 
 
 def provenance(cell: Cell, upstream: Upstream, pins: Mapping[str, str] | None) -> Provenance:
-    """Say what a cell's frameworks were built for and ask for, and what its lock's pins ship."""
+    """Say what a cell's frameworks were built for and require, and what its lock ships."""
     facts = [release_of(upstream, pin) for pin in cell.frameworks]
     return Provenance(
         Versions(_joined(r.cuda for r in facts), _joined(_built_cudnn(r) for r in facts)),
@@ -51,7 +51,7 @@ def provenance(cell: Cell, upstream: Upstream, pins: Mapping[str, str] | None) -
 
 
 def _built_cudnn(release: Release) -> str:
-    """TensorFlow's wheels state a major version; PyTorch's state none."""
+    """Return the cuDNN of the build: TensorFlow's wheels state a major, PyTorch's state none."""
     return release.built_cudnn or "-"
 
 

@@ -13,7 +13,7 @@ _RESERVED = {"all", "latest"}  # words that selectors and tags already use
 
 
 def check_references(matrix: Matrix) -> list[Problem]:
-    """Return every reference that leads nowhere and every value that stands twice."""
+    """Return every reference to an undefined name and every duplicate value."""
     return [
         *_axis_values(matrix),
         *_frameworks(matrix),
@@ -31,21 +31,21 @@ def _framework_names(text: str) -> list[str]:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Say that a name is not defined, and which one may be meant."""
+    """Say that a name is not defined, and suggest a similar one."""
     known = list(known)
     close = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {close[0]}?" if close else f"defined: {', '.join(known)}"
-    return f"there is no {what} {name!r}; {hint}"
+    return f"{what} {name!r} is not defined; {hint}"
 
 
 def _axis_values(matrix: Matrix) -> Iterator[Problem]:
-    """Find a value twice on an axis, or one that is part of another: both name one image."""
+    """Find duplicate values on an axis, and values that contain another: both name one image."""
     for axis in type(matrix.axes).model_fields:
         values: tuple[str, ...] = getattr(matrix.axes, axis)
         for at, value in enumerate(values):
             for earlier in values[:at]:
                 if value == earlier:
-                    yield Problem(("axes", axis, at), f"{value!r} stands twice on this axis")
+                    yield Problem(("axes", axis, at), f"{value!r} is given twice on this axis")
                 elif axis == "cudnn" and (leads(value, earlier) or leads(earlier, value)):
                     message = f"{value} overlaps {earlier}: one release would match both"
                     yield Problem(("axes", axis, at), message)
@@ -106,7 +106,7 @@ def _extends(matrix: Matrix) -> Iterator[Problem]:
 
 
 def _added(matrix: Matrix) -> Iterator[Problem]:
-    """Find a flavour that a framework or a CUDA adds to, and that is not there."""
+    """Find an undefined flavour that a framework or a CUDA version adds to."""
     for kind in ("frameworks", "cuda"):
         for key, entry in getattr(matrix, kind).items():
             for name in entry.tools:
@@ -126,7 +126,9 @@ def _words(matrix: Matrix) -> Iterator[Problem]:
     for kind in ("frameworks", "bases", "flavours"):
         for name in getattr(matrix, kind):
             if name in _RESERVED:
-                yield Problem((kind, name), f"{name!r} is a word of selectors and tags; rename it")
+                yield Problem(
+                    (kind, name), f"{name!r} is a reserved word of selectors and tags; rename it"
+                )
             if name in seen:
                 yield Problem((kind, name), f"{name!r} is also one of {seen[name]}; rename one")
             seen[name] = kind

@@ -29,7 +29,7 @@ _GLOB = re.compile(r"[*?\[]")
 def select(plan: Plan, selector: str) -> tuple[Cell, ...]:
     """Return the chosen cells in plan order, each once.
 
-    Raises SelectionError for a part that is empty or chooses nothing; it names what is near.
+    Raises SelectionError for a part that is empty or matches nothing; it names near matches.
     """
     chosen = {cell.id for part in selector.split(",") for cell in _part(plan, part.strip())}
     return tuple(cell for cell in plan.cells if cell.id in chosen)
@@ -49,7 +49,7 @@ def words(selector: str, frameworks: Collection[str]) -> list[str]:
 def _part(plan: Plan, part: str) -> list[Cell]:
     if not part:
         raise SelectionError(
-            "the selector has an empty part; write ids or axis words with a comma between, or `all`"
+            "the selector has an empty part; write ids or axis words separated by commas, or `all`"
         )
     if part == "all":
         return list(plan.cells)
@@ -79,19 +79,19 @@ def _described(plan: Plan, part: str) -> list[Cell]:
 
 
 def _meant(cell: Cell, wanted: list[str]) -> bool:
-    """An image with another cuDNN than upstream's is for those who name that cuDNN."""
+    """Match an image with an overridden cuDNN only if the words name that cuDNN."""
     return not cell.overrides or f"cudnn{cell.cudnn}" in wanted
 
 
 def _vocabulary(identifier: str, *more: str) -> set[str]:
-    """Return every word that is true of an image: `pytorch-2.3.1` is also pytorch and 2.3.1."""
+    """Return every word that applies to an image: `pytorch-2.3.1` is also pytorch and 2.3.1."""
     single = identifier.split("-")
     pairs = itertools.pairwise(single)  # in an id only a framework stands before a bare version
     return {*single, *more, *(f"{name}-{word}" for name, word in pairs if word[:1].isdigit())}
 
 
 def _frameworks(plan: Plan) -> set[str]:
-    """Return the names of the frameworks that ids speak of, excluded combinations' included."""
+    """Return the names of the frameworks in ids, excluded combinations included."""
     ids = (*(cell.id for cell in plan.cells), *(item.id for item in plan.excluded))
     pairs = (pair for identifier in ids for pair in itertools.pairwise(identifier.split("-")))
     return {name for name, word in pairs if word[:1].isdigit()}
@@ -102,14 +102,14 @@ def _all_hold(wanted: Iterable[str], vocabulary: Iterable[str]) -> bool:
 
 
 def excluded_because(plan: Plan, part: str) -> list[str]:
-    """Return the reasons of the excluded combinations that axis words describe, each once."""
+    """Return the reasons of the excluded combinations that these words match, each once."""
     wanted = words(part, _frameworks(plan))
     found = (e.reason for e in plan.excluded if _all_hold(wanted, _vocabulary(e.id)))
     return list(dict.fromkeys(found))
 
 
 def _nothing(plan: Plan, part: str) -> str:
-    """Say why a part chooses nothing: excluded, unknown words, or no image with all of them."""
+    """Say why a part matches nothing: excluded, unknown words, or no image with all of them."""
     for exclusion in plan.excluded:
         if part == exclusion.id:
             return f"{part} is not an image: {exclusion.reason}"
@@ -127,11 +127,11 @@ def _hints(plan: Plan, part: str) -> Iterator[str]:
         yield f"unknown: {', '.join(word or 'an empty word' for word in lost)}"
         yield f"words that exist: {', '.join(_by_kind(vocabulary))}"
     yield from (f"excluded: {reason}" for reason in excluded_because(plan, part)[:3])
-    yield "`wheelyard plan` lists all images, `wheelyard plan --explain ID` says why one is not"
+    yield "`wheelyard plan` lists all images, `wheelyard plan --explain ID` says why one is missing"
 
 
 def _by_kind(vocabulary: Iterable[str]) -> list[str]:
-    """Order words for a message, the pairs left out: names first, then versions."""
+    """Order words for a message, without the pairs: names first, then versions."""
     return sorted(
         (word for word in vocabulary if "-" not in word),
         key=lambda word: (word[:1].isdigit(), word),

@@ -1,4 +1,4 @@
-"""What upstream ships of what a matrix names: facts of its frameworks, and reasons against."""
+"""What upstream ships for a matrix: facts about its frameworks, reasons against combinations."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from wheelyard.planning.facts import (
 from wheelyard.planning.matrix_model import IndexBuild, Matrix, Policy
 from wheelyard.versions import is_exact, leads, order, short
 
-_LIKE_CUDA = re.compile(r"nvidia-(cuda-|nvjitlink|nvtx|cublas)")  # numbered as CUDA is
+_LIKE_CUDA = re.compile(r"nvidia-(cuda-|nvjitlink|nvtx|cublas)")  # with CUDA's version numbers
 
 
 def pins(matrix: Matrix, framework: str) -> tuple[FrameworkPin, ...]:
-    """Split a framework axis value; KeyError when a name is not defined."""
+    """Split a framework axis value; KeyError if a name is not defined."""
     return tuple(
         FrameworkPin(name, version, matrix.frameworks[name].distribution)
         for name, version in _named_versions(framework)
@@ -45,7 +45,7 @@ def releases(
 ) -> dict[FrameworkPin, Release] | str:
     """Return the facts of each framework of an axis value, or why there are none.
 
-    Where the default index has no build for `cuda` and the matrix names an index that does, the
+    If the default index has no build for `cuda` and the matrix names an index that has one, the
     facts are that build's, and the pin carries its local version.
     """
     found: dict[FrameworkPin, Release] = {}
@@ -78,7 +78,7 @@ def _unread(title: str, pin: FrameworkPin, build: IndexBuild) -> str:
 
 
 def unknown_release(title: str, version: str, known: Mapping[str, Release]) -> str:
-    """Say that the facts hold no such release, and which ones they hold nearby."""
+    """Say that the facts hold no such release, and which similar ones they hold."""
     near = known_as(known, short(version)) or known_as(known, short(version, 1))
     near = near or sorted(known, key=order)[-1:]
     nearby = f" (known: {', '.join(near[-6:])})" if near else ""
@@ -119,7 +119,7 @@ def why_not(
 def _off_build(
     matrix: Matrix, found: Mapping[FrameworkPin, Release], cuda: str, cudnn: str | None
 ) -> str | None:
-    """Say why a version that every range allows is not the one that the build was made with."""
+    """Say why a version that every range allows differs from the one of the build."""
     facts = list(found.values())
     pin, first = next(iter(found.items()))
     title = f"{matrix.frameworks[pin.name].title} {pin.version}"
@@ -141,18 +141,18 @@ def _off_build(
 
 
 def _pinned(wanted: Sequence[tuple[str, str]]) -> set[str]:
-    """Return the distributions of which some framework names one exact version."""
+    """Return the distributions of which some framework requires one exact version."""
     return {name for name, spec in wanted if name and is_exact(spec)}
 
 
 def floating(
     found: Mapping[FrameworkPin, Release], cuda: str, cudnn: str, policy: Policy
 ) -> Iterator[str]:
-    """Yield bounds where upstream leaves a range that the cell does not.
+    """Yield bounds for each version that upstream leaves open and the cell does not.
 
     match-build: every range of an NVIDIA distribution starts at the build's own version, so its
-    lower end is pinned; where another framework decides the CUDA, what is numbered like CUDA
-    follows that. upstream-latest: CUDA and cuDNN are held to the cell's, the rest floats.
+    lower end is pinned; if another framework decides the CUDA, distributions with CUDA's numbering
+    follow that. upstream-latest: CUDA and cuDNN are held to the cell's, the rest floats.
     """
     facts = list(found.values())
     if policy == "upstream-latest":
@@ -187,6 +187,6 @@ def _held(facts: Sequence[Release], cuda: str, cudnn: str) -> Iterator[str]:
 
 
 def override(found: Mapping[FrameworkPin, Release], cudnn: str) -> str | None:
-    """Return the pin that puts another cuDNN in the place of upstream's; None where it fits."""
+    """Return the pin that replaces upstream's cuDNN; None if upstream's fits."""
     strangers = [release for release in found.values() if not fits_cudnn(release, cudnn)]
     return f"{strangers[0].cudnn_requirement[0]}=={cudnn}.*" if strangers else None

@@ -39,7 +39,7 @@ def image_id(
 
 
 def axes(cell: Cell) -> dict[str, str]:
-    """Return what tells a cell from its siblings, axis by axis, in the order of its id."""
+    """Return what distinguishes a cell from its siblings, axis by axis, in the order of its id."""
     return {
         "framework": cell.framework,
         "framework_version": cell.framework_version,
@@ -52,19 +52,19 @@ def axes(cell: Cell) -> dict[str, str]:
 
 
 def _cuda_word(cuda: str) -> str:
-    """Return how ids and tags say a CUDA version; a build without CUDA is `cpu`."""
+    """Return a CUDA version as in ids and tags; a build without CUDA is `cpu`."""
     return CPU if cuda == CPU else f"cuda{cuda}"
 
 
 def _cudnn_word(cudnn: str) -> str:
-    """Return how ids and tags say a cuDNN version; nothing for none."""
+    """Return a cuDNN version as in ids and tags; empty for none."""
     return "" if cudnn == NONE else f"cudnn{cudnn}"
 
 
 def full_tag(
     pins: Sequence[FrameworkPin], cuda: str, cudnn: str, python: str, base: str, flavour: str
 ) -> str:
-    """Join the full tag; `base` and `flavour` are empty where they are the default."""
+    """Join the full tag; `base` and `flavour` are empty if they are the default."""
     versions = (pin.version for pin in pins)
     words = (*versions, _cuda_word(cuda), _cudnn_word(cudnn), f"py{python}", flavour, base)
     return f"{repository(pins)}:{'-'.join(word for word in words if word)}"
@@ -78,7 +78,7 @@ def repository(pins: Sequence[FrameworkPin]) -> str:
 def assign_aliases(
     cells: Iterable[Cell], default_flavour: str, taken: Iterable[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return id -> the aliases that image owns, longest first; full tags in `taken` are none."""
+    """Return id -> the aliases that the image owns, longest first; never one in `taken`."""
     full = set(taken)
     owners: dict[str, str] = {}
     claims: dict[str, list[str]] = {}
@@ -100,7 +100,7 @@ def _precedence(
 
 
 def _claims(cell: Cell, default_flavour: str) -> Iterator[str]:
-    """Yield the aliases a cell would carry, longest first; a pre-release none."""
+    """Yield the aliases that a cell would carry, longest first; none for a pre-release."""
     if any(order(pin.version).is_prerelease for pin in cell.frameworks):
         return
     image = repository(cell.frameworks)

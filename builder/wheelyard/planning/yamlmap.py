@@ -23,15 +23,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where each value of a YAML file stands."""
+class Positions:
+    """The position of each value of a YAML file."""
 
     name: str = "matrix.yaml"
     lines: Mapping[YamlPath, int] = field(default_factory=dict)
     texts: Mapping[YamlPath, str] = field(default_factory=dict)  # of scalars, as written
 
     def line(self, path: YamlPath) -> int:
-        """Return the line of a value, or of the nearest thing around it that exists."""
+        """Return the line of a value, or of its nearest existing parent."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
@@ -43,8 +43,8 @@ class Source:
         return "\n".join(f"{self.name}:{line}: {_at(path)}{text}" for line, path, text in ordered)
 
 
-def read_yaml(text: str, name: str) -> tuple[object, Source, list[Problem]]:
-    """Parse `text`; returns plain data (None when it is not YAML), positions, and problems.
+def read_yaml(text: str, name: str) -> tuple[object, Positions, list[Problem]]:
+    """Parse `text`; return plain data (None if it is not YAML), positions, and problems.
 
     Keys are taken as written, so an unquoted `12.1:` is the key "12.1".
     """
@@ -53,8 +53,8 @@ def read_yaml(text: str, name: str) -> tuple[object, Source, list[Problem]]:
         reader = _Reader()
         data = None if node is None else reader.value(node, (), ())
     except (yaml.YAMLError, ValueError) as error:
-        return None, Source(name), [_not_yaml(error)]
-    return data, Source(name, reader.lines, reader.texts), reader.problems
+        return None, Positions(name), [_not_yaml(error)]
+    return data, Positions(name, reader.lines, reader.texts), reader.problems
 
 
 class _Reader:
@@ -69,7 +69,7 @@ class _Reader:
     def value(self, node: yaml.Node, path: YamlPath, above: tuple[int, ...]) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
         if id(node) in above:
-            self.problems.append(Problem(path, "contains itself; write the value out"))
+            self.problems.append(Problem(path, "contains itself; write the value in full"))
             return None
         above = (*above, id(node))
         if isinstance(node, yaml.MappingNode):
@@ -89,7 +89,7 @@ class _Reader:
                 self.problems.append(Problem(path, "a key must be plain text", line))
             elif key.value in data:
                 first = self.lines[(*path, key.value)]
-                message = f"duplicate key; it first stands in line {first}"
+                message = f"duplicate key; first defined on line {first}"
                 self.problems.append(Problem((*path, key.value), message, line))
             else:
                 self.lines[(*path, key.value)] = line
@@ -106,7 +106,7 @@ def _not_yaml(error: Exception) -> Problem:
 
 
 def _dotted(path: YamlPath) -> str:
-    """Write a path as people do: axes.cuda[0]; keys with dots are quoted."""
+    """Write a path for people: axes.cuda[0]; keys with dots are quoted."""
     parts = (
         f"[{part}]" if isinstance(part, int) else f'."{part}"' if "." in part else f".{part}"
         for part in path

@@ -55,7 +55,9 @@ class _Found:
     digest: str
 
 
-def fetch_catalogue(registry: Registry, trust: Trust | None = None) -> tuple[Entry, ...] | None:
+def fetch_catalogue(
+    registry: Registry, trust: Trust | None = None
+) -> tuple[CatalogueEntry, ...] | None:
     """The catalogue below the prefix; None where there is none.
 
     Raises RegistryError; with `trust` SignatureError for one that is not signed, or is older than
@@ -111,7 +113,7 @@ def _warn(registry: Registry, found: Catalogue, what: str) -> None:
 
 
 def publish_catalogue(
-    registry: Registry, entries: Sequence[Entry], signer: Signer | None = None
+    registry: Registry, entries: Sequence[CatalogueEntry], signer: Signer | None = None
 ) -> None:
     """Add entries to the catalogue. Its tag moves last, as with images, and only if need be.
 

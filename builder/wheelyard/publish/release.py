@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.model import Cell, Plan
-    from wheelyard.planning.catalogue import Entry
+    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.planning.facts import Upstream
     from wheelyard.publish.attest.keys import PrivateKey, PublicKey
     from wheelyard.publish.published import Source
@@ -113,7 +113,7 @@ def _signer(belongings: Belongings, context: Context) -> Signer | None:
 
 
 def _list(
-    registry: Registry, entries: Sequence[Entry], signer: Signer | None
+    registry: Registry, entries: Sequence[CatalogueEntry], signer: Signer | None
 ) -> list[Pushed | NotPushed]:
     """Put the images into the registry's catalogue; what went wrong with that."""
     try:

@@ -24,7 +24,7 @@ from wheelyard.oci.documents import (
 
 if TYPE_CHECKING:
     from wheelyard.oci.address import Address
-    from wheelyard.planning.catalogue import Entry
+    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.rendering.devcontainers import Variant
 
 PUBLISHED = PurePosixPath("devcontainer", "published.json")
@@ -62,7 +62,7 @@ def published_text(images: Mapping[str, str]) -> str:
 
 
 def find_published(
-    variants: Iterable[Variant], entries: Iterable[Entry], address: Address
+    variants: Iterable[Variant], entries: Iterable[CatalogueEntry], address: Address
 ) -> dict[str, str]:
     """The variants' images that a catalogue lists by digest: full tag -> reference."""
     digests = {entry.id: entry.digest for entry in entries}

@@ -18,7 +18,7 @@ from wheelyard.selfcheck.gpu.judge import has_code_for
 from wheelyard.versions import leads, order
 
 if TYPE_CHECKING:
-    from wheelyard.planning.catalogue import Entry
+    from wheelyard.planning.catalogue import CatalogueEntry
 
 _ARCHITECTURE = "x86_64"  # of all images: the locked wheels are for it alone
 _SAME = frozenset({_ARCHITECTURE, "amd64"})  # as Windows and the OCI name it
@@ -48,7 +48,7 @@ class Wish:
 class Choice:
     """The image to take, why, and what was passed over: id and reason."""
 
-    entry: Entry
+    entry: CatalogueEntry
     reason: str
     passed_over: tuple[tuple[str, str], ...]
 
@@ -73,7 +73,7 @@ def check_driver(text: str) -> str:
     return text
 
 
-def pick(entries: Sequence[Entry], host: Host, wish: Wish) -> Choice:
+def pick(entries: Sequence[CatalogueEntry], host: Host, wish: Wish) -> Choice:
     """The newest image that runs; raises MachineError with the condition that fails."""
     if not is_served(host.architecture):
         raise MachineError(
@@ -112,7 +112,7 @@ def unknown_to_driver(gpu: str, driver: str | None) -> str | None:
     )
 
 
-def obstacle(entry: Entry, host: Host) -> str | None:
+def obstacle(entry: CatalogueEntry, host: Host) -> str | None:
     """Why an image does not run there; None where it does."""
     if entry.cuda == CPU:
         return None
@@ -129,7 +129,7 @@ def obstacle(entry: Entry, host: Host) -> str | None:
 
 
 def _code_problem(
-    entry: Entry, gpu: str, architectures: Sequence[str], driver: str | None
+    entry: CatalogueEntry, gpu: str, architectures: Sequence[str], driver: str | None
 ) -> str | None:
     """Machine code runs on every driver of the CUDA major; PTX wants a driver of its own CUDA."""
     if not architectures:  # upstream says nothing: nothing is held against it
@@ -155,7 +155,7 @@ def at_least(driver: str, floor: str) -> bool:
     return [*map(int, given)] >= [*map(int, floor.split(".")[: len(given)])]
 
 
-def _wanted(entries: Iterable[Entry], wish: Wish) -> list[Entry]:
+def _wanted(entries: Iterable[CatalogueEntry], wish: Wish) -> list[CatalogueEntry]:
     entries = [entry for entry in entries if _matches(entry, wish)]
     if wish.framework is None and entries:
         first = _default_framework(entries)
@@ -163,14 +163,14 @@ def _wanted(entries: Iterable[Entry], wish: Wish) -> list[Entry]:
     return entries
 
 
-def _default_framework(entries: Sequence[Entry]) -> str:
+def _default_framework(entries: Sequence[CatalogueEntry]) -> str:
     """The framework with most images; several in one image are for those who ask for them."""
     names = [entry.framework for entry in entries if "+" not in entry.framework]
     names = names or [entry.framework for entry in entries]
     return max(dict.fromkeys(names), key=names.count)
 
 
-def _matches(entry: Entry, wish: Wish) -> bool:
+def _matches(entry: CatalogueEntry, wish: Wish) -> bool:
     return (
         entry.flavour == wish.flavour
         and (wish.python is None or entry.python == wish.python)
@@ -181,7 +181,7 @@ def _matches(entry: Entry, wish: Wish) -> bool:
     )
 
 
-def _is_framework(entry: Entry, asked: str) -> bool:
+def _is_framework(entry: CatalogueEntry, asked: str) -> bool:
     """`pytorch` is PyTorch alone; `pytorch-2.3` its 2.3.x; `+` joins several."""
     asked_for = [part.partition("-") for part in asked.lower().split("+")]
     names, versions = entry.framework.split("+"), entry.framework_version.split("+")
@@ -191,14 +191,14 @@ def _is_framework(entry: Entry, asked: str) -> bool:
     )
 
 
-def _rank(entry: Entry) -> tuple[object, ...]:
+def _rank(entry: CatalogueEntry) -> tuple[object, ...]:
     """Newest framework, then newest CUDA; of equal ones the one that owns the short tags."""
     versions = tuple(order(version) for version in entry.framework_version.split("+"))
     cuda = order("0" if entry.cuda == CPU else entry.cuda)
     return versions, cuda, len(entry.tags), order(entry.python)
 
 
-def _reason(entry: Entry, host: Host, passed: Sequence[tuple[str, str]]) -> str:
+def _reason(entry: CatalogueEntry, host: Host, passed: Sequence[tuple[str, str]]) -> str:
     parts = [f"{named(entry)} is the newest that runs here"]
     if entry.cuda != CPU and host.driver is not None:
         parts.append(_by_driver(entry.cuda, host.driver))
@@ -217,7 +217,7 @@ def _by_driver(cuda: str, driver: str) -> str:
     return f"driver {driver} runs CUDA {major}.x by minor-version compatibility{came}"
 
 
-def named(entry: Entry) -> str:
+def named(entry: CatalogueEntry) -> str:
     """What people call an image: `pytorch 2.3.1 with CUDA 12.1`."""
     pairs = zip(entry.framework.split("+"), entry.framework_version.split("+"), strict=True)
     cuda = "for the CPU" if entry.cuda == CPU else f"with CUDA {entry.cuda}"

@@ -23,7 +23,7 @@ from wheelyard.publish.attest.signing import fault, make_signature, require_sign
 from wheelyard.registry.client import get_content
 
 if TYPE_CHECKING:
-    from wheelyard.planning.catalogue import Entry
+    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.publish.attest.keys import PrivateKey
     from wheelyard.publish.attest.trust import Trust
     from wheelyard.registry.client import Registry
@@ -59,7 +59,7 @@ def require_signed(registry: Registry, name: str, digest: str, trust: Trust) -> 
     require_signature((*there, *attached), trust.keys, *what)
 
 
-def require_entry(registry: Registry, entry: Entry, trust: Trust) -> None:
+def require_entry(registry: Registry, entry: CatalogueEntry, trust: Trust) -> None:
     """Raise SignatureError unless the image of an entry is signed, and is what the entry says.
 
     A signature covers the manifest, that the config, and the config's label says which cell it is:
@@ -86,7 +86,7 @@ def _fetch_config(registry: Registry, repository: str, digest: str) -> ImageConf
         raise RegistryError(f"{registry.address}: {repository}@{digest}: {error}") from error
 
 
-def _require_cell(config: ImageConfig, entry: Entry, image: str) -> None:
+def _require_cell(config: ImageConfig, entry: CatalogueEntry, image: str) -> None:
     """Raise SignatureError unless the image's own label says what the entry does."""
     try:
         label = read_document(CellLabel, config.label(CELL_LABEL) or "")
