@@ -18,7 +18,7 @@ from wheelyard.errors import RegistryError, SignatureError
 from wheelyard.fetching.replies import Gone
 from wheelyard.oci.documents import ImageManifest, UnreadableError, read_document
 from wheelyard.oci.layout import MANIFEST_TYPE, canonical, digest_of
-from wheelyard.planning.catalogue import Catalogue, Entry, merge, read_catalogue, to_json
+from wheelyard.planning.catalogue import Catalogue, CatalogueEntry, merge, read_catalogue, to_json
 from wheelyard.publish.attest.cosign import fetch_signatures
 from wheelyard.publish.attest.signatures import require_signed, sign_image
 from wheelyard.publish.attest.trust import newest_seen, remember, require_newest

@@ -23,7 +23,7 @@ from wheelyard.servers.pick import Host, check_driver, parse_gpu, pick
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.planning.catalogue import Entry
+    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.publish.attest.trust import Trust
     from wheelyard.selfcheck.gpu.driver import Driver
     from wheelyard.servers.pick import Choice, Wish
@@ -60,7 +60,7 @@ def choose(request: Request, trust: Trust | None, context: Context) -> dict[str,
     return _as_json(choice, host, engine, runtime, context, signed=trust is not None)
 
 
-def require_entry_signed(entry: Entry, trust: Trust, context: Context) -> None:
+def require_entry_signed(entry: CatalogueEntry, trust: Trust, context: Context) -> None:
     """Raise SignatureError unless the very digest that is going to be pulled is signed."""
     address = context.settings.registry
     if address is None:
@@ -92,7 +92,9 @@ def host_of(driver: Driver) -> Host:
     return Host(driver.version or None, tuple(known), platform.machine())
 
 
-def read_entries(dist: Path, context: Context, trust: Trust | None = None) -> tuple[Entry, ...]:
+def read_entries(
+    dist: Path, context: Context, trust: Trust | None = None
+) -> tuple[CatalogueEntry, ...]:
     """The catalogue of the registry that is named, else the project's matrix.
 
     Raises RegistryError where the registry has none: an image of the matrix is not there.
