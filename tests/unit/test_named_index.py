@@ -226,7 +226,7 @@ def test_the_lock_is_stale_when_the_index_changes(plan: Plan) -> None:
     [
         ("torch-cu118", "is not NAME=URL"),
         ("Torch=http://host/", "is not NAME=URL"),
-        ("a=http://host/ a=http://other/", "stands twice"),
+        ("a=http://host/ a=http://other/", "is given twice"),
         ("a=gopher://host/", "is not a URL that starts with"),
     ],
 )

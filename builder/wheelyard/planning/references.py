@@ -87,7 +87,7 @@ def _includes(matrix: Matrix) -> Iterator[Problem]:
             if name not in matrix.flavours:
                 yield Problem(path, unknown("flavour", name, matrix.flavours))
             if name in entry.flavours[:place]:
-                yield Problem(path, f"{name!r} stands twice")
+                yield Problem(path, f"{name!r} is given twice")
 
 
 def _extends(matrix: Matrix) -> Iterator[Problem]:

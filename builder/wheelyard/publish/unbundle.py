@@ -212,7 +212,7 @@ def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
         for entry in read_document(Index, data).manifests:
             tag = image_tag(entry.annotation(REF_NAME))
             if tag in names:
-                raise UnreadableError(f"{tag} stands twice")
+                raise UnreadableError(f"{tag} is listed twice")
             names.add(tag)
             key = Descriptor(MANIFEST_TYPE, Digest.parse(entry.digest), entry.size)
             found[key] = (*found.get(key, ()), tag)
