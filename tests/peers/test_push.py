@@ -428,7 +428,7 @@ class TestWhatIsRefused:
         }
         with registry(tmp_path, storage=storage) as address:
             assert push("runtime", "--registry", f"http://{address}") == RegistryError.exit_code
-        assert "takes no pushes" in capsys.readouterr().err
+        assert "does not accept pushes" in capsys.readouterr().err
 
     def test_a_registry_whose_disk_is_full(
         self,

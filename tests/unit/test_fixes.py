@@ -266,7 +266,7 @@ def test_the_command_names_advisories_of_the_locked_wheels(
         assert check_advisories(context, (tmp_path / name).as_uri()) == found
     pip, by_torch = found
     assert (pip.kind, pip.subject, pip.fixes) == ("advisory", "pip 26.0", ())
-    assert pip.detail == "PYSEC-2: no version is said to fix it: It\nfails"
+    assert pip.detail == "PYSEC-2: no fixed version is known: It\nfails"
     assert by_torch.subject == "torch 2.3.1"
     assert by_torch.detail.startswith("GHSA-1 (CVE-2026-1111): fixed in 2.6: ")
     assert by_torch.fixes == (Fix("CVE-2026-1111", "medium", "2.6"),)

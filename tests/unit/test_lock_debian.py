@@ -200,7 +200,7 @@ def test_the_archives_own_date_is_read(archive: Archive, tmp_path: Path) -> None
         assert release_date(apt) == datetime(2022, 1, 1, tzinfo=UTC)
         (path,) = apt.lists.glob("*InRelease")
         path.write_text(path.read_text().replace("Date: ", "Day: "))
-        with pytest.raises(FetchError, match="state no date"):
+        with pytest.raises(FetchError, match="do not state a date"):
             release_date(apt)
 
 

@@ -86,7 +86,7 @@ def test_the_archives_date_is_read_back(tmp_path: Path) -> None:
     path.write_text(render_package_lock(dated))
     assert read_package_lock(path) == dated
     path.write_text(path.read_text().replace("20261128T", "yesterday"))
-    with pytest.raises(LockError, match=r"yesterday021501Z' is no date.*--bases-only"):
+    with pytest.raises(LockError, match=r"yesterday021501Z' is not a date.*--bases-only"):
         read_package_lock(path)
 
 

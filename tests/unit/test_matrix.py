@@ -86,10 +86,10 @@ def test_missing_and_unreadable_file(tmp_path: Path) -> None:
         ({"axes": {"framework": ["pytorch 2.3.1 + pytorch 2.4.1"]}}, "names a framework twice"),
         ({"axes": {"python": ["3.11", "3.11"]}}, "axes.python[1]: '3.11' is given twice"),
         ({"axes": {"cudnn": ["8.9", "8.9.2"]}}, "axes.cudnn[1]: 8.9.2 overlaps 8.9"),
-        ({"axes": {"base": ["bokworm"]}}, "there is no base 'bokworm'; did you mean bookworm?"),
-        ({"axes": {"flavour": ["debug"]}}, "there is no flavour 'debug'"),
+        ({"axes": {"base": ["bokworm"]}}, "base 'bokworm' is not defined; did you mean bookworm?"),
+        ({"axes": {"flavour": ["debug"]}}, "flavour 'debug' is not defined"),
         ({"bases": {"Book-worm": {"suite": "x", "python": "3.11"}}}, "bases.Book-worm: "),
-        ({"flavours": {"a": {"description": "x", "extends": "b"}}}, "there is no flavour 'b'"),
+        ({"flavours": {"a": {"description": "x", "extends": "b"}}}, "flavour 'b' is not defined"),
         (
             {
                 "flavours": {
@@ -106,7 +106,10 @@ def test_missing_and_unreadable_file(tmp_path: Path) -> None:
         ),
         ({"frameworks": {"pytorch": {"title": "PyTorch"}}}, "pytorch.distribution: is missing"),
         ({"exclude": [{"when": {}}]}, "exclude[0].reason: is missing"),
-        ({"cuda": {"13": {"tools": {"develop": ["x"]}}}}, "there is no flavour 'develop'; did you"),
+        (
+            {"cuda": {"13": {"tools": {"develop": ["x"]}}}},
+            "flavour 'develop' is not defined; did you",
+        ),
         ({"policy": "newest"}, "policy: must be 'match-build' or 'upstream-latest', not 'newest'"),
         ({"exclude": [{"when": {"os": "x"}, "reason": "y"}]}, "when.os: unknown key; known here:"),
         ({"cuda": {"12.1": {"constraint": []}}}, 'cuda."12.1".constraint: unknown key; did you'),
@@ -133,11 +136,11 @@ def test_requirements_are_checked(tmp_path: Path, entry: dict[str, Any], says: s
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"base": "sid"}, "include[0].base: there is no base 'sid'"),
+        ({"base": "sid"}, "include[0].base: base 'sid' is not defined"),
         ({"python": "3.13"}, "include[0].python: bookworm holds Python 3.11, not 3.13"),
-        ({"flavours": ["x"]}, "include[0].flavours[0]: there is no flavour 'x'"),
+        ({"flavours": ["x"]}, "include[0].flavours[0]: flavour 'x' is not defined"),
         ({"flavours": ["devel", "devel"]}, "include[0].flavours[1]: 'devel' is given twice"),
-        ({"framework": "jax 0.4"}, "include[0].framework: there is no framework 'jax'"),
+        ({"framework": "jax 0.4"}, "include[0].framework: framework 'jax' is not defined"),
         ({"cudnn": 8.9}, 'include[0].cudnn: write it in quotes, "8.9"'),
     ],
 )

@@ -22,7 +22,7 @@ from wheelyard.lock.index import locate
 from wheelyard.lock.inputs import cells_by_id, requirements_inputs
 from wheelyard.lock.lockfile import read_requirements_lock, render_requirements_lock
 from wheelyard.lock.resolve import index_urls, resolve_cell
-from wheelyard.lock.uv import Question, compile_argv, index_environment
+from wheelyard.lock.uv import ResolutionRequest, compile_argv, index_environment
 from wheelyard.model import Cell, Plan, RequirementsLock
 from wheelyard.planning.explain import explain
 from wheelyard.planning.facts import CPU, Upstream, make_release
@@ -192,7 +192,9 @@ def test_a_cpu_image_has_no_cuda_at_all(tmp_path: Path, plan: Plan, site: Site) 
     assert not [name for name, _ in config.env if name.startswith("NVIDIA")]
     assert "CPU only" in dict(config.labels)["org.opencontainers.image.title"]
     stray = replace(cell, requirements=(*cell.requirements, "nvidia-cudnn-cu12==8.9.2.26"))
-    with pytest.raises(LockError, match="cuDNN: the cell has none, resolved was nvidia-cudnn-cu12"):
+    with pytest.raises(
+        LockError, match="cuDNN: the cell has none, but nvidia-cudnn-cu12 was resolved"
+    ):
         lock(stray, plan, site.settings(tmp_path, torch_cpu=site.urls[1]))
 
 
@@ -258,7 +260,7 @@ def test_the_command_line_takes_them(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_no_login_of_an_index_stands_on_a_command_line() -> None:
     urls = ("http://me:secret@one/simple/", "http://me:secret@two/simple/")
-    asked = Question(("torch==2.3.1+cu118",), "3.11", None, indexes=urls)
+    asked = ResolutionRequest(("torch==2.3.1+cu118",), "3.11", None, indexes=urls)
     assert not [word for word in compile_argv("uv", asked, Path("cache")) if "secret" in word]
     assert index_environment("http://me:secret@host/", urls) == {
         "UV_DEFAULT_INDEX": "http://me:secret@host/", "UV_INDEX": " ".join(urls),

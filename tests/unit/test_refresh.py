@@ -23,7 +23,7 @@ from wheelyard.cli import main
 from wheelyard.errors import FetchError
 from wheelyard.fetching.transport import make_client
 from wheelyard.lock.upstream.listing import parse_listing
-from wheelyard.lock.upstream.refresh import Shelf, offers, read_shelf
+from wheelyard.lock.upstream.refresh import FrameworkListing, offered_releases, read_releases
 from wheelyard.lock.upstream.simpleindex import read_listing
 from wheelyard.planning.facts import CPU, DATA, Release, facts_file, facts_target, load_upstream
 from wheelyard.planning.plan import load_inputs
@@ -39,11 +39,11 @@ def index() -> Iterator[FactsIndex]:
 
 
 def read(
-    folder: Path, index: FactsIndex, known: dict[str, Release] | None = None, **shelf: Any
+    folder: Path, index: FactsIndex, known: dict[str, Release] | None = None, **listing: Any
 ) -> dict[str, Release]:
-    """The facts of a shelf of `index`, by the real client."""
+    """The facts of a listing of `index`, by the real client."""
     wanted: dict[str, Any] = {
-        "framework": "pytorch", "distribution": "torch", "since": "2.1", "local": None, **shelf,
+        "framework": "pytorch", "distribution": "torch", "since": "2.1", "local": None, **listing,
     }  # fmt: skip
     received: list[int] = []
     project = wanted["distribution"].partition("[")[0]
@@ -51,8 +51,8 @@ def read(
     with make_client(settings) as client:
         files = read_listing(client, str(settings.index_url), project)
         assert files is not None
-        shelved = Shelf(**wanted, files=files)
-        return read_shelf(shelved, known or {}, client, received.append, anew=False)
+        shelved = FrameworkListing(**wanted, files=files)
+        return read_releases(shelved, known or {}, client, received.append, anew=False)
 
 
 def test_facts_are_read_from_the_wheel_by_parts(tmp_path: Path, index: FactsIndex) -> None:
@@ -119,15 +119,15 @@ def test_a_build_without_cuda(tmp_path: Path, index: FactsIndex) -> None:
     ("wheel", "says"),
     [
         (None, "404"),
-        (b"not a zip", "what the index serves is no wheel"),
-        (torch_wheel()[:-400], "what the index serves is no wheel"),
-        (torch_wheel(version="cuda = 12"), "does not say which CUDA it was built for"),
+        (b"not a zip", "the file from the index is not a wheel"),
+        (torch_wheel()[:-400], "the file from the index is not a wheel"),
+        (torch_wheel(version="cuda = 12"), "does not state its CUDA version"),
         (torch_wheel(version=None), "neither torch/version.py nor"),
         (torch_wheel(config=None), "has no torch/include/ATen/cuda/CUDAConfig.h"),
         (torch_wheel(metadata=None), "0 METADATA files"),
         (torch_wheel(metadata="Name: torch\n"), "it does not require cuDNN"),
         (torch_wheel(metadata="Requires-Dist: ~~\n"), "a requirement nobody can read"),
-        (tensorflow_wheel("build_info = {}"), "does not say which CUDA it was built for"),
+        (tensorflow_wheel("build_info = {}"), "does not state its CUDA version"),
     ],
 )
 def test_a_wheel_without_facts_is_named(
@@ -156,11 +156,11 @@ def test_metadata_of_another_file_is_refused(tmp_path: Path, index: FactsIndex) 
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        ((200, "text/html", b"\x00garbage"), "no HTML in it"),
+        ((200, "text/html", b"\x00garbage"), "not contain HTML"),
         ((200, "image/png", b"x"), "it is image/png, not an index page"),
-        ((200, "application/json", b"{"), "is no project page"),
-        ((200, "application/json", b"[]"), "has no list of files"),
-        ((200, "application/json", b'{"files": [3]}'), "a file of it cannot be read"),
+        ((200, "application/json", b"{"), "is not a project page"),
+        ((200, "application/json", b"[]"), "does not contain a list of files"),
+        ((200, "application/json", b'{"files": [3]}'), "an entry cannot be read"),
         ((200, "application/json", b'{"files": [{"filename": "x"}]}'), "cannot be read"),
         ((403, "text/plain", b""), "access refused"),
     ],
@@ -250,7 +250,7 @@ def test_a_release_that_is_yanked_as_a_whole_is_still_an_offer() -> None:
         {"files": [{"filename": NAME, "url": NAME, "hashes": {}, "yanked": "bad"}]}
     ).encode()
     files = parse_listing("application/json", body, "http://host/simple/torch/")
-    offer = offers(Shelf("pytorch", "torch", "2.1", None, files))["2.3.1"]
+    offer = offered_releases(FrameworkListing("pytorch", "torch", "2.1", None, files))["2.3.1"]
     assert (offer.yanked, offer.pythons) == ("bad", ("3.11",))
 
 

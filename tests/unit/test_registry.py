@@ -134,7 +134,7 @@ class TestCredentials:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.helper(tmp_path, monkeypatch, "echo s3cret; exit 1")
-        with pytest.raises(SettingsError, match="gave no login") as caught:
+        with pytest.raises(SettingsError, match="did not return a login") as caught:
             self.find(tmp_path, {"credsStore": "mine"})
         assert "s3cret" not in str(caught.value)
 
@@ -175,7 +175,7 @@ class TestCredentials:
                         assert get_content(registry, repository, "manifests", "latest") == b"{}"
         assert len(warned) == 1
         assert "docker-credential-nowhere" in warned[0]
-        assert "going on without a login" in warned[0]
+        assert "continuing without a login" in warned[0]
         assert realm.secrets() == []
 
     def helper(self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -269,9 +269,9 @@ def reply(status: int, **error: Any) -> httpx.Response:
     ("response", "kind", "words"),
     [
         (reply(401), Refused, "docker login reg"),
-        (reply(403, code="DENIED"), Refused, "may not do that"),
+        (reply(403, code="DENIED"), Refused, "is not permitted to do that"),
         (reply(404, code="NAME_UNKNOWN"), Gone, "NAME_UNKNOWN"),
-        (reply(405, code="UNSUPPORTED"), Refused, "takes no pushes"),
+        (reply(405, code="UNSUPPORTED"), Refused, "does not accept pushes"),
         (reply(400, code="DIGEST_INVALID"), DigestRefused, "DIGEST_INVALID"),
         (reply(416), RangeRefused, "416"),
         (reply(429), Interrupted, "429"),

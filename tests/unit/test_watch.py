@@ -73,7 +73,7 @@ def test_nothing_moved(project: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ({"yanked": True}, "yanked", "no reason given"),
         ({"hashes": {"sha256": "c" * 64}}, "replaced", "sha256:cccc"),
         ({"hashes": {}}, "replaced", "sha256:nothing"),
-        ({"filename": "pip-26.0-1-py3-none-any.whl"}, "gone", "does not list the file"),
+        ({"filename": "pip-26.0-1-py3-none-any.whl"}, "gone", "no longer lists the file"),
     ],
 )
 def test_a_locked_file_that_moved(

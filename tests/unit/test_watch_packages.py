@@ -42,11 +42,11 @@ def record(version: str, sha256: str = "a" * 64) -> dict[str, str]:
     ("records", "kind", "says"),
     [
         ([record("2.36-9")], None, ""),
-        ([], "unlisted", "no package of this name"),
-        ([record("2.36-9+deb12u1")], "unlisted", "has 2.36-9+deb12u1 in its place"),
+        ([], "unlisted", "no longer has a package of this name"),
+        ([record("2.36-9+deb12u1")], "unlisted", "has 2.36-9+deb12u1 instead"),
         ([record("2.36-10"), record("2.36-9")], "superseded", "2.36-10 is out"),
         ([record("2.36-9", "b" * 64)], "replaced", "sha256:bbbb"),
-        ([record("2.36-9") | {"Architecture": "arm64"}], "unlisted", "in its place"),
+        ([record("2.36-9") | {"Architecture": "arm64"}], "unlisted", "instead"),
     ],
 )
 def test_a_locked_package_that_moved(
@@ -116,7 +116,7 @@ def test_an_archive_that_moves_on(archive: Archive, tmp_path: Path) -> None:
         assert {subject: finding.kind for subject, finding in found.items()} == {
             "tool 1:1.0+b1": "superseded", "libtool1 1.0": "gone",
         }  # fmt: skip
-        said = "the archive has 1.2 in its place; the pool "
+        said = "the archive has 1.2 instead; the pool "
         assert found["libtool1 1.0"].detail == f"{said}has dropped the file"
         assert found["tool 1:1.0+b1"].detail == "1:1.1 is out"
         dropped.write_bytes(kept.read_bytes())

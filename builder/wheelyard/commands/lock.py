@@ -70,16 +70,18 @@ def change_as_json(change: LockChange) -> dict[str, Any]:
 
 def _lock(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.lock.inputs import cells_by_id
-    from wheelyard.lock.stage import Desk, families, lock_bases, lock_images
+    from wheelyard.lock.stage import LockRun, families, lock_bases, lock_images
     from wheelyard.planning.plan import load_plan
     from wheelyard.planning.selector import select
 
     settings = context.settings
     plan = load_plan(settings.project)
     cells = families(select(plan, args.selector or "all"), plan.cells)
-    desk = Desk(settings.project, cells_by_id(plan.cells), settings, context.reporter, args.upgrade)
-    changes = () if args.bases_only else lock_images(desk, cells)
-    _show_changes((*changes, *lock_bases(desk, cells)), args.json)
+    lock_run = LockRun(
+        settings.project, cells_by_id(plan.cells), settings, context.reporter, args.upgrade
+    )
+    changes = () if args.bases_only else lock_images(lock_run, cells)
+    _show_changes((*changes, *lock_bases(lock_run, cells)), args.json)
     return 0
 
 

@@ -70,8 +70,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _refresh(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.console.amounts import amount
     from wheelyard.fetching.transport import make_client
-    from wheelyard.lock.upstream.indexes import make_shelves
-    from wheelyard.lock.upstream.refresh import changes, merge, read_shelf
+    from wheelyard.lock.upstream.indexes import list_frameworks
+    from wheelyard.lock.upstream.refresh import changes, merge, read_releases
     from wheelyard.lock.upstream.simpleindex import CONNECTIONS
     from wheelyard.planning.facts import dump_upstream, facts_file, facts_target, load_upstream
     from wheelyard.planning.matrix import load_matrix
@@ -92,12 +92,12 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
             received.append(count)
             task.advance(count)
 
-        shelves = make_shelves(matrix, client, context)
-        for shelf in shelves:
-            known = before.get(shelf.framework, {})
-            read = read_shelf(shelf, known, client, on_bytes, anew=args.all)
-            after = merge(after, shelf, read)
-    found = changes(before, after, shelves)
+        listings = list_frameworks(matrix, client, context)
+        for listing in listings:
+            known = before.get(listing.framework, {})
+            read = read_releases(listing, known, client, on_bytes, anew=args.all)
+            after = merge(after, listing, read)
+    found = changes(before, after, listings)
     text = dump_upstream(after)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)

@@ -1,4 +1,4 @@
-"""An apt of its own: no state, no sources and no configuration of this machine."""
+"""Runs an isolated apt: no state, no sources and no configuration of this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wheelyard.settings import Settings
 
 _MIRROR_ADVICE = (
-    "check the network, or name a mirror: --debian-mirror URL or WHEELYARD_DEBIAN_MIRROR=URL"
+    "check the network, or set a mirror: --debian-mirror URL or WHEELYARD_DEBIAN_MIRROR=URL"
 )
 _URI = re.compile(r"^'(?P<uri>[^']+)' (?P<filename>\S+)", re.MULTILINE)
 _NETWORK = re.compile(
@@ -60,11 +60,11 @@ class Apt:
 def isolated_apt(
     sources: Sequence[Source], settings: Settings, reporter: Reporter, lists: Path | None = None
 ) -> Iterator[Apt]:
-    """Give an apt that knows just `sources`, for as long as the context lasts.
+    """Yield an apt that knows only `sources`, while the context lasts.
 
-    `lists` is a folder that keeps the package lists: the next apt there fetches what has changed
-    since. One apt at a time may have it. Runs as root and as any other user. Raises FetchError
-    when an archive cannot be reached or its signature does not hold.
+    `lists` is a folder that keeps the package lists: the next apt there fetches only what changed.
+    Only one apt at a time may use it. Runs as root and as any other user. Raises FetchError if an
+    archive cannot be reached or its signature is not valid.
     """
     keyring = require_tool("debian-archive-keyring", reporter)
     require_tool("gpgv", reporter)
@@ -83,9 +83,9 @@ def isolated_apt(
 
 
 def print_uris(apt: Apt, targets: Sequence[str], pins: Mapping[str, str]) -> tuple[PackageUri, ...]:
-    """Resolve `targets` on an empty system; `pins` (name -> version) win where still on offer.
+    """Resolve `targets` on an empty system; `pins` (name -> version) win if still available.
 
-    Raises LockError when a package does not exist or the set cannot be installed together.
+    Raises LockError if a package does not exist or the set cannot be installed together.
     """
     (apt.folder / "preferences").write_text(_preferences(pins), encoding="utf-8")
     argv = ("apt-get", "install", "--print-uris", "--yes", *targets)
@@ -99,7 +99,7 @@ def show(apt: Apt, packages: Iterable[PackageUri]) -> tuple[dict[str, str], ...]
 
 
 def offered(apt: Apt, names: Iterable[str]) -> tuple[dict[str, str], ...]:
-    """Return the records of every version of these packages, newest first; unknown ones none."""
+    """Return the records of all versions of these packages, newest first; skip unknown packages."""
     argv = ("apt-cache", "show", *names)
     result = run(argv, error=None, env=apt.env, cwd=apt.folder)
     if result.returncode and "No packages found" not in result.stderr:
@@ -110,7 +110,7 @@ def offered(apt: Apt, names: Iterable[str]) -> tuple[dict[str, str], ...]:
 def release_date(apt: Apt) -> datetime:
     """Return the newest date of the Release files that apt has verified.
 
-    Raises FetchError where none states one.
+    Raises FetchError if none states a date.
     """
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in _releases(apt.lists))
     found = [match[1] for text in texts if (match := _DATE.search(text))]
@@ -118,7 +118,7 @@ def release_date(apt: Apt) -> datetime:
         return max(parsedate_to_datetime(date).astimezone(UTC) for date in found)
     except ValueError as problem:
         raise FetchError(
-            f"the archive's Release files state no date ({problem}); {_MIRROR_ADVICE}"
+            f"the archive's Release files do not state a date ({problem}); {_MIRROR_ADVICE}"
         ) from problem
 
 
@@ -127,7 +127,7 @@ def _releases(lists: Path) -> list[Path]:
 
 
 def machine_config() -> tuple[tuple[str, str], ...]:
-    """Return this machine's apt configuration, key and value; nothing where there is no apt."""
+    """Return this machine's apt configuration, key and value; empty if there is no apt."""
     if find_tool("apt-config") is None:
         return ()
     dump = run(("apt-config", "dump"), error=None).stdout
@@ -135,7 +135,7 @@ def machine_config() -> tuple[tuple[str, str], ...]:
 
 
 def _apt_config(folder: Path, lists: Path, trust: Path | None, timeout: float) -> str:
-    """Return an apt.conf that keeps all but `lists` in `folder`; it reads none of the machine's."""
+    """Return an apt.conf with all folders but `lists` in `folder`, and no machine configuration."""
     options = {
         "Dir": f"{folder}/",
         "Dir::State": f"{folder}/state/",
@@ -174,7 +174,7 @@ def _preferences(pins: Mapping[str, str]) -> str:
 
 
 def parse_uris(text: str) -> tuple[PackageUri, ...]:
-    """Read `--print-uris`: the file name there is `name_version_architecture.deb`, quoted."""
+    """Read `--print-uris`; its file names are `name_version_architecture.deb`, quoted."""
     packages = []
     for match in _URI.finditer(text):
         name, version, architecture = unquote(match["filename"]).removesuffix(".deb").split("_")
@@ -183,7 +183,7 @@ def parse_uris(text: str) -> tuple[PackageUri, ...]:
 
 
 def parse_records(text: str) -> tuple[dict[str, str], ...]:
-    """Read deb822 paragraphs; continuation lines are left out."""
+    """Read deb822 paragraphs; continuation lines are skipped."""
     return tuple(
         dict(
             line.split(": ", 1)

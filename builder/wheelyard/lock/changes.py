@@ -1,4 +1,4 @@
-"""What locking changed: pins added, removed, or moved to another version or file."""
+"""The changes of a lock run: pins added, removed, or moved to another version or file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wheelyard.model import PackageLock, RequirementsLock
 
 @dataclass(frozen=True, slots=True)
 class PinChange:
-    """One distribution or Debian package before and after; None: not there."""
+    """One distribution or Debian package before and after; None: absent."""
 
     name: str
     before: str | None
@@ -27,7 +27,7 @@ class PinChange:
 
 @dataclass(frozen=True, slots=True)
 class LockChange:
-    """One lock that was resolved: how many pins it holds, and which differ from before."""
+    """One resolved lock: the number of its pins, and those that changed."""
 
     path: PurePosixPath  # relative to the project
     pins: int

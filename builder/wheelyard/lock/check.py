@@ -1,4 +1,4 @@
-"""The resolution must be what the cell says: its frameworks, its CUDA, its cuDNN."""
+"""Checks that a resolution has the cell's frameworks, CUDA and cuDNN."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
 
 
 def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
-    """Raise LockError, with both values, where the wheels are not the cell's."""
+    """Raise LockError, with both values, if the wheels do not match the cell."""
     problems = [
         *_frameworks(cell, wheels),
         *_component("CUDA", cell.cuda, _RUNTIME, wheels),
@@ -27,7 +27,7 @@ def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
     ]
     if problems:
         raise LockError(
-            f"{cell.id}: the resolution is not what the cell says:\n"
+            f"{cell.id}: the resolution does not match the cell:\n"
             + "".join(f"  {problem}\n" for problem in problems)
             + "correct the cell, or add a constraint to it, in matrix.yaml"
         )
@@ -39,27 +39,32 @@ def _frameworks(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
         wanted = pin.version if pin.local is None else f"{pin.version}+{pin.local}"
         found = versions.get(pin.wheel)
         if found != wanted:
-            yield f"{pin.wheel}: the cell says {wanted}, resolved was {found}"
+            yield f"{pin.wheel}: the cell says {wanted}, but {found} was resolved"
 
 
 def _strays(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
-    """Find parts of the toolkit that floated away from it, such as nvJitLink."""
+    """Find toolkit parts, such as nvJitLink, whose versions do not match the toolkit's."""
     for wheel in wheels:
         if _TOOLKIT.fullmatch(wheel.name) and not leads(cell.cuda, wheel.version):
-            yield f"{wheel.name}: the cell's CUDA is {cell.cuda}, resolved was {wheel.version}"
+            yield f"{wheel.name}: the cell's CUDA is {cell.cuda}, but {wheel.version} was resolved"
 
 
 def _component(
     title: str, wanted: str, names: re.Pattern[str], wheels: Sequence[LockedWheel]
 ) -> Iterator[str]:
-    """Two runtimes in one image are as wrong as none: each one must match, and one must be."""
+    """Require exactly one CUDA runtime (or cuDNN), which must match the cell's version."""
     found = [wheel for wheel in wheels if names.fullmatch(wheel.name)]
     if wanted in (CPU, NONE):
-        yield from (f"{title}: the cell has none, resolved was {wheel.name}" for wheel in found)
+        yield from (f"{title}: the cell has none, but {wheel.name} was resolved" for wheel in found)
         return
     if len(found) != 1:
         listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in found) or "none"
-        yield f"{title}: the cell says {wanted}, resolved were {len(found)} distributions: {listed}"
+        yield (
+            f"{title}: the cell says {wanted}, but {len(found)} distributions were resolved: "
+            f"{listed}"
+        )
     for wheel in found:
         if not leads(wanted, wheel.version):
-            yield f"{title}: the cell says {wanted}, resolved was {wheel.version} ({wheel.name})"
+            yield (
+                f"{title}: the cell says {wanted}, but {wheel.version} ({wheel.name}) was resolved"
+            )

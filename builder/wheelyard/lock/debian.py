@@ -28,11 +28,11 @@ def resolve_packages(
     preferred: Mapping[str, str],
     reporter: Reporter,
 ) -> tuple[LockedDeb, ...]:
-    """Return every .deb of a base: mmdebstrap's `apt` variant and `packages`, sorted by name.
+    """Return every .deb of a base, by name: mmdebstrap's `apt` variant and `packages`.
 
-    `parent` and `preferred` map names to versions: the parent's versions must stay, the preferred
-    ones (of an older lock) stay where the archive still has them and they fit together.
-    Raises LockError when there is no such set.
+    `parent` and `preferred` map names to versions: the parent's versions must stay; the preferred
+    ones (of an older lock) stay if the archive still has them and they fit together. Raises
+    LockError if there is no such set.
     """
     targets = (*_VARIANT, *sorted(packages))
     try:
@@ -48,7 +48,7 @@ def resolve_packages(
 
 
 def pins(lock: PackageLock | None) -> dict[str, str]:
-    """Return name -> version of a lock's packages; nothing for no lock."""
+    """Return name -> version of a lock's packages; empty without a lock."""
     return {} if lock is None else {deb.name: deb.version for deb in lock.packages}
 
 
@@ -68,7 +68,7 @@ def _locked(
 
 def _deb(package: PackageUri, record: Mapping[str, str], archive: str, path: str) -> LockedDeb:
     if "SHA256" not in record or "Size" not in record:
-        raise LockError(f"the archive gives no SHA256 for {path}; use another mirror")
+        raise LockError(f"the archive does not state a SHA256 for {path}; use another mirror")
     return LockedDeb(
         name=package.name,
         version=package.version,
@@ -87,7 +87,7 @@ def _split(uri: str, sources: Sequence[Source]) -> tuple[str, str]:
         root = f"{plain(source.uri)}/"
         if chosen.startswith(root):
             return source.archive, chosen.removeprefix(root)
-    raise LockError(f"apt chose {redact(uri)}, which is in none of the sources it was given")
+    raise LockError(f"apt chose {redact(uri)}, which is not in any of its sources")
 
 
 def _check_parent(debs: Sequence[LockedDeb], parent: Mapping[str, str]) -> None:

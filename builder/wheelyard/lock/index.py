@@ -1,4 +1,4 @@
-"""Where locked wheels are today: an index's addresses stand in no lock, so they are asked for."""
+"""Finds the present addresses of locked wheels; locks contain none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from wheelyard.errors import FetchError, LockError
 from wheelyard.fetching.wanted import Download
 from wheelyard.lock.pylock import wheel_url
-from wheelyard.lock.uv import Question, ask
+from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.model import LockedWheel
 
 if TYPE_CHECKING:
@@ -27,26 +27,30 @@ def locate(
 ) -> list[Download]:
     """Return a download for each locked wheel, in their order.
 
-    `indexes` are URLs that go before the default index. Every wheel that an index lists for a
-    pinned version is looked at, and the one with the locked hash taken: a better fitting file that
-    came later changes nothing. Raises FetchError for a file that is gone or replaced, or when the
-    index cannot be reached.
+    `indexes` are URLs that precede the default index. Among all wheels that an index lists for a
+    pinned version, the one with the locked hash is used: a better fitting file that was uploaded
+    later changes nothing. Raises FetchError for a file that is gone or replaced, or if the index
+    cannot be reached.
     """
     if not wheels:
         return []
     pins = tuple(f"{wheel.name}=={wheel.version}" for wheel in wheels)
-    listing = Question(
+    listing = ResolutionRequest(
         requirements=pins, python=python, platform=None, dependencies=False, indexes=indexes
     )
     try:
-        offered = ask(listing, f"the addresses of {len(wheels)} locked wheels", settings)
-    except LockError as gone:  # a pinned version is there no more: the index's fault, not ours
+        offered = compile_requirements(
+            listing, f"the addresses of {len(wheels)} locked wheels", settings
+        )
+    except (
+        LockError
+    ) as gone:  # a pinned version no longer exists: a fault of the index, not of the lock
         raise FetchError(f"{gone}\nor {_RELOCK}") from gone
     return _match_hashes(wheels, offered)
 
 
 def _match_hashes(wheels: Sequence[LockedWheel], resolved: Sequence[Package]) -> list[Download]:
-    """Find each locked wheel's address by its hash; FetchError names those that have none."""
+    """Find each locked wheel's address by its hash; FetchError lists those without one."""
     urls = {
         wheel.hashes["sha256"]: wheel_url(wheel)
         for package in resolved
@@ -65,6 +69,6 @@ def _gone(missing: Sequence[LockedWheel], offered: Mapping[str, Package]) -> str
     for wheel in missing:
         files = (wheel.name in offered and offered[wheel.name].wheels) or ()
         replaced = any(file.filename == wheel.filename for file in files)
-        reason = "has another hash there" if replaced else "is not there"
+        reason = "has another hash in the index" if replaced else "is not there"
         lines.append(f"  {wheel.filename} (sha256:{wheel.sha256}) {reason}\n")
     return f"the index no longer has what the lock pins:\n{''.join(lines)}{_RELOCK}"

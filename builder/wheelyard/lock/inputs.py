@@ -1,4 +1,4 @@
-"""What a lock was resolved from, as one digest: a lock with another digest is stale."""
+"""The inputs of a lock, as one digest: a lock with another digest is stale."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parent_of(cell: Cell, cells: Cells) -> Cell | None:
 
 
 def requirements_inputs(cell: Cell, cells: Cells) -> str:
-    """Return the digest (SHA-256 hex) of all that decides a cell's requirements lock."""
+    """Return the digest (SHA-256 hex) of all inputs of a cell's requirements lock."""
     parent = parent_of(cell, cells)
     inputs: dict[str, object] = {
         "format": FORMAT,
@@ -39,7 +39,7 @@ def requirements_inputs(cell: Cell, cells: Cells) -> str:
         "platform": wheel_platform(cell.base),
         "parent": None if parent is None else requirements_inputs(parent, cells),
     }
-    if cell.overrides:  # named only where there are some: most cells have neither
+    if cell.overrides:  # included only if there are some: most cells have neither
         inputs["overrides"] = sorted(cell.overrides)
     if cell.index is not None:
         inputs["index"] = cell.index
@@ -47,7 +47,7 @@ def requirements_inputs(cell: Cell, cells: Cells) -> str:
 
 
 def package_inputs(cell: Cell, cells: Cells) -> str:
-    """Return the digest (SHA-256 hex) of all that decides the lock of a cell's base."""
+    """Return the digest (SHA-256 hex) of all inputs of the package lock of a cell's base."""
     parent = parent_of(cell, cells)
     return digest(
         {
@@ -61,7 +61,7 @@ def package_inputs(cell: Cell, cells: Cells) -> str:
 
 
 def base_cells(cells: Iterable[Cell]) -> dict[PurePosixPath, Cell]:
-    """Map each base lock to one cell that uses it; one with a parent speaks for the rest."""
+    """Map each base lock to one cell that uses it, preferring one with a parent."""
     found: dict[PurePosixPath, Cell] = {}
     for cell in cells:
         known = found.get(cell.base_lock)
@@ -71,11 +71,11 @@ def base_cells(cells: Iterable[Cell]) -> dict[PurePosixPath, Cell]:
 
 
 def wheel_platform(base: Base) -> str:
-    """Return uv's name of the newest manylinux platform that the base's glibc can run."""
+    """Return uv's name of the newest manylinux platform that the base's glibc supports."""
     known = _platforms()
     if base.suite not in known:
         raise LockError(
-            f"the glibc of the Debian suite {base.suite!r} is not known"
+            f"the glibc of the Debian suite {base.suite!r} is unknown"
             f" (known: {', '.join(sorted(known))}); add it to builder/wheelyard/data/suites.json"
         )
     return known[base.suite]

@@ -1,6 +1,6 @@
-"""`python -m wheelyard.lock.installer`: pin the uv of the rendered Dockerfiles again (network).
+"""`python -m wheelyard.lock.installer`: update the pin of uv in the rendered Dockerfiles.
 
-The version is that of this environment's own uv, which `make requirements` pins.
+Uses the network. The version is that of this environment's uv, which `make requirements` pins.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from pathlib import Path
 
 from wheelyard.contract.installer import DATA
 from wheelyard.lock.pylock import first_wheel, locked_wheel
-from wheelyard.lock.uv import Question, ask
+from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.model import LockedWheel
 from wheelyard.settings import Settings, load_settings
 from wheelyard.system.textfiles import write_text
 
-# The oldest platform that any base has: the file then runs on all of them.
+# The oldest platform of all bases: the file then runs on all of them.
 _PLATFORM = "x86_64-manylinux_2_28"
 _PYTHON = "3.11"
 
 
 def _pin_installer(settings: Settings) -> LockedWheel:
-    """Ask the index for the wheel of this version of uv; FetchError or LockError if it has none."""
-    question = Question((f"uv=={version('uv')}",), _PYTHON, _PLATFORM, dependencies=False)
-    (found,) = ask(question, "the installer of the Dockerfiles", settings)
+    """Ask the index for this version of uv; FetchError or LockError if it has no wheel."""
+    request = ResolutionRequest((f"uv=={version('uv')}",), _PYTHON, _PLATFORM, dependencies=False)
+    (found,) = compile_requirements(request, "the installer of the Dockerfiles", settings)
     return locked_wheel(found, first_wheel(found).size or 0)
 
 

@@ -10,7 +10,7 @@ from wheelyard.errors import LockError
 from wheelyard.lock.sealed import hex_digest, seal, unseal
 from wheelyard.model import LockedWheel, RequirementsLock
 
-# The file's name and size stand in a comment above its pin: pip and uv read only the pin.
+# The file's name and size are in a comment above its pin: pip and uv read only the pin.
 _ENTRY = re.compile(
     r"# (?P<filename>\S+\.whl) (?P<size>[0-9]+)\n"
     r"(?P<name>[a-z0-9-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})\n"
@@ -24,7 +24,7 @@ def lock_command(cell_id: str) -> str:
 
 
 def render_requirements_lock(lock: RequirementsLock) -> str:
-    """Return the file's text: no host, no clock, sorted by name."""
+    """Return the file's text: no host, no time of writing, sorted by name."""
     fields = {"cell": lock.cell_id, "inputs": f"sha256:{lock.inputs}"}
     if lock.newest is not None:
         fields["newest"] = lock.newest
@@ -33,7 +33,7 @@ def render_requirements_lock(lock: RequirementsLock) -> str:
 
 
 def read_requirements_lock(path: Path) -> RequirementsLock:
-    """Parse a lock; raises LockError when it is missing, malformed or was edited."""
+    """Parse a lock; raise LockError if it is missing, malformed or was edited."""
     command = lock_command(path.parent.name)
     fields, body = unseal(path, command)
     wheels = tuple(_wheels(body, path, command))
@@ -52,9 +52,9 @@ def _date(text: str | None, path: Path, command: str) -> str | None:
 
 
 def read_pins(path: Path, prefix: str) -> dict[str, str]:
-    """Name -> version of the pins whose names begin with `prefix`, without parsing the rest.
+    """Return name -> version of the pins whose names begin with `prefix`; parse nothing else.
 
-    Raises LockError when the lock is missing or was edited.
+    Raises LockError if the lock is missing or was edited.
     """
     _, body = unseal(path, lock_command(path.parent.name))
     return dict(re.findall(rf"\n({re.escape(prefix)}[a-z0-9-]*)==(\S+) --hash", body))

@@ -15,7 +15,7 @@ _DATE = re.compile(r"\d{8}T\d{6}Z")
 
 
 def render_package_lock(lock: PackageLock) -> str:
-    """Return the file's text: a line per package, sorted by name; no host, no time of ours.
+    """Return the file's text: one line per package, sorted by name; no host, no time of writing.
 
     The date is that of the archives' signed Release files.
     """
@@ -32,14 +32,14 @@ def render_package_lock(lock: PackageLock) -> str:
 
 
 def read_package_lock(path: Path) -> PackageLock:
-    """Parse a package lock; raises LockError when it is missing, malformed or was edited."""
+    """Parse a package lock; raise LockError if it is missing, malformed or was edited."""
     fields, body = unseal(path, COMMAND)
     absent = [key for key in _FIELDS if key not in fields]
     if absent:
-        raise LockError(f"{path}: no {absent[0]!r} in the header; write it again: {COMMAND}")
+        raise LockError(f"{path}: the header has no {absent[0]!r}; write it again: {COMMAND}")
     date = fields.get("date")
     if date is not None and not _DATE.fullmatch(date):
-        raise LockError(f"{path}: {date!r} is no date; write it again: {COMMAND}")
+        raise LockError(f"{path}: {date!r} is not a date; write it again: {COMMAND}")
     return PackageLock(
         base=fields["base"],
         flavour=fields["flavour"],

@@ -1,4 +1,4 @@
-"""From a cell's requirements to exact wheels: one resolution by uv, checked against the cell."""
+"""Resolves a cell's requirements to exact wheels with uv, and checks the result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wheelyard.errors import FetchError, LockError
 from wheelyard.lock.check import check_resolution
 from wheelyard.lock.inputs import wheel_platform
 from wheelyard.lock.pylock import first_wheel, locked_wheel, wheel_url
-from wheelyard.lock.uv import Question, ask
+from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.model import Cell, LockedWheel, RequirementsLock
 from wheelyard.system.urls import redact
 
@@ -27,13 +27,13 @@ def resolve_cell(
     previous: RequirementsLock | None,
     settings: Settings,
 ) -> RequirementsLock:
-    """Resolve a cell: the parent's pins stay as they are, those of `previous` where possible.
+    """Resolve a cell; keep the parent's pins, and those of `previous` if possible.
 
-    `inputs` is the digest that goes into the lock. Raises LockError when there is no solution or
-    the result is not the cell's CUDA and cuDNN, FetchError when the index fails.
+    `inputs` is the digest that goes into the lock. Raises LockError if there is no solution or the
+    result does not have the cell's CUDA and cuDNN, FetchError if the index fails.
     """
-    asked = _question(cell, parent, previous, index_urls(cell, settings))
-    resolved = ask(asked, cell.id, settings)
+    request = _resolution_request(cell, parent, previous, index_urls(cell, settings))
+    resolved = compile_requirements(request, cell.id, settings)
     inherited = {} if parent is None else {wheel.name: wheel for wheel in parent.wheels}
     wheels = sorted(
         (_locked(package, inherited, settings) for package in resolved),
@@ -45,29 +45,29 @@ def resolve_cell(
 
 
 def _newest_upload(resolved: Iterable[Package]) -> str | None:
-    """Return when the newest of the files came to the index, in UTC; None: it does not say."""
+    """Return when the newest of the files was uploaded to the index, in UTC; None if unknown."""
     dates = [first_wheel(package).upload_time for package in resolved]
     known = [date for date in dates if date is not None and date.tzinfo is not None]
     return max(known).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if known else None
 
 
 def index_urls(cell: Cell, settings: Settings) -> tuple[str, ...]:
-    """Return the indexes a cell's wheels come from before the default one."""
+    """Return the indexes that a cell's wheels come from before the default one."""
     return () if cell.index is None else (settings.index(cell.index),)
 
 
-def _question(
+def _resolution_request(
     cell: Cell,
     parent: RequirementsLock | None,
     previous: RequirementsLock | None,
     indexes: tuple[str, ...] = (),
-) -> Question:
-    """Say what uv is asked for a cell.
+) -> ResolutionRequest:
+    """Return what uv must resolve for a cell.
 
-    A cuDNN that the cell puts in the place of upstream's is an override, not a constraint: the
-    framework's own pin names another one, and a constraint would contradict it.
+    A cuDNN with which the cell overrides upstream's is an override, not a constraint: the
+    framework's own pin names another version, and a constraint would contradict it.
     """
-    return Question(
+    return ResolutionRequest(
         requirements=cell.requirements,
         python=cell.python,
         platform=wheel_platform(cell.base),
@@ -87,7 +87,7 @@ def _pins(lock: RequirementsLock | None) -> tuple[tuple[str, str], ...]:
 
 
 def _locked(package: Package, inherited: dict[str, LockedWheel], settings: Settings) -> LockedWheel:
-    """Take the parent's very file where it is the same version: an index may gain others."""
+    """Use the parent's very file for the same version: an index may add other files."""
     same = inherited.get(package.name)
     if same is not None and same.version == str(package.version):
         return same
@@ -95,11 +95,11 @@ def _locked(package: Package, inherited: dict[str, LockedWheel], settings: Setti
 
 
 def _size(wheel: PackageWheel, settings: Settings) -> int:
-    """Return the file's size; an index of plain HTML pages does not list it, its server does."""
+    """Return the file's size; an index of HTML pages does not list it, but its server does."""
     if wheel.size is not None:
         return wheel.size
     url = wheel_url(wheel)
-    from wheelyard.fetching.replies import (  # here: only such an index needs a client,
+    from wheelyard.fetching.replies import (  # imported here: only such an index needs a client,
         Interrupted,
         Refused,
     )
@@ -112,7 +112,7 @@ def _size(wheel: PackageWheel, settings: Settings) -> int:
     except (Interrupted, Refused) as problem:
         raise FetchError(f"{redact(url)}: {problem}") from problem
     raise FetchError(
-        f"{redact(url)}: neither the index nor the server says how big the file is;"
+        f"{redact(url)}: neither the index nor the server states the size of the file;"
         " use another index (--index-url)"
     )
 
@@ -125,6 +125,6 @@ def _check_parent(
     if lost:
         listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in lost)
         raise LockError(
-            f"{cell.id} extends {cell.parent}, but does not hold its {listed};"
-            " a flavour must require all that the one below it requires (matrix.yaml)"
+            f"{cell.id} extends {cell.parent}, but does not contain its {listed};"
+            " a flavour must require everything that its parent requires (matrix.yaml)"
         )

@@ -1,4 +1,4 @@
-"""The frame of every lock file: a header of `# key: value`, and a checksum over what follows."""
+"""The format of every lock file: a header of `# key: value`, and a checksum of the body."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def digest(value: object) -> str:
 
 
 def seal(command: str, fields: Mapping[str, str], body: str) -> str:
-    """Put header and checksum before `body`; `command` is what writes the file again."""
+    """Put header and checksum before `body`; `command` is the command that rewrites the file."""
     header = {**fields, "body": f"sha256:{_checksum(body)}"}
     lines = (_NOTICE.format(command=command), *(f"# {key}: {header[key]}" for key in header))
     return "\n".join(lines) + "\n\n" + body
@@ -27,8 +27,8 @@ def seal(command: str, fields: Mapping[str, str], body: str) -> str:
 def unseal(path: Path, command: str) -> tuple[dict[str, str], str]:
     """Read a lock file and return its header fields and its body.
 
-    Raises LockError, naming `command` as the way out, when the file is missing, has no header,
-    or its body is not the one that was written.
+    Raises LockError, naming `command` as the remedy, if the file is missing, has no header, or has
+    another body than was written.
     """
     header, blank, body = _read(path, command).partition("\n\n")
     fields = dict(
@@ -37,7 +37,7 @@ def unseal(path: Path, command: str) -> tuple[dict[str, str], str]:
         if line.startswith("# ") and ": " in line
     )
     if not blank or "body" not in fields or "inputs" not in fields:
-        raise LockError(f"{path} has no lock header; write it again: {command}")
+        raise LockError(f"{path} does not have a lock header; write it again: {command}")
     if fields["body"] != f"sha256:{_checksum(body)}":
         raise LockError(
             f"{path} was changed by hand (its checksum differs); write it again: {command}"
@@ -46,7 +46,7 @@ def unseal(path: Path, command: str) -> tuple[dict[str, str], str]:
 
 
 def hex_digest(text: str, path: Path, command: str) -> str:
-    """Return the hex part of `sha256:<hex>`; LockError for anything else."""
+    """Return the hex part of `sha256:<hex>`; raise LockError for anything else."""
     algorithm, _, value = text.partition(":")
     if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
         raise LockError(f"{path}: {text!r} is not a SHA-256; write it again: {command}")

@@ -1,4 +1,4 @@
-"""Snapshot archives: what mirrors have dropped, by the day on which they still had it.
+"""Snapshot archives: files that mirrors have dropped, by the date on which they still existed.
 
 Sources: apt.conf(5), Acquire::Snapshots; sources.list(5), Snapshot (apt 3).
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wheelyard.settings import Settings
 
 _ID, PATH = "@SNAPSHOTID@", "@PATH@"
-_KEY = "acquire::snapshots::uri::"  # apt's keys know no case
+_KEY = "acquire::snapshots::uri::"  # apt's keys are not case-sensitive
 _ORIGIN = "debian"  # the label is the archive's name: Debian, Debian-Security
 # An archive is copied a few times a day, so the copy with the locked state is younger than that
 # state; and a mirror drops nothing on the day on which its successor arrives.
@@ -29,14 +29,14 @@ _AFTER_BUILD = tuple(timedelta(days=days) for days in (1, 3, 7, 14, 30, 60, 120)
 
 
 def snapshot_id(moment: datetime) -> str:
-    """Return a moment as snapshot archives name it."""
+    """Format a moment as snapshot archives do."""
     return moment.strftime("%Y%m%dT%H%M%SZ")
 
 
 def snapshot_ids(lock: PackageLock, built: int | None) -> tuple[str, ...]:
     """Return the moments to ask for, the most promising first.
 
-    A lock without a date is younger than its packages: `built` is the newest build time known of
+    A lock without a date is younger than its packages: `built` is the newest known build time of
     them, in seconds since 1970.
     """
     if lock.date is not None:
@@ -49,9 +49,10 @@ def snapshot_ids(lock: PackageLock, built: int | None) -> tuple[str, ...]:
 
 
 def snapshot_patterns(settings: Settings, sources: Iterable[Source]) -> dict[str, str]:
-    """Return the pattern of a snapshot's address for each archive that has one.
+    """Return the address pattern of each archive's snapshots, for archives that have them.
 
-    The setting counts before this machine's apt configuration; `sources` are the suite's own.
+    The setting takes precedence over this machine's apt configuration; `sources` are the suite's
+    own.
     """
     uris = {source.archive: source.uri for source in reversed(list(sources))}
     if settings.debian_snapshot == NO_SNAPSHOT:
@@ -66,7 +67,7 @@ def snapshot_patterns(settings: Settings, sources: Iterable[Source]) -> dict[str
 def snapshot_urls(
     deb: LockedDeb, patterns: Mapping[str, str], moments: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return where a package lay at those moments; nothing where its archive has no snapshots."""
+    """Return a package's URLs at those moments; empty if its archive has no snapshots."""
     pattern = patterns.get(deb.archive)
     if pattern is None:
         return ()
@@ -74,14 +75,14 @@ def snapshot_urls(
 
 
 def _of_archive(pattern: str, archive: str) -> str:
-    """Read the setting: one pattern for both archives."""
+    """Apply the setting, one pattern for both archives, to one archive."""
     if PATH in pattern:
         return pattern.replace(PATH, archive)
     return pattern.replace("/debian/", f"/{archive}/")
 
 
 def _configured(config: Mapping[str, str], archive: str, uri: str) -> str | None:
-    """Return what apt would use for that archive: an override, its host's, its label's, ..."""
+    """Return the pattern that apt would use: an override, its host's, its label's, ..."""
     address = urlsplit(uri)
     for key in (
         f"override::label::{archive}",

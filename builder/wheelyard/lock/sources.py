@@ -1,4 +1,4 @@
-"""Where a suite's Debian packages come from: the archives of a sources.list, and their mirrors."""
+"""The archives of a suite's Debian packages, as in a sources.list, and their mirrors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECURITY = "debian-security"
 _DEB_LINE = re.compile(
     r"^deb (?:\[[^\]]*\] )?(?P<uri>\S+) (?P<suite>\S+) (?P<components>\S.*)$", re.MULTILINE
 )
-# A hook that shows what mmdebstrap wrote and then stops it, before it uses the network.
+# A hook that prints what mmdebstrap wrote and then stops it, before it uses the network.
 _SHOW_SOURCES = """--setup-hook=cat "$1"/etc/apt/sources.list >&2; exit 7"""
 
 
@@ -44,19 +44,19 @@ def debian_sources(suite: str, settings: Settings, reporter: Reporter) -> tuple[
     """Return the archives of a Debian suite: mmdebstrap's own, or the mirrors in `settings`.
 
     A `debian_mirror` whose URL ends in `/debian` also serves security updates from
-    `/debian-security` beside it, as public mirrors do, unless `debian_security_mirror` says
-    otherwise. Raises BaseImageError when mmdebstrap does not tell.
+    `/debian-security` beside it, as public mirrors do, unless `debian_security_mirror` is set.
+    Raises BaseImageError if mmdebstrap does not tell.
     """
     return with_mirrors(own_sources(suite, reporter), settings)
 
 
 def own_sources(suite: str, reporter: Reporter) -> tuple[Source, ...]:
-    """Return the archives of a suite as the distribution names them, whatever mirrors are set."""
+    """Return the archives of a suite by their official URLs, whatever mirrors are set."""
     return _ask_mmdebstrap(require_tool("mmdebstrap", reporter), suite)
 
 
 def parse_sources(text: str) -> tuple[Source, ...]:
-    """Read the `deb` lines of a sources.list, wherever they stand in `text`."""
+    """Read the `deb` lines of a sources.list, wherever they are in `text`."""
     return tuple(
         Source(
             archive=SECURITY if match["suite"].endswith("-security") else DEBIAN,
@@ -69,7 +69,7 @@ def parse_sources(text: str) -> tuple[Source, ...]:
 
 
 def with_mirrors(sources: Sequence[Source], settings: Settings) -> tuple[Source, ...]:
-    """Replace the archives' URIs by those of the mirrors that are set."""
+    """Replace the archives' URIs by those of the configured mirrors."""
     mirrors = {DEBIAN: settings.debian_mirror, SECURITY: _security_mirror(settings)}
     return tuple(
         replace(source, uri=(mirrors[source.archive] or source.uri).rstrip("/"))
@@ -78,7 +78,7 @@ def with_mirrors(sources: Sequence[Source], settings: Settings) -> tuple[Source,
 
 
 def deb_url(deb: LockedDeb, sources: Sequence[Source]) -> str:
-    """Return where a locked package can be fetched from."""
+    """Return the URL of a locked package."""
     uri = next((source.uri for source in sources if source.archive == deb.archive), None)
     if uri is None:
         raise BaseImageError(f"{deb.path}: no source for the archive {deb.archive!r}")
@@ -87,7 +87,7 @@ def deb_url(deb: LockedDeb, sources: Sequence[Source]) -> str:
 
 @cache
 def _ask_mmdebstrap(tool: str, suite: str) -> tuple[Source, ...]:
-    """Start mmdebstrap to see its sources.list: a second, so once a suite and not once a base."""
+    """Start mmdebstrap to see its sources.list: it takes a second, so once per suite only."""
     with tempfile.TemporaryDirectory(prefix="wheelyard-sources-") as folder:
         target = str(Path(folder, "none.tar"))
         argv = (tool, "--variant=extract", _SHOW_SOURCES, suite, target)
@@ -96,7 +96,8 @@ def _ask_mmdebstrap(tool: str, suite: str) -> tuple[Source, ...]:
         return found
     advice = (
         "mmdebstrap needs root, or user namespaces for an ordinary user"
-        " (packages uidmap and a line in /etc/subuid), or fakechroot; or matrix.yaml names no suite"
+        " (packages uidmap and a line in /etc/subuid), or fakechroot; or the suite in "
+        "matrix.yaml does not exist"
     )
     raise BaseImageError(failure(result, f"asking mmdebstrap about {suite}", advice))
 

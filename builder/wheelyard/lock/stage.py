@@ -1,4 +1,4 @@
-"""The lock stage: resolve what is selected, parents first, and write each lock whole."""
+"""The lock stage: resolve the selected cells, parents first, and write each lock as a whole."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _RESOLVERS = 4  # at once: uv waits for the index most of the time
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What every resolution of one run shares."""
+class LockRun:
+    """What all resolutions of one run share."""
 
     project: Path
     cells: Cells
@@ -48,9 +48,9 @@ class Desk:
 
 
 def families(selected: Iterable[Cell], plan: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return the selected cells with all they extend and all that extends them, parents first.
+    """Return the selected cells with all their ancestors and descendants, parents first.
 
-    A lock holds its parent's pins, so a whole family moves together or not at all.
+    A lock holds its parent's pins, so a whole family is locked together or not at all.
     """
     everything = tuple(plan)
     cells = cells_by_id(everything)
@@ -59,23 +59,22 @@ def families(selected: Iterable[Cell], plan: Iterable[Cell]) -> tuple[Cell, ...]
     return tuple(sorted(members, key=lambda cell: len(_line(cell, cells))))
 
 
-def lock_images(desk: Desk, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
-    """Write the requirements lock of each cell; `cells` come parents first (see `families`).
+def lock_images(lock_run: LockRun, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
+    """Write the requirements lock of each cell; `cells` are sorted parents first (see `families`).
 
-    Cells of one generation are resolved side by side. One that cannot be resolved does not stop
-    the others: LockError at the end names all that failed. FetchError (no index) ends the run at
-    once.
+    Cells of one generation are resolved in parallel. One failure does not stop the others:
+    LockError at the end lists all that failed. FetchError (no index) ends the run at once.
     """
     done: dict[str, LockChange] = {}
     failed: dict[str, str] = {}
-    with desk.reporter.task("resolving wheels", len(cells), "items") as task:
+    with lock_run.reporter.task("resolving wheels", len(cells), "items") as task:
 
         def lock(cell: Cell) -> LockChange | str:
-            outcome = _outcome(desk, cell, failed)
+            outcome = _outcome(lock_run, cell, failed)
             task.advance(1)
             return outcome
 
-        for _, members in groupby(cells, key=lambda cell: len(_line(cell, desk.cells))):
+        for _, members in groupby(cells, key=lambda cell: len(_line(cell, lock_run.cells))):
             generation = list(members)
             outcomes = each(lock, generation, _RESOLVERS, "resolve")
             for cell, outcome in zip(generation, outcomes, strict=True):
@@ -88,97 +87,99 @@ def lock_images(desk: Desk, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
     return tuple(done.values())
 
 
-def _outcome(desk: Desk, cell: Cell, failed: Mapping[str, str]) -> LockChange | str:
-    """Lock one cell, or say why it is not locked."""
+def _outcome(lock_run: LockRun, cell: Cell, failed: Mapping[str, str]) -> LockChange | str:
+    """Lock one cell, or say why it was not locked."""
     if cell.parent in failed:
-        return f"{cell.id}: not locked, because {cell.parent} is not"
+        return f"{cell.id}: not locked, because {cell.parent} was not"
     try:
-        return _lock_image(desk, cell)
+        return _lock_image(lock_run, cell)
     except LockError as problem:
         return str(problem)
 
 
-def lock_bases(desk: Desk, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
+def lock_bases(lock_run: LockRun, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
     """Write the package lock of each base and flavour that `cells` use, parents first."""
     users = sorted(base_cells(cells).values(), key=lambda cell: cell.base.suite)
     return tuple(
         change
         for suite, members in groupby(users, key=lambda cell: cell.base.suite)
-        for change in _lock_suite(desk, suite, _parents_first(members, desk.cells))
+        for change in _lock_suite(lock_run, suite, _parents_first(members, lock_run.cells))
     )
 
 
-def _lock_suite(desk: Desk, suite: str, cells: Sequence[Cell]) -> Iterator[LockChange]:
-    sources = debian_sources(suite, desk.settings, desk.reporter)
+def _lock_suite(lock_run: LockRun, suite: str, cells: Sequence[Cell]) -> Iterator[LockChange]:
+    sources = debian_sources(suite, lock_run.settings, lock_run.reporter)
     with (
-        desk.reporter.task(f"resolving Debian {suite}", len(cells), "items") as task,
-        isolated_apt(sources, desk.settings, desk.reporter) as apt,
+        lock_run.reporter.task(f"resolving Debian {suite}", len(cells), "items") as task,
+        isolated_apt(sources, lock_run.settings, lock_run.reporter) as apt,
     ):
         for cell in cells:
-            yield _lock_base(desk, apt, sources, cell)
+            yield _lock_base(lock_run, apt, sources, cell)
             task.advance(1)
 
 
-def _lock_image(desk: Desk, cell: Cell) -> LockChange:
-    previous = _previous_requirements(desk, cell)
-    above = parent_of(cell, desk.cells)
+def _lock_image(lock_run: LockRun, cell: Cell) -> LockChange:
+    previous = _previous_requirements(lock_run, cell)
+    above = parent_of(cell, lock_run.cells)
     lock = resolve_cell(
         cell,
-        requirements_inputs(cell, desk.cells),
-        None if above is None else read_requirements_lock(desk.project / above.lock),
-        None if desk.upgrade else previous,
-        desk.settings,
+        requirements_inputs(cell, lock_run.cells),
+        None if above is None else read_requirements_lock(lock_run.project / above.lock),
+        None if lock_run.upgrade else previous,
+        lock_run.settings,
     )
-    written = _write(desk.project / cell.lock, render_requirements_lock(lock))
+    written = _write(lock_run.project / cell.lock, render_requirements_lock(lock))
     changes = pin_changes(requirements_pins(previous), requirements_pins(lock))
     return LockChange(cell.lock, len(lock.wheels), written, previous is None, changes)
 
 
-def _lock_base(desk: Desk, apt: Apt, sources: Sequence[Source], cell: Cell) -> LockChange:
-    previous = _previous_packages(desk, cell)
-    above = parent_of(cell, desk.cells)
+def _lock_base(lock_run: LockRun, apt: Apt, sources: Sequence[Source], cell: Cell) -> LockChange:
+    previous = _previous_packages(lock_run, cell)
+    above = parent_of(cell, lock_run.cells)
     packages = resolve_packages(
         apt,
         sources,
         cell.flavour.packages,
-        parent=pins(None if above is None else read_package_lock(desk.project / above.base_lock)),
-        preferred=pins(None if desk.upgrade else previous),
-        reporter=desk.reporter,
+        parent=pins(
+            None if above is None else read_package_lock(lock_run.project / above.base_lock)
+        ),
+        preferred=pins(None if lock_run.upgrade else previous),
+        reporter=lock_run.reporter,
     )
-    inputs = package_inputs(cell, desk.cells)
+    inputs = package_inputs(cell, lock_run.cells)
     date = snapshot_id(release_date(apt))
     if previous is not None and previous.date and previous.packages == packages:
         date = previous.date  # an archive that publishes every few hours must not touch the lock
     lock = PackageLock(cell.base.name, cell.flavour.name, cell.base.suite, inputs, packages, date)
-    written = _write(desk.project / cell.base_lock, render_package_lock(lock))
+    written = _write(lock_run.project / cell.base_lock, render_package_lock(lock))
     changes = pin_changes(package_pins(previous), package_pins(lock))
     return LockChange(cell.base_lock, len(packages), written, previous is None, changes)
 
 
-def _previous_requirements(desk: Desk, cell: Cell) -> RequirementsLock | None:
-    path = desk.project / cell.lock
+def _previous_requirements(lock_run: LockRun, cell: Cell) -> RequirementsLock | None:
+    path = lock_run.project / cell.lock
     if not path.exists():
         return None
     try:
         return read_requirements_lock(path)
     except LockError as problem:
-        desk.reporter.warn(f"{problem} (its pins are not kept)")
+        lock_run.reporter.warn(f"{problem} (its pins are not kept)")
         return None
 
 
-def _previous_packages(desk: Desk, cell: Cell) -> PackageLock | None:
-    path = desk.project / cell.base_lock
+def _previous_packages(lock_run: LockRun, cell: Cell) -> PackageLock | None:
+    path = lock_run.project / cell.base_lock
     if not path.exists():
         return None
     try:
         return read_package_lock(path)
     except LockError as problem:
-        desk.reporter.warn(f"{problem} (its pins are not kept)")
+        lock_run.reporter.warn(f"{problem} (its pins are not kept)")
         return None
 
 
 def _write(path: Path, text: str) -> bool:
-    """Write only what differs, so that an unchanged lock keeps its time stamp."""
+    """Write only changed content, so that an unchanged lock keeps its time stamp."""
     if path.is_file() and path.read_bytes() == text.encode():
         return False
     write_text(path, text)

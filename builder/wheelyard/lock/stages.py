@@ -1,4 +1,4 @@
-"""What a build starts from: a cell's flavours, lowest first, each with its locks, checked."""
+"""The input of a build: a cell's flavours, lowest first, each with its verified locks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One flavour of an image and what it is locked to."""
+    """One flavour of an image and its locks."""
 
     cell: Cell
     lock: RequirementsLock
@@ -24,15 +24,15 @@ class Stage:
 
 
 def repositories(cell: Cell, plan: Plan) -> tuple[str, ...]:
-    """Where a registry may have the layers of `cell`: its own repository, then its siblings'."""
+    """List the repositories that may hold the layers of `cell`: its own, then its siblings'."""
     return tuple(dict.fromkeys((cell.repository, *(each.repository for each in plan.cells))))
 
 
 def load_stages(cell: Cell, plan: Plan, project: Path) -> tuple[Stage, ...]:
-    """The stages of `cell`, its parents' first.
+    """Load the stages of `cell`, its parents' first.
 
-    Raises LockError for a lock that is missing, edited by hand, another cell's, or older than
-    the matrix.
+    Raises LockError for a lock that is missing, edited by hand, another cell's, or older than the
+    matrix.
     """
     cells = cells_by_id(plan.cells)
     below = load_stages(cells[cell.parent], plan, project) if cell.parent else ()

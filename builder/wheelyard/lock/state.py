@@ -1,4 +1,4 @@
-"""Locks on disk against the matrix: read and verified, or listed with what is wrong. Offline."""
+"""Compares the locks on disk with the matrix: verifies them, or lists their problems. Offline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Kind = Literal["missing", "edited", "stale", "orphaned"]
 
 @dataclass(frozen=True, slots=True)
 class LockProblem:
-    """One lock that is not what the matrix asks for."""
+    """One lock that does not match the matrix."""
 
     path: PurePosixPath  # relative to the project
     kind: Kind
@@ -37,7 +37,7 @@ class LockProblem:
 
 
 def load_requirements_lock(project: Path, cell: Cell, cells: Cells) -> RequirementsLock:
-    """Return a cell's lock; LockError when it is missing, edited, for another cell or stale."""
+    """Return a cell's lock; LockError if it is missing, edited, another cell's or stale."""
     path = project / cell.lock
     lock = read_requirements_lock(path)
     command = lock_command(cell.id)
@@ -53,7 +53,7 @@ def load_requirements_lock(project: Path, cell: Cell, cells: Cells) -> Requireme
 
 
 def load_package_lock(project: Path, cell: Cell, cells: Cells) -> PackageLock:
-    """Return the lock of a cell's base; LockError when it is missing, edited or stale."""
+    """Return the lock of a cell's base; LockError if it is missing, edited or stale."""
     path = project / cell.base_lock
     lock = read_package_lock(path)
     if (lock.base, lock.flavour, lock.suite) != (
@@ -75,7 +75,7 @@ def load_package_lock(project: Path, cell: Cell, cells: Cells) -> PackageLock:
 def lock_problems(
     project: Path, plan: Iterable[Cell], selected: Iterable[Cell] | None = None
 ) -> tuple[LockProblem, ...]:
-    """List what is wrong with the locks of `selected`, or with all of images/ when it is None."""
+    """List the problems of the locks of `selected`, or of everything in images/ if it is None."""
     everything = tuple(plan)
     cells = cells_by_id(everything)
     chosen = everything if selected is None else tuple(selected)
@@ -130,14 +130,17 @@ def _unreadable(project: Path, path: PurePosixPath, problem: LockError) -> LockP
 
 def _orphans(project: Path, plan: Iterable[Cell]) -> Iterator[LockProblem]:
     for path in orphans(project, plan):
-        message = f"{project / path} belongs to no image of the matrix; remove it: wheelyard render"
+        message = (
+            f"{project / path} does not belong to an image of the matrix; remove it: wheelyard "
+            "render"
+        )
         yield LockProblem(path, "orphaned", message)
 
 
 def _check_superset(
     path: Path, cell: Cell, lock: RequirementsLock, cells: Cells, project: Path
 ) -> None:
-    """Layers are shared only where the pins are: a lock must hold all that its parent's holds."""
+    """Require all pins of the parent in a lock: only equal pins allow shared layers."""
     parent = parent_of(cell, cells)
     if parent is None:
         return

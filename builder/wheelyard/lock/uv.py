@@ -1,4 +1,4 @@
-"""How uv is asked: `uv pip compile` with nothing of this machine's own configuration."""
+"""Runs `uv pip compile` without any of this machine's own configuration."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from wheelyard.settings import Settings
 
-_INDEX_ADVICE = "check the network, or name an index: --index-url URL or WHEELYARD_INDEX_URL=URL"
+_INDEX_ADVICE = "check the network, or set an index: --index-url URL or WHEELYARD_INDEX_URL=URL"
 _OUTPUT = "pylock.toml"
 # Dropped, because they steer which files uv sees: other indexes, local wheels, constraints.
 _STEERING = ("UV_", "PIP_")
-# A connection that breaks off is no question of trust, though rustls names TLS there.
+# A broken connection is not a matter of trust, although rustls mentions TLS.
 _TLS = re.compile(r"certificate|UnknownIssuer|\btls\b(?! close_notify)|handshake", re.IGNORECASE)
 _INDEX_LINE = re.compile(r"^--index-url (\S+)$", re.MULTILINE)
 _MISPLACED = re.compile(r"\(os error (17|20|21)\)")  # EEXIST, ENOTDIR, EISDIR
@@ -42,8 +42,8 @@ _NETWORK = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One resolution; everything that `uv pip compile` is told."""
+class ResolutionRequest:
+    """One resolution: all inputs of `uv pip compile`."""
 
     requirements: tuple[str, ...]
     python: str
@@ -52,22 +52,24 @@ class Question:
     overrides: tuple[str, ...] = ()
     preferences: tuple[tuple[str, str], ...] = ()  # name, version: taken where still possible
     dependencies: bool = True
-    indexes: tuple[str, ...] = ()  # URLs; what one of them has is taken from it alone
+    indexes: tuple[str, ...] = ()  # URLs; a project that one of them has is taken only from it
 
 
-def ask(question: Question, subject: str, settings: Settings) -> tuple[Package, ...]:
+def compile_requirements(
+    request: ResolutionRequest, subject: str, settings: Settings
+) -> tuple[Package, ...]:
     """Resolve with uv and return the distributions with the index's wheels.
 
-    With a platform there is one wheel each, the one that fits it best. Raises LockError when
-    there is no solution and FetchError when the index cannot be reached; `subject` names the
-    resolution in the message.
+    With a platform, each distribution has one wheel, the best fit. Raises LockError if there is no
+    solution and FetchError if the index cannot be reached; `subject` names the resolution in the
+    message.
     """
     with tempfile.TemporaryDirectory(prefix="wheelyard-uv-") as name:
         folder = Path(name)
-        _write_inputs(question, folder)
-        argv = compile_argv(_uv(), question, settings.cache_dir / "uv")
+        _write_inputs(request, folder)
+        argv = compile_argv(_uv(), request, settings.cache_dir / "uv")
         env = uv_environment(os.environ, trust_file(settings, folder), settings.timeout)
-        env |= index_environment(settings.index_url, question.indexes)
+        env |= index_environment(settings.index_url, request.indexes)
         result = run(argv, error=None, env=env, cwd=folder)
         if result.returncode != 0:
             raise uv_error(result, subject)
@@ -75,7 +77,7 @@ def ask(question: Question, subject: str, settings: Settings) -> tuple[Package, 
 
 
 def default_index(settings: Settings) -> str:
-    """Return the index in force: the setting, or the one that uv itself asks without any."""
+    """Return the index in use: the setting, or uv's own default."""
     if settings.index_url is not None:
         return settings.index_url
     with tempfile.TemporaryDirectory(prefix="wheelyard-uv-") as name:
@@ -93,27 +95,27 @@ def default_index(settings: Settings) -> str:
     return found[1]
 
 
-def compile_argv(uv: str, question: Question, cache: Path) -> tuple[str, ...]:
-    """Build the command; its files lie in the folder it is run in."""
+def compile_argv(uv: str, request: ResolutionRequest, cache: Path) -> tuple[str, ...]:
+    """Build the command; its files are in the folder that it runs in."""
     target = (
-        ("--universal",) if question.platform is None else ("--python-platform", question.platform)
+        ("--universal",) if request.platform is None else ("--python-platform", request.platform)
     )
     return (
         *(uv, "--no-config", "--cache-dir", str(cache), "--color", "never", "--no-progress"),
         *("pip", "compile", "requirements.in", "--constraints", "constraints.txt"),
         *("--overrides", "overrides.txt", "--python", sys.executable),
-        *("--python-version", question.python, *target, "--only-binary", ":all:"),
-        # Else a project whose releases are source alone ends as a pre-release of years ago.
+        *("--python-version", request.python, *target, "--only-binary", ":all:"),
+        # Otherwise a project without wheels would resolve to a years-old pre-release.
         *("--prerelease", "explicit"),
         *("--generate-hashes", "--format", "pylock.toml", "--output-file", _OUTPUT, "--quiet"),
-        *(() if question.dependencies else ("--no-deps",)),
+        *(() if request.dependencies else ("--no-deps",)),
     )
 
 
 def uv_environment(
     environ: Mapping[str, str], trust: Path | None, timeout: float
 ) -> dict[str, str]:
-    """Return the environment uv gets: proxies and trust, but no index, wheel or constraint."""
+    """Return uv's environment: proxies and trust, but no index, wheel or constraint."""
     kept = {key: value for key, value in environ.items() if not key.startswith(_STEERING)}
     kept["UV_HTTP_TIMEOUT"] = str(max(1, round(timeout)))
     if trust is not None:
@@ -122,35 +124,35 @@ def uv_environment(
 
 
 def index_environment(index_url: str | None, indexes: tuple[str, ...]) -> dict[str, str]:
-    """Return what tells uv its indexes: all users can read a command line, and URLs hold logins."""
+    """Return uv's indexes as variables: command lines are public, and URLs may hold logins."""
     named = {} if index_url is None else {"UV_DEFAULT_INDEX": index_url}
     return {**named, **({"UV_INDEX": " ".join(indexes)} if indexes else {})}
 
 
 def uv_error(result: Result, subject: str) -> WheelyardError:
-    """Tell from uv's message what kind of failure it was, and what the user can do."""
+    """Classify a failure from uv's message, and say what the user can do."""
     what = f"resolving {subject}"
     if _TLS.search(result.stderr):
         return FetchError(failure(result, what, CA_ADVICE))
     if _TIMEOUT.search(result.stderr):
-        advice = f"{_INDEX_ADVICE}; a slow one may need a longer --timeout"
+        advice = f"{_INDEX_ADVICE}; a slow index may need a longer --timeout"
         return FetchError(failure(result, what, advice))
     if "No solution found" not in result.stderr and _NETWORK.search(result.stderr):
         return FetchError(failure(result, what, _INDEX_ADVICE))
     cache = next((after for x, after in pairwise(result.argv) if x == "--cache-dir"), None)
     if cache and cache in result.stderr and _MISPLACED.search(result.stderr):
-        advice = f"remove its cache, which uv fills anew: rm -r {shlex.quote(cache)}"
+        advice = f"remove its cache, which uv fills again: rm -r {shlex.quote(cache)}"
         return StorageError(failure(result, what, advice))
     advice = "correct its requirements or constraints in matrix.yaml"
     return LockError(failure(result, what, advice))
 
 
-def _write_inputs(question: Question, folder: Path) -> None:
-    _lines(folder / "requirements.in", question.requirements)
-    _lines(folder / "constraints.txt", question.constraints)
-    _lines(folder / "overrides.txt", question.overrides)
-    if question.preferences:
-        text = preferences_pylock(dict(question.preferences))
+def _write_inputs(request: ResolutionRequest, folder: Path) -> None:
+    _lines(folder / "requirements.in", request.requirements)
+    _lines(folder / "constraints.txt", request.constraints)
+    _lines(folder / "overrides.txt", request.overrides)
+    if request.preferences:
+        text = preferences_pylock(dict(request.preferences))
         (folder / _OUTPUT).write_text(text, encoding="utf-8")
 
 

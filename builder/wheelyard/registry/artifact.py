@@ -23,7 +23,7 @@ _EMPTY = b"{}"
 def put_artifact_blobs(
     registry: Registry, repository: str, media_type: str, content: bytes, **more: Any
 ) -> bytes:
-    """Store `content`; returns the manifest that is still to be put. `more` goes into it."""
+    """Store `content`; return the manifest that must still be put; `more` goes into it."""
     layer = put_blob(registry, repository, content) | {"mediaType": media_type}
     config = put_blob(registry, repository, _EMPTY) | {"mediaType": EMPTY_TYPE}
     return canonical(
@@ -39,7 +39,7 @@ def put_artifact_blobs(
 
 
 def put_blob(registry: Registry, repository: str, data: bytes) -> dict[str, Any]:
-    """A blob of a few kilobytes, in one request; its descriptor without the type."""
+    """Store a blob of a few kilobytes in one request; return its descriptor without the type."""
     digest = digest_of(data)
     if not has_blob(registry, repository, digest, len(data)):
         begun = ask(registry, "POST", registry.url(repository, "blobs/uploads/"), ok=(202,))

@@ -1,4 +1,4 @@
-"""One registry: requests with a login, repeated while that may help.
+"""Requests to one registry: with a login, repeated if that may help.
 
 Source: OCI distribution-spec 1.1.
 """
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """A registry as one call uses it."""
+    """A registry for the duration of one call."""
 
     address: Address
     http: httpx.Client
@@ -58,7 +58,7 @@ class Registry:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def url(self, repository: str, rest: str) -> str:
-        """A URL of the API; `repository` is the full name."""
+        """Return a URL of the API; `repository` is the full name."""
         return f"{self.address.url}{repository}/{rest}"
 
 
@@ -66,7 +66,7 @@ class Registry:
 def open_registry(
     address: Address, settings: Settings, reporter: Reporter, patience: Patience = PATIENCE
 ) -> Iterator[Registry]:
-    """Talk to a registry for as long as the context lasts."""
+    """Connect to a registry while the context lasts."""
     login = Login(address.url, _finder(address, reporter))
     http = make_client(settings, 2 * CONNECTIONS, login)
     registry = Registry(address, http, reporter, patience)
@@ -79,7 +79,7 @@ def open_registry(
 
 
 def _finder(address: Address, reporter: Reporter) -> Callable[[str], Credential | None]:
-    """Find logins; without the helper that keeps them go on as nobody, as docker does."""
+    """Look up logins; without the credential helper continue anonymously, as docker does."""
     said: set[str] = set()
 
     def find(repository: str) -> Credential | None:
@@ -88,7 +88,7 @@ def _finder(address: Address, reporter: Reporter) -> Callable[[str], Credential 
         except ToolMissingError as error:
             if not said:
                 said.add(str(error))
-                reporter.warn(f"{error}; going on without a login for {address.host}")
+                reporter.warn(f"{error}; continuing without a login for {address.host}")
             return None
 
     return find
@@ -104,9 +104,9 @@ def send(
     content: bytes | Iterable[bytes] | None = None,
     limit: int = SMALL,
 ) -> httpx.Response:
-    """One request, once; raises Refused, Gone or Interrupted for a status that is not in `ok`.
+    """Send one request, once; raise Refused, Gone or Interrupted for a status not in `ok`.
 
-    `limit`: bytes that the reply may have.
+    `limit` is the largest size of the reply in bytes.
     """
     _log.debug("%s %s", method, redact(str(url)))
     if registry.stop.is_set():
@@ -132,7 +132,7 @@ def ask(
     content: bytes | None = None,
     limit: int = SMALL,
 ) -> httpx.Response:
-    """A request that may be sent twice, repeated with back-off; raises RegistryError or Gone."""
+    """Send a repeatable request, with back-off; raise RegistryError or Gone."""
 
     def request() -> httpx.Response:
         return send(registry, method, url, ok=ok, headers=headers, content=content, limit=limit)
@@ -146,9 +146,9 @@ def ask(
 
 
 def wait(registry: Registry, error: Interrupted, failures: int, advice: str = "") -> None:
-    """Sleep before the next attempt; raises RegistryError where there is none, Stopped if told.
+    """Sleep before the next attempt; raise RegistryError if there is none, Stopped if told to.
 
-    `advice` is added to the error: what is there already, say.
+    `advice` is added to the error, for example what has been stored already.
     """
     try:
         registry.patience.pause(
@@ -159,7 +159,7 @@ def wait(registry: Registry, error: Interrupted, failures: int, advice: str = ""
 
 
 def has_blob(registry: Registry, repository: str, digest: str, size: int) -> bool:
-    """Whether a repository holds a blob, whole."""
+    """Tell whether a repository holds a complete blob."""
     url = registry.url(repository, f"blobs/{_digest(registry, digest)}")
     try:
         response = ask(registry, "HEAD", url, ok=(httpx.codes.OK,))
@@ -169,7 +169,7 @@ def has_blob(registry: Registry, repository: str, digest: str, size: int) -> boo
 
 
 def manifest_digest(registry: Registry, repository: str, reference: str) -> str | None:
-    """The digest that a tag (or digest) has there; None where there is none."""
+    """Return the digest of a tag (or digest) in the registry; None if it does not exist."""
     url = registry.url(repository, f"manifests/{_reference(registry, reference)}")
     accept = {"Accept": ", ".join(MANIFEST_TYPES)}
     try:
@@ -188,14 +188,14 @@ def _digest(registry: Registry, text: object) -> Digest:
 
 
 def _reference(registry: Registry, text: str) -> str:
-    """A tag or a digest: what becomes part of a manifest's URL."""
+    """Check a tag or a digest, which becomes part of a manifest's URL."""
     return text if _TAG.fullmatch(text) else _digest(registry, text)
 
 
 def put_manifest(
     registry: Registry, repository: str, reference: str, data: bytes, media_type: str
 ) -> None:
-    """Store a manifest under a tag or its digest; RegistryError where the registry has another."""
+    """Store a manifest under a tag or its digest; RegistryError if another one was stored."""
     url = registry.url(repository, f"manifests/{reference}")
     headers = {"Content-Type": media_type}
     try:
@@ -204,24 +204,24 @@ def put_manifest(
         )
     except Gone as error:
         raise RegistryError(
-            f"{registry.address}: {repository}: the manifest was not taken: {error}; "
+            f"{registry.address}: {repository}: the manifest was not accepted: {error}; "
             "run the command again"
         ) from error
     expected = digest_of(data)
     if response.headers.get(_DIGEST_HEADER, expected) != expected:
         raise RegistryError(
             f"{registry.address}: {repository}: the registry stored "
-            f"{response.headers[_DIGEST_HEADER]} where {expected} was sent: something on the way "
-            "changes what passes"
+            f"{response.headers[_DIGEST_HEADER]} but {expected} was sent: something on the way "
+            "changes the content"
         )
 
 
 def get_content(
     registry: Registry, repository: str, kind: str, reference: str, accept: str = "*/*"
 ) -> bytes:
-    """A manifest (`kind` "manifests") or small blob ("blobs"); raises Gone or RegistryError.
+    """Fetch a manifest (`kind` "manifests") or small blob ("blobs"); raise Gone or RegistryError.
 
-    A blob has no other name than its digest, and what is asked for by digest is checked against it.
+    A blob's only name is its digest, and content that is requested by digest is checked against it.
     """
     name = _digest(registry, reference) if kind == "blobs" else _reference(registry, reference)
     url = registry.url(repository, f"{kind}/{name}")
@@ -231,7 +231,8 @@ def get_content(
     )
     if isinstance(name, Digest) and digest_of(response.content) != name:
         raise RegistryError(
-            f"{registry.address}: {repository}: what came for {reference} is something else; "
-            "do not use this registry or proxy before that is explained"
+            f"{registry.address}: {repository}: the content of {reference} does not match "
+            "its digest; "
+            "do not use this registry or proxy until the cause is known"
         )
     return response.content

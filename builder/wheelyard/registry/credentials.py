@@ -1,4 +1,4 @@
-"""Who we are for a registry: Docker's config.json and credential helpers, podman's auth.json."""
+"""Logins for registries: Docker's config.json and credential helpers, podman's auth.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wheelyard.errors import SettingsError, ToolMissingError
 from wheelyard.oci.address import HUB, HUB_LOGIN
 from wheelyard.system.subprocesses import run
 
-# What a credential helper answers in the place of a user's name for an identity token:
+# A credential helper's answer in place of a user name for an identity token:
 # docker-credential-helpers, credentials/credentials.go.
 _TOKEN_USER = "<token>"  # noqa: S105 - a marker, not a secret
 
@@ -37,10 +37,10 @@ class Credential:
 def find_credential(
     host: str, repository: str, environ: Mapping[str, str] = os.environ
 ) -> Credential | None:
-    """The login for a repository: the first file that has one; None: anonymous.
+    """Return the login for a repository from the first file that has one; None: anonymous.
 
     Raises SettingsError for a file that cannot be read, and ToolMissingError for a missing helper
-    where no other file has a login.
+    if no other file has a login.
     """
     missing = None
     for path in _config_files(environ):
@@ -56,7 +56,7 @@ def find_credential(
 
 
 def _config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where logins are kept, in the order in which they are asked."""
+    """Return the files with logins, in order of precedence."""
     docker = environ.get("DOCKER_CONFIG")
     places = [Path(docker) / "config.json"] if docker else []
     if not docker:
@@ -83,7 +83,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 
 
 def _in_config(config: Mapping[str, Any], host: str, repository: str) -> Credential | None:
-    """A helper for this host wins over the entry, and that over the helper for all hosts."""
+    """Prefer a helper for this host to the entry, and the entry to the helper for all hosts."""
     helpers, auths = config.get("credHelpers") or {}, config.get("auths") or {}
     name = HUB_LOGIN if host == HUB else host
     for key in (name, host):
@@ -97,7 +97,7 @@ def _in_config(config: Mapping[str, Any], host: str, repository: str) -> Credent
 
 
 def _keys(host: str, repository: str) -> Iterator[str]:
-    """Keys of podman's may name a part of the repository; Docker's older ones are URLs."""
+    """List possible keys: podman's may include part of the repository, Docker's may be URLs."""
     if host == HUB:
         yield HUB_LOGIN
     parts = repository.split("/")
@@ -126,7 +126,7 @@ def _entry(entry: object) -> Credential | None:
 
 
 def _ask_helper(name: str, host: str) -> Credential | None:
-    """What `docker-credential-NAME` knows; the host goes in and the secret comes out by a pipe."""
+    """Ask `docker-credential-NAME`; host and secret pass through pipes only."""
     result = run([f"docker-credential-{name}", "get"], error=None, stdin=host, timeout=60)
     said = f"{result.stdout}{result.stderr}"
     if "credentials not found" in said:
@@ -135,8 +135,9 @@ def _ask_helper(name: str, host: str) -> Credential | None:
         answer = json.loads(result.stdout)
         return Credential(str(answer["Username"]), str(answer["Secret"]))
     except (ValueError, KeyError, TypeError):
-        # Nothing of its output: it may be the secret.
+        # Its output is not shown: it may be the secret.
         raise SettingsError(
-            f"docker-credential-{name} gave no login for {host} (exit code {result.returncode}); "
+            f"docker-credential-{name} did not return a login for {host} (exit code "
+            f"{result.returncode}); "
             f"try `docker login {host}`"
         ) from None

@@ -1,4 +1,4 @@
-"""Answering a registry's 401: basic authentication, or a token from the realm that it names.
+"""Answers a registry's 401: basic authentication, or a token from the realm that it names.
 
 Source: distribution-spec 1.1 and "Token Authentication Specification" of the distribution project.
 """
@@ -17,8 +17,8 @@ from wheelyard.fetching.logins import follow, origin
 from wheelyard.registry.credentials import Credential
 
 _CLIENT_ID = "wheelyard"
-_DEFAULT_LIFE = 60  # seconds that a token holds where its server does not say
-_EARLY = 10  # seconds before its end that a token is asked for anew
+_DEFAULT_LIFE = 60  # seconds that a token is valid if its server does not say
+_EARLY = 10  # seconds before its end at which a token is renewed
 _SCHEME = re.compile(r"\s*(basic|bearer)\b\s*(.*)", re.IGNORECASE | re.DOTALL)
 _PARAMETER = re.compile(r'([a-z_]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))', re.IGNORECASE)
 _REPOSITORY = re.compile(r"/v2/(.+)/(?:blobs|manifests|tags|referrers)(?:/|$)")
@@ -28,14 +28,14 @@ Flow = Generator[httpx.Request, httpx.Response, None]
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What a `WWW-Authenticate` header asks for."""
+    """The content of a `WWW-Authenticate` header."""
 
     scheme: str  # "basic" or "bearer"
     parameters: Mapping[str, str]
 
 
 def parse_challenge(header: str) -> Challenge | None:
-    """The challenge we can answer; None where there is none."""
+    """Return the challenge if we can answer it, otherwise None."""
     found = _SCHEME.match(header)
     if found is None:
         return None
@@ -44,21 +44,21 @@ def parse_challenge(header: str) -> Challenge | None:
 
 
 class Login(httpx.Auth):
-    """Credentials for one registry, sent to it and to its token server alone.
+    """Credentials for one registry, sent only to it and to its token server.
 
-    Tokens hold for a repository (and the one a blob is mounted from) and are kept here only.
-    The time they hold is counted by our own monotonic clock, so a wrong clock does not matter.
+    Tokens are valid for one repository (and the one that a blob is mounted from) and are kept here
+    only. Their lifetime is measured by our own monotonic clock, so a wrong clock does not matter.
     """
 
     def __init__(self, url: str, find: Callable[[str], Credential | None]) -> None:
-        """`url` is the registry's; `find` gives the credential for a repository's name."""
+        """Take the registry's `url`; `find` returns the credential for a repository's name."""
         self._registry = origin(httpx.URL(url))
         self._find = find
-        self._known: dict[str, tuple[str, float]] = {}  # what for -> header, when it ends
+        self._known: dict[str, tuple[str, float]] = {}  # purpose -> header, end of validity
         self._lock = threading.Lock()
 
     def auth_flow(self, request: httpx.Request) -> Flow:
-        """Yield the request with what is known, and once more when the registry asks for more."""
+        """Yield the request with the known login, and once more if the registry asks for one."""
         if origin(request.url) != self._registry:
             # An upload that was sent elsewhere carries its permission in its URL.
             yield from follow(request)
@@ -71,7 +71,7 @@ class Login(httpx.Auth):
         if response.status_code != httpx.codes.UNAUTHORIZED or challenge is None:
             return
         if origin(answered_by.url) != self._registry:
-            return  # CVE-2020-15157: whoever the registry redirects to asks for its login
+            return  # CVE-2020-15157: the target of a redirect asks for the registry's login
         if challenge.scheme == "bearer":
             answered = yield from self._token(challenge, request, what)
         else:
@@ -122,9 +122,9 @@ class Login(httpx.Auth):
 def token_request(
     challenge: Challenge, credential: Credential | None, *, secure: bool
 ) -> httpx.Request | None:
-    """The request for a token; None where the realm is none that may see a login.
+    """Return the request for a token; None if the realm must not see a login.
 
-    `secure`: the registry itself was reached by TLS, so its token server has to be too.
+    `secure` says that the registry itself was reached by TLS, so its token server must be, too.
     """
     given = challenge.parameters
     realm = given.get("realm", "")
@@ -145,7 +145,7 @@ def token_request(
 
 
 def _purpose(url: httpx.URL) -> str:
-    """What a token is for: the repository, and the one that a blob is mounted from."""
+    """Return what a token is for: the repository, and the one that a blob is mounted from."""
     found = _REPOSITORY.search(url.path)
     name = found[1] if found else ""
     return f"{name} {url.params['from']}" if "from" in url.params else name

@@ -1,6 +1,6 @@
-"""Images from a layout to a registry: blobs, then the manifest, and the tags last.
+"""Pushes images from a layout to a registry: blobs, then the manifest, then the tags.
 
-A push that breaks anywhere leaves every tag where it was.
+A push that fails at any point leaves every tag unchanged.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from wheelyard.oci.layout import Layout
 
 Supply = Callable[[Sequence[str]], None]  # digests of blobs
-_LOOKUPS = 8  # requests without a body under way at once
+_LOOKUPS = 8  # parallel requests without a body
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """An image of a layout, as it is to be published."""
+    """An image of a layout that is to be published."""
 
     id: str
     manifest: str  # digest
@@ -41,12 +41,12 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What became of an image; bytes are of blobs, the manifest not counted."""
+    """The result for an image; byte counts are of blobs, without the manifest."""
 
     id: str
     digest: str
     references: tuple[str, ...]  # every tag, in full
-    moved: tuple[str, ...]  # the tags that pointed elsewhere before
+    moved: tuple[str, ...]  # the tags that pointed to another image before
     sent: int
     mounted: int
     present: int
@@ -55,7 +55,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class NotPushed:
-    """An image that could not be published, and why; its tags are where they were."""
+    """An image that could not be published, and why; its tags are unchanged."""
 
     id: str
     error: WheelyardError
@@ -69,9 +69,9 @@ def push_images(
     notes: Path,
     supply: Supply | None = None,
 ) -> list[Pushed | NotPushed]:
-    """Publish every image on its own feet: one that fails does not stop the next.
+    """Publish every image; one failure does not stop the others.
 
-    `supply` puts blobs into the layout that are not there and that the registry has not.
+    `supply` puts blobs into the layout that are missing there and in the registry.
     """
     results: list[Pushed | NotPushed] = []
     for image in images:
@@ -95,7 +95,7 @@ def push_image(
     Raises RegistryError, and StorageError for a blob that is missing or damaged here.
     """
     started = time.monotonic()
-    registry = replace(registry, stop=Event())  # what stops this image does not stop the next
+    registry = replace(registry, stop=Event())  # stopping this image does not stop the next
     repository = registry.address.repository(image.repository)
     manifest = layout.read_json(image.manifest)
     blobs = image_blobs(layout, manifest)
@@ -124,7 +124,7 @@ def push_image(
 
 
 def image_blobs(layout: Layout, manifest: dict[str, Any]) -> list[Blob]:
-    """Config and layers, each once, the largest first: one that starts last would be waited for."""
+    """List config and layers, each once, the largest first: starting it last would take longest."""
     found = {
         entry["digest"]: Blob(entry["digest"], entry["size"], layout.blob(entry["digest"]))
         for entry in (manifest["config"], *manifest["layers"])
@@ -160,7 +160,7 @@ def _send_all(
 def _put(
     registry: Registry, repository: str, data: bytes, manifest: dict[str, Any], image: Publication
 ) -> tuple[str, ...]:
-    """Store the manifest under its digest, then let the tags point there; those that moved."""
+    """Store the manifest under its digest, then move the tags to it; return the moved ones."""
     kind = manifest["mediaType"]
     if manifest_digest(registry, repository, image.manifest) != image.manifest:
         put_manifest(registry, repository, image.manifest, data, kind)

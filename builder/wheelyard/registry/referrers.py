@@ -1,7 +1,7 @@
 """Documents attached to an image: found by its digest, without a tag that could move.
 
-Source: OCI distribution-spec 1.1, "Listing Referrers" and "Referrers Tag Schema", which is for
-registries that do not know the first.
+Source: OCI distribution-spec 1.1, "Listing Referrers" and, for registries that do not support it,
+"Referrers Tag Schema".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def attach(
     content: bytes,
     annotations: Mapping[str, str],
 ) -> str:
-    """Attach a document to the manifest `subject`; the artifact's digest. Again: no change."""
+    """Attach a document to the manifest `subject`; return its digest. Repeating changes nothing."""
     data = put_artifact_blobs(
         registry,
         repository,
@@ -49,13 +49,13 @@ def attach(
 
 
 def referrers(registry: Registry, repository: str, digest: str) -> list[dict[str, Any]]:
-    """Descriptors of what is attached to a manifest, with `artifactType` and annotations."""
+    """Return the descriptors of all attachments of a manifest."""
     listed = _by_api(registry, repository, digest)
     return _by_tag(registry, repository, digest) if listed is None else listed
 
 
 def _by_api(registry: Registry, repository: str, digest: str) -> list[dict[str, Any]] | None:
-    """None where the registry does not know this call."""
+    """List referrers by the API; None if the registry does not support it."""
     url = registry.url(repository, f"referrers/{digest}")
     try:
         response = ask(
@@ -91,6 +91,6 @@ def _manifests(content: bytes, registry: Registry) -> list[dict[str, Any]]:
         listed = read_document(Index, content).manifests
     except UnreadableError as error:
         raise RegistryError(
-            f"{registry.address}: a list of referrers is no OCI index: {error}"
+            f"{registry.address}: the list of referrers is not an OCI index: {error}"
         ) from error
     return [entry.model_dump(by_alias=True, exclude_unset=True) for entry in listed]

@@ -1,4 +1,4 @@
-"""A registry's refusals, in the user's words: what to repeat, and what to do instead."""
+"""Explains a registry's refusals: what to repeat, and what to do instead."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PLAIN = ("WRONG_VERSION_NUMBER", "wrong version number", "record layer failure"
 
 
 class DigestRefused(Refused):
-    """The registry got other bytes than the digest says."""
+    """The bytes that the registry received do not match the digest."""
 
 
 def registry_failure(response: httpx.Response, host: str) -> Refused | Interrupted:
-    """What a status other than the expected ones means."""
+    """Explain an unexpected status."""
     known = status_failure(response)
     detail = f" ({said})" if (said := _error_text(response)) else ""
     text = f"HTTP {response.status_code} {response.reason_phrase}".rstrip() + detail
@@ -36,19 +36,21 @@ def registry_failure(response: httpx.Response, host: str) -> Refused | Interrupt
     if response.status_code == httpx.codes.UNAUTHORIZED:
         return Refused(f"{text}: log in with `docker login {host}`, or check that login")
     if response.status_code == httpx.codes.FORBIDDEN:
-        return Refused(f"{text}: this login may not do that; ask the registry's owner")
+        return Refused(f"{text}: this login is not permitted to do that; ask the registry's owner")
     if response.status_code == httpx.codes.METHOD_NOT_ALLOWED or "UNSUPPORTED" in detail:
-        return Refused(f"{text}: the registry takes no pushes (is it read-only, or a mirror?)")
+        return Refused(
+            f"{text}: the registry does not accept pushes (it may be read-only, or a mirror)"
+        )
     if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
         return Gone(text)
     return Refused(text)
 
 
 def connection_failure(error: Exception, host: str) -> Refused | Interrupted:
-    """What a request without a usable reply means."""
+    """Explain a request that got no usable reply."""
     if any(words in str(error) for words in _PLAIN):
         return Refused(
-            f"{host} does not speak TLS; if everybody on the way may read and change what is sent, "
+            f"{host} does not use TLS; if reading and changing the traffic is no risk here, "
             f"name it as http://{host}"
         )
     failure = transport_failure(error)
@@ -58,7 +60,7 @@ def connection_failure(error: Exception, host: str) -> Refused | Interrupted:
 
 
 def _error_text(response: httpx.Response) -> str:
-    """The codes and messages of a reply's body (distribution-spec 1.1, "Error codes")."""
+    """Return the codes and messages of a reply (distribution-spec 1.1, "Error codes")."""
     try:
         errors = response.json()["errors"]
         words = [_one(error) for error in errors[:_LISTED]]

@@ -1,4 +1,4 @@
-"""One blob into a repository: mounted from a sibling, or sent in pieces that can be resumed."""
+"""Uploads one blob to a repository: mounted from a sibling, or sent in resumable pieces."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SMALLEST = 4 << 20  # bytes, on a line that loses larger pieces
 _READ = 1 << 18
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _OCTETS = "application/octet-stream"
-_KEPT = "; whole blobs stay there, and the next run goes on"
+_KEPT = "; complete blobs stay there, and the next run continues"
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob of a layout, and where its bytes lie."""
+    """A blob of a layout, and the path of its bytes."""
 
     digest: str
     size: int  # bytes
@@ -43,12 +43,12 @@ class Blob:
 
 
 class _WrongBytes(Interrupted):
-    """What arrived is not what was sent: the upload is worth nothing."""
+    """The registry received other bytes than were sent: the upload must be discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that a registry has begun: where it goes on, and how much is there."""
+    """An upload that a registry has begun: its location, and the bytes received so far."""
 
     location: httpx.URL
     offset: int = 0
@@ -57,10 +57,10 @@ class Upload:
 def mount(
     registry: Registry, repository: str, blob: Blob, others: tuple[str, ...]
 ) -> Upload | None:
-    """Take the blob over from one of the repositories `others` that has it.
+    """Mount the blob from one of the repositories `others` that has it.
 
-    None: it is there now. An Upload: none has it, or the registry mounts nothing; it is to be
-    sent. Raises RegistryError.
+    Returns None if the blob is there now, or an Upload if it must be sent, because no repository
+    has it or the registry does not mount. Raises RegistryError.
     """
     for other in others:
         try:
@@ -87,10 +87,10 @@ def _begin(registry: Registry, repository: str, params: dict[str, str]) -> Uploa
 def send_blob(
     registry: Registry, repository: str, blob: Blob, begun: Upload | None, notes: Path, task: Task
 ) -> None:
-    """Send what is missing of `blob`, going on where an earlier call stopped.
+    """Send the missing part of `blob`, continuing where an earlier call stopped.
 
-    `notes` is the folder where uploads under way are remembered. Raises RegistryError,
-    StorageError for a blob that is damaged here, Stopped.
+    `notes` is the folder with the notes of unfinished uploads. Raises RegistryError, StorageError
+    for a blob that is damaged here, and Stopped.
     """
     _require_whole(blob)
     note = _note_path(notes, registry, repository, blob)
@@ -102,7 +102,7 @@ def send_blob(
             raise Stopped
 
     with locked(note.with_suffix(".lock"), on_wait):
-        # Asked once more: another process may have sent it since.
+        # Ask again: another process may have sent it since.
         if not has_blob(registry, repository, blob.digest, blob.size):
             try:
                 _send(registry, repository, blob, _recall(registry, note) or begun, note, meter)
@@ -121,7 +121,7 @@ def _send(
     note: Path,
     meter: _Meter,
 ) -> None:
-    """Piece by piece until the registry has all of it; raises Refused, and as `send_blob` does."""
+    """Send pieces until the registry has everything; raise Refused, and as `send_blob` does."""
     failures, furthest, piece = 0, 0, PIECE
     while True:
         try:
@@ -130,7 +130,7 @@ def _send(
             if upload is None:
                 return
             _remember(note, upload)
-            # Only new ground counts: a registry that forgets takes the same bytes for ever.
+            # Only progress counts: a registry that forgets takes the same bytes for ever.
             failures = 0 if upload.offset > furthest else failures
             furthest = max(furthest, upload.offset)
         except Interrupted as error:
@@ -147,7 +147,7 @@ def _send(
 def _step(
     registry: Registry, blob: Blob, upload: Upload, piece: int, meter: _Meter
 ) -> Upload | None:
-    """Send one piece; None when that was the last one and the registry agrees on the digest."""
+    """Send one piece; return None if it was the last one and the registry confirms the digest."""
     left = blob.size - upload.offset
     if left == 0 or (upload.offset == 0 and left <= piece):
         _finish(registry, blob, upload, _Piece(registry, blob, upload.offset, left, meter))
@@ -163,7 +163,7 @@ def _step(
             registry, "PATCH", upload.location, ok=(202, 204), headers=headers, content=body
         )
     except Gone as error:
-        raise Interrupted(f"the registry forgot the upload: {error}") from error
+        raise Interrupted(f"the registry no longer knows the upload: {error}") from error
     return replace(upload, location=upload_location(sent), offset=upload.offset + body.length)
 
 
@@ -173,7 +173,7 @@ def _finish(registry: Registry, blob: Blob, upload: Upload, piece: _Piece) -> No
     try:
         send(registry, "PUT", url, ok=(201, 204), headers=headers, content=piece)
     except Gone as error:
-        raise Interrupted(f"the registry forgot the upload: {error}") from error
+        raise Interrupted(f"the registry no longer knows the upload: {error}") from error
     except DigestRefused as error:
         if file_digest(blob.path) != blob.digest:
             raise damaged(blob.path, "and the registry refused it") from error
@@ -181,7 +181,7 @@ def _finish(registry: Registry, blob: Blob, upload: Upload, piece: _Piece) -> No
 
 
 class _Meter:
-    """How far a blob is, as the progress shows it; goes back when bytes were lost."""
+    """The progress of one blob; it moves back when bytes were lost."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -194,7 +194,7 @@ class _Meter:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Bytes of a blob as a request's body; iterated again when the request is sent again."""
+    """Bytes of a blob as a request's body; iterated again if the request is repeated."""
 
     registry: Registry
     blob: Blob
@@ -225,18 +225,18 @@ def _require_whole(blob: Blob) -> None:
 
 
 def upload_location(response: httpx.Response) -> httpx.URL:
-    """Where the upload goes on; relative ones are allowed."""
+    """Return where the upload continues; relative locations are allowed."""
     location = response.headers.get("Location")
     if not location:
-        raise Refused("the registry named no place for the upload (no Location header)")
+        raise Refused("the registry did not say where to upload (no Location header)")
     url = response.request.url.join(location)
     if response.request.url.scheme == "https" != url.scheme:
-        raise Refused("the registry named a place for the upload without TLS")
+        raise Refused("the registry wants the upload sent without TLS")
     return url
 
 
 def _where(registry: Registry, upload: Upload) -> Upload | None:
-    """The same upload at the offset that the registry has; None where it has to begin anew."""
+    """Return the upload at the registry's offset; None if it must start again."""
     try:
         response = send(registry, "GET", upload.location, ok=(204,))
     except (Refused, Interrupted):
@@ -244,13 +244,13 @@ def _where(registry: Registry, upload: Upload) -> Upload | None:
     found = _RANGE.fullmatch(response.headers.get("Range", ""))
     if found is None or response.headers.get("Location") is None:
         return None
-    # An empty upload and one of a single byte look alike; nobody stops after one byte.
+    # An empty upload and one of a single byte look alike; no piece has one byte.
     offset = int(found[1]) + 1 if int(found[1]) else 0
     return replace(upload, location=upload_location(response), offset=offset)
 
 
 def _note_path(notes: Path, registry: Registry, repository: str, blob: Blob) -> Path:
-    """Where the upload of one blob into one repository is remembered."""
+    """Return the path of the note about the upload of one blob into one repository."""
     what = f"{registry.address.url} {repository} {blob.digest}"
     return notes / f"{hashlib.sha256(what.encode()).hexdigest()}.json"
 
@@ -260,7 +260,7 @@ def _remember(note: Path, upload: Upload) -> None:
 
 
 def _recall(registry: Registry, note: Path) -> Upload | None:
-    """The upload that a process which is gone left behind, if the registry still has it."""
+    """Return the upload that an ended process left behind, if the registry still has it."""
     try:
         location = httpx.URL(json.loads(note.read_text())["location"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError, httpx.InvalidURL):

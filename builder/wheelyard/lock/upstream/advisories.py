@@ -1,6 +1,6 @@
 """Advisories about the locked wheels, from a file or URL in OSV's format (OSV schema 1.7).
 
-No database is typed in: who wants advisories names one that he trusts.
+No database is built in: the user names a trusted one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Affected(Document):
 
 
 class Advisory(Document):
-    """A vulnerability and the versions that have it."""
+    """A vulnerability and the affected versions."""
 
     id: str
     aliases: tuple[str, ...] | None = None
@@ -70,18 +70,18 @@ class Advisory(Document):
 
     @property
     def names(self) -> frozenset[str]:
-        """Every name it goes by."""
+        """All its names."""
         return frozenset((self.id, *(self.aliases or ())))
 
     @property
     def severity(self) -> str:
-        """The database's own word, where it has one."""
+        """The severity in the database's own words, if it states one."""
         word = str((self.database_specific or {}).get("severity") or "unknown").lower()
         return "medium" if word == "moderate" else word[:20]
 
 
 def check_advisories(context: Context, location: str) -> list[Finding]:
-    """Find the locked wheels that advisories speak of, each advisory once a wheel's version.
+    """Find the locked wheels that advisories affect; each advisory once per wheel and version.
 
     `location` is a path or a URL. Raises FetchError and SettingsError.
     """
@@ -108,7 +108,7 @@ def advisory_findings(
         seen: set[str] = set()
         for advisory in about[name]:
             if advisory.names & seen or not is_affected(advisory, name, version):
-                continue  # two databases may tell of one vulnerability
+                continue  # two databases may list the same vulnerability
             seen |= advisory.names
             yield _finding(advisory, name, version, tuple(sorted(ids)))
 
@@ -117,7 +117,7 @@ def _finding(advisory: Advisory, name: str, version: str, locks: tuple[str, ...]
     fixed = fixed_in(advisory, name, version)
     known = sorted(advisory.aliases or ())
     also = f" ({', '.join(known)})" if known else ""
-    way = f"fixed in {fixed}" if fixed else "no version is said to fix it"
+    way = f"fixed in {fixed}" if fixed else "no fixed version is known"
     summary = f": {advisory.summary[:_SHOWN]}" if advisory.summary else ""
     cve = next((alias for alias in known if alias.startswith("CVE-")), advisory.id)
     fixes = (Fix(cve, advisory.severity, fixed),) if fixed else ()
@@ -126,7 +126,7 @@ def _finding(advisory: Advisory, name: str, version: str, locks: tuple[str, ...]
 
 
 def is_affected(advisory: Advisory, name: str, version: str) -> bool:
-    """Tell whether a version is listed, or lies in a range (OSV schema, "Evaluation")."""
+    """Tell whether a version is listed, or is in a range (OSV schema, "Evaluation")."""
     own = _public(version)
     return own is not None and any(
         any(_public(listed) == own for listed in affected.versions or ())
@@ -136,7 +136,7 @@ def is_affected(advisory: Advisory, name: str, version: str) -> bool:
 
 
 def fixed_in(advisory: Advisory, name: str, version: str) -> str | None:
-    """Return the lowest version above this one that fixes it."""
+    """Return the lowest version above this one that fixes the vulnerability."""
     own = _public(version)
     stated = [
         (found, event.fixed)
@@ -166,7 +166,7 @@ def _ranges(affected: _Affected) -> Iterator[_Range]:
 
 
 def _within(version: Version, found: _Range) -> bool:
-    marks: list[tuple[Version, int, bool]] = []  # where it begins or ends to be affected
+    marks: list[tuple[Version, int, bool]] = []  # where the affected range begins or ends
     for event in found.events:
         if event.introduced == "0":
             marks.append((Version("0.dev0"), 0, True))
@@ -184,7 +184,7 @@ def _within(version: Version, found: _Range) -> bool:
 
 
 def _public(text: str) -> Version | None:
-    """Parse a version without its local part: a build for a CUDA is the release."""
+    """Parse a version without its local part: a build for a CUDA version is the same release."""
     try:
         return Version(Version(text).public)
     except InvalidVersion:
@@ -194,7 +194,7 @@ def _public(text: str) -> Version | None:
 def read_advisories(context: Context, location: str) -> list[Advisory]:
     """Read one advisory, a list, `{"vulns": [...]}`, or a zip file of such documents.
 
-    Raises FetchError where it cannot be had, and SettingsError where it is something else.
+    Raises FetchError if it cannot be fetched, and SettingsError if it is something else.
     """
     shown = redact(location)
     data = _fetched(context, location) if "://" in location else _read(location)

@@ -1,4 +1,4 @@
-"""What a Debian package says was fixed since a version: the changelog inside its .deb."""
+"""What was fixed in a Debian package since a version, from the changelog inside its .deb."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Fix:
 
 
 def fixes_since(text: str, version: str) -> tuple[Fix, ...]:
-    """Return what the entries newer than `version` name, the newest first, each once."""
+    """Return the fixes in entries newer than `version`, the newest first, each once."""
     found: dict[str, Fix] = {}
     entries = list(_ENTRY.finditer(text))
     for entry, after in zip(entries, [*entries[1:], None], strict=True):
@@ -52,7 +52,7 @@ def fixes_since(text: str, version: str) -> tuple[Fix, ...]:
 
 
 def fixes_text(fixes: Iterable[Fix]) -> str:
-    """Say what an update brings, the most severe first: `high: CVE-..., CVE-...; low: CVE-...`."""
+    """Summarize an update, the most severe first: `high: CVE-..., CVE-...; low: CVE-...`."""
     by_severity: dict[str, list[str]] = {}
     for fix in sorted(fixes, key=lambda fix: -severity(fix.severity)):
         by_severity.setdefault(fix.severity, []).append(fix.name)
@@ -60,17 +60,17 @@ def fixes_text(fixes: Iterable[Fix]) -> str:
 
 
 def severity(word: str) -> int:
-    """Return the rank of an urgency; unknown ones are the lowest."""
+    """Return the rank of an urgency; unknown ones rank lowest."""
     return _URGENCIES.index(word) if word in _URGENCIES else -1
 
 
 def source_version(version: str) -> str:
-    """Return the version of the source that a binary was built from; a rebuild has its own."""
+    """Return a binary's source version; a rebuild of a binary has its own version."""
     return _REBUILT.sub("", version)
 
 
 def version_key(version: str) -> tuple[int, list[object], list[object]]:
-    """Return what sorts versions as dpkg does (deb-version(7))."""
+    """Return a key that sorts versions as dpkg does (deb-version(7))."""
     epoch, colon, rest = version.partition(":")
     if not colon:
         epoch, rest = "0", version
@@ -86,14 +86,14 @@ def _part_key(text: str) -> list[object]:
 
 
 def _letter_key(letter: str) -> int:
-    """A tilde sorts before the end, letters before all else."""
+    """Order characters: a tilde before the end, letters before everything else."""
     if letter == "~":
         return -1
     return ord(letter) + (0 if letter.isalpha() else 0x110000)
 
 
 def read_changelog(deb: Path, package: str) -> str | None:
-    """Return the changelog in a package file; None where it has none of its own.
+    """Return the changelog in a package file; None if it has none.
 
     Raises ValueError for a file that cannot be read as a package, and OSError.
     """
@@ -126,12 +126,12 @@ def _data(file: IO[bytes]) -> tarfile.TarFile:
             window = cast("IO[bytes]", _Window(file, size))
             return open_tar(window, "r|*")
         file.seek(size + size % 2, 1)
-    raise ValueError("there is no data.tar in it")
+    raise ValueError("it does not contain data.tar")
 
 
 def _ar_members(file: IO[bytes]) -> Iterator[tuple[str, int]]:
     if file.read(len(_AR_MAGIC)) != _AR_MAGIC:
-        raise ValueError("it is no ar archive")
+        raise ValueError("it is not an ar archive")
     while header := file.read(_AR_HEADER):
         yield header[:16].decode("ascii", errors="replace").rstrip(" /"), int(header[48:58])
 

@@ -1,6 +1,6 @@
-"""What an update of the bases' packages fixes: the successors' changelogs, from the archive itself.
+"""What an update of the bases' packages fixes, from the newer packages' changelogs.
 
-Binaries of one source share its changelog, and some leave it to another of them, so it is read from
+Binaries of one source share its changelog, and some leave it to another package, so it is read from
 the smallest that has it.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wheelyard.lock.upstream.changelog import Fix
     from wheelyard.model import LockedDeb
 
-_TRIES = 4  # packages of one source that are asked for its changelog
+_TRIES = 4  # packages of one source that are searched for its changelog
 _SOURCE = re.compile(r"(?P<name>\S+)(?: \((?P<version>[^)]+)\))?")
 
 Record = Mapping[str, str]
@@ -33,15 +33,15 @@ Record = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Successor:
-    """The package that an archive has in a locked one's place."""
+    """The newer package that replaces a locked one in the archive."""
 
     deb: LockedDeb
     record: Record
-    since: str | None  # the source's version in the lock; None: nothing says it
+    since: str | None  # the source's version in the lock; None: unknown
 
     @property
     def download(self) -> tuple[str, str, int]:
-        """Path in the pool, SHA-256 and size."""
+        """The path in the pool, SHA-256 and size."""
         return self.record["Filename"], self.record["SHA256"], int(self.record["Size"])
 
 
@@ -51,9 +51,9 @@ def find_fixes(
     records: Sequence[Record],
     sources: Sequence[Source],
 ) -> dict[LockedDeb, tuple[Fix, ...]]:
-    """Return what the newest version of each package fixes; those that nothing tells are left out.
+    """Return what the newest version of each package fixes; unknown ones are left out.
 
-    `records` are newest first, as apt gives them, their hashes those of the signed lists.
+    `records` are newest first, as apt returns them, with the hashes of the signed lists.
     """
     groups: defaultdict[str, list[_Successor]] = defaultdict(list)
     for deb in debs:
@@ -84,7 +84,7 @@ def _successor(deb: LockedDeb, records: Sequence[Record]) -> _Successor | None:
         since = _source(locked)[1]
     elif _source(own[0])[1] == source_version(own[0]["Version"]):
         since = source_version(deb.version)
-    else:  # the binary's numbers are not its source's
+    else:  # the binary's version is not its source's
         since = None
     return _Successor(deb, own[0], since)
 
@@ -99,7 +99,7 @@ def _source(record: Record) -> tuple[str, str]:
 def _changelogs(
     context: Context, asked: Mapping[str, _Successor], sources: Sequence[Source]
 ) -> dict[str, str]:
-    """Read the changelogs of the packages that can be fetched; a warning names the others."""
+    """Read the changelogs of the packages that can be fetched; a warning lists the others."""
     folder = context.settings.cache_dir / "files"
     downloads = {name: _download(x, sources) for name, x in asked.items()}
     try:
@@ -115,7 +115,7 @@ def _changelogs(
 
 
 def _download(successor: _Successor, sources: Sequence[Source]) -> Download:
-    """The lists do not say which archive a record is of, so each may be asked."""
+    """Make the download; the lists do not say which archive has it, so each is tried."""
     path, sha256, size = successor.download
     uris = dict.fromkeys(source.uri for source in sources)
     first, *others = (f"{uri}/{quote(path)}" for uri in uris)

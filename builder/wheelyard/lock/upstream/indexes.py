@@ -1,4 +1,4 @@
-"""Where a matrix's frameworks come from: each on the default index, and on those it names."""
+"""Where a matrix's frameworks come from: the default index, and the named ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from wheelyard.errors import FetchError
-from wheelyard.lock.upstream.refresh import Shelf
+from wheelyard.lock.upstream.refresh import FrameworkListing
 from wheelyard.lock.upstream.simpleindex import read_listing
 from wheelyard.lock.uv import default_index
 from wheelyard.system.urls import redact
@@ -21,19 +21,21 @@ if TYPE_CHECKING:
     from wheelyard.planning.matrix_model import Matrix
 
 
-def make_shelves(matrix: Matrix, client: httpx.Client, context: Context) -> list[Shelf]:
-    """Ask the default index for every framework, and each named index whose URL is a setting."""
+def list_frameworks(
+    matrix: Matrix, client: httpx.Client, context: Context
+) -> list[FrameworkListing]:
+    """List every framework of the default index, and of each named index with a known URL."""
     default = default_index(context.settings)
-    shelves = [_shelf(matrix, name, None, default, client) for name in matrix.frameworks]
+    listings = [_list_framework(matrix, name, None, default, client) for name in matrix.frameworks]
     for name, index, local in _named(matrix):
         if index in dict(context.settings.indexes):
             url = context.settings.index(index)
-            shelves.append(_shelf(matrix, name, local, url, client))
+            listings.append(_list_framework(matrix, name, local, url, client))
         else:
             context.reporter.info(
-                f"{name}: no setting says where the index {index} is; its facts stay as they are"
+                f"{name}: no setting gives the URL of the index {index}; its facts stay unchanged"
             )
-    return shelves
+    return listings
 
 
 def _named(matrix: Matrix) -> Iterator[tuple[str, str, str]]:
@@ -42,7 +44,9 @@ def _named(matrix: Matrix) -> Iterator[tuple[str, str, str]]:
             yield name, build.index, build.local
 
 
-def _shelf(matrix: Matrix, name: str, local: str | None, index: str, client: httpx.Client) -> Shelf:
+def _list_framework(
+    matrix: Matrix, name: str, local: str | None, index: str, client: httpx.Client
+) -> FrameworkListing:
     entry = matrix.frameworks[name]
     project = Requirement(entry.distribution).name
     files = read_listing(client, index, project)
@@ -51,4 +55,4 @@ def _shelf(matrix: Matrix, name: str, local: str | None, index: str, client: htt
             f"the index {redact(index)} has no project {project} ({entry.title}); check "
             "--index-url, or `distribution` in matrix.yaml"
         )
-    return Shelf(name, entry.distribution, entry.since, local, files)
+    return FrameworkListing(name, entry.distribution, entry.since, local, files)

@@ -1,4 +1,4 @@
-"""What an index lists for one project: its files, by the simple API (PEP 503, 592, 691, 700)."""
+"""The files that an index lists for a project, by the simple API (PEP 503, 592, 691, 700)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class IndexFile:
 
 @dataclass(frozen=True, slots=True)
 class WheelName:
-    """A wheel's file name, taken apart."""
+    """The parts of a wheel's file name."""
 
     version: Version
     build: BuildTag
@@ -43,7 +43,7 @@ class WheelName:
 
 
 def parse_listing(content_type: str, body: bytes, url: str) -> tuple[IndexFile, ...]:
-    """Read a project's page; ValueError for anything that is not one."""
+    """Read a project's page; raise ValueError if it is not one."""
     if content_type in _JSON or content_type == "application/json":
         return tuple(_json_files(json.loads(body), url))
     if content_type not in ("text/html", "application/vnd.pypi.simple.v1+html"):
@@ -51,12 +51,12 @@ def parse_listing(content_type: str, body: bytes, url: str) -> tuple[IndexFile, 
     page = _Page(url)
     page.feed(body.decode("utf-8"))
     if not page.is_html:
-        raise ValueError("there is no HTML in it")
+        raise ValueError("it does not contain HTML")
     return tuple(page.files)
 
 
 def wheel_name(filename: str) -> WheelName | None:
-    """Take a wheel's file name apart; None for other files and for names against the rules."""
+    """Parse a wheel's file name; None for other files and for invalid names."""
     try:
         _, version, build, tags = parse_wheel_filename(filename)
     except (InvalidWheelFilename, ValueError):
@@ -67,12 +67,12 @@ def wheel_name(filename: str) -> WheelName | None:
 
 def _json_files(page: Any, url: str) -> Iterator[IndexFile]:
     if not isinstance(page, dict) or not isinstance(page.get("files"), list):
-        raise ValueError("it has no list of files")  # noqa: TRY004
+        raise ValueError("it does not contain a list of files")  # noqa: TRY004
     for file in page["files"]:
         try:
             yield _json_file(file, url)
         except (KeyError, TypeError, AttributeError) as problem:
-            raise ValueError(f"a file of it cannot be read ({problem})") from problem
+            raise ValueError(f"an entry cannot be read ({problem})") from problem
 
 
 def _json_file(file: Mapping[str, Any], url: str) -> IndexFile:

@@ -1,7 +1,7 @@
-"""Rot watch for the bases: what Debian's archives offer today of the packages that the locks pin.
+"""Compares the locked Debian packages with what the archives offer today.
 
-The lists drop a package when its successor arrives; days later the pool drops the file, and a base
-that no cache, registry or snapshot holds can then not be made.
+The package lists drop a version when its successor arrives; days later the pool drops the file, and
+then a base that is in no cache, registry or snapshot can no longer be made.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Record = Mapping[str, str]  # control fields, SHA256 and Filename of one version
 
 
 def check_packages(context: Context) -> list[Finding]:
-    """Ask the archives about every locked Debian package; FetchError when one cannot be asked."""
+    """Check every locked Debian package with the archives; FetchError if one is unreachable."""
     project = context.settings.project
     by_suite: defaultdict[str, list[PackageLock]] = defaultdict(list)
     for path in sorted(base_cells(load_plan(project).cells)):
@@ -67,7 +67,7 @@ def check_suite(
 
 
 def fixed_packages(context: Context, lock: PackageLock, sources: Sequence[Source]) -> list[Finding]:
-    """The same of packages of which no pool is known, as a bill of materials names them."""
+    """Find fixes for packages of unknown pool, as a bill of materials lists them."""
     records = _offered(context, [lock], sources)
     return _with_fixes(context, package_findings([lock], records), [lock], records, sources)
 
@@ -75,7 +75,7 @@ def fixed_packages(context: Context, lock: PackageLock, sources: Sequence[Source
 def _offered(
     context: Context, locks: Sequence[PackageLock], sources: Sequence[Source]
 ) -> tuple[Record, ...]:
-    """What the suite's lists hold of the locked packages today."""
+    """Return the suite's records of the locked packages today."""
     names = sorted({deb.name for lock in locks for deb in lock.packages})
     with (
         context.reporter.task(f"asking Debian {locks[0].suite}", None, "items"),
@@ -92,7 +92,7 @@ def _with_fixes(
     records: Sequence[Record],
     sources: Sequence[Source],
 ) -> list[Finding]:
-    """The findings, with what the successors of the packages fix."""
+    """Add to the findings what newer packages fix."""
     found = list(found)
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
     moved = {x: debs[x.subject] for x in found if x.kind in (_UNLISTED, _GONE, _SUPERSEDED)}
@@ -106,7 +106,7 @@ def _with_pool(
     locks: Sequence[PackageLock],
     sources: Sequence[Source],
 ) -> list[Finding]:
-    """Tell what only the lists have dropped from what nobody can fetch any more."""
+    """Distinguish versions that only the lists have dropped from those that are gone."""
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
     asked = [finding for finding in found if finding.kind == _UNLISTED]
     with make_client(context.settings, CONNECTIONS) as client:
@@ -120,14 +120,14 @@ def _with_pool(
 def _asked_for(
     finding: Finding, deb: LockedDeb, sources: Sequence[Source], client: httpx.Client
 ) -> Finding:
-    """The finding, after a look at the pool: one byte of the file is asked for."""
+    """Check the pool for the finding's file, by requesting one byte of it."""
     try:
         with open_body(client, deb_url(deb, sources), 0, 1) as body:
             there = body.total in (None, deb.size)
     except Gone:
         there = False
     except (Refused, Interrupted) as error:
-        return replace(finding, detail=f"{finding.detail}; the pool did not say: {error}")
+        return replace(finding, detail=f"{finding.detail}; the pool did not answer: {error}")
     if there:
         return replace(finding, detail=f"{finding.detail}; the pool still has the file")
     return replace(finding, kind=_GONE, detail=f"{finding.detail}; the pool has dropped the file")
@@ -137,12 +137,14 @@ def _asked_for(
 def _lists(context: Context, suite: str) -> Iterator[Path]:
     """Keep a suite's package lists in the cache, for one process at a time.
 
-    apt believes lists whose Release file has not changed; so damaged ones are removed before.
+    apt trusts lists whose Release file has not changed; so damaged ones are removed first.
     """
     folder = context.settings.cache_dir / "lists"
     folder.mkdir(parents=True, exist_ok=True)
     kept, remembered = folder / suite, folder / f"{suite}{TREE_SUM}"
-    wait = once(lambda: context.reporter.info(f"another run reads the lists of {suite}; waiting"))
+    wait = once(
+        lambda: context.reporter.info(f"waiting for another run that reads the lists of {suite}")
+    )
     with locked(folder / f"{suite}.lock", wait):
         if not is_tree_of(kept, remembered):
             remove(kept)
@@ -155,9 +157,9 @@ def _lists(context: Context, suite: str) -> Iterator[Path]:
 
 
 def package_findings(locks: Iterable[PackageLock], records: Iterable[Record]) -> Iterator[Finding]:
-    """Find locked packages that are unlisted, replaced or superseded, each once with all its locks.
+    """Find locked packages that are unlisted, replaced or superseded, once with all their locks.
 
-    `records` are newest first, as apt gives them.
+    `records` are newest first, as apt returns them.
     """
     there: defaultdict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -177,13 +179,13 @@ def _subject(deb: LockedDeb) -> str:
 
 def _verdict(deb: LockedDeb, records: Sequence[Record]) -> tuple[str, str] | None:
     if not records:
-        return _UNLISTED, "the archive has no package of this name any more"
+        return _UNLISTED, "the archive no longer has a package of this name"
     newest = records[0]["Version"]
     same = [
         r for r in records if (r["Version"], r["Architecture"]) == (deb.version, deb.architecture)
     ]
     if not same:
-        return _UNLISTED, f"the archive has {newest} in its place"
+        return _UNLISTED, f"the archive has {newest} instead"
     if deb.sha256 not in [record.get("SHA256") for record in same]:
         return "replaced", f"the archive lists sha256:{same[0].get('SHA256', 'nothing')} now"
     if newest != deb.version:

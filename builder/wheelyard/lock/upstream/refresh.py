@@ -1,6 +1,6 @@
-"""Upstream facts read anew: which releases an index has, and what each one's wheel says.
+"""Refreshes the upstream facts: which releases an index has, and what each one's wheel states.
 
-A release whose wheel is the one the facts were read from is not read again: its hash decides.
+A release is not read again if its wheel's hash is the one that the facts came from.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _PREFERRED = "3.11"  # wheels of one release differ by Python in markers at most
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """One framework on one index: what is looked for there, and what the index lists."""
+class FrameworkListing:
+    """One framework on one index: what is looked for, and what the index lists."""
 
     framework: str  # "pytorch"
     distribution: str  # "torch", "tensorflow[and-cuda]"
@@ -40,8 +40,8 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """One release on a shelf: the wheel to read, and the Pythons that have one."""
+class OfferedRelease:
+    """One release on an index: the wheel to read, and the Pythons that have one."""
 
     version: str
     file: IndexFile
@@ -51,7 +51,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One release whose facts are not what they were."""
+    """One release whose facts have changed."""
 
     framework: str
     version: str
@@ -59,61 +59,65 @@ class Change:
     detail: str
 
 
-def offers(shelf: Shelf) -> dict[str, Offer]:
-    """Return version -> what the index offers of it on Linux x86-64, final releases only.
+def offered_releases(listing: FrameworkListing) -> dict[str, OfferedRelease]:
+    """Return version -> what the index offers on Linux x86-64, final releases only.
 
-    Of several builds of one version the one with the highest build tag counts, as for installers.
-    A release counts as yanked when nothing else of it is left.
+    Of several builds of one version, the one with the highest build tag counts, as for installers.
+    A release counts as yanked if nothing else of it is left.
     """
     found: dict[str, list[tuple[WheelName, IndexFile]]] = {}
-    for file in shelf.files:
+    for file in listing.files:
         name = wheel_name(file.filename)
-        if name and _wanted(shelf, name):
+        if name and _wanted(listing, name):
             found.setdefault(str(name.version), []).append((name, file))
-    return {version: _offer(version, found[version]) for version in sorted(found, key=order)}
+    return {
+        version: _offered_release(version, found[version]) for version in sorted(found, key=order)
+    }
 
 
-def _wanted(shelf: Shelf, name: WheelName) -> bool:
+def _wanted(listing: FrameworkListing, name: WheelName) -> bool:
     version = name.version
     return (
         any(_LINUX.fullmatch(platform) for platform in name.platforms)
         and not version.is_prerelease
-        and version.local == shelf.local
-        and Version(version.public) >= order(shelf.since)
+        and version.local == listing.local
+        and Version(version.public) >= order(listing.since)
         and any(_pythons(name))
     )
 
 
-def _offer(version: str, wheels: list[tuple[WheelName, IndexFile]]) -> Offer:
+def _offered_release(version: str, wheels: list[tuple[WheelName, IndexFile]]) -> OfferedRelease:
     standing = [item for item in wheels if item[1].yanked is None]
     reason = None if standing else wheels[0][1].yanked
     chosen = sorted(standing or wheels, key=lambda item: item[0].build)
     by_python = {python: file for name, file in chosen for python in _pythons(name)}
     pythons = tuple(sorted(by_python, key=order))
-    return Offer(version, by_python.get(_PREFERRED, by_python[pythons[-1]]), pythons, reason)
+    return OfferedRelease(
+        version, by_python.get(_PREFERRED, by_python[pythons[-1]]), pythons, reason
+    )
 
 
 def _pythons(name: WheelName) -> Iterator[str]:
-    """Yield "3.11" for cp311; free-threaded builds carry another ABI and were left out."""
+    """Yield "3.11" for cp311; free-threaded builds have another ABI and are excluded."""
     for python in sorted(name.pythons):
         if found := re.fullmatch(r"cp(\d)(\d+)", python):
             yield f"{found[1]}.{found[2]}"
 
 
-def read_shelf(
-    shelf: Shelf,
+def read_releases(
+    listing: FrameworkListing,
     known: Mapping[str, Release],
     client: httpx.Client,
     on_bytes: Callable[[int], None],
     *,
     anew: bool,
 ) -> dict[str, Release]:
-    """Return the facts of every release on a shelf; FetchError lists each file that failed."""
-    wanted = [offer for offer in offers(shelf).values() if offer.yanked is None]
-    requirement = Requirement(shelf.distribution)
+    """Return the facts of every release on an index; FetchError lists each file that failed."""
+    wanted = [offer for offer in offered_releases(listing).values() if offer.yanked is None]
+    requirement = Requirement(listing.distribution)
     failures: list[str] = []
 
-    def one(offer: Offer) -> Release | None:
+    def one(offer: OfferedRelease) -> Release | None:
         before = known.get(offer.version)
         if before and not anew and before.sha256 == offer.file.sha256 is not None:
             return _with_pythons(before, offer)
@@ -126,12 +130,17 @@ def read_shelf(
     read = each(one, wanted, CONNECTIONS, "facts")
     if failures:
         listed = "".join(f"\n  {failure}" for failure in sorted(failures))
-        raise FetchError(f"{len(failures)} wheel(s) of {shelf.framework} gave no facts:{listed}")
+        raise FetchError(
+            f"the facts of {len(failures)} wheel(s) of {listing.framework} cannot be read:{listed}"
+        )
     return {release.version: release for release in read if release}
 
 
 def _read(
-    offer: Offer, wanted: Requirement, client: httpx.Client, on_bytes: Callable[[int], None]
+    offer: OfferedRelease,
+    wanted: Requirement,
+    client: httpx.Client,
+    on_bytes: Callable[[int], None],
 ) -> Release:
     facts = read_wheel(offer.file, wanted, client, on_bytes)
     try:
@@ -143,8 +152,8 @@ def _read(
         raise FetchError(f"{offer.file.filename}: {problem}") from problem
 
 
-def _with_pythons(release: Release, offer: Offer) -> Release:
-    """The same wheel; wheels for other Pythons may have come or gone."""
+def _with_pythons(release: Release, offer: OfferedRelease) -> Release:
+    """Update the Pythons of an unchanged wheel: wheels for others may have come or gone."""
     return make_release(
         release.version, release.wheel, release.cuda, offer.pythons, release.requires,
         sha256=release.sha256, built_cudnn=release.built_cudnn,
@@ -152,27 +161,30 @@ def _with_pythons(release: Release, offer: Offer) -> Release:
     )  # fmt: skip
 
 
-def merge(upstream: Upstream, shelf: Shelf, read: Mapping[str, Release]) -> Upstream:
-    """Return the facts with a shelf's put in; what is yanked or gone keeps its facts.
+def merge(upstream: Upstream, listing: FrameworkListing, read: Mapping[str, Release]) -> Upstream:
+    """Return the facts with those of one index merged in; yanked or missing releases stay.
 
-    An image that is locked to it can still be explained and built, and `upstream check` says so.
+    An image that is locked to such a release can still be explained and built, and `upstream check`
+    reports it.
     """
-    kept = upstream.get(shelf.framework, {})
-    return {**upstream, shelf.framework: {**kept, **read}}
+    kept = upstream.get(listing.framework, {})
+    return {**upstream, listing.framework: {**kept, **read}}
 
 
-def changes(before: Upstream, after: Upstream, shelves: Iterable[Shelf]) -> list[Change]:
-    """Say what a refresh changed: release by release, fact by fact."""
+def changes(
+    before: Upstream, after: Upstream, listings: Iterable[FrameworkListing]
+) -> list[Change]:
+    """List what a refresh changed: release by release, fact by fact."""
     found: list[Change] = []
-    for shelf in shelves:
-        name, offered = shelf.framework, offers(shelf)
+    for listing in listings:
+        name, offered = listing.framework, offered_releases(listing)
         old = before.get(name, {})
         for version in sorted(after.get(name, {}), key=order):
-            if Version(version).local != shelf.local or order(version) < order(shelf.since):
+            if Version(version).local != listing.local or order(version) < order(listing.since):
                 continue
             new = after[name][version]
             if version not in offered:
-                found.append(Change(name, version, "gone", "the index has no wheel of it any more"))
+                found.append(Change(name, version, "gone", "the index no longer has a wheel of it"))
             elif (reason := offered[version].yanked) is not None:
                 found.append(Change(name, version, "yanked", reason or "no reason given"))
             elif version not in old:
@@ -183,7 +195,7 @@ def changes(before: Upstream, after: Upstream, shelves: Iterable[Shelf]) -> list
 
 
 def summary(release: Release) -> str:
-    """Say a release's facts in a line."""
+    """Summarize a release's facts in a line."""
     return (
         f"CUDA {release.cuda}, cuDNN {release.cudnn}, NCCL {release.nccl or '-'}, "
         f"Python {release.pythons[0]} to {release.pythons[-1]}"

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     import httpx
 
-_CHUNK = 1 << 16  # bytes a request at least; a bigger read is one request of its size
+_CHUNK = 1 << 16  # bytes per request at least; a larger read is one request of its size
 
 
 class RemoteFile(io.RawIOBase):
-    """A seekable read-only file behind a URL; each read asks for just its bytes."""
+    """A seekable read-only file behind a URL; each read requests only its bytes."""
 
     def __init__(
         self, url: str, client: httpx.Client, on_bytes: Callable[[int], None] = lambda _: None
@@ -26,7 +26,7 @@ class RemoteFile(io.RawIOBase):
         self._url, self._client, self._at, self._on_bytes = url, client, 0, on_bytes
         with open_body(client, url, 0, 1) as body:
             if body.total is None:
-                raise FetchError(f"{redact(url)}: the server does not say how big the file is")
+                raise FetchError(f"{redact(url)}: the server does not state the file's size")
             self._size = body.total
 
     def readable(self) -> bool:  # noqa: D102
@@ -61,5 +61,5 @@ class RemoteFile(io.RawIOBase):
 
 
 def buffered(raw: RemoteFile) -> io.BufferedReader:
-    """Return a stream that asks for small reads together."""
+    """Return a stream that combines small reads."""
     return io.BufferedReader(raw, _CHUNK)

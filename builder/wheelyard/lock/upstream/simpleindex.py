@@ -1,4 +1,4 @@
-"""Asking an index about projects: one page each, several at a time, nothing taken on trust."""
+"""Reads projects' pages from an index: one page each, several in parallel, all untrusted."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PATIENCE = Patience(attempts=4, longest_retry_after=10.0)
 
 
 def read_listing(client: httpx.Client, index: str, project: str) -> tuple[IndexFile, ...] | None:
-    """Return the files that `index` lists for `project`; None where it has no such project.
+    """Return the files that `index` lists for `project`; None if it has no such project.
 
-    Raises FetchError when the index cannot be asked, or answers with something else than a page.
+    Raises FetchError if the index cannot be reached, or answers with anything but a page.
     """
     url = f"{index.rstrip('/')}/{canonicalize_name(project)}/"
     try:
@@ -41,7 +41,7 @@ def read_listing(client: httpx.Client, index: str, project: str) -> tuple[IndexF
         return parse_listing(content_type, body, url)
     except ValueError as problem:
         raise FetchError(
-            f"{redact(url)}: what the index answers for {project} is no project page: {problem};"
+            f"{redact(url)}: the index's answer for {project} is not a project page: {problem};"
             " check --index-url"
         ) from problem
 
@@ -49,7 +49,7 @@ def read_listing(client: httpx.Client, index: str, project: str) -> tuple[IndexF
 def read_listings(
     client: httpx.Client, index: str, projects: Iterable[str], task: Task
 ) -> dict[str, tuple[IndexFile, ...] | None]:
-    """Ask for several projects at once; the first that fails ends it with its error."""
+    """Read several projects in parallel; the first failure ends it with its error."""
     names = sorted(set(projects))
 
     def one(name: str) -> tuple[IndexFile, ...] | None:

@@ -1,8 +1,8 @@
-"""Rot watch: what the indexes say today about the files that the locks pin.
+"""Checks what the indexes say today about the files that the locks pin.
 
-A lock carries no date and a clock may not reach it, and a checkout's dates are those of the
-checkout. So a lock is as old as the newest file in it, by the index's own upload time: nothing
-that was published since is in it.
+A lock has no date, since it must not depend on the clock, and a checkout's dates are those of the
+checkout. So a lock is as old as the newest file in it, by the index's upload time: it contains
+nothing that was published later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wheelyard.fetching.transport import make_client
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.lock.upstream.changelog import Fix
 from wheelyard.lock.upstream.listing import IndexFile
-from wheelyard.lock.upstream.refresh import Shelf, offers
+from wheelyard.lock.upstream.refresh import FrameworkListing, offered_releases
 from wheelyard.lock.upstream.simpleindex import CONNECTIONS, read_listings
 from wheelyard.lock.uv import default_index
 from wheelyard.planning.facts import Upstream, load_upstream
@@ -36,17 +36,17 @@ _Listings = Mapping[str, tuple[IndexFile, ...] | None]  # project -> its files
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that moved, and the locks it touches."""
+    """One change upstream, and the locks that it affects."""
 
     kind: str  # "gone", "unlisted", "replaced", "yanked", "release", "superseded", "old"
     subject: str  # a file, a release, an image, or a Debian package
     detail: str
     locks: tuple[str, ...]  # ids of the images; of a Debian package, the names of the bases' locks
-    fixes: tuple[Fix, ...] | None = None  # what an update brings; None: nothing was looked up
+    fixes: tuple[Fix, ...] | None = None  # what an update fixes; None: not looked up
 
 
 def check_upstream(context: Context, max_age: int, data: Path | None) -> list[Finding]:
-    """Ask the indexes about every locked wheel and every framework; FetchError when one fails."""
+    """Check every locked wheel and framework with the indexes; FetchError if one fails."""
     matrix, upstream, plan = load_inputs(context.settings.project)
     if data is not None:
         upstream = load_upstream(data)
@@ -69,7 +69,7 @@ def check_upstream(context: Context, max_age: int, data: Path | None) -> list[Fi
 def _listings(
     context: Context, index: str | None, wheels: Iterable[tuple[LockedWheel, ...]]
 ) -> _Listings:
-    """What an index, and behind a named one the default index, says about the projects."""
+    """Return what an index, and after a named one the default index, lists for the projects."""
     default = default_index(context.settings)
     names = {wheel.name for locked in wheels for wheel in locked}
     with (
@@ -100,10 +100,10 @@ def _file_verdict(
     wheel: LockedWheel, listed: tuple[IndexFile, ...] | None
 ) -> tuple[str, str] | None:
     if listed is None:
-        return "gone", f"the index has no project {wheel.name} any more"
+        return "gone", f"the index no longer has a project {wheel.name}"
     same = [file for file in listed if file.filename == wheel.filename]
     if not same:
-        return "gone", "the index does not list the file any more"
+        return "gone", "the index no longer lists the file"
     if same[0].sha256 != wheel.sha256:
         return "replaced", f"the index lists sha256:{same[0].sha256 or 'nothing'} now"
     if same[0].yanked is not None:
@@ -117,7 +117,7 @@ def _age_findings(
     max_age: int,
     today: datetime | None = None,
 ) -> Iterator[Finding]:
-    """Find locks whose newest file is older than `max_age` days; indexes without dates say none."""
+    """Find locks whose newest file is older than `max_age` days, if the index states dates."""
     now = today or datetime.now(UTC)
     uploaded = {
         file.sha256: file.uploaded
@@ -142,18 +142,20 @@ def _moment(text: str) -> datetime:
 def _release_findings(
     matrix: Matrix, upstream: Upstream, cells: Iterable[Cell], listings: _Listings
 ) -> Iterator[Finding]:
-    """Find releases without facts, and newer patches of the minors that the matrix asks for."""
+    """Find releases without facts, and newer patches of the requested minors."""
     asked: defaultdict[str, set[str]] = defaultdict(set)
     for cell in cells:
         for pin in cell.frameworks:
             asked[pin.name].add(pin.version)
     for name, entry in matrix.frameworks.items():
         files = listings.get(entry.distribution.partition("[")[0]) or ()
-        offered = offers(Shelf(name, entry.distribution, entry.since, None, files))
+        offered = offered_releases(
+            FrameworkListing(name, entry.distribution, entry.since, None, files)
+        )
         standing = {version for version, offer in offered.items() if offer.yanked is None}
         known = set(upstream.get(name, {}))
         for version in sorted(standing - known, key=order):
-            detail = "no facts about it yet: `wheelyard upstream refresh`"
+            detail = "its facts are missing: run `wheelyard upstream refresh`"
             yield Finding("release", f"{name} {version}", detail, ())
         yield from _superseded(name, asked[name], standing)
         yield from _unasked(name, asked[name], standing & known)
@@ -171,5 +173,7 @@ def _superseded(name: str, asked: set[str], standing: set[str]) -> Iterator[Find
 def _unasked(name: str, asked: set[str], known: set[str]) -> Iterator[Finding]:
     newest = max(known, key=order, default=None)
     if newest and asked and order(short(newest)) > max(order(short(v)) for v in asked):
-        detail = "the matrix asks for no release of this minor: axes.framework in matrix.yaml"
+        detail = (
+            "the matrix does not request a release of this minor: axes.framework in matrix.yaml"
+        )
         yield Finding("release", f"{name} {newest}", detail, ())

@@ -1,4 +1,4 @@
-"""A framework release's facts, read from its wheel where it lies: megabytes, not gigabytes."""
+"""Reads a framework release's facts from its remote wheel: megabytes instead of gigabytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ARCHITECTURE = re.compile(r"code=\[?([a-z]+_\d+[a-z]?)")
 
 @dataclass(frozen=True, slots=True)
 class WheelFacts:
-    """What one wheel states about itself."""
+    """The facts that one wheel states."""
 
     cuda: str  # "12.1", "12.5.1"; CPU for a build without CUDA
     cudnn: str | None  # the cuDNN it was built for, as far as a file inside says it: "9"
@@ -47,10 +47,10 @@ def read_wheel(
     client: httpx.Client,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> WheelFacts:
-    """Read one wheel's directory, its METADATA and the files that say what it was built for.
+    """Read a wheel's directory, its METADATA and the files that state what it was built for.
 
-    `wanted` names the extras whose requirements count. Raises FetchError, which names the file,
-    when it cannot be read, lacks one of those files, or is not the file that the index describes.
+    `wanted` names the extras whose requirements count. Raises FetchError, which names the file, if
+    it cannot be read, lacks one of those files, or is not the file that the index describes.
     """
     try:
         with zipfile.ZipFile(buffered(RemoteFile(file.url, client, on_bytes))) as wheel:
@@ -60,7 +60,9 @@ def read_wheel(
     except (Refused, Interrupted) as problem:
         raise FetchError(f"{file.filename}: cannot be read from the index: {problem}") from problem
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as problem:
-        raise FetchError(f"{file.filename}: what the index serves is no wheel: {problem}") from None
+        raise FetchError(
+            f"{file.filename}: the file from the index is not a wheel: {problem}"
+        ) from None
     except ValueError as problem:
         raise FetchError(f"{file.filename}: {problem}") from problem
 
@@ -76,13 +78,15 @@ def _metadata(wheel: zipfile.ZipFile, file: IndexFile) -> str:
 
 
 def _build(wheel: zipfile.ZipFile) -> tuple[str, str | None, tuple[str, ...]]:
-    """Return CUDA, cuDNN where it is stated, and the compiled architectures."""
+    """Return CUDA, cuDNN if it is stated, and the compiled architectures."""
     members = set(wheel.namelist())
     if _TORCH in members:
         return _torch_build(wheel, members)
     if _TENSORFLOW in members:
         return _tensorflow_build(wheel.read(_TENSORFLOW).decode("utf-8"))
-    raise ValueError(f"it has neither {_TORCH} nor {_TENSORFLOW}, which say the CUDA of the build")
+    raise ValueError(
+        f"it has neither {_TORCH} nor {_TENSORFLOW}, which state the CUDA of the build"
+    )
 
 
 def _torch_build(
@@ -90,11 +94,11 @@ def _torch_build(
 ) -> tuple[str, str | None, tuple[str, ...]]:
     found = _TORCH_CUDA.search(wheel.read(_TORCH).decode("utf-8"))
     if found is None:
-        raise ValueError(f"{_TORCH} inside does not say which CUDA it was built for")
+        raise ValueError(f"{_TORCH} inside does not state its CUDA version")
     if found[1] is None:
         return CPU, None, ()
     if _TORCH_CONFIG not in members:
-        raise ValueError(f"it has no {_TORCH_CONFIG}, which says the compiled architectures")
+        raise ValueError(f"it has no {_TORCH_CONFIG}, which states the compiled architectures")
     config = wheel.read(_TORCH_CONFIG).decode("utf-8")
     return found[1], None, tuple(dict.fromkeys(_ARCHITECTURE.findall(config)))
 
@@ -104,7 +108,7 @@ def _tensorflow_build(text: str) -> tuple[str, str | None, tuple[str, ...]]:
     if cuda is None:
         if re.search(r"['\"]is_cuda_build['\"]\s*[,:]\s*False", text):
             return CPU, None, ()
-        raise ValueError(f"{_TENSORFLOW} inside does not say which CUDA it was built for")
+        raise ValueError(f"{_TENSORFLOW} inside does not state its CUDA version")
     listed = re.search(r"['\"]cuda_compute_capabilities['\"]\s*[,:]\s*\[([^\]]*)\]", text)
     return cuda, cudnn, tuple(re.findall(r"[a-z]+_\d+[a-z]?", listed[1] if listed else ""))
 
@@ -115,12 +119,12 @@ def _stated(key: str, text: str) -> str | None:
 
 
 def _requires(metadata: str, wanted: Requirement) -> Iterator[tuple[str, str]]:
-    """Yield NVIDIA's and Triton's requirements that hold on Linux for the wanted extras."""
+    """Yield NVIDIA's and Triton's requirements that apply on Linux with the wanted extras."""
     for line in Parser().parsestr(metadata).get_all("Requires-Dist", []):
         try:
             requirement = Requirement(line)
         except InvalidRequirement as problem:
-            raise ValueError(f"its METADATA has a requirement nobody can read: {line}") from problem
+            raise ValueError(f"its METADATA has an invalid requirement: {line}") from problem
         name = canonicalize_name(requirement.name)
         if _KEPT.fullmatch(name) and _holds(requirement, wanted.extras):
             yield name, str(requirement.specifier)
