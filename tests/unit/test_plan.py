@@ -153,7 +153,7 @@ def test_another_cudnn_of_the_same_major(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"cudnn": "9.1"}, "PyTorch 2.3.1 asks for cuDNN 8.9; cuDNN 9.1 is another major version"),
+        ({"cudnn": "9.1"}, "PyTorch 2.3.1 requires cuDNN 8.9; cuDNN 9.1 is another major version"),
         ({"cuda": "12.4"}, "PyTorch 2.3.1 is built for CUDA 12.1, for CUDA 12.4 the newest is"),
         ({"framework": "pytorch 2.0.0"}, "no upstream facts about PyTorch 2.0.0"),
         ({"cudnn": "8.9"}, "is already in the plan"),
