@@ -126,7 +126,7 @@ def test_a_build_without_cuda(tmp_path: Path, index: FactsIndex) -> None:
         (torch_wheel(config=None), "has no torch/include/ATen/cuda/CUDAConfig.h"),
         (torch_wheel(metadata=None), "0 METADATA files"),
         (torch_wheel(metadata="Name: torch\n"), "it does not require cuDNN"),
-        (torch_wheel(metadata="Requires-Dist: ~~\n"), "a requirement nobody can read"),
+        (torch_wheel(metadata="Requires-Dist: ~~\n"), "an invalid requirement"),
         (tensorflow_wheel("build_info = {}"), "does not state its CUDA version"),
     ],
 )

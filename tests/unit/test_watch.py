@@ -96,7 +96,7 @@ def test_a_project_that_vanished(project: Path, capsys: pytest.CaptureFixture[st
     index = fresh_index()
     del index.listed["pip"]
     assert check(project, index) == UpstreamError.exit_code
-    assert "no project pip any more" in capsys.readouterr().out
+    assert "no longer has a project pip" in capsys.readouterr().out
 
 
 def test_releases_that_nobody_has_looked_at(
