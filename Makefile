@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile fuzz lint format lock render check bench bench-engines bench-publish requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile fuzz lint format lock render check bench bench-engines bench-publish site test-site requirements clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -108,6 +108,15 @@ requirements: .venv/dev ## Pin the tool's own dependencies again
 	    --generate-hashes --no-annotate --no-header --no-emit-index-url -o requirements/run.txt
 	$(BIN)/uv --no-config pip compile pyproject.toml --extra build --extra dev --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --no-header --no-emit-index-url -o requirements/dev.txt
+	$(BIN)/uv --no-config pip compile pyproject.toml --extra build --extra docs -c requirements/dev.txt --universal \
+	    --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url -o requirements/docs.txt
+
+site: .venv/docs ## Build the site into public/: guides, catalogue, reference (no network)
+	$(BIN)/python -m wheelyard.site tmp/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+test-site: site .venv/dev ## The site in Chromium: pick, list, links, accessibility, size (Node 20, Chromium)
+	$(BIN)/pytest tests/site $(ARGS)
 
 clean: ## Remove dist/ and .venv/; the cache of wheels and layers stays
 	rm -rf dist .venv
@@ -118,4 +127,8 @@ clean: ## Remove dist/ and .venv/; the cache of wheels and layers stays
 
 .venv/dev: requirements/dev.txt pyproject.toml
 	tools/make-venv dev
+	@touch .venv/run $@
+
+.venv/docs: requirements/docs.txt pyproject.toml
+	tools/make-venv docs
 	@touch .venv/run $@

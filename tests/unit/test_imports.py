@@ -47,6 +47,7 @@ ROOMS = (
     "options",
     "commands",
     "cli",
+    "site",
     "__main__",
 )
 GATHERED = ("images",)  # packages that hold rooms and no module of their own

@@ -1,0 +1,155 @@
+"""What the site says of each image, from the plan, the locks, images/layers.json and reports."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.images.assemble.planned import planned_layers
+from wheelyard.images.assemble.record import Record, read_record
+from wheelyard.images.build.report import read_report
+from wheelyard.images.build.sharing import Part, image_parts, to_pull
+from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.planning.catalogue import Entry, plan_entries
+from wheelyard.planning.drivers import DriverFloor, driver_floor
+from wheelyard.planning.facts import CPU
+from wheelyard.planning.plan import load_inputs
+from wheelyard.planning.provenance import Provenance, provenance
+from wheelyard.publish.known import known_images
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+    from wheelyard.model import Cell, Plan
+
+_NEAREST = 5  # siblings that a page names
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """One layer of an image, as its page shows it."""
+
+    title: str
+    size: int  # bytes, compressed
+    images: int  # of the matrix that have it, this one included
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """One image, as its page shows it."""
+
+    cell: Cell
+    entry: Entry
+    origin: Provenance
+    floor: DriverFloor | None  # None: for the CPU
+    nccl: str | None
+    stages: tuple[Stage, ...]
+    layers: tuple[LayerFacts, ...]  # lowest first
+    nearest: tuple[tuple[str, int], ...]  # id, bytes to pull for it where this image is
+    inspected: Mapping[str, str]  # what a build's inspection saw; empty: not recorded
+    verified: Mapping[str, Any] | None  # of `wheelyard verify`, where its report has the image
+
+    @property
+    def packed(self) -> int:
+        """Return its compressed bytes, by the record where that has a layer, else by the locks."""
+        return sum(layer.size for layer in self.layers)
+
+
+def read_images(context: Context, reports: Path | None = None) -> tuple[ImageFacts, ...]:
+    """Return the facts of every image of the project; `reports` is a folder of `verify`."""
+    project = context.settings.project
+    _matrix, upstream, plan = load_inputs(project)
+    record = read_record(project)
+    stages = {cell.id: load_stages(cell, plan, project) for cell in plan.cells}
+    parts = {name: image_parts(those, _sizes(record)) for name, those in stages.items()}
+    counts = Counter(part.key for those in parts.values() for part in those)
+    built = {str(image["id"]): image for image in _described(plan, stages, record, context)}
+    entries = plan_entries(plan.cells, upstream, built.values())
+    verified = _verified(reports)
+    return tuple(
+        ImageFacts(
+            cell=cell,
+            entry=entry,
+            origin=provenance(cell, upstream, _pins(stages[cell.id])),
+            floor=None if cell.cuda == CPU else driver_floor(cell.cuda),
+            nccl=_nccl(stages[cell.id]),
+            stages=stages[cell.id],
+            layers=_layers(stages[cell.id], parts[cell.id], counts),
+            nearest=_nearest(cell.id, parts),
+            inspected=built[cell.id]["inspected"] if cell.id in built else {},
+            verified=verified.get(str(entry.digest)),
+        )
+        for cell, entry in zip(plan.cells, entries, strict=True)
+    )
+
+
+def picker_data(entries: Iterable[Entry]) -> dict[str, Any]:
+    """Return what `pick` in the page goes by: the images without layers, and the driver floors."""
+    drivers = json.loads(files("wheelyard").joinpath("data/drivers.json").read_text("utf-8"))
+    left_out = ("layers", "unpacked", "digest", "cudnn")
+    images = [
+        {name: value for name, value in asdict(entry).items() if name not in left_out}
+        for entry in entries
+    ]
+    floors = {name: drivers[name] for name in ("minor_version", "native", "generations")}
+    return {"images": images, "drivers": floors}
+
+
+def _sizes(record: Record) -> Any:
+    return lambda key: record.layers[key].size if key in record.layers else None
+
+
+def _described(
+    plan: Plan, stages: Mapping[str, tuple[Stage, ...]], record: Record, context: Context
+) -> list[dict[str, Any]]:
+    """The images whose layers are all recorded, as a build reports them: with their digests."""
+    cells = [
+        cell
+        for cell in plan.cells
+        if cell.id in record.images
+        and all(layer.key in record.layers for layer in planned_layers(stages[cell.id]))
+    ]
+    with known_images(
+        cells, plan, context, only_recorded=True, verify=False, unverified=True
+    ) as source:
+        return read_report(source.layout.folder)
+
+
+def _layers(
+    stages: Sequence[Stage], parts: Sequence[Part], counts: Mapping[str, int]
+) -> tuple[LayerFacts, ...]:
+    titles = [layer.title for layer in planned_layers(stages)] + ["selfcheck and the cell"]
+    return tuple(
+        LayerFacts(title, part.size, counts[part.key])
+        for title, part in zip(titles, parts, strict=True)
+    )
+
+
+def _nearest(name: str, parts: Mapping[str, Sequence[Part]]) -> tuple[tuple[str, int], ...]:
+    """The images that cost the fewest bytes beside this one, blob by blob."""
+    costs = [
+        (to_pull(theirs, parts[name])[0], other) for other, theirs in parts.items() if other != name
+    ]
+    return tuple((other, size) for size, other in sorted(costs)[:_NEAREST])
+
+
+def _pins(stages: Sequence[Stage]) -> dict[str, str]:
+    return {wheel.name: wheel.version for wheel in stages[-1].lock.wheels}
+
+
+def _nccl(stages: Sequence[Stage]) -> str | None:
+    found = [v for name, v in _pins(stages).items() if name.startswith("nvidia-nccl")]
+    return found[0] if found else None
+
+
+def _verified(reports: Path | None) -> dict[str, Mapping[str, Any]]:
+    """What `wheelyard verify` saw, by digest; empty where it left no report there."""
+    path = reports / "report.json" if reports is not None else None
+    if path is None or not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {str(image["digest"]): image for image in content["images"]}

@@ -1,0 +1,156 @@
+"""The site's own pages as Markdown: the catalogue, `pick`, and the reference."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.cli import COMMANDS, make_parser
+from wheelyard.console.amounts import amount
+from wheelyard.contract.runtimes import run_line
+from wheelyard.publish.attest.sbom import sbom
+from wheelyard.site.catalogue import ImageFacts, picker_data
+from wheelyard.system.templates import make_environment
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_WIDTH = 720  # pixels of the picture of an image's layers
+# Compute capability -> devices that have it, for those who do not know theirs by heart.
+_GPUS = {
+    "5.2": "GTX 900, M40", "6.0": "P100", "6.1": "GTX 10, P4, P40", "7.0": "V100",
+    "7.5": "T4, RTX 20", "8.0": "A100, A30", "8.6": "A10, A40, RTX 30", "8.9": "L4, L40S, RTX 40",
+    "9.0": "H100, H200", "10.0": "B200", "10.3": "B300", "12.0": "RTX 50, RTX PRO 6000",
+}  # fmt: skip
+
+
+def make_pages(project: Path, images: Sequence[ImageFacts]) -> dict[str, str]:
+    """Return the pages that no file in docs/ holds: path in the site's sources -> text."""
+    environment = make_environment(project / "templates")
+    environment.filters["bytes"] = lambda size: amount(size, "bytes")
+    data = json.dumps(picker_data(image.entry for image in images), separators=(",", ":"))
+    return {
+        "assets/catalogue-data.js": f"globalThis.WHEELYARD_CATALOGUE = {data};\n",
+        "pick.md": _pick(environment, images),
+        "catalogue/index.md": environment.get_template("site/list.md.j2").render(images=images),
+        **{f"catalogue/{image.cell.id}.md": _image(environment, image) for image in images},
+        **{
+            f"catalogue/{image.cell.id}.cdx.json": _bill(image)
+            for image in images
+            if image.entry.digest
+        },
+        "reference/commands.md": environment.get_template("site/commands.md.j2").render(
+            commands=list(_helps())
+        ),
+        "reference/matrix.md": environment.get_template("site/matrix.md.j2").render(
+            sections=list(_schema(project))
+        ),
+    }
+
+
+def _image(environment: Environment, image: ImageFacts) -> str:
+    tag = image.cell.tags[0]
+    return environment.get_template("site/image.md.j2").render(
+        image=image,
+        tag=tag,
+        run=run_line("docker", tag),
+        bars=_bars(image),
+        width=_WIDTH,
+        debs=[deb for stage in image.stages[-1:] for deb in stage.packages.packages],
+    )
+
+
+def _bars(image: ImageFacts) -> list[dict[str, Any]]:
+    """The layers side by side, as wide as they are heavy."""
+    left, bars = 0.0, []
+    for layer in image.layers:
+        width = _WIDTH * layer.size / image.packed
+        bars.append({"left": round(left, 1), "width": round(max(width, 0.5), 1), "layer": layer})
+        left += width
+    return bars
+
+
+def _bill(image: ImageFacts) -> str:
+    return sbom(image.cell.repository, str(image.entry.digest), image.stages)
+
+
+def _pick(environment: Environment, images: Sequence[ImageFacts]) -> str:
+    def values(name: str) -> list[str]:
+        return list(dict.fromkeys(str(getattr(image.cell, name)) for image in images))
+
+    return environment.get_template("site/pick.md.j2").render(
+        frameworks=values("framework"),
+        cudas=values("cuda"),
+        pythons=values("python"),
+        flavours=list(dict.fromkeys(image.cell.flavour.name for image in images)),
+        gpus=_GPUS,
+    )
+
+
+def _helps() -> Iterator[tuple[str, str]]:
+    """Every command's help as it prints it, in 100 columns without colours."""
+    before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
+    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
+    try:
+        parser = make_parser(())
+        yield "", parser.format_help()
+        for name in COMMANDS:
+            yield from _below(name, _children(parser)[name])
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
+def _below(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
+    yield name, parser.format_help()
+    for child, inner in _children(parser).items():
+        yield from _below(f"{name} {child}", inner)
+
+
+def _children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return dict(found[0]) if found else {}
+
+
+def _schema(project: Path) -> Iterator[dict[str, Any]]:
+    """The parts of matrix.yaml with their keys, from the schema that editors get."""
+    path = project / "builder" / "wheelyard" / "data" / "matrix.schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    yield {"title": "matrix.yaml", **_keys(schema)}
+    for title, part in sorted(schema["$defs"].items()):
+        if part.get("properties"):
+            yield {"title": title, **_keys(part)}
+
+
+def _keys(part: dict[str, Any]) -> dict[str, Any]:
+    required = part.get("required", ())
+    return {
+        "about": part.get("description", ""),
+        "keys": [
+            {
+                "name": name,
+                "type": _type(one),
+                "needed": name in required,
+                "about": one.get("description", "").replace("\n", " "),
+                "default": json.dumps(one["default"]) if "default" in one else "",
+            }
+            for name, one in part["properties"].items()
+        ],
+    }
+
+
+def _type(one: dict[str, Any]) -> str:
+    if "$ref" in one:
+        return str(one["$ref"]).rpartition("/")[2]
+    if "anyOf" in one:
+        return " or ".join(_type(choice) for choice in one["anyOf"])
+    if "items" in one:
+        return f"list of {_type(one['items'])}"
+    if "additionalProperties" in one and isinstance(one["additionalProperties"], dict):
+        return f"table of {_type(one['additionalProperties'])}"
+    return str(one.get("const", one.get("type", "any")))

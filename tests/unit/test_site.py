@@ -1,0 +1,101 @@
+"""The site's sources: every image has its page, links lead into the site, pick gets its data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from wheelyard.cli import COMMANDS
+from wheelyard.console.progress import make_reporter
+from wheelyard.context import Context
+from wheelyard.planning.plan import load_plan
+from wheelyard.settings import load_settings
+from wheelyard.site.catalogue import ImageFacts, read_images
+from wheelyard.site.pages import make_pages
+from wheelyard.site.staging import stage
+
+PROJECT = Path(__file__).parents[2]
+ID = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
+    cache = str(tmp_path_factory.mktemp("cache"))
+    settings = load_settings({"project": str(PROJECT), "cache_dir": cache}, {})
+    with closing(make_reporter("quiet", None)) as reporter:
+        yield Context(settings, reporter)
+
+
+@pytest.fixture(scope="module")
+def images(context: Context) -> tuple[ImageFacts, ...]:
+    return read_images(context)
+
+
+@pytest.fixture(scope="module")
+def pages(images: tuple[ImageFacts, ...]) -> dict[str, str]:
+    return make_pages(PROJECT, images)
+
+
+def test_every_image_has_a_page_with_its_tags_layers_and_parts(
+    images: tuple[ImageFacts, ...], pages: dict[str, str]
+) -> None:
+    assert [image.cell for image in images] == list(load_plan(PROJECT).cells)
+    for image in images:
+        text = pages[f"catalogue/{image.cell.id}.md"]
+        assert all(f"`{tag}`" in text for tag in image.cell.tags)
+        assert text.count("<rect ") == len(image.layers)
+        assert all(f"`{w.name} {w.version}`" in text for w in image.stages[-1].lock.wheels)
+        assert f"catalogue/{image.cell.id}.md".count("/") == 1
+        assert f'href="{image.cell.id}/"' in pages["catalogue/index.md"]
+
+
+def test_a_recorded_image_has_digest_inspection_and_bill(
+    images: tuple[ImageFacts, ...], pages: dict[str, str]
+) -> None:
+    image = next(image for image in images if image.cell.id == ID)
+    assert image.entry.digest is not None
+    assert image.packed == sum(size for _, size in image.entry.layers)
+    assert image.inspected["CUDA"] == image.cell.cuda
+    bill = json.loads(pages[f"catalogue/{ID}.cdx.json"])
+    assert bill["metadata"]["component"]["version"] == image.entry.digest
+    assert image.layers[0].images > image.layers[-1].images == 1
+
+
+def test_what_verify_saw_is_shown(context: Context, tmp_path: Path) -> None:
+    digest = next(x.entry.digest for x in read_images(context) if x.cell.id == ID)
+    check = {"name": "train.mlp", "status": "pass", "seen": "0.97", "reason": None}
+    report = {
+        "images": [
+            {"digest": digest, "backend": "chroot", "gpu": False, "seconds": 9.5, "checks": [check]}
+        ]
+    }
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    text = make_pages(PROJECT, read_images(context, tmp_path))[f"catalogue/{ID}.md"]
+    assert "chroot without a GPU, 9.5 s" in text
+    assert "| `train.mlp` | pass | 0.97 |" in text
+
+
+def test_the_reference_has_every_command_and_every_key_of_the_matrix(pages: dict[str, str]) -> None:
+    commands = pages["reference/commands.md"]
+    assert all(f"## wheelyard {name}\n" in commands for name in COMMANDS)
+    assert "## wheelyard upstream check\n" in commands
+    assert "\x1b" not in commands
+    assert all(f"| `{key}`" in pages["reference/matrix.md"] for key in ("axes", "exclude", "bases"))
+
+
+def test_links_of_the_sources_lead_to_pages_or_copied_files(
+    pages: dict[str, str], tmp_path: Path
+) -> None:
+    stage(PROJECT, tmp_path / "site", pages)
+    site = (tmp_path / "site").resolve()
+    for path in site.rglob("*.md"):
+        text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for link in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", text):
+            target = (path.parent / link).resolve()
+            assert target.is_relative_to(site), (path, link)
+            assert target.exists(), (path, link)
