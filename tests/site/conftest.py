@@ -63,9 +63,17 @@ def visit(address: str, chromium: str, tmp_path_factory: pytest.TempPathFactory)
     """What tests/site/browse.mjs met; its screenshots go to $WHEELYARD_SCREENSHOTS."""
     node, _npm = find_node()
     folder = install_cli(load_settings({}))
-    pictures = os.environ.get("WHEELYARD_SCREENSHOTS") or tmp_path_factory.mktemp("pictures")
-    argv = [node, Path(__file__).with_name("browse.mjs"), folder, chromium, address, pictures]
-    done = subprocess.run([*argv, *PAGES], capture_output=True, text=True, check=False, timeout=600)
+    pictures = Path(os.environ.get("WHEELYARD_SCREENSHOTS") or tmp_path_factory.mktemp("pictures"))
+    argv: list[str | Path] = [
+        node,
+        Path(__file__).with_name("browse.mjs"),
+        folder,
+        chromium,
+        address,
+        pictures,
+        *PAGES,
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -57,9 +57,9 @@ def targets() -> set[str]:
 
 
 def test_the_workflows_are_found() -> None:
-    assert set(WORKFLOWS) == {"ci.yml", "nightly.yml", "release.yml", "site.yml", "upstream.yml"}
     counted = {name: sum(1 for _ in calls(own(name), WHEELYARD)) for name in WORKFLOWS}
-    assert counted == {"ci.yml": 0, "nightly.yml": 1, "release.yml": 0, "site.yml": 0, "upstream.yml": 4}
+    expected = {"ci.yml": 0, "nightly.yml": 1, "release.yml": 0, "site.yml": 0, "upstream.yml": 4}
+    assert counted == expected
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

@@ -78,7 +78,7 @@ def read_images(context: Context, reports: Path | None = None) -> tuple[ImageFac
             floor=None if cell.cuda == CPU else driver_floor(cell.cuda),
             nccl=_nccl(stages[cell.id]),
             stages=stages[cell.id],
-            layers=_layers(stages[cell.id], parts[cell.id], counts),
+            layers=_layers(stages[cell.id], parts[cell.id], entry, counts),
             nearest=_nearest(cell.id, parts),
             inspected=built[cell.id]["inspected"] if cell.id in built else {},
             verified=verified.get(str(entry.digest)),
@@ -120,12 +120,13 @@ def _described(
 
 
 def _layers(
-    stages: Sequence[Stage], parts: Sequence[Part], counts: Mapping[str, int]
+    stages: Sequence[Stage], parts: Sequence[Part], entry: Entry, counts: Mapping[str, int]
 ) -> tuple[LayerFacts, ...]:
+    sizes = [size for _, size in entry.layers] or [part.size for part in parts]
     titles = [layer.title for layer in planned_layers(stages)] + ["selfcheck and the cell"]
     return tuple(
-        LayerFacts(title, part.size, counts[part.key])
-        for title, part in zip(titles, parts, strict=True)
+        LayerFacts(title, size, counts[part.key])
+        for title, size, part in zip(titles, sizes, parts, strict=True)
     )
 
 

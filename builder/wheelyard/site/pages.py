@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ def make_pages(project: Path, images: Sequence[ImageFacts]) -> dict[str, str]:
     data = json.dumps(picker_data(image.entry for image in images), separators=(",", ":"))
     return {
         "assets/catalogue-data.js": f"globalThis.WHEELYARD_CATALOGUE = {data};\n",
+        "index.md": environment.get_template("site/index.md.j2").render(),
         "pick.md": _pick(environment, images),
         "catalogue/index.md": environment.get_template("site/list.md.j2").render(images=images),
         **{f"catalogue/{image.cell.id}.md": _image(environment, image) for image in images},
@@ -92,29 +94,24 @@ def _pick(environment: Environment, images: Sequence[ImageFacts]) -> str:
 
 
 def _helps() -> Iterator[tuple[str, str]]:
-    """Every command's help as it prints it, in 100 columns without colours."""
+    """The help of the program and of every command as they print it, in 100 columns."""
     before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
     os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
     try:
-        parser = make_parser(())
-        yield "", parser.format_help()
+        yield "", make_parser(()).format_help()
         for name in COMMANDS:
-            yield from _below(name, _children(parser)[name])
+            yield name, _help(name)
     finally:
         for name, value in before.items():
             os.environ.pop(name, None)
             os.environ.update({} if value is None else {name: value})
 
 
-def _below(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
-    yield name, parser.format_help()
-    for child, inner in _children(parser).items():
-        yield from _below(f"{name} {child}", inner)
-
-
-def _children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    found = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return dict(found[0]) if found else {}
+def _help(command: str) -> str:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        make_parser((command,)).parse_args([command, "--help"])
+    return printed.getvalue()
 
 
 def _schema(project: Path) -> Iterator[dict[str, Any]]:

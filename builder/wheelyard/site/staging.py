@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from wheelyard.system.textfiles import write_text
 
-DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+_DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "matrix.yaml")
 _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 _FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
@@ -21,7 +21,7 @@ def stage(project: Path, target: Path, pages: Mapping[str, str]) -> None:
     """
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(project / "docs", target)
-    for name in DOCUMENTS:
+    for name in _DOCUMENTS:
         shutil.copy(project / name, target)
     for path in sorted(target.rglob("*.md")):
         inside = PurePosixPath(path.relative_to(target).as_posix())
@@ -33,7 +33,7 @@ def stage(project: Path, target: Path, pages: Mapping[str, str]) -> None:
 
 def _relinked(text: str, inside: PurePosixPath, project: Path, target: Path) -> str:
     """The text of a page, its links to files of the project turned to the site's own."""
-    folder = PurePosixPath() if str(inside) in DOCUMENTS else "docs" / inside.parent
+    folder = PurePosixPath() if str(inside) in _DOCUMENTS else "docs" / inside.parent
 
     def turned(found: re.Match[str]) -> str:
         before, link, after = found.groups()
