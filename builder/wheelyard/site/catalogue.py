@@ -15,7 +15,7 @@ from wheelyard.images.assemble.record import Record, read_record
 from wheelyard.images.build.report import read_report
 from wheelyard.images.build.sharing import Part, image_parts, to_pull
 from wheelyard.lock.stages import Stage, load_stages
-from wheelyard.planning.catalogue import Entry, plan_entries
+from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
 from wheelyard.planning.drivers import DriverFloor, driver_floor
 from wheelyard.planning.facts import CPU
 from wheelyard.planning.plan import load_inputs
@@ -43,7 +43,7 @@ class ImageFacts:
     """One image, as its page shows it."""
 
     cell: Cell
-    entry: Entry
+    entry: CatalogueEntry
     origin: Provenance
     floor: DriverFloor | None  # None: for the CPU
     nccl: str | None
@@ -87,7 +87,7 @@ def read_images(context: Context, reports: Path | None = None) -> tuple[ImageFac
     )
 
 
-def picker_data(entries: Iterable[Entry]) -> dict[str, Any]:
+def picker_data(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
     """Return what `pick` in the page goes by: the images without layers, and the driver floors."""
     drivers = json.loads(files("wheelyard").joinpath("data/drivers.json").read_text("utf-8"))
     left_out = ("layers", "unpacked", "digest", "cudnn")
@@ -120,7 +120,7 @@ def _described(
 
 
 def _layers(
-    stages: Sequence[Stage], parts: Sequence[Part], entry: Entry, counts: Mapping[str, int]
+    stages: Sequence[Stage], parts: Sequence[Part], entry: CatalogueEntry, counts: Mapping[str, int]
 ) -> tuple[LayerFacts, ...]:
     sizes = [size for _, size in entry.layers] or [part.size for part in parts]
     titles = [layer.title for layer in planned_layers(stages)] + ["selfcheck and the cell"]
