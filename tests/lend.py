@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wheelyard.images.assemble.store import LayerStore
-from wheelyard.images.assemble.system import lend_systems
+from wheelyard.images.assemble.system import share_systems
 from wheelyard.lock.stages import load_stages
 from wheelyard.model import Cell, Plan
 from wheelyard.system.links import link_or_copy
@@ -17,7 +17,7 @@ def lend_bases(cells: Iterable[Cell], plan: Plan, project: Path, known: Path, ca
     """Let `cache` know the base layers of `cells` that the cache `known` knows."""
     for cell in cells:
         stages = load_stages(cell, plan, project)
-        lend_systems(stages, LayerStore(known), LayerStore(cache))
+        share_systems(stages, LayerStore(known), LayerStore(cache))
 
 
 def link_tree(source: Path, target: Path) -> None:

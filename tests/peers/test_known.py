@@ -97,7 +97,7 @@ class TestTheRecord:
     def test_what_is_none_is_refused(self, place: Place, capsys: Any) -> None:
         place.write({"version": 1, "layers": {"x": {"digest": "../x"}}})
         assert place.push("runtime", "--known") == LockError.exit_code
-        assert "layers.json is no record" in capsys.readouterr().err
+        assert "layers.json is not a record" in capsys.readouterr().err
 
 
 class TestPublishing:

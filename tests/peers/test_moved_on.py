@@ -325,7 +325,7 @@ def test_nobody_has_it(beside: Beside) -> None:
     assert code == FetchError.exit_code
     text = report[0]["error"]
     for part in (
-        f"{RUNTIME}: no source has what it is made of:",
+        f"{RUNTIME}: no source has its packages:",
         "mirror: has dropped 1 of ",
         f"registry: {beside.registry}/other lacks sha256:",
         "snapshot: could not fetch tini_",

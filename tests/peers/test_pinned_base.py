@@ -199,7 +199,7 @@ def test_what_is_not_there_is_said(tiny: Tiny, address: str, tmp_path: Path) -> 
     assert "is not there" in failure(on(tiny, gone, tmp_path / "cache"), tmp_path / "dist")
     short = f"python@sha256:{'0' * 64}"
     said = failure(on(tiny, short, tmp_path / "cache"), tmp_path / "dist")
-    assert "names no registry's host" in said
+    assert "does not name a registry's host" in said
 
 
 EVIL = """

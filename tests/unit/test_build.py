@@ -25,7 +25,7 @@ from wheelyard.errors import InspectError, LockError, StorageError, WheelError, 
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.bases import build_bases
 from wheelyard.images.build.build import build_images, read_tree
-from wheelyard.images.build.loading import Nobody
+from wheelyard.images.build.loading import NullReceiver
 from wheelyard.images.build.report import read_report
 from wheelyard.images.build.results import Built, Failed
 from wheelyard.images.inspect.inspect import inspect_image, inspect_layout_image, require
@@ -250,8 +250,8 @@ class TestBugs:
         def __init__(self, error: Exception) -> None:
             self.error = error
 
-        def ahead(self, *_: object) -> AbstractContextManager[Nobody]:
-            return nullcontext(Nobody())
+        def ahead(self, *_: object) -> AbstractContextManager[NullReceiver]:
+            return nullcontext(NullReceiver())
 
         def image(self, _image: object, tags: Sequence[str], _layout: object) -> None:
             if "devel" not in tags[0]:

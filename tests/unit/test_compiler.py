@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wheelyard.contract.compiler import compiler_links, has_compiler
-from wheelyard.images.assemble.final_layer import top_key, write_top
+from wheelyard.images.assemble.final_layer import final_layer_key, write_final_layer
 from wheelyard.layers import toc
 from wheelyard.model import LockedWheel
 
@@ -52,8 +52,8 @@ def test_links_do_not_depend_on_the_order_of_the_paths() -> None:
 def test_links_are_part_of_the_top_layer_and_of_its_key(tmp_path: Path) -> None:
     files = {"opt/wheelyard/cell.json": (b"{}", 0o644)}
     links = {"usr/local/cuda": "/x", "opt/venv/lib/a.so": "a.so.1"}
-    assert top_key(files, {}) != top_key(files, links)
-    first, second = (write_top(files, links, tmp_path / name, "3.11") for name in "ab")
+    assert final_layer_key(files, {}) != final_layer_key(files, links)
+    first, second = (write_final_layer(files, links, tmp_path / name, "3.11") for name in "ab")
     assert first == second
 
 
@@ -62,7 +62,7 @@ def test_the_top_layer_holds_every_folder_above_its_links_as_wheels_layers_do(
 ) -> None:
     files = {"opt/wheelyard/cell.json": (b"{}", 0o644), "etc/profile.d/x.sh": (b"", 0o644)}
     links = {"usr/local/cuda": "/x", f"{SITE}/nvidia/cu13/lib/a.so": "a.so.1"}
-    layer = write_top(files, links, tmp_path / "blob", "3.11")
+    layer = write_final_layer(files, links, tmp_path / "blob", "3.11")
     entries = toc.parse(toc.beside(tmp_path / "blob").read_text(), layer.digest)
     folders = {x.path: (x.mode, x.uid, x.gid) for x in entries if x.kind == "dir"}
     ours = [x for x in toc.parents(f"{SITE}/nvidia/cu13/lib/") if x.startswith("opt/venv")]

@@ -138,7 +138,7 @@ class TestWhatIsShipped:
             assert not path.is_file() or not RECURSIVE.search(path.read_bytes()), path
 
     def test_volumes_lie_on_folders_that_the_image_has(self) -> None:
-        contract = (ROOT / "builder/wheelyard/images/assemble/contract.py").read_text()
+        contract = (ROOT / "builder/wheelyard/images/assemble/accounts.py").read_text()
         targets = [mount["target"] for mount in config_of("pytorch")["mounts"]]
         assert targets == ["/home/dev/.cache", "/home/dev/.vscode-server/extensions"]
         assert all(target.removeprefix("/home/dev/") in contract for target in targets)

@@ -91,10 +91,10 @@ def test_removing_many_paths_takes_time_by_their_number() -> None:
 def test_what_is_no_layer_is_refused(tmp_path: Path) -> None:
     blob = tmp_path / "x.tar.gz"
     blob.write_bytes(gzip.compress(b"no tar at all" * 100))
-    with pytest.raises(BaseImageError, match="no layer of the base"):
+    with pytest.raises(BaseImageError, match="not a layer of a base"):
         flatten([blob], tmp_path / "x")
     dangling = layer(tmp_path / "y.tar.gz", {"b": "nothing"})
-    with pytest.raises(BaseImageError, match="no layer of the base"):
+    with pytest.raises(BaseImageError, match="not a layer of a base"):
         flatten([dangling], tmp_path / "y")
 
 

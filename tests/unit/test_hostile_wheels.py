@@ -18,7 +18,7 @@ from wheels import Files, make_wheel
 from wheelyard.contract.paths import VENV
 from wheelyard.errors import WheelError
 from wheelyard.images.assemble import compile_worker
-from wheelyard.images.assemble.contract import empty_environment
+from wheelyard.images.assemble.accounts import empty_environment
 from wheelyard.images.assemble.worker import WheelJob, make_layer
 from wheelyard.layers import toc
 from wheelyard.layers import wheel as wheel_module

@@ -8,7 +8,7 @@ import pytest
 from wheels import make_wheel
 
 from wheelyard.contract.paths import VENV
-from wheelyard.images.assemble.contract import empty_environment
+from wheelyard.images.assemble.accounts import empty_environment
 from wheelyard.layers.errors import WheelError
 from wheelyard.layers.install import plan_install
 from wheelyard.layers.wheel import Wheel

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from wheelyard.errors import BaseImageError
+from wheelyard.images.assemble.accounts import apply_contract, steady_accounts
 from wheelyard.images.assemble.base import bootstrap_command, source_date
-from wheelyard.images.assemble.contract import apply_contract, steady_accounts
 from wheelyard.images.assemble.rootfs import Node, RootFS, read_rootfs
 from wheelyard.layers.layer import LayerWriter
 from wheelyard.layers.toc import Entry
@@ -260,7 +260,7 @@ def test_what_is_as_it_should_be_keeps_its_bytes(tmp_path: Path) -> None:
 
 def test_accounts_that_do_not_go_with_the_flavour_below_are_refused(tmp_path: Path) -> None:
     lower = steady_accounts(installed(tmp_path / "a.tar", ["a", "b", "rdma"]), None)
-    with pytest.raises(BaseImageError, match=r"numbers in /etc/passwd do not go with"):
+    with pytest.raises(BaseImageError, match=r"numbers in /etc/passwd do not match"):
         steady_accounts(installed(tmp_path / "b.tar", ["rdma"]), lower)
 
 

@@ -172,8 +172,8 @@ def test_the_report_says_who_served_a_base(
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"diff_id": f"sha256:{'5' * 64}"}, "not the layer that it is recorded as"),
-        ({"unpacked_size": 7}, "not the layer that it is recorded as"),
+        ({"diff_id": f"sha256:{'5' * 64}"}, "not the recorded layer"),
+        ({"unpacked_size": 7}, "not the recorded layer"),
         ({"size": 7}, "7"),
     ],
 )
@@ -203,13 +203,13 @@ def test_every_source_that_was_asked_is_named_with_its_reason(moved: Moved) -> N
         (other, "the server's file has"),
         (lacking, "lacks sha256:"),
         (denied, "docker login 127.0.0.1:"),
-        (nobody, "registry: none is named (--registry, WHEELYARD_REGISTRY)"),
+        (nobody, "registry: none is set (--registry, WHEELYARD_REGISTRY)"),
     ):
         assert isinstance(failed, Failed)
         assert isinstance(failed.error, FetchError)
         text = str(failed.error)
         assert reason in text
-        assert f"{RUNTIME}: no source has what it is made of:\n  mirror: has dropped 2 of 2" in text
+        assert f"{RUNTIME}: no source has its packages:\n  mirror: has dropped 2 of 2" in text
         assert "tini 1.0" in text
         assert "snapshot: neither a setting nor apt's configuration names an archive" in text
         assert "wheelyard lock --bases-only" in text

@@ -15,7 +15,7 @@ from wheelyard.dockerfiles.prefetched import Stock, Wanted
 from wheelyard.engines.ahead import Ahead, ClassicStore
 from wheelyard.errors import FetchError
 from wheelyard.fetching.wanted import Download
-from wheelyard.images.assemble.streamed import Arriving
+from wheelyard.images.assemble.streamed import StreamedInputs
 from wheelyard.layers.hashing import BlobSink
 from wheelyard.system.threads import Helper, Stopped, each
 
@@ -101,11 +101,11 @@ def test_a_fetch_that_ends_is_no_success() -> None:
     def fetch(_arrived: object, _stop: object) -> None:
         raise MemoryError
 
-    with Arriving({}, fetch) as arriving:
-        while not arriving.is_over():
+    with StreamedInputs({}, fetch) as streamed:
+        while not streamed.is_over():
             pass
         with pytest.raises(MemoryError):
-            arriving.require()
+            streamed.require()
 
 
 @pytest.mark.parametrize("fails_at", [0, 1])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from wheelyard.contract.compiler import has_compiler
 from wheelyard.contract.imageconfig import CELL_LABEL, image_config
 from wheelyard.errors import BaseImageError, InspectError
-from wheelyard.images.assemble.assemble import make_layers, toolkit_links, top_layer
+from wheelyard.images.assemble.assemble import final_layer, make_layers, toolkit_links
 from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import Image, ImageLayer, describe_image
 from wheelyard.images.assemble.planned import planned_layers
@@ -138,9 +138,9 @@ def _described(
         known = None
         layers = _layers(work, planned, sparse, unverified=unverified)
     links = known.links if known else toolkit_links(work, layers)
-    top = top_layer(work, dict(config.labels)[CELL_LABEL], dict(links))
-    image = describe_image(sparse.layout, config, [*layers, top])
-    sparse.place(top.stored)
+    final = final_layer(work, dict(config.labels)[CELL_LABEL], dict(links))
+    image = describe_image(sparse.layout, config, [*layers, final])
+    sparse.place(final.stored)
     for one, layer in zip(planned, layers, strict=True):
         sparse.makers[layer.stored.layer.digest] = (work, one)
     if known:

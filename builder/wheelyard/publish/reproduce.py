@@ -18,7 +18,7 @@ from wheelyard.fetching.download import Session, download
 from wheelyard.fetching.replies import Gone
 from wheelyard.fetching.wanted import Download
 from wheelyard.images.assemble.store import LayerStore
-from wheelyard.images.assemble.system import lend_systems
+from wheelyard.images.assemble.system import share_systems
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.results import Built
 from wheelyard.lock.stages import load_stages
@@ -83,7 +83,7 @@ def reproduce(
     with folder as scratch, own_cache(context, Path(scratch) / "cache") as own:
         layout = Layout(Path(scratch) / "layout")
         stages = load_stages(cell, plan, context.settings.project)
-        lend_systems(stages, *(LayerStore(x.settings.cache_dir) for x in (context, own)))
+        share_systems(stages, *(LayerStore(x.settings.cache_dir) for x in (context, own)))
         (built,) = build_images([cell], plan, layout.folder, own, recompute=True)
         if not isinstance(built, Built):
             raise built.error

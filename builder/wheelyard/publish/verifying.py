@@ -14,7 +14,7 @@ from wheelyard.images.assemble.assembly import Assembly, PlannedLayer
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import PATH, Record
 from wheelyard.images.assemble.store import LayerStore
-from wheelyard.images.assemble.system import lend_systems
+from wheelyard.images.assemble.system import share_systems
 from wheelyard.images.inputs.network import Network
 from wheelyard.lock.stages import load_stages
 from wheelyard.publish.reproduce import own_cache
@@ -40,7 +40,7 @@ def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Co
                 load_stages(cell, plan, context.settings.project), own, store, Network()
             )
             recorded = [x for x in planned_layers(work.stages) if x.key in record.layers]
-            lend_systems(work.stages, ours, store)
+            share_systems(work.stages, ours, store)
             made = make_layers(work, recorded)
             for one in recorded:
                 require_same(one, record, made[one.key].layer)

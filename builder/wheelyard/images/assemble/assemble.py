@@ -1,4 +1,4 @@
-"""From locks to layers: fetch what is not known yet, make the layers, remember them."""
+"""From locks to layers: fetch what is unknown, make the layers, record them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from wheelyard.contract.paths import site_packages
 from wheelyard.contract.recipe import BytecodeLayer
 from wheelyard.errors import WheelError, WheelyardError
 from wheelyard.images.assemble.assembly import CACHE, Assembly
-from wheelyard.images.assemble.final_layer import selfcheck_files, top_files, top_key, write_top
-from wheelyard.images.assemble.growing import Rising, ignore
+from wheelyard.images.assemble.final_layer import (
+    final_layer_files,
+    final_layer_key,
+    selfcheck_files,
+    write_final_layer,
+)
+from wheelyard.images.assemble.growing import GrowingImage, ignore
 from wheelyard.images.assemble.image import ImageLayer
 from wheelyard.images.assemble.interpreter import interpreter_identity, unpack_interpreter
 from wheelyard.images.assemble.planned import planned_base, planned_layers
 from wheelyard.images.assemble.pool import run_jobs
 from wheelyard.images.assemble.record import PATH
-from wheelyard.images.assemble.streamed import Arriving
+from wheelyard.images.assemble.streamed import StreamedInputs
 from wheelyard.images.assemble.system import Roots, pinned_layers, system_job, system_key
 from wheelyard.images.assemble.worker import SystemJob, WheelJob
 from wheelyard.layers.layer import Layer
@@ -42,22 +47,22 @@ _BYTECODE_COST = 40  # a byte of a wheel's modules costs as much as this many of
 def assemble_layers(
     work: Assembly, cell_json: str, offer: Callable[[Layer], None] = ignore
 ) -> list[ImageLayer]:
-    """Every layer of the image, lowest first; made here if the store does not know it.
+    """Return every layer of the image, lowest first; make those that the store does not have.
 
-    `offer` hears of each, lowest first, as soon as it and all below it are there. Raises the
-    WheelyardError of the first thing that fails; finished layers stay in the store.
+    `offer` is called with each layer, lowest first, as soon as it and all below it are complete.
+    Raises the WheelyardError of the first failure; finished layers stay in the store.
     """
     base = pinned_layers(work)
     planned = planned_layers(work.stages)
     for below in base:
         offer(below.stored.layer)
-    made = make_layers(work, planned, Rising([x.key for x in planned], offer))
+    made = make_layers(work, planned, GrowingImage([x.key for x in planned], offer))
     layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]
-    return [*base, *layers, top_layer(work, cell_json, toolkit_links(work, layers))]
+    return [*base, *layers, final_layer(work, cell_json, toolkit_links(work, layers))]
 
 
 def base_layers(work: Assembly) -> list[ImageLayer]:
-    """The layers of a base image: the lowest flavour's system, pip and selfcheck above it."""
+    """Return the layers of a base image: the lowest flavour's system, pip, and selfcheck on top."""
     planned = planned_base(work.stages)
     made = make_layers(work, planned)
     layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]
@@ -65,7 +70,7 @@ def base_layers(work: Assembly) -> list[ImageLayer]:
 
 
 def toolkit_links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str]:
-    """What makes the compiler's wheels a toolkit, where the image has them."""
+    """Return the links that make the compiler's wheels a toolkit, if the image has them."""
     if not has_compiler(work.stages[-1].lock.wheels):
         return {}
     stored = (layer.stored.layer for layer in layers if layer.from_wheels)
@@ -74,17 +79,17 @@ def toolkit_links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str
 
 
 def make_layers(
-    work: Assembly, planned: Sequence[PlannedLayer], rising: Rising | None = None
+    work: Assembly, planned: Sequence[PlannedLayer], growing: GrowingImage | None = None
 ) -> dict[str, StoredLayer]:
-    """Key -> layer, for some of the image's layers; made where the store does not know them.
+    """Return key -> layer for some of the image's layers; make those that the store does not have.
 
-    `rising` hears of each when it is there.
+    `growing` is told of each layer when it is complete.
     """
-    rising = rising or Rising((), ignore)
+    growing = growing or GrowingImage((), ignore)
     known = {x.key: stored for x in planned if (stored := work.find(x)) is not None}
     for x in planned:
         if x.key in known:
-            rising.add(x.key, known[x.key].layer)
+            growing.add(x.key, known[x.key].layer)
             if isinstance(x.source, int) and work.stages[0].cell.base.image is None:
                 work.sources[x.title] = CACHE
     missing = [x for x in planned if x.key not in known]
@@ -92,34 +97,34 @@ def make_layers(
         return known
     layers = [x for x in missing if not isinstance(x.source, int)]
     with (
-        work.inputs.wheels(work, {w.sha256: w for x in layers for w in _wheels(x)}) as arriving,
+        work.inputs.wheels(work, {w.sha256: w for x in layers for w in _wheels(x)}) as streamed,
         Roots(work, _with_base(work, known)) as roots,
     ):
-        known |= _supplied(missing, roots, rising)
+        known |= _supplied(missing, roots, growing)
         system_jobs = [
             system_job(work, x.source, roots)
             for x in missing
             if isinstance(x.source, int) and x.key not in known
         ]
         interpreter = _interpreter(work, roots) if any(map(_is_bytecode, layers)) else None
-        with work.fetching(arriving):
-            return known | _make(work, layers, arriving, interpreter, system_jobs, rising)
+        with work.fetching(streamed):
+            return known | _make(work, layers, streamed, interpreter, system_jobs, growing)
 
 
 def _supplied(
-    missing: Sequence[PlannedLayer], roots: Roots, rising: Rising
+    missing: Sequence[PlannedLayer], roots: Roots, growing: GrowingImage
 ) -> dict[str, StoredLayer]:
-    """Layers of Debian packages that came finished, because their packages did not."""
+    """Get finished layers of Debian packages in place of packages that are unavailable."""
     found = {}
     for planned in missing:
         if isinstance(planned.source, int) and (stored := roots.layer(planned.source)):
             found[planned.key] = stored
-            rising.add(planned.key, stored.layer)
+            growing.add(planned.key, stored.layer)
     return found
 
 
 def _with_base(work: Assembly, known: dict[str, StoredLayer]) -> dict[str, StoredLayer]:
-    """`known` and the lowest system, which the others are made with, if the store has it."""
+    """Add the lowest system, with which the others are made, to `known` if the store has it."""
     key = system_key(work.stages, 0)
     if key in known or (stored := work.store.find(key)) is None:
         return known
@@ -150,23 +155,23 @@ def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
 def _make(
     work: Assembly,
     layers: Sequence[PlannedLayer],
-    arriving: Arriving,
+    streamed: StreamedInputs,
     interpreter: Interpreter | None,
     system_jobs: Sequence[SystemJob],
-    rising: Rising,
+    growing: GrowingImage,
 ) -> dict[str, StoredLayer]:
-    """Make `layers`; a damaged file in the cache is fetched again, once."""
+    """Make `layers`; fetch a file that is damaged in the cache again, once."""
     make_job = partial(_job, work, interpreter=interpreter)
-    made, failed = _run(work, layers, arriving, make_job, rising, system_jobs)
-    arriving.require()
-    if failed and (bad := _damaged(failed, arriving.files)):
+    made, failed = _run(work, layers, streamed, make_job, growing, system_jobs)
+    streamed.require()
+    if failed and (bad := _damaged(failed, streamed.files)):
         wheels = {w.sha256: w for x in layers for w in _wheels(x)}
         names = ", ".join(bad.values())
         work.context.reporter.warn(f"damaged in the cache, fetched again: {names}")
         again = [x for x in layers if x.key in failed]
-        with work.inputs.wheels(work, wheels) as arriving_again:
-            made_again, failed = _run(work, again, arriving_again, make_job, rising)
-            arriving_again.require()
+        with work.inputs.wheels(work, wheels) as streamed_again:
+            made_again, failed = _run(work, again, streamed_again, make_job, growing)
+            streamed_again.require()
         made |= made_again
     for error in failed.values():
         raise error
@@ -176,21 +181,21 @@ def _make(
 def _run(
     work: Assembly,
     layers: Sequence[PlannedLayer],
-    arriving: Arriving,
-    make_job: Callable[[PlannedLayer, Arriving], WheelJob],
-    rising: Rising,
+    streamed: StreamedInputs,
+    make_job: Callable[[PlannedLayer, StreamedInputs], WheelJob],
+    growing: GrowingImage,
     system_jobs: Sequence[SystemJob] = (),
 ) -> tuple[dict[str, StoredLayer], dict[str, WheelyardError]]:
-    """Make layers as their wheels come; those that could not be made, with their errors."""
+    """Make layers as their wheels arrive; return those that failed, with their errors."""
     made: dict[str, StoredLayer] = {}
     failed: dict[str, WheelyardError] = {}
     waiting = list(layers)
 
     def more() -> list[WheelJob] | None:
-        is_over = arriving.is_over()  # asked first: what came last must be seen
-        ready = [x for x in waiting if all(w.sha256 in arriving.files for w in _wheels(x))]
+        is_over = streamed.is_over()  # asked first, so that the last file is not missed
+        ready = [x for x in waiting if all(w.sha256 in streamed.files for w in _wheels(x))]
         waiting[:] = [x for x in waiting if x not in ready]
-        return None if is_over and not ready else [make_job(x, arriving) for x in ready]
+        return None if is_over and not ready else [make_job(x, streamed) for x in ready]
 
     total = sum(w.size for x in layers if not _is_bytecode(x) for w in _wheels(x))
     with work.context.reporter.task("layers", total, "bytes") as task:
@@ -200,7 +205,7 @@ def _run(
                 if work.remade is not None:
                     work.remade.add(job.key)
                 _compare(work, job, result)
-                rising.add(job.key, result)
+                growing.add(job.key, result)
             else:
                 failed[job.key] = result
     return made, failed
@@ -210,13 +215,13 @@ def _compare(work: Assembly, job: Job, made: Layer) -> None:
     recorded = work.record.get(job.key, made)
     if made != recorded:
         work.context.reporter.warn(
-            f"{job.title} is {made.digest}, where {PATH} has {recorded.digest}; if that is right, "
-            "write it anew with `wheelyard layers record`"
+            f"{job.title} is {made.digest}, but {PATH} has {recorded.digest}; if the new one is "
+            "right, record it with `wheelyard layers record`"
         )
 
 
 def _damaged(failed: dict[str, WheelyardError], files: dict[str, Path]) -> dict[str, str]:
-    """Files whose bytes are not their hash's any more; removed here. SHA-256 -> name."""
+    """Remove files that no longer match their hash; return SHA-256 -> name."""
     if not any(isinstance(error, WheelError) for error in failed.values()):
         return {}
     bad = {sha256: path.name for sha256, path in files.items() if not is_file_of(path, sha256)}
@@ -228,7 +233,7 @@ def _damaged(failed: dict[str, WheelyardError], files: dict[str, Path]) -> dict[
 def _job(
     work: Assembly,
     layer: PlannedLayer,
-    arriving: Arriving,
+    streamed: StreamedInputs,
     interpreter: Interpreter | None,
 ) -> WheelJob:
     wheels, is_bytecode = _wheels(layer), _is_bytecode(layer)
@@ -238,10 +243,10 @@ def _job(
         title=layer.title,
         wheels=tuple(
             WheelInput(
-                arriving.files[w.sha256],
+                streamed.files[w.sha256],
                 w.name,
                 w.version,
-                w.sha256 if w.sha256 in arriving.unchecked else None,
+                w.sha256 if w.sha256 in streamed.unchecked else None,
             )
             for w in wheels
         ),
@@ -253,10 +258,10 @@ def _job(
     )
 
 
-def top_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLayer:
-    """The topmost layer: selfcheck, the cell, and what makes wheels a toolkit."""
+def final_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLayer:
+    """Return the final layer: selfcheck, the cell, and what makes wheels a toolkit."""
     stage = work.stages[-1]
-    files = top_files(cell_json, constraint_files(stage.cell, stage.lock.wheels))
+    files = final_layer_files(cell_json, constraint_files(stage.cell, stage.lock.wheels))
     if links:
         files[PROFILE] = (PROFILE_TEXT.encode(), 0o644)
     return _small_layer(work, files, links, "selfcheck and the cell")
@@ -265,9 +270,9 @@ def top_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLay
 def _small_layer(
     work: Assembly, files: dict[str, tuple[bytes, int]], links: dict[str, str], title: str
 ) -> ImageLayer:
-    key, python = top_key(files, links), work.stages[-1].cell.python
+    key, python = final_layer_key(files, links), work.stages[-1].cell.python
     stored = work.store.find(key, prove=work.remade is not None)
     if stored is None:
         scratch = work.store.scratch()
-        stored = work.store.add(key, scratch, write_top(files, links, scratch, python))
+        stored = work.store.add(key, scratch, write_final_layer(files, links, scratch, python))
     return ImageLayer(stored, title, False)

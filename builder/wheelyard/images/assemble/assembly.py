@@ -1,4 +1,4 @@
-"""One image in the making: what its parts work with."""
+"""The state of one image while it is made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wheelyard.contract.recipe import BytecodeLayer, WheelLayer
     from wheelyard.images.assemble.image import ImageLayer
     from wheelyard.images.assemble.store import LayerStore
-    from wheelyard.images.assemble.streamed import Arriving
+    from wheelyard.images.assemble.streamed import StreamedInputs
     from wheelyard.layers.layer import Layer
     from wheelyard.lock.stages import Stage
     from wheelyard.model import LockedWheel, PackageLock
@@ -31,28 +31,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlannedLayer:
-    """A layer and what it is to be made of."""
+    """A layer and what it will be made of."""
 
-    key: str  # the layer is a function of it
+    key: str  # hash of everything that the layer depends on
     title: str  # for people: progress, history
     source: WheelLayer | BytecodeLayer | int  # int: the stage whose Debian packages it holds
 
     @property
     def from_wheels(self) -> bool:
-        """Whether it holds what wheels hold, not what Debian packages do."""
+        """Whether it holds the content of wheels, not of Debian packages."""
         return not isinstance(self.source, int)
 
 
 class Inputs(Protocol):
-    """Where the parts of an image come from; every one of them is checked against its hash."""
+    """The sources of an image's parts; each part is checked against its hash."""
 
-    def wheels(self, work: Assembly, wheels: Mapping[str, LockedWheel]) -> Arriving:
-        """Give the wheels (by SHA-256) that are there, and the others while they come."""
+    def wheels(self, work: Assembly, wheels: Mapping[str, LockedWheel]) -> StreamedInputs:
+        """Give the wheels (by SHA-256) that are there, and the others as they arrive."""
 
     def packages(
         self, work: Assembly, lock: PackageLock, title: str, layer_key: str | None
     ) -> StoredLayer | Files:
-        """Get every package of `lock`; or the layer of `layer_key`, where that would do as well."""
+        """Get every package of `lock`, or the layer of `layer_key`, if that suffices."""
 
     def image_layers(self, work: Assembly) -> list[ImageLayer]:
         """Get the layers of a base that is a registry's image, lowest first."""
@@ -70,21 +70,23 @@ class Assembly:
     store: LayerStore
     inputs: Inputs
     seconds: dict[str, float] = field(default_factory=dict)
-    record: Mapping[str, Layer] = field(default_factory=dict)  # key -> what it was elsewhere
-    repositories: Sequence[str] = ()  # of the project, where its registry may have those layers
-    sources: dict[str, str] = field(default_factory=dict)  # title of a Debian layer -> who had it
-    # Keys of the layers that this run has made, where it believes no other; None: it does.
+    record: Mapping[str, Layer] = field(
+        default_factory=dict
+    )  # key -> the layer that another build made
+    repositories: Sequence[str] = ()  # of the project, whose registry may have those layers
+    sources: dict[str, str] = field(default_factory=dict)  # title of a Debian layer -> its source
+    # Keys of layers that this run has made, if it trusts no others; None: it trusts all.
     remade: set[str] | None = None
 
     @property
     def files(self) -> Path:
-        """Where fetched files lie, by SHA-256."""
+        """The folder of fetched files, by SHA-256."""
         return self.context.settings.cache_dir / "files"
 
     def find(self, planned: PlannedLayer) -> StoredLayer | None:
-        """The layer, if the store has it, or if it need not be made again.
+        """Return the layer if the store has it and it need not be made again.
 
-        Debian's packages are not installed again where no layer is believed: the blob is hashed.
+        Debian packages are not installed again if no layer is trusted: then the blob is hashed.
         """
         if self.remade is None or planned.key in self.remade:
             return self.store.find(planned.key)
@@ -95,19 +97,19 @@ class Assembly:
         return timed(self.seconds, part)
 
     def served(self, title: str, source: str, detail: str) -> None:
-        """Say, now and in the report, where a layer of Debian packages comes from."""
+        """Record, now and in the report, the source of a layer of Debian packages."""
         self.sources[title] = source
         self.context.reporter.info(f"{title}: {detail}")
 
     @contextmanager
-    def fetching(self, arriving: Arriving) -> Iterator[None]:
-        """Add the time of the block to "fetch" until the last file came, then to "layers"."""
+    def fetching(self, streamed: StreamedInputs) -> Iterator[None]:
+        """Add the time of the block to "fetch" until the last file arrived, then to "layers"."""
         start = time.monotonic()
         try:
             yield
         finally:
             end = time.monotonic()
-            fetched = min(max(arriving.ended, start), end)
+            fetched = min(max(streamed.ended, start), end)
             if fetched > start:
                 self.seconds["fetch"] = self.seconds.get("fetch", 0.0) + fetched - start
             self.seconds["layers"] = self.seconds.get("layers", 0.0) + end - fetched

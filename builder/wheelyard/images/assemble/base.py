@@ -1,7 +1,7 @@
 """The base's root file system, from locked .debs to a tar.
 
-mmdebstrap installs from a folder that holds the locked packages and nothing else. They were
-checked against the lock before; no network is used, so what is not locked cannot be installed.
+mmdebstrap installs from a folder that holds the locked packages and nothing else. They were checked
+against the lock before; no network is used, so nothing that is not locked can be installed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from wheelyard.console.tasks import Reporter
     from wheelyard.model import LockedDeb, PackageLock
 
-FORMAT = 2  # part of the key: raise it whenever the same packages give another tar
+FORMAT = 2  # part of the key: raise it whenever the same packages result in another tar
 # Packages are unpacked in one go, so /bin, /lib ... must be links to /usr before the first.
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 
 
 def base_key(lock: PackageLock) -> str:
-    """The root file system is a function of this (sha256 hex)."""
+    """Return the hash (sha256 hex) of everything that the root file system depends on."""
     parts = [str(FORMAT), lock.suite, *path_rules(lock), *(deb.sha256 for deb in lock.packages)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -46,9 +46,8 @@ def make_rootfs(
 ) -> RootTar:
     """Make the root file system of `lock`, as `tar`.
 
-    `debs` maps SHA-256 to verified files; `sources_list` is what apt in the image shall read.
-    Raises ToolMissingError without mmdebstrap and BaseImageError with the end of its log when it
-    fails.
+    `debs` maps SHA-256 to verified files; `sources_list` is for apt in the image. Raises
+    ToolMissingError without mmdebstrap, and BaseImageError with the end of its log if it fails.
     """
     require_tool("mmdebstrap", reporter)
     with (
@@ -61,7 +60,7 @@ def make_rootfs(
 
 
 def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[str]:
-    """Argument list for mmdebstrap."""
+    """Return the argument list for mmdebstrap."""
     names = ",".join(sorted(f"{deb.name}={deb.version}" for deb in lock.packages))
     return [
         "mmdebstrap",
@@ -78,10 +77,10 @@ def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[st
 
 
 def source_date(debs: Sequence[Path]) -> int:
-    """The newest build time of the packages, seconds since 1970.
+    """Return the newest build time of the packages, in seconds since 1970.
 
-    A .deb is an ar archive; its first member is dated with the package's build (deb(5)). No file
-    in it is newer, so clamping to this keeps the times that Debian's own bytecode refers to.
+    A .deb is an ar archive; its first member is dated with the package's build (deb(5)). No file in
+    it is newer, so clamping to this date keeps the times that Debian's own bytecode refers to.
     """
     dates = []
     for path in debs:
@@ -116,14 +115,14 @@ def _bootstrap(lock: PackageLock, debs: Mapping[str, Path], folder: Path, tar: P
 
 
 def _offer(deb: LockedDeb, file: Path, repository: Path) -> str:
-    """Put a package into the local repository; its stanza of the index."""
+    """Add a package to the local repository; return its stanza of the index."""
     name = f"{deb.name}_{deb.sha256[:16]}.deb"
     shutil.copyfile(file, repository / name)
     return index_stanza(deb, file, f"./{name}")
 
 
 def index_stanza(deb: LockedDeb, file: Path, name: str) -> str:
-    """A package's entry in the index of an archive that has it as `name`."""
+    """Return a package's entry in the index of an archive that has it as `name`."""
     control = run(
         ["dpkg-deb", "--field", str(file)],
         error=BaseImageError,

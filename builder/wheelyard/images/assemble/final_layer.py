@@ -1,4 +1,4 @@
-"""The topmost layer: what the image knows of itself. A few kilobytes, different in every image."""
+"""The final layer: what the image knows about itself. A few kilobytes, different in every image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from wheelyard import selfcheck
 from wheelyard.contract.paths import FILE_MODE, GID, VENV, WHEELYARD
-from wheelyard.images.assemble.contract import empty_environment
+from wheelyard.images.assemble.accounts import empty_environment
 from wheelyard.layers.layer import FORMAT, LayerWriter
 from wheelyard.layers.wheels import add_parents
 
@@ -27,8 +27,10 @@ sys.exit(main())
 """
 
 
-def top_files(cell_json: str, constraints: Mapping[str, str]) -> dict[str, tuple[bytes, int]]:
-    """Path -> content and mode: selfcheck, its launcher, the cell, and what holds it together."""
+def final_layer_files(
+    cell_json: str, constraints: Mapping[str, str]
+) -> dict[str, tuple[bytes, int]]:
+    """Return path -> content and mode: selfcheck, its launcher, the cell, its constraints."""
     texts = {f"{WHEELYARD}/cell.json": cell_json, **constraints}
     return {
         **selfcheck_files(),
@@ -37,7 +39,7 @@ def top_files(cell_json: str, constraints: Mapping[str, str]) -> dict[str, tuple
 
 
 def selfcheck_files() -> dict[str, tuple[bytes, int]]:
-    """Path -> content and mode: selfcheck and its launcher, which a base has already."""
+    """Return path -> content and mode of selfcheck and its launcher, which also a base has."""
     package = Path(selfcheck.__file__).parent
     files = {
         f"{WHEELYARD}/selfcheck/{path.relative_to(package).as_posix()}": (path.read_bytes(), 0o644)
@@ -48,8 +50,8 @@ def selfcheck_files() -> dict[str, tuple[bytes, int]]:
     return files
 
 
-def top_key(files: dict[str, tuple[bytes, int]], links: dict[str, str]) -> str:
-    """The layer is a function of this (sha256 hex)."""
+def final_layer_key(files: dict[str, tuple[bytes, int]], links: dict[str, str]) -> str:
+    """Return the hash (sha256 hex) of everything that the layer depends on."""
     digest = hashlib.sha256(f"{FORMAT} top".encode())
     for path, (content, mode) in sorted(files.items()):
         digest.update(f"{path} {mode:o} {hashlib.sha256(content).hexdigest()}\n".encode())
@@ -58,10 +60,10 @@ def top_key(files: dict[str, tuple[bytes, int]], links: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def write_top(
+def write_final_layer(
     files: dict[str, tuple[bytes, int]], links: dict[str, str], scratch: Path, python: str
 ) -> Layer:
-    """Write the layer to `scratch`; what is in the environment belongs to its group."""
+    """Write the layer to `scratch`; files in the environment belong to its group."""
     environment = empty_environment(python)
     with LayerWriter(scratch, packed=True) as writer:
         for path, (content, mode) in sorted(files.items()):

@@ -1,4 +1,4 @@
-"""The root file system that an image's layers make together, whoever made them.
+"""Merges an image's layers into one root file system.
 
 Source: OCI image-spec 1.1, layer.md: entries of upper layers replace lower ones, whiteouts remove.
 """
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
-    """Inflate layers, lowest first, into `scratch` one behind the other, and index the whole.
+    """Inflate layers, lowest first, into `scratch` one after the other, and index the result.
 
-    Raises BaseImageError for a layer that is no gzip-packed tar.
+    Raises BaseImageError for a layer that is not a gzip-compressed tar.
     """
     overlay = Overlay()
     with scratch.open("w+b") as file:
@@ -49,19 +49,19 @@ def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:
 def _no_layer(blob: Path, why: str) -> WheelyardError:
     if re.fullmatch("[0-9a-f]{64}", blob.name) and not is_file_of(blob, blob.name):
         return damaged(blob, why)
-    return BaseImageError(f"{blob}: no layer of the base: {why}")
+    return BaseImageError(f"{blob}: not a layer of a base: {why}")
 
 
 class Overlay:
-    """Layers put over each other; what one removes costs time by its own size, not by the whole."""
+    """Merged layers; the cost of a removal depends on its own size, not on the whole tree's."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
-        self._inside: dict[str, set[str]] = {}  # folder -> what lies in it, named or implied
+        self._inside: dict[str, set[str]] = {}  # folder -> its entries, explicit or implied
         self._links: dict[str, set[str]] = {}  # path -> the hard links to it
 
     def apply(self, layer: dict[str, Node]) -> None:
-        """Put one layer on top; raises OutsideError for entries that have no place there."""
+        """Add one layer on top; raise OutsideError for entries that have no valid place."""
         for entry in layer:
             if gone := removed(resolve(entry, self._link)):
                 path, is_opaque = gone
@@ -87,7 +87,7 @@ class Overlay:
         """Raise OutsideError for a path below a file."""
         for parent in parents(path):
             if parent in self.nodes and self.nodes[parent].entry.kind != "dir":
-                raise OutsideError(f"/{parent} is no folder, but {path} lies in it")
+                raise OutsideError(f"/{parent} is not a folder, but {path} is in it")
 
     def _put(self, path: str, node: Node) -> None:
         self.nodes[path] = node
@@ -102,14 +102,14 @@ class Overlay:
             path = folder
 
     def _remove(self, path: str) -> None:
-        """Remove a path and all below it."""
+        """Remove a path and everything below it."""
         self._empty(path)
         self._inside.get(path.rpartition("/")[0], set()).discard(path)
         if path in self.nodes:
             self._pop(path)
 
     def _empty(self, folder: str) -> None:
-        """Remove all below a folder."""
+        """Remove everything below a folder."""
         left = list(self._inside.pop(folder, ()))
         while left:
             path = left.pop()
@@ -133,7 +133,7 @@ class Overlay:
 
 
 def _moved(node: Node, path: str, link: Callable[[str], str | None]) -> Node:
-    """The node where the links among its parents, and its target's, lead."""
+    """Resolve the links among the parents of a node and of its target."""
     entry = node.entry
     target = resolve(entry.link, link) if entry.kind == "hardlink" else entry.link
     if (path, target) == (entry.path, entry.link):

@@ -1,4 +1,4 @@
-"""Layers are finished in any order, and wanted from the lowest up."""
+"""Hands layers on in order, from the lowest up, while they are finished in any order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def ignore(_layer: Layer) -> None:
-    """Take a layer that nobody waits for."""
+    """Do nothing: nothing waits for the layer."""
 
 
-class Rising:
-    """Hands on the layers of `keys`, lowest first, each as soon as all below it are there."""
+class GrowingImage:
+    """Passes the layers of `keys` on, lowest first, each as soon as all below it are complete."""
 
     def __init__(self, keys: Sequence[str], offer: Callable[[Layer], None]) -> None:
         self._waiting = list(reversed(keys))
@@ -23,7 +23,7 @@ class Rising:
         self._made: dict[str, Layer] = {}
 
     def add(self, key: str, layer: Layer) -> None:
-        """A layer is finished."""
+        """Add a finished layer."""
         self._made[key] = layer
         while self._waiting and self._waiting[-1] in self._made:
             self._offer(self._made[self._waiting.pop()])

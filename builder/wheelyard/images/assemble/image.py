@@ -1,4 +1,4 @@
-"""An image from its layers: config and manifest, without a clock."""
+"""Makes an image from its layers: config and manifest, without a clock."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from wheelyard.oci.blobs import StoredLayer
     from wheelyard.oci.layout import Layout
 
-# Of an image whose lock knows no date.
+# Of an image whose lock has no date.
 _CREATED = datetime.fromtimestamp(EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLayer:
-    """A layer and what `docker history` says of it."""
+    """A layer, and its line in `docker history`."""
 
     stored: StoredLayer
     title: str
-    from_wheels: bool  # two such layers may not hold one path with different bytes
+    from_wheels: bool  # two such layers must not hold one path with different bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Image:
 
     @property
     def size(self) -> int:
-        """Compressed bytes: what a pull onto an empty machine costs."""
+        """Compressed bytes: the cost of a pull onto an empty machine."""
         return (
             self.manifest.size
             + self.config.size
@@ -48,19 +48,19 @@ class Image:
 
     @property
     def unpacked_size(self) -> int:
-        """Bytes of the layers' tars."""
+        """Size of the layers' tars, in bytes."""
         return sum(layer.stored.layer.unpacked_size for layer in self.layers)
 
 
 def write_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLayer]) -> Image:
-    """Put layers, config and manifest into `layout`; no reference points there yet."""
+    """Put layers, config and manifest into `layout`; no reference is set yet."""
     for layer in layers:
         layout.put_layer(layer.stored)
     return describe_image(layout, config, layers)
 
 
 def describe_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLayer]) -> Image:
-    """Put config and manifest alone into `layout`; the layers' blobs need not be anywhere."""
+    """Put only config and manifest into `layout`; the layers' blobs may be missing."""
     descriptors = [
         Descriptor(LAYER_TYPE, x.stored.layer.digest, x.stored.layer.size) for x in layers
     ]
@@ -80,7 +80,7 @@ def describe_image(layout: Layout, config: ImageConfig, layers: Sequence[ImageLa
 
 
 def _config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str, Any]:
-    """The image config (OCI image-spec 1.1, config.md)."""
+    """Return the image config (OCI image-spec 1.1, config.md)."""
     created = config.created or _CREATED
     return {
         "created": created,

@@ -25,7 +25,7 @@ FORMAT = 5  # part of the identity: raise it when what is unpacked or compiled c
 
 
 def interpreter_identity(lock: PackageLock, base: Base | None = None) -> str:
-    """The interpreter is a function of this: its packages, or a registry's image (sha256 hex)."""
+    """Return the hash (sha256 hex) of what the interpreter is made of: packages, or an image."""
     if base is not None and base.image is not None:
         digest = base.image.rpartition("@")[2]
         return hashlib.sha256(f"image {digest}\nformat {FORMAT}".encode()).hexdigest()
@@ -37,7 +37,7 @@ def interpreter_identity(lock: PackageLock, base: Base | None = None) -> str:
 def unpack_interpreter(
     root: Root, identity: str, python: str, cache: Path, *, foreign: bool = False
 ) -> Interpreter:
-    """Take the interpreter out of `root`, once; it is kept in `cache`. `foreign`: a registry's.
+    """Unpack the interpreter from `root` into `cache`, once; `foreign`: it is a registry's.
 
     It decides the bytecode, so every file of it is hashed before it is used.
     """
@@ -76,11 +76,11 @@ def _publish(partial: Path, folder: Path) -> None:
 
 
 def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
-    """Standard library, loader and shared libraries.
+    """Unpack the standard library, the loader and shared libraries.
 
-    Times are kept: Debian's bytecode refers to them, and without it every start would compile
-    the standard library again. Links are followed inside the root and lead straight to what they
-    name: an absolute one would lead to this machine's file of that name.
+    Times are kept: Debian's bytecode refers to them, and without it every start would compile the
+    standard library again. Links are resolved inside the root and point directly at their target:
+    an absolute one would lead to this machine's file of that name.
     """
     version = re.escape(python)
     wanted = re.compile(
@@ -103,5 +103,5 @@ def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
             else:
                 real = rootfs.real(path)
                 if real in rootfs.nodes and rootfs.nodes[real].entry.size > LARGEST:
-                    raise BaseImageError(f"/{path} of the base is larger than any part of a Python")
+                    raise BaseImageError(f"/{path} of the base is too large for a part of Python")
                 target.file(path, [rootfs.read(real)], attributes)

@@ -1,4 +1,4 @@
-"""Which layers an image has, by their keys, before any of them is made. Pure."""
+"""Plans the layers of an image, by their keys, before any of them is made. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def planned_layers(stages: Sequence[Stage]) -> tuple[PlannedLayer, ...]:
-    """Every layer of an image below the topmost, lowest first.
+    """Return every layer of an image below the final one, lowest first.
 
-    A base that is a registry's image has its own layers below these, and brings the Debian packages
-    of every flavour.
+    A base that is a registry's image has its own layers below these, and contains the Debian
+    packages of every flavour.
     """
     is_pinned = stages[0].cell.base.image is not None
     recipe = make_recipe(stages[-1].cell, [stage.lock.wheels for stage in stages])
@@ -32,7 +32,7 @@ def planned_layers(stages: Sequence[Stage]) -> tuple[PlannedLayer, ...]:
 
 
 def planned_base(stages: Sequence[Stage]) -> tuple[PlannedLayer, ...]:
-    """Every layer of a base image below the topmost: the lowest flavour's system, and pip."""
+    """Return every layer of a base image below the final one: the lowest system, and pip."""
     pip = tuple(wheel for wheel in stages[0].lock.wheels if wheel.name == "pip")
     python = stages[0].cell.python
     layers = (WheelLayer(pip, python), BytecodeLayer(pip, python))

@@ -1,8 +1,8 @@
-"""Layer jobs on worker processes.
+"""Runs layer jobs on worker processes.
 
 Processes, not threads: a wheel of ten thousand small files is mostly Python code, and two such
 wheels in one interpreter would wait for each other's GIL. A job's process dies with its job, so an
-interrupt is a signal, and a worker that the kernel kills is noticed as what it is.
+interrupt is a signal, and a worker that the kernel kills is recognised as such.
 """
 
 from __future__ import annotations
@@ -36,21 +36,19 @@ _POLL = 0.2  # seconds between looks at how far the blobs have grown
 
 
 def warm_up() -> None:
-    """Start what workers are forked from; it imports their code while the caller goes on."""
+    """Start the process that workers are forked from; it imports their code in the background."""
     forkserver.set_forkserver_preload(["wheelyard.images.assemble.worker"])
     try:
         forkserver.ensure_running()
-    except (
-        OSError
-    ) as error:  # most often the path of its socket, which a system bounds to 108 bytes
+    except OSError as error:  # most often the path of its socket, which is limited to 108 bytes
         raise StorageError(
-            f"workers cannot be started in {tempfile.gettempdir()}: {error}; "
+            f"cannot start workers in {tempfile.gettempdir()}: {error};  "
             "name a folder with a shorter path with TMPDIR"
         ) from error
 
 
 def _no_more() -> None:
-    """All jobs are there from the start."""
+    """Return None: all jobs are known from the start."""
 
 
 def run_jobs(
@@ -61,9 +59,9 @@ def run_jobs(
 ) -> Iterator[tuple[Job, Layer | WheelyardError]]:
     """Run every job, the heaviest first, and yield each with its result as it ends.
 
-    `on_bytes` hears how many bytes of blobs were written since it was called last. `more` is asked
-    for jobs that have become possible, until it says None. Leaving the iteration early (an error,
-    Ctrl-C) kills what still runs and removes its scratch files.
+    `on_bytes` is called with the number of bytes of blobs written since its last call. `more` is
+    called for jobs that have become possible, until it returns None. Leaving the iteration early
+    (an error, Ctrl-C) ends the running workers and removes their scratch files.
     """
     waiting, coming = list(jobs), True
     context = multiprocessing.get_context("forkserver")
@@ -94,7 +92,7 @@ def run_jobs(
 
 
 class _Growth:
-    """Turns the sizes of growing files into amounts of progress."""
+    """Turns the sizes of growing files into progress."""
 
     def __init__(self, on_bytes: Callable[[int], None]) -> None:
         self._on_bytes = on_bytes
@@ -109,7 +107,7 @@ class _Growth:
 
 
 def _stop(running: Collection[tuple[Job, BaseProcess]]) -> None:
-    """End workers; on SIGTERM they end the program that they run, and remove its output."""
+    """End workers; on SIGTERM they end the program that they run and remove its output."""
     for _, process in running:
         process.terminate()
     for job, process in running:
@@ -128,13 +126,13 @@ def _start(context: ForkServerContext, job: Job) -> tuple[Connection, BaseProces
 
 
 def _receive(receiver: Connection, job: Job) -> Layer | WheelyardError:
-    """The worker's result; a bug in a worker is raised here as the bug it is."""
+    """Return the worker's result; raise a bug in a worker as the bug that it is."""
     try:
         result = receiver.recv()
     except EOFError:
         return WheelError(
-            f"{job.title}: the worker process died without a word; most often the machine ran out "
-            "of memory: run again with --workers 1"
+            f"{job.title}: the worker process exited unexpectedly; most likely the machine ran "
+            "out of memory: run again with --workers 1"
         )
     finally:
         receiver.close()

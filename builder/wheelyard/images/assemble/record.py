@@ -1,7 +1,7 @@
-"""images/layers.json: what layers are known to be, so that they need not be made to be published.
+"""images/layers.json: what layers are known to be, so that publishing need not make them.
 
-A committed file, trusted like the locks beside it. A layer stands under its key, an image under its
-id with what a build's inspection saw of it.
+A committed file, trusted like the locks beside it. A layer is recorded under its key, an image
+under its id together with the result of its inspection.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class KnownImage:
     """What a build found out about an image."""
 
     contents: str  # contents_digest of what was inspected
-    inspected: Mapping[str, str]  # property -> what it is
+    inspected: Mapping[str, str]  # property -> its value
     links: Mapping[str, str] = field(default_factory=dict)  # of the compiler: link -> target
 
 
@@ -42,15 +42,15 @@ class Record:
     """The whole file."""
 
     layers: Mapping[str, Layer] = field(default_factory=dict)  # by key
-    titles: Mapping[str, str] = field(default_factory=dict)  # by key; for whoever reads the file
+    titles: Mapping[str, str] = field(default_factory=dict)  # by key; for people who read the file
     images: Mapping[str, KnownImage] = field(default_factory=dict)  # by id
 
 
 def contents_digest(config: ImageConfig, layers: Sequence[ImageLayer]) -> str:
-    """What an inspection is of: the user and the layers, `layers` without the topmost.
+    """Return a hash of what an inspection covers: the user and `layers`, without the final layer.
 
-    That one holds selfcheck, the cell and links, and is written anew wherever it is needed. An
-    inspection reads nothing else of the config, so other labels do not make it worth nothing.
+    The final layer holds selfcheck, the cell and links, and is written again wherever it is needed.
+    An inspection reads nothing else of the config, so other labels do not invalidate it.
     """
     diff_ids = [layer.stored.layer.diff_id for layer in layers]
     text = json.dumps({"user": config.user, "diff_ids": diff_ids}, sort_keys=True)
@@ -58,7 +58,7 @@ def contents_digest(config: ImageConfig, layers: Sequence[ImageLayer]) -> str:
 
 
 def read_record(project: Path) -> Record:
-    """The project's record, empty where there is none; LockError for what is not one."""
+    """Read the project's record, empty if there is none; LockError if it is malformed."""
     path = project / PATH
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -69,10 +69,10 @@ def read_record(project: Path) -> Record:
     try:
         return _parsed(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LockError(f"{path} is no record of layers ({error!r}); {_ADVICE}") from error
+        raise LockError(f"{path} is not a record of layers ({error!r}); {_ADVICE}") from error
 
 
-_ADVICE = "restore it, or write it anew: wheelyard layers record SELECTOR"
+_ADVICE = "restore it, or write it again: wheelyard layers record SELECTOR"
 
 
 def _parsed(content: Mapping[str, Any]) -> Record:
@@ -93,7 +93,7 @@ def _image(entry: Mapping[str, Any]) -> KnownImage:
 
 
 def write_record(project: Path, record: Record) -> None:
-    """Replace the project's record; the same content gives the same bytes."""
+    """Replace the project's record; the same content results in the same bytes."""
     content = {
         "version": _VERSION,
         "layers": {

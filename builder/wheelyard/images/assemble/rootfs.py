@@ -1,7 +1,7 @@
 """A root file system as a tar on disk, read in place and made canonical.
 
-What a package manager leaves behind that is not content (logs, caches, this machine's name) is
-dropped; what the image contract asks for (wheelyard.images.assemble.contract) is laid over it.
+Files that a package manager leaves behind without being content (logs, caches, this machine's name)
+are dropped; the image contract (wheelyard.images.assemble.accounts) is added.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _KINDS = {
     tarfile.SYMTYPE: "symlink",
     tarfile.LNKTYPE: "hardlink",
 }
-# Contents of these are the machine's, the run's or the engine's business, not the image's.
+# Runtime directories; their contents are never part of an image.
 _DROPPED = (
     "dev/*", "proc/*", "sys/*", "run/*", "tmp/*", "var/tmp/*", "var/log/*", "var/cache/*/*",
     "var/lib/apt/lists/*", "var/lib/dpkg/*-old", "var/lib/systemd/*", "etc/*-", "etc/hostname",
     "etc/resolv.conf", "etc/machine-id", "etc/.pwd.lock", "etc/apt/sources.list",
     "etc/apt/sources.list.d/*", "root/.bash_history",
 )  # fmt: skip
-# Older mmdebstraps link these to /usr whether a package has something there or not.
+# Older versions of mmdebstrap link these to /usr whether or not a package has files there.
 _MULTILIB = ("lib32", "libx32", "libo32")
 _LINKS = 40  # as many as Linux follows
 _KEPT = ("var/log/apt", "var/cache/apt/archives")  # apt wants these folders
@@ -47,7 +47,7 @@ _KEPT = ("var/log/apt", "var/cache/apt/archives")  # apt wants these folders
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One path of a root file system; content is at hand or lies in the tar."""
+    """One path of a root file system; its content is in memory or in the tar."""
 
     entry: Entry
     mtime: int  # seconds since 1970
@@ -58,7 +58,8 @@ class Node:
 class RootFS:
     """Paths and contents of a root file system's tar.
 
-    A folder that the tar leaves out is what every engine makes of it: root's, 0755.
+    A folder that the tar leaves out has the owner and mode that every engine gives it: root's,
+    0755.
     """
 
     def __init__(self, tar: Path, nodes: Mapping[str, Node], sources_list: str = "") -> None:
@@ -69,17 +70,17 @@ class RootFS:
         self.nodes = dict(sorted({**nodes, **made}.items()))
 
     def read(self, path: str) -> bytes:
-        """Content of the file at `path`; BaseImageError if there is none."""
+        """Return the content of the file at `path`; BaseImageError if there is none."""
         node = self.nodes.get(path)
         if node is None or node.entry.kind != "file":
-            raise BaseImageError(f"the base has no file /{path}; it is not what its lock says")
+            raise BaseImageError(f"the base has no file /{path}; it does not match its lock")
         with self._tar.open("rb") as file:
             return _content(node, file)
 
     def real(self, path: str) -> str:
-        """Where `path` leads in this root, whatever links are on the way; never out of it.
+        """Resolve all links in `path`, always inside this root.
 
-        Raises BaseImageError for links that go round in circles.
+        Raises BaseImageError for links that form a loop.
         """
         done: list[str] = []
         left = path.split("/")[::-1]
@@ -98,14 +99,14 @@ class RootFS:
             link = node.entry.link
             done = [] if node.entry.kind == "hardlink" or link.startswith("/") else done[:-1]
             left += link.split("/")[::-1]
-        raise BaseImageError(f"/{path} of the base is a link that leads nowhere but round")
+        raise BaseImageError(f"/{path} of the base is a link that leads back to itself")
 
     def overlaid(self, nodes: Mapping[str, Node]) -> RootFS:
-        """The same root file system with `nodes` put over it."""
+        """Return the same root file system with `nodes` added on top."""
         return RootFS(self._tar, {**self.nodes, **nodes}, self.sources_list)
 
     def write(self, writer: LayerWriter, below: RootFS | None = None) -> None:
-        """Add everything to a layer, or with `below` only what differs from that one."""
+        """Add everything to a layer, or with `below` only the differences from that one."""
         chosen = self.nodes if below is None else self._difference(below)
         with self._tar.open("rb") as file:
             for node in chosen.values():
@@ -143,7 +144,7 @@ class RootFS:
 
 
 def read_rootfs(tar: Path, sources_list: str) -> RootFS:
-    """Index a root file system as it was installed; what is not content is left out.
+    """Index a root file system as it was installed, without what is not content.
 
     A folder's time says which package came last, which apt and mmdebstrap decide differently from
     version to version; so every folder gets the newest time of all.
@@ -166,13 +167,13 @@ def _unused_multilib(nodes: Mapping[str, Node]) -> Iterator[str]:
 
 
 def index_tar(tar: Path) -> RootFS:
-    """Index all that a tar holds, device nodes aside."""
+    """Index the content of a tar, without device nodes."""
     with tar.open("rb") as file:
         return RootFS(tar, index_stream(file))
 
 
 def index_stream(file: BinaryIO) -> dict[str, Node]:
-    """The same for the tar that begins where `file` stands; contents are at their place in it."""
+    """Index the tar that begins at the file's position; contents keep their offsets in it."""
     nodes: dict[str, Node] = {}
     with open_tar(file, "r:") as archive:
         for info in archive:
@@ -187,19 +188,19 @@ def index_stream(file: BinaryIO) -> dict[str, Node]:
 
 
 def _attributes(entry: Entry) -> Entry:
-    """An entry without its checksum, which one read from a tar does not have."""
+    """Return an entry without its checksum, which an entry from a tar does not have."""
     return replace(entry, crc=0)
 
 
 def with_content(entry: Entry, data: bytes) -> Entry:
-    """`entry` with the size and CRC-32 of `data`."""
+    """Return `entry` with the size and CRC-32 of `data`."""
     return Entry(
         entry.path, entry.kind, entry.mode, entry.uid, entry.gid, len(data), crc=crc32(data)
     )
 
 
 def _with_links_last(nodes: dict[str, Node]) -> dict[str, Node]:
-    """Sorted by path, a hard link may precede its target: let the first of a set hold the bytes."""
+    """Sort by path and let the first hard link of a set hold the content."""
     first: dict[str, str] = {}
     result = dict(nodes)
     for path in sorted(nodes):

@@ -1,6 +1,6 @@
-"""Where the root file system of a base is read from: mmdebstrap's tar, or the layer made of it.
+"""The source of a base's root file system: mmdebstrap's tar, or the layer made of it.
 
-The tar lives as long as the build that made it; what is kept is the layer.
+The tar lives as long as the build that made it; only the layer is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import unreadable
-from wheelyard.images.assemble.contract import apply_contract, steady_accounts
+from wheelyard.images.assemble.accounts import apply_contract, steady_accounts
 from wheelyard.images.assemble.flatten import flatten
 from wheelyard.images.assemble.rootfs import index_tar, read_rootfs
 from wheelyard.system.gunzip import open_gzip
@@ -35,7 +35,7 @@ class RootTar:
 
     @contextmanager
     def open(self, python: str) -> Iterator[RootFS]:
-        """Index it, with the image contract laid over; takes seconds for a big one."""
+        """Index it, with the image contract added; takes seconds for a big one."""
         made = apply_contract(read_rootfs(self.tar, self.sources_list), python)
         with self.lower.open(python) if self.lower else nullcontext() as lower:
             steady = steady_accounts(made, lower)
@@ -44,14 +44,14 @@ class RootTar:
 
 @dataclass(frozen=True, slots=True)
 class RootLayer:
-    """The finished layer of a lowest flavour: the same root file system, contract and all."""
+    """The finished layer of a lowest flavour: the same root file system, including the contract."""
 
     blob: Path
     scratch: Path  # where the tar inside it lies while it is read
 
     @contextmanager
     def open(self, _python: str) -> Iterator[RootFS]:
-        """Inflate and index it."""
+        """Inflate and index the layer."""
         try:
             with unreadable(partial(damaged, self.blob)):
                 with open_gzip(self.blob) as packed, self.scratch.open("wb") as tar:
@@ -72,7 +72,7 @@ class RootImage:
 
     @contextmanager
     def open(self, python: str) -> Iterator[RootFS]:
-        """Inflate and index it."""
+        """Inflate and index the layers."""
         try:
             root = flatten(self.blobs, self.scratch)
             yield apply_contract(root, python, foreign=True) if self.contract else root

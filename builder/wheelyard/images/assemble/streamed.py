@@ -1,4 +1,4 @@
-"""Wheels on their way, while layers are made of those that are there."""
+"""Receives wheels while layers are made of those that have arrived."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     Fetch = Callable[[Arrived, threading.Event], None]  # raises what went wrong; the event stops it
 
 
-class Arriving(AbstractContextManager["Arriving"]):
-    """Runs `fetch` beside its owner's work; leaving the context early stops it.
+class StreamedInputs(AbstractContextManager["StreamedInputs"]):
+    """Runs `fetch` in a thread; leaving the context early stops it.
 
-    `files` are those that are there, SHA-256 -> path; more appear while it runs.
+    `files` are the files that are there, SHA-256 -> path; more appear while it runs.
     """
 
     def __init__(self, files: Mapping[str, Path], fetch: Fetch | None) -> None:
         self.files = dict(files)
-        self.unchecked = frozenset(files)  # what comes now was hashed on its way
-        self.ended = time.monotonic()  # when the last file came
+        self.unchecked = frozenset(files)  # files that arrive later were hashed when received
+        self.ended = time.monotonic()  # when the last file arrived
         self._stop = threading.Event()
         self._thread = Helper(partial(self._run, fetch), "arriving")
 
@@ -40,11 +40,11 @@ class Arriving(AbstractContextManager["Arriving"]):
         self._thread.join(STOP_SECONDS)
 
     def is_over(self) -> bool:
-        """True when no more files will come."""
+        """Tell whether no more files will arrive."""
         return not self._thread.is_alive()
 
     def require(self) -> None:
-        """Raise what kept a file from coming."""
+        """Raise the error that kept a file from arriving."""
         self._thread.require()
 
     def _run(self, fetch: Fetch | None) -> None:

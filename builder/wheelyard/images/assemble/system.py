@@ -28,7 +28,7 @@ _WEIGHT = 400 << 20  # as much as a wheel of this size
 
 
 def system_title(stages: Sequence[Stage], index: int) -> str:
-    """What people read of the layer, as in the image's history."""
+    """Return the layer's title for people, as in the image's history."""
     if (image := stages[0].cell.base.image) is not None:
         return f"user, group and environment on {image}"
     lock = stages[index].packages
@@ -37,7 +37,7 @@ def system_title(stages: Sequence[Stage], index: int) -> str:
 
 
 def system_key(stages: Sequence[Stage], index: int) -> str:
-    """The base, and for every further flavour the difference to the one below it."""
+    """Return the key of the base, or of a further flavour's difference to the one below it."""
     if (image := stages[0].cell.base.image) is not None:
         return _pinned_key(image.rpartition("@")[2], stages[0].cell.python)
     locks = [stage.packages for stage in stages[max(0, index - 1) : index + 1]]
@@ -52,14 +52,14 @@ def _pinned_key(digest: str, python: str) -> str:
 
 
 def pinned_layers(work: Assembly) -> list[ImageLayer]:
-    """The layers of a base that is a registry's image; none of any other base."""
+    """Return the layers of a base that is a registry's image; empty for any other base."""
     if work.stages[0].cell.base.image is None:
         return []
     return work.inputs.image_layers(work)
 
 
 def system_job(work: Assembly, index: int, roots: Roots) -> SystemJob:
-    """Make that layer; the root file systems that it needs are made or found first."""
+    """Prepare the job that makes the layer; find or make the root file systems that it needs."""
     return SystemJob(
         key=system_key(work.stages, index),
         title=system_title(work.stages, index),
@@ -71,14 +71,14 @@ def system_job(work: Assembly, index: int, roots: Roots) -> SystemJob:
     )
 
 
-def lend_systems(stages: Sequence[Stage], store: LayerStore, other: LayerStore) -> None:
-    """Let another store have the layers of Debian packages that this one knows."""
+def share_systems(stages: Sequence[Stage], store: LayerStore, other: LayerStore) -> None:
+    """Give another store the layers of Debian packages that this one has."""
     for index in range(len(stages)):
         store.copy_to(system_key(stages, index), other)
 
 
 class Roots:
-    """The root file systems that layers are made of; on leaving, no tar of them is left."""
+    """The root file systems that layers are made of; their tars are removed on leaving."""
 
     def __init__(self, work: Assembly, known: Mapping[str, StoredLayer]) -> None:
         self._work = work
@@ -93,14 +93,14 @@ class Roots:
             root.tar.unlink(missing_ok=True)
 
     def layer(self, index: int) -> StoredLayer | None:
-        """The finished layer of a stage's packages; None where it is to be made of them here."""
+        """Return the finished layer of a stage's packages; None if it must be made of them here."""
         key = system_key(self._work.stages, index)
         if key not in self._known and index not in self._tars and not self._is_pinned:
             self._supply(index, key)
         return self._known.get(key)
 
     def whole(self, index: int) -> Root:
-        """All that a stage's packages installed; mmdebstrap runs unless a layer holds that."""
+        """Return a stage's whole root file system; mmdebstrap runs unless a layer holds it."""
         if self._is_pinned:
             return self._image(contract=True)
         if not index and (stored := self.layer(0)):
@@ -119,7 +119,7 @@ class Roots:
             self._tars[index] = replace(tar, lower=self.below(index))
 
     def below(self, index: int) -> Root | None:
-        """What that stage's layer is the difference to."""
+        """Return the root file system that the stage's layer is the difference to."""
         if self._is_pinned:
             return self._image(contract=False)
         return self.whole(index - 1) if index else None

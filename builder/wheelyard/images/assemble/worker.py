@@ -1,4 +1,4 @@
-"""What a worker process does: one layer, from wheels on disk to a blob in scratch."""
+"""The work of a worker process: one layer, from files on disk to a blob in scratch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from wheelyard.contract.exclusions import is_compiled
 from wheelyard.errors import BaseImageError, WheelError
+from wheelyard.images.assemble.accounts import empty_environment
 from wheelyard.images.assemble.bytecode import Interpreter, Module, compile_wheel
-from wheelyard.images.assemble.contract import empty_environment
 from wheelyard.layers.errors import LayersError
 from wheelyard.layers.layer import LayerWriter
 from wheelyard.layers.wheels import write_bytecode, write_layer
@@ -60,9 +60,9 @@ Job = WheelJob | SystemJob
 
 
 def make_layer(job: Job) -> Layer:
-    """Carry out one job: a blob at `job.scratch`, its table of contents beside it.
+    """Carry out one job: write a blob at `job.scratch`, and its table of contents beside it.
 
-    Raises WheelError for a wheel that must not become a layer, BaseImageError for such a base.
+    Raises WheelError or BaseImageError for inputs that must not become a layer.
     """
     try:
         return _from_rootfs(job) if isinstance(job, SystemJob) else _from_wheels(job)

@@ -1,7 +1,7 @@
-"""Base images on their own: what `FROM` in a rendered Dockerfile names.
+"""Separate base images, which `FROM` in a rendered Dockerfile names.
 
 A base is the system of the lowest flavour with an empty environment, pip and selfcheck. What
-further flavours add to the system, their Dockerfiles install.
+further flavours add to the system is installed by their Dockerfiles.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def build_bases(
     load: Loader | None,
     missing: dict[str, WheelyardError] | None = None,
 ) -> list[tuple[str, Image]]:
-    """Build the base of every cell once; pairs of image name and image.
+    """Build the base of every cell once; return pairs of image name and image.
 
-    Bases that the matrix takes from a registry are left out. With `missing` one that cannot be
-    made stops no other, and its error is put there under its name.
+    Bases that the matrix takes from a registry are left out. With `missing`, one failure does not
+    stop the others, and its error is put there under its name.
     """
     layout = Layout(output)
     layout.create()
@@ -76,9 +76,9 @@ def build_bases(
 
 
 def _lowest_cells(cells: Iterable[Cell], plan: Plan) -> tuple[Cell, ...]:
-    """One cell of the lowest flavour for each base of `cells` that is made here.
+    """Return one cell of the lowest flavour for each base of `cells` that is made here.
 
-    It is the plan's first that fits, whatever was selected: pip comes from its lock.
+    It is the first one of the plan that fits, whatever was selected: pip comes from its lock.
     """
     names = {base_image(cell) for cell in cells if cell.base.image is None}
     first: dict[str, Cell] = {}

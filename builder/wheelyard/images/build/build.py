@@ -1,7 +1,6 @@
-"""Building images: every selected cell, one after the other, each on its own feet.
+"""Builds images: every selected cell, one after the other. One failure does not stop the others.
 
-An image gets its references only after it was read back and found to be what its cell says. One
-that fails does not stop the next.
+An image gets its references only after it was read back and found to match its cell.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import write_image
 from wheelyard.images.assemble.record import read_record
 from wheelyard.images.assemble.store import LayerStore
-from wheelyard.images.build.loading import Nobody
+from wheelyard.images.build.loading import NullReceiver
 from wheelyard.images.build.prune import locked_wheels, prune_wheels
 from wheelyard.images.build.report import LOCK_NAME, read_report, write_report
 from wheelyard.images.build.results import Built, Failed
@@ -51,11 +50,11 @@ def build_images(
     prune: bool = False,
     recompute: bool = False,
 ) -> list[Built | Failed]:
-    """Build `cells` into the OCI image layout `output`; one result each, in their order.
+    """Build `cells` into the OCI image layout `output`; return one result each, in their order.
 
-    `load` hands a finished image to an engine. With `fail_fast` the first failure ends the
-    batch, with `prune` the wheels of a finished image are removed that no later one needs, with
-    `recompute` every layer of wheels is made again, whatever cache and record say. Waits while
+    `load` passes a finished image to an engine. With `fail_fast` the first failure ends the batch;
+    with `prune` the wheels of a finished image are removed unless a later one needs them; with
+    `recompute` every layer of wheels is made again, whatever cache and record contain. Waits while
     another build holds `output`.
     """
     record = {} if recompute else read_record(context.settings.project).layers
@@ -98,7 +97,7 @@ def _repair(layout: Layout, context: Context) -> None:
     known = {x: image["digest"] for image in read_report(layout.folder) for x in image["tags"]}
     for name in layout.repair(known):
         context.reporter.warn(
-            f"{layout.folder}: {name} is damaged there and was taken off its list; "
+            f"{layout.folder}: {name} is damaged and was removed from its index; "
             "build it again: wheelyard build SELECTOR"
         )
 
@@ -117,7 +116,7 @@ def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | No
         layers = assemble_layers(work, dict(config.labels)[CELL_LABEL], receiver.offer)
         with work.timed("image"):
             image = write_image(layout, config, layers)
-            for layer in layers:  # now with a link more: what is written from here on is damage
+            for layer in layers:  # recorded with the additional link: any later write is damage
                 work.store.find(layer.stored.key)
         with work.timed("inspect"):
             findings = inspect_built(stage, image, layout, work.store)
@@ -134,14 +133,14 @@ def _build_one(work: Assembly, layout: Layout, held: set[str], load: Loader | No
 
 def _receiver(work: Assembly, cell: Cell, load: Loader | None) -> AbstractContextManager[Receiver]:
     if load is None:
-        return nullcontext(Nobody())
+        return nullcontext(NullReceiver())
     return load.ahead(work.store.blobs, cell.tags[0])
 
 
 def inspect_built(
     stage: Stage, image: Image, layout: Layout, store: LayerStore
 ) -> tuple[Finding, ...]:
-    """Read an image back; InspectError unless it is what its cell says."""
+    """Read an image back; raise InspectError unless it matches its cell."""
     config = layout.read_json(image.config.digest)
     findings = inspect_image(stage.cell, stage.lock, config, read_tree(image, store))
     require(stage.cell.id, findings)
@@ -149,7 +148,7 @@ def inspect_built(
 
 
 def read_tree(image: Image, store: LayerStore) -> Tree:
-    """The image's files, by its layers' tables of contents."""
+    """Read the image's files, by its layers' tables of contents."""
     return Tree(
         LayerContents(
             layer.stored.path,
@@ -162,7 +161,7 @@ def read_tree(image: Image, store: LayerStore) -> Tree:
 
 
 def _publish(layout: Layout, built: Built) -> None:
-    """Let the references point to the image; a tag belongs to one image only."""
+    """Point the references to the image; a tag belongs to one image only."""
     references = {
         name: descriptor
         for name, descriptor in layout.references().items()
@@ -174,7 +173,7 @@ def _publish(layout: Layout, built: Built) -> None:
 
 
 def _held_blobs(output: Path, cells: Iterable[Cell]) -> set[str]:
-    """Layers of the images that are in `output` and not about to be built."""
+    """Return the layers of images in `output` that are not about to be built."""
     building = {cell.id for cell in cells}
     return {
         layer["digest"]

@@ -1,4 +1,4 @@
-"""From a finished image in a layout to a container engine, if there is one."""
+"""Loads finished images from a layout into a container engine, if there is one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """The way into an engine that answers."""
+    """Loads images into the engine that answers."""
 
     client: DockerClient
     reporter: Reporter
 
     def image(self, image: Image, tags: Sequence[str], layout: Layout) -> None:
-        """Load a finished image; raises EngineError."""
+        """Load a finished image; raise EngineError."""
         stored = [layer.stored.layer for layer in image.layers]
         sizes = {layer.digest: layer.unpacked_size for layer in stored}
         self.manifest(layout, image.manifest.digest, tags, sizes)
@@ -38,9 +38,9 @@ class Loader:
     def manifest(
         self, layout: Layout, manifest: str, tags: Sequence[str], sizes: Mapping[str, int]
     ) -> None:
-        """The same for an image that is known by its manifest's digest alone.
+        """Load an image of which only its manifest's digest is known.
 
-        `sizes` are the unpacked bytes of layers by their blobs' digest, where they are known.
+        `sizes` are the unpacked sizes of layers by their blobs' digest, in bytes, if known.
         """
         from wheelyard.engines.load import load
 
@@ -49,46 +49,46 @@ class Loader:
 
     @contextmanager
     def ahead(self, blobs: Path, name: str) -> Iterator[Receiver]:
-        """What takes the layers of the image `name` while it is made; leaving the context stops it.
+        """Return a receiver for the layers of the image `name` while it is made; leaving stops it.
 
-        `blobs` is a folder of blobs by their SHA-256. containerd's store takes the whole image
-        just as fast as parts of it, so it gets nothing before the image is finished.
+        `blobs` is a folder of blobs by their SHA-256. containerd's store loads a whole image just
+        as fast as its parts, so it receives nothing before the image is finished.
         """
         from wheelyard.engines.docker import uses_containerd
         from wheelyard.engines.load import ahead
 
         if uses_containerd(self.client):
-            yield Nobody()
+            yield NullReceiver()
             return
         with ahead(self.client, blobs, name, self.reporter) as sender:
             yield sender
 
 
 class Receiver(Protocol):
-    """Takes an image's layers, lowest first, before the image is finished."""
+    """Receives an image's layers, lowest first, before the image is finished."""
 
     def offer(self, layer: Layer) -> None:
-        """Take a layer that lies on those that were offered before."""
+        """Take a layer, which is on top of those that were offered before."""
 
     def finish(self) -> None:
-        """Wait until all of them are where they shall be; raises EngineError, StorageError."""
+        """Wait until all layers have been stored; raise EngineError, StorageError."""
 
 
-class Nobody:
-    """A receiver where no engine takes layers."""
+class NullReceiver:
+    """Receiver that discards layers (when there is no engine to load them into)."""
 
     def offer(self, layer: Layer) -> None:
-        """Leave it."""
+        """Discard the layer."""
 
     def finish(self) -> None:
-        """Wait for nothing."""
+        """Return at once."""
 
 
 def find_loader(wanted: bool | None, context: Context) -> Loader | None:
-    """How images get into an engine, under their tags.
+    """Return the loader of images, or None.
 
-    `wanted` False: not at all. None: into an engine if one answers, with a warning when one is
-    there but cannot be used. True: EngineError when none can be used.
+    `wanted` False: do not load. None: load if an engine answers, with a warning if one is there but
+    cannot be used. True: raise EngineError if none can be used.
     """
     if wanted is False:
         return None
@@ -103,7 +103,7 @@ def find_loader(wanted: bool | None, context: Context) -> Loader | None:
         return None
     if client is None:
         if wanted:
-            raise EngineError("no Docker Engine answers here; start one, or use --no-load")
+            raise EngineError("no Docker Engine answers; start one, or use --no-load")
         return None
     return Loader(client, context.reporter)
 
@@ -111,7 +111,7 @@ def find_loader(wanted: bool | None, context: Context) -> Loader | None:
 def loadable(
     layout: Layout, manifest: str, tags: Sequence[str], sizes: Mapping[str, int]
 ) -> LoadableImage:
-    """An image of a layout as an engine needs to know it; `sizes` may lack some."""
+    """Describe an image of a layout as an engine needs it; `sizes` may lack some layers."""
     from wheelyard.oci.archive import LoadableImage
 
     content = layout.read_json(manifest)

@@ -1,4 +1,4 @@
-"""Room on a small disk: wheels whose layers are made are not needed again."""
+"""Saves disk space: removes wheels whose layers have been made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wheelyard.model import Cell, LockedWheel, Plan
 
 
 def locked_wheels(cells: Iterable[Cell], plan: Plan, project: Path) -> set[LockedWheel]:
-    """Return every wheel that some of `cells` install."""
+    """Return all wheels that any of `cells` installs."""
     return {
         wheel
         for cell in cells
@@ -22,10 +22,10 @@ def locked_wheels(cells: Iterable[Cell], plan: Plan, project: Path) -> set[Locke
 
 
 def prune_wheels(wheels: Iterable[LockedWheel], files: Path) -> int:
-    """Remove wheels from the folder of fetched files; returns the bytes that it frees.
+    """Remove wheels from the folder of fetched files; return the number of freed bytes.
 
-    A later build that lacks a layer fetches its wheel again. Not for a cache that another build
-    is reading from.
+    A later build that lacks a layer fetches its wheel again. Not for a cache that another build is
+    reading from.
     """
     freed = 0
     for wheel in wheels:

@@ -1,4 +1,4 @@
-"""`build.json`: what a folder of images holds, image by image."""
+"""`build.json`: a report of the images in a folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell
 
 NAME = "build.json"
-LOCK_NAME = ".wheelyard.lock"  # held by whoever writes to the folder
+LOCK_NAME = ".wheelyard.lock"  # held by the process that writes to the folder
 
 
 def read_report(output: Path) -> list[dict[str, Any]]:
-    """The images listed in `output`; none if there is no readable report.
+    """Return the images listed in `output`; none if there is no readable report.
 
-    An entry that is none is left out: its image counts as not built.
+    A malformed entry is left out: its image counts as not built.
     """
     try:
         images = json.loads((output / NAME).read_text())["images"]
@@ -46,20 +46,20 @@ def _is_image(entry: object) -> bool:
 
 
 def unpacked_sizes(output: Path) -> dict[str, int]:
-    """Bytes of the tars inside the layers that the report of `output` lists, by blob digest."""
+    """Return the unpacked bytes of the layers in the report of `output`, by blob digest."""
     layers = (layer for image in read_report(output) for layer in image.get("layers", ()))
     return {layer["digest"]: layer["unpacked_size"] for layer in layers}
 
 
 def write_report(output: Path, built: Iterable[Built], still_there: set[str]) -> None:
-    """Put `built` into the report; earlier images stay while their digest is `still_there`."""
+    """Add `built` to the report; keep earlier images while their digest is `still_there`."""
     merge_report(output, map(image_json, built), still_there)
 
 
 def merge_report(
     output: Path, images: Iterable[dict[str, Any]], still_there: Collection[str]
 ) -> None:
-    """Put entries into the report; earlier ones stay while their digest is `still_there`."""
+    """Add entries to the report; keep earlier ones while their digest is `still_there`."""
     fresh = {image["id"]: image for image in images}
     kept = [
         image
@@ -71,7 +71,7 @@ def merge_report(
 
 
 def image_json(built: Built) -> dict[str, Any]:
-    """One image; sizes in bytes, times in seconds."""
+    """Return one image as JSON; sizes in bytes, times in seconds."""
     cell, image = built.cell, built.image
     return {
         **_cell_json(cell),
@@ -89,7 +89,7 @@ def image_json(built: Built) -> dict[str, Any]:
 
 
 def engine_json(built: EngineImage) -> dict[str, Any]:
-    """An image that an engine has built; sizes in bytes, times in seconds."""
+    """Return an image that an engine has built as JSON; sizes in bytes, times in seconds."""
     return {
         **_cell_json(built.cell),
         "image": built.id,

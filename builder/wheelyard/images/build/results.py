@@ -1,4 +1,4 @@
-"""What became of each image of a batch."""
+"""The results of a batch, image by image."""
 
 from __future__ import annotations
 

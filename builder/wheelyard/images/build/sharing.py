@@ -1,8 +1,8 @@
-"""What a whole matrix costs: bytes that images share, in a registry and in Docker's store. Pure.
+"""Adds up a matrix: bytes that images share, in a registry and in Docker's store. Pure.
 
 A registry keeps a blob once, whatever image it is in. Docker's own store keeps a layer once per
-chain: the layer and all below it. The lower bound is what no order of layers could go below: every
-wheel once for each Python it is installed for, every base once.
+chain: the layer and all below it. The lower bound is the minimum for any order of layers: every
+wheel once for each Python that it is installed for, every base once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.lock.stages import Stage
 from wheelyard.model import LockedWheel
 
-# Where a layer was never made, its bytecode is guessed: about half of a pure wheel, a few
+# If a layer was never made, its bytecode is estimated: about half of a pure wheel, a few
 # megabytes of a big binary one.
 _BYTECODE_SHARE, _BYTECODE_MOST = 0.5, 12_000_000
 _TOP = 125_000  # bytes: selfcheck and the cell
@@ -27,7 +27,7 @@ Known = Callable[[str], int | None]  # a layer's key -> its size, where it was m
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One layer of an image, and what it is made of."""
+    """One layer of an image, and its content."""
 
     key: str
     size: int  # bytes, compressed
@@ -40,14 +40,14 @@ class Sharing:
 
     images: int
     total: int  # each image on its own
-    unique: int  # a registry that has them all
-    docker: int  # Docker's store that has them all
-    bound: int  # no order of layers gets below
+    unique: int  # in a registry with all images
+    docker: int  # in Docker's store with all images
+    bound: int  # the minimum for any order of layers
     known: int  # of `unique`: layers whose size was seen, not estimated
 
 
 def image_parts(stages: Sequence[Stage], known: Known) -> tuple[Part, ...]:
-    """Return an image's layers, lowest first, with their real sizes where `known` has them."""
+    """Return an image's layers, lowest first, with their real sizes if `known` has them."""
     parts = [_part(layer, stages, known) for layer in planned_layers(stages)]
     return (*parts, Part(f"top {stages[-1].cell.id}", _TOP, ((stages[-1].cell.id, _TOP),)))
 
@@ -66,7 +66,7 @@ def _part(planned: PlannedLayer, stages: Sequence[Stage], known: Known) -> Part:
 
 
 def _packages(stages: Sequence[Stage], index: int) -> int:
-    """The bytes of a stage's Debian packages; a registry's image brings them in its own layers."""
+    """Return the size of a stage's Debian packages; a registry's image brings them itself."""
     if stages[0].cell.base.image is not None:
         return _CONTRACT
     below = {deb.sha256 for deb in stages[index - 1].packages.packages} if index else set()
@@ -98,7 +98,7 @@ def measure(images: Iterable[Sequence[Part]], known: Known) -> Sharing:
 
 
 def to_pull(wanted: Sequence[Part], there: Sequence[Part]) -> tuple[int, int]:
-    """Return the bytes to pull for one image where another is: blob by blob, and for Docker."""
+    """Return the bytes to pull for one image next to another: by blobs, and for Docker."""
     blobs = {part.key for part in there}
     chains = {chain for chain, _ in _chains(there)}
     return (
@@ -108,7 +108,7 @@ def to_pull(wanted: Sequence[Part], there: Sequence[Part]) -> tuple[int, int]:
 
 
 def _chains(parts: Sequence[Part]) -> Iterator[tuple[int, int]]:
-    """Yield each layer's size under what stands for it and all below it."""
+    """Yield each layer's size under a key for it and all layers below it."""
     chain = 0
     for part in parts:
         chain = hash((chain, part.key))

@@ -1,1 +1,1 @@
-"""Get what images are made of: wheels, Debian packages, finished layers. Talks to the network."""
+"""Gets what images are made of: wheels, Debian packages, finished layers. Uses the network."""

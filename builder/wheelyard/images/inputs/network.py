@@ -1,4 +1,4 @@
-"""The inputs of an ordinary build: the cache, and the network for what is not in it."""
+"""The inputs of an ordinary build: the cache, and the network for everything else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wheelyard.fetching.fetch import fetch_all
 from wheelyard.fetching.wanted import checked
-from wheelyard.images.assemble.streamed import Arriving
+from wheelyard.images.assemble.streamed import StreamedInputs
 from wheelyard.images.inputs.supply import sources_list, supply
 from wheelyard.lock.index import locate
 from wheelyard.lock.resolve import index_urls
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Network:
     """`Inputs` from the cache, mirrors, indexes and registries that the settings name."""
 
-    def wheels(self, work: Assembly, wheels: Mapping[str, LockedWheel]) -> Arriving:
-        """Give those of the wheels that are in the cache, and the others while they come."""
+    def wheels(self, work: Assembly, wheels: Mapping[str, LockedWheel]) -> StreamedInputs:
+        """Give the wheels that are in the cache, and the others as they arrive."""
         there = {
             sha256: path
             for sha256, wheel in wheels.items()
@@ -34,7 +34,7 @@ class Network:
         }
         missing = [wheel for sha256, wheel in wheels.items() if sha256 not in there]
         if not missing:
-            return Arriving(there, None)
+            return StreamedInputs(there, None)
 
         def fetch(arrived: Arrived, stop: threading.Event) -> None:
             settings, reporter = work.context.settings, work.context.reporter
@@ -43,12 +43,12 @@ class Network:
             if not stop.is_set():
                 fetch_all(downloads, work.files, settings, reporter, arrived=arrived, stop=stop)
 
-        return Arriving(there, fetch)
+        return StreamedInputs(there, fetch)
 
     def packages(
         self, work: Assembly, lock: PackageLock, title: str, layer_key: str | None
     ) -> StoredLayer | Files:
-        """Get every package of `lock`, or its finished layer; raises what every source said."""
+        """Get every package of `lock`, or its finished layer; raise what every source reported."""
         return supply(work, lock, title, layer_key)
 
     def image_layers(self, work: Assembly) -> list[ImageLayer]:

@@ -1,6 +1,6 @@
-"""A base that is a registry's image: its layers as they are, byte for byte.
+"""A base that is a registry's image: its layers unchanged, byte for byte.
 
-What the image must have is checked, not added: no package can be installed without running its
+What the image must have is checked, not added: a package cannot be installed without running its
 scripts as root. One program of the image is run: its Python, which compiles bytecode, confined to
 its own files (`wheelyard.system.confine`).
 """
@@ -41,10 +41,10 @@ _FORMAT = 1  # part of the keys: raise it when what is read of a layer changes
 
 
 def image_layers(work: Assembly) -> list[ImageLayer]:
-    """The layers of the registry's image, lowest first; fetched if they are not in the store.
+    """Return the layers of the registry's image, lowest first; fetch what the store lacks.
 
-    Raises BaseImageError for an image that is not there, or is not what its cell needs, and
-    RegistryError.
+    Raises BaseImageError for an image that does not exist, or does not have what its cell needs,
+    and RegistryError.
     """
     base = work.stages[0].cell.base
     image = str(base.image)
@@ -56,24 +56,28 @@ def image_layers(work: Assembly) -> list[ImageLayer]:
             pairs = list(zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True))
             stored = [_stored(work, registry, repository, *pair) for pair in pairs]
         except Gone as error:
-            raise BaseImageError(f"the base {base.name}: {image} is not there: {error}") from error
+            raise BaseImageError(
+                f"the base {base.name}: {image} is not available: {error}"
+            ) from error
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise BaseImageError(f"the base {base.name}: {image} is no image: {error!r}") from error
+            raise BaseImageError(
+                f"the base {base.name}: {image} is not an image: {error!r}"
+            ) from error
     _require_packages(work, stored)
     name = image.partition("@")[0]
     return [ImageLayer(one, f"{name}, layer {at}", False) for at, one in enumerate(stored, 1)]
 
 
 def parse_image(image: str) -> tuple[Address, str, str]:
-    """Registry, repository and digest of `HOST/NAME[:TAG]@sha256:...`.
+    """Return registry, repository and digest of `HOST/NAME[:TAG]@sha256:...`.
 
-    Plain HTTP is spoken to loopback alone, as engines do. BaseImageError for a name without a host.
+    Plain HTTP is used for loopback only, as engines do. BaseImageError for a name without a host.
     """
     name, _, digest = image.partition("@")
     host, slash, repository = name.partition("/")
     if not slash or not (host == "localhost" or "." in host or ":" in host):
         raise BaseImageError(
-            f"{image} names no registry's host; write HOST/NAME@sha256:DIGEST in matrix.yaml"
+            f"{image} does not name a registry's host; write HOST/NAME@sha256:DIGEST in matrix.yaml"
         )
     scheme = "http" if _is_loopback(host.rpartition(":")[0] or host) else "https"
     address = Address(registry_host(host), "", scheme)
@@ -99,12 +103,12 @@ def _manifest(work: Assembly, registry: Registry, repository: str, digest: str) 
 
 
 def _content(work: Assembly, registry: Registry, repository: str, kind: str, digest: str) -> Any:
-    """A manifest or config; kept, so that a second build needs no registry."""
+    """Return a manifest or config; it is kept, so that a second build needs no registry."""
     name = f"{Digest.parse(digest).sha256}.json"
     path = work.context.settings.cache_dir / "rootfs" / name
     try:
         data = path.read_bytes()
-    except OSError:  # not there, or a folder
+    except OSError:  # missing, or a folder
         data = b""
     if hashlib.sha256(data).hexdigest() == path.stem:
         return json.loads(data)
@@ -119,7 +123,7 @@ def _content(work: Assembly, registry: Registry, repository: str, kind: str, dig
 def _stored(
     work: Assembly, registry: Registry, repository: str, entry: dict[str, Any], diff_id: str
 ) -> StoredLayer:
-    """One layer in the store, its blob kept byte for byte."""
+    """Return one layer in the store, its blob kept byte for byte."""
     digest, kind = Digest.parse(entry["digest"]), str(entry["mediaType"])
     if not kind.endswith(("tar+gzip", "tar.gzip")):
         raise BaseImageError(f"{registry.address}/{repository}: a layer is {kind}, and not gzip")
@@ -153,7 +157,7 @@ def _status(work: Assembly, layers: Sequence[StoredLayer]) -> str:
 
 
 def installed_packages(status: Iterable[str]) -> set[str]:
-    """Names of the packages that dpkg's status lists as installed."""
+    """Return the names of the packages that dpkg's status lists as installed."""
     found, name = set(), ""
     for line in status:
         if line.startswith("Package: "):

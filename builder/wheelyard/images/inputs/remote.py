@@ -1,4 +1,4 @@
-"""Layers that somebody else has made: fetched from a registry, and checked to the last byte."""
+"""Gets finished layers from a registry, and checks every byte of them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def registry_layer(work: Assembly, address: Address, key: str, layer: Layer) -> StoredLayer:
-    """Take a recorded layer from the registry that images are published in.
+    """Take a recorded layer from the registry where images are published.
 
-    A registry keeps blobs by repository: the image's own is asked first. Raises FetchError where
-    none has it, and as `fetch_layer` does.
+    A registry keeps blobs by repository: the image's own is tried first. Raises FetchError if none
+    has it, and as `fetch_layer` does.
     """
     with open_registry(address, work.context.settings, work.context.reporter) as registry:
         refused: list[FetchError] = []
@@ -39,7 +39,7 @@ def registry_layer(work: Assembly, address: Address, key: str, layer: Layer) -> 
                 stored = fetch_layer(work, registry, address.repository(name), key, layer)
             except NothingCame:
                 raise
-            except FetchError as error:  # some registries deny what they do not have
+            except FetchError as error:  # some registries deny access to what they do not have
                 refused.append(error)
             else:
                 return stored
@@ -54,8 +54,8 @@ def fetch_layer(
 ) -> StoredLayer:
     """Take one gzip layer into the store, its blob kept byte for byte.
 
-    Raises FetchError; StorageError for this machine's disk; and RegistryError where the blob's
-    contents are not those of `layer`, whose `unpacked_size` may be 0: nobody has stated it.
+    Raises FetchError; StorageError for this machine's disk; and RegistryError if the blob's content
+    is not that of `layer`, whose `unpacked_size` may be 0 if unknown.
     """
     try:
         return _fetched(work, registry, repository, key, layer)
@@ -80,8 +80,7 @@ def _fetched(
         except StorageError as error:
             blob.unlink(missing_ok=True)
             raise RegistryError(
-                f"{registry.address}/{repository}: the blob is not the layer that it is recorded "
-                f"as: {error}"
+                f"{registry.address}/{repository}: the blob is not the recorded layer: {error}"
             ) from error
         scratch = work.store.scratch()
         toc.beside(scratch).write_text(toc.dump(entries, layer.digest))

@@ -1,7 +1,7 @@
-"""Where a base comes from: the first source that has its packages, or its finished layer.
+"""Supplies a base from the first source that has its packages, or its finished layer.
 
-The cache, the mirror, the user's registry, a snapshot archive, in this order. What comes is checked
-against the lock, a layer against images/layers.json, so it does not matter who sent it.
+The cache, the mirror, the user's registry, a snapshot archive, in this order. Everything is checked
+against the lock, a layer against images/layers.json, so the source need not be trusted.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 _MIRROR, _REGISTRY, _SNAPSHOT = "mirror", "registry", "snapshot"
 _SUCCESSOR_ADVICE = (
     "take its successor with `wheelyard lock --bases-only` (--upgrade takes the newest of all), or "
-    "name a source that still has it: --debian-mirror, --debian-security-mirror, --registry, "
+    "set a source that still has it: --debian-mirror, --debian-security-mirror, --registry, "
     "--debian-snapshot"
 )
-_NAMED = 5  # dropped packages that a message names
+_NAMED = 5  # dropped packages that a message lists
 
 
 def supply(
     work: Assembly, lock: PackageLock, title: str, layer_key: str | None
 ) -> StoredLayer | Files:
-    """Get every package of `lock`; or the layer of `layer_key`, where that would do as well.
+    """Get every package of `lock`; or the layer of `layer_key`, if that suffices.
 
-    Raises the error of the mirror, with what became of the other sources that were asked.
+    Raises the error of the mirror, with the results of the other sources that were tried.
     """
     files = _cached(work, lock.packages)
     if len(files) == len({deb.sha256 for deb in lock.packages}):
@@ -60,9 +60,9 @@ def supply(
 
 
 def deb_downloads(debs: Sequence[LockedDeb], lock: PackageLock, context: Context) -> list[Download]:
-    """Where locked packages are: the suite's archives or the mirrors that are set, then snapshots.
+    """Return downloads of locked packages: from archives or configured mirrors, then snapshots.
 
-    For those who cannot take a base's finished layer in their place.
+    For callers that cannot use a base's finished layer instead.
     """
     own = own_sources(lock.suite, context.reporter)
     sources = with_mirrors(own, context.settings)
@@ -84,7 +84,7 @@ def _from_mirror(work: Assembly, lock: PackageLock) -> Files:
 def _from_elsewhere(
     work: Assembly, lock: PackageLock, title: str, layer_key: str | None, failed: WheelyardError
 ) -> StoredLayer | Files:
-    """Ask the registry, and a snapshot archive for what the mirror says is gone."""
+    """Try the registry, then a snapshot archive for packages that the mirror says are gone."""
     gone = failed.gone if isinstance(failed, NotFetched) else frozenset()
     is_dropped = isinstance(failed, NotFetched) and failed.failed == gone
     if not is_dropped and (layer_key is None or work.context.settings.registry is None):
@@ -94,7 +94,7 @@ def _from_elsewhere(
         try:
             layer = _from_registry(work, layer_key)
         except StorageError:
-            raise  # this machine's disk: no other source would fare better
+            raise  # this machine's disk: every other source would fail, too
         except WheelyardError as error:
             tried.append(f"registry: {error}")
         else:
@@ -112,17 +112,17 @@ def _from_elsewhere(
             return files
     kind = FetchError if isinstance(failed, FetchError) else type(failed)
     listed = "".join(f"\n  {line}" for line in tried)
-    raise kind(f"{title}: no source has what it is made of:{listed}\n{_SUCCESSOR_ADVICE}")
+    raise kind(f"{title}: no source has its packages:{listed}\n{_SUCCESSOR_ADVICE}")
 
 
 def _from_registry(work: Assembly, key: str) -> StoredLayer:
     layer, address = work.record.get(key), work.context.settings.registry
     if address is None:
-        raise FetchError("none is named (--registry, WHEELYARD_REGISTRY)")
+        raise FetchError("none is set (--registry, WHEELYARD_REGISTRY)")
     if layer is None:
-        raise FetchError(f"not asked: {PATH} does not say which layer this is, or is not believed")
+        raise FetchError(f"not asked: {PATH} does not record this layer, or is not trusted")
     from wheelyard.images.inputs.remote import (
-        registry_layer,  # with it comes all that speaks to registries
+        registry_layer,  # imports the whole registry client
     )
 
     return registry_layer(work, address, key, layer)
@@ -150,7 +150,7 @@ def _from_snapshot(work: Assembly, lock: PackageLock) -> Files:
 
 
 def sources_list(suite: str, context: Context) -> str:
-    """What apt in an image reads: never the user's mirrors."""
+    """Return what apt in an image reads: never the user's mirrors."""
     return "".join(
         f"deb {source.uri} {source.suite} {' '.join(source.components)}\n"
         for source in own_sources(suite, context.reporter)

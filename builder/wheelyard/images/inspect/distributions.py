@@ -1,4 +1,4 @@
-"""Installed Python distributions of an image, and whether their requirements hold: `pip check`."""
+"""The Python distributions of an image, and whether their requirements are met (`pip check`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Name, version, requirements and licence as a METADATA file states them."""
+    """Name, version, requirements and licence from a METADATA file."""
 
     name: str
     version: str
@@ -29,7 +29,7 @@ class Distribution:
 
 
 def installed(tree: Tree, site: str) -> list[Distribution]:
-    """Every distribution in `site`, by its METADATA."""
+    """Return every distribution in `site`, from its METADATA."""
     found = []
     for entry in tree:
         folder, _, name = entry.path.rpartition("/")
@@ -40,7 +40,7 @@ def installed(tree: Tree, site: str) -> list[Distribution]:
 
 
 def dependency_problems(tree: Tree, site: str, python: str) -> list[str]:
-    """What `pip check` would say: requirements that are missing or of another version."""
+    """List what `pip check` would: requirements that are missing or of another version."""
     distributions = installed(tree, site)
     versions: dict[str, str] = {canonicalize_name(d.name): d.version for d in distributions}
     problems = []
@@ -53,7 +53,7 @@ def dependency_problems(tree: Tree, site: str, python: str) -> list[str]:
 
 
 def overridden(tree: Tree, site: str, python: str, overrides: Sequence[str]) -> list[str]:
-    """Those of `dependency_problems` that pins in the place of upstream's own bring about."""
+    """Select the problems that the cell's own overrides of upstream's pins cause."""
     pins = {canonicalize_name(pin.name): pin.specifier for pin in map(Requirement, overrides)}
     excused = []
     for distribution in installed(tree, site):
@@ -68,7 +68,7 @@ def overridden(tree: Tree, site: str, python: str, overrides: Sequence[str]) -> 
 
 
 def environment(python: str) -> dict[str, str]:
-    """PEP 508 markers of the images: CPython on Linux x86_64."""
+    """Return the PEP 508 markers of the images: CPython on Linux x86_64."""
     return {
         "extra": "",
         "implementation_name": "cpython",
@@ -94,7 +94,7 @@ def _parse(metadata: str, path: str) -> Distribution:
         expression, text = (None if one is None else str(one) for one in stated)
         licence = wheel_licence(expression, map(str, message.get_all("Classifier") or ()), text)
     if not name or not version:
-        raise InspectError(f"/{path} of the image names no distribution, or no version")
+        raise InspectError(f"/{path} of the image does not name a distribution and a version")
     return Distribution(str(name), str(version), requires, licence)
 
 
@@ -106,7 +106,7 @@ def _problem(text: str, versions: dict[str, str], markers: dict[str, str]) -> st
         version = versions.get(canonicalize_name(requirement.name))
         fits = version and requirement.specifier.contains(version, prereleases=True)
     except ValueError:  # of packaging's: a requirement, a marker or a version
-        return f"has a requirement nobody can read: {text}"
+        return f"has an invalid requirement: {text}"
     if version is None:
         return f"requires {requirement.name}, which is not installed"
     if not fits:

@@ -1,7 +1,7 @@
-"""A built image, read back and compared with its cell.
+"""Reads a built image back and compares it with its cell.
 
-Nothing is taken from what the build meant to do: versions come from the files in the layers, the
-user from /etc/passwd, the configuration from the config blob.
+Nothing relies on what the build intended: versions come from the files in the layers, the user from
+/etc/passwd, the configuration from the config blob.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from wheelyard.contract.paths import GID, GROUP, UID, USER, VENV, site_packages
 from wheelyard.errors import InspectError
-from wheelyard.images.assemble.contract import PRIVILEGES
+from wheelyard.images.assemble.accounts import PRIVILEGES
 from wheelyard.images.inspect.distributions import dependency_problems, installed, overridden
 from wheelyard.images.inspect.tree import LayerContents, Tree, describe, folder_problems
 from wheelyard.oci.reindex import reindex
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One property of the image: what it should be and what it is."""
+    """One property of the image: its expected and its actual value."""
 
     name: str
     expected: str
@@ -38,14 +38,14 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether the image is what it should be."""
+        """Whether the actual value is the expected one."""
         return self.expected == self.seen
 
 
 def inspect_image(
     cell: Cell, lock: RequirementsLock, config: Mapping[str, Any], tree: Tree
 ) -> tuple[Finding, ...]:
-    """Every property checked, in a fixed order; `config` is the image config as JSON."""
+    """Check every property, in a fixed order; `config` is the image config as JSON."""
     site = site_packages(cell.python)
     findings = [_framework(pin.name, pin.version, tree, site) for pin in cell.frameworks]
     findings += [
@@ -67,20 +67,20 @@ def inspect_image(
 
 
 def require(image: str, findings: tuple[Finding, ...]) -> None:
-    """Raise InspectError naming every property that is not as it should be, with both values."""
+    """Raise InspectError with expected and actual value of every wrong property."""
     wrong = [f for f in findings if not f.ok]
     if wrong:
         lines = "\n".join(
             f"  {f.name}: expected {f.expected or 'nothing'!r}, the image has {f.seen!r}"
             for f in wrong
         )
-        raise InspectError(f"{image} is not what its cell says:\n{lines}")
+        raise InspectError(f"{image} does not match its cell:\n{lines}")
 
 
 def _framework(name: str, version: str, tree: Tree, site: str) -> Finding:
     read = FRAMEWORKS.get(name)
     if read is None:
-        raise InspectError(f"no way is known to read the version of {name} from an image")
+        raise InspectError(f"reading the version of {name} from an image is not supported")
     return Finding(name, version, read(tree, site))
 
 
@@ -91,7 +91,7 @@ def _pytorch(tree: Tree, site: str) -> str:
 
 def _tensorflow(tree: Tree, site: str) -> str:
     header = tree.text(f"{site}/tensorflow/include/tensorflow/core/public/version.h")
-    if "TF_MAJOR_VERSION" not in header:  # since 2.21 the compiler's command line says it
+    if "TF_MAJOR_VERSION" not in header:  # since 2.21 the compiler's command line states it
         text = tree.text(f"{site}/tensorflow/tools/pip_package/setup.py")
         return _search(r"(?m)^_VERSION = '([^'+]+)", text, "tensorflow's setup.py")
     parts = (
@@ -107,17 +107,17 @@ FRAMEWORKS: dict[str, Callable[[Tree, str], str]] = {
 
 
 def _header(tree: Tree, site: str, folder: str, name: str) -> str:
-    """A C header of the CUDA set: `nvidia/<folder>/include` up to CUDA 12, one tree after."""
+    """Return the path of a C header: `nvidia/<folder>/include` up to CUDA 12, one tree after."""
     for path in (f"{site}/nvidia/{folder}/include/{name}", f"{site}/nvidia/cu13/include/{name}"):
         if path in tree:
             return tree.text(path)
-    raise InspectError(f"the image has no {name}: no CUDA set with {folder} is installed")
+    raise InspectError(f"the image has no {name}: a CUDA set with {folder} is not installed")
 
 
 def _cuda_set(
     name: str, expected: str, read: Callable[[Tree, str], str], tree: Tree, site: str
 ) -> Finding:
-    """A part of the CUDA set, or that there is none in a build without CUDA."""
+    """Check a part of the CUDA set, or its absence in a build without CUDA."""
     if expected not in (CPU, NONE):
         return _component(name, expected, read(tree, site))
     there = any(e.path.startswith(f"{site}/nvidia/") and ".so" in e.path for e in tree)
@@ -125,7 +125,7 @@ def _cuda_set(
 
 
 def _dependencies(cell: Cell, tree: Tree, site: str) -> Finding:
-    """`pip check`: nothing, except the very pins of upstream that the cell overrides."""
+    """Run `pip check`: only upstream's pins that the cell overrides may be violated."""
     expected = overridden(tree, site, cell.python, cell.overrides)
     seen = dependency_problems(tree, site, cell.python)
     return Finding("pip check", "; ".join(expected), "; ".join(seen))
@@ -144,7 +144,7 @@ def _cudnn(tree: Tree, site: str) -> str:
 
 
 def _nccl(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
-    """The header's version against the locked wheel's: cells do not name NCCL."""
+    """Compare the header's version with the locked wheel's: cells do not name NCCL."""
     locked = [w.version for w in lock.wheels if w.name.startswith("nvidia-nccl")]
     if not locked:
         return Finding("NCCL", "", "")
@@ -156,7 +156,7 @@ def _nccl(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
 
 
 def _component(name: str, expected: str, seen: str) -> Finding:
-    """`expected` counts as seen when it is the beginning of what is there, part by part."""
+    """Compare versions part by part; `expected` may be shorter than the actual version."""
     depth = expected.count(".") + 1
     same = seen.split(".")[:depth] == expected.split(".")
     return Finding(name, expected, expected if same else seen)
@@ -177,7 +177,7 @@ PRIVATE_COPIES = ("triton/backends/nvidia/lib/cupti", "torchvision.libs/")
 
 
 def _one_cuda(tree: Tree, site: str) -> Finding:
-    """No library of the CUDA set under two paths, whatever the versions."""
+    """Require that no library of the CUDA set exists under two paths, whatever the versions."""
     places: dict[str, list[str]] = defaultdict(list)
     for entry in tree:
         name = _REPAIRED.sub("", entry.path.rpartition("/")[2])
@@ -198,7 +198,7 @@ def _distributions(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
 
 
 def _account(tree: Tree, path: str, name: str) -> str:
-    """Name, first number, and group or members, as /etc/passwd and /etc/group have them."""
+    """Return name, first number, and group or members, as in /etc/passwd and /etc/group."""
     lines = (line.split(":") for line in tree.text(path).splitlines())
     return next((f"{f[0]}:{f[2]}:{f[3]}" for f in lines if f[0] == name), f"no {name} in /{path}")
 
@@ -208,14 +208,14 @@ def _folder(tree: Tree, path: str) -> str:
 
 
 def _folders(tree: Tree) -> Finding:
-    """Every layer holds the folders above its files, as those below have them."""
+    """Require in every layer the folders above its files, as the layers below have them."""
     first, *others = folder_problems(tree.layers, VENV) or [""]
     more = f" (and {len(others)} more)" if others else ""
     return Finding("parent folders", "", first + more)
 
 
 def _privileges(cell: Cell, tree: Tree) -> Finding:
-    """No program runs as somebody else than who starts it; a registry's image keeps its own."""
+    """Require that no program changes its user; a registry's image keeps its own."""
     found = [
         entry.path
         for entry in tree
@@ -239,7 +239,7 @@ def inspect_layout_image(
     manifest: str,
     on_bytes: Callable[[int], None],
 ) -> tuple[Finding, ...]:
-    """Inspect an image from its blobs alone; every one is hashed and read to its end.
+    """Inspect an image from its blobs alone; each one is hashed and read to its end.
 
     `manifest` is a digest. Raises StorageError for a blob that is missing or damaged.
     """

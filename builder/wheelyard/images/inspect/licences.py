@@ -1,4 +1,4 @@
-"""Under which licences an image's parts say that they stand, in their own words."""
+"""The licences that an image's parts declare, in their own words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOTHING = ("", "UNKNOWN", "None")
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """An SPDX expression, or names as somebody wrote them; none where nothing is stated."""
+    """An SPDX expression, or names in free form; empty if nothing is stated."""
 
     names: tuple[str, ...] = ()
     is_expression: bool = False
@@ -46,7 +46,7 @@ def wheel_licence(expression: str | None, classifiers: Iterable[str], text: str 
 
 
 def package_licences(tree: Tree, packages: Iterable[str]) -> dict[str, Licence]:
-    """Read the `copyright` files of Debian packages that an image holds."""
+    """Read the `copyright` files of an image's Debian packages."""
     found = {}
     for name in packages:
         if (path := _copyright(tree, name)) is not None:
@@ -55,13 +55,13 @@ def package_licences(tree: Tree, packages: Iterable[str]) -> dict[str, Licence]:
 
 
 def package_licence(text: str) -> Licence:
-    """Read a copyright file: its License fields (DEP 5), else the common licences it refers to."""
+    """Read a copyright file: its License fields (DEP 5), else the common licences it cites."""
     stated = _STATED.findall(text) if text.lstrip().startswith("Format:") else ()
     return Licence(_names(stated or _COMMON.findall(text)))
 
 
 def _copyright(tree: Tree, package: str) -> str | None:
-    """The path of a package's file, which may lie in the folder of another one."""
+    """Return the path of a package's file, which may be in the folder of another package."""
     folder = f"usr/share/doc/{package}"
     for _ in range(_HOPS):
         if folder not in tree or tree.entry(folder).kind != "symlink":

@@ -1,4 +1,4 @@
-"""The files of an image as its layers make them, read back from the blobs."""
+"""The files of an image, merged from its layers and read back from the blobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LayerContents:
     blob: Path
     entries: Sequence[Entry]
     title: str
-    from_wheels: bool  # no other layer may hold one of its paths with different bytes
+    from_wheels: bool  # no other layer must hold one of its paths with different bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class _Found:
 
 
 class Tree:
-    """Path -> entry of the topmost layer that has it, whiteouts applied as engines do."""
+    """Path -> entry of the uppermost layer that has it; whiteouts applied as engines do."""
 
     def __init__(self, layers: Iterable[LayerContents]) -> None:
         self._found: dict[str, _Found] = {}
@@ -47,9 +47,9 @@ class Tree:
         kinds: dict[str, str] = {}
         for layer in self.layers:
             for entry in layer.entries:
-                twin = self._found.get(entry.path)
-                if twin and (layer.from_wheels or twin.layer.from_wheels):
-                    _check_twin(twin, _Found(entry, layer))
+                earlier = self._found.get(entry.path)
+                if earlier and (layer.from_wheels or earlier.layer.from_wheels):
+                    _check_same_content(earlier, _Found(entry, layer))
             for path in hidden(kinds, ((entry.path, entry.kind) for entry in layer.entries)):
                 del self._found[path], kinds[path]
             for entry in layer.entries:
@@ -64,11 +64,11 @@ class Tree:
         return (found.entry for found in self._found.values())
 
     def entry(self, path: str) -> Entry:
-        """The entry at `path`; InspectError if there is none."""
+        """Return the entry at `path`; InspectError if there is none."""
         return self._get(path).entry
 
     def read(self, path: str) -> bytes:
-        """The content of the file at `path`, checked against its CRC-32."""
+        """Return the content of the file at `path`, checked against its CRC-32."""
         found, names = self._get(path), {path}
         while found.entry.kind == "hardlink":
             if found.entry.link in names:
@@ -78,7 +78,7 @@ class Tree:
         return blobs.read_content(found.layer.blob, found.entry)
 
     def text(self, path: str) -> str:
-        """The content of the file at `path` as UTF-8."""
+        """Return the content of the file at `path` as UTF-8."""
         return self.read(path).decode("utf-8", "replace")
 
     def _get(self, path: str) -> _Found:
@@ -89,9 +89,9 @@ class Tree:
 
 
 def folder_problems(layers: Iterable[LayerContents], environment: str) -> list[str]:
-    """What engines would make of layers that lack a folder above what they hold, or change one.
+    """List layers that lack a folder above their entries, or change one.
 
-    Begins with the layer that brings the `environment`: those below it may be somebody else's.
+    Begins with the layer that contains the `environment`: those below it may be from a registry.
     """
     problems: list[str] = []
     below: dict[str, Entry] | None = None
@@ -115,11 +115,11 @@ def folder_problems(layers: Iterable[LayerContents], environment: str) -> list[s
 
 
 def describe(entry: Entry) -> str:
-    """Owner, group and mode, as findings state them."""
+    """Format owner, group and mode, as findings state them."""
     return f"{entry.uid}:{entry.gid} {entry.mode:o}"
 
 
-def _check_twin(first: _Found, second: _Found) -> None:
+def _check_same_content(first: _Found, second: _Found) -> None:
     a, b = first.entry, second.entry
     if a.kind == b.kind == "dir":
         return

@@ -1,4 +1,4 @@
-"""The image contract laid over a base: user, group, environment, folders.
+"""Adds the image contract to a base: user, group, environment, folders.
 
 Nothing is executed: the files are computed from the base's own.
 """
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 FORMAT = 4  # part of the base layer's key: raise it when the contract changes
 PRIVILEGES = 0o6000  # setuid and setgid of a file
 _GITCONFIG, _FSTAB = "etc/gitconfig", "etc/fstab"
-# Every layer holds the folders above its files, and is made without looking at any base.
+# Every layer holds the folders above its files, and does not depend on any base.
 _SHARED = ("etc", "etc/profile.d", "opt", "usr", "usr/local", "usr/local/bin")
 _ACTIVATE = "lib/python{}/venv/scripts/common/activate"
 
 
 def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootFS:
-    """`base` with user `dev`, group `venv`, an empty environment at /opt/venv and a workspace.
+    """Add user `dev`, group `venv`, an empty environment at /opt/venv and a workspace to `base`.
 
-    A `foreign` base is somebody else's image: it keeps its own settings of apt and git, and its
+    A `foreign` base is an image from a registry: it keeps its own settings of apt and git, and its
     setuid programs.
     """
     nodes = [_shared_folder(base, path) for path in _SHARED]
@@ -68,13 +68,13 @@ def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootF
 
 
 def _ours(base: RootFS) -> list[Node]:
-    """What a base of locked packages gets besides."""
+    """Return what only a base of locked packages gets."""
     sources = _file("etc/apt/sources.list", base.sources_list.encode(), 0o644, 0, 0)
     return [*_sorted_gitconfig(base), sources, *_plain_fstab(base)]
 
 
 def _plain_fstab(base: RootFS) -> list[Node]:
-    """Write the comment of mmdebstrap up to 1.5 alone: 1.6 adds to it, and nothing mounts by it."""
+    """Keep the comment of mmdebstrap up to 1.5 only: 1.6 adds to it, and nothing uses the file."""
     if _FSTAB not in base.nodes:
         return []
     node = base.nodes[_FSTAB]
@@ -83,7 +83,7 @@ def _plain_fstab(base: RootFS) -> list[Node]:
 
 
 def _without_privileges(base: RootFS) -> list[Node]:
-    """Every program as its user: nothing in these images needs su, mount or passwd."""
+    """Clear setuid bits: nothing in these images needs su, mount or passwd."""
     return [
         replace(node, entry=replace(node.entry, mode=node.entry.mode & ~PRIVILEGES))
         for node in base.nodes.values()
@@ -112,9 +112,9 @@ def _accounts(base: RootFS) -> list[Node]:
 
 
 def _insert(lines: list[str], static: str, *new: str) -> None:
-    """Put `new` behind the last entry that every Debian has; what packages add comes after it.
+    """Put `new` after the last entry that every Debian has; entries of packages follow it.
 
-    So it does not matter whether a package came with the base or is installed on it later.
+    So it does not matter whether a package came with the base or is installed later.
     """
     names = [line.split(":")[0] for line in lines]
     at = names.index(static) + 1 if static in names else len(lines)
@@ -122,10 +122,10 @@ def _insert(lines: list[str], static: str, *new: str) -> None:
 
 
 def steady_accounts(base: RootFS, below: RootFS | None) -> RootFS:
-    """`base` with the accounts that packages add in an order that their names decide.
+    """Order the accounts that packages add by name, so that their numbers are stable.
 
-    Which of them comes first, and so has the lower number, depends on the apt of the machine that
-    builds. Accounts that `below` has keep their numbers; files follow their owners.
+    Otherwise their order, and so their numbers, depend on the apt of the machine that builds.
+    Accounts in `below` keep their numbers; files follow their owners.
     """
     users = _steady(base, below, "etc/passwd", "nobody")
     groups = _steady(base, below, "etc/group", "nogroup")
@@ -152,14 +152,14 @@ def steady_accounts(base: RootFS, below: RootFS | None) -> RootFS:
 def _steady(
     base: RootFS, below: RootFS | None, path: str, static: str
 ) -> dict[str, tuple[int, int]]:
-    """The added accounts in the order that they shall have: number as it is, as it shall be."""
+    """Map each added account's present number to its stable number."""
     now, before = _added(base, path, static), _added(below, path, static) if below else {}
     kept = {name: number for name, number in before.items() if name in now}
     others = sorted(now.keys() - kept.keys())
     free = [number for number in now.values() if number not in kept.values()]
     if len(free) != len(others):
         raise BaseImageError(
-            f"the numbers in /{path} do not go with those of the flavour below: {before}, {now}; "
+            f"the numbers in /{path} do not match those of the flavour below:  {before}, {now}; "
             "check the package lists of the flavours"
         )
     wanted = kept | dict(zip(others, free, strict=True))
@@ -167,7 +167,7 @@ def _steady(
 
 
 def _added(base: RootFS, path: str, static: str) -> dict[str, int]:
-    """Name -> number of what packages added, behind the last entry that every Debian has."""
+    """Return name -> number of packages' accounts, after the last entry that every Debian has."""
     fields = [line.split(":") for line in _lines(base, path)]
     names = [name for name, *_ in fields]
     at = names.index(static) + 1 if static in names else len(names)
@@ -175,14 +175,14 @@ def _added(base: RootFS, path: str, static: str) -> dict[str, int]:
 
 
 def _ordered(lines: list[str], names: list[str]) -> list[str]:
-    """The lines of `names` in that order, in the places that they have together."""
+    """Sort the lines of `names` into that order, within the places that they occupy."""
     found = {name: line for line in lines if (name := line.split(":")[0]) in names}
     ordered = iter([found[name] for name in names if name in found])
     return [next(ordered) if line.split(":")[0] in found else line for line in lines]
 
 
 def _renumbered(line: str, accounts: Mapping[str, tuple[int, int]], gids: Mapping[int, int]) -> str:
-    """A line of passwd or group with its new numbers."""
+    """Return a line of passwd or group with its new numbers."""
     name, password, number, *rest = line.split(":")
     if name in accounts:
         number = str(accounts[name][1])
@@ -192,19 +192,19 @@ def _renumbered(line: str, accounts: Mapping[str, tuple[int, int]], gids: Mappin
 
 
 def _sorted_gitconfig(base: RootFS) -> list[Node]:
-    """git-lfs writes its section in an order that differs from run to run; here it is sorted."""
+    """Sort git-lfs's section of the git configuration, whose order differs from run to run."""
     if _GITCONFIG not in base.nodes:
         return []
     lines = _lines(base, _GITCONFIG)
     if sum(line.startswith("[") for line in lines) != 1 or not lines[0].startswith("["):
         raise BaseImageError(
-            f"/{_GITCONFIG} of the base is not the one section that git-lfs writes"
+            f"/{_GITCONFIG} of the base has more than the section that git-lfs writes"
         )
     return [_edited(base, _GITCONFIG, [lines[0], *sorted(lines[1:])])]
 
 
 def _skeleton(base: RootFS) -> list[Node]:
-    """What `useradd -m` copies, so that an interactive shell looks like Debian's."""
+    """Return what `useradd -m` copies, so that an interactive shell looks like Debian's."""
     names = [path for path in base.nodes if path.startswith("etc/skel/")]
     return [
         _file(f"{HOME}/{path.removeprefix('etc/skel/')}", base.read(path), 0o644, UID, UID)
@@ -215,14 +215,14 @@ def _skeleton(base: RootFS) -> list[Node]:
 
 @cache
 def empty_environment(python: str) -> Environment:
-    """Describe the environment that wheels are installed into: what it is before any is in it."""
+    """Describe the environment before any wheel is installed into it."""
     nodes = _environment(b"", "usr", python)
     kinds = {node.entry.path: node.entry.kind for node in nodes}
     return Environment(VENV, python, kinds, GID, FOLDER_MODE, FILE_MODE, PROGRAM_MODE)
 
 
 def _environment(activate: bytes, home: str, python: str) -> list[Node]:
-    """An empty virtual environment, as `python -m venv` would make it."""
+    """Create an empty virtual environment, as `python -m venv` would."""
     library = f"{VENV}/lib/python{python}"
     folders = ["", "/bin", "/include", "/lib", f"/lib/python{python}"]
     nodes = [_folder(VENV + folder, 0o2775, 0, GID) for folder in folders]
@@ -241,7 +241,7 @@ def _environment(activate: bytes, home: str, python: str) -> list[Node]:
 
 
 def _python_home(base: RootFS, python: str) -> str:
-    """Where the base has its Python: the first of the two that PATH finds."""
+    """Return the folder of the base's Python: the first of the two that PATH finds."""
     for home in ("usr/local", "usr"):
         if f"{home}/bin/python{python}" not in base.nodes:
             continue
@@ -292,7 +292,7 @@ def _file(path: str, content: bytes, mode: int, uid: int, gid: int) -> Node:
 
 
 def _shared_folder(base: RootFS, path: str) -> Node:
-    """Root's, 0755, as Debian has it; some other images have, say, /usr/local for a group."""
+    """Return a folder of root's, 0755, as in Debian; other images may have other owners."""
     node = base.nodes.get(path)
     if node and node.entry.kind != "dir":
         raise BaseImageError(

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from wheelyard.images.assemble.growing import Rising
+from wheelyard.images.assemble.growing import GrowingImage
 from wheelyard.layers.layer import Layer
 
 LAYERS = {key: Layer(f"sha256:{key}", f"sha256:{key}{key}", 1, 2) for key in "abcd"}
@@ -15,9 +15,9 @@ LAYERS = {key: Layer(f"sha256:{key}", f"sha256:{key}{key}", 1, 2) for key in "ab
 @pytest.mark.parametrize("order", list(permutations("abcd")))
 def test_any_order_gives_the_one_order(order: tuple[str, ...]) -> None:
     handed: list[Layer] = []
-    rising = Rising("abcd", handed.append)
+    growing = GrowingImage("abcd", handed.append)
     for number, key in enumerate(order):
-        rising.add(key, LAYERS[key])
+        growing.add(key, LAYERS[key])
         made = set(order[: number + 1])
         lowest = next((i for i, x in enumerate("abcd") if x not in made), len(LAYERS))
         assert handed == list(LAYERS.values())[:lowest]

@@ -13,7 +13,7 @@ import pytest
 from locking import Index
 from tiny import Tiny, make_tiny
 
-from wheelyard.images.assemble.streamed import Arriving
+from wheelyard.images.assemble.streamed import StreamedInputs
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.results import Built, Failed
 
@@ -105,7 +105,7 @@ def test_leaving_early_stops_the_fetch_and_waits_for_it() -> None:
         if stop.wait(PATIENCE):
             ended.set()
 
-    with Arriving({}, fetch) as arriving:
-        assert not arriving.is_over()
+    with StreamedInputs({}, fetch) as streamed:
+        assert not streamed.is_over()
     assert ended.is_set()
-    assert arriving.is_over()
+    assert streamed.is_over()
