@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from wheelyard.images.assemble import contract
+from wheelyard.images.assemble import accounts
 from wheelyard.images.assemble.base import base_key, make_rootfs
 from wheelyard.images.assemble.roots import Root, RootImage, RootLayer, RootTar
 from wheelyard.images.assemble.worker import SystemJob
@@ -42,12 +42,12 @@ def system_key(stages: Sequence[Stage], index: int) -> str:
         return _pinned_key(image.rpartition("@")[2], stages[0].cell.python)
     locks = [stage.packages for stage in stages[max(0, index - 1) : index + 1]]
     python = stages[index].cell.python
-    parts = [FORMAT, contract.FORMAT, "system", python, *(base_key(lock) for lock in locks)]
+    parts = [FORMAT, accounts.FORMAT, "system", python, *(base_key(lock) for lock in locks)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _pinned_key(digest: str, python: str) -> str:
-    parts = [FORMAT, contract.FORMAT, "contract", python, digest]
+    parts = [FORMAT, accounts.FORMAT, "contract", python, digest]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
