@@ -129,7 +129,7 @@ def test_a_wrong_login_is_named_as_such(site: Site, based: Path) -> None:
 
 
 def test_an_index_that_is_down_is_named_with_what_to_do(site: Site, based: Path) -> None:
-    """NullReceiver listens where the index was."""
+    """Stop the index: its address no longer answers."""
     down = f"https://{USER}:{PASSWORD}@{HOST}:9/simple/"
     result = site.build(based, *as_options({**site.settings, "index-url": down}))
     assert result.returncode == FetchError.exit_code

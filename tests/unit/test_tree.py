@@ -106,7 +106,7 @@ def test_a_tar_that_its_reader_chokes_on_is_damaged(tmp_path: Path, field: bytes
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
-    [("", "does not name a distribution"), ("Name: a\n", "names no distribution")],
+    [("", "does not name a distribution"), ("Name: a\n", "does not name a distribution")],
 )
 def test_metadata_without_a_name(tmp_path: Path, metadata: str, message: str) -> None:
     tree = read(tmp_path, {"s": None, "s/a.dist-info": None,
