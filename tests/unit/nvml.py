@@ -34,6 +34,7 @@ def simulated(name: str) -> ModuleType:
     module.nvmlDeviceGetCount = lambda: len(machine["gpus"])
     module.nvmlDeviceGetHandleByIndex = lambda at: _handle(machine, at)
     module.nvmlDeviceGetName = lambda handle: _gpu(machine, handle)["name"].encode()
+    module.nvmlDeviceGetUUID = lambda handle: _gpu(machine, handle).get("uuid", f"GPU-{handle}")
     module.nvmlDeviceGetMemoryInfo = lambda handle: _memory(machine, handle)
     module.nvmlDeviceGetCudaComputeCapability = lambda handle: _gpu(machine, handle)["capability"]
     module.nvmlDeviceGetEccMode = lambda handle: _answer(machine, handle, "ecc")

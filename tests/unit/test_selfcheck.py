@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from wheelyard.selfcheck import cli, report
+from wheelyard.selfcheck import cli, machine, report
 from wheelyard.selfcheck.cell import Cell, CellError, load_cell
 from wheelyard.selfcheck.data import load_digits
+from wheelyard.selfcheck.frameworks import installed_frameworks
 from wheelyard.selfcheck.result import (
     Options,
     Outcome,
@@ -147,3 +149,78 @@ def test_lines_carry_colour_only_where_it_is_wanted() -> None:
     assert plain.endswith("cuDNN is 9.1.0, expected 8.9")
     assert report.line(result, colour=True) == plain.replace("fail", "\x1b[31mfail\x1b[0m", 1)
     assert report.summary([result]) == "0 passed, 1 failed, 0 skipped"
+
+
+def test_json_has_no_number_that_json_does_not_have() -> None:
+    seen = {"losses": [1.0, math.nan], "best": (math.inf, -math.inf), "name": "nan", "ok": True}
+    result = Result("train.x", "fail", "the loss is not a finite number", seen, None, 0.1)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    (check,) = json.loads(report.to_json([result]), parse_constant=refuse)["checks"]
+    assert check["seen"] == {"losses": [1.0, None], "best": [None, None], "name": "nan", "ok": True}
+
+
+def test_without_a_framework_one_line_says_so_and_nothing_fails() -> None:
+    """This environment has neither PyTorch nor TensorFlow."""
+    if installed_frameworks():
+        pytest.skip("a framework is installed here")
+    done = selfcheck("versions", "train", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == cli.PASSED
+    assert {name for name, check in checks.items() if check["status"] == "fail"} == set()
+    assert [name for name in checks if name.startswith("train.")] == ["train.framework"]
+    for name in ("versions.framework", "train.framework"):
+        reason = "neither torch nor tensorflow is installed here: pip install one of them"
+        assert (checks[name]["status"], checks[name]["reason"]) == ("skip", reason)
+    assert selfcheck("train", "--require-gpu").returncode == cli.FAILED
+
+
+def test_a_framework_that_is_not_here_is_named() -> None:
+    if installed_frameworks():
+        pytest.skip("a framework is installed here")
+    done = selfcheck("train", "--framework", "tensorflow")
+    assert "tensorflow is not installed here: pip install tensorflow" in done.stdout
+
+
+def test_an_image_that_lost_its_framework_fails_once(tmp_path: Path) -> None:
+    if installed_frameworks():
+        pytest.skip("a framework is installed here")
+    cell = tmp_path / "cell.json"
+    cell.write_text(json.dumps(CELL | {"python": ".".join(map(str, sys.version_info[:2]))}))
+    done = selfcheck("versions", "train", "compile", "--json", "--cell", str(cell))
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert "torch is not installed" in checks["versions.pytorch"]["reason"]
+    assert checks["versions.pytorch"]["status"] == "fail"
+    assert [name for name in checks if name.startswith(("train.", "compile."))] == [
+        "train.framework", "compile.framework",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "membership", "share"),
+    [
+        ({"cpu.max": "150000 100000"}, "0::/", 1.5),
+        ({"cpu.max": "max 100000"}, "0::/", None),
+        ({"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, "0::/a/b", 0.5),
+        ({"cpu.max": "200000 100000"}, "0::/../../other", 2.0),  # a host's name for ours
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"},
+         "4:cpu:/\n0::/", 3.0),
+        ({"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+         "4:cpu,cpuacct:/", None),
+        ({}, "0::/", None),
+        ({"cpu.max": "rubbish"}, "0::/", None),
+    ],
+)  # fmt: skip
+def test_a_containers_share_of_the_processors_counts(
+    tmp_path: Path, files: dict[str, str], membership: str, share: float | None
+) -> None:
+    mounted = tmp_path / "cgroup"
+    mounted.mkdir()
+    for name, text in files.items():
+        (mounted / name).parent.mkdir(parents=True, exist_ok=True)
+        (mounted / name).write_text(text + "\n")
+    (tmp_path / "self").write_text(membership + "\n")
+    assert machine.cpu_quota(mounted, tmp_path / "self") == share
+    assert machine.cpu_quota(mounted, tmp_path / "missing") is None

@@ -11,6 +11,7 @@ import pytest
 
 from wheelyard.selfcheck import child
 from wheelyard.selfcheck.distributed import free_port, judge, loopback, tf_config, torchrun_command
+from wheelyard.selfcheck.trouble import explain
 
 
 def test_output_and_environment_arrive() -> None:
@@ -74,3 +75,42 @@ def test_commands_of_the_launchers() -> None:
     )
     assert 1024 < free_port() < 65536
     assert loopback()
+
+
+TORCHRUN = """\
+[W socket.cpp:601] some warning
+Traceback (most recent call last):
+  File "worker.py", line 5, in <module>
+    main()
+RuntimeError: unable to write to file </torch_12_345>: No space left on device (28)
+[rank1]: Traceback (most recent call last):
+[rank1]: torch.distributed.DistBackendError: NCCL error in: ../x.cpp:1970, ncclSystemError
+Last error: Error while creating shared memory segment /dev/shm/nccl-AbCd (size 9637888)
+E1128 torch/distributed/elastic/multiprocessing/api.py:826] failed (exitcode: 1)
+Traceback (most recent call last):
+  File "run.py", line 883, in <module>
+    main()
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+worker FAILED
+------------------------------------------------------------
+Failures:
+  <NO_OTHER_FAILURES>
+------------------------------------------------------------
+"""
+
+
+def test_what_a_launcher_buries_is_told_and_advised_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(TORCHRUN)
+    program = f"import sys; sys.stderr.write(open({str(log)!r}).read()); sys.exit(1)"
+    with pytest.raises(child.ChildError, match="No space left on device") as caught:
+        child.run([sys.executable, "-c", program], {})
+    assert "NO_OTHER_FAILURES" in str(caught.value)  # the end is there as before
+    assert "start the container with --shm-size 1g" in explain(caught.value)
+
+
+def test_a_long_log_is_cut() -> None:
+    log = "".join(f"ValueError: {at} {'x' * 5000}\n" for at in range(100))
+    assert len(child.gist(log)) < 10 * child.MOST
+    assert child.gist(log).startswith("ValueError: 0 ")

@@ -6,6 +6,7 @@ import math
 import random
 import statistics
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from wheelyard.selfcheck.training import metrics
 from wheelyard.selfcheck.training.events import EventFile, crc32c, varint
+from wheelyard.selfcheck.training.learner import Answers
+from wheelyard.selfcheck.training.run import score
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -119,3 +122,33 @@ def test_tensorboard_reads_the_curves(tmp_path: Path) -> None:
     assert [point.step for point in points] == [1, 2, 300]
     assert [point.value for point in points] == pytest.approx([1, 0.5, 1 / 300])
     assert read.Scalars("test/accuracy")[0].value == 0.875
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_scores_that_are_no_numbers_come_to_an_end(place: int) -> None:
+    """nan equals nothing, itself neither: ranking it never ended."""
+    scores = [0.1, 0.2, 0.3]
+    scores[place] = math.nan
+    assert math.isnan(metrics.roc_auc([True, False, True], scores))
+    rows = [[1 - score, score] for score in scores]
+    found = score("digits", Answers(rows, [0, 1, 0], math.nan))
+    assert math.isnan(found["roc_auc"])
+    assert math.isnan(found["loss"])
+
+
+def test_constants_have_no_correlation() -> None:
+    """The mean of three 0.1 is not 0.1, and what is left of the difference is no correlation."""
+    assert math.isnan(metrics.pearson([1.0, 2.0, 3.0], [0.1, 0.1, 0.1]))
+    assert math.isnan(metrics.pearson([0.1, 0.1, 0.1], [1.0, 2.0, 3.0]))
+    assert math.isnan(score("regression", Answers([[0.1]] * 3, [1.0, 2.0, 3.0], 0.5))["pearson"])
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [metrics.accuracy, metrics.recall, metrics.f1, metrics.cohen_kappa, metrics.roc_auc,
+     metrics.mean_squared_error, metrics.pearson],
+)  # fmt: skip
+def test_answers_that_do_not_fit_the_truth_are_refused(measure: Callable[..., float]) -> None:
+    """Nothing is scored on the shorter of two lists."""
+    with pytest.raises(ValueError, match="zip"):
+        measure([0, 1, 1], [0, 1])

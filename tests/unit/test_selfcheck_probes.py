@@ -203,12 +203,14 @@ def test_driver_is_judged_against_the_floor_of_the_images_cuda() -> None:
 
 def test_nvidia_smi_lines_become_gpus() -> None:
     text = (
-        "550.54.14, 0, NVIDIA H100 80GB HBM3, 81559, 81008, 9.0, Enabled, 0, Disabled, Enabled\n"
-        "550.54.14, 1, Quadro RTX 4000, 8192, 7900, 7.5, [N/A], [N/A], [N/A], Disabled\n"
+        "550.54.14, 0, NVIDIA H100 80GB HBM3, 81559, 81008, 9.0, Enabled, 0, Disabled, Enabled, "
+        "GPU-1\n"
+        "550.54.14, 1, Quadro RTX 4000, 8192, 7900, 7.5, [N/A], [N/A], [N/A], Disabled, GPU-2\n"
     )
     hopper = Gpu("NVIDIA H100 80GB HBM3", 81559, "9.0", 81008, True, 0, False, None, True)
     turing = Gpu("Quadro RTX 4000", 8192, "7.5", 7900, None, None, None, None, False)
-    assert parse_smi(text) == Driver("550.54.14", (hopper, turing), "nvidia-smi")
+    gpus = (replace(hopper, uuid="GPU-1"), replace(turing, uuid="GPU-2"))
+    assert parse_smi(text) == Driver("550.54.14", gpus, "nvidia-smi")
     with pytest.raises(NoDriverError, match="lists no GPU"):
         parse_smi("\n")
 

@@ -26,7 +26,7 @@ OLD = """case "$1" in *compute_cap*)
 echo "470.182.03, 0, Tesla V100-SXM2-16GB, 16160, 15900"
 """
 SLICE = """echo "550.127.08, 0, NVIDIA A100-SXM4-80GB, [Insufficient Permissions], \
-[Insufficient Permissions], 8.0, Enabled, [Insufficient Permissions], Enabled, Enabled"
+[Insufficient Permissions], 8.0, Enabled, [Insufficient Permissions], Enabled, Enabled, [N/A]"
 """
 
 
@@ -106,7 +106,7 @@ def test_a_gpu_that_programs_do_not_see_need_not_fit() -> None:
     assert judge_framework("pytorch", driver, 2, ["sm_80"], "0,1").status == "fail"
 
 
-GOOD = "550.54.14, 0, NVIDIA A30, 24576, 24000, 8.0, Enabled, 0, Disabled, Enabled"
+GOOD = "550.54.14, 0, NVIDIA A30, 24576, 24000, 8.0, Enabled, 0, Disabled, Enabled, GPU-1"
 WARNING = "WARNING: infoROM is corrupted at gpu 0000:01:00.0"
 
 
@@ -136,7 +136,7 @@ def test_what_jetson_does_not_say_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """dusty-nv/jetson-containers#1403."""
-    row = "[N/A], 0, Orin (nvgpu), [N/A], [N/A], [N/A], [N/A], [N/A], [N/A], [N/A]"
+    row = "[N/A], 0, Orin (nvgpu), [N/A], [N/A], [N/A], [N/A], [N/A], [N/A], [N/A], [N/A]"
     install(f"echo '{row}'", tmp_path, monkeypatch)
     driver = read_driver()
     assert (driver.version, driver.gpus) == ("", (Gpu("Orin (nvgpu)", None, ""),))

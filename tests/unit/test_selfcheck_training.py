@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,12 +14,14 @@ import pytest
 
 from wheelyard.selfcheck import bench
 from wheelyard.selfcheck.data import digits
-from wheelyard.selfcheck.data.pictures import Pictures, Split
+from wheelyard.selfcheck.data.pictures import Pictures, Split, copies
 from wheelyard.selfcheck.models.catalogue import SPECS, Spec
 from wheelyard.selfcheck.result import Options, run_check
-from wheelyard.selfcheck.train import judge, setup_of
+from wheelyard.selfcheck.train import judge, setup_of, wrong_type
 from wheelyard.selfcheck.training import throughput
+from wheelyard.selfcheck.training.distilling import divergence_of
 from wheelyard.selfcheck.training.figures import figures
+from wheelyard.selfcheck.training.known import close, dependence, formula, known_numbers
 from wheelyard.selfcheck.training.learner import Answers, Setup
 from wheelyard.selfcheck.training.run import Run, batches, score, train
 
@@ -37,11 +40,27 @@ def setup(spec: Spec = SPEC) -> Setup:
 class Softmax:
     """Ten weights a pixel."""
 
-    device_name, mixed_type, repeats = "abacus", "float32", True
+    device_name, mixed_type, peak_type, repeats = "abacus", "float32", "float32", True
 
     def __init__(self, given: Setup) -> None:
         self.given = given
-        self.weights = [[0.0] * 64 for _ in range(10)]
+        self.model = self.weights = [[0.0] * 64 for _ in range(10)]
+
+    def known_weights(self) -> None:
+        self.weights = [[float(formula(64 * kind + at, 0, 64)) for at in range(64)]
+                        for kind in range(10)]  # fmt: skip
+
+    def moved(self, place: int) -> list[float]:
+        return [1.0]
+
+    def noise(self) -> float:
+        return 0.0
+
+    def computed(self, rows: Sequence[int]) -> frozenset[str]:
+        return frozenset({"float32"})
+
+    def state(self) -> dict[str, str]:
+        return {"weights": json.dumps(self.weights)}
 
     def step(self, rows: Sequence[int]) -> float:
         total, changes = 0.0, [[0.0] * 64 for _ in range(10)]
@@ -127,6 +146,13 @@ def test_a_model_that_learns_passes_and_everything_is_told(tmp_path: Path) -> No
 def test_a_checkpoint_that_forgets_fails() -> None:
     run = train(Forgetful, setup())
     outcome = judge(run, None, wanted(run))
+    assert outcome.status == "fail"
+    assert outcome.reason == "the checkpoint does not bring back 1 states, weights"
+
+
+def test_a_checkpoint_with_other_losses_fails() -> None:
+    run = train(Softmax, setup())
+    outcome = judge(replace(run, resumed=(1.0, 1.001)), None, wanted(run))
     assert outcome.status == "fail"
     assert (outcome.reason or "").startswith("from its checkpoint the loss is ")
 
@@ -221,3 +247,105 @@ def test_the_linear_layers_of_the_networks_are_the_seeds() -> None:
     assert SPECS["cnn-2304"].shape == (3, 32, 32)
     assert 64 * (((32 - 2) // 2 - 2) // 2) ** 2 == 2304
     assert SPECS["mlp"].operations == 2 * (784 * 128 + 128 * 10)
+
+
+def test_a_step_is_counted_without_the_gradient_of_the_data() -> None:
+    """Nobody needs it: the first layer computes twice, not three times, what it does forward."""
+    for name in ("mlp", "regression", "binary"):
+        ratio = SPECS[name].training_operations / SPECS[name].operations
+        assert 2.0 < ratio < 2.2, name
+    assert SPECS["transformer"].training_operations == 3 * SPECS["transformer"].operations
+    first = 26 * 26 * 2 * 9 * 32
+    assert SPECS["cnn-9216"].training_operations == 3 * SPECS["cnn-9216"].operations - first
+    run = train(Softmax, setup())
+    expected = run.samples_per_second * SPEC.training_operations / 1e12
+    assert figures(run)["tflops"] == pytest.approx(expected, abs=1e-4)
+
+
+class OnH100(Softmax):
+    """A matrix product in float32, which PyTorch does without TF32 unless it is told to."""
+
+    device_name = "NVIDIA H100 80GB HBM3"
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("float32", 67), ("tf32", 494.7)])
+def test_a_rate_is_held_to_the_type_that_is_computed_in(kind: str, rate: float) -> None:
+    run = train(OnH100, setup())
+    run.learner.peak_type = kind
+    assert figures(run)["peak_tflops"] == rate
+
+
+def test_sequences_may_depend_on_the_past_alone_and_must_on_all_of_it() -> None:
+    right = [0.0] * 40 + [0.5] * 24
+    assert dependence(right, 40, causal=True) is None
+    seen = dependence([*right[:39], 0.1, *right[40:]], 40, causal=True)
+    assert seen is not None
+    assert "nothing masks the future" in seen
+    blind = dependence([*right[:50], 0.0, *right[51:]], 40, causal=True)
+    assert blind is not None
+    assert "nothing carries it there" in blind
+    assert dependence([math.nan] * 64, 40, causal=True) is not None
+    assert dependence([0.0], 3, causal=False) is not None
+    assert dependence([0.1], 3, causal=False) is None
+
+
+def test_known_numbers_are_compared_number_by_number() -> None:
+    wanted = [1.0, -2.0, 0.001]
+    assert close(wanted, wanted)
+    assert close([1.003, -2.0, 0.004], wanted)  # of the largest: 2 x TOLERANCE
+    assert not close([1.005, -2.0, 0.001], wanted)
+    assert not close([1.0, -2.0], wanted)
+    assert not close([1.0, -2.0, math.nan], wanted)
+
+
+def test_every_model_has_known_numbers() -> None:
+    for framework in ("pytorch", "tensorflow"):
+        names = {spec.name for spec in SPECS.values() if framework in spec.frameworks}
+        assert names - set(known_numbers(framework)) <= {"bert"}  # made by another package
+        for numbers in known_numbers(framework).values():
+            assert set(numbers) == {"answers", "loss", "losses"}
+            assert all(math.isfinite(value) for values in numbers.values() for value in values)
+
+
+def test_copies_come_again_half_a_length_later() -> None:
+    """And nothing nearer says what comes: the last word is right one time in 17."""
+    rows = copies(500, 64, 17)
+    assert rows == copies(500, 64, 17)
+    assert all(row[:32] == row[32:] for row in rows)
+    pairs = [(row[at - 1], row[at]) for row in rows for at in range(1, 32)]
+    table: dict[int, Counter[int]] = {}
+    for before, after in pairs:
+        table.setdefault(before, Counter())[after] += 1
+    right = sum(found.most_common(1)[0][1] for found in table.values())
+    assert right / len(pairs) < 0.1 < SPECS["copy"].score
+
+
+def test_a_student_is_compared_with_its_teacher_answer_by_answer() -> None:
+    assert divergence_of([0.5, 0.5], [0.5, 0.5]) == 0
+    assert divergence_of([1.0, 0.0], [0.5, 0.5]) == pytest.approx(math.log(2))
+    assert divergence_of([0.5, 0.5], [1.0, 0.0]) > 5
+    assert not divergence_of([0.5, 0.5], [math.nan, 0.5]) <= 1
+    with pytest.raises(ValueError, match="zip"):
+        divergence_of([1.0], [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen", "right"),
+    [
+        ("float32", {"float32"}, True),
+        ("float32", {"float32", "bfloat16"}, False),
+        ("bfloat16", {"bfloat16", "float32"}, True),
+        ("bfloat16", {"float32"}, False),
+        ("float16", set(), False),
+    ],
+)
+def test_mixed_precision_is_what_the_products_are_computed_in(
+    asked: str, seen: set[str], right: bool
+) -> None:
+    class Mixed(Softmax):
+        mixed_type = asked
+
+        def computed(self, rows: Sequence[int]) -> frozenset[str]:
+            return frozenset(seen)
+
+    assert (wrong_type(Mixed(setup())) is None) == right

@@ -56,7 +56,7 @@ def record(**changes: Any) -> Record:
     values: dict[str, Any] = {
         "id": "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime", "digest": DIGEST,
         "tags": ("pytorch:2.3.1",), "backend": "chroot", "gpu": False, "groups": ("all",),
-        "seconds": 12.5, "checks": CHECKS,
+        "seconds": 12.5, "checks": CHECKS, "machine": "host 550.54 GPU-1",
     }  # fmt: skip
     return Record(**values | changes)
 
@@ -74,16 +74,37 @@ def test_a_damaged_record_is_no_record(tmp_path: Path, text: str) -> None:
 
 
 def test_only_a_pass_in_the_same_place_answers_again() -> None:
+    def known(kept: Record, place: str = "chroot", *groups: str, gpu: bool = False) -> bool:
+        return kept.answers(place, gpu, groups or ("all",), False, "host 550.54 GPU-1")
+
     good = record(checks=CHECKS[:2])
-    assert good.answers("chroot", False, ("all",))
-    assert good.answers("chroot", False, ("versions", "gpu"))
-    assert not good.answers("docker", False, ("all",))
-    assert not good.answers("chroot", True, ("all",))
-    assert not record().answers("chroot", False, ("all",))  # a check failed
-    assert not record(checks=(), error="no engine").answers("chroot", False, ("all",))
+    assert known(good)
+    assert known(good, "chroot", "versions", "gpu")
+    assert not known(good, "docker")
+    assert not known(good, gpu=True)
+    assert not known(record())  # a check failed
+    assert not known(record(checks=(), error="no engine"))
     part = record(checks=CHECKS[:1], groups=("versions",))
-    assert part.answers("chroot", False, ("versions",))
-    assert not part.answers("chroot", False, ("all",))
+    assert known(part, "chroot", "versions")
+    assert not known(part)
+
+
+@pytest.mark.parametrize(
+    "machine", ["other 550.54 GPU-1", "host 580.65 GPU-1", "host 550.54 GPU-2", "host", ""]
+)
+def test_another_host_driver_or_gpu_is_another_place(machine: str) -> None:
+    good = record(checks=CHECKS[:1])
+    assert good.answers("chroot", False, ("all",), False, "host 550.54 GPU-1")
+    assert not good.answers("chroot", False, ("all",), False, machine)
+
+
+def test_a_gpu_that_is_required_is_not_proven_by_a_run_that_skipped_it() -> None:
+    """CHECKS has a GPU check that was skipped: with --require-gpu it would have failed."""
+    plain, strict = record(checks=CHECKS[:2]), record(checks=CHECKS[:1], required=True)
+    place = ("chroot", False, ("all",))
+    assert not plain.answers(*place, True, plain.machine)
+    assert strict.answers(*place, True, plain.machine)
+    assert strict.answers(*place, False, plain.machine)
 
 
 def test_junit_has_a_case_a_check() -> None:

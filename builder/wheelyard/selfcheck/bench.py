@@ -10,11 +10,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .frameworks import chosen_frameworks, import_framework, pick_device
+from .frameworks import import_framework, pick_device, usable_frameworks
 from .machine import flags
 from .models.catalogue import SPECS, Spec
 from .result import Check, Options, Outcome, failed, passed, skipped
-from .train import setup_of
+from .train import setup_of, wrong_type
 from .training.learner import NotHereError
 from .training.peaks import stated_peak
 from .training.sides import learner_of
@@ -27,7 +27,7 @@ SIZES = {"cpu": 1024, "cuda": 8192}  # of the large matrix product
 
 def checks(options: Options) -> Iterator[Check]:
     """A large matrix product, then every model, a framework at a time."""
-    for framework in chosen_frameworks(options):
+    for framework in usable_frameworks(options):
         if not options.models:
             yield f"bench.matmul.{framework}", partial(check_matmul, framework, options)
         for spec in SPECS.values():
@@ -65,9 +65,12 @@ def _speed(spec: Spec, framework: str, options: Options, device: str) -> Outcome
             if mixed and (reason := no_mixed(device)):
                 seen["mixed"] = {"not_measured": reason}
                 continue
-            speed = measure(learner_of(framework), replace(setup, mixed=mixed))
+            make = learner_of(framework)
+            if problem := wrong_type(make(replace(setup, mixed=mixed))):
+                return failed(problem, seen)
+            speed = measure(make, replace(setup, mixed=mixed))
             seen["device"] = speed.device
-            seen["mixed" if mixed else "float32"] = shown(speed, setup.spec, device)
+            seen["mixed" if mixed else "float32"] = shown(speed, setup.spec)
             if not finite(speed):
                 return failed(f"a loss in {speed.type} is not a finite number", seen)
     except NotHereError as missing:
@@ -82,11 +85,10 @@ def no_mixed(device: str) -> str | None:
     return None
 
 
-def shown(speed: Speed, spec: Spec, device: str) -> dict[str, Any]:
-    """One measurement as the report has it; three passes' worth of arithmetic a step."""
-    rate = speed.samples_per_second * spec.operations * 3 / 1e12
-    kind = "tf32" if speed.type == "float32" and device == "cuda" else speed.type
-    peak = stated_peak(speed.device, kind)
+def shown(speed: Speed, spec: Spec) -> dict[str, Any]:
+    """One measurement as the report has it."""
+    rate = speed.samples_per_second * spec.training_operations / 1e12
+    peak = stated_peak(speed.device, speed.peak_type)
     return {
         "type": speed.type,
         "samples_per_second": round(speed.samples_per_second, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from .trouble import is_known
+
 NAME = __package__  # "selfcheck" in an image, "wheelyard.selfcheck" outside
 TIMEOUT, GRACE = 240, 10  # seconds
+MOST = 400  # characters of a line
+# `ValueError: ...`, also as torchrun marks it: `[rank1]: torch.cuda.OutOfMemoryError: ...`.
+ERROR = re.compile(r"^(?:\[[\w: ]+\]:? *)?[\w.]*(?:Error|Exception|Interrupt)\b.*:")
 
 
 class ChildError(RuntimeError):
@@ -46,13 +52,13 @@ def run(command: Sequence[str], extra: Mapping[str, str]) -> str:
         except subprocess.TimeoutExpired:
             _end(process)
             raise ChildError(
-                f"{command[-1]} did not end within {TIMEOUT} s: {tail(_read(log))}"
+                f"{command[-1]} did not end within {TIMEOUT} s: {gist(_read(log))}"
             ) from None
         except BaseException:
             _end(process)
             raise
         if code:
-            raise ChildError(f"exit code {code}: {tail(_read(log))}")
+            raise ChildError(f"exit code {code}: {gist(_read(log))}")
         return _read(output)
 
 
@@ -79,6 +85,13 @@ def last_json(output: str) -> Any:
     return json.loads(lines[-1])
 
 
-def tail(text: str, lines: int = 6) -> str:
-    """The end of a log, on one line."""
-    return " | ".join(line.strip() for line in text.strip().splitlines()[-lines:]) or "no message"
+def gist(log: str, lines: int = 6, causes: int = 3) -> str:
+    """The first lines that name an error, wherever they stand, and the end of a log; on one line.
+
+    A launcher's own words come last and say that a process failed; why is far above them.
+    """
+    found = [line.strip() for line in log.strip().splitlines()]
+    end = found[-lines:]
+    named = [line[:MOST] for line in found[:-lines] if ERROR.search(line) or is_known(line)]
+    told = [*dict.fromkeys(named)][:causes] + [line[:MOST] for line in end]
+    return " | ".join(told) or "no message"

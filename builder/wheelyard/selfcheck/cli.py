@@ -12,8 +12,8 @@ from . import bench, distributed, gpu, libraries, report, train, versions
 from . import compile as compiling
 from .cell import Cell, CellError, load_cell
 from .data.pictures import DataError
-from .frameworks import MODULES
-from .result import Group, Options, Result, run_check
+from .frameworks import MODULES, missing_framework
+from .result import Check, Group, Options, Result, run_check, skipped
 
 GROUPS: dict[str, Group] = {
     "versions": versions.checks,
@@ -24,6 +24,7 @@ GROUPS: dict[str, Group] = {
     "distributed": distributed.checks,
     "bench": bench.checks,
 }
+COMPUTING = ("train", "compile", "distributed", "bench")  # nothing in them without a framework
 PASSED, FAILED, WRONG_USE = 0, 1, 2
 
 
@@ -85,7 +86,11 @@ def selected(names: Sequence[str]) -> tuple[str, ...]:
 
 def run(names: Sequence[str], options: Options) -> Iterator[Result]:
     """Run the groups' checks, one result as soon as it is known."""
+    missing = missing_framework(options)
     for name in names:
+        if missing and name in COMPUTING:
+            skip: Check = (f"{name}.framework", lambda: skipped(missing, wants_gpu=True))
+            yield run_check(skip, options)
         for check in GROUPS[name](options):
             yield run_check(check, options)
 
@@ -100,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, CellError, DataError) as error:
         parser.error(str(error))
     results = _run_and_show(names, options, as_json=given.json)
+    if not results:  # nothing was asked, so nothing holds
+        parser.error(f"no check is left of {', '.join(names)} with these options")
     return FAILED if any(result.status == "fail" for result in results) else PASSED
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from os import environ
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .frameworks import chosen_frameworks, import_framework, pick_device
+from .frameworks import import_framework, pick_device, usable_frameworks
 from .result import Check, Options, Outcome, failed, passed, skipped
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-5  # float32, a few operations
 TRITON = (7, 0)
+MACHINE_CODE = (".so", ".cubin")
 
 
 def checks(options: Options) -> Iterator[Check]:
     """TorchInductor and XLA, on the device the options name."""
-    names = chosen_frameworks(options)
+    names = usable_frameworks(options)
     if "pytorch" in names:
         yield "compile.inductor", partial(check_inductor, options)
     if "tensorflow" in names:
@@ -41,10 +43,17 @@ def check_xla(options: Options) -> Outcome:
 
     with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
         values = tf.linspace(-3.0, 3.0, 4096)
-        compiled = tf.function(mixed, jit_compile=True)(values)
-        difference = float(tf.reduce_max(tf.abs(compiled - mixed(values))))
-    seen = {"device": device, "largest_difference": difference}
-    if difference > TOLERANCE:
+        function = tf.function(mixed, jit_compile=True)
+        difference = float(tf.reduce_max(tf.abs(function(values) - mixed(values))))
+        try:  # of a function that XLA does not compile there is none
+            machine = function.experimental_get_compiler_ir(values)(stage="optimized_hlo")
+        except (ValueError, AttributeError) as error:
+            return failed(f"the function was not compiled by XLA: {error}")
+    fused = machine.count("fusion(")
+    seen = {"device": device, "largest_difference": difference, "fusions": fused}
+    if not (fused and function.experimental_get_tracing_count()):
+        return failed("XLA fused nothing of the function", seen)
+    if not difference <= TOLERANCE:  # catches nan
         return failed("the compiled function computes something else", seen, TOLERANCE)
     return passed(seen, TOLERANCE)
 
@@ -62,11 +71,16 @@ def check_inductor(options: Options) -> Outcome:
     if device == "cuda" and torch.cuda.get_device_capability() < TRITON:
         return skipped("Triton, which torch.compile uses, needs compute capability 7.0")
     values = torch.linspace(-3, 3, 4096, device=device)
-    with fresh_cache():
+    with fresh_cache() as cache:
         compiled = torch.compile(mixture, backend="inductor", fullgraph=True)(values)
+        made = sorted({path.suffix for path in cache.rglob("*") if path.suffix in MACHINE_CODE})
     difference = float((compiled - mixture(values)).abs().max())
-    seen = {"device": device, "compiler": compiler, "largest_difference": difference}
-    if difference > TOLERANCE:
+    seen = {
+        "device": device, "compiler": compiler, "largest_difference": difference, "made": made,
+    }  # fmt: skip
+    if not made:
+        return failed("torch.compile made no machine code: the function ran as it was", seen)
+    if not difference <= TOLERANCE:  # catches nan
         return failed("the compiled function computes something else", seen, TOLERANCE)
     return passed(seen, TOLERANCE)
 
@@ -78,15 +92,17 @@ def mixture(values: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def fresh_cache() -> Iterator[None]:
+def fresh_cache() -> Iterator[Path]:
     """Let inductor compile for real, into a folder that is gone afterwards."""
-    before = environ.get("TORCHINDUCTOR_CACHE_DIR")
+    # Triton would take its kernel from a cache of its own.
+    before = {name: environ.get(name) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
     with tempfile.TemporaryDirectory(prefix="selfcheck-") as folder:
-        environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        environ.update(dict.fromkeys(before, folder))
         try:
-            yield
+            yield Path(folder)
         finally:
-            if before is None:
-                del environ["TORCHINDUCTOR_CACHE_DIR"]
-            else:
-                environ["TORCHINDUCTOR_CACHE_DIR"] = before
+            for name, value in before.items():
+                if value is None:
+                    del environ[name]
+                else:
+                    environ[name] = value

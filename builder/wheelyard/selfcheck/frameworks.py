@@ -25,9 +25,25 @@ def chosen_frameworks(options: Options) -> tuple[str, ...]:
 
 
 def installed_frameworks() -> tuple[str, ...]:
-    """The frameworks that can be imported here, PyTorch when there is none."""
-    found = tuple(name for name, module in MODULES.items() if importlib.util.find_spec(module))
-    return found or ("pytorch",)
+    """The frameworks that are installed here."""
+    return tuple(name for name, module in MODULES.items() if importlib.util.find_spec(module))
+
+
+def usable_frameworks(options: Options) -> tuple[str, ...]:
+    """The chosen ones that are installed; `versions` alone speaks of one that is not."""
+    there = installed_frameworks()
+    return tuple(name for name in chosen_frameworks(options) if name in there)
+
+
+def missing_framework(options: Options) -> str | None:
+    """Why there is nothing to train or compute with; None where there is something."""
+    if usable_frameworks(options):
+        return None
+    wanted = chosen_frameworks(options) or ((options.framework,) if options.framework else ())
+    modules = [MODULES[name] for name in wanted or MODULES]
+    if len(modules) == 1:
+        return f"{modules[0]} is not installed here: pip install {modules[0]}"
+    return f"neither {' nor '.join(modules)} is installed here: pip install one of them"
 
 
 def import_framework(name: str) -> ModuleType:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
 
+_V1 = ("cpu", "cpu,cpuacct", "cpuacct,cpu")  # how hosts name the hierarchy
 _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -15,8 +17,47 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Processors that this process may use; a container's share of them (docker --cpus) counts."""
+    share = cpu_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    there = len(os.sched_getaffinity(0))
+    return there if share is None else max(1, min(there, math.ceil(share)))
+
+
+def cpu_quota(mounted: Path, membership: Path) -> float | None:
+    """How many processors' time the control groups leave; None where they set no bound.
+
+    cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`: of the own group and of those above it. In a
+    container the own one is the mounted one, whatever its name on the host is.
+    """
+    with suppress(OSError):
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+        groups = [(kinds, path) for _number, kinds, path in lines if kinds in ("", *_V1)]
+        bounds = [
+            bound
+            for kinds, path in groups
+            for folder in (f"{mounted}/{kinds}".rstrip("/"),)
+            for place in _upwards(Path(folder), path)
+            if (bound := _quota(place)) is not None
+        ]
+        return min(bounds, default=None)
+    return None
+
+
+def _upwards(folder: Path, group: str) -> list[Path]:
+    inner = Path(folder, group.lstrip("/"))
+    return [place for place in (inner, *inner.parents) if place.is_relative_to(folder)]
+
+
+def _quota(folder: Path) -> float | None:
+    with suppress(OSError, ValueError):
+        if (folder / "cpu.max").exists():
+            quota, _, period = (folder / "cpu.max").read_text().partition(" ")
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        share = float(quota) / float(period)  # "max" is no number, and -1 no bound
+        return share if share > 0 else None
+    return None
 
 
 def forget_peak() -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from .result import Result
 
@@ -14,7 +15,17 @@ COLOURS = {"pass": "32", "fail": "31", "skip": "33"}
 
 def to_json(results: list[Result]) -> str:
     """The machine-readable report."""
-    return json.dumps({"checks": [result.to_json() for result in results]}, indent=2)
+    content = without_nan({"checks": [result.to_json() for result in results]})
+    return json.dumps(content, indent=2, allow_nan=False)
+
+
+def without_nan(value: Any) -> Any:
+    """The same with null for every number that JSON does not have: nan and the infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: without_nan(each) for key, each in value.items()}
+    return [without_nan(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def wants_colour(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:

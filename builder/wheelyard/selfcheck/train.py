@@ -7,30 +7,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from .data import digits
 from .data.folder import read_folder
 from .data.pictures import Split
-from .frameworks import chosen_frameworks, import_framework, pick_device
+from .frameworks import import_framework, pick_device, usable_frameworks
 from .models.catalogue import SPECS, Spec
 from .result import Check, Options, Outcome, failed, passed, skipped
+from .training import known
 from .training.distilling import check_distillation, check_quantization
 from .training.figures import figures
-from .training.learner import NotHereError, Setup
+from .training.learner import Learner, NotHereError, Setup
 from .training.run import Run, train
 from .training.sides import learner_of
 
 # A GPU adds in no fixed order unless it is told to (gpu.determinism does).
 REPEATED = {"cpu": 1e-4, "cuda": 0.05}
+AMP = 0.03  # how far, relatively, losses in half precision may be from float32's
 TEACHER, STUDENT = "cnn-9216", "mlp"
 MORE = {"distillation": check_distillation, "quantization": check_quantization}
-NAMES = (*SPECS, "loader", "seed", *MORE)
+NAMES = (*SPECS, "loader", "seed", "amp", *MORE)
 
 
 def checks(options: Options) -> Iterator[Check]:
     """One check a model and framework, in the order of the catalogue."""
     wanted = options.models or NAMES
-    for framework in chosen_frameworks(options):
+    for framework in usable_frameworks(options):
         for spec in SPECS.values():
             if spec.name in wanted and framework in spec.frameworks:
                 yield (
@@ -41,15 +44,20 @@ def checks(options: Options) -> Iterator[Check]:
             yield "train.loader.pytorch", check_loader
         if "seed" in wanted:
             yield f"train.seed.{framework}", partial(check_seed, framework, options)
+        if "amp" in wanted:
+            yield f"train.amp.{framework}", partial(check_amp, framework, options)
         for name, check in MORE.items():
             if name in wanted:
                 yield f"train.{name}.{framework}", partial(_with_teacher, check, framework, options)
 
 
 def check_model(spec: Spec, framework: str, options: Options) -> Outcome:
-    """The loss falls below its threshold, the score rises above, and a checkpoint repeats both."""
+    """The arithmetic is right; the loss falls, the score rises, and a checkpoint repeats both."""
+    setup = setup_of(spec, framework, options)
     try:
-        run = trained(framework, setup_of(spec, framework, options), options)
+        if problem := known.fault(learner_of(framework), spec, framework, setup.device):
+            return failed(problem)
+        run = trained(framework, setup, options)
     except NotHereError as missing:
         return skipped(f"{missing} (devel images have it)")
     seen = figures(run)
@@ -62,13 +70,20 @@ def check_model(spec: Spec, framework: str, options: Options) -> Outcome:
 def judge(run: Run, seen: object, wanted: dict[str, float]) -> Outcome:
     """Compare a run with what it must reach."""
     losses = run.curve.losses
-    if not all(map(math.isfinite, losses)):
+    if not all(map(math.isfinite, (*losses, run.scores["loss"]))):
         return failed("the loss is not a finite number", seen, wanted)
     if losses[-1] >= min(wanted["loss_below"], losses[0]):
         return failed(f"the loss fell to {losses[-1]:.4g} only", seen, wanted)
     reached = run.scores.get("accuracy", run.scores.get("pearson", math.nan))
     if not reached >= wanted.get("score_at_least", -1):
         return failed(f"the score on unseen samples is {reached:.4g} only", seen, wanted)
+    if run.forgotten:
+        names = f"{len(run.forgotten)} states, {', '.join(run.forgotten[:4])}"
+        return failed(
+            f"the checkpoint does not bring back {names}",
+            seen,
+            wanted,
+        )
     expected, again = run.resumed
     if not math.isclose(expected, again, rel_tol=REPEATED[run.setup.device]):
         return failed(f"from its checkpoint the loss is {again}, not {expected}", seen, wanted)
@@ -94,11 +109,43 @@ def check_seed(framework: str, options: Options) -> Outcome:
     )
     seen = {"losses": first, "again": again, "other_seed": other}
     tolerance = REPEATED[setup.device]
+    if not all(map(math.isfinite, (*first, *again, *other))):
+        return failed("the loss is not a finite number", seen)
     if not all(math.isclose(a, b, rel_tol=tolerance) for a, b in zip(first, again, strict=True)):
         return failed(f"seed {short.seed} gave other losses the second time", seen)
     if first == other:
         return failed("another seed gave the very same losses", seen)
     return passed(seen)
+
+
+def check_amp(framework: str, options: Options) -> Outcome:
+    """Mixed precision computes in its type, and its first losses are float32's, nearly."""
+    make, device = learner_of(framework), pick_device(options, framework)
+    seen: dict[str, Any] = {}
+    for name in ("mlp", "transformer"):  # SGD and Adam
+        setup = known.setup_of(SPECS[name], device, mixed=True)
+        if problem := wrong_type(make(setup)):
+            return failed(f"{name}: {problem}", seen)
+        learner = make(setup)
+        learner.known_weights()
+        rows = list(range(known.ROWS))
+        losses = learner.numbers([learner.step(rows) for _ in range(known.STEPS)])
+        wanted = known.known_numbers(framework)[name]["losses"]
+        seen[name] = {"type": learner.mixed_type, "losses": losses, "float32": wanted}
+        if not known.close(losses, wanted, AMP):
+            return failed(f"{name}: the losses in {learner.mixed_type} are not float32's", seen)
+    return passed(seen, {"relative_difference": AMP})
+
+
+def wrong_type(learner: Learner) -> str | None:
+    """What is wrong with the types that a step really computes in; None where nothing is.
+
+    Mixed precision keeps some of a model in float32; without it, nothing may be lower.
+    """
+    wanted, seen = learner.mixed_type, learner.computed(range(2))
+    if wanted in seen and (wanted != "float32" or seen == {"float32"}):
+        return None
+    return f"asked for {wanted}, the matrix products are computed in {', '.join(sorted(seen))}"
 
 
 def setup_of(spec: Spec, framework: str, options: Options) -> Setup:

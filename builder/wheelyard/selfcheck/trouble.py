@@ -64,6 +64,12 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
     return _of_files(error) or text
 
 
+def is_known(line: str) -> bool:
+    """Whether a line of a log names a cause that `explain` has advice for."""
+    causes = (FULL_MEMORY, LOST, SHARED, UNWRITTEN, NAMELESS)
+    return any(cause.search(line) for cause in causes)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the memory of the GPU, or of the machine, did not suffice."""
     first = (f"{error}".strip().splitlines() or [""])[0]

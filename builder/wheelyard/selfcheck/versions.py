@@ -13,7 +13,14 @@ from pathlib import Path
 
 from .cell import CPU, CPU_ONLY
 from .cudalib import cuda_libraries, load, stem
-from .frameworks import chosen_frameworks, import_framework
+from .frameworks import (
+    MODULES,
+    chosen_frameworks,
+    import_framework,
+    installed_frameworks,
+    missing_framework,
+    usable_frameworks,
+)
 from .gpu.architectures import architectures, built_cuda
 from .gpu.judge import driver_floor
 from .result import Check, Options, Outcome, compared, failed, passed, skipped
@@ -65,7 +72,12 @@ def checks(options: Options) -> Iterator[Check]:
     if cell is not None:
         yield "versions.pins", partial(check_pins, PINS)
     cuda = cell.cuda if cell else None
+    if reason := missing_framework(options) if cell is None else None:
+        yield "versions.framework", lambda: skipped(reason)
     for name in chosen_frameworks(options):
+        if name not in installed_frameworks():
+            yield f"versions.{name}", partial(check_there, name)
+            continue
         expected = cell.frameworks[name] if cell else None
         yield f"versions.{name}", partial(check_framework, name, expected)
         yield f"versions.{SHORT[name]}-cuda", partial(check_built_cuda, name, cuda)
@@ -126,6 +138,11 @@ def check_python(expected: str | None) -> Outcome:
     return compared_version(platform.python_version(), expected, "Python")
 
 
+def check_there(name: str) -> Outcome:
+    """A framework of the cell that nobody can import any more."""
+    return failed(f"{MODULES[name]} is not installed, and the image was made with it: {ADVICE}")
+
+
 def check_framework(name: str, expected: str | None) -> Outcome:
     """The framework imports and has the cell's version; a local part such as `+cu121` is free."""
     version = import_framework(name).__version__
@@ -164,7 +181,7 @@ def check_architectures(name: str) -> Outcome:
 
 def check_floor(options: Options) -> Outcome:
     """The driver that the host needs, stated whether or not there is one."""
-    names = chosen_frameworks(options)
+    names = usable_frameworks(options)
     cuda = options.cell.cuda if options.cell else built_cuda(names)
     if cuda is None:
         return skipped("a CPU build needs no driver")

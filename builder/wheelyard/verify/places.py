@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from wheelyard.contract.paths import GID, UID, USER
 from wheelyard.errors import EngineError, ToolMissingError, VerifyError
 from wheelyard.images.build.loading import loadable
 from wheelyard.images.build.report import unpacked_sizes
+from wheelyard.selfcheck.gpu.driver import NoDriverError, read_driver
 from wheelyard.system.subprocesses import run
 from wheelyard.verify.chroot import enter_command
 from wheelyard.verify.unpack import make_mount_points, unpack
@@ -47,6 +49,7 @@ class Place:
 
     backend: str  # "docker" or "chroot"
     gpu: bool  # containers get the GPUs
+    machine: str = ""  # its name, driver and GPUs: what a check of an image says is of these alone
     client: DockerClient | None = None
 
 
@@ -67,7 +70,8 @@ def find_place(wanted: str, reporter: Reporter) -> Place:
             reporter.warn(f"the engine is not used: {error}")
             client = None
         if client is not None:
-            return Place("docker", passes_gpus(client), client)
+            name = str(client.info().get("Name", ""))
+            return Place("docker", passes_gpus(client), machine_of(name), client)
         if wanted == "docker":
             raise EngineError("no Docker Engine answers here; start one, or use --backend chroot")
     if os.geteuid() != 0:
@@ -75,7 +79,16 @@ def find_place(wanted: str, reporter: Reporter) -> Place:
             "images can be run by a Docker Engine, which does not answer, or in a chroot, which "
             "needs root: start an engine, or run this as root"
         )
-    return Place("chroot", gpu=False)
+    return Place("chroot", gpu=False, machine=machine_of(platform.node()))
+
+
+def machine_of(name: str) -> str:
+    """A machine as its records tell it: its name, the driver and the GPUs' own numbers."""
+    try:
+        driver = read_driver()
+    except NoDriverError:
+        return name
+    return " ".join((name, driver.version, *(gpu.uuid or gpu.name for gpu in driver.gpus)))
 
 
 @contextmanager

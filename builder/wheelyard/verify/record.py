@@ -10,7 +10,7 @@ from typing import Any
 
 from wheelyard.system.textfiles import write_text
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Record:
     seconds: float
     checks: tuple[Mapping[str, Any], ...]  # as `selfcheck --json` prints them
     error: str | None = None  # why there are no checks
+    required: bool = False  # a missing GPU was a failure
+    machine: str = ""  # host, driver and GPUs, as places.Place has them
 
     @property
     def counts(self) -> dict[str, int]:
@@ -38,10 +40,16 @@ class Record:
         """Whether nothing failed."""
         return self.error is None and bool(self.checks) and not self.counts["fail"]
 
-    def answers(self, backend: str, gpu: bool, groups: tuple[str, ...]) -> bool:
-        """Whether a new run would only repeat this one."""
+    def answers(
+        self, backend: str, gpu: bool, groups: tuple[str, ...], required: bool, machine: str
+    ) -> bool:
+        """Whether a new run would only repeat this one: the same questions in the same place.
+
+        What was asked with --require-gpu was asked more strictly, so it answers without it too.
+        """
         asked = "all" in self.groups or set(groups) <= set(self.groups)
-        return self.ok and (self.backend, self.gpu) == (backend, gpu) and asked
+        same = (self.backend, self.gpu, self.machine) == (backend, gpu, machine)
+        return self.ok and same and asked and (self.required or not required)
 
 
 def record_path(folder: Path, digest: str) -> Path:
@@ -64,9 +72,11 @@ def read_record(folder: Path, digest: str) -> Record | None:
 
 def _checked(record: Record, digest: str) -> Record:
     """Raise ValueError for a record of another image, or with what no run writes."""
-    texts = [record.id, record.backend, *record.tags, *record.groups]
+    texts = [record.id, record.backend, record.machine, *record.tags, *record.groups]
     texts += [check["status"] for check in record.checks] + [x["name"] for x in record.checks]
-    is_right = all(isinstance(text, str) for text in texts) and isinstance(record.gpu, bool)
+    flags = (record.gpu, record.required)
+    is_right = all(isinstance(text, str) for text in texts)
+    is_right = is_right and all(isinstance(flag, bool) for flag in flags)
     if not (is_right and record.digest == digest and isinstance(record.seconds, int | float)):
         raise ValueError(f"no record of {digest}")
     return record

@@ -65,7 +65,9 @@ def verify(
     for cell in cells:
         digest = references[cell.tags[0]].digest
         known = None if request.again else read_record(request.folder, digest)
-        if known and known.answers(place.backend, place.gpu, request.groups):
+        if known and known.answers(
+            place.backend, place.gpu, request.groups, request.require_gpu, place.machine
+        ):
             reporter.info(f"{cell.id}: unchanged since it was tested")
             results.append((known, True))
             continue
@@ -91,7 +93,7 @@ def _checked(
     seconds = round(time.monotonic() - start, 1)
     return Record(
         cell.id, digest, cell.tags, place.backend, place.gpu, request.groups, seconds,
-        tuple(checks), problem,
+        tuple(checks), problem, request.require_gpu, place.machine,
     )  # fmt: skip
 
 

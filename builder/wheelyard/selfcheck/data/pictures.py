@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 
 CLASSES = 10
@@ -34,6 +35,13 @@ class Pictures:
         return replace(
             self, pixels=self.pixels[start * size : end * size], labels=self.labels[start:end]
         )
+
+
+def copies(count: int, length: int, kinds: int) -> list[list[int]]:
+    """`count` rows of `length` random words whose second half repeats the first."""
+    chance = random.Random(count)  # noqa: S311 - not for secrets
+    halves = ([chance.randrange(kinds) for _ in range(length // 2)] for _ in range(count))
+    return [half + half for half in halves]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import child
 from ..cell import CPU_ONLY
-from ..frameworks import chosen_frameworks, gpu_count
+from ..frameworks import gpu_count, usable_frameworks
 from ..result import Check, Options, Outcome, failed, passed, skipped
 
 PROCESSES = 2
@@ -28,7 +28,7 @@ LOCAL = {
 
 def checks(options: Options) -> Iterator[Check]:
     """DDP over gloo and NCCL; mirrored and multi-worker strategies."""
-    names = chosen_frameworks(options)
+    names = usable_frameworks(options)
     if "pytorch" in names:
         yield "distributed.gloo.pytorch", check_gloo
         yield "distributed.nccl.pytorch", partial(check_nccl, options)

@@ -9,7 +9,7 @@ from functools import cache, partial
 from types import ModuleType
 
 from ..cell import CPU_ONLY
-from ..frameworks import MODULES, chosen_frameworks, gpu_count, import_framework
+from ..frameworks import MODULES, gpu_count, import_framework, usable_frameworks
 from ..gpu.architectures import architectures, built_cuda
 from ..gpu.driver import Driver, NoDriverError, free_memory, read_driver
 from ..gpu.judge import judge_devices, judge_driver, judge_framework
@@ -47,7 +47,7 @@ def _checks(options: Options) -> Iterator[Check]:
     """Driver and devices; then, a framework at a time, what it computes on the GPU."""
     yield "gpu.driver", partial(check_driver, options)
     yield "gpu.devices", lambda: judge_devices(find_driver())
-    for name in chosen_frameworks(options):
+    for name in usable_frameworks(options):
         yield f"gpu.framework.{name}", partial(check_framework, name)
         for what in COMPUTATIONS:
             yield f"gpu.{what}.{name}", partial(on_gpu, name, partial(_compute, name, what))
@@ -68,7 +68,7 @@ def find_driver() -> Driver | NoDriverError:
 
 def check_driver(options: Options) -> Outcome:
     """The driver is new enough for the image's CUDA."""
-    cuda = options.cell.cuda if options.cell else built_cuda(chosen_frameworks(options))
+    cuda = options.cell.cuda if options.cell else built_cuda(usable_frameworks(options))
     return judge_driver(find_driver(), cuda)
 
 

@@ -34,6 +34,7 @@ class Gpu:
     mig_devices: int | None = None
     persistence: bool | None = None
     nvlinks: int | None = None  # active ones
+    uuid: str | None = None  # "GPU-..."; the same wherever it is plugged in
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
         mig_devices=len(_slices(nvml, handle)) if mig and mig[0] else None,
         persistence=None if persistence is None else bool(persistence),
         nvlinks=_nvlinks(nvml, handle),
+        uuid=_named(_asked(nvml, nvml.nvmlDeviceGetUUID, handle)),
     )
 
 
@@ -196,6 +198,10 @@ def _asked(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         if type(error).__name__ == "NVMLError_GpuIsLost":
             raise
         return None
+
+
+def _named(value: str | bytes | None) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _text(value: str | bytes) -> str:

@@ -39,7 +39,7 @@ def check_nvcc(driver: Driver | NoDriverError) -> Outcome:
     if cuda is None:
         return skipped(f"nvcc compiled {len(code)} bytes; running them takes a GPU", wants_gpu=True)
     wrong = sum(
-        abs(seen - (2.0 * at + 1.0)) > 1e-3 for at, seen in enumerate(run_kernel(cuda, code))
+        not abs(seen - (2.0 * at + 1.0)) <= 1e-3 for at, seen in enumerate(run_kernel(cuda, code))
     )
     if wrong:
         return failed(f"{wrong} of {COUNT} numbers are wrong", {"nvcc": str(nvcc)})

@@ -18,7 +18,7 @@ from ..gpu.driver import (
 BASIC = ("driver_version", "index", "name", "memory.total", "memory.free")
 FIELDS = (
     *BASIC, "compute_cap", "ecc.mode.current", "ecc.errors.uncorrected.volatile.total",
-    "mig.mode.current", "persistence_mode",
+    "mig.mode.current", "persistence_mode", "uuid",
 )  # fmt: skip
 TIMEOUT = 60  # seconds
 # Anything else, such as the "[N/A]" of Jetson's nvidia-smi, is not known.
@@ -107,6 +107,7 @@ def _gpu(row: Mapping[str, str]) -> Gpu:
         memory_errors=_number(row.get("ecc.errors.uncorrected.volatile.total", "")),
         mig=_switch(row, "mig.mode.current"),
         persistence=_switch(row, "persistence_mode"),
+        uuid=uuid if (uuid := row.get("uuid", "")).startswith(("GPU-", "MIG-")) else None,
     )
 
 

@@ -125,6 +125,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "cnn-2304": cnn_2304,
     "lstm": lstm,
     "transformer": transformer,
+    "copy": transformer,
     "binary": binary,
     "regression": lambda: mlp(outputs=1),
 }

@@ -163,6 +163,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "cnn-2304": cnn_2304,
     "lstm": CarriedLSTM,
     "transformer": LanguageModel,
+    "copy": LanguageModel,
     "binary": binary,
     "regression": lambda: mlp(outputs=1),
     "bert": Bert,

@@ -29,7 +29,7 @@ def figures(run: Run) -> dict[str, Any]:
 
 def rates(run: Run) -> dict[str, Any]:
     """How fast it went, and what part that is of what the device's maker states."""
-    peak = stated_peak(run.learner.device_name, fastest_type(run))
+    peak = stated_peak(run.learner.device_name, run.learner.peak_type)
     return {
         "samples_per_second": round(run.samples_per_second, 1),
         "steps_per_second": round(run.samples_per_second / run.setup.spec.batch, 2),
@@ -38,9 +38,3 @@ def rates(run: Run) -> dict[str, Any]:
         "of_peak": round(run.rate / peak.rate, 5) if peak else None,
         "peak_source": peak.source if peak else "no stated rate is known for this device",
     }
-
-
-def fastest_type(run: Run) -> str:
-    """The fastest type the arithmetic may use: on a GPU, float32 convolutions go through TF32."""
-    kind = run.learner.mixed_type
-    return "tf32" if kind == "float32" and run.setup.device == "cuda" else kind

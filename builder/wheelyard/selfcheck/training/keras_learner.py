@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from ..data.pictures import Pictures
+from ..data.pictures import Pictures, copies
 from ..machine import processor
-from ..models.catalogue import MOMENTUM, TOKENS, VOCABULARY, Spec
+from ..models.catalogue import ASKED_AFTER, MOMENTUM, TOKENS, VOCABULARY, Spec
 from ..models.keras_models import make_model
+from ..training.known import formula
 from ..training.learner import Answers, Setup
 
 keras = tf.keras
 FILE = "checkpoint"
+PRODUCTS = ("MatMul", "BatchMatMulV2", "Conv2D", "Einsum", "CudnnRNNV3")
 
 
 class KerasLearner:
@@ -28,6 +32,9 @@ class KerasLearner:
         self.device_name = gpu_name() if self.on_gpu else processor()
         self.repeats = not setup.spec.dropout  # its random state is in no checkpoint
         self.mixed_type = _mixed_type(self.on_gpu) if setup.mixed else "float32"
+        tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+        is_tf32 = self.on_gpu and tf32 and not setup.mixed
+        self.peak_type = "tf32" if is_tf32 else self.mixed_type
         prefix = "mixed_" if setup.mixed else ""
         before = keras.mixed_precision.global_policy()
         keras.mixed_precision.set_global_policy(prefix + self.mixed_type)
@@ -67,6 +74,54 @@ class KerasLearner:
         with tf.device(self.place):
             parts = [self._say(inputs[at : at + 256]) for at in range(0, len(inputs), 256)]
             return tf.cast(tf.concat(parts, 0), tf.float32)
+
+    def known_weights(self) -> None:
+        """Set every weight by a formula; a scale of one stays near one."""
+        for at, weight in enumerate(self.model.trainable_variables):
+            shape = tuple(weight.shape)
+            ones = 1.0 if bool(tf.reduce_all(tf.equal(weight, 1.0))) else 0.0
+            count = math.prod(shape)
+            inputs = count // shape[-1] if len(shape) > 1 else None
+            values = formula(tf.range(count, dtype=tf.int64), at, inputs)
+            weight.assign(ones + tf.reshape(tf.cast(values, tf.float32), shape))
+
+    def moved(self, place: int) -> list[float]:
+        """How far the output at each place moves when the data at `place` are changed."""
+        inputs = self.test_data[0][:8]
+        here = tf.cast(tf.range(inputs.shape[1]) == place, inputs.dtype)
+        here = tf.reshape(here, (1, -1, *(1,) * (len(inputs.shape) - 2)))
+        changed = inputs + here if inputs.dtype.is_floating else (inputs + here) % VOCABULARY
+        change = tf.reduce_max(tf.abs(self.outputs(changed) - self.outputs(inputs)), 0)
+        flat = tf.reshape(change, (-1, change.shape[-1]))
+        return [float(value) for value in tf.reduce_max(flat, 1)]
+
+    def noise(self) -> float:
+        """How far two answers to the same data differ in training."""
+        inputs = self.test_data[0][:8]
+        first, second = (self.model(inputs, training=True) for _ in range(2))
+        return float(tf.reduce_max(tf.abs(first - second)))
+
+    def computed(self, rows: Sequence[int]) -> frozenset[str]:
+        """The types in which the graph of a training step multiplies matrices."""
+        self.step(rows)
+        graph = self._step.get_concrete_function(tf.constant(rows, tf.int32)).graph.as_graph_def()
+        nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+        found = {tf.as_dtype(node.attr["T"].type).name for node in nodes if node.op in PRODUCTS}
+        return frozenset(found)
+
+    def state(self) -> dict[str, str]:
+        """A digest of the variables of model and optimizer, by place: names are counted on."""
+        self._make_slots()
+        optimizer = self.optimizer.variables
+        parts = {
+            "model": self.model.weights,
+            "optimizer": optimizer() if callable(optimizer) else optimizer,
+        }
+        return {
+            f"{name}.{at}": _digest(weight)
+            for name, weights in parts.items()
+            for at, weight in enumerate(weights)
+        }
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
@@ -118,6 +173,11 @@ class KerasLearner:
         return tf.train.Checkpoint(model=self.model, optimizer=self.optimizer)
 
 
+def _digest(weight: Any) -> str:
+    content: bytes = tf.convert_to_tensor(weight).numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def device_of(device: str) -> str:
     """TensorFlow's name of a device."""
     return "/GPU:0" if device == "cuda" else "/CPU:0"
@@ -137,14 +197,15 @@ def make_optimizer(spec: Spec) -> Any:
 
 
 def loss_of(spec: Spec, outputs: Any, truth: Any) -> Any:
-    """The task's loss; a language model's is that of every pixel but the first."""
+    """The task's loss; a language model's is that of every word that is asked for."""
     outputs = tf.cast(outputs, tf.float32)
     if spec.task == "regression":
         return tf.reduce_mean(tf.square(outputs - truth))
     if spec.task == "binary":
         return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(truth, outputs))
-    if spec.task == "pixels":
-        outputs, truth = outputs[:, :-1], truth[:, 1:]
+    if spec.task in ASKED_AFTER:
+        first = ASKED_AFTER[spec.task]
+        outputs, truth = outputs[:, first:-1], truth[:, first + 1 :]
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(truth, outputs))
 
 
@@ -160,6 +221,9 @@ def prepare(spec: Spec, pictures: Pictures) -> tuple[Any, Any]:
     shape = (pictures.count, pictures.channels, pictures.side, pictures.side)
     pixels = tf.reshape(tf.io.decode_raw(pictures.pixels, tf.uint8), shape)
     images = tf.cast(tf.transpose(pixels, (0, 2, 3, 1)), tf.float32) / pictures.levels
+    if spec.task == "copy":
+        words = tf.constant(copies(pictures.count, TOKENS, VOCABULARY), tf.int32)
+        return words, words
     labels = tf.cast(tf.io.decode_raw(pictures.labels, tf.uint8), tf.int32)
     if spec.task in ("pixels", "tokens"):
         words = tf.round(_resized(images, 1, 8) * (VOCABULARY - 1))
@@ -202,8 +266,10 @@ def _comparable(spec: Spec, outputs: Any, truth: Any) -> tuple[Any, Any]:
         return outputs, truth
     if spec.task == "binary":
         return tf.sigmoid(outputs), truth
-    if spec.task == "pixels":
-        outputs, truth = tf.reshape(outputs[:, :-1], (-1, VOCABULARY)), truth[:, 1:]
+    if spec.task in ASKED_AFTER:
+        first = ASKED_AFTER[spec.task]
+        outputs = tf.reshape(outputs[:, first:-1], (-1, VOCABULARY))
+        truth = truth[:, first + 1 :]
     return tf.nn.softmax(outputs), truth
 
 

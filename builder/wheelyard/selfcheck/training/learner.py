@@ -40,8 +40,10 @@ class Answers:
 class Learner(Protocol):
     """A model in training."""
 
+    model: Any
     device_name: str  # "NVIDIA H100 80GB HBM3", or the processor's
     mixed_type: str  # the type that mixed precision computes in, "float32" without it
+    peak_type: str  # the stated rate that its arithmetic is held to: "tf32" where that is used
     repeats: bool  # a checkpoint holds all that decides the next losses
 
     def step(self, rows: Sequence[int]) -> Any:
@@ -52,6 +54,21 @@ class Learner(Protocol):
 
     def answers(self) -> Answers:
         """Ask about the test pictures."""
+
+    def known_weights(self) -> None:
+        """Set every weight by `known.weight`'s formula."""
+
+    def moved(self, place: int) -> list[float]:
+        """How far the output at each place moves when the data at `place` are changed."""
+
+    def noise(self) -> float:
+        """How far two answers to the same data differ in training: what dropout does."""
+
+    def computed(self, rows: Sequence[int]) -> frozenset[str]:
+        """The types in which a training step multiplies matrices."""
+
+    def state(self) -> dict[str, str]:
+        """A digest of everything that a checkpoint must bring back, by name."""
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""

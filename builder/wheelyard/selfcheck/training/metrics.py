@@ -16,7 +16,7 @@ Numbers = Sequence[float]
 
 def accuracy(truth: Labels, answers: Labels) -> float:
     """The share that is right."""
-    return sum(map(int.__eq__, truth, answers)) / len(truth)
+    return sum(a == b for a, b in zip(truth, answers, strict=True)) / len(truth)
 
 
 def recall(truth: Labels, answers: Labels) -> float:
@@ -42,7 +42,12 @@ def cohen_kappa(truth: Labels, answers: Labels) -> float:
 
 
 def roc_auc(truth: Sequence[bool], scores: Numbers) -> float:
-    """The chance that a positive scores above a negative, ties counting half; nan without both."""
+    """The chance that a positive scores above a negative, ties counting half.
+
+    nan without both, and where a score is none.
+    """
+    if any(map(math.isnan, scores)):
+        return math.nan
     ranks = _ranks(scores)
     positive = sum(truth)
     negative = len(truth) - positive
@@ -72,10 +77,15 @@ def root_mean_squared_error(truth: Numbers, answers: Numbers) -> float:
 
 
 def pearson(truth: Numbers, answers: Numbers) -> float:
-    """Pearson's correlation; nan when either does not vary."""
+    """Pearson's correlation; nan when either does not vary.
+
+    Asked of the values themselves: the mean of equal numbers may differ from them by a rounding.
+    """
+    if len(set(truth)) < 2 or len(set(answers)) < 2:
+        return math.nan
     left, right = _centred(truth), _centred(answers)
     scale = math.sqrt(sum(a * a for a in left) * sum(b * b for b in right))
-    return sum(map(float.__mul__, left, right)) / scale if scale else math.nan
+    return sum(a * b for a, b in zip(left, right, strict=True)) / scale if scale else math.nan
 
 
 def _hits(truth: Labels, answers: Labels) -> Counter[int]:

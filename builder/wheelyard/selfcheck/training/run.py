@@ -6,7 +6,7 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from ..training.events import EventFile
 from ..training.learner import Answers, Learner, Setup
 
 MakeLearner = Callable[[Setup], Learner]
-BACKWARD = 2  # a backward pass computes about twice as much as a forward pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,7 @@ class Run:
     curve: Curve
     scores: dict[str, float]
     peak_memory: int  # bytes: of the GPU, or of this process
+    forgotten: tuple[str, ...]  # what the checkpoint did not bring back
     resumed: tuple[float, float]  # a loss after the checkpoint, and again from the checkpoint
 
     @property
@@ -49,7 +49,7 @@ class Run:
     @property
     def rate(self) -> float:
         """TFLOP/s that the model's arithmetic amounts to."""
-        return self.samples_per_second * self.setup.spec.operations * (1 + BACKWARD) / 1e12
+        return self.samples_per_second * self.setup.spec.training_operations / 1e12
 
 
 def batches(count: int, size: int, seed: int, epoch: int) -> Iterator[list[int]]:
@@ -71,34 +71,42 @@ def train(make: MakeLearner, setup: Setup, log: Path | None = None) -> Run:
     learner = make(setup)
     with tempfile.TemporaryDirectory(prefix="selfcheck-") as scratch:
         folder = Path(scratch)
-        saved: list[float] = []
+        saved: list[tuple[dict[str, str], float]] = []
 
         def save() -> None:
+            state = learner.state()
             learner.save(folder)
-            saved.append(learner.answers().loss)
+            saved.append((state, learner.answers().loss))
 
         curve = _epochs(learner, setup, start, before_last=save)
         peak = learner.peak_memory() or machine.peak_memory()
-        expected = curve.losses[-1] if learner.repeats else saved[0]
-        resumed = (expected, resume(make, setup, folder))
+        state, loss = saved[0]
+        expected = curve.losses[-1] if learner.repeats else loss
+        forgotten, again = resume(make, setup, folder, state)
+        resumed = (expected, again)
     answers = learner.answers()
     scores = score(spec.task, answers)
     if log is not None:
         write_curves(log / spec.name, curve, scores)
         learner.save(log / spec.name)
-    return Run(setup, learner, curve, scores, peak, resumed)
+    return Run(setup, learner, curve, scores, peak, forgotten, resumed)
 
 
-def resume(make: MakeLearner, setup: Setup, folder: Path) -> float:
-    """The last epoch's mean loss, when a new learner trains it from the checkpoint in `folder`.
+def resume(
+    make: MakeLearner, setup: Setup, folder: Path, state: Mapping[str, str]
+) -> tuple[tuple[str, ...], float]:
+    """What of `state` the checkpoint in `folder` does not bring back, and the last epoch's loss.
 
-    A learner whose checkpoint leaves out its random state gives the loss on the test pictures.
+    The loss is the mean when a new learner trains that epoch from there. A learner whose
+    checkpoint leaves out its random state gives the loss on the test pictures.
     """
     learner = make(setup)
     learner.load(folder)
+    back = learner.state()
+    forgotten = tuple(name for name in {**state, **back} if state.get(name) != back.get(name))
     if not learner.repeats:
-        return learner.answers().loss
-    return _mean(learner.numbers(_epoch(learner, setup, setup.spec.epochs - 1)))
+        return forgotten, learner.answers().loss
+    return forgotten, _mean(learner.numbers(_epoch(learner, setup, setup.spec.epochs - 1)))
 
 
 def _epochs(learner: Learner, setup: Setup, start: float, before_last: Callable[[], None]) -> Curve:

@@ -23,6 +23,7 @@ class Speed:
 
     device: str
     type: str  # what it computes in
+    peak_type: str  # the stated rate that this is held to
     first_step: float  # seconds from the first weight to the end of the first step
     peak_memory: int  # bytes: of the GPU, or of this process
     runs: tuple[float, ...]  # samples a second, a window each
@@ -48,6 +49,7 @@ def measure(make: MakeLearner, setup: Setup) -> Speed:
     return Speed(
         learner.device_name,
         learner.mixed_type,
+        learner.peak_type,
         first,
         learner.peak_memory() or machine.peak_memory(),
         tuple(steps * setup.spec.batch / taken for taken, _ in windows),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from ..data.pictures import Pictures
+from ..data.pictures import Pictures, copies
 from ..machine import cores, processor
-from ..models.catalogue import MOMENTUM, TOKENS, VOCABULARY, Spec
+from ..models.catalogue import ASKED_AFTER, MOMENTUM, TOKENS, VOCABULARY, Spec
 from ..models.torch_models import make_model
+from ..training.known import formula
 from ..training.learner import Answers, NotHereError, Setup
 
 FILE = "checkpoint.pt"
@@ -37,6 +39,7 @@ class TorchLearner:
         self.optimizer = make_optimizer(setup.spec, self.model)
         self.type = _mixed_type(self.device) if setup.mixed else torch.float32
         self.mixed_type = str(self.type).removeprefix("torch.")
+        self.peak_type = _peak_type(setup.spec, self.mixed_type, on_gpu=self.on_gpu)
         self.scaler = make_scaler(enabled=self.type == torch.float16)
         self.train_data = prepare(setup.spec, setup.split.train, self.device)
         self.test_data = prepare(setup.spec, setup.split.test, self.device)
@@ -78,6 +81,59 @@ class TorchLearner:
         with torch.no_grad(), self._precision():
             parts = [self.model(part) for part in inputs.split(256)]
         return torch.cat(parts).float()
+
+    def known_weights(self) -> None:
+        """Set every weight by a formula; a scale of one stays near one."""
+        with torch.no_grad():
+            for at, weight in enumerate(self.model.parameters()):
+                ones = 1.0 if bool((weight == 1).all()) else 0.0
+                places = torch.arange(weight.numel(), dtype=torch.int64)
+                inputs = weight[0].numel() if weight.dim() > 1 else None
+                values = formula(places, at, inputs).float().reshape(weight.shape)
+                weight.copy_(ones + values)
+
+    def moved(self, place: int) -> list[float]:
+        """How far the output at each place moves when the data at `place` are changed."""
+        inputs = self.test_data[0][:8].clone()
+        before = self.outputs(inputs)
+        if inputs.is_floating_point():
+            inputs[:, place] += 1
+        else:
+            inputs[:, place] = (inputs[:, place] + 1) % VOCABULARY
+        change = (self.outputs(inputs) - before).abs().amax(0)
+        return [float(value) for value in change.reshape(-1, change.shape[-1]).amax(1)]
+
+    def noise(self) -> float:
+        """How far two answers to the same data differ in training."""
+        self.model.train()
+        with torch.no_grad():
+            first, second = (self.model(self.test_data[0][:8]) for _ in range(2))
+        return float((first - second).abs().max())
+
+    def computed(self, rows: Sequence[int]) -> frozenset[str]:
+        """The types that the layers' matrix products of a training step come out in."""
+        seen: set[str] = set()
+        hooks = [
+            module.register_forward_hook(lambda _m, _in, out: seen.add(_type_of(out)))
+            for module in self.model.modules()
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.LSTM)
+        ]
+        self.step(rows)
+        for hook in hooks:
+            hook.remove()
+        return frozenset(seen)
+
+    def state(self) -> dict[str, str]:
+        """A digest of model, optimizer, loss scale and random state, by name."""
+        parts = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        if self.on_gpu:
+            parts["random_gpu"] = torch.cuda.get_rng_state(self.device)
+        return dict(_digests("", parts))
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
@@ -128,13 +184,15 @@ def make_optimizer(spec: Spec, model: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def loss_of(spec: Spec, outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """The task's loss; a language model's is that of every pixel but the first."""
+    """The task's loss; a language model's is that of every word that is asked for."""
     if spec.task == "regression":
         return functional.mse_loss(outputs, truth)
     if spec.task == "binary":
         return functional.binary_cross_entropy_with_logits(outputs, truth)
-    if spec.task == "pixels":
-        return functional.cross_entropy(outputs[:, :-1].flatten(0, 1), truth[:, 1:].flatten())
+    if spec.task in ASKED_AFTER:
+        first = ASKED_AFTER[spec.task]
+        asked = outputs[:, first:-1].flatten(0, 1)
+        return functional.cross_entropy(asked, truth[:, first + 1 :].flatten())
     return functional.cross_entropy(outputs, truth)
 
 
@@ -152,6 +210,9 @@ def prepare(
     shape = (pictures.count, pictures.channels, pictures.side, pictures.side)
     pixels = torch.frombuffer(bytearray(pictures.pixels), dtype=torch.uint8).reshape(shape)
     images = pixels.to(device).float() / pictures.levels
+    if spec.task == "copy":
+        words = torch.tensor(copies(pictures.count, TOKENS, VOCABULARY), device=device)
+        return words, words
     labels = torch.frombuffer(bytearray(pictures.labels), dtype=torch.uint8).to(device).long()
     if spec.task in ("pixels", "tokens"):
         words = _resized(images, 1, 8).mul(VOCABULARY - 1).round().long().reshape(-1, TOKENS)
@@ -195,9 +256,40 @@ def _comparable(
         return outputs, truth
     if spec.task == "binary":
         return torch.sigmoid(outputs), truth
-    if spec.task == "pixels":
-        outputs, truth = outputs[:, :-1].flatten(0, 1), truth[:, 1:]
+    if spec.task in ASKED_AFTER:
+        first = ASKED_AFTER[spec.task]
+        outputs, truth = outputs[:, first:-1].flatten(0, 1), truth[:, first + 1 :]
     return functional.softmax(outputs, dim=1), truth
+
+
+def _type_of(output: Any) -> str:
+    """Of a layer's output; an LSTM's comes with its state."""
+    found = output[0] if isinstance(output, tuple) else output
+    return str(found.dtype).removeprefix("torch.")
+
+
+def _digests(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Name and digest of every leaf of nested states."""
+    if isinstance(value, dict | list | tuple):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, each in pairs:
+            yield from _digests(f"{name}.{key}".strip("."), each)
+        return
+    if isinstance(value, torch.Tensor):
+        whole = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        content = whole.numpy().tobytes()
+    else:
+        content = repr(value).encode()
+    yield name, hashlib.sha256(content).hexdigest()[:16]
+
+
+def _peak_type(spec: Spec, kind: str, *, on_gpu: bool) -> str:
+    """The fastest type its arithmetic may use: by default cuDNN takes TF32, cuBLAS does not."""
+    if kind != "float32" or not on_gpu:
+        return kind
+    by_cudnn = len(spec.shape) == 3 or spec.name == "lstm"
+    switch = torch.backends.cudnn if by_cudnn else torch.backends.cuda.matmul
+    return "tf32" if switch.allow_tf32 else "float32"
 
 
 def _mixed_type(device: torch.device) -> torch.dtype:

@@ -1,0 +1,116 @@
+"""Known answers: with weights of a formula, a model must compute the numbers that are recorded.
+
+A model that learns proves little: with a layer left out, or a softmax over the wrong axis, it still
+learns digits. Its arithmetic is compared instead, number by number: what it answers, the loss, and
+the losses of the first steps, which take gradients and the optimizer. data/known.json was recorded
+from the real models; tests/unit computes the same in NumPy, from the definitions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ..data import digits
+from ..models.catalogue import ASKED_AFTER, Spec
+from .learner import Setup
+from .run import MakeLearner
+
+ROWS, STEPS, NUMBERS = 16, 4, 24
+PLACE = {"transformer": 40, "copy": 40, "lstm": 3, "bert": 40}  # a change there must be seen
+STILL = 1e-5  # what does not depend on the change moves less than this, and what does, more
+TOLERANCE = 2e-3  # relative: float32 sums in another order, over STEPS optimizer steps
+
+
+def formula(places: Any, at: int, inputs: int | None) -> Any:
+    """The weights of variable `at`, from the places of a tensor of whole numbers.
+
+    `inputs` is how many numbers a sum goes over; a vector (a bias, a scale) has none.
+    """
+    spread = (places * places * 7919 + places * 104729 + 31 * (at + 1)) % 65536
+    return (spread / 65536 - 0.5) * (0.2 if inputs is None else 2.5 / math.sqrt(inputs))
+
+
+def compute(make: MakeLearner, spec: Spec, device: str) -> dict[str, list[float]]:
+    """The numbers that must be as they are recorded."""
+    learner = make(setup_of(spec, device))
+    learner.known_weights()
+    answers = learner.answers()
+    few = [number for row in answers.outputs[:64:8] for number in row][:NUMBERS]
+    rows = list(range(ROWS))
+    losses = learner.numbers([learner.step(rows) for _ in range(STEPS)])
+    return {"answers": few, "loss": [answers.loss], "losses": losses}
+
+
+def setup_of(spec: Spec, device: str, **changes: Any) -> Setup:
+    """A few of our digits, without chance."""
+    small = replace(spec, batch=ROWS)
+    return Setup(small, digits(), device, seed=1, **{"dropout": False, "threads": 1, **changes})
+
+
+def fault(make: MakeLearner, spec: Spec, framework: str, device: str) -> str | None:
+    """What is wrong with a model's arithmetic; None where nothing is."""
+    if recorded := known_numbers(framework).get(spec.name):
+        seen = compute(make, spec, device)
+        for name, wanted in recorded.items():
+            if not close(seen[name], wanted):
+                return (
+                    f"with known weights the model's {name} are not the recorded numbers: "
+                    f"{_shown(seen[name])} instead of {_shown(wanted)}"
+                )
+    return _of_dependence(make, spec, device) or _of_dropout(make, spec, device)
+
+
+def _of_dependence(make: MakeLearner, spec: Spec, device: str) -> str | None:
+    if spec.name not in PLACE:
+        return None
+    learner = make(setup_of(spec, device))
+    learner.known_weights()
+    place = PLACE[spec.name]
+    return dependence(learner.moved(place), place, causal=spec.task in ASKED_AFTER)
+
+
+def dependence(moved: Sequence[float], place: int, *, causal: bool) -> str | None:
+    """What is wrong with how the outputs move when the data at `place` change."""
+    if causal and not all(change < STILL for change in moved[:place]):
+        return f"outputs before place {place} change with the word there: nothing masks the future"
+    if not all(change > STILL for change in (moved[place + 1 :] if causal else moved)):
+        return f"outputs do not depend on what is at place {place}: nothing carries it there"
+    return None
+
+
+def _of_dropout(make: MakeLearner, spec: Spec, device: str) -> str | None:
+    if not spec.dropout:
+        return None
+    with_it, without = (make(setup_of(spec, device, dropout=on)).noise() for on in (True, False))
+    if not with_it > STILL:
+        return "dropout does nothing: two answers to the same data in training are the same"
+    if not without < STILL:
+        return "without dropout, two answers to the same data in training differ"
+    return None
+
+
+def close(seen: Sequence[float], wanted: Sequence[float], tolerance: float = TOLERANCE) -> bool:
+    """Each within the tolerance of the largest."""
+    largest = max(map(abs, wanted))
+    return len(seen) == len(wanted) and all(
+        abs(one - other) <= tolerance * largest for one, other in zip(seen, wanted, strict=True)
+    )
+
+
+def _shown(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:.4g}" for number in numbers[:4])
+
+
+@cache
+def known_numbers(framework: str) -> dict[str, dict[str, list[float]]]:
+    """What is recorded, by model."""
+    package = __package__.rpartition(".")[0]
+    text = files(f"{package}.data").joinpath("known.json").read_text(encoding="utf-8")
+    found: dict[str, dict[str, list[float]]] = json.loads(text)[framework]
+    return found
