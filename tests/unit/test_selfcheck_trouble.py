@@ -92,6 +92,25 @@ def test_a_user_without_a_name_is_told_so() -> None:
     assert text.startswith("user 4242 has no name in this container")
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "libcusparse.so.12: undefined symbol: __nvJitLinkAddData_12_1, version libnvJitLink.so.12",
+        "libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by x.so)",
+    ],
+)
+def test_libraries_put_before_the_images_are_named(
+    message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster's module system hands its LD_LIBRARY_PATH into the container."""
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    assert "LD_LIBRARY_PATH" not in explain(ImportError(message))
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/cluster/cuda/lib64")
+    said = explain(ImportError(message))
+    assert "LD_LIBRARY_PATH=/cluster/cuda/lib64" in said
+    assert "unset" in said
+
+
 def test_our_own_messages_stand_alone_and_others_keep_their_kind() -> None:
     assert explain(DataError("x is damaged")) == "x is damaged"
     assert explain(ValueError("shapes differ")) == "ValueError: shapes differ"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Callable
 
@@ -25,6 +26,8 @@ SHARED = re.compile(
 )
 # What torch.save says of a full disk; it names neither.
 UNWRITTEN = re.compile(r"inline_container\.cc|PytorchStreamWriter failed")
+# A library that is another one than the caller was built with.
+MISMATCHED = re.compile(r"undefined symbol|version `[^']+' not found")
 NAMELESS = re.compile(r"getpwuid\(\): uid not found: (\d+)")
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -58,6 +61,11 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
         return (
             f"a checkpoint could not be written ({first}): most likely there is no room; name "
             "another folder with --logdir, and for temporary files with TMPDIR"
+        )
+    if MISMATCHED.search(text) and (path := os.environ.get("LD_LIBRARY_PATH")):
+        return (
+            f"a library of the image met another one's version ({first}): LD_LIBRARY_PATH={path} "
+            "puts other libraries before the image's; unset it, no image needs it"
         )
     if type(error).__module__.startswith(f"{__package__}."):
         return str(error)
