@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 # A command is a module in commands/ with COMMAND, add_arguments(parser) and run(args, context).
 COMMANDS = (
-    "plan", "lock", "render", "build", "base", "inspect", "verify", "bench", "layers", "push",
-    "import", "pick", "pull", "doctor", "reproduce", "audit", "clean", "upstream", "devcontainer",
-    "deploy",
+    "plan", "lock", "render", "build", "run", "base", "inspect", "verify", "bench",
+    "layers", "push", "import", "pick", "pull", "doctor", "reproduce", "audit", "clean",
+    "upstream", "devcontainer", "deploy",
 )  # fmt: skip
 
 BUG = errors.UnexpectedError.exit_code  # EX_SOFTWARE of sysexits.h

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,20 @@ def test_torch_computes_as_the_image_s_own_user(engine: Engine, image: BuiltImag
     assert uid == "1000"
     assert version.partition("+")[0] == image.cell["framework_version"]
     assert float(total) == 4.0
+
+
+def test_run_starts_it_with_this_folder(engine: Engine, image: BuiltImage, scratch: Path) -> None:
+    """`wheelyard run`: the image is there, so nothing is built; what it writes is the caller's."""
+    folder = scratch / "mine"
+    folder.mkdir(exist_ok=True)
+    given: list[str | Path] = ["run", "--project", REPOSITORY, "--output", scratch / "dist"]
+    given += [SELECTOR, "python", "-c", f"{IMPORT}; open('checkpoint', 'w').write('x')"]
+    done = wheelyard(given, folder, engine.client_settings, timeout=TIMEOUT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == str(os.getuid())
+    assert (folder / "checkpoint").stat().st_uid == os.getuid()
+    failing = [*given[:-2], "-c", "raise SystemExit(7)"]
+    assert wheelyard(failing, folder, engine.client_settings, timeout=TIMEOUT).returncode == 7
 
 
 def test_what_is_started_later_sees_the_image_s_files_as_its_user(

@@ -18,7 +18,8 @@ from wheelyard.planning.plan import load_inputs
 from wheelyard.publish.attest.signatures import require_entry
 from wheelyard.publish.catalogue import fetch_catalogue
 from wheelyard.registry.client import open_registry
-from wheelyard.servers.machine import Engine, has_cdi, read_engine, read_gpus, read_programs
+from wheelyard.servers import machine
+from wheelyard.servers.machine import Engine
 from wheelyard.servers.pick import Host, check_driver, parse_gpu, pick
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def choose(request: Request, trust: Trust | None, context: Context) -> dict[str,
     choice = pick(entries, host, request.wish)
     if trust is not None:
         require_entry_signed(choice.entry, trust, context)
-    engine = Engine(None) if request.elsewhere else read_engine()
+    engine = Engine(None) if request.elsewhere else machine.read_engine()
     runtime = _runtime(request, engine)
     return _as_json(choice, host, engine, runtime, context, signed=trust is not None)
 
@@ -76,7 +77,7 @@ def _host(request: Request, *, cpu: bool) -> Host:
         return Host(driver, tuple(map(parse_gpu, request.gpus)))
     if request.wish.cuda == CPU:
         return Host(None, architecture=platform.machine())
-    seen = read_gpus()
+    seen = machine.read_gpus()
     if seen.driver is None:
         without = "--cuda cpu" if cpu else "any image, started without GPUs (`wheelyard plan`)"
         raise MachineError(
@@ -124,7 +125,7 @@ def _runtime(request: Request, engine: Engine) -> Runtime:
         return Runtime(request.runtime, gpus=True)
     if request.elsewhere:
         return Runtime("docker", gpus=True)
-    found = best(find_runtimes(engine.facts, read_programs(), cdi=has_cdi()))
+    found = best(find_runtimes(engine.facts, machine.read_programs(), cdi=machine.has_cdi()))
     return found or Runtime("docker", gpus=False, advice="install Docker, podman or apptainer")
 
 

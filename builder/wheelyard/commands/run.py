@@ -1,0 +1,93 @@
+"""`wheelyard run`: start an image with this folder, this user and the GPUs there are."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.options import Command, add_output
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+
+EXAMPLES = """\
+examples:
+  wheelyard run pytorch-2.3                          a shell in this folder
+  wheelyard run pytorch-2.3 python train.py          your program
+  wheelyard run pytorch-2.3-devel --port 8888 jupyter lab
+  wheelyard run tensorflow --registry registry.example/team
+  wheelyard run pytorch-2.3 --print                  the line, for a script
+
+IMAGE is a selector (see `wheelyard plan --help`), a tag, or any image's name. Where several images
+are meant, it is the one that `wheelyard pick` takes for this machine. What the engine lacks is
+pulled from --registry, or else built. The current folder is at /workspace, files that are written
+there are yours, and GPUs are passed on if there are any.
+"""
+
+COMMAND = Command(
+    "start an image, with this folder and the GPUs that are here",
+    "Build or pull an image if needed, and start it with the current folder at /workspace.",
+    EXAMPLES,
+    needs_project=False,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("image", metavar="IMAGE", help="selector, tag, or name of an image")
+    parser.add_argument(
+        "command_line", metavar="CMD", nargs=argparse.REMAINDER,
+        help="what to run there, with its arguments (default: what the image starts)",
+    )  # fmt: skip
+    parser.add_argument("--flavour", default="runtime", metavar="NAME", help="default: runtime")
+    parser.add_argument(
+        "--port", action="append", type=_port, default=[], metavar="N",
+        help="reach this port on 127.0.0.1; may be given more than once",
+    )  # fmt: skip
+    parser.add_argument("--runtime", choices=("docker", "podman"), help="default: what is here")
+    parser.add_argument("--no-gpus", action="store_true", help="leave the GPUs alone")
+    parser.add_argument("--no-mount", action="store_true", help="do not mount this folder")
+    parser.add_argument(
+        "--print", action="store_true", help="print the line instead; builds and pulls nothing"
+    )
+    add_output(parser, "images that are built")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Become the engine's command; returns only with --print."""
+    import os
+    import shlex
+    import sys
+
+    from wheelyard.servers import running
+    from wheelyard.servers.pick import Wish
+
+    dist = args.output.absolute()
+    image, plan = running.find_image(args.image, Wish(flavour=args.flavour), dist, context)
+    runtime = running.find_runtime(args.runtime)
+    if not args.print:
+        running.bring(image, plan, runtime, dist, context)
+    start = running.Start(
+        running.engine_name(image, runtime),
+        tuple(args.command_line),
+        None if args.no_mount else Path.cwd(),
+        running.own_ids(),
+        gpus=not args.no_gpus and running.uses_gpus(runtime, context),
+        ports=tuple(args.port),
+        terminal=args.print or (sys.stdin.isatty() and sys.stdout.isatty()),
+        rootless=os.geteuid() != 0,
+    )
+    line = running.start_line(runtime.name, start)
+    if args.print:
+        print(shlex.join(line))
+        return 0
+    sys.stdout.flush()
+    os.execvp(line[0], line)  # noqa: S606 - signals, terminal and exit code are the engine's
+    raise AssertionError("execvp returned")
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535")
+    return int(text)
