@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -49,14 +51,39 @@ the file.
 exit codes:
 """
 
+_MORE = "`--help-all` shows the options of every command as well."
+
 # What needs no file locks, no other programs and no owners of files: it works on Windows, too.
 _ANYWHERE = ("pick", "plan")
 _POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors name what was probably meant, without the usage of everything."""
+
+    commands: tuple[argparse.ArgumentParser, ...] = ()  # the parsers of its commands
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        known: list[str] = []
+        word = ""
+        if choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            word, known = choice[1], re.findall(r"[\w.-]+", choice[2])
+            message = f"{choice.string[: choice.start()]}{word!r} is not one of {', '.join(known)}"
+        elif option := re.search(r"unrecognized arguments: (--?[\w-]+)", message):
+            word = option[1]
+            texts = [parser.format_help() for parser in (self, *self.commands)]
+            known = sorted(set(re.findall(r"(?<![\w-])--[a-z-]+", "".join(texts))))
+        near = difflib.get_close_matches(word, known, 2)
+        if near and choice:
+            message = f"{choice.string[: choice.start()]}{word!r} does not exist"
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"{message}{meant}\n`{self.prog} --help` lists what there is")
+
+
 def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for `argv`: only commands that occur in it are imported, all when none does."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="wheelyard",
         description="GPU deep-learning images, assembled from wheels.",
         epilog=_EXAMPLES + exit_codes(),
@@ -72,12 +99,13 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             name,
             help=command.summary,
             description=command.description,
-            epilog=command.examples,
+            epilog=f"{command.examples}\n{_MORE}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run, needs_project=command.needs_project)
-        add_global_options(subparser)
+        add_global_options(subparser, shown="--help-all" in argv)
+        parser.commands += (subparser,)
     return parser
 
 

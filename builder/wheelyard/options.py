@@ -80,12 +80,13 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_global_options(parser: argparse.ArgumentParser) -> None:
+def add_global_options(parser: argparse.ArgumentParser, *, shown: bool = True) -> None:
     """Options that mean the same before and after the command; absent unless given."""
-    group = parser.add_argument_group("options of every command")
+    group = parser.add_argument_group("options of every command" if shown else None)
 
     def option(*names: str, **how: Any) -> None:
         # SUPPRESS: a default of the command's parser would undo what stood before the command.
+        how |= {} if shown else {"help": argparse.SUPPRESS}
         group.add_argument(*names, default=argparse.SUPPRESS, **how)
 
     option("--project", metavar="FOLDER", help="holds matrix.yaml (default: nearest above here)")
@@ -104,14 +105,28 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     option("-q", "--quiet", action="store_true", help="no progress, only warnings and errors")
     option("-v", "--verbose", action="store_true", help="show requests, and the cause of an error")
     option("--no-color", action="store_true", help="no colours (NO_COLOR does the same)")
+    option("--help-all", action=_HelpAll)
     option("--version", action=_Version)
+
+
+class _HelpAll(argparse.Action):
+    """Print the help with the options of every command."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **how: Any) -> None:
+        told = how.get("help") or "show this help with the options of every command"
+        super().__init__(option_strings, dest, nargs=0, help=told)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.print_help()
+        parser.exit()
 
 
 class _Version(argparse.Action):
     """Print the version; looked up only when asked for, because the lookup reads files."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
+    def __init__(self, option_strings: Sequence[str], dest: str, **how: Any) -> None:
+        told = how.get("help") or "print the version and exit"
+        super().__init__(option_strings, dest, nargs=0, help=told)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version

@@ -77,8 +77,34 @@ def test_no_command_and_unknown_command_are_usage_errors() -> None:
     nothing, unknown = wheelyard(), wheelyard("fly")
     assert (nothing.returncode, unknown.returncode) == (2, 2)
     assert nothing.stderr == "error: no command given; `wheelyard --help` lists them\n"
-    assert "invalid choice: 'fly'" in unknown.stderr
+    assert "'fly' is not one of plan, lock," in unknown.stderr
+    assert unknown.stderr.endswith("`wheelyard --help` lists what there is\n")
     assert nothing.stdout == unknown.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["bild"], "'bild' does not exist; did you mean build?"),
+        (["build", "--ouput", "x", "all"], "did you mean --output"),
+        (["build", "all", "--engine", "dokcer"], "'dokcer' does not exist; did you mean docker?"),
+        (["plan", "pytroch-2.3"], "did you mean pytorch-2.3?"),
+        (["plan", "pytorch-2.3-cuda12.1-devle"], "did you mean pytorch-2.3-cuda12.1-devel?"),
+    ],
+)
+def test_what_was_probably_meant(words: list[str], meant: str) -> None:
+    done = wheelyard("--project", str(Path(__file__).parents[2]), *words)
+    assert done.returncode in (2, 4)
+    assert meant in done.stderr
+    assert "usage:" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+
+
+def test_a_command_s_help_has_its_own_options() -> None:
+    own, whole = wheelyard("plan", "--help"), wheelyard("plan", "--help-all")
+    assert "--index-url" not in own.stdout
+    assert "--help-all" in own.stdout
+    assert "--index-url URL" in whole.stdout
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -93,7 +119,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_every_existing_command_shares_the_global_options() -> None:
-    parser = cli.make_parser([])
+    parser = cli.make_parser(["--help-all"])
     (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     assert set(commands.choices) == set(cli.COMMANDS)
     for name, command in commands.choices.items():

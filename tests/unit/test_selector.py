@@ -90,7 +90,7 @@ def test_an_empty_part_is_refused(selector: str) -> None:
 
 @pytest.mark.parametrize(
     "selector",
-    ["cuda12.10", "cuda1", "2.30", "cudnn8.90", "py3.1", "pytorch-2.3.1.0", "Pytorch", "*x*", "-"],
+    ["cuda12.10", "cuda1", "2.30", "cudnn8.90", "py3.1", "pytorch-2.3.1.0", "*x*", "-"],
 )
 def test_near_misses_select_nothing(selector: str) -> None:
     assert "nearest ids: pytorch-" in refused(selector)
@@ -98,9 +98,14 @@ def test_near_misses_select_nothing(selector: str) -> None:
 
 def test_a_typo_is_answered_with_the_id_meant() -> None:
     text = refused("pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtme")
-    assert f"nearest ids: {RUNTIME}" in text
-    assert "unknown: runtme" in text
-    assert "runtime" in text.split("words that exist:")[1]
+    assert text.splitlines()[1:] == [f"  did you mean {RUNTIME}?"]
+    assert "did you mean pytorch?" in refused("Pytorch")
+
+
+def test_a_version_that_does_not_exist_is_answered_with_those_that_do() -> None:
+    (known,) = [line for line in refused("cuda12.10").splitlines() if "words that exist" in line]
+    assert "cuda12.1" in known
+    assert "cudnn" not in known
 
 
 def test_one_bad_part_spoils_the_whole_selector() -> None:

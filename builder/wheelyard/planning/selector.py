@@ -24,6 +24,7 @@ from wheelyard.model import Cell, Plan
 from wheelyard.versions import leads
 
 _GLOB = re.compile(r"[*?\[]")
+_VERSION = re.compile(r"\d")
 
 
 def select(plan: Plan, selector: str) -> tuple[Cell, ...]:
@@ -118,14 +119,26 @@ def _nothing(plan: Plan, part: str) -> str:
 
 def _hints(plan: Plan, part: str) -> Iterator[str]:
     ids = [cell.id for cell in plan.cells]
-    near = difflib.get_close_matches(part, ids, 3, cutoff=0.3) or ids[:3]
-    yield f"nearest ids: {', '.join(near) or 'none, the plan is empty'}"
     vocabulary = {word for cell in plan.cells for word in _vocabulary(cell.id, cell.base.name)}
     wanted = words(part, _frameworks(plan))
     lost = [word for word in wanted if not any(leads(word, known) for known in vocabulary)]
+    names = [word for word in vocabulary if not _VERSION.search(word)]
+    meant = {
+        word: [] if _VERSION.search(word) else difflib.get_close_matches(word.lower(), names, 1)
+        for word in lost
+    }
+    if lost and all(meant.values()) and not _GLOB.search(part):
+        corrected = "-".join(meant[word][0] if word in meant else word for word in wanted)
+        yield f"did you mean {corrected}?"
+        return
+    near = difflib.get_close_matches(part, ids, 3, cutoff=0.3) or ids[:3]
+    yield f"nearest ids: {', '.join(near) or 'none, the plan is empty'}"
     if lost and not _GLOB.search(part):
         yield f"unknown: {', '.join(word or 'an empty word' for word in lost)}"
-        yield f"words that exist: {', '.join(_by_kind(vocabulary))}"
+        kinds = {_VERSION.split(word)[0] for word in lost}
+        alike = [word for word in vocabulary if _VERSION.split(word)[0] in kinds]
+        known = sorted(alike) or _by_kind(vocabulary)
+        yield f"words that exist: {', '.join(known)}"
     yield from (f"excluded: {reason}" for reason in excluded_because(plan, part)[:3])
     yield "`wheelyard plan` lists all images, `wheelyard plan --explain ID` says why one is missing"
 

@@ -25,7 +25,7 @@ from wheelyard.system.subprocesses import run
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.model import Cell, Plan
-    from wheelyard.planning.catalogue import Entry
+    from wheelyard.planning.catalogue import CatalogueEntry
 
 RUNTIMES = ("docker", "docker-cdi", "podman")  # that keep images and mount folders
 
@@ -129,7 +129,7 @@ def find_image(name: str, wish: Wish, dist: Path, context: Context) -> tuple[Fou
     return Found(settings.registry.reference(entry.tags[0]), entry.digest), None
 
 
-def _best(entries: Sequence[Entry], wish: Wish) -> Entry:
+def _best(entries: Sequence[CatalogueEntry], wish: Wish) -> CatalogueEntry:
     driver = machine.read_gpus().driver
     host = Host(None, architecture=platform.machine()) if driver is None else host_of(driver)
     frameworks = dict.fromkeys(entry.framework for entry in entries)
