@@ -20,7 +20,9 @@ _KINDS = {
     tarfile.LNKTYPE: "file",  # which of two names holds the bytes is the engine's choice
     tarfile.CHRTYPE: "device",
 }
-CONFIG = ("Env", "User", "Entrypoint", "Cmd", "WorkingDir", "Labels")
+CONFIG = (
+    "Env", "User", "Entrypoint", "Cmd", "WorkingDir", "Labels", "StopSignal", "Healthcheck",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

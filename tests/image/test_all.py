@@ -60,7 +60,9 @@ def test_it_runs_as_an_ordinary_user_in_the_workspace(image: BuiltImage) -> None
     settings = image.settings
     assert settings["User"] == "1000"
     assert settings["WorkingDir"] == "/workspace"
-    assert settings["Entrypoint"] == ["/usr/bin/tini", "-s", "--"]
+    assert settings["Entrypoint"] == ["/usr/bin/tini", "-s", "--", "/opt/wheelyard/entrypoint"]
+    assert settings["StopSignal"] == "SIGTERM"
+    assert settings["Healthcheck"] == {"Test": ["NONE"]}
     assert settings["Cmd"] == ["bash"]
     assert not settings.get("Volumes")
 

@@ -255,3 +255,20 @@ def test_a_cuda_extension_of_pytorch_is_compiled_and_linked(box: Box, nvcc: str)
     result = box.dev.run("TORCH_EXTENSIONS_DIR=$(mktemp -d) python -c %s", CUDA_EXTENSION)
     assert result.rc == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "true"
+
+
+def test_git_works_in_a_workspace_of_another_user(box: Box) -> None:
+    """A folder that is mounted there is seldom dev's."""
+    box.lines("git init --quiet /workspace/other", user=box.root)
+    box.lines("chown -R 4321:4321 /workspace/other", user=box.root)
+    try:
+        said = box.lines("git config --system --get-all safe.directory")
+        assert said == ["/workspace", "/workspace/*"]
+        version = box.lines("git version")[0].split()[2]
+        if tuple(map(int, version.split(".")[:2])) >= (2, 46):
+            box.lines("git -C /workspace/other status")
+        box.lines("cp -r /workspace/other/.git /workspace/", user=box.root)
+        box.lines("chown -R 4321:4321 /workspace/.git", user=box.root)
+        box.lines("git -C /workspace status")
+    finally:
+        box.root.run("rm -rf /workspace/other /workspace/.git")

@@ -80,6 +80,87 @@ def test_someone_with_another_id_but_the_venvs_group_installs_too(box: Box, whee
     box.root.run("rm -rf /tmp/other")
 
 
+# uid and gid: of one's own outside, and OpenShift's.
+STRANGERS = {"own": (12345, 12345), "openshift": (1000670000, 0)}
+
+
+@pytest.fixture(params=STRANGERS)
+def stranger(request: pytest.FixtureRequest, box: Box) -> Iterator[str]:
+    """The beginning of a command: as a user whom the image does not know, by its entry point."""
+    uid, gid = STRANGERS[request.param]
+    variables = " ".join(f"{name}='{value}'" for name, value in box.image.environment.items())
+    yield (
+        f"setpriv --reuid {uid} --regid {gid} --clear-groups env -i HOME=/ {variables} "
+        "/opt/wheelyard/entrypoint"
+    )
+    box.root.run(f"rm -rf /tmp/home-{uid} /home/dev/.wheelyard")
+
+
+def test_a_stranger_has_a_name_and_a_home(box: Box, stranger: str) -> None:
+    script = (
+        "import getpass, pathlib; print(getpass.getuser()); "
+        "path = pathlib.Path('~/.cache/x').expanduser(); "
+        "path.parent.mkdir(parents=True, exist_ok=True); path.touch(); path.unlink()"
+    )
+    (name,) = box.lines(f'{stranger} python -c "{script}"', user=box.root)
+    assert name.startswith("uid")
+    (python,) = box.lines(f"{stranger} sh -c 'command -v python'", user=box.root)
+    assert "/.wheelyard/" in python
+
+
+def test_a_stranger_installs_beside_what_the_image_has(
+    box: Box, stranger: str, wheel: str, pins: dict[str, str]
+) -> None:
+    quiet = "--no-index --disable-pip-version-check --no-cache-dir"
+    box.lines(f"{stranger} pip install {quiet} {wheel}", user=box.root)
+    assert box.lines(f"{stranger} wheelyard-probe", user=box.root) == ["probe answers"]
+    name = next(name for name in ("torch", "tensorflow") if name in pins)
+    script = f"import {name}, wheelyard_probe; print({name}.__file__, wheelyard_probe.__file__)"
+    framework, probe = box.lines(f"{stranger} python -c '{script}'", user=box.root)[0].split()
+    assert framework.startswith(f"{VENV}/")
+    assert "/.wheelyard/" in probe
+    satisfied = box.lines(f"{stranger} pip install {quiet} --dry-run {name}", user=box.root)
+    assert all("already satisfied" in line for line in satisfied)
+    refused = box.root.run(f"{stranger} pip install {quiet} --dry-run {name}==0.1 2>&1")
+    assert f"(constraint) {name}=={pins[name]}" in refused.stdout
+    box.lines(f"{stranger} pip uninstall --yes wheelyard-probe", user=box.root)
+    if "uv" in pins:
+        box.lines(f"{stranger} uv pip install --no-index --offline {wheel}", user=box.root)
+        assert box.lines(f"{stranger} wheelyard-probe", user=box.root) == ["probe answers"]
+        seen = box.root.run(f"{stranger} uv pip install --no-index --offline --dry-run {name} 2>&1")
+        assert "Would make no changes" in seen.stdout, seen.stdout
+
+
+def test_what_root_installs_dev_removes_without_a_trace(box: Box, wheel: str) -> None:
+    """As a Dockerfile's `USER root` and `RUN pip install` do, with umask 022."""
+    for pip in (f"{VENV}/bin/pip", f"{VENV}/bin/python -m pip"):
+        box.lines(
+            f"sh -c 'umask 022; {pip} install --no-index --no-cache-dir "
+            f"--disable-pip-version-check --root-user-action ignore {wheel}'",
+            user=box.root,
+        )
+        found = box.lines(f"find {VENV} -name 'wheelyard_probe*' ! -perm -g=w")
+        assert found == []
+        box.lines("pip uninstall --yes wheelyard-probe")
+        assert box.lines(f"find {VENV} -name '~*'") == []
+
+
+@pytest.mark.parametrize("options", ["", "--system-site-packages"])
+def test_an_environment_of_ones_own(
+    box: Box, wheel: str, options: str, pins: dict[str, str]
+) -> None:
+    own = "/tmp/own"
+    try:
+        box.lines(f"python -m venv {options} {own}")
+        box.lines(f"{own}/bin/pip install --no-index --disable-pip-version-check {wheel}")
+        assert box.lines(f"{own}/bin/wheelyard-probe") == ["probe answers"]
+        name = next(name for name in ("torch", "tensorflow") if name in pins)
+        seen = box.dev.run(f"{own}/bin/python -c 'import {name}'")
+        assert seen.succeeded is bool(options), seen.stderr
+    finally:
+        box.root.run(f"rm -rf {own}")
+
+
 def test_pip_and_uv_keep_what_makes_the_image(box: Box, pins: dict[str, str]) -> None:
     """Whoever installs: another framework is refused, by both versions, until that is lifted."""
     name = next(name for name in ("torch", "tensorflow") if name in pins)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.image.box import Box
 from tests.image.layout import normalized
+from wheelyard.contract.users import home_folders
 
 VENV = "/opt/venv"
 BASH = "/bin/bash"
@@ -55,8 +56,9 @@ def test_no_account_has_a_password(box: Box) -> None:
 
 def test_dev_finds_its_home_its_caches_and_its_workspace(box: Box) -> None:
     assert box.lines("pwd; echo $HOME") == ["/workspace", "/home/dev"]
-    for folder in ("/workspace", "/home/dev/.cache", "/home/dev/.vscode-server/extensions"):
-        assert box.lines(f"test -w {folder} && stat -c '%u %g' {folder}") == ["1000 1000"]
+    for folder in ("workspace", *home_folders()):
+        found = box.lines(f"test -w /{folder} && stat -c '%u %g %a' /{folder}")
+        assert found == ["1000 0 2775"], folder
 
 
 def test_the_venv_belongs_to_its_group_all_the_way_down(box: Box) -> None:
@@ -107,6 +109,12 @@ def test_a_program_that_opens_a_terminal_takes_bash(box: Box) -> None:
 def test_what_a_program_printed_is_out_at_once(box: Box) -> None:
     """Logs of a training are empty otherwise until 8 KiB are full, and lost when it is killed."""
     assert box.lines("python -c \"import os; print('epoch 1'); os._exit(0)\"") == ["epoch 1"]
+
+
+def test_a_shell_activates_and_leaves_the_venv(box: Box) -> None:
+    script = f". {VENV}/bin/activate && command -v python && deactivate"
+    found = box.dev.run(f"sh -c '{script}'")
+    assert (found.stdout, found.stderr) == (f"{VENV}/bin/python\n", "")
 
 
 def test_the_first_process_reaps(box: Box) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wheelyard.contract.paths import GID, GROUP, HOME, UID, USER, VENV, WHEELYARD, WORKDIR
-from wheelyard.images.assemble.final_layer import selfcheck_files
+from wheelyard.images.assemble.final_layer import base_files
 from wheelyard.images.inspect.inspect import _CUDA_LIBRARY, PRIVATE_COPIES
 from wheelyard.selfcheck import cell, cudalib, libraries
 from wheelyard.selfcheck.gpu import judge
@@ -72,7 +72,7 @@ def test_accounts_are_what_the_documentation_says() -> None:
 
 def test_the_command_of_an_image_starts_with_the_files_it_brings(tmp_path: Path) -> None:
     """What an assembled image and a base by Dockerfile bring lies outside the builder's package."""
-    files = selfcheck_files()
+    files = base_files()
     for path, (content, _mode) in files.items():
         target = tmp_path / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -103,7 +103,13 @@ def test_a_base_of_a_registry_is_made_first_and_by_digest(tmp_path: Path) -> Non
     rendered = {str(path): text for path, text in render_all(project, [cell]).items()}
     base = rendered["images/bases/bookworm-runtime/Dockerfile"]
     assert f"\nFROM {image}\n" in base
-    for promise in ("--gid 900 venv", "--uid 1000", "2775", "USER 1000\n", "COPY selfcheck "):
+    for promise in (
+        "--gid 900 venv",
+        "--uid 1000",
+        "2775",
+        "USER 1000\n",
+        "COPY builder/wheelyard/selfcheck ",
+    ):
         assert promise in base
     bake = json.loads(rendered["docker-bake.json"])["target"]
     name = cell.id.replace(".", "_")

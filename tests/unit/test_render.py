@@ -71,7 +71,9 @@ def test_every_dockerfile_keeps_the_image_contract(cell: Cell) -> None:
     assert text.startswith("# Written by `wheelyard render`")
     assert [line for line in lines if line.startswith("USER")][-1] == "USER 1000"
     assert "WORKDIR /workspace" in lines
-    assert 'ENTRYPOINT ["/usr/bin/tini", "-s", "--"]' in lines
+    assert 'ENTRYPOINT ["/usr/bin/tini", "-s", "--", "/opt/wheelyard/entrypoint"]' in lines
+    assert "STOPSIGNAL SIGTERM" in lines
+    assert "HEALTHCHECK NONE" in lines
     assert "--require-hashes" in text
     assert f"NVIDIA_REQUIRE_CUDA='cuda>={cell.cuda.partition('.')[0]}.0'" in text
     newer = ("# syntax=", "<<", "--link", "--mount", "--chmod")  # than the classic builder reads

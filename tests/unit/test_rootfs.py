@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -163,7 +164,25 @@ def test_the_contract_is_computed_from_the_base_s_own_files(tmp_path: Path) -> N
     site = base.nodes["opt/venv/lib/python3.11/site-packages"].entry
     assert (site.gid, site.mode) == (900, 0o2775)
     home = base.nodes["home/dev/.vscode-server/extensions"].entry
-    assert (home.uid, home.gid) == (1000, 1000)
+    assert (home.uid, home.gid, home.mode) == (1000, 0, 0o2775)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        'VIRTUAL_ENV="__VENV_DIR__"\nPS1="__VENV_PROMPT__${PS1:-}"\n',  # up to 3.12
+        'VIRTUAL_ENV=__VENV_DIR__\nPS1=__VENV_PROMPT__"${PS1:-}"\n',  # Debian 12's, mended
+        'VIRTUAL_ENV=__VENV_DIR__\nPS1="("__VENV_PROMPT__") ${PS1:-}"\n',  # 3.13
+    ],
+)
+def test_a_shell_can_activate_the_environment(tmp_path: Path, template: str) -> None:
+    files = {"usr/lib/python3.11/venv/scripts/common/activate": template.encode()}
+    base = apply_contract(rootfs(tmp_path / "a.tar", {**ACCOUNTS, **files}), "3.11")
+    script = base.read("opt/venv/bin/activate").decode() + 'echo "$VIRTUAL_ENV $PS1"'
+    done = subprocess.run(
+        ["sh", "-e", "-c", script], capture_output=True, text=True, env={"PS1": "$ "}, check=False
+    )
+    assert (done.stdout, done.stderr) == ("/opt/venv (venv) $ \n", "")
 
 
 @pytest.mark.parametrize("kind", ["file", "hardlink"])
@@ -201,7 +220,8 @@ def test_what_git_lfs_writes_in_any_order_is_sorted(tmp_path: Path) -> None:
         apply_contract(rootfs(tmp_path / f"{i}.tar", {**ACCOUNTS, "etc/gitconfig": c}), "3.11")
         for i, c in enumerate(contents)
     ]
-    assert {base.read("etc/gitconfig") for base in bases} == {contents[0]}
+    ours = b"[safe]\n\tdirectory = /workspace\n\tdirectory = /workspace/*\n"
+    assert {base.read("etc/gitconfig") for base in bases} == {ours + contents[0]}
 
 
 @pytest.mark.parametrize("text", [b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", b"# and more\n"])

@@ -18,7 +18,9 @@ from wheelyard.planning.tags import axes
 OCI = "org.opencontainers.image"
 CELL_LABEL = "wheelyard.cell"
 # -s: reap children below another init, too (`docker run --init`, enroot), without a warning.
-ENTRYPOINT = ("/usr/bin/tini", "-s", "--")
+ENTRYPOINT = ("/usr/bin/tini", "-s", "--", "/opt/wheelyard/entrypoint")
+# What JupyterLab, TensorBoard and torchrun end by; a base of somebody else's may say otherwise.
+STOP_SIGNAL = "SIGTERM"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Pairs = tuple[tuple[str, str], ...]
@@ -34,6 +36,7 @@ class ImageConfig:
     workdir: str
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...]
+    stop_signal: str = STOP_SIGNAL
     created: str | None = None  # RFC 3339; None: nothing says when its files came to be
 
 
@@ -117,6 +120,7 @@ def _labels(cell: Cell, lock: RequirementsLock) -> dict[str, str]:
         f"{OCI}.base.name": base_image(cell),
         f"{OCI}.vendor": "Wheelyard",
         **({} if lock.newest is None else {f"{OCI}.created": lock.newest}),
+        **{f"{OCI}.{name}": value for name, value in cell.about},
         CELL_LABEL: _json(_facts(cell, lock)),
         "devcontainer.metadata": _json(metadata(cell.flavour.name)),
     }

@@ -7,13 +7,14 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.paths import WHEELYARD
-from wheelyard.images.assemble.final_layer import selfcheck_files
+from wheelyard.contract.users import SCRIPTS
+from wheelyard.images.assemble.final_layer import base_files
 from wheelyard.rendering.render import DOCKERFILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_COPIED = f"{WHEELYARD}/"  # where selfcheck lies in an image
+_PACKAGE = "builder/wheelyard"  # in a project, which a Dockerfile may be built from by hand
 
 
 def image_context(dockerfile: bytes) -> bytes:
@@ -22,13 +23,18 @@ def image_context(dockerfile: bytes) -> bytes:
 
 
 def pinned_context(dockerfile: bytes) -> bytes:
-    """The context of a base's Dockerfile, a tar: itself and selfcheck."""
-    copied = {
-        path.removeprefix(_COPIED): content
-        for path, (content, _mode) in selfcheck_files().items()
-        if path.startswith(_COPIED)
+    """The context of a base's Dockerfile, a tar: itself, selfcheck, and the scripts."""
+    files = base_files()
+    selfcheck = {
+        f"{_PACKAGE}/{path.removeprefix(f'{WHEELYARD}/')}": content
+        for path, (content, _mode) in files.items()
+        if path.startswith(f"{WHEELYARD}/selfcheck/")
     }
-    return _pack({DOCKERFILE: dockerfile, **copied})
+    scripts = {
+        f"{_PACKAGE}/data/{source}": files[f"{WHEELYARD}/{name}"][0]
+        for source, name in SCRIPTS.items()
+    }
+    return _pack({DOCKERFILE: dockerfile, **selfcheck, **scripts})
 
 
 def _pack(files: Mapping[str, bytes]) -> bytes:

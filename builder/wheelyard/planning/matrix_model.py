@@ -59,6 +59,11 @@ _LocalVersion = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$")]
 Policy = Literal["match-build", "upstream-latest"]
 _ImageDigest = Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
 _DebianName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+_Address = Annotated[str, Field(pattern=r"^https?://[^\s'\"@]+$")]  # without a login
+_Licences = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9.+() -]+$", description='SPDX: "Apache-2.0 AND BSD-3-Clause"'),
+]
 _RequirementText = Annotated[str, AfterValidator(_requirement)]
 _Distribution = Annotated[str, AfterValidator(_distribution)]
 _Specifiers = Annotated[str, AfterValidator(_specifiers)]
@@ -199,10 +204,19 @@ class Include(_Mapping):
     policy: Policy | None = None  # None: the matrix's
 
 
+class About(_Mapping):
+    """What the images' labels say of who makes them, beside what the plan knows itself."""
+
+    source: _Address | None = None  # where this project is
+    documentation: _Address | None = None
+    licenses: _Licences | None = None  # of all that the images hold
+
+
 class Matrix(_Mapping):
     """matrix.yaml: the only list of images."""
 
     version: Literal[1]
+    about: About = About()
     policy: Policy = "match-build"  # how requirements that leave a range are met
     axes: Axes
     frameworks: Annotated[dict[_Word, FrameworkEntry], Field(min_length=1)]

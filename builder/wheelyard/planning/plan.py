@@ -112,6 +112,7 @@ def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdi
             if not leads(item.cuda, release.cuda)
         ),
         index=index_of(matrix, facts, item.cuda),
+        about=tuple((k, v) for k, v in matrix.about.model_dump().items() if v is not None),
     )
 
 

@@ -23,6 +23,7 @@ from wheelyard.contract.imageconfig import (
 )
 from wheelyard.contract.installer import load_installer
 from wheelyard.contract.paths import VENV
+from wheelyard.contract.users import PIP_UMASK, PTH, text_files
 from wheelyard.errors import StorageError
 from wheelyard.lock.inputs import Cells, cells_by_id, parent_of
 from wheelyard.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
@@ -182,6 +183,9 @@ def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -
     return environment.get_template("base.j2").render(
         text=environment.get_template("partials/packages.j2").render(step=step, **names),
         wheels=locks.wheels.wheels,
+        pip_umask=PIP_UMASK,
+        pth=PTH,
+        texts={home: text_files(home, cell.python) for home in ("usr/local", "usr")},
         base_image=base_image(cell),
         config=base_config(cell),
         **CONTRACT,

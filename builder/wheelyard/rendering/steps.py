@@ -15,10 +15,14 @@ from typing import Literal
 from wheelyard.contract.exclusions import is_trimmed, path_rules
 from wheelyard.contract.paths import GID, GROUP, UID, USER
 from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
+from wheelyard.contract.users import SCRIPTS, home_folders
 from wheelyard.model import Cell, LockedDeb, LockedWheel, PackageLock, RequirementsLock
 
 _CUDNN = "cudnn"
-CONTRACT = {"user": USER, "uid": UID, "group": GROUP, "gid": GID}  # of a base
+CONTRACT = {  # of a base
+    "user": USER, "uid": UID, "group": GROUP, "gid": GID, "home_folders": home_folders(),
+    "scripts": SCRIPTS,
+}  # fmt: skip
 Wheels = tuple[LockedWheel, ...]
 
 

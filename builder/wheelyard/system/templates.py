@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from traceback import extract_tb
@@ -28,6 +29,7 @@ def make_environment(templates: Path) -> Environment:
     )
     environment.filters["quoted"] = quoted
     environment.filters["json"] = json.dumps
+    environment.filters["word"] = shlex.quote
     environment.filters["json_array"] = _json_array
     return environment
 

@@ -5,6 +5,7 @@ Nothing is executed: the files are computed from the base's own.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -22,18 +23,19 @@ from wheelyard.contract.paths import (
     WHEELYARD,
     WORKDIR,
 )
+from wheelyard.contract.users import PIP_UMASK, PTH, SAFE, home_folders, system_packages, text_files
 from wheelyard.errors import BaseImageError
 from wheelyard.images.assemble.rootfs import Node, with_content
 from wheelyard.layers.install import Environment
 from wheelyard.layers.tarheader import EPOCH
-from wheelyard.layers.toc import Entry
+from wheelyard.layers.toc import Entry, parents
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from wheelyard.images.assemble.rootfs import RootFS
 
-FORMAT = 4  # part of the base layer's key: raise it when the contract changes
+FORMAT = 7  # part of the base layer's key: raise it when the contract changes
 PRIVILEGES = 0o6000  # setuid and setgid of a file
 _GITCONFIG, _FSTAB = "etc/gitconfig", "etc/fstab"
 # Every layer holds the folders above its files, and does not depend on any base.
@@ -50,18 +52,17 @@ def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootF
     nodes = [_shared_folder(base, path) for path in _SHARED]
     nodes += _accounts(base)
     nodes += [] if foreign else [*_ours(base), *_without_privileges(base)]
-    nodes += [_folder(path, 0o755, UID, UID) for path in (HOME, f"{HOME}/.cache")]
-    nodes += [
-        _folder(f"{HOME}/{path}", 0o755, UID, UID)
-        for path in (".vscode-server", ".vscode-server/extensions")
-    ]
+    nodes += [_folder(path, 0o2775, UID, 0) for path in home_folders()]
     nodes += _skeleton(base)
     home = _python_home(base, python) if foreign else "usr"
     nodes += _environment(_activate(base, home, python), home, python)
+    texts = text_files(home, python)
+    folders = parents(f"{system_packages(home, python)}/")
+    nodes += [_folder(path, 0o755, 0, 0) for path in folders if path not in base.nodes]
+    nodes += [_file(path, _lined(lines), 0o644, 0, 0) for path, lines in texts.items()]
     nodes += [
-        _folder(WORKDIR, 0o2775, UID, UID),
+        _folder(WORKDIR, 0o2775, UID, 0),
         _folder(WHEELYARD, 0o755, 0, 0),
-        _file("etc/profile.d/10-venv.sh", _profile(), 0o644, 0, 0),
         _file("etc/machine-id", b"", 0o444, 0, 0),
     ]
     return base.overlaid({node.entry.path: node for node in nodes})
@@ -70,7 +71,7 @@ def apply_contract(base: RootFS, python: str, *, foreign: bool = False) -> RootF
 def _ours(base: RootFS) -> list[Node]:
     """Return what only a base of locked packages gets."""
     sources = _file("etc/apt/sources.list", base.sources_list.encode(), 0o644, 0, 0)
-    return [*_sorted_gitconfig(base), sources, *_plain_fstab(base)]
+    return [_gitconfig(base), sources, *_plain_fstab(base)]
 
 
 def _plain_fstab(base: RootFS) -> list[Node]:
@@ -191,23 +192,21 @@ def _renumbered(line: str, accounts: Mapping[str, tuple[int, int]], gids: Mappin
     return ":".join((name, password, number, *rest))
 
 
-def _sorted_gitconfig(base: RootFS) -> list[Node]:
-    """Sort git-lfs's section of the git configuration, whose order differs from run to run."""
-    if _GITCONFIG not in base.nodes:
-        return []
-    lines = _lines(base, _GITCONFIG)
-    if sum(line.startswith("[") for line in lines) != 1 or not lines[0].startswith("["):
+def _gitconfig(base: RootFS) -> Node:
+    """Return ours, and git-lfs's section, sorted: its order differs from run to run."""
+    lines = _lines(base, _GITCONFIG) if _GITCONFIG in base.nodes else []
+    if [number for number, line in enumerate(lines) if line.startswith("[")] not in ([], [0]):
         raise BaseImageError(
             f"/{_GITCONFIG} of the base has more than the section that git-lfs writes"
         )
-    return [_edited(base, _GITCONFIG, [lines[0], *sorted(lines[1:])])]
+    return _file(_GITCONFIG, _lined([*SAFE, *lines[:1], *sorted(lines[1:])]), 0o644, 0, 0)
 
 
 def _skeleton(base: RootFS) -> list[Node]:
     """Return what `useradd -m` copies, so that an interactive shell looks like Debian's."""
     names = [path for path in base.nodes if path.startswith("etc/skel/")]
     return [
-        _file(f"{HOME}/{path.removeprefix('etc/skel/')}", base.read(path), 0o644, UID, UID)
+        _file(f"{HOME}/{path.removeprefix('etc/skel/')}", base.read(path), 0o664, UID, 0)
         for path in names
         if base.nodes[path].entry.kind == "file"
     ]
@@ -227,6 +226,7 @@ def _environment(activate: bytes, home: str, python: str) -> list[Node]:
     folders = ["", "/bin", "/include", "/lib", f"/lib/python{python}"]
     nodes = [_folder(VENV + folder, 0o2775, 0, GID) for folder in folders]
     nodes.append(_folder(f"{library}/site-packages", 0o2775, 0, GID))
+    nodes.append(_file(f"{library}/site-packages/{PTH}", _lined([PIP_UMASK]), 0o664, 0, GID))
     links = {
         "python": f"/{home}/bin/python{python}",
         "python3": "python",
@@ -256,10 +256,16 @@ def _python_home(base: RootFS, python: str) -> str:
 
 def _activate(base: RootFS, home: str, python: str) -> bytes:
     text = base.read(f"{home}/{_ACTIVATE.format(python)}").decode()
+    if re.search(r'PS1="\("?__VENV_PROMPT__', text):  # Python 3.13's
+        prompt = "venv"
+    elif '"__VENV_PROMPT__' in text:
+        prompt = "(venv) "
+    else:  # with the security fix of 2024: values are quoted where they are put in
+        prompt = "'(venv) '"
     values = {
         "__VENV_DIR__": f"/{VENV}",
         "__VENV_NAME__": "venv",
-        "__VENV_PROMPT__": "(venv) ",
+        "__VENV_PROMPT__": prompt,
         "__VENV_BIN_NAME__": "bin",
         "__VENV_PYTHON__": f"/{VENV}/bin/python",
     }
@@ -268,13 +274,8 @@ def _activate(base: RootFS, home: str, python: str) -> bytes:
     return text.encode()
 
 
-def _profile() -> bytes:
-    text = (
-        "# Debian's /etc/profile resets PATH; login shells find the environment again here.\n"
-        f"export VIRTUAL_ENV=/{VENV}\n"
-        f'export PATH="/{VENV}/bin:$PATH"\n'
-    )
-    return text.encode()
+def _lined(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _lines(base: RootFS, path: str) -> list[str]:
@@ -283,7 +284,7 @@ def _lines(base: RootFS, path: str) -> list[str]:
 
 def _edited(base: RootFS, path: str, lines: list[str]) -> Node:
     old = base.nodes[path].entry
-    return _file(path, "".join(f"{line}\n" for line in lines).encode(), old.mode, old.uid, old.gid)
+    return _file(path, _lined(lines), old.mode, old.uid, old.gid)
 
 
 def _file(path: str, content: bytes, mode: int, uid: int, gid: int) -> Node:

@@ -12,9 +12,9 @@ from wheelyard.contract.recipe import BytecodeLayer
 from wheelyard.errors import WheelError, WheelyardError
 from wheelyard.images.assemble.assembly import CACHE, Assembly
 from wheelyard.images.assemble.final_layer import (
+    base_files,
     final_layer_files,
     final_layer_key,
-    selfcheck_files,
     write_final_layer,
 )
 from wheelyard.images.assemble.growing import GrowingImage, ignore
@@ -66,7 +66,7 @@ def base_layers(work: Assembly) -> list[ImageLayer]:
     planned = planned_base(work.stages)
     made = make_layers(work, planned)
     layers = [ImageLayer(made[x.key], x.title, x.from_wheels) for x in planned]
-    return [*layers, _small_layer(work, selfcheck_files(), {}, "selfcheck")]
+    return [*layers, _small_layer(work, base_files(), {}, "selfcheck")]
 
 
 def toolkit_links(work: Assembly, layers: Sequence[ImageLayer]) -> dict[str, str]:

@@ -6,8 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import wheelyard
 from wheelyard import selfcheck
 from wheelyard.contract.paths import FILE_MODE, GID, VENV, WHEELYARD
+from wheelyard.contract.users import SCRIPTS
 from wheelyard.images.assemble.accounts import empty_environment
 from wheelyard.layers.layer import FORMAT, LayerWriter
 from wheelyard.layers.wheels import add_parents
@@ -30,22 +32,24 @@ sys.exit(main())
 def final_layer_files(
     cell_json: str, constraints: Mapping[str, str]
 ) -> dict[str, tuple[bytes, int]]:
-    """Return path -> content and mode: selfcheck, its launcher, the cell, its constraints."""
+    """Return path -> content and mode: a base's own files, the cell, its constraints."""
     texts = {f"{WHEELYARD}/cell.json": cell_json, **constraints}
     return {
-        **selfcheck_files(),
+        **base_files(),
         **{path: (text.encode(), _mode(path)) for path, text in texts.items()},
     }
 
 
-def selfcheck_files() -> dict[str, tuple[bytes, int]]:
-    """Return path -> content and mode of selfcheck and its launcher, which also a base has."""
-    package = Path(selfcheck.__file__).parent
+def base_files() -> dict[str, tuple[bytes, int]]:
+    """Return path -> content and mode of what a base has already: selfcheck and scripts."""
+    package, data = Path(selfcheck.__file__).parent, Path(wheelyard.__file__).parent / "data"
     files = {
         f"{WHEELYARD}/selfcheck/{path.relative_to(package).as_posix()}": (path.read_bytes(), 0o644)
         for path in sorted(package.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
+    for source, name in SCRIPTS.items():
+        files[f"{WHEELYARD}/{name}"] = ((data / source).read_bytes(), 0o755)
     files["usr/local/bin/selfcheck"] = (_LAUNCHER.encode(), 0o755)
     return files
 

@@ -92,6 +92,8 @@ def _config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str,
             "Entrypoint": list(config.entrypoint),
             "Cmd": list(config.cmd),
             "WorkingDir": config.workdir,
+            "StopSignal": config.stop_signal,
+            "Healthcheck": {"Test": ["NONE"]},  # Docker's; none of a base's either
             "Labels": dict(config.labels),
         },
         "rootfs": {"type": "layers", "diff_ids": [x.stored.layer.diff_id for x in layers]},

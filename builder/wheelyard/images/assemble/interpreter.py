@@ -29,7 +29,8 @@ def interpreter_identity(lock: PackageLock, base: Base | None = None) -> str:
     if base is not None and base.image is not None:
         digest = base.image.rpartition("@")[2]
         return hashlib.sha256(f"image {digest}\nformat {FORMAT}".encode()).hexdigest()
-    parts = [f"{d.name} {d.sha256}" for d in lock.packages if re.match(r"(lib)?python3\.", d.name)]
+    of_python = re.compile(r"(lib)?python3\.\d+(?!-venv)")
+    parts = [f"{d.name} {d.sha256}" for d in lock.packages if of_python.match(d.name)]
     parts.append(f"format {FORMAT}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 

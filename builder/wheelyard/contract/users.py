@@ -1,0 +1,65 @@
+"""What lets any user work in an image, known to it or not: folders, shells, git, pip. Pure.
+
+The scripts that a container starts by are files in the package's data.
+"""
+
+from __future__ import annotations
+
+from wheelyard.contract.paths import HOME, site_packages
+
+# A named volume on a folder that the image lacks is root's. A home is of group 0 as well: the
+# group of every user whom OpenShift makes up.
+OF_HOME = (
+    ".cache", ".cache/huggingface", ".cache/matplotlib", ".cache/pip", ".cache/torch", ".cache/uv",
+    ".config", ".config/matplotlib", ".ipython", ".jupyter", ".keras", ".local", ".local/bin",
+    ".local/share", ".local/share/jupyter", ".nv", ".triton", ".vscode-server",
+    ".vscode-server/extensions",
+)  # fmt: skip
+# git takes a mounted repository of another user's for somebody's trap. What is mounted there is the
+# work of who started the container; other folders may be shared with strangers. The second line is
+# for git 2.46 and later.
+SAFE = ("[safe]", "\tdirectory = /workspace", "\tdirectory = /workspace/*")
+# Root installs with umask 022 in a Dockerfile, and `dev` could change none of it.
+PIP_UMASK = (
+    "import os, sys; any(os.path.basename(a).partition('3')[0] == 'pip' for a in "
+    "sys.orig_argv[1:4]) and os.umask(os.umask(0o077) & ~0o020)"
+)
+PTH = "wheelyard.pth"
+# What a container starts by, in the package's data -> what it is called below /opt/wheelyard.
+SCRIPTS = {
+    "entrypoint.sh": "entrypoint", "pip.sh": "pip", "user.sh": "user.sh", "venv.sh": "venv",
+}  # fmt: skip
+PROFILE = (
+    "# Debian's /etc/profile resets PATH; login shells find the environment again here.",
+    'export VIRTUAL_ENV="${VIRTUAL_ENV:-/opt/venv}"',
+    'export PATH="/opt/venv/bin:$PATH"',
+    '[ "$VIRTUAL_ENV" = /opt/venv ] || export PATH="$VIRTUAL_ENV/bin:$PATH"',
+    '[ -w "${HOME:-}" ] || . /opt/wheelyard/user.sh',
+)
+NAMELESS_SHELL = (
+    "# For shells whose HOME is /: `docker exec` starts them past the entry point.",
+    ". /opt/wheelyard/user.sh",
+)
+
+
+def home_folders() -> list[str]:
+    """The home and all in it that an image has, relative to its root."""
+    return [HOME, *(f"{HOME}/{path}" for path in OF_HOME)]
+
+
+def text_files(home: str, python: str) -> dict[str, tuple[str, ...]]:
+    """Path -> lines of the root's own files, for shells and for environments on top of ours."""
+    found = f"import site; site.addsitedir('/{site_packages(python)}')"
+    return {
+        "etc/profile.d/10-venv.sh": PROFILE,
+        ".bashrc": NAMELESS_SHELL,
+        # `python -m venv --system-site-packages` sees what the image has, its .pth files included.
+        f"{system_packages(home, python)}/{PTH}": (found,),
+    }
+
+
+def system_packages(home: str, python: str) -> str:
+    """Where a Python looks for the system's packages: Debian's own elsewhere than others."""
+    if home == "usr":
+        return "usr/lib/python3/dist-packages"
+    return f"{home}/lib/python{python}/site-packages"
