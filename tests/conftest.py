@@ -29,4 +29,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--unpack-dir", help="folder with room for an unpacked image and an engine")
     group.addoption("--scratch", help="folder with room for some 15 GB (default: a new one)")
-    group.addoption("--require-gpu", action="store_true", help="a missing GPU is a failure")
+    group.addoption("--require-gpu", action="store_true", help="treat a missing GPU as a failure")

@@ -45,8 +45,8 @@ WHEELYARD_INDEXES, WHEELYARD_DEBIAN_MIRROR, WHEELYARD_DEBIAN_SECURITY_MIRROR,
 WHEELYARD_DEBIAN_SNAPSHOT, WHEELYARD_CA_BUNDLE, WHEELYARD_CACHE, WHEELYARD_WORKERS,
 WHEELYARD_TIMEOUT, WHEELYARD_REGISTRY) or in the user's config
 file ($WHEELYARD_CONFIG, else wheelyard/config.toml in the user's config folder,
-with keys such as index-url). An option wins over the environment, and that over
-the file.
+with keys such as index-url). Options take precedence over the environment, and the
+environment over the file.
 
 exit codes:
 """
@@ -110,7 +110,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def exit_codes() -> str:
-    """One line per exit code, from the error classes themselves."""
+    """Return one line per exit code, from the error classes."""
     rows = [(0, "Success")]
     for kind in vars(errors).values():
         bug = kind is errors.UnexpectedError  # has a line below
@@ -119,7 +119,7 @@ def exit_codes() -> str:
     rows += [
         (BUG, "A bug in wheelyard"),
         (errors.INTERRUPTED, "Interrupted (Ctrl-C, SIGTERM or SIGHUP)"),
-        (BROKEN_PIPE, "Whoever read the output has gone"),
+        (BROKEN_PIPE, "The reader of the output has gone"),
     ]
     return "\n".join(f"  {code:<4} {text}" for code, text in sorted(rows))
 
@@ -131,7 +131,7 @@ def _intent(kind: type[errors.WheelyardError]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0, the error's own, 70 for a bug, 130)."""
+    """Run one command; return the exit code (0, the error's own, 70 for a bug, 130)."""
     argv = sys.argv[1:] if argv is None else list(argv)
     with plain_streams(), _umask():
         return _main(argv, verbose="-v" in argv or "--verbose" in argv)
@@ -141,9 +141,9 @@ def _main(argv: Sequence[str], *, verbose: bool) -> int:
     try:
         with _terminated_like_interrupted():
             code = _run(argv)
-            sys.stdout.flush()  # here, where a closed pipe can still be told from a bug
+            sys.stdout.flush()  # here, where a closed pipe can be distinguished from a bug
     except KeyboardInterrupt:
-        _say("interrupted; what is complete is kept, and the next run goes on from there")
+        _say("interrupted; completed work is kept, run the command again to continue")
         return INTERRUPTED
     except ReaderGoneError:
         _drop_stdout()
@@ -168,7 +168,7 @@ def _run(argv: Sequence[str]) -> int:
         raise UsageError("no command given; `wheelyard --help` lists them")
     if not hasattr(os, "geteuid") and args.command not in _ANYWHERE:
         raise _elsewhere(args.command)
-    # Here: `--help` and usage errors answer without them.
+    # Imported here: `--help` and usage errors do not need them.
     from wheelyard.console.progress import make_reporter
     from wheelyard.context import Context
     from wheelyard.settings import load_settings
@@ -199,7 +199,7 @@ def _elsewhere(command: str) -> ToolMissingError:
 
 @contextlib.contextmanager
 def _log_to(reporter: Reporter) -> Iterator[None]:
-    """Send the package's debug log through `reporter`, so that it does not tear the bars."""
+    """Send the package's debug log through `reporter`, so that it does not break the bars."""
     import logging
 
     class _Handler(logging.Handler):
@@ -218,7 +218,7 @@ def _log_to(reporter: Reporter) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _umask() -> Iterator[None]:
-    """Refuse to write files that everybody may change; a umask that shares with a group stays."""
+    """Make written files writable by nobody else; a umask that shares with a group stays."""
     before = os.umask(0o077)
     os.umask(before if before & 0o002 else before | 0o022)
     try:
@@ -229,10 +229,10 @@ def _umask() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM and SIGHUP take the same way out as Ctrl-C: nothing is left locked or running.
+    """Handle SIGTERM and SIGHUP like Ctrl-C: nothing is left locked or running.
 
-    A second one does not disturb the first, however late it comes: a terminal that closes sends
-    several. SIGHUP stays ignored where it was, which is what nohup is for.
+    A second signal does not disturb the first, however late it arrives: a closing terminal sends
+    several. SIGHUP stays ignored if it was, which is what nohup is for.
     """
     if threading.current_thread() is not threading.main_thread():  # a library use of main()
         yield
@@ -281,7 +281,9 @@ def _storage_failure(error: OSError, verbose: bool) -> int:
 
 
 def _no_memory(error: MemoryError) -> MachineError:
-    wrapped = MachineError("out of memory; run again with --workers 1, or give this process more")
+    wrapped = MachineError(
+        "out of memory; run again with --workers 1, or give this process more memory"
+    )
     wrapped.__cause__ = error
     return wrapped
 
@@ -293,12 +295,12 @@ def _bug() -> int:
 
 
 def _say(message: str) -> None:
-    """A line on stderr; a run whose stderr is gone still ends with its exit code."""
+    """Write a line to stderr; without stderr, the run still ends with its exit code."""
     print(message, file=sys.stderr, flush=True)
 
 
 def _flush_stdout() -> None:
-    """What was written before an error is shown; what refuses it was reported or is no matter."""
+    """Show what was written before an error; a failure was reported or does not matter."""
     try:
         sys.stdout.flush()
     except (OSError, WheelyardError):
@@ -306,6 +308,6 @@ def _flush_stdout() -> None:
 
 
 def _drop_stdout() -> None:
-    """Let the interpreter's own flush at exit go nowhere instead of failing again."""
+    """Redirect the interpreter's own flush at exit, so that it does not fail again."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

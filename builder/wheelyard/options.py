@@ -1,4 +1,4 @@
-"""What every command declares of itself, and the options that commands share."""
+"""What every command declares, and the options that commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What `--help` says of a command, and whether it needs a project."""
+    """What `--help` says about a command, and whether it needs a project."""
 
     summary: str
     description: str
@@ -20,7 +20,7 @@ class Command:
 
 
 def add_selector(parser: argparse.ArgumentParser, **how: Any) -> None:
-    """Add the images to choose; with a default they need not be given."""
+    """Add the argument that selects images; with a default it is optional."""
     how |= {"nargs": "?"} if "default" in how else {}
     parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`", **how)
 
@@ -38,7 +38,7 @@ def add_output(
 
 
 def add_load(parser: argparse.ArgumentParser, what: str = "load into the Docker Engine") -> None:
-    """Add --load and --no-load; None where neither is given."""
+    """Add --load and --no-load; None if neither is given."""
     parser.add_argument(
         "--load", action=argparse.BooleanOptionalAction, help=f"{what} (default: if one answers)"
     )
@@ -51,7 +51,7 @@ def add_json(parser: argparse.ArgumentParser, what: str = "a list of objects") -
 
 def add_advisories(parser: argparse.ArgumentParser, action: str = "") -> None:
     """Add a file of known vulnerabilities."""
-    told = f"{action}what this file in OSV's format (JSON, or a zip of it) says of the wheels"
+    told = f"{action}vulnerabilities of the wheels, in OSV's format (JSON, or a zip of it)"
     parser.add_argument("--advisories", metavar="FILE|URL", help=told)
 
 
@@ -63,20 +63,20 @@ def add_verify_key(parser: argparse.ArgumentParser, use: str) -> None:
 
 
 def refusing(what: str) -> str:
-    """Say what --verify-key does for `what`."""
+    """Describe the effect of --verify-key on `what`."""
     return (
-        f"refuse {what} that this key (PEM, as cosign.pub) has not signed; given more than once, "
-        "one of the keys is enough"
+        f"refuse {what} not signed with this key (PEM, such as cosign.pub); if repeated, "
+        "one of the keys suffices"
     )
 
 
 def add_verify_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every command has that takes something from a registry."""
+    """Add the options of every command that takes something from a registry."""
     add_verify_key(parser, refusing("a catalogue and an image"))
     parser.add_argument(
         "--signed-as",
         metavar="HOST/PREFIX",
-        help="where images were signed, if this registry has copies of them",
+        help="address where the images were signed, if this registry has copies",
     )
 
 
@@ -89,19 +89,27 @@ def add_global_options(parser: argparse.ArgumentParser, *, shown: bool = True) -
         how |= {} if shown else {"help": argparse.SUPPRESS}
         group.add_argument(*names, default=argparse.SUPPRESS, **how)
 
-    option("--project", metavar="FOLDER", help="holds matrix.yaml (default: nearest above here)")
+    option(
+        "--project",
+        metavar="FOLDER",
+        help="folder of matrix.yaml (default: this or the nearest above)",
+    )
     option("--index-url", metavar="URL", help="Python index to take wheels from")
-    option("--indexes", metavar="NAME=URL...", help="where the indexes are that matrix.yaml names")
+    option("--indexes", metavar="NAME=URL...", help="URLs of the indexes that matrix.yaml names")
     option("--debian-mirror", metavar="URL", help="Debian archive to take packages from")
     option("--debian-security-mirror", metavar="URL", help="Debian security archive")
     option(
-        "--debian-snapshot", metavar="PATTERN", help="archive of dropped packages: docs/mirrors.md"
+        "--debian-snapshot", metavar="PATTERN", help="archive of old packages; see docs/mirrors.md"
     )
-    option("--ca-bundle", metavar="FILE", help="CAs (PEM) to trust besides the system's")
-    option("--cache-dir", metavar="FOLDER", help="where downloads and layers are kept")
+    option("--ca-bundle", metavar="FILE", help="additional CAs to trust (PEM)")
+    option("--cache-dir", metavar="FOLDER", help="folder of downloads and layers")
     option("--workers", metavar="N", help="threads and processes for CPU work (default: all CPUs)")
-    option("--timeout", metavar="SECONDS", help="how long a connection may be silent (default: 60)")
-    option("--registry", metavar="HOST/PREFIX", help="where images are published; http:// if so")
+    option("--timeout", metavar="SECONDS", help="longest silence of a connection (default: 60)")
+    option(
+        "--registry",
+        metavar="HOST/PREFIX",
+        help="registry of the images; prefix http:// without TLS",
+    )
     option("-q", "--quiet", action="store_true", help="no progress, only warnings and errors")
     option("-v", "--verbose", action="store_true", help="show requests, and the cause of an error")
     option("--no-color", action="store_true", help="no colours (NO_COLOR does the same)")
@@ -122,7 +130,7 @@ class _HelpAll(argparse.Action):
 
 
 class _Version(argparse.Action):
-    """Print the version; looked up only when asked for, because the lookup reads files."""
+    """Print the version; it is looked up only when needed, because the lookup reads files."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **how: Any) -> None:
         told = how.get("help") or "print the version and exit"

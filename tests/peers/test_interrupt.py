@@ -55,7 +55,7 @@ class Bench:
             process.communicate()
         assert left == {}
         assert process.returncode == INTERRUPTED, stderr
-        assert "the next run goes on from there" in stderr
+        assert "run the command again to continue" in stderr
         assert "Traceback" not in stderr
         assert [path.name for path in self.temporary.iterdir()] == []
         return stderr

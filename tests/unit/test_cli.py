@@ -299,7 +299,7 @@ def test_interrupt(project: Path, number: signal.Signals) -> None:
         child.send_signal(number)
         _, err = child.communicate(timeout=10)
     assert child.returncode == errors.INTERRUPTED
-    assert "interrupted; what is complete is kept" in err
+    assert "interrupted; completed work is kept" in err
     assert "Traceback" not in err
 
 

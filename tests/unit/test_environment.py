@@ -329,7 +329,7 @@ def test_a_closed_terminal_leaves_nothing_running(
         )  # bash's beside the kernel's
         _, said = child.communicate(timeout=20)
     assert child.returncode == INTERRUPTED, said
-    assert "interrupted; what is complete is kept" in said
+    assert "interrupted; completed work is kept" in said
     deadline = time.monotonic() + 3
     while members(child.pid) and time.monotonic() < deadline:
         time.sleep(0.05)

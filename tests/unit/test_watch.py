@@ -63,7 +63,7 @@ def kinds(text: str) -> dict[str, str]:
 
 def test_nothing_moved(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(project, fresh_index()) == 0
-    assert "nothing moved" in capsys.readouterr().out
+    assert "nothing changed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`wheelyard audit`: the parts of a published image, their licences, and what updates fix."""
+"""`wheelyard audit`: the parts of a published image, their licences, and available fixes."""
 
 from __future__ import annotations
 
@@ -17,46 +17,48 @@ if TYPE_CHECKING:
     from wheelyard.model import LockedDeb, LockedWheel
     from wheelyard.publish.audit import Parts
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard audit pytorch:2.3.1-cuda12.1 --registry registry.example/team
   wheelyard audit pytorch@sha256:7bc0... --registry registry.example/team --json
   wheelyard audit pytorch:2.3.1 --registry registry.example/team --advisories osv.zip
   wheelyard audit pytorch:2.3.1 --registry registry.example/team --licences-only
 
-Read is the bill of materials beside the image; with --verify-key only a signed one. What an update
-of the Debian packages fixes comes from their archive (takes apt and mmdebstrap), what is known of
-the wheels from --advisories. Exit code 15 where there is something.
+Reads the bill of materials beside the image; with --verify-key only a signed one. The fixes in
+updates of Debian packages come from their archive (needs apt and mmdebstrap), known
+vulnerabilities of wheels from --advisories. Exit code 15 if there is any of either.
 """
 
 COMMAND = Command(
-    "list a published image's parts, their licences, and what updates fix",
-    "List what a published image holds, without fetching it.",
-    EXAMPLES,
+    "list a published image's parts, their licences, and available fixes",
+    "List the contents of a published image without fetching it.",
+    _EXAMPLES,
     needs_project=False,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_image(parser)
     add_advisories(parser)
-    parser.add_argument("--licences-only", action="store_true", help="look up no fixes")
+    parser.add_argument(
+        "--licences-only", action="store_true", help="list licences only; do not look up fixes"
+    )
     add_verify_options(parser)
     add_json(parser, "an object")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Print every part; UpstreamError where updates fix something, or advisories speak of it."""
+    """Print every part; UpstreamError if updates or advisories concern any of them."""
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.publish.audit import published_parts
     from wheelyard.registry.client import open_registry
 
     address = context.settings.registry
     if address is None:
-        raise UsageError("name where the image is: --registry HOST/PREFIX")
+        raise UsageError("the registry of the image is missing: --registry HOST/PREFIX")
     if args.licences_only and args.advisories:
-        raise UsageError("--licences-only looks up nothing: leave out --advisories")
+        raise UsageError("--licences-only does not look up fixes: leave out --advisories")
     trust = find_trust(args.verify_key, args.signed_as, context)
     with open_registry(address, context.settings, context.reporter) as registry:
         parts = published_parts(registry, args.image, trust)
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _findings(
     parts: Parts, advisories: str | None, context: Context
 ) -> dict[tuple[str, str], list[Finding]]:
-    """What is known of a part's name and version, where something is."""
+    """Return the findings for a part's name and version, if there are any."""
     from wheelyard.lock.sources import debian_sources
     from wheelyard.lock.upstream.advisories import advisory_findings, read_advisories
     from wheelyard.lock.upstream.packages import fixed_packages

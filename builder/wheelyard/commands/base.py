@@ -10,7 +10,7 @@ from wheelyard.options import Command, add_load, add_output, add_selector
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard base                        the bases of every image, loaded into the engine
   wheelyard base pytorch-2.3-runtime    only what these images need
@@ -20,12 +20,12 @@ examples:
 COMMAND = Command(
     "make the base images that the Dockerfiles start from",
     "Make base images (Debian, user, empty environment with pip) and load them.",
-    EXAMPLES,
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_selector(parser, default="all")
     add_output(parser, "image layout to write", "dist/bases")
     add_load(parser)

@@ -11,24 +11,24 @@ from wheelyard.options import Command, add_json
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 A report is what `selfcheck bench --json` prints, in an image or outside.
 
 examples:
   docker run --rm --gpus all IMAGE selfcheck bench --json > new.json
   wheelyard bench --compare old.json new.json       exit code 18 if something became slower
 
-A difference counts when it is larger than 5 % and than twice the spread of both reports' windows.
-Measurements on another device, with another batch or type are shown as OTHER and count as neither.
+A difference counts if it is larger than 5 % and twice the spread of both reports' windows.
+Measurements on another device, or with another batch or type, are shown as OTHER and do not count.
 """
 
 COMMAND = Command(
-    "compare two benchmark reports", "Show which throughputs changed beyond noise.", EXAMPLES
+    "compare two benchmark reports", "Show which throughputs changed beyond noise.", _EXAMPLES
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "--compare", nargs=2, type=Path, required=True, metavar=("BEFORE", "AFTER"),
         help="reports of `selfcheck bench --json`",
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Print a row a measurement; exit code 18 when one is slower beyond noise."""
+    """Print one row per measurement; exit code 18 if one is slower beyond noise."""
     from wheelyard.console.table import show_json, show_table
     from wheelyard.errors import VerifyError
     from wheelyard.verify.compare import compare, read_series, regressions

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.images.build.results import Built, EngineImage, Failed
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard build cuda12.1                       every CUDA 12.1 image, into dist/
   wheelyard build pytorch-2.3.1-devel --no-load  no engine, just the OCI image layout
@@ -23,20 +23,21 @@ examples:
   wheelyard build pytorch-2.3 --engine docker    the rendered Dockerfile, by the Docker Engine
   wheelyard build cuda12.1 --engine bake         all of them at once, by BuildKit
 
-An image that fails does not stop the others; the exit code is then that of the first failure.
-Interrupted, the next run goes on where this one stopped.
+One failure does not stop the other images; the exit code is that of the first failure.
+After an interruption, run the command again to continue. To load an image into Docker fastest, use
+--engine docker; to push it, use the default, assemble.
 """
 
 COMMAND = Command(
     "build images from their locks",
     "Assemble the chosen images into an OCI image layout, without a daemon; or "
     "with --engine let a container engine build their Dockerfiles.",
-    EXAMPLES,
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_selector(parser)
     parser.add_argument(
         "--engine", choices=("assemble", "docker", "bake"), default="assemble",
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prune-wheels",
         action="store_true",
-        help="remove wheels from the cache once no later image of this run needs them",
+        help="remove each wheel from the cache after the last image of this run that needs it",
     )
     parser.add_argument(
         "--network",
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recompute",
         action="store_true",
-        help="make every layer of wheels again, inflated and hashed whole: believe neither the "
+        help="make every layer of wheels again, inflated and hashed whole; trust neither the "
         "layers in the cache nor images/layers.json",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Build the selection; prints what was built and returns the first failure's exit code."""
+    """Build the selection; print the results and return the first failure's exit code."""
     from wheelyard.images.build.results import Failed
 
     results = _assemble(args, context) if args.engine == "assemble" else _engine(args, context)

@@ -1,4 +1,4 @@
-"""`wheelyard clean`: what the cache holds, and making room."""
+"""`wheelyard clean`: show what the cache holds, and remove parts of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard clean                  show what the cache holds; removes nothing
   wheelyard clean files            remove fetched wheels and packages; layers stay usable
@@ -23,7 +23,7 @@ examples:
 Images in dist/ keep working: they hold their own copies or links.
 """
 # Part of the cache -> the folders below it that belong to that part.
-PARTS = {
+_PARTS = {
     "files": ("files",),
     "layers": ("blobs", "layers", "tmp"),
     "bases": ("rootfs", "interpreters"),
@@ -32,28 +32,28 @@ PARTS = {
 
 
 COMMAND = Command(
-    "show what the cache holds, or make room",
+    "show what the cache holds, or free space",
     "Show the size of the cache's parts, or remove some of them.",
-    EXAMPLES,
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}")
+    """Declare the command's arguments."""
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(_PARTS)}")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Print one row a part; remove the parts that were named."""
+    """Print one row per part; remove the named parts."""
     from wheelyard.console.amounts import amount
     from wheelyard.console.table import show_table
     from wheelyard.errors import UsageError
 
-    if unknown := [part for part in args.parts if part not in PARTS]:
-        raise UsageError(f"the cache has no part {unknown[0]!r}; its parts are {', '.join(PARTS)}")
+    if unknown := [part for part in args.parts if part not in _PARTS]:
+        raise UsageError(f"the cache has no part {unknown[0]!r}; its parts are {', '.join(_PARTS)}")
     cache = context.settings.cache_dir
     rows = []
-    for part, folders in PARTS.items():
+    for part, folders in _PARTS.items():
         size = sum(_size(cache / folder) for folder in folders)
         if part in args.parts:
             for folder in folders:
@@ -64,5 +64,5 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _size(folder: Path) -> int:
-    """Bytes on disk; a file with several links (dist/ has the other) counts whole."""
+    """Return the bytes on disk; a file with several links (as in dist/) counts in full."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.rendering.deployments import Deployment
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard deploy pytorch:2.3.1-devel --kind compose --registry registry.example/team
   wheelyard deploy pytorch:2.3.1 --kind compose --command "python train.py" --workspace ./
@@ -26,49 +26,59 @@ examples:
   wheelyard deploy pytorch:2.3.1 --kind apptainer --output slurm
   wheelyard deploy pytorch:2.3.1 --kind job --registry registry.example/team --verify-key cosign.pub
 
-The image is named by its digest where the registry's catalogue, or a build here, knows it. Without
---command a devel image runs JupyterLab, any other and every Job `selfcheck`. JupyterLab asks for a
-token, which it makes up unless JUPYTER_TOKEN is set, and does not start without one on an address
-that others reach.
+The image is named by its digest if the registry's catalogue or a local build has it. Without
+--command, a devel image runs JupyterLab; any other image and every Job run `selfcheck`. JupyterLab
+requires a token, which it generates unless JUPYTER_TOKEN is set. Without a token it does not start
+on an address that others can reach.
 """
 
 COMMAND = Command(
     "write the files that run an image with compose, Kubernetes, podman, Apptainer",
     "Render a compose file, a Kubernetes manifest, a quadlet or a definition.",
-    EXAMPLES,
+    _EXAMPLES,
     needs_project=False,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("image", metavar="IMAGE", help="an id or tag, as `wheelyard plan` has it")
-    parser.add_argument("--kind", required=True, choices=KINDS, help="for what")
+    """Declare the command's arguments."""
+    parser.add_argument("image", metavar="IMAGE", help="id or tag, as listed by `wheelyard plan`")
+    parser.add_argument("--kind", required=True, choices=KINDS, help="what to write files for")
     parser.add_argument(
-        "--output", type=expanded, default=Path(), metavar="DIR", help="where to (default: .)"
+        "--output",
+        type=expanded,
+        default=Path(),
+        metavar="DIR",
+        help="folder to write to (default: .)",
     )
-    parser.add_argument("--force", action="store_true", help="replace what is there")
-    parser.add_argument("--command", metavar="WORDS", dest="words", help="what it is to run")
-    parser.add_argument("--port", type=_port, metavar="N", help="that the command listens on")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    parser.add_argument("--command", metavar="WORDS", dest="words", help="command to run")
+    parser.add_argument("--port", type=_port, metavar="N", help="port that the command listens on")
     parser.add_argument(
-        "--listen", default="127.0.0.1", metavar="ADDRESS", help="of this host (default: 127.0.0.1)"
+        "--listen",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address of this host (default: 127.0.0.1)",
     )
     parser.add_argument(
-        "--gpus", type=_count, metavar="N", help="how many, or 0 (default: all; on Kubernetes 1)"
+        "--gpus",
+        type=_count,
+        metavar="N",
+        help="number of GPUs, or 0 (default: all; Kubernetes: 1)",
     )
     parser.add_argument(
         "--workspace",
         metavar="WHAT",
-        help="at /workspace: a folder, volume, image (what it has there), pvc:NAME, configmap:NAME "
+        help="content of /workspace: a folder, volume, image (its own), pvc:NAME, configmap:NAME "
         "(default: volume for JupyterLab, else image)",
     )
-    parser.add_argument("--name", help="of service, unit, container (default: the image's)")
+    parser.add_argument("--name", help="name of service, unit, container (default: the image's)")
     add_output(parser, "built images", option="--dist")
     add_verify_options(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Write the files; prints their paths."""
+    """Write the files; print their paths."""
     from wheelyard.errors import UsageError
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.rendering.deployments import render_deployment
@@ -86,7 +96,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     folder = args.output.absolute()
     there = [str(folder / name) for name in files if (folder / name).exists()]
     if there and not args.force:
-        raise UsageError(f"{', '.join(there)}: there already; --force replaces it")
+        raise UsageError(f"{', '.join(there)}exists already; --force replaces it")
     for name, text in files.items():
         write_text(folder / name, text)
         print(folder / name)
@@ -95,7 +105,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _templates(args: argparse.Namespace, context: Context) -> Path:
-    """The named project's; those of a folder that one is only in are told of."""
+    """Return the named project's templates; mention those of the current folder's project."""
     from wheelyard.rendering.deployments import find_templates
 
     project = context.settings.project
@@ -103,7 +113,7 @@ def _templates(args: argparse.Namespace, context: Context) -> Path:
         return find_templates(project)
     found, here = find_templates(None), project / "templates"
     if (here / "deploy").is_dir() and not here.samefile(found):
-        context.reporter.info(f"{here} is not used: --project {project} takes its templates")
+        context.reporter.info(f"{here} is not used; --project {project} would use its templates")
     return found
 
 
@@ -116,8 +126,8 @@ def _find(entries: Sequence[CatalogueEntry], wanted: str) -> CatalogueEntry:
         if wanted in (entry.id, *entry.tags):
             return entry
     near = difflib.get_close_matches(wanted, [name for e in entries for name in (e.id, *e.tags)])
-    hint = f"; near are {', '.join(near)}" if near else "; `wheelyard plan` lists them"
-    raise SelectionError(f"no image is called {wanted!r}{hint}")
+    hint = f"; did you mean {', '.join(near)}?" if near else "; `wheelyard plan` lists them"
+    raise SelectionError(f"there is no image {wanted!r}{hint}")
 
 
 def _deployment(entry: CatalogueEntry, args: argparse.Namespace, context: Context) -> Deployment:
@@ -157,7 +167,7 @@ def _command(args: argparse.Namespace, *, jupyter: bool, gpus: bool) -> tuple[st
 
     if jupyter:
         if args.port is not None:
-            raise UsageError("--port is of a --command; JupyterLab has its own")
+            raise UsageError("--port needs --command; JupyterLab has its own port")
         return jupyter_command(args.kind, args.listen)
     if args.words is None and args.kind == "deployment":
         raise UsageError(
@@ -176,7 +186,7 @@ def _command(args: argparse.Namespace, *, jupyter: bool, gpus: bool) -> tuple[st
 
 
 def _warn(deployment: Deployment, context: Context) -> None:
-    """What the files cannot put right."""
+    """Warn about what the files cannot solve."""
     import ipaddress
 
     if deployment.local:
@@ -186,7 +196,8 @@ def _warn(deployment: Deployment, context: Context) -> None:
         )
     elif "@" not in deployment.image:
         context.reporter.warn(
-            f"{deployment.image} is named by its tag, which may move: the catalogue has no digest"
+            f"{deployment.image} is named by its tag, which may move: the catalogue has no "
+            "digest of it"
         )
     if deployment.port and not ipaddress.ip_address(deployment.listen).is_loopback:
         context.reporter.warn(
@@ -197,11 +208,11 @@ def _warn(deployment: Deployment, context: Context) -> None:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text} is no port")
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
     return int(text)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is no number of GPUs")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of GPUs")
     return int(text)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from wheelyard.rendering.devcontainers import Devcontainer
     from wheelyard.servers.pick import Host
 
-EXAMPLES = """\
+_EXAMPLES = """\
 init writes .devcontainer/devcontainer.json for the newest devel image that runs on this machine's
-driver and GPUs, or simply the newest where there is none. feature writes .devcontainer/wheelyard,
-for a project with an image of its own: selfcheck, and an environment that its user may write.
+driver and GPUs, or the newest one if there are none. feature writes .devcontainer/wheelyard,
+for a project with its own image: selfcheck, and an environment that its user can write to.
 prepare makes the image of one of this repository's configurations (devcontainer/NAME) and loads
 it; `make devcontainer` calls it. pin names the images of this repository's configurations that are
 published, by tag and digest, and renders them; unpin goes back to images that are made here.
@@ -37,39 +37,43 @@ examples:
 
 COMMAND = Command(
     "open an image in VS Code: write a configuration, or make its image",
-    "Dev containers: a configuration for your own project, the image of ours.",
-    EXAMPLES,
+    "Write a dev container configuration for your project, or make one of ours ready.",
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("action", choices=("init", "feature", "prepare", "pin", "unpin"))
-    parser.add_argument("name", nargs="?", metavar="NAME", help="prepare, pin: which one")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="prepare, pin: name of the configuration"
+    )
     parser.add_argument("--framework", metavar="NAME[-VERSION]", help="init: such as pytorch-2.3")
     parser.add_argument("--cuda", metavar="VERSION", help="init: only with this CUDA, or cpu")
     parser.add_argument("--python", metavar="VERSION", help="init: only with this Python")
     parser.add_argument(
-        "--require-gpu", action="store_true", help="init: do not start where there is no GPU"
+        "--require-gpu", action="store_true", help="init: do not start without a GPU"
     )
     parser.add_argument(
         "--output", type=expanded, default=Path(), metavar="DIR",
         help="init, feature: your project (default: .)",
     )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="init, feature: replace what is there")
+    parser.add_argument(
+        "--force", action="store_true", help="init, feature: replace existing files"
+    )
     add_output(parser, "built images", option="--dist")
     add_verify_options(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Carry out the action; prints the file, or the image, that is there now."""
+    """Carry out the action; print the resulting file or image."""
     if args.action == "prepare":
         return _prepare(args, context)
     if args.action == "pin":
         return _pin(args, context)
     if args.name is not None:
         advice = f"; for a folder: --output {args.name}" if args.action in _WRITERS else ""
-        raise UsageError(f"{args.action} takes no name{advice}")
+        raise UsageError(f"{args.action} does not take a name{advice}")
     if args.action in _WRITERS:
         return _WRITERS[args.action](args, context)
     return _unpin(context)
@@ -89,7 +93,7 @@ def _prepare(args: argparse.Namespace, context: Context) -> int:
 
 
 def _pin(args: argparse.Namespace, context: Context) -> int:
-    """Name what the registry's catalogue has of the images; prints each path that changed."""
+    """Pin the images that the registry's catalogue has; print each changed path."""
     from wheelyard.planning.plan import load_plan
     from wheelyard.publish.attest.signatures import require_entry
     from wheelyard.publish.attest.trust import find_trust
@@ -106,7 +110,7 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
 
     settings = context.settings
     if settings.registry is None:
-        raise UsageError("pin needs the registry that has the images: --registry HOST/PREFIX")
+        raise UsageError("pin needs the registry of the images: --registry HOST/PREFIX")
     trust = find_trust(args.verify_key, args.signed_as, context)
     cells = load_plan(settings.project).cells
     wanted = variants(cells) if args.name is None else (find_variant(cells, args.name),)
@@ -180,13 +184,13 @@ def _feature(args: argparse.Namespace, context: Context) -> int:
 
 def _check_target(args: argparse.Namespace, target: Path) -> None:
     if args.output.exists() and not args.output.is_dir():
-        raise UsageError(f"--output {args.output} is not a folder: name your project's")
+        raise UsageError(f"--output {args.output} is not a folder; name the folder of your project")
     if target.exists() and not args.force:
-        raise UsageError(f"{target} is there already; --force replaces it")
+        raise UsageError(f"{target} exists already; --force replaces it")
 
 
 def _host(args: argparse.Namespace, context: Context) -> Host:
-    """What is known of this machine; where that is nothing, nothing speaks against the newest."""
+    """Return what is known about this machine; if nothing is, the newest image is chosen."""
     from wheelyard.servers.choosing import host_of
     from wheelyard.servers.machine import read_gpus
     from wheelyard.servers.pick import Host
@@ -201,7 +205,7 @@ def _host(args: argparse.Namespace, context: Context) -> Host:
 def configuration(
     entry: CatalogueEntry, args: argparse.Namespace, context: Context
 ) -> Devcontainer:
-    """For an image: of the registry by tag and digest, or one that the engine has to have."""
+    """Return the configuration of an image, by tag and digest or as loaded in the engine."""
     from wheelyard.rendering.devcontainers import (
         LEFT_OVER,
         Devcontainer,

@@ -1,4 +1,4 @@
-"""`wheelyard doctor`: what is wrong with this machine, and how to mend it."""
+"""`wheelyard doctor`: what is wrong with this machine, and how to fix it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from wheelyard.options import Command, add_json
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
-  wheelyard doctor                      everything; what is merely absent is a note
+  wheelyard doctor                      everything; optional parts that are missing are notes
   wheelyard doctor --for gpu            a GPU server: without a driver this fails
   wheelyard doctor --for build --json   for programs
 
@@ -21,24 +21,26 @@ Exit code 17 if something is wrong.
 """
 
 COMMAND = Command(
-    "say what is wrong with this machine, and how to mend it",
-    "Look at tools, disk, network, engines, driver and GPUs.",
-    EXAMPLES,
+    "say what is wrong with this machine, and how to fix it",
+    "Check tools, disk, network, engines, driver and GPUs.",
+    _EXAMPLES,
     needs_project=False,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "--for", dest="topics", action="append", choices=("build", "run", "gpu"), default=[]
     )
-    parser.add_argument("--offline", action="store_true", help="ask no index and no registry")
+    parser.add_argument(
+        "--offline", action="store_true", help="do not contact indexes and registries"
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Print a line for everything looked at; exit code 17 when one is wrong."""
+    """Print one line per check; exit code 17 if one fails."""
     from wheelyard.console.table import show_json, show_table
     from wheelyard.errors import MachineError
     from wheelyard.servers.doctor import TOPICS, diagnose

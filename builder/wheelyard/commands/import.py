@@ -1,5 +1,5 @@
 # ruff: noqa: N999 - the command has this name
-"""`wheelyard import`: take images over from an offline bundle."""
+"""`wheelyard import`: import images from an offline bundle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wheelyard.options import Command, add_json, add_load, add_output, add_verif
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard import torch.tar                      into dist/, and into the engine if one answers
   wheelyard import torch.tar --load --output oci  another folder; fails without an engine
@@ -20,20 +20,20 @@ examples:
   wheelyard import torch.tar --verify-key sign.pub    only if that key signed the bundle
 
 Bundles are made by `wheelyard push SELECTOR --layout FILE.tar`. Every blob is checked against its
-digest; no repository and no network is needed. What a bundle says of an inspection counts only with
---verify-key, where the bundle was made with --sign-key: `push` asks for --unverified otherwise.
+digest; neither a repository nor a network is needed. A bundle's inspection results count only with
+--verify-key, if the bundle was made with --sign-key; otherwise `push` requires --unverified.
 """
 
 COMMAND = Command(
-    "take images over from an offline bundle",
-    "Check a bundle and take its images over into a layout and an engine.",
-    EXAMPLES,
+    "import images from an offline bundle",
+    "Check a bundle and import its images into a layout and an engine.",
+    _EXAMPLES,
     needs_project=False,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a .tar file, or a folder")
     add_output(parser, "layout to add to")
     add_load(parser)
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Import the bundle and print what it held."""
+    """Import the bundle and print its content."""
     from wheelyard.console.amounts import amount
     from wheelyard.console.table import show_json, show_table
     from wheelyard.images.build.loading import find_loader

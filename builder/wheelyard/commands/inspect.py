@@ -10,31 +10,31 @@ from wheelyard.options import Command, add_json, add_output, add_selector
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard inspect pytorch-2.3.1-runtime        what the image in dist/ holds
   wheelyard inspect all --json                   for programs
 
 Every blob is hashed and every layer's contents are read from the blob itself.
-Exit code 11 if an image is not what its cell says.
+Exit code 11 if an image does not match its cell.
 """
 
 COMMAND = Command(
     "read built images back and compare them with the matrix",
     "Compare the images of an OCI image layout with the cells of the matrix.",
-    EXAMPLES,
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_selector(parser, default="all")
     add_output(parser, "image layout to read")
     add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Print one row a property; exit code 11 when one is wrong."""
+    """Print one row per property; exit code 11 if one is wrong."""
     from wheelyard.console.table import show_json, show_table
     from wheelyard.errors import InspectError, StorageError
     from wheelyard.images.inspect.inspect import inspect_layout_image
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             if args.selector == "all":
                 continue
             raise StorageError(
-                f"{args.output} holds no {cell.tags[0]}; run: wheelyard build {cell.id}"
+                f"{args.output} does not contain {cell.tags[0]}; run:  wheelyard build {cell.id}"
             )
         lock = load_stages(cell, plan, context.settings.project)[-1].lock
         with context.reporter.task(cell.id, None, "bytes") as task:

@@ -1,4 +1,4 @@
-"""`wheelyard layers`: write down what layers are known to be, or hold that against the wheels."""
+"""`wheelyard layers`: record what layers are, or compare the record with the wheels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.publish.recording import Recorded
 
-EXAMPLES = """\
+_EXAMPLES = """\
 record writes images/layers.json from the cache: for every layer of the chosen images its digests
-and sizes, and what the builds in --output saw of the images. Other images' entries stay while
-their locks ask for them. With --bases-only it makes the layers of Debian packages and records just
-those: a fresh clone can then take them from a registry when Debian has moved on. verify writes
-nothing: it makes the recorded layers again and compares.
+and sizes, and the inspection results of the builds in --output. Other images' entries stay while
+their locks need them. With --bases-only it makes the layers of Debian packages and records only
+those: a fresh clone can then take them from a registry after Debian has dropped packages. verify
+writes nothing: it makes the recorded layers again and compares.
 
 examples:
   wheelyard build cuda12.1 && wheelyard layers record cuda12.1
@@ -27,14 +27,14 @@ examples:
 """
 
 COMMAND = Command(
-    "write down what layers are known to be, for `push --known`",
-    "The committed record of layers: what wheels become, by digest.",
-    EXAMPLES,
+    "record the digests of layers, for `push --known` and quicker builds",
+    "Write or verify the committed record of layers, images/layers.json.",
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("action", choices=("record", "verify"))
     add_selector(parser)
     add_output(parser, "layout with build.json")
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         if args.json:
             show_json({"layers": count, "same": True})
         else:
-            print(f"{count} layers made again: every one is what the record says")
+            print(f"{count} layers made again; all of them match the record")
         return 0
     store = LayerStore(context.settings.cache_dir)
     if args.bases_only:

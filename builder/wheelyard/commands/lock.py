@@ -1,4 +1,4 @@
-"""`wheelyard lock`: resolve versions over the network and write them down; or check the locks."""
+"""`wheelyard lock`: resolve versions over the network and pin them, or check the locks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from wheelyard.lock.changes import LockChange
     from wheelyard.lock.state import LockProblem
 
-EXAMPLES = """\
-Nothing but this command changes a version. It keeps the versions that are locked already
-where they still fit; --upgrade takes the newest ones. An image's lock holds the pins of the
+_EXAMPLES = """\
+Only this command changes versions. It keeps the versions that are locked already
+if they still fit; --upgrade takes the newest ones. An image's lock holds the pins of the
 image it extends, so a whole family is locked together.
 
 examples:
@@ -31,16 +31,16 @@ examples:
 COMMAND = Command(
     "resolve every version and pin it by hash",
     "Write images/<id>/requirements.lock and the package lock of each base.",
-    EXAMPLES,
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_selector(parser, default=None)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
-        "--check", action="store_true", help="write nothing; exit 6 when a lock does not match"
+        "--check", action="store_true", help="write nothing; exit 6 if a lock does not match"
     )
     mode.add_argument("--upgrade", action="store_true", help="take the newest versions")
     parser.add_argument(
@@ -50,12 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Lock what is selected (default: everything), or check it."""
+    """Lock the selection (default: everything), or check it."""
     return _check(args, context) if args.check else _lock(args, context)
 
 
 def change_as_json(change: LockChange) -> dict[str, Any]:
-    """Return one lock's outcome the way programs read it."""
+    """Return the result of one lock for programs."""
     return {
         "lock": str(change.path),
         "pins": change.pins,
@@ -120,7 +120,7 @@ def _show_changes(changes: Sequence[LockChange], as_json: bool) -> None:
 
 
 def _rows(change: LockChange) -> list[tuple[str, ...]]:
-    """Return a row a pin that changed; a new lock is one row."""
+    """Return one row per changed pin; a new lock is one row."""
     if change.created:
         return [(str(change.path), "new", f"{change.pins} pins", "-", "-")]
     return [

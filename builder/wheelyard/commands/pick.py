@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.servers.choosing import Request
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard pick                                  for this machine
   wheelyard pick --driver 535.104 --gpu sm_90     for another one
@@ -19,25 +19,29 @@ examples:
   wheelyard pick --framework pytorch-2.3 --registry registry.example/team
   wheelyard pick --registry registry.example/team --verify-key cosign.pub
 
-Images come from the matrix of the project, else from the catalogue that `wheelyard push` keeps
-beside the images in --registry. Exit code 17 with the condition that fails if none runs.
+Images come from the project's matrix, or else from the catalogue that `wheelyard push` keeps
+beside the images in --registry. If no image runs, exit code 17 and the condition that fails.
 """
 
 COMMAND = Command(
     "find the best image for a GPU server, and how to start it",
     "Read driver, GPUs and container runtime; print the best image and why.",
-    EXAMPLES,
+    _EXAMPLES,
     needs_project=False,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `pick` takes, and `pull` as well."""
+    """Declare the arguments of `pick`, which `pull` has, too."""
     from wheelyard.contract.runtimes import COMMANDS
 
     parser.add_argument("--driver", metavar="VERSION", help="NVIDIA driver of another machine")
     parser.add_argument(
-        "--gpu", action="append", default=[], metavar="SM", help="its compute capability: sm_90"
+        "--gpu",
+        action="append",
+        default=[],
+        metavar="SM",
+        help="its compute capability, such as sm_90",
     )
     parser.add_argument("--runtime", choices=COMMANDS, help="its container runtime")
     parser.add_argument("--framework", metavar="NAME[-VERSION]", help="such as pytorch-2.3")
@@ -50,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Print the choice; raises MachineError where nothing runs."""
+    """Print the choice; raise MachineError if no image runs."""
     from wheelyard.console.plain import one_line
     from wheelyard.console.table import show_json
     from wheelyard.publish.attest.trust import find_trust
@@ -70,7 +74,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def request_of(args: argparse.Namespace) -> Request:
-    """Return what the options ask for."""
+    """Return what the options request."""
     from wheelyard.servers.choosing import Request
     from wheelyard.servers.pick import Wish
 
@@ -82,6 +86,6 @@ def _pull_text(found: dict[str, Any]) -> str:
     from wheelyard.console.amounts import amount
 
     if found["pull_bytes"] is None:
-        return "not known: the image was not built here and is in no catalogue"
+        return "unknown: the image was not built here and is not in a catalogue"
     pull, whole = amount(found["pull_bytes"], "bytes"), amount(found["image_bytes"], "bytes")
     return f"{pull} of {whole}" if pull != whole else whole

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell, Plan
     from wheelyard.planning.facts import Upstream
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard plan                               all images
   wheelyard plan cuda12.1-cudnn8.9             axis words; every one must hold
@@ -35,24 +35,28 @@ the lock holds; each is CUDA / cuDNN.
 
 COMMAND = Command(
     "list the images of the matrix, explain one, or say what they share",
-    "List the images that matrix.yaml asks for and upstream ships.",
-    EXAMPLES,
+    "List the images that matrix.yaml requests and upstream supports.",
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("selector", nargs="?", default="all", metavar="SELECTOR")
     add_json(parser, "objects, for programs")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--explain", metavar="ID", help="say why an image is, or is not")
+    output.add_argument("--explain", metavar="ID", help="say why an image exists, or why not")
     output.add_argument("--sharing", action="store_true", help="say what the images share")
-    parser.add_argument("--having", metavar="ID", help="with --sharing: bytes to pull beside it")
-    parser.add_argument("--driver", metavar="VERSION", help="only what runs on this NVIDIA driver")
+    parser.add_argument(
+        "--having", metavar="ID", help="with --sharing: bytes to pull when this image is there"
+    )
+    parser.add_argument(
+        "--driver", metavar="VERSION", help="only images that run on this NVIDIA driver"
+    )
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Print the chosen images, one explanation, or what they share, to stdout."""
+    """Print the selected images, one explanation, or what they share, to stdout."""
     from wheelyard.errors import UsageError
     from wheelyard.planning.explain import explain
     from wheelyard.planning.plan import load_inputs
@@ -122,7 +126,7 @@ def _show(
 
 
 def _locked(cell: Cell, project: Path) -> dict[str, str] | None:
-    """Versions by name of NVIDIA's wheels in a cell's lock; None where it is not locked yet."""
+    """Return the versions of NVIDIA's wheels in a cell's lock; None if it is not locked yet."""
     from wheelyard.errors import LockError
     from wheelyard.lock.lockfile import read_pins
     from wheelyard.planning.provenance import NVIDIA
@@ -199,7 +203,7 @@ def _show_pulls(args: argparse.Namespace, parts: dict[Cell, Any], there: Any) ->
 
 
 def as_json(cell: Cell) -> dict[str, Any]:
-    """Return a cell the way programs read it; paths are relative to the project."""
+    """Return a cell for programs; paths are relative to the project."""
     from wheelyard.planning.tags import axes
 
     return {

@@ -11,20 +11,20 @@ from wheelyard.options import Command
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard pull --registry registry.example/team
   wheelyard pull --registry registry.example/team --framework pytorch-2.3 --flavour devel
 
-What is chosen and why is said by `wheelyard pick` with the same options. The very image that the
-catalogue names is pulled, by its digest, and gets its tag. With --verify-key it is pulled only if
+`wheelyard pick` with the same options says what is chosen, and why. The exact image that the
+catalogue lists is pulled by its digest, and then tagged. With --verify-key it is pulled only if
 that digest is signed.
 """
 
 COMMAND = Command(
     "pull the image that `pick` chooses",
     "Pick the best image for this machine and pull it into the engine.",
-    EXAMPLES,
+    _EXAMPLES,
     needs_project=False,
 )
 
@@ -32,7 +32,7 @@ add_arguments = pick.add_arguments
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Pull the choice with Docker, else podman; prints how to start it."""
+    """Pull the choice with Docker, else podman; print how to start it."""
     from wheelyard.console.table import show_json
     from wheelyard.errors import UsageError
     from wheelyard.publish.attest.trust import find_trust
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.servers.pulling import pull_image
 
     if context.settings.registry is None:
-        raise UsageError("name where from: --registry HOST/PREFIX")
+        raise UsageError("the registry to pull from is missing: --registry HOST/PREFIX")
     trust = find_trust(args.verify_key, args.signed_as, context)
     found = choose(pick.request_of(args), trust, context)
     for note in found["notes"]:

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from wheelyard.publish.published import Source
     from wheelyard.registry.push import NotPushed, Publication, Pushed
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard push cuda12.1 --registry registry.example/team
-  wheelyard push all --registry http://127.0.0.1:5000   plain HTTP only where it is written so
+  wheelyard push all --registry http://127.0.0.1:5000   plain HTTP only with an explicit http://
   wheelyard push pytorch-2.3.1 --layout torch.tar       for a machine without a network
   wheelyard push cuda12.1 --sign-key sign.pem           for cosign verify, pick --verify-key
-  wheelyard push cuda12.1 --known                       nothing is built that the registry has
+  wheelyard push cuda12.1 --known                       only missing layers are built
 
-Images go to HOST/PREFIX/FRAMEWORK under all their tags. Blobs that are there are not sent, blobs
-of sibling repositories are mounted. A tag moves when everything that it names is there; a push
-that breaks leaves it where it was, and the next one goes on from there. Logins are those of
+Images go to HOST/PREFIX/FRAMEWORK under all their tags. Existing blobs are not sent again; blobs
+of sibling repositories are mounted. A tag moves only after its image is complete; a push
+that fails leaves it unchanged, and the next push continues. Logins are those of
 `docker login` (credential helpers too) and `podman login`. The passphrase of an encrypted key is
 taken from WHEELYARD_SIGN_PASSPHRASE.
 """
@@ -38,12 +38,12 @@ taken from WHEELYARD_SIGN_PASSPHRASE.
 COMMAND = Command(
     "publish built images in a registry, or as an offline bundle",
     "Send verified images of an OCI image layout to a registry.",
-    EXAMPLES,
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_selector(parser)
     add_output(parser, "image layout to read")
     parser.add_argument(
@@ -53,21 +53,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--known",
         action="store_true",
-        help="put the images together from images/layers.json, not from a layout; only layers that "
+        help="compose the images from images/layers.json, not from a layout; only layers that "
         "it or the registry lacks are made",
     )
     parser.add_argument(
         "--verify-known",
         action="store_true",
-        help="--known, after every layer was made again from its wheels and compared",
+        help="like --known, but first make every layer again from its wheels and compare",
     )
     parser.add_argument(
         "--compression", choices=("gzip", "zstd"), default="gzip",
-        help="zstd: pack layers again, once; smaller and quicker to unpack, for engines from "
+        help="zstd: recompress layers, once; smaller and faster to unpack, for engines from "
         "Docker 23 on (default: gzip, as they are built)",
     )  # fmt: skip
     parser.add_argument(
-        "--unverified", action="store_true", help="also images that no build has inspected"
+        "--unverified", action="store_true", help="also push images that no build has inspected"
     )
     parser.add_argument(
         "--attest", action=argparse.BooleanOptionalAction, default=True,
@@ -78,27 +78,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sign each image and the catalogue as cosign does, or a bundle, with this "
         "ECDSA P-256 key (PEM)",
     )  # fmt: skip
-    add_verify_key(
-        parser, "with --sign-key: also go on from a catalogue that this older key signed"
-    )
+    add_verify_key(parser, "with --sign-key: also accept a catalogue that this older key signed")
     add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Publish the selection; prints what became of it, returns the first failure's exit code."""
+    """Publish the selection; print the results and return the first failure's exit code."""
     from wheelyard.errors import UsageError
     from wheelyard.planning.plan import load_inputs
     from wheelyard.publish.attest.keys import load_private_key, load_public_key
 
     args.known |= args.verify_known
     if args.layout is None and context.settings.registry is None:
-        raise UsageError("name where to: --registry HOST/PREFIX, or --layout FILE.tar")
+        raise UsageError("the destination is missing: --registry HOST/PREFIX, or --layout FILE.tar")
     if args.layout is not None and args.known:
-        raise UsageError("a bundle holds every layer: build the images, then leave --known out")
+        raise UsageError("a bundle holds every layer: build the images, and leave out --known")
     if args.layout is not None and args.compression != "gzip":
-        raise UsageError("a bundle has its layers as they were built: leave --compression out")
+        raise UsageError("a bundle has its layers as they were built: leave out --compression")
     if args.verify_key and args.sign_key is None:
-        raise UsageError("--verify-key is for the catalogue that --sign-key signs anew")
+        raise UsageError(
+            "--verify-key needs --sign-key: it is for the catalogue that is signed again"
+        )
     key = None if args.sign_key is None else load_private_key(args.sign_key)
     older = tuple(map(load_public_key, args.verify_key))
     _matrix, upstream, plan = load_inputs(context.settings.project)
@@ -120,7 +120,7 @@ def _packed(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[
 
 @contextmanager
 def _source(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[Source]:
-    """Where images are taken from: a layout that a build wrote, or what is known of them."""
+    """Return where images come from: a layout that a build wrote, or the record of layers."""
     from wheelyard.oci.layout import Layout
     from wheelyard.planning.selector import select
     from wheelyard.publish.known import known_images
@@ -212,7 +212,7 @@ def _show(results: Sequence[Pushed | NotPushed], *, as_json: bool) -> None:
 
 
 def _as_json(result: Pushed | NotPushed) -> dict[str, Any]:
-    """One image; sizes in bytes, time in seconds."""
+    """Return one image for programs; sizes in bytes, time in seconds."""
     from wheelyard.registry.push import NotPushed
 
     if isinstance(result, NotPushed):

@@ -11,7 +11,7 @@ from wheelyard.options import Command
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 Offline. Renders images/<id>/Dockerfile from matrix.yaml, templates/ and the locks, and removes
 generated files of images that are no longer in the matrix.
 
@@ -21,19 +21,21 @@ examples:
 """
 
 COMMAND = Command(
-    "write the Dockerfiles", "Write images/<id>/Dockerfile for every image of the matrix.", EXAMPLES
+    "write the Dockerfiles",
+    "Write images/<id>/Dockerfile for every image of the matrix.",
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 6 when a file would change"
+        "--check", action="store_true", help="write nothing; exit 6 if a file would change"
     )
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Render everything, or check; prints each path that changed."""
+    """Render everything, or check it; print each changed path."""
     from wheelyard.planning.plan import load_plan
     from wheelyard.rendering.render import find_drift, render_all
 
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def write(context: Context) -> None:
-    """Bring every rendered file in line; prints each path that changed."""
+    """Bring every rendered file up to date; print each changed path."""
     from wheelyard.planning.plan import load_plan
     from wheelyard.rendering.render import render_all, write_rendered
 

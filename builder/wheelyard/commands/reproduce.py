@@ -11,31 +11,31 @@ from wheelyard.options import Command, add_image, add_json, add_verify_options
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard reproduce pytorch:2.3.1-cuda12.1 --registry registry.example/team
   wheelyard reproduce pytorch@sha256:7bc0... --registry registry.example/team --json
 
-The image is built from this project's locks without any layer of the cache, and its manifest's
-digest compared. If it differs, the first layer and file that differ are named; exit code 11.
+The image is built from this project's locks without any layer of the cache, and the digest of its
+manifest is compared. If it differs, exit code 11 and the first differing layer and file.
 """
 
 COMMAND = Command(
-    "build a published image again and compare it to the bit",
+    "build a published image again and compare every bit",
     "Build a published image again from its locks and compare the digests.",
-    EXAMPLES,
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_image(parser)
     add_verify_options(parser)
     add_json(parser, "an object")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Print both digests, and where the images differ first."""
+    """Print both digests, and the first difference of the images."""
     from wheelyard.console.plain import one_line
     from wheelyard.console.table import show_json
     from wheelyard.errors import InspectError, UsageError
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
     address = context.settings.registry
     if address is None:
-        raise UsageError("name where the image is: --registry HOST/PREFIX")
+        raise UsageError("the registry of the image is missing: --registry HOST/PREFIX")
     plan = load_plan(context.settings.project)
     with open_registry(address, context.settings, context.reporter) as registry:
         found = reproduce(
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             }
         )
     elif difference is None:
-        print(f"{found.cell.id}: the same to the bit, {found.ours}")
+        print(f"{found.cell.id}: identical, {found.ours}")
     else:
         print(f"{found.cell.id}: published {found.theirs}, built {found.ours}")
         told = f"{difference.what}: {difference.theirs}, ours {difference.ours}"

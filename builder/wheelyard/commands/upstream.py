@@ -1,4 +1,4 @@
-"""`wheelyard upstream`: read upstream's facts anew, or say what moved since the locks."""
+"""`wheelyard upstream`: refresh upstream's facts, or list changes since the locks."""
 
 from __future__ import annotations
 
@@ -17,41 +17,43 @@ if TYPE_CHECKING:
     from wheelyard.lock.upstream.refresh import Change
     from wheelyard.lock.upstream.watch import Finding
 
-EXAMPLES = """\
+_EXAMPLES = """\
 refresh reads each framework release's facts from its wheel by byte ranges and rewrites the
 data file; a wheel that was read before is not read again. check writes nothing. The data file is
-upstream.json beside matrix.yaml; this repository itself keeps it in builder/data.
+upstream.json beside matrix.yaml; this repository keeps it in builder/wheelyard/data.
 
-check asks the indexes about the locked wheels, and Debian's archives about the bases' packages
-(their package lists, kept in the cache, and for what those have dropped the pool; takes apt and
+check compares the locked wheels with the indexes, and the bases' packages with Debian's archives
+(their package lists, kept in the cache, and the pool for what those have dropped; needs apt and
 mmdebstrap). "unlisted" can still be fetched, "gone" cannot. "fixes" names the vulnerabilities that
-the successors' changelogs call fixed since the lock; their .deb files are fetched for it.
+newer packages' changelogs list as fixed since the lock; their .deb files are fetched for it.
 
 examples:
   wheelyard upstream refresh                  new releases into the data file
   wheelyard upstream refresh --all --json     read every wheel again; changes for programs
-  wheelyard upstream check                    exit code 15 when something needs a person
+  wheelyard upstream check                    exit code 15 if something needs attention
   wheelyard upstream check --max-age 90       call a lock old after 90 days
   wheelyard upstream check --bases-only       the Debian packages alone
-  wheelyard upstream check --advisories URL   and what advisories in OSV's format say of the wheels
+  wheelyard upstream check --advisories URL   and vulnerabilities of the wheels, in OSV's format
 """
-MAX_AGE = 120  # days
+_MAX_AGE = 120  # days
 
 COMMAND = Command(
-    "read upstream's facts anew, or say what moved since the locks",
-    "What the indexes have: facts of framework releases, and the locks' files.",
-    EXAMPLES,
+    "refresh upstream's facts, or list what changed since the locks",
+    "Read facts about framework releases from the indexes, or check the locked files.",
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("action", choices=("refresh", "check"))
     parser.add_argument("--all", action="store_true", help="refresh: read known wheels again, too")
-    parser.add_argument("--data", type=Path, metavar="FILE", help="facts (default: the project's)")
     parser.add_argument(
-        "--max-age", type=int, default=MAX_AGE, metavar="DAYS",
-        help=f"check: a lock whose newest file is older is old (default: {MAX_AGE})",
+        "--data", type=Path, metavar="FILE", help="file of facts (default: the project's)"
+    )
+    parser.add_argument(
+        "--max-age", type=int, default=_MAX_AGE, metavar="DAYS",
+        help=f"check: age of the newest file from which a lock is old (default:  {_MAX_AGE})",
     )  # fmt: skip
     add_advisories(parser, "check: ")
     part = parser.add_mutually_exclusive_group()
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Carry out one of the two actions."""
     if args.advisories and args.action != "check":
-        raise UsageError("--advisories goes with check")
+        raise UsageError("--advisories is an option of check")
     return _check(args, context) if args.action == "check" else _refresh(args, context)
 
 
@@ -127,10 +129,11 @@ def _check(args: argparse.Namespace, context: Context) -> int:
         if any(finding.fixes for finding in findings):
             print(NOTE)
     else:
-        print("nothing moved: every locked file is there, and no lock is old")
+        print("nothing changed: every locked file is available, and no lock is old")
     if findings:
         raise UpstreamError(
-            f"{len(findings)} thing(s) moved upstream; take new versions with `wheelyard upstream "
+            f"{len(findings)} thing(s) changed upstream; take new versions with `wheelyard "
+            "upstream "
             "refresh`, `wheelyard lock --upgrade` and `wheelyard render`, and look at the change"
         )
     return 0
@@ -146,7 +149,7 @@ def _show_changes(found: Sequence[Change], *, as_json: bool) -> None:
     elif rows:
         show_table(("framework", "version", "change", "detail"), rows)
     else:
-        print("no release and no fact changed")
+        print("no release or fact has changed")
 
 
 def _as_json(finding: Finding) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`wheelyard verify`: let images prove themselves, and write down what came of it."""
+"""`wheelyard verify`: run the checks that images contain, and record the results."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell
     from wheelyard.verify.record import Record
 
-EXAMPLES = """\
-Runs `selfcheck` in each image: by a Docker Engine if one answers (with the GPUs, if it passes
-them on), else in a chroot, which takes root. Records are kept by image digest, so an image that
+_EXAMPLES = """\
+Runs `selfcheck` in each image: in a Docker Engine if one answers (with the GPUs, if it passes
+them on), otherwise in a chroot, which needs root. Records are kept by image digest: an image that
 has not changed since it passed is not run again.
 
 examples:
@@ -29,14 +29,14 @@ Exit code 18 if a check of an image failed.
 """
 
 COMMAND = Command(
-    "run the checks that images carry",
+    "run the checks that images contain",
     "Run selfcheck in built images; write JUnit, JSON and an HTML page.",
-    EXAMPLES,
+    _EXAMPLES,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_selector(parser)
     add_output(parser, "image layout to read")
     parser.add_argument(
@@ -47,21 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group", action="append", dest="groups", metavar="NAME",
         help="a group of selfcheck; may be repeated (default: all)",
     )  # fmt: skip
-    parser.add_argument("--again", action="store_true", help="also images that passed before")
-    parser.add_argument("--require-gpu", action="store_true", help="a missing GPU is a failure")
+    parser.add_argument("--again", action="store_true", help="also run images that passed before")
+    parser.add_argument(
+        "--require-gpu", action="store_true", help="treat a missing GPU as a failure"
+    )
     parser.add_argument(
         "--backend", choices=("auto", "docker", "chroot"), default="auto",
         help="how images are run (default: an engine if one answers, else a chroot)",
     )  # fmt: skip
     parser.add_argument(
         "--unpack-dir", type=Path, metavar="FOLDER",
-        help="for an unpacked image, some 6 GB (default: in the cache)",
+        help="folder for an unpacked image, about 6 GB (default: in the cache)",
     )  # fmt: skip
     add_json(parser, "the report")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Verify the selection; prints a row an image."""
+    """Verify the selection; print one row per image."""
     from wheelyard.errors import VerifyError
     from wheelyard.oci.layout import Layout
     from wheelyard.planning.plan import load_plan
@@ -94,12 +96,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _built(cells: Sequence[Cell], references: Collection[str]) -> tuple[Cell, ...]:
-    """`all` means all that were built; VerifyError when none was."""
+    """Expand `all` to all built images; VerifyError if there is none."""
     from wheelyard.errors import VerifyError
 
     found = tuple(cell for cell in cells if cell.tags[0] in references)
     if not found:
-        raise VerifyError("no image is built; run: wheelyard build SELECTOR")
+        raise VerifyError("no image has been built; run: wheelyard build SELECTOR")
     return found
 
 
