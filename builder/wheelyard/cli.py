@@ -53,7 +53,7 @@ exit codes:
 
 _MORE = "`--help-all` shows the options of every command as well."
 
-# What needs no file locks, no other programs and no owners of files: it works on Windows, too.
+# Commands without file locks, other programs and file owners: they also work on Windows.
 _ANYWHERE = ("pick", "plan")
 _POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
 
@@ -82,7 +82,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser for `argv`: only commands that occur in it are imported, all when none does."""
+    """Return the parser for `argv`; import only commands that occur in it, all if none does."""
     parser = _Parser(
         prog="wheelyard",
         description="GPU deep-learning images, assembled from wheels.",

@@ -81,11 +81,11 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_global_options(parser: argparse.ArgumentParser, *, shown: bool = True) -> None:
-    """Options that mean the same before and after the command; absent unless given."""
+    """Add the options that are allowed before and after the command; absent unless given."""
     group = parser.add_argument_group("options of every command" if shown else None)
 
     def option(*names: str, **how: Any) -> None:
-        # SUPPRESS: a default of the command's parser would undo what stood before the command.
+        # SUPPRESS: a default of the command's parser would undo options before the command.
         how |= {} if shown else {"help": argparse.SUPPRESS}
         group.add_argument(*names, default=argparse.SUPPRESS, **how)
 
@@ -111,8 +111,8 @@ def add_global_options(parser: argparse.ArgumentParser, *, shown: bool = True) -
         help="registry of the images; prefix http:// without TLS",
     )
     option("-q", "--quiet", action="store_true", help="no progress, only warnings and errors")
-    option("-v", "--verbose", action="store_true", help="show requests, and the cause of an error")
-    option("--no-color", action="store_true", help="no colours (NO_COLOR does the same)")
+    option("-v", "--verbose", action="store_true", help="show requests and the causes of errors")
+    option("--no-color", action="store_true", help="no colours (like NO_COLOR)")
     option("--help-all", action=_HelpAll)
     option("--version", action=_Version)
 
