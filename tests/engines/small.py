@@ -52,13 +52,14 @@ def small_project(folder: Path, settings: Settings) -> Cell:
 
 @contextmanager
 def wheelhouse(folder: Path, settings: Settings) -> Iterator[str]:
-    """Serve the small project's wheels; the host and address that RUN steps look for."""
+    """Serve the small project's wheels; the index's address."""
     own = replace(settings, project=folder / "project", cache_dir=folder / "cache")
     context = Context(own, QuietReporter(None))
     plan = load_plan(own.project)
     jobs, _ = make_jobs(plan.cells, plan, folder / "logs", context)
     with open_wheelhouse(make_shelves(jobs, context), remembered(own)) as server:
-        yield f"{server.host_name}:{LOOPBACK}"
+        _name, port, token = server.host_name.split("-")
+        yield f"http://{LOOPBACK}:{port}/{token}/simple"
 
 
 def lend_installer(cache: Path) -> None:

@@ -47,9 +47,11 @@ def cell(scratch: Path, settings: Settings) -> Cell:
 def built(cell: Cell, scratch: Path, storage: Storage, settings: Settings) -> str:
     """The id of the image that buildah makes of the Dockerfile."""
     storage.take(scratch / "bases", base_image(cell))
-    with wheelhouse(scratch, settings) as host:
+    with wheelhouse(scratch, settings) as index:
+        secret = scratch / "settings.sh"
+        secret.write_text(f"export PIP_INDEX_URL={index} UV_DEFAULT_INDEX={index}\n")
         context = scratch / "project" / cell.folder
-        return storage.build(context, "small", f"--add-host={host}")
+        return storage.build(context, "small", f"--secret=id=wheelyard-settings,src={secret}")
 
 
 @pytest.fixture(scope="module")

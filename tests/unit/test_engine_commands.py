@@ -61,7 +61,7 @@ def test_one_image_alone_gets_the_network_its_secrets_and_its_base() -> None:
     assert "--allow=network.host" in argv
     assert "--build-context=wheelyard/base:x=oci-layout:///b@sha256:1" in argv
     assert not [word for word in argv if "target:" in word]
-    assert argv[-2:] == ("--file=/p/images/x/Dockerfile.bake", "/p/images/x")
+    assert argv[-1] == "/p/images/x"
     assert "--allow=network.host" not in build_argv(job(), override, "none")
 
 
@@ -110,7 +110,7 @@ def test_the_engine_s_words_come_with_what_to_do(words: str, advice: str) -> Non
 def test_of_a_failed_bake_the_step_and_its_words_are_shown() -> None:
     log = [
         "#8 1.2 error: not here", "------", " > [cuda 1/1] RUN --mount=type=secret:",
-        "1.1 looking", "1.2 error: not here", "------", "Dockerfile.bake:60",
+        "1.1 looking", "1.2 error: not here", "------", "Dockerfile:60",
         "--------------------", "  60 | >>> RUN --mount", "--------------------",
         'ERROR: failed to solve: process "/bin/sh -c uv" did not complete: exit code: 2',
     ]  # fmt: skip
@@ -253,7 +253,7 @@ def test_a_pinned_base_s_context_holds_selfcheck() -> None:
     with tarfile.open(fileobj=io.BytesIO(pinned_context(b"FROM x\n"))) as tar:
         names = tar.getnames()
     assert "Dockerfile" in names
-    assert "selfcheck/cli.py" in names
+    assert "builder/wheelyard/selfcheck/cli.py" in names
 
 
 def test_the_installer_is_the_uv_that_requirements_pin() -> None:

@@ -18,8 +18,14 @@ from wheelyard.lock.packages import render_package_lock
 from wheelyard.model import Cell, LockedWheel, PackageLock, RequirementsLock
 from wheelyard.planning.drivers import driver_floor, require_cuda
 from wheelyard.planning.plan import load_plan
-from wheelyard.rendering.bakefile import BAKE_VARIANT
-from wheelyard.rendering.render import BEGIN, END, find_drift, render_all, write_rendered
+from wheelyard.rendering.render import (
+    BEGIN,
+    END,
+    find_drift,
+    render_all,
+    render_cell,
+    write_rendered,
+)
 from wheelyard.system.templates import make_environment, quoted
 
 ROOT = Path(__file__).parents[2]
@@ -76,9 +82,23 @@ def test_every_dockerfile_keeps_the_image_contract(cell: Cell) -> None:
     assert "HEALTHCHECK NONE" in lines
     assert "--require-hashes" in text
     assert f"NVIDIA_REQUIRE_CUDA='cuda>={cell.cuda.partition('.')[0]}.0'" in text
-    newer = ("# syntax=", "<<", "--link", "--mount", "--chmod")  # than the classic builder reads
-    assert [word for word in newer if word in text] == []
-    assert text.count("://") == text.count(r"http://\1:\2")  # no host but what /etc/hosts names
+    newer = (
+        "# syntax=",
+        "<<",
+        "--link",
+        "--chmod",
+    )  # than Docker 20.10's BuildKit and buildah read
+    assert [word for word in (*newer, "://") if word in text] == []
+
+
+def test_without_mounts_every_builder_reads_it() -> None:
+    cells = load_plan(ROOT).cells
+    for cell in cells[:2]:
+        text = render_cell(ROOT, cell, cells, mounts=False)
+        newer = ("# syntax=", "<<", "--link", "--mount", "--chmod", " AS ")
+        assert [word for word in newer if word in text] == []
+        assert text.count("://") == text.count(r"http://\1:\2")  # what /etc/hosts names alone
+        assert text.endswith((ROOT / cell.folder / "Dockerfile").read_text()[-500:])
 
 
 def test_rendering_knows_neither_clock_nor_environment(
@@ -93,7 +113,7 @@ def test_rendering_knows_neither_clock_nor_environment(
 
 
 def test_drift_is_found_and_put_right(project: Path) -> None:
-    files = [str(cell.folder / name) for cell in CELLS for name in ("Dockerfile", BAKE_VARIANT)]
+    files = [str(cell.folder / "Dockerfile") for cell in CELLS]
     files.append("docker-bake.json")
     files += [
         f"{root}/{name}/devcontainer.json"
@@ -115,6 +135,7 @@ def test_what_belongs_to_no_image_is_removed_and_other_files_are_not(project: Pa
     runtime, devel = CELLS
     write(project / devel.folder / "notes.txt", "mine")
     write(project / "images" / "gone-runtime" / "Dockerfile", "")
+    write(project / runtime.folder / "Dockerfile.bake", "of an earlier release")
     left_over = {(name, kind) for name, kind in drift(project, (runtime,)) if kind != "stale"}
     assert left_over == {("docker-bake.json", "differs")}
     write_rendered(project, (runtime,), render_all(project, (runtime,)))
@@ -125,7 +146,6 @@ def test_what_belongs_to_no_image_is_removed_and_other_files_are_not(project: Pa
             str(devel.folder / "notes.txt"),
             str(runtime.base_lock),
             str(runtime.folder / "Dockerfile"),
-            str(runtime.folder / BAKE_VARIANT),
             str(runtime.lock),
         ]
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from wheelyard.errors import DriftError
 from wheelyard.images.build.results import EngineImage, Failed
 from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.rendering.bakefile import DOCKERFILE
 from wheelyard.rendering.render import render_cell
 from wheelyard.rendering.steps import Locks
 from wheelyard.system.failures import reported
@@ -76,10 +77,9 @@ def make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> Job:
     """An image to build; DriftError where a Dockerfile is not what would be rendered."""
     project = context.settings.project
     folder = project / cell.folder
-    for name, text in render_cell(project, cell, plan.cells).items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != text.encode():
-            raise DriftError(f"{path} is not what the locks give; run `wheelyard render`")
+    path, text = folder / DOCKERFILE, render_cell(project, cell, plan.cells)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        raise DriftError(f"{path} is not what the locks give; run `wheelyard render`")
     stages = load_stages(cell, plan, project)
     return Job(cell, stages, folder, output / "logs" / f"{cell.id}.log")
 

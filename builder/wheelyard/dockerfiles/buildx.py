@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.dockerfiles.docker_engine import need_engine
 from wheelyard.errors import EngineError, ToolMissingError
-from wheelyard.rendering.bakefile import BAKE_VARIANT, PLATFORM
+from wheelyard.rendering.bakefile import PLATFORM
 from wheelyard.system.subprocesses import failure, run
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def build_argv(
     return (
         *(*BUILDX, "build", "--progress=plain", f"--platform={PLATFORM}", f"--network={network}"),
         *(*allowed, *secrets, *named, *options, f"--tag={unchecked(job)}"),
-        *(f"--file={job.folder / BAKE_VARIANT}", str(job.folder)),
+        str(job.folder),
     )
 
 

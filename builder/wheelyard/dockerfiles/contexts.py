@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from wheelyard.contract.paths import WHEELYARD
 from wheelyard.contract.users import SCRIPTS
 from wheelyard.images.assemble.final_layer import base_files
-from wheelyard.rendering.render import DOCKERFILE
+from wheelyard.rendering.bakefile import DOCKERFILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,8 @@
-"""`--engine docker`: rendered Dockerfiles, built by the Docker Engine that answers here."""
+"""`--engine docker`: Dockerfiles without mounts, built by the Docker Engine that answers here.
+
+Mounted secrets want a session with the client, which the SDK has not, and the classic builder knows
+no mounts at all.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from wheelyard.images.build.bases import build_bases
 from wheelyard.images.build.loading import find_loader
 from wheelyard.images.build.results import EngineImage
 from wheelyard.images.inspect.inspect import inspect_image, require
-from wheelyard.rendering.render import DOCKERFILE
+from wheelyard.rendering.render import render_base, render_cell
 from wheelyard.system.failures import reported
 
 if TYPE_CHECKING:
@@ -62,7 +66,7 @@ def docker_engine(
     missing: dict[str, WheelyardError] = {}
     build_bases(cells, plan, options.output / "bases", context, load=load, missing=missing)
     with open_wheelhouse(make_shelves(jobs, context), remembered(context.settings)) as server:
-        engine = DockerEngine(client, context, options, server, missing)
+        engine = DockerEngine(client, plan, context, options, server, missing)
         engine.make_pinned_bases(jobs)
         yield engine
 
@@ -73,13 +77,15 @@ class DockerEngine:
     def __init__(
         self,
         client: DockerClient,
+        plan: Plan,
         context: Context,
         options: Options,
         server: Server,
         missing: dict[str, WheelyardError],
     ) -> None:
-        self._client, self._context = client, context
+        self._client, self._plan, self._context = client, plan, context
         self._options, self._server = options, server
+        self._project = context.settings.project
         self._route: Route | None = None
         self._missing = missing  # bases that could not be made
 
@@ -93,13 +99,13 @@ class DockerEngine:
                 self._missing[name] = reported(error, name, self._context.reporter)
 
     def _make_pinned_base(self, name: str, job: Job) -> None:
-        folder = self._context.settings.project / base_folder(job.cell)
-        log = job.log.with_name(f"base-{folder.name}.log")
+        label = base_folder(job.cell).name
+        log = job.log.with_name(f"base-{label}.log")
         image = str(job.cell.base.image)
-        tar = pinned_context((folder / DOCKERFILE).read_bytes())
+        tar = pinned_context(render_base(self._project, job.cell, self._plan.cells).encode())
         # The route is asked for with the image itself: there is no other yet.
         self._pull(image)
-        request = self._request(f"base {folder.name}", tar, log, image)
+        request = self._request(f"base {label}", tar, log, image)
         built = build_image(self._client, request, self._context.reporter)
         tag_image(self._client, built, name)
 
@@ -109,7 +115,8 @@ class DockerEngine:
         if (missing := self._missing.get(base)) is not None:
             raise missing
         with job.timed("build"):
-            tar = image_context((job.folder / DOCKERFILE).read_bytes())
+            text = render_cell(self._project, job.cell, self._plan.cells, mounts=False)
+            tar = image_context(text.encode())
             request = self._request(job.cell.id, tar, job.log, base)
             with self._named_for_us_alone(base) as name:
                 image = self._build(replace(request, arguments={"BASE": name, **request.arguments}))

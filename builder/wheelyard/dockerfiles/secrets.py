@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell
 
 SETTINGS, CA = "wheelyard-settings", "wheelyard-ca"
-CA_PLACE = "/run/wheelyard/ca.pem"  # where Dockerfile.bake mounts it
+CA_PLACE = "/run/wheelyard/ca.pem"  # where Dockerfiles mount it
 
 
 def write_secrets(cell: Cell, context: Context, folder: Path) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from wheelyard.contract.imageconfig import ImageConfig, base_folder, base_image
 from wheelyard.model import Cell
 from wheelyard.rendering.steps import chain
 
-BAKE_VARIANT = "Dockerfile.bake"
+DOCKERFILE = "Dockerfile"
 PLATFORM = "linux/amd64"
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -94,7 +94,6 @@ def _target(recipe: Recipe, below: _Stage | None) -> dict[str, Any]:
         contexts[base_image(recipe.cell)] = f"target:{_base_name(recipe.cell)}"
     return {
         "context": str(recipe.cell.folder),
-        "dockerfile": BAKE_VARIANT,
         "platforms": [PLATFORM],
         **({"contexts": contexts} if contexts else {}),
     }
@@ -106,5 +105,5 @@ def _base_name(cell: Cell) -> str:
 
 def _base_target(cell: Cell) -> dict[str, Any]:
     """A base that starts from a registry's image; its context is the project."""
-    dockerfile = str(base_folder(cell) / BAKE_VARIANT)
+    dockerfile = str(base_folder(cell) / DOCKERFILE)
     return {"context": ".", "dockerfile": dockerfile, "platforms": [PLATFORM]}

@@ -30,7 +30,7 @@ from wheelyard.lock.state import BASES, load_package_lock, load_requirements_loc
 from wheelyard.model import Cell, RequirementsLock
 from wheelyard.planning.facts import facts_file, load_upstream
 from wheelyard.planning.provenance import Provenance, provenance
-from wheelyard.rendering.bakefile import BAKE_VARIANT, Recipe, bake_file
+from wheelyard.rendering.bakefile import DOCKERFILE, Recipe, bake_file
 from wheelyard.rendering.devcontainers import render_devcontainers, stale_devcontainers
 from wheelyard.rendering.published import load_published
 from wheelyard.rendering.steps import CONTRACT, Locks, PackageStep, make_steps
@@ -40,13 +40,13 @@ from wheelyard.system.textfiles import write_text
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-DOCKERFILE = "Dockerfile"
 BAKE_FILE = PurePosixPath("docker-bake.json")
 _IMAGES_PAGE = PurePosixPath("docs/images.md")
 _COMPILER = {"home": HOME, "profile": PROFILE, "lines": PROFILE_TEXT.splitlines()}
 BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
 # What an image's folder may hold; anything else in a stale folder is not ours to delete.
-_GENERATED = (DOCKERFILE, BAKE_VARIANT, "requirements.lock")
+_FORMER = "Dockerfile.bake"  # of releases that rendered two kinds
+_GENERATED = (DOCKERFILE, _FORMER, "requirements.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,34 +109,36 @@ def _age(cell: Cell) -> tuple[str, list[Version], str]:
 def _dockerfiles(
     project: Path, cells: Sequence[Cell], environment: Environment
 ) -> dict[PurePosixPath, str]:
-    """Two variants for each image, the file that builds them together, and the pinned bases."""
+    """A Dockerfile for each image, the file that builds them together, and the pinned bases."""
     index = cells_by_id(cells)
     files: dict[PurePosixPath, str] = {}
     recipes = []
     for cell in cells:
         locks = _locks(project, cell, index)
-        plain, cached = (_dockerfile(environment, cell, locks, mounts=m) for m in (False, True))
-        files |= {cell.folder / DOCKERFILE: plain.text, cell.folder / BAKE_VARIANT: cached.text}
-        recipes.append(cached)
+        recipes.append(_dockerfile(environment, cell, locks, mounts=True))
+        files[cell.folder / DOCKERFILE] = recipes[-1].text
         if cell.base.image is not None and cell.parent is None:
-            folder = base_folder(cell)
-            files[folder / DOCKERFILE] = _base(environment, cell, locks[0], mounts=False)
-            files[folder / BAKE_VARIANT] = _base(environment, cell, locks[0], mounts=True)
+            text = _base(environment, cell, locks[0], mounts=True)
+            files[base_folder(cell) / DOCKERFILE] = text
     bake = json.dumps(bake_file(recipes), indent=2, ensure_ascii=False)
     return {**files, BAKE_FILE: f"{bake}\n"} if recipes else files
 
 
-def render_cell(project: Path, cell: Cell, cells: Iterable[Cell]) -> dict[str, str]:
-    """The Dockerfiles of one image, name -> text; `cells` are those of the plan.
+def render_cell(project: Path, cell: Cell, cells: Iterable[Cell], *, mounts: bool = True) -> str:
+    """Return the Dockerfile of one image; `cells` are those of the plan.
 
-    Raises LockError when one of its locks is missing, edited or stale.
+    Without `mounts` it is for builders that know no mounts, or have no session to take secrets
+    from. Raises LockError when one of its locks is missing, edited or stale.
     """
     environment = make_environment(project / "templates")
     locks = _locks(project, cell, cells_by_id(cells))
-    return {
-        name: _dockerfile(environment, cell, locks, mounts=mounts).text
-        for name, mounts in ((DOCKERFILE, False), (BAKE_VARIANT, True))
-    }
+    return _dockerfile(environment, cell, locks, mounts=mounts).text
+
+
+def render_base(project: Path, cell: Cell, cells: Iterable[Cell]) -> str:
+    """Return the Dockerfile, without mounts, of a base that starts from a registry's image."""
+    locks = _locks(project, cell, cells_by_id(cells))
+    return _base(make_environment(project / "templates"), cell, locks[0], mounts=False)
 
 
 def _locks(project: Path, cell: Cell, cells: Cells) -> tuple[Locks, ...]:
@@ -171,7 +173,7 @@ def _dockerfile(
         environment.get_template(f"partials/{step.kind}.j2").render(step=step, **names)
         for step in steps
     ]
-    template = environment.get_template(f"{BAKE_VARIANT if mounts else DOCKERFILE}.j2")
+    template = environment.get_template(f"{'Dockerfile' if mounts else 'plain'}.j2")
     text = template.render(steps=list(zip(steps, texts, strict=True)), **names)
     return Recipe(cell, text, tuple(step.stage for step in steps), tuple(texts), config)
 
@@ -217,8 +219,11 @@ def write_rendered(
     return changed
 
 
-def stale(project: Path, cells: Iterable[Cell]) -> Iterator[PurePosixPath]:
-    """Find generated files that belong to no cell."""
+def stale(project: Path, cells: Sequence[Cell]) -> Iterator[PurePosixPath]:
+    """Find generated files that belong to no cell, or are rendered no more."""
+    folders = {folder for cell in cells for folder in (cell.folder, base_folder(cell))}
+    former = (folder / _FORMER for folder in sorted(folders))
+    yield from (path for path in former if (project / path).is_file())
     for path in orphans(project, cells):
         if path.parent == BASES:
             yield path
