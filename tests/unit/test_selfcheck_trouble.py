@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +94,39 @@ def test_a_read_only_file_system_names_the_way_out() -> None:
 def test_a_user_without_a_name_is_told_so() -> None:
     text = explain(KeyError("getpwuid(): uid not found: 4242"))
     assert text.startswith("user 4242 has no name in this container")
+    since_3_13 = explain(OSError("No username set in the environment"))
+    assert since_3_13.startswith(f"user {os.getuid()} has no name in this container")
+    assert "/opt/wheelyard/entrypoint" in since_3_13
+
+
+def test_a_folder_that_runs_no_programs_is_named() -> None:
+    library = "/tmp/x.so: failed to map segment from shared object"
+    assert "--tmpfs /tmp:exec" in explain(OSError(library))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_a_program_that_its_file_system_refuses_is_told_from_one_without_rights(
+    tmp_path: Path,
+) -> None:
+    for name, mode in (("may", 0o755), ("may-not", 0o644)):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(mode)
+    program = (
+        "import subprocess, sys; from wheelyard.selfcheck.trouble import explain\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: subprocess.run([path])\n"
+        "    except OSError as error: print(explain(error))\n"
+    )
+    script = 'mount --bind "$1" "$1" && mount -o remount,bind,noexec "$1" && shift && exec "$@"'
+    paths = [tmp_path / "may", tmp_path / "may-not"]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path, sys.executable, "-c", program,
+         *paths],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    refused, unfit = done.stdout.splitlines()
+    assert "mounted noexec" in refused
+    assert "cannot write" in unfit
 
 
 @pytest.mark.parametrize(

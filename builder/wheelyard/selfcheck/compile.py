@@ -91,12 +91,22 @@ def mixture(values: torch.Tensor) -> torch.Tensor:
     return scaled + scaled.sum() / len(values)
 
 
+def user_cache() -> str:
+    """Where a user's own program compiles to; what fails there for want of a name fails here."""
+    from torch._inductor.codecache import cache_dir
+
+    folder: str = cache_dir()
+    if forget := getattr(cache_dir, "cache_clear", None):  # up to PyTorch 2.3 it looks once
+        forget()
+    return folder
+
+
 @contextmanager
 def fresh_cache() -> Iterator[Path]:
     """Let inductor compile for real, into a folder that is gone afterwards."""
     # Triton would take its kernel from a cache of its own.
     before = {name: environ.get(name) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
-    with tempfile.TemporaryDirectory(prefix="selfcheck-") as folder:
+    with tempfile.TemporaryDirectory(prefix="selfcheck-", dir=user_cache()) as folder:
         environ.update(dict.fromkeys(before, folder))
         try:
             yield Path(folder)

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 OUT_OF_MEMORY = ("OutOfMemoryError", "ResourceExhaustedError", "MemoryError")
 FULL_MEMORY = re.compile(
@@ -28,7 +29,10 @@ SHARED = re.compile(
 UNWRITTEN = re.compile(r"inline_container\.cc|PytorchStreamWriter failed")
 # A library that is another one than the caller was built with.
 MISMATCHED = re.compile(r"undefined symbol|version `[^']+' not found")
-NAMELESS = re.compile(r"getpwuid\(\): uid not found: (\d+)")
+# The second is Python 3.13's.
+NAMELESS = re.compile(r"getpwuid\(\): uid not found: (\d+)|No username set in the environment")
+NOEXEC = re.compile(r"failed to map segment from shared object")
+EXECUTABLE_TMP = "docker run --tmpfs /tmp:exec"  # Docker's own --tmpfs /tmp is noexec
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -49,8 +53,14 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
         )
     if nameless := NAMELESS.search(text):
         return (
-            f"user {nameless[1]} has no name in this container: run it as its own user (1000), "
-            "or set USER and HOME (docker run -e USER=me -e HOME=/tmp)"
+            f"user {nameless[1] or os.getuid()} has no name in this container: start the program "
+            "by the image's entry point (docker exec ... /opt/wheelyard/entrypoint COMMAND), or "
+            "set USER and HOME (-e USER=me -e HOME=/tmp)"
+        )
+    if NOEXEC.search(text) or _is_not_run(error):
+        return (
+            f"what was compiled may not be run where it lies, which is mounted noexec ({first}): "
+            f"{EXECUTABLE_TMP}, or set TMPDIR to another folder"
         )
     if SHARED.search(text):
         return (
@@ -74,7 +84,7 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
 
 def is_known(line: str) -> bool:
     """Whether a line of a log names a cause that `explain` has advice for."""
-    causes = (FULL_MEMORY, LOST, SHARED, UNWRITTEN, NAMELESS)
+    causes = (FULL_MEMORY, LOST, SHARED, UNWRITTEN, NAMELESS, NOEXEC)
     return any(cause.search(line) for cause in causes)
 
 
@@ -92,6 +102,17 @@ def _out_of_memory(first: str, free: str | None) -> str:
     )
 
 
+def _is_not_run(error: BaseException) -> bool:
+    """Whether a program was refused that has the right to be run: its file system has not."""
+    if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
+        return False
+    program = error.filename
+    try:
+        return bool(Path(program).stat().st_mode & 0o111) and not os.access(program, os.X_OK)
+    except OSError:
+        return False
+
+
 def _of_files(error: BaseException) -> str | None:
     if not isinstance(error, OSError):
         return None
@@ -99,13 +120,13 @@ def _of_files(error: BaseException) -> str | None:
     if error.errno in REFUSED:
         return (
             f"cannot write {place}: {error.strerror}; name a writable folder with --logdir, and "
-            "for temporary files with TMPDIR (docker run --tmpfs /tmp)"
+            f"for temporary files with TMPDIR ({EXECUTABLE_TMP})"
         )
     if error.errno in FULL:
         return f"cannot write {place}: {error.strerror}; make room, or set TMPDIR"
     if isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error):
         return (
             "no folder for temporary files can be written: start the container with "
-            "--tmpfs /tmp, or set TMPDIR to a writable folder"
+            f"{EXECUTABLE_TMP.partition('run ')[2]}, or set TMPDIR to a writable folder"
         )
     return None
