@@ -76,6 +76,10 @@ def test_missing_and_unreadable_file(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"axis": {}}, "axis: unknown key; did you mean axes?"),
+        ({"about": {"source": "example/x"}}, "about.source"),
+        ({"about": {"documentation": "https://me:secret@example"}}, "about.documentation"),
+        ({"about": {"licenses": "Apache-2.0, MIT"}}, "about.licenses"),
+        ({"about": {"licences": "MIT"}}, "about.licences: unknown key; did you mean licenses?"),
         ({"axes": {"cuda": [12.1]}}, 'axes.cuda[0]: write it in quotes, "12.1"'),
         ({"axes": {"cuda": ["12"]}}, "axes.cuda[0]: '12' must be a version of two components"),
         ({"axes": {"cuda": []}}, "axes.cuda: must not be empty"),

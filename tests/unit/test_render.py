@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+import planning
 import pytest
 from locking import devel_cell, runtime_cell
 
@@ -184,6 +185,17 @@ def test_the_cells_label_is_json_that_names_the_cell() -> None:
     assert facts["driver"] == {"minimum": "525.60.13", "native": "530.30.02"}
     assert json.loads(labels["devcontainer.metadata"])[0]["remoteUser"] == "dev"
     assert labels["org.opencontainers.image.version"] == "2.3.1-cuda12.1-cudnn8.9-py3.11"
+
+
+def test_labels_say_of_their_makers_what_the_matrix_says(tmp_path: Path) -> None:
+    prefix = "org.opencontainers.image."
+    said = {"source": "https://git.example/x", "licenses": "Apache-2.0 AND BSD-3-Clause"}
+    (cell, *_) = planning.plan(tmp_path, about=said).cells
+    labels = dict(image_config(cell, LOCK).labels)
+    assert {name: labels[prefix + name] for name in said} == said
+    assert f"{prefix}documentation" not in labels
+    (silent, *_) = planning.plan(tmp_path).cells
+    assert f"{prefix}source" not in dict(image_config(silent, LOCK).labels)
 
 
 def test_a_name_that_a_template_does_not_get_is_an_error(tmp_path: Path) -> None:
