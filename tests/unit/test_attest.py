@@ -16,6 +16,8 @@ from tiny import Tiny, make_tiny
 
 from wheelyard.console.progress import QuietReporter
 from wheelyard.images.inspect.licences import (
+    DEB,
+    WHEEL,
     Licence,
     package_licence,
     package_licences,
@@ -26,7 +28,6 @@ from wheelyard.lock.stages import Stage, load_stages
 from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import Descriptor, digest_of
 from wheelyard.oci.reindex import reindex
-from wheelyard.publish.attest.licensed import DEB, WHEEL
 from wheelyard.publish.attest.sbom import sbom
 from wheelyard.publish.attest.statements import Source, provenance_statement, verification_statement
 from wheelyard.registry.client import open_registry

@@ -21,7 +21,7 @@ from tiny import Tiny, make_tiny
 
 from wheelyard.cli import main
 from wheelyard.errors import RegistryError, SignatureError, UpstreamError, UsageError
-from wheelyard.images.inspect.licences import Licence
+from wheelyard.images.inspect.licences import DEB, WHEEL, Licence
 from wheelyard.lock.stages import load_stages
 from wheelyard.lock.upstream.packages import fixed_packages
 from wheelyard.model import LockedDeb, PackageLock
@@ -29,7 +29,6 @@ from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor
 from wheelyard.publish.attest.cosign import add_attestations
 from wheelyard.publish.attest.envelope import seal
-from wheelyard.publish.attest.licensed import DEB, WHEEL
 from wheelyard.publish.attest.sbom import sbom
 from wheelyard.publish.attest.signatures import sign_image
 from wheelyard.publish.attest.statements import BILL, BILL_TYPE, bill_statement

@@ -13,8 +13,7 @@ from tiny import Tiny, make_tiny
 
 from wheelyard.console.progress import QuietReporter
 from wheelyard.contract.installer import load_installer
-from wheelyard.dockerfiles.bake import base_contexts
-from wheelyard.dockerfiles.bakelog import describe_failure
+from wheelyard.dockerfiles.bake import base_contexts, describe_failure
 from wheelyard.dockerfiles.batch import Job, make_jobs, run_batch
 from wheelyard.dockerfiles.buildkit import explain
 from wheelyard.dockerfiles.buildlog import BuildLog

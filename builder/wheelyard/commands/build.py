@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 from wheelyard.options import Command, add_json, add_load, add_output, add_selector
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from wheelyard.context import Context
+    from wheelyard.dockerfiles.batch import Engine, Job, Options
     from wheelyard.images.build.results import Built, EngineImage, Failed
+    from wheelyard.model import Plan
+
+    Opener = Callable[[Sequence[Job], Plan, Options, Context], AbstractContextManager[Engine]]
 
 _EXAMPLES = """\
 examples:
@@ -99,8 +104,9 @@ def _assemble(args: argparse.Namespace, context: Context) -> Sequence[Built | Fa
 
 
 def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage | Failed]:
+    from wheelyard.dockerfiles.bake import bake_engine
     from wheelyard.dockerfiles.batch import Options, make_jobs, run_batch
-    from wheelyard.dockerfiles.select import ENGINES
+    from wheelyard.dockerfiles.docker_engine import docker_engine
     from wheelyard.planning.plan import load_plan
     from wheelyard.planning.selector import select
 
@@ -110,7 +116,8 @@ def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage 
     jobs, failed = make_jobs(cells, plan, options.output, context)
     if not jobs or (failed and options.fail_fast):
         return failed
-    with ENGINES[args.engine](jobs, plan, options, context) as engine:
+    engines: dict[str, Opener] = {"docker": docker_engine, "bake": bake_engine}
+    with engines[args.engine](jobs, plan, options, context) as engine:
         results = [*failed, *run_batch(engine, jobs, context, fail_fast=options.fail_fast)]
     return sorted(results, key=lambda result: cells.index(result.cell))
 

@@ -12,12 +12,14 @@ import tempfile
 import zipfile
 from collections import deque
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.contract.imageconfig import base_image
 from wheelyard.contract.installer import load_installer
-from wheelyard.dockerfiles.bakelog import KEPT_LINES, describe_failure
+from wheelyard.dockerfiles.buildkit import SHOWN, explain
+from wheelyard.dockerfiles.buildlog import TAIL_LINES
 from wheelyard.dockerfiles.buildx import (
     HOST_NETWORK,
     bake_argv,
@@ -59,6 +61,7 @@ PINNED_NEEDS_BAKE = (
     "take a newer buildx, or --engine docker"
 )
 INSTALLER = "installer"  # the stage that brings uv; a context of that name replaces it
+_KEPT_LINES = 400  # BuildKit shows a failed step's Dockerfile after its words
 _STEP = re.compile(r"#\d+ \[[^\]]* (\d+)/(\d+)\] ")
 
 
@@ -174,7 +177,7 @@ class BakeEngine:
 
     def _run(self, argv: Sequence[str], label: str, log: Path) -> tuple[int, list[str]]:
         log.parent.mkdir(parents=True, exist_ok=True)
-        tail: deque[str] = deque(maxlen=KEPT_LINES)
+        tail: deque[str] = deque(maxlen=_KEPT_LINES)
         seen: set[str] = set()
         with (
             log.open("w", encoding="utf-8") as file,
@@ -241,3 +244,19 @@ def needed_targets(declared: Mapping[str, Any], name: str) -> list[str]:
         if source.startswith("target:")
     )
     return [name, *(needed for other in below for needed in needed_targets(declared, other))]
+
+
+def describe_failure(log: Sequence[str]) -> list[str]:
+    """What the end of a log says of the failure: why, the step, and the step's last words.
+
+    BuildKit repeats those between two lines of dashes; its excerpt of the Dockerfile, which comes
+    after them, is left out.
+    """
+    if not log:
+        return []
+    dashes = [at for at, line in enumerate(log) if line == "------"]
+    found = [log[a + 1 : b] for a, b in pairwise(dashes) if log[a + 1].startswith(" > [")]
+    step, *said = found[-1] if found else ["", *log[-TAIL_LINES:-1]]
+    why = explain(log[-1], said)
+    shown = [f"step: {step.removeprefix(' > ')[:SHOWN]}"] if step else []
+    return [why, *shown, *(f"  {line[:SHOWN]}" for line in said[-TAIL_LINES:])]

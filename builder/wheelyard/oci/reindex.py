@@ -18,7 +18,7 @@ from wheelyard.layers.gzipmember import crc32
 from wheelyard.layers.toc import Entry
 from wheelyard.system.rootfolder import entry_path
 from wheelyard.system.storage import damaged, in_the_way
-from wheelyard.system.tarfiles import open_tar
+from wheelyard.system.tarfiles import KINDS, open_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _ENTRIES_MAX = 500_000  # a base has 20,000, torch 12,000
-_KINDS = {
-    tarfile.REGTYPE: "file",
-    tarfile.AREGTYPE: "file",
-    tarfile.DIRTYPE: "dir",
-    tarfile.SYMTYPE: "symlink",
-    tarfile.LNKTYPE: "hardlink",
-}
 
 
 def reindex(blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], None]) -> list[Entry]:
@@ -71,7 +64,7 @@ def _read_entries(reader: _MemberReader) -> list[tuple[Entry, int]]:
                 while data := content.read(_CHUNK):
                     crc = crc32(data, crc)
             # Device nodes are not listed; images from a registry may contain some.
-            if info.type in _KINDS:
+            if info.type in KINDS:
                 entries.append((_entry(info, crc), info.offset_data))
             if len(entries) > _ENTRIES_MAX:
                 raise StorageError(f"a layer with more than {_ENTRIES_MAX:,} entries; refused")
@@ -80,7 +73,7 @@ def _read_entries(reader: _MemberReader) -> list[tuple[Entry, int]]:
 
 
 def _entry(info: tarfile.TarInfo, crc: int) -> Entry:
-    kind = _KINDS[info.type]
+    kind = KINDS[info.type]
     size = info.size if kind == "file" else 0
     name = entry_path(info.name)
     link = entry_path(info.linkname) if kind == "hardlink" else info.linkname

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from gzip import BadGzipFile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from wheelyard.errors import ToolMissingError
 from wheelyard.layers import toc
 from wheelyard.layers.gzipmember import IsalError
 from wheelyard.layers.layer import Layer
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import damaged, storage_error
 from wheelyard.system.threads import each
-from wheelyard.system.zstandard import compressor
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -56,7 +56,7 @@ def recompress(
     missing = list({x.digest: x for x in layers if x.digest not in found}.values())
     if not missing:
         return found
-    compressor(_LEVEL)  # fails here, before any thread
+    _compressor(_LEVEL)  # fails here, before any thread
     stop = threading.Event()
     with context.reporter.task("zstd layers", sum(x.size for x in missing), "bytes") as task:
 
@@ -100,7 +100,7 @@ def _unpacked(layer: Packed) -> Iterator[bytes]:
 
 
 def _write(layer: Packed, scratch: Path, stop: threading.Event) -> Layer:
-    pack, end = compressor(_LEVEL)
+    pack, end = _compressor(_LEVEL)
     tar, blob = hashlib.sha256(), hashlib.sha256()
     sizes = [0, 0]
     with scratch.open("wb") as file:
@@ -120,3 +120,26 @@ def _write(layer: Packed, scratch: Path, stop: threading.Event) -> Layer:
     if f"sha256:{tar.hexdigest()}" != layer.diff_id:
         raise damaged(layer.path, f"the tar inside is not {layer.diff_id}")
     return Layer(f"sha256:{blob.hexdigest()}", layer.diff_id, sizes[1], sizes[0])
+
+
+def _compressor(level: int) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    """Return two functions: one compresses a stream piece by piece, one ends it.
+
+    One thread compresses one stream: the result depends only on the level and libzstd's version.
+    Raises ToolMissingError without the extra `zstd`.
+    """
+    packer = _library().ZstdCompressor(level=level)
+    return packer.compress, packer.flush
+
+
+def _library() -> Any:
+    try:
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        try:
+            from backports import zstd  # type: ignore[no-redef,unused-ignore]
+        except ImportError as error:
+            raise ToolMissingError(
+                "zstd layers need the Python package backports.zstd: pip install 'wheelyard[zstd]'"
+            ) from error
+    return zstd

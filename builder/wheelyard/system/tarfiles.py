@@ -32,6 +32,15 @@ class _TarInfo(tarfile.TarInfo):
         return super()._block(count)  # type: ignore[misc]
 
 
+KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.DIRTYPE: "dir",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+}  # as an entry of a layer names them
+
+
 def open_tar(stream: Any, mode: Literal["r:", "r|", "r|*"], **more: int) -> tarfile.TarFile:
     """Open a tar (compressed only with `r|*`); reading raises tarfile.TarError if it is no tar."""
     return tarfile.open(fileobj=stream, mode=mode, tarinfo=_TarInfo, **more)  # type: ignore[call-overload,no-any-return]

@@ -7,7 +7,6 @@ are dropped; the image contract (wheelyard.images.assemble.accounts) is added.
 from __future__ import annotations
 
 import fnmatch
-import tarfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from wheelyard.layers.gzipmember import crc32
 from wheelyard.layers.tarheader import EPOCH
 from wheelyard.layers.toc import Entry, parents
 from wheelyard.system.rootfolder import entry_path
-from wheelyard.system.tarfiles import open_tar
+from wheelyard.system.tarfiles import KINDS, open_tar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
 
     from wheelyard.layers.layer import LayerWriter
 
-_KINDS = {
-    tarfile.REGTYPE: "file",
-    tarfile.AREGTYPE: "file",
-    tarfile.DIRTYPE: "dir",
-    tarfile.SYMTYPE: "symlink",
-    tarfile.LNKTYPE: "hardlink",
-}
 # Runtime directories; their contents are never part of an image.
 _DROPPED = (
     "dev/*", "proc/*", "sys/*", "run/*", "tmp/*", "var/tmp/*", "var/log/*", "var/cache/*/*",
@@ -178,7 +170,7 @@ def index_stream(file: BinaryIO) -> dict[str, Node]:
     with open_tar(file, "r:") as archive:
         for info in archive:
             path = entry_path(info.name)
-            kind = _KINDS.get(info.type)
+            kind = KINDS.get(info.type)
             if not path or kind is None:
                 continue
             link = entry_path(info.linkname) if kind == "hardlink" else info.linkname

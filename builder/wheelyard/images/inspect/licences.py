@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,10 @@ class Licence:
 
     def __str__(self) -> str:
         return ", ".join(self.names)
+
+
+WHEEL, DEB = "pypi", "deb"  # the types of their purls
+Licences = Mapping[tuple[str, str], Licence]  # by the type and name of a part
 
 
 def wheel_licence(expression: str | None, classifiers: Iterable[str], text: str | None) -> Licence:

@@ -15,8 +15,8 @@ from wheelyard.publish.attest.statements import Source
 from wheelyard.system.subprocesses import run
 
 if TYPE_CHECKING:
+    from wheelyard.images.inspect.licences import Licences
     from wheelyard.model import Cell, Plan
-    from wheelyard.publish.attest.licensed import Licences
 
 
 # What every verified image has: media type, and in-toto's predicate type.

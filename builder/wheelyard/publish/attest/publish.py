@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from wheelyard.contract.paths import site_packages
 from wheelyard.errors import InspectError, StorageError
 from wheelyard.images.inspect.distributions import installed
-from wheelyard.images.inspect.licences import package_licences
+from wheelyard.images.inspect.licences import DEB, WHEEL, Licences, package_licences
 from wheelyard.images.inspect.tree import LayerContents, Tree
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.blobs import parse_layer
@@ -19,7 +19,6 @@ from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor
 from wheelyard.publish.attest.attachments import KINDS, STATEMENTS, attachments
 from wheelyard.publish.attest.cosign import add_attestations, fetch_attestations
 from wheelyard.publish.attest.envelope import seal, unseal
-from wheelyard.publish.attest.licensed import DEB, WHEEL, Licences
 from wheelyard.registry.referrers import PREDICATE, attach, referrers
 
 if TYPE_CHECKING:

@@ -16,16 +16,15 @@ from cyclonedx.model.license import DisjunctiveLicense, LicenseAcknowledgement, 
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from wheelyard.images.inspect.licences import DEB, WHEEL
 from wheelyard.layers.tarheader import EPOCH
-from wheelyard.publish.attest.licensed import DEB, WHEEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wheelyard.images.inspect.licences import Licence
+    from wheelyard.images.inspect.licences import Licence, Licences
     from wheelyard.lock.stages import Stage
     from wheelyard.model import LockedDeb, LockedWheel
-    from wheelyard.publish.attest.licensed import Licences
 
 # A name space of our own for serial numbers, so that one image has one for ever.
 _SPACE = uuid.UUID("6c1e8a54-6f0f-5d6a-9d0b-6d3c3f1f5a11")
