@@ -170,6 +170,7 @@ def _run(argv: Sequence[str]) -> int:
         raise _elsewhere(args.command)
     # Imported here: `--help` and usage errors do not need them.
     from wheelyard.console.progress import make_reporter
+    from wheelyard.console.table import set_wide
     from wheelyard.context import Context
     from wheelyard.settings import load_settings
 
@@ -178,6 +179,7 @@ def _run(argv: Sequence[str]) -> int:
     reporter = make_reporter(
         "quiet" if given.get("quiet") else "auto", sys.stderr, color=not given.get("no_color")
     )
+    set_wide(bool(given.get("wide")))
     log = _log_to(reporter) if given.get("verbose") else contextlib.nullcontext()
     with contextlib.closing(reporter), log:
         try:

@@ -112,6 +112,7 @@ def add_global_options(parser: argparse.ArgumentParser, *, shown: bool = True) -
     )
     option("-q", "--quiet", action="store_true", help="no progress, only warnings and errors")
     option("-v", "--verbose", action="store_true", help="show requests and the causes of errors")
+    option("--wide", action="store_true", help="print every column of a table on a terminal")
     option("--no-color", action="store_true", help="no colours (like NO_COLOR)")
     option("--help-all", action=_HelpAll)
     option("--version", action=_Version)

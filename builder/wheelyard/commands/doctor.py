@@ -53,5 +53,5 @@ def run(args: argparse.Namespace, context: Context) -> int:
         show_json([asdict(line) for line in lines])
     else:
         rows = [(x.topic, x.name, x.state, x.seen, x.fix or "") for x in lines]
-        show_table(("for", "what", "state", "seen", "fix"), rows)
+        show_table(("for", "what", "state", "seen", "fix"), rows, fold=(1, 3, 4))
     return MachineError.exit_code if any(x.state == "wrong" for x in lines) else 0

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Task as RichTask
+from rich.table import Column
 from rich.text import Text
 
 from wheelyard.console.amounts import Unit, amount, summary
@@ -33,7 +34,8 @@ class _Amount(ProgressColumn):
 
     def render(self, task: RichTask) -> Text:
         unit: Unit = task.fields["unit"]
-        text = amount(task.completed, unit)
+        done = task.completed if task.total is None else min(task.completed, task.total)
+        text = amount(done, unit)
         if task.total is not None:
             text += f" / {amount(task.total, unit)}"
         if unit == "bytes" and task.speed:
@@ -69,7 +71,8 @@ class TerminalReporter:
         started = time.monotonic()
         try:
             yield bar
-            self.info(f"{label}: {summary(bar.done, time.monotonic() - started, unit)}")
+            told = summary(bar.done, time.monotonic() - started, unit)
+            self.info(f"{_shortened(label, self._console.width - len(told) - 2)}: {told}")
         finally:
             progress.remove_task(bar.identity)
             self._leave()
@@ -99,13 +102,28 @@ class TerminalReporter:
 
 def _bars(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        _Amount(),
-        TimeRemainingColumn(compact=True),
+        # Only the name gives way: amount, rate and time are whole at 80 columns.
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
+        BarColumn(bar_width=_bar_width(console.width)),
+        _Amount(table_column=Column(no_wrap=True, justify="right")),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
         console=console,
         transient=True,
+        expand=True,
     )
+
+
+def _shortened(name: str, room: int) -> str:
+    return name if len(name) <= room else f"{name[: max(1, room - 1)]}…"
+
+
+def _bar_width(columns: int) -> int:
+    """Columns of a bar: a quarter of what a name does not need."""
+    return max(8, min(24, columns // 4 - 8))
 
 
 class _Bar:

@@ -5,7 +5,7 @@ An image gets its references only after it was read back and found to match its 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from wheelyard.console.amounts import amount
@@ -28,7 +28,7 @@ from wheelyard.system.failures import reported
 from wheelyard.system.filelock import locked, once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -64,10 +64,11 @@ def build_images(
     store = LayerStore(context.settings.cache_dir)
     results: list[Built | Failed] = []
     waiting = once(lambda: context.reporter.info(f"waiting: another build is writing to {output}"))
-    with locked(output / LOCK_NAME, waiting):
+    with locked(output / LOCK_NAME, waiting), _overview(cells, context) as overview:
         _repair(layout, context)
         held = _held_blobs(output, cells)
         for number, cell in enumerate(cells, 1):
+            overview(number, cell)
             try:
                 stages = load_stages(cell, plan, context.settings.project)
                 work = Assembly(
@@ -91,6 +92,23 @@ def build_images(
                     break
         layout.prune()
     return results
+
+
+@contextmanager
+def _overview(cells: Sequence[Cell], context: Context) -> Iterator[Callable[[int, Cell], None]]:
+    """Say which image of several is begun, and show how many are finished."""
+    if len(cells) == 1:
+        yield lambda _number, _cell: None
+        return
+    with context.reporter.task("images", len(cells), "items") as task:
+
+        def begin(number: int, cell: Cell) -> None:
+            context.reporter.info(f"image {number} of {len(cells)}: {cell.id}")
+            if number > 1:
+                task.advance(1)
+
+        yield begin
+        task.advance(1)
 
 
 def _repair(layout: Layout, context: Context) -> None:

@@ -1,0 +1,95 @@
+"""What people see on terminals of 80 to 160 columns, by a real pseudo-terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WIDTHS = (80, 100, 120, 160)
+WHEEL = "nvidia_cusolver_cu12-11.4.5.107-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
+TASKS = f"""
+import sys, time
+from wheelyard.console.terminal import TerminalReporter
+reporter = TerminalReporter(sys.stderr, color=False)
+with reporter.task("images", 8, "items") as images, \\
+        reporter.task({WHEEL!r}, 1_500_000_000, "bytes") as wheel:
+    for _ in range(6):
+        images.advance(1)
+        wheel.advance(300_000_000)  # more than there is, as after a restart
+        time.sleep(0.15)
+reporter.close()
+"""
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def seen(columns: int, *argv: str, codes: tuple[int, ...] = (0,)) -> list[str]:
+    """The lines that a program writes to a terminal of that width, without escape sequences."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    env = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES", "CI", "NO_COLOR"}}
+    process = subprocess.Popen(
+        argv, stdin=follower, stdout=follower, stderr=follower, cwd=ROOT,
+        env={**env, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(follower)
+    written = bytearray()
+    try:
+        while data := os.read(leader, 1 << 16):
+            written += data
+    except OSError:  # EIO: the program has closed its side
+        pass
+    os.close(leader)
+    assert process.wait() in codes, written.decode()
+    text = ESCAPE.sub("", written.decode())
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_progress_fits_and_only_names_are_shortened(columns: int) -> None:
+    lines = seen(columns, sys.executable, "-c", TASKS)
+    assert max(map(len, lines)) <= columns
+    rows = [line for line in lines if line.startswith("nvidia") and " / " in line]
+    assert rows
+    for row in rows:
+        assert re.search(r"[\d.]+ [kMG]?B / 1\.50 GB", row), row
+        assert row.startswith("nvidia_cusolver"), row
+    assert any(line.startswith("images") and re.search(r"\d / 8", line) for line in lines)
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_totals_are_never_exceeded(columns: int) -> None:
+    for line in seen(columns, sys.executable, "-c", TASKS):
+        if found := re.search(r"([\d.]+) GB / ([\d.]+) GB", line):
+            assert float(found[1]) <= float(found[2]), line
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("words", [["plan", "all"], ["doctor", "--offline"], ["plan", "--help"]])
+def test_tables_fit(columns: int, words: list[str]) -> None:
+    lines = seen(columns, sys.executable, "-m", "wheelyard", *words, codes=(0, 17))
+    assert max(map(len, lines)) <= max(columns, 100 if "--help" in words else 0)
+    if words[0] == "doctor":
+        assert any("other runtimes" in line for line in lines)
+
+
+def test_wide_shows_all() -> None:
+    lines = seen(80, sys.executable, "-m", "wheelyard", "plan", "--wide", "pytorch-2.3.1-runtime")
+    assert lines[0].split()[-1] == "tags"
+    assert "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11" in lines[1]
+
+
+def test_a_pipe_gets_every_column() -> None:
+    argv = [sys.executable, "-m", "wheelyard", "plan", "pytorch-2.3.1-runtime"]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[0].split()[-1] == "tags"
+    assert done.stderr == ""
