@@ -106,7 +106,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def _templates(args: argparse.Namespace, context: Context) -> Path:
     """Return the named project's templates; mention those of the current folder's project."""
-    from wheelyard.rendering.deployments import find_templates
+    from wheelyard.system.templates import find_templates
 
     project = context.settings.project
     if getattr(args, "project", None) is not None:

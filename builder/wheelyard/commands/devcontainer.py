@@ -153,7 +153,7 @@ def _init(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.rendering.devcontainers import FILE, SEEN, render_devcontainer
     from wheelyard.servers.choosing import read_entries, require_entry_signed
     from wheelyard.servers.pick import Wish, pick
-    from wheelyard.system.templates import make_environment
+    from wheelyard.system.templates import find_templates, make_environment
     from wheelyard.system.textfiles import write_text
 
     target = args.output.absolute() / SEEN / FILE
@@ -165,7 +165,8 @@ def _init(args: argparse.Namespace, context: Context) -> int:
     if trust is not None:
         require_entry_signed(choice.entry, trust, context)
     config = configuration(choice.entry, args, context)
-    environment = make_environment(context.settings.project / "templates")
+    named = context.settings.project if getattr(args, "project", None) is not None else None
+    environment = make_environment(find_templates(named))
     write_text(target, render_devcontainer(environment, config, written=False))
     print(f"{'file':<8}{target}\n{'image':<8}{config.image}\n{'reason':<8}{choice.reason}")
     return 0

@@ -10,10 +10,8 @@ import ipaddress
 import json
 import re
 import shlex
-import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import UsageError
@@ -85,18 +83,6 @@ class Deployment:
         if not self.with_gpus:
             return []
         return ["all"] if self.gpus is None else [str(at) for at in range(self.gpus)]
-
-
-def find_templates(named: Path | None) -> Path:
-    """The templates of deployments: those of a project that was named, else wheelyard's own.
-
-    Never those of a folder that somebody happens to be in: what they write is run by hosts.
-    """
-    installed = Path(sysconfig.get_path("data"), "share/wheelyard")
-    ours = (Path(__file__).parents[3], installed)
-    places = ours if named is None else (named, *ours)
-    found = (place / "templates" for place in places if (place / "templates/deploy").is_dir())
-    return next(found, installed / "templates")
 
 
 def jupyter_command(kind: str, listen: str) -> tuple[str, ...]:

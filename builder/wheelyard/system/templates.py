@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from traceback import extract_tb
@@ -13,6 +14,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from wheelyard.errors import StorageError
+
+
+def find_templates(named: Path | None) -> Path:
+    """Find the templates: those of a project that was named, else wheelyard's own.
+
+    Never those of a folder that somebody happens to be in: what they write is run by hosts.
+    """
+    installed = Path(sysconfig.get_path("data"), "share/wheelyard")
+    ours = (Path(__file__).parents[3], installed)
+    places = ours if named is None else (named, *ours)
+    found = (place / "templates" for place in places if (place / "templates/deploy").is_dir())
+    return next(found, installed / "templates")
 
 
 def make_environment(templates: Path) -> Environment:
