@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile fuzz lint format lock render check bench bench-engines bench-publish site test-site requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations fuzz lint format lock render check bench bench-engines bench-publish site test-site requirements clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -65,6 +65,9 @@ test-use: .venv/dev ## Real programs as every kind of user, in Docker, rootless 
 	    { $(BIN)/wheelyard build "$$one" --no-load \
 	    && $(BIN)/pytest tests/use --images "$$one" --record reports/use.json $(ARGS); } || failed=1; \
 	done; test -z "$$failed"
+
+test-mutations: .venv/dev ## Faults in selfcheck, one at a time, and who sees them (root; the two built images; half an hour)
+	$(BIN)/python -m tests.mutations $(ARGS)
 
 fuzz: .venv/dev ## Feed mutated wheels, layers, locks, bundles to their readers (5 minutes): make fuzz ARGS="--minutes 60"
 	PYTHONPATH=tests/unit $(BIN)/python -m tests.fuzz $(ARGS)

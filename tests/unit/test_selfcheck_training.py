@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,9 +53,6 @@ class Softmax:
 
     def moved(self, place: int) -> list[float]:
         return [1.0]
-
-    def noise(self) -> float:
-        return 0.0
 
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
         return frozenset({"float32"})
@@ -200,6 +198,34 @@ def test_throughput_is_measured_in_windows(monkeypatch: pytest.MonkeyPatch) -> N
     assert min(speed.runs) <= speed.samples_per_second <= max(speed.runs)
     assert throughput.finite(speed)
     assert not throughput.finite(throughput.measure(Exploding, setup()))
+
+
+def test_a_speed_is_the_median_of_what_a_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every window is slower than the one before: 200, 100, 67, 50 and 40 samples a second."""
+    now = [0.0]
+    paces = [0.1] * (1 + throughput.WARM_UP) + [0.1 * at for at in range(1, 6) for _ in range(3)]
+
+    class Timed(Softmax):
+        def step(self, rows: Sequence[int]) -> float:
+            now[0] += paces.pop(0)
+            return 0.5
+
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr(throughput, "time", clock)
+    speed = throughput.measure(Timed, setup())
+    assert paces == []
+    assert speed.runs == pytest.approx((200, 100, 66.7, 50, 40), abs=0.1)
+    assert speed.samples_per_second == pytest.approx(66.7, abs=0.1)
+
+
+def test_a_rate_is_operations_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def work() -> None:
+        now[0] += 0.1
+
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    assert throughput.rates(work, lambda: None, 2e12) == pytest.approx([20.0] * 5)
 
 
 class Small(Softmax):

@@ -99,7 +99,7 @@ def check_loader() -> Outcome:
 
 
 def check_seed(framework: str, options: Options) -> Outcome:
-    """The same seed gives the same losses twice, another seed gives others."""
+    """The same seed gives the same weights and losses twice, another seed gives others."""
     setup = setup_of(SPECS["mlp"], framework, options)
     short = replace(setup, spec=replace(setup.spec, epochs=2))
     make = learner_of(framework)
@@ -107,7 +107,10 @@ def check_seed(framework: str, options: Options) -> Outcome:
         train(make, each).curve.losses
         for each in (short, short, replace(short, seed=short.seed + 1))
     )
+    weights, others = (make(each).state() for each in (short, replace(short, seed=short.seed + 1)))
     seen = {"losses": first, "again": again, "other_seed": other}
+    if all(others[name] == digest for name, digest in weights.items() if "model" in name):
+        return failed("another seed gave the very same weights", seen)
     tolerance = REPEATED[setup.device]
     if not all(map(math.isfinite, (*first, *again, *other))):
         return failed("the loss is not a finite number", seen)

@@ -95,12 +95,6 @@ class KerasLearner:
         flat = tf.reshape(change, (-1, change.shape[-1]))
         return [float(value) for value in tf.reduce_max(flat, 1)]
 
-    def noise(self) -> float:
-        """How far two answers to the same data differ in training."""
-        inputs = self.test_data[0][:8]
-        first, second = (self.model(inputs, training=True) for _ in range(2))
-        return float(tf.reduce_max(tf.abs(first - second)))
-
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
         """The types in which the graph of a training step multiplies matrices."""
         self.step(rows)

@@ -61,9 +61,6 @@ class Learner(Protocol):
     def moved(self, place: int) -> list[float]:
         """How far the output at each place moves when the data at `place` are changed."""
 
-    def noise(self) -> float:
-        """How far two answers to the same data differ in training: what dropout does."""
-
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
         """The types in which a training step multiplies matrices."""
 

@@ -103,13 +103,6 @@ class TorchLearner:
         change = (self.outputs(inputs) - before).abs().amax(0)
         return [float(value) for value in change.reshape(-1, change.shape[-1]).amax(1)]
 
-    def noise(self) -> float:
-        """How far two answers to the same data differ in training."""
-        self.model.train()
-        with torch.no_grad():
-            first, second = (self.model(self.test_data[0][:8]) for _ in range(2))
-        return float((first - second).abs().max())
-
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
         """The types that the layers' matrix products of a training step come out in."""
         seen: set[str] = set()
