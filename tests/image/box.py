@@ -26,6 +26,7 @@ from tests.engines.daemons import can_start, temporary_folder
 from tests.engines.podman import LIMITS, Storage
 from tests.image.layout import BuiltImage
 from tests.image.loadable import loadable
+from wheelyard.engines.containers import passes_gpus
 from wheelyard.engines.docker import connect
 from wheelyard.engines.load import load
 from wheelyard.errors import EngineError
@@ -122,7 +123,7 @@ def call(command: list[str], given: bytes = b"") -> bytes:
 
 def has_gpus(client: DockerClient) -> bool:
     """True when the engine was set up for NVIDIA's GPUs."""
-    return "nvidia" in client.info().get("Runtimes", {})
+    return passes_gpus(client)
 
 
 def tar_of(name: str, content: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,9 +20,16 @@ def error(name: str, text: str) -> NVMLError:
     return kind(text)
 
 
-def simulated(name: str) -> ModuleType:
-    """The module, answering as the machine of `name`.json would."""
+def simulated(name: str, changes: Mapping[str, Any] | None = None) -> ModuleType:
+    """The module, answering as the machine of `name`.json would, with changes of its first GPU.
+
+    Of `changes`, `refused` is the machine's: GPUs that this process may not ask about.
+    """
     machine = json.loads((FOLDER / f"{name}.json").read_text())
+    changes = dict(changes or {})
+    machine["refused"] = changes.pop("refused", ())
+    if changes:
+        machine["gpus"][0] |= changes
     machine["gpus"] = machine.get("gpus", []) * machine.get("times", 1)
     module: Any = ModuleType("pynvml")
     module.NVMLError = NVMLError
@@ -46,9 +54,22 @@ def simulated(name: str) -> ModuleType:
     module.nvmlDeviceGetMigDeviceHandleByIndex = lambda handle, at: _slice(machine, handle, at)
     module.nvmlDeviceGetPersistenceMode = lambda handle: _answer(machine, handle, "persistence")
     module.nvmlDeviceGetNvLinkState = lambda handle, link: _link(machine, handle, link)
+    for question in OPTIONAL:
+        setattr(module, f"nvmlDeviceGet{question}", _asking(machine, question))
     module.nvmlDeviceGetTopologyCommonAncestor = lambda left, right: _ancestor(machine, left, right)
     found: ModuleType = module
     return found
+
+
+# What is answered from a GPU's key of that name, and is "Not Supported" without one.
+OPTIONAL = (
+    "RemappedRows", "RetiredPagesPendingStatus", "ComputeMode", "CurrentClocksThrottleReasons",
+    "CurrPcieLinkGeneration", "MaxPcieLinkGeneration", "CurrPcieLinkWidth", "MaxPcieLinkWidth",
+)  # fmt: skip
+
+
+def _asking(machine: dict[str, Any], question: str) -> Callable[[int], Any]:
+    return lambda handle: _answer(machine, handle, question)
 
 
 def _refuse_init(machine: dict[str, Any]) -> None:
@@ -59,6 +80,8 @@ def _refuse_init(machine: dict[str, Any]) -> None:
 def _handle(machine: dict[str, Any], at: int) -> int:
     if machine.get("lost"):
         raise error("NVMLError_GpuIsLost", machine["text"])
+    if at in machine.get("refused", ()):
+        raise error("NVMLError_NoPermission", "Insufficient Permissions")
     return at
 
 

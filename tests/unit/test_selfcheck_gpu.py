@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from nvml import simulated
 
 from wheelyard.selfcheck.gpu import driver as drivers
-from wheelyard.selfcheck.gpu.compare import TOLERANCES, MovedError, compare
+from wheelyard.selfcheck.gpu.compare import TOLERANCES, MovedError, compare, no_kernel
 from wheelyard.selfcheck.gpu.driver import BrokenDriverError, Driver, NoDriverError, read_driver
 from wheelyard.selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework
 from wheelyard.selfcheck.gpu.kernel import check_nvcc, compile_command
+from wheelyard.selfcheck.gpu.xplane import kernels_in
 from wheelyard.selfcheck.result import Options, Outcome, run_check
 from wheelyard.selfcheck.training.peaks import stated_peak
 
@@ -25,7 +27,8 @@ TORCH_23 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
 @pytest.fixture
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The simulated NVML named by the test's parameter is the one that is installed."""
-    monkeypatch.setitem(sys.modules, "pynvml", simulated(request.param))
+    name, changes = request.param if isinstance(request.param, tuple) else (request.param, None)
+    monkeypatch.setitem(sys.modules, "pynvml", simulated(name, changes))
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
@@ -119,6 +122,9 @@ def test_what_a_card_does_not_say_is_unknown(machine: str) -> None:
     assert judge_devices(driver).status == "pass"
     hidden = judge_framework("tensorflow", driver, 0, ["sm_86"], "-1")
     assert hidden.reason == "tensorflow sees no GPU: CUDA_VISIBLE_DEVICES is '-1'"
+    assert (hidden.status, hidden.wants_gpu) == ("skip", True)  # somebody wanted it so
+    assert judge_framework("tensorflow", driver, 0, ["sm_86"], "").status == "skip"
+    assert judge_framework("tensorflow", driver, 0, ["sm_86"], "7").status == "fail"
     unfit = judge_framework("tensorflow", driver, 1, ["sm_90"], None)
     assert unfit.reason == "tensorflow's wheel has no code for NVIDIA GeForce RTX 3090"
 
@@ -270,3 +276,103 @@ def test_no_rate_is_guessed() -> None:
 def test_another_chip_or_a_part_of_one_has_no_rate(device: str) -> None:
     """Its name holds that of a listed one, its speed is another."""
     assert stated_peak(device, "float16") is None
+
+
+@pytest.mark.parametrize("machine", [("eight-gpus", {"refused": (0, 2, 3, 4, 5, 6, 7)})],
+                         indirect=True)  # fmt: skip
+def test_a_job_may_ask_about_its_own_gpus_alone(machine: str) -> None:
+    """Slurm's control groups, Apptainer without --nvccli: NVML counts eight and shows one."""
+    driver = asked()
+    assert isinstance(driver, Driver)
+    assert (len(driver.gpus), driver.withheld) == (1, 7)
+    outcome = judge_devices(driver)
+    assert (outcome.status, outcome.reason) == ("pass", "7 GPUs of this machine are not this job's")
+    assert judge_framework("pytorch", driver, 1, TORCH_23, None).status == "pass"
+
+
+@pytest.mark.parametrize("machine", [("eight-gpus", {"refused": range(8)})], indirect=True)
+def test_a_user_who_may_ask_about_none_is_told_so(machine: str) -> None:
+    driver = asked()
+    assert isinstance(driver, BrokenDriverError)
+    assert "rights" in str(driver)
+
+
+@pytest.mark.parametrize(
+    ("machine", "status", "reason"),
+    [
+        (("h100", {"RemappedRows": [3, 0, 0, 0]}), "pass", None),
+        (("h100", {"RemappedRows": [0, 1, 0, 1]}), "fail", "replace the GPU"),
+        (("h100", {"RemappedRows": [0, 1, 1, 0]}), "fail", "next reset"),
+        (("h100", {"RetiredPagesPendingStatus": 1}), "fail", "next reset"),
+        (("h100", {"RetiredPagesPendingStatus": 0}), "pass", None),
+        (("h100", {"nvlinks": [1] * 17 + [0]}), "pass", "GPU 0: 1 NVLinks are down, 17 up"),
+        (("h100", {"nvlinks": [0] * 18}), "pass", None),  # a PCIe card without a bridge
+        (("h100", {"ComputeMode": 3}), "pass", "GPU 0 takes one process at a time"),
+        (("h100", {"CurrentClocksThrottleReasons": 0x81}), "pass", "power brake"),
+        (("h100", {"CurrentClocksThrottleReasons": 0x05}), "pass", None),  # idle, power cap
+        (("h100", {"CurrPcieLinkGeneration": 1, "MaxPcieLinkGeneration": 5,
+                   "CurrPcieLinkWidth": 8, "MaxPcieLinkWidth": 16}), "pass", "x8 of x16"),
+        (("h100", {"CurrPcieLinkGeneration": 1, "MaxPcieLinkGeneration": 5,
+                   "CurrPcieLinkWidth": 16, "MaxPcieLinkWidth": 16}), "pass", None),  # idle
+    ],
+    indirect=["machine"],
+)  # fmt: skip
+def test_what_ails_a_gpu_is_told(machine: str, status: str, reason: str | None) -> None:
+    outcome = judge_devices(asked())
+    assert outcome.status == status
+    assert (reason in (outcome.reason or "")) if reason else outcome.reason is None
+
+
+@pytest.mark.parametrize("machine", ["h100"], indirect=True)
+def test_ptx_takes_a_driver_as_new_as_its_cuda(machine: str) -> None:
+    """A driver of CUDA 12.4 does not compile the PTX of 12.8, minor-version compatibility or no."""
+    driver = asked()
+    assert isinstance(driver, Driver)
+    old = replace(driver, cuda="12.4")
+    ptx = ["sm_80", "compute_80"]
+    outcome = judge_framework("pytorch", old, 1, ptx, None, "12.8")
+    assert outcome.status == "fail"
+    assert "PTX of CUDA 12.8" in (outcome.reason or "")
+    for fine in (
+        judge_framework("pytorch", old, 1, ptx, None, "12.4"),
+        judge_framework("pytorch", replace(driver, cuda="13.0"), 1, ptx, None, "12.8"),
+        judge_framework("pytorch", old, 1, [*ptx, "sm_90"], None, "12.8"),
+        judge_framework("pytorch", replace(driver, cuda=None), 1, ptx, None, "12.8"),
+    ):
+        assert fine.status == "pass"
+
+
+@pytest.mark.parametrize("machine", ["eight-gpus"], indirect=True)
+def test_gpus_behind_nvswitches_may_wait_for_the_fabric_manager(machine: str) -> None:
+    blind = judge_framework("pytorch", asked(), 0, TORCH_23, None)
+    assert "nvidia-fabricmanager" in (blind.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("device", "release", "status"),
+    [
+        ("NVIDIA H100 80GB HBM3", "6.1.0", "fail"),
+        ("NVIDIA H100 80GB HBM3", "5.15.90.1-microsoft-standard-WSL2", "skip"),
+        ("GRID A100-10C", "6.1.0", "skip"),
+        ("NVIDIA L40S-8Q", "6.1.0", "skip"),
+        ("NVIDIA A100-SXM4-80GB", "6.1.0", "fail"),
+    ],
+)
+def test_a_profiler_without_counters_is_no_fault(device: str, release: str, status: str) -> None:
+    assert no_kernel(device, {"kernels": 0}, release).status == status
+
+
+def message(field: int, content: bytes) -> bytes:
+    return bytes((field << 3 | 2, len(content))) + content
+
+
+def test_a_trace_is_counted_by_its_kernels_and_not_by_its_planes() -> None:
+    event = message(4, b"\x08\x01")
+    host = message(1, b"\x08\x01" + message(2, b"/host:CPU") + message(3, event))
+    empty = message(1, message(2, b"/device:GPU:0") + message(3, message(2, b"Stream")))
+    busy = message(1, message(2, b"/device:GPU:0") + message(3, event * 2 + b"\x11" + bytes(8)))
+    assert kernels_in(host + empty) == 0
+    assert kernels_in(host + empty + busy) == 2
+    for damaged in (busy[:-3], b"\xff" * 20, message(1, b"")[:-1] + b"\x7f"):
+        with pytest.raises(ValueError, match="damaged"):
+            kernels_in(damaged)

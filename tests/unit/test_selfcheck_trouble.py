@@ -47,7 +47,6 @@ def test_out_of_memory_says_how_much_was_free_and_what_to_try(error: Exception) 
         "CUDA error: unspecified launch failure",
         "CUDA error: uncorrectable ECC error encountered",
         "Unable to determine the device handle: GPU is lost. Reboot the system",
-        "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
         "failed to synchronize: CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure",
     ],
 )
@@ -162,3 +161,18 @@ def test_a_check_that_runs_out_of_memory_is_a_failure_with_advice() -> None:
     result = run_check(("train.mlp.pytorch", work), options)  # type: ignore[arg-type]
     assert result.status == failed("").status
     assert "GPU 0: 1 of 2 MiB free" in (result.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "nvidia-smi -c DEFAULT"),
+        ("CUDA error: system not yet initialized", "nvidia-fabricmanager"),
+        ("Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized",
+         "nvidia-fabricmanager"),
+    ],
+)  # fmt: skip
+def test_a_gpu_that_is_not_ready_is_not_lost(text: str, advice: str) -> None:
+    told = explain(RuntimeError(text))
+    assert advice in told
+    assert "reset" not in told

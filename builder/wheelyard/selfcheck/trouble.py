@@ -17,9 +17,15 @@ FULL_MEMORY = re.compile(
 )
 LOST = re.compile(
     r"GPU is lost|fallen off the bus|unspecified launch failure|uncorrectable ECC|"
-    r"illegal memory access|busy or unavailable|hardware error|"
-    r"CUDA_ERROR_(?:DEVICE_UNAVAILABLE|ECC_UNCORRECTABLE|LAUNCH_FAILED|ILLEGAL_ADDRESS|CONTAINED)",
+    r"illegal memory access|hardware error|"
+    r"CUDA_ERROR_(?:ECC_UNCORRECTABLE|LAUNCH_FAILED|ILLEGAL_ADDRESS|CONTAINED)",
     re.IGNORECASE,
+)
+# A process of its own has the GPU to itself: nothing is broken.
+BUSY = re.compile(r"busy or unavailable|CUDA_ERROR_DEVICE_UNAVAILABLE", re.IGNORECASE)
+# CUDA's error 802: on machines with NVSwitches, GPUs wait for the host's fabric manager.
+NO_FABRIC = re.compile(
+    r"system not yet initialized|CUDA_ERROR_SYSTEM_NOT_READY|[Ee]rror 802\b", re.IGNORECASE
 )
 SHARED = re.compile(
     r"/dev/shm|shared memory|torch_\d+_\d+|shm_open|Bus error|DataLoader worker .* exited",  # noqa: S108
@@ -46,6 +52,16 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
     first = text.splitlines()[0]
     if is_out_of_memory(error):
         return _out_of_memory(first, free_memory())
+    if BUSY.search(text):
+        return (
+            f"the GPU is not free ({first}): another process has it to itself, which its compute "
+            "mode allows; end that one (nvidia-smi), or set the mode back: nvidia-smi -c DEFAULT"
+        )
+    if NO_FABRIC.search(text):
+        return (
+            f"the GPUs are not ready ({first}): on a machine with NVSwitches, start "
+            "nvidia-fabricmanager, of the driver's very version, on the host"
+        )
     if LOST.search(text):
         return (
             f"the GPU stopped answering in mid-run ({first}); look for Xid lines in the host's "
@@ -84,7 +100,7 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
 
 def is_known(line: str) -> bool:
     """Whether a line of a log names a cause that `explain` has advice for."""
-    causes = (FULL_MEMORY, LOST, SHARED, UNWRITTEN, NAMELESS, NOEXEC)
+    causes = (FULL_MEMORY, BUSY, NO_FABRIC, LOST, SHARED, UNWRITTEN, NAMELESS, NOEXEC)
     return any(cause.search(line) for cause in causes)
 
 

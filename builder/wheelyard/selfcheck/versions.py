@@ -21,8 +21,10 @@ from .frameworks import (
     missing_framework,
     usable_frameworks,
 )
+from .gpu import find_driver
 from .gpu.architectures import architectures, built_cuda
-from .gpu.judge import driver_floor
+from .gpu.driver import NoDriverError
+from .gpu.judge import driver_floor, judge_driver
 from .result import Check, Options, Outcome, compared, failed, passed, skipped
 
 PINS = Path("/etc/pip/constraint.txt")  # what makes the cell, as pip and uv are told
@@ -180,7 +182,7 @@ def check_architectures(name: str) -> Outcome:
 
 
 def check_floor(options: Options) -> Outcome:
-    """The driver that the host needs, stated whether or not there is one."""
+    """The driver that the host needs; without one that answers, it is stated and proves nothing."""
     names = usable_frameworks(options)
     cuda = options.cell.cuda if options.cell else built_cuda(names)
     if cuda is None:
@@ -188,7 +190,10 @@ def check_floor(options: Options) -> Outcome:
     floor = driver_floor(cuda)
     if floor is None:
         return failed(f"no driver floor is known for CUDA {cuda}")
-    return passed({"cuda": cuda, "driver_at_least": floor})
+    seen = {"cuda": cuda, "driver_at_least": floor}
+    if isinstance(find_driver(), NoDriverError):  # gpu.driver says why
+        return skipped(f"CUDA {cuda} needs driver {floor} or newer; none answers here", seen)
+    return judge_driver(find_driver(), cuda)
 
 
 def check_call(call: VersionCall, expected: str | None) -> Outcome:

@@ -7,6 +7,7 @@ import math
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -52,7 +53,8 @@ def check_nccl(options: Options) -> Outcome:
     gpus = min(PROCESSES, gpu_count("pytorch"))
     if not gpus:
         return skipped("torch sees no GPU", wants_gpu=True)
-    return judge(_alone(TORCH, "alone", "cuda"), _torchrun(gpus, "nccl"), gpus)
+    outcome = judge(_alone(TORCH, "alone", "cuda"), _torchrun(gpus, "nccl"), gpus)
+    return remarked(outcome, "one GPU: nothing went between GPUs" if gpus == 1 else None)
 
 
 def check_mirrored(options: Options) -> Outcome:
@@ -60,7 +62,15 @@ def check_mirrored(options: Options) -> Outcome:
     on_gpus = options.device != "cpu" and gpu_count("tensorflow") >= PROCESSES
     device = "cuda" if on_gpus else "cpu"
     together = _alone(TENSORFLOW, "mirrored", device)
-    return judge(_alone(TENSORFLOW, "alone", device), together, PROCESSES)
+    outcome = judge(_alone(TENSORFLOW, "alone", device), together, PROCESSES)
+    count = 0 if device == "cuda" or options.cpu_only else gpu_count("tensorflow")
+    reason = f"on two halves of the processor: {count} GPU is too few to mirror" if count else None
+    return remarked(outcome, reason)
+
+
+def remarked(outcome: Outcome, reason: str | None) -> Outcome:
+    """A pass that proves less than its name says it: why."""
+    return replace(outcome, reason=reason) if reason and outcome.status == "pass" else outcome
 
 
 def check_workers() -> Outcome:

@@ -75,7 +75,9 @@ def check_driver(options: Options) -> Outcome:
 def check_framework(name: str) -> Outcome:
     """The framework sees the GPUs, and its wheel has code for them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return judge_framework(name, find_driver(), gpu_count(name), architectures(name), visible)
+    return judge_framework(
+        name, find_driver(), gpu_count(name), architectures(name), visible, built_cuda((name,))
+    )
 
 
 def on_gpu(name: str, work: Callable[[], Outcome]) -> Outcome:

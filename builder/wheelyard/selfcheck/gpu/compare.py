@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+import re
 from typing import Protocol
 
-from ..result import Outcome, failed, passed
+from ..result import Outcome, failed, passed, skipped
 
 # The largest difference allowed, as a part of the largest value. Steps of one type: float32 6e-8,
 # tf32 and float16 5e-4, bfloat16 4e-3 (half of 2^-23, 2^-10, 2^-7); the rest is for sums of some
@@ -16,6 +18,22 @@ NO_KERNEL = (
     "the profiler saw no GPU kernel: CUPTI does not work here; look for CUPTI_ERROR in the log, "
     "for another profiler (DCGM) on this GPU, for NVreg_RestrictProfilingToAdminUsers on the host"
 )
+
+
+ONE_GPU = "one GPU: nothing went between GPUs"
+# Where a hypervisor, or Windows below WSL, keeps the counters: GRID A100-10C, NVIDIA L40S-8Q.
+_SHARED_GPU = re.compile(r"^GRID |-\d+[ABCQ]$")
+
+
+def no_kernel(device: str, seen: object, release: str | None = None) -> Outcome:
+    """What it means that a profiler saw no kernel: a fault, or that there is no CUPTI here."""
+    if "microsoft" in (platform.release() if release is None else release).lower():
+        return skipped(
+            f"no profiler sees kernels here: WSL has no CUPTI by default ({device})", seen
+        )
+    if _SHARED_GPU.search(device):
+        return skipped(f"no profiler sees kernels here: {device} is a part of a GPU (vGPU)", seen)
+    return failed(NO_KERNEL, seen)
 
 
 class Side(Protocol):

@@ -35,6 +35,12 @@ class Gpu:
     persistence: bool | None = None
     nvlinks: int | None = None  # active ones
     uuid: str | None = None  # "GPU-..."; the same wherever it is plugged in
+    nvlinks_down: int | None = None  # of those it has
+    pcie: str | None = None  # "4 of 4, x8 of x16": generation and width, against the most there is
+    unmapped: bool | None = None  # a row of memory could not be replaced by a spare one
+    pending: bool | None = None  # rows or pages are replaced with the next reset
+    exclusive: bool | None = None  # one process at a time
+    slowed: tuple[str, ...] = ()  # why its clocks are held down, apart from being idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Driver:
     cuda: str | None = None  # "12.4", the newest that the driver supports
     links: tuple[str, ...] = ()  # how two GPUs are joined: "0-1 same board"
     remarks: tuple[str, ...] = ()  # what nvidia-smi printed besides, such as a warning
+    withheld: int = 0  # GPUs of this machine that this process may not ask about
 
 
 def read_driver() -> Driver:
@@ -107,7 +114,7 @@ def not_answering(kind: str, text: str, source: str = "NVML") -> NoDriverError:
 
 
 def _describe(nvml: Any) -> Driver:
-    handles = [nvml.nvmlDeviceGetHandleByIndex(at) for at in range(nvml.nvmlDeviceGetCount())]
+    handles, withheld = _handles(nvml)
     number = _asked(nvml, nvml.nvmlSystemGetCudaDriverVersion)
     return Driver(
         _text(nvml.nvmlSystemGetDriverVersion()),
@@ -115,7 +122,27 @@ def _describe(nvml: Any) -> Driver:
         "nvml",
         None if number is None else f"{number // 1000}.{number % 1000 // 10}",
         tuple(_links(nvml, handles)),
+        withheld=withheld,
     )
+
+
+def _handles(nvml: Any) -> tuple[list[Any], int]:
+    """The GPUs that this process may ask about, and how many others there are.
+
+    A batch job's control group leaves it some GPUs of a node: NVML counts all of them, and gives no
+    permission for the others. Raises NVMLError where there is none left.
+    """
+    handles, refused = [], []
+    for at in range(nvml.nvmlDeviceGetCount()):
+        try:
+            handles.append(nvml.nvmlDeviceGetHandleByIndex(at))
+        except nvml.NVMLError as error:
+            if type(error).__name__ != "NVMLError_NoPermission":
+                raise
+            refused.append(error)
+    if refused and not handles:
+        raise refused[0]
+    return handles, len(refused)
 
 
 def _gpu(nvml: Any, handle: Any) -> Gpu:
@@ -125,6 +152,10 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
     errors = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
     mig = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
     persistence = _asked(nvml, nvml.nvmlDeviceGetPersistenceMode, handle)
+    rows = _optional(nvml, "nvmlDeviceGetRemappedRows", handle)  # corrected, not, pending, failed
+    pages = _optional(nvml, "nvmlDeviceGetRetiredPagesPendingStatus", handle)
+    mode = _optional(nvml, "nvmlDeviceGetComputeMode", handle)
+    links = _nvlinks(nvml, handle)
     return Gpu(
         name=_text(nvml.nvmlDeviceGetName(handle)),
         memory=_mebibytes(memory, "total"),
@@ -135,7 +166,13 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
         mig=None if mig is None else bool(mig[0]),
         mig_devices=len(_slices(nvml, handle)) if mig and mig[0] else None,
         persistence=None if persistence is None else bool(persistence),
-        nvlinks=_nvlinks(nvml, handle),
+        nvlinks=sum(links),
+        nvlinks_down=len(links) - sum(links),
+        pcie=_pcie(nvml, handle),
+        unmapped=None if rows is None else bool(rows[3]),
+        pending=None if rows is None and pages is None else bool(pages or (rows and rows[2])),
+        exclusive=None if mode is None else mode in EXCLUSIVE,
+        slowed=_slowed(nvml, handle),
         uuid=_named(_asked(nvml, nvml.nvmlDeviceGetUUID, handle)),
     )
 
@@ -165,12 +202,41 @@ def _slices(nvml: Any, handle: Any) -> list[Any]:
     return [device for device in found if device is not None]
 
 
-def _nvlinks(nvml: Any, handle: Any) -> int:
+def _nvlinks(nvml: Any, handle: Any) -> list[bool]:
+    """Of every link that the GPU has, whether it is up."""
     states = (
         _asked(nvml, nvml.nvmlDeviceGetNvLinkState, handle, at)
         for at in range(nvml.NVML_NVLINK_MAX_LINKS)
     )
-    return sum(state == 1 for state in states)
+    return [state == 1 for state in states if state is not None]
+
+
+EXCLUSIVE = (1, 3)  # NVML_COMPUTEMODE_EXCLUSIVE_THREAD, _PROCESS
+# nvmlClocksThrottleReasons, nvml.h.
+SLOWED = {
+    0x08: "hardware slowdown", 0x20: "too hot (software)", 0x40: "too hot (hardware)",
+    0x80: "power brake: look at its power cable and supply",
+}  # fmt: skip
+
+
+def _slowed(nvml: Any, handle: Any) -> tuple[str, ...]:
+    bits = _optional(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", handle) or 0
+    return tuple(text for bit, text in SLOWED.items() if bits & bit)
+
+
+def _pcie(nvml: Any, handle: Any) -> str | None:
+    asked = ("CurrPcieLinkGeneration", "MaxPcieLinkGeneration",
+             "CurrPcieLinkWidth", "MaxPcieLinkWidth")  # fmt: skip
+    found = [_optional(nvml, f"nvmlDeviceGet{name}", handle) for name in asked]
+    if None in found:
+        return None
+    return "{} of {}, x{} of x{}".format(*found)
+
+
+def _optional(nvml: Any, name: str, handle: Any) -> Any:
+    """As `_asked`; None also where this nvidia-ml-py does not have the function."""
+    function = getattr(nvml, name, None)
+    return None if function is None else _asked(nvml, function, handle)
 
 
 # nvmlGpuTopologyLevel_t, nvml.h.

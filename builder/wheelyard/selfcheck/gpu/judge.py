@@ -62,23 +62,51 @@ def judge_devices(driver: Driver | NoDriverError) -> Outcome:
     if not driver.gpus:
         return skipped(f"the driver shows no GPU; {START}", seen, wants_gpu=True)
     for at, gpu in enumerate(driver.gpus):
+        if gpu.unmapped:
+            return failed(
+                f"GPU {at} ({gpu.name}) has memory that could not be replaced by spare rows: "
+                "replace the GPU", seen,
+            )  # fmt: skip
+        if gpu.pending:
+            return failed(
+                f"GPU {at} ({gpu.name}) has memory that is to be replaced by spare rows with the "
+                "next reset: nvidia-smi --gpu-reset, or restart the host", seen,
+            )  # fmt: skip
         if gpu.memory_errors:
             return failed(
                 f"GPU {at} ({gpu.name}) has {gpu.memory_errors} uncorrected memory errors: reset "
                 "it (nvidia-smi --gpu-reset), and replace it if they come back", seen,
             )  # fmt: skip
-    remarks = [*_remarks(driver.gpus), *(f"nvidia-smi says: {line}" for line in driver.remarks)]
+    remarks = [*_remarks(driver), *(f"nvidia-smi says: {line}" for line in driver.remarks)]
     return passed(seen, reason="; ".join(remarks) or None)
 
 
-def _remarks(gpus: Sequence[Gpu]) -> list[str]:
+def _remarks(driver: Driver) -> list[str]:
+    gpus = driver.gpus
     sliced = [str(at) for at, gpu in enumerate(gpus) if gpu.mig]
     remarks = [f"GPU {', '.join(sliced)} in MIG mode: programs get a slice"] if sliced else []
+    if driver.withheld:
+        remarks.append(f"{driver.withheld} GPUs of this machine are not this job's")
+    for at, gpu in enumerate(gpus):
+        if gpu.nvlinks and gpu.nvlinks_down:
+            remarks.append(f"GPU {at}: {gpu.nvlinks_down} NVLinks are down, {gpu.nvlinks} up")
+        if gpu.exclusive:
+            remarks.append(f"GPU {at} takes one process at a time (nvidia-smi -c DEFAULT)")
+        if gpu.slowed:
+            remarks.append(f"GPU {at} is slowed down: {', '.join(gpu.slowed)}")
+        if gpu.pcie and is_narrow(gpu.pcie):
+            remarks.append(f"GPU {at}: PCIe generation and width are {gpu.pcie}: look at its slot")
     if any(gpu.persistence is False for gpu in gpus):
         remarks.append(SLOW_START)
     if len({gpu.name for gpu in gpus}) > 1:
         remarks.append("different GPUs: the slowest sets the pace of a joint training")
     return remarks
+
+
+def is_narrow(pcie: str) -> bool:
+    """Fewer lanes than the GPU and its slot could have; a lower generation only saves power."""
+    now, most = (int(lanes) for lanes in pcie.rpartition(", x")[2].split(" of x"))
+    return now < most
 
 
 def judge_framework(
@@ -87,10 +115,12 @@ def judge_framework(
     usable: int,
     architectures: Sequence[str],
     visible: str | None,
+    cuda: str | None = None,
 ) -> Outcome:
     """The framework can use the GPUs that the driver shows, and its wheel has code for them.
 
-    `usable` is how many it sees, `visible` the value of CUDA_VISIBLE_DEVICES.
+    `usable` is how many it sees, `visible` the value of CUDA_VISIBLE_DEVICES, `cuda` what the
+    framework was built for.
     """
     if isinstance(driver, NoDriverError):
         broken = isinstance(driver, BrokenDriverError)
@@ -99,18 +129,46 @@ def judge_framework(
         return skipped(f"the driver shows no GPU; {START}", wants_gpu=True)
     seen = {"driver_shows": len(driver.gpus), f"{title} sees": usable}
     wanted = list(architectures)
+    if not usable and visible is not None and visible.strip() in HIDDEN:
+        return skipped(_blind(title, driver.gpus, visible), seen, wants_gpu=True)
     if not usable:
         return failed(_blind(title, driver.gpus, visible), seen, wanted)
-    unfit = [gpu.name for gpu in driver.gpus if not _fits(gpu, architectures)]
+    able = architectures if _translates(driver, cuda) else machine_code(architectures)
+    unfit = [gpu.name for gpu in driver.gpus if not _fits(gpu, able)]
     hidden = len(driver.gpus) - usable if visible is not None else 0
-    if len(unfit) > hidden:  # else CUDA_VISIBLE_DEVICES may have left out just these
-        return failed(f"{title}'s wheel has no code for {', '.join(unfit)}", seen, wanted)
+    problem = f"{title}'s wheel has no code for {', '.join(unfit)}"
+    if able != architectures and all(_fits(gpu, architectures) for gpu in driver.gpus):
+        problem = (
+            f"{title}'s wheel has PTX of CUDA {cuda} for {', '.join(unfit)}, and this driver "
+            f"compiles up to CUDA {driver.cuda}: update the host's driver"
+        )
+    if len(unfit) == len(driver.gpus) or (visible is not None and len(unfit) > hidden):
+        return failed(problem, seen, wanted)
     if usable < len(driver.gpus) and visible is None and not any(gpu.mig for gpu in driver.gpus):
         return failed(
             f"the driver shows {len(driver.gpus)} GPUs, {title} sees {usable}: run nvidia-smi and "
             "look for one in an error state", seen, wanted,
         )  # fmt: skip
+    if unfit and visible is None:  # a small card for the screen, beside one to compute with
+        return passed(seen, wanted, f"{problem}: leave it out with CUDA_VISIBLE_DEVICES")
     return passed(seen, wanted)
+
+
+HIDDEN = ("", "-1", "NoDevFiles")  # values of CUDA_VISIBLE_DEVICES that mean: no GPU, please
+
+
+def _translates(driver: Driver, cuda: str | None) -> bool:
+    """Whether the driver compiles PTX of this CUDA; one older than it does not."""
+    return not (cuda and driver.cuda) or not is_older(driver.cuda, _minor(cuda))
+
+
+def _minor(cuda: str) -> str:
+    return ".".join(cuda.split(".")[:2])
+
+
+def machine_code(architectures: Sequence[str]) -> list[str]:
+    """Those that need no translation by the driver."""
+    return [name for name in architectures if not name.startswith("compute_")]
 
 
 def _fits(gpu: Gpu, architectures: Sequence[str]) -> bool:
@@ -126,7 +184,10 @@ def _blind(title: str, gpus: Sequence[Gpu], visible: str | None) -> str:
             f"{title} sees no GPU: MIG is on and no slice was given; make one (nvidia-smi mig "
             "-cgi ... -C) and pass it: --gpus '\"device=0:0\"'"
         )
-    return f"the driver shows GPUs, but {title} cannot use them: run nvidia-smi in the container"
+    advice = "run nvidia-smi in the container"
+    if len(gpus) > 1 and any(gpu.nvlinks or gpu.nvlinks_down for gpu in gpus):
+        advice += "; with NVSwitches, nvidia-fabricmanager has to run on the host (error 802)"
+    return f"the driver shows GPUs, but {title} cannot use them: {advice}"
 
 
 def has_code_for(capability: str, architectures: Sequence[str]) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..gpu.compare import NO_KERNEL
+from ..gpu.compare import ONE_GPU, no_kernel
+from ..gpu.xplane import kernels_in
 from ..result import Outcome, failed, passed
 
 BLOCK = 16 << 20  # bytes
@@ -51,7 +52,7 @@ def allreduce() -> Outcome:
     seen = {"gpus": len(gpus), "sums": sums}
     if any(pair != [wanted, wanted] for pair in sums):
         return failed("NCCL's sum over the GPUs is wrong", seen, wanted)
-    return passed(seen, wanted)
+    return passed(seen, wanted, ONE_GPU if len(gpus) == 1 else None)
 
 
 def nccl_sums(gpus: Sequence[str]) -> Any:
@@ -84,8 +85,10 @@ def trace() -> Outcome:
         float(tf.reduce_sum(tf.matmul(values, values)))
         tf.profiler.experimental.stop()
         files = list(Path(folder).rglob("*.xplane.pb"))
-        content = b"".join(path.read_bytes() for path in files)
-    seen = {"files": len(files), "gpu_plane": b"/device:GPU:0" in content}
-    if not seen["gpu_plane"]:
-        return failed(NO_KERNEL, seen)
+        contents = [path.read_bytes() for path in files]
+    seen = {"files": len(files), "kernels": sum(map(kernels_in, contents))}
+    (gpu, *_rest) = tf.config.list_physical_devices("GPU")
+    name = str(tf.config.experimental.get_device_details(gpu).get("device_name", "GPU"))
+    if not seen["kernels"]:
+        return no_kernel(name, seen)
     return passed(seen)
