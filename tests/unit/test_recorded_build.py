@@ -80,3 +80,15 @@ def test_a_record_of_another_blob_is_overruled_and_named(
     assert digests == expected
     assert OTHER in said
     assert "wheelyard layers record" in said
+
+
+def test_a_build_ends_with_where_it_is_and_what_comes_next(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    words = ["build", "all", "--no-load", "--project", str(tiny.folder)]
+    words += ["--cache-dir", str(tiny.context.settings.cache_dir), "--output", str(tmp_path / "d")]
+    assert main(words) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith(f"2 images are in {tmp_path / 'd'}; not loaded: --no-load. Next: ")
+    assert [line for line in lines if line.startswith("image 2 of 2: ")]

@@ -77,6 +77,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
     results = _assemble(args, context) if args.engine == "assemble" else _engine(args, context)
     _show(results, as_json=args.json)
+    if not args.json:
+        _say_where(results, args, context)
     failures = [result for result in results if isinstance(result, Failed)]
     return failures[0].error.exit_code if failures else 0
 
@@ -120,6 +122,28 @@ def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage 
     with engines[args.engine](jobs, plan, options, context) as engine:
         results = [*failed, *run_batch(engine, jobs, context, fail_fast=options.fail_fast)]
     return sorted(results, key=lambda result: cells.index(result.cell))
+
+
+def _say_where(
+    results: Sequence[Built | EngineImage | Failed], args: argparse.Namespace, context: Context
+) -> None:
+    """Say where the images are, whether an engine has them, and what to run next."""
+    from wheelyard.images.build.results import Built
+
+    built = [result for result in results if isinstance(result, Built)]
+    if not built:
+        return
+    tag = built[0].cell.tags[0]
+    images = "1 image is" if len(built) == 1 else f"{len(built)} images are"
+    if all(result.loaded for result in built):
+        ending = f"Docker has {'it' if len(built) == 1 else 'them'}"
+        following = f"docker run --rm {tag} selfcheck versions libraries"
+    else:
+        ending = "not loaded: " + (
+            "--no-load" if args.load is False else "no Docker Engine answers"
+        )
+        following = f"tar -C {args.output} -c . | docker load"
+    context.reporter.info(f"{images} in {args.output}; {ending}. Next: {following}")
 
 
 def _show(results: Sequence[Built | EngineImage | Failed], *, as_json: bool) -> None:
