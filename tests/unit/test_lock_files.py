@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from wheelyard.errors import LockError
 from wheelyard.lock.lockfile import read_pins, read_requirements_lock, render_requirements_lock
 from wheelyard.lock.packages import read_package_lock, render_package_lock
+from wheelyard.lock.sealed import read_once
 from wheelyard.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
 
 HEX = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -130,3 +131,22 @@ def test_a_checkout_with_other_line_ends_is_still_the_same_lock(tmp_path: Path) 
 def test_the_order_of_the_wheels_does_not_change_the_file() -> None:
     shuffled = replace(LOCK, wheels=LOCK.wheels[::-1])
     assert render_requirements_lock(shuffled) == render_requirements_lock(LOCK)
+
+
+def test_a_lock_is_read_once_as_long_as_nobody_writes_to_it(tmp_path: Path) -> None:
+    calls: list[Path] = []
+
+    @read_once
+    def read(path: Path) -> str:
+        calls.append(path)
+        return path.read_text()
+
+    file = tmp_path / "lock"
+    file.write_text("one")
+    assert [read(file), read(file)] == ["one", "one"]
+    assert len(calls) == 1
+    file.write_text("three")
+    assert read(file) == "three"
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        read(file)

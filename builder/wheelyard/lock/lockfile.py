@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wheelyard.errors import LockError
-from wheelyard.lock.sealed import hex_digest, seal, unseal
+from wheelyard.lock.sealed import hex_digest, read_once, seal, unseal
 from wheelyard.model import LockedWheel, RequirementsLock
 
 # The file's name and size are in a comment above its pin: pip and uv read only the pin.
@@ -32,6 +32,7 @@ def render_requirements_lock(lock: RequirementsLock) -> str:
     return seal(lock_command(lock.cell_id), fields, body)
 
 
+@read_once
 def read_requirements_lock(path: Path) -> RequirementsLock:
     """Parse a lock; raise LockError if it is missing, malformed or was edited."""
     command = lock_command(path.parent.name)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from wheelyard.errors import LockError
-from wheelyard.lock.sealed import hex_digest, seal, unseal
+from wheelyard.lock.sealed import hex_digest, read_once, seal, unseal
 from wheelyard.model import LockedDeb, PackageLock
 
 COMMAND = "wheelyard lock --bases-only"
@@ -31,6 +31,7 @@ def render_package_lock(lock: PackageLock) -> str:
     return seal(COMMAND, fields, "".join(f"{_line(deb)}\n" for deb in packages))
 
 
+@read_once
 def read_package_lock(path: Path) -> PackageLock:
     """Parse a package lock; raise LockError if it is missing, malformed or was edited."""
     fields, body = unseal(path, COMMAND)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
+from typing import TypeVar
 
 from wheelyard.errors import LockError
 from wheelyard.oci.layout import canonical
 
+Lock = TypeVar("Lock")
 _NOTICE = "# Written by `{command}` from matrix.yaml. Do not edit: change the matrix, lock again."
 
 
@@ -43,6 +46,24 @@ def unseal(path: Path, command: str) -> tuple[dict[str, str], str]:
             f"{path} was changed by hand (its checksum differs); write it again: {command}"
         )
     return fields, body
+
+
+def read_once(read: Callable[[Path], Lock]) -> Callable[[Path], Lock]:
+    """Let a command read each lock once: again only if the file has been written to since."""
+    known: dict[Path, tuple[tuple[int, int, int], Lock]] = {}
+
+    @wraps(read)
+    def remembered(path: Path) -> Lock:
+        try:
+            state = path.stat()
+        except OSError:
+            return read(path)  # which says what is wrong
+        seen = (state.st_mtime_ns, state.st_size, state.st_ino)
+        if path not in known or known[path][0] != seen:
+            known[path] = seen, read(path)
+        return known[path][1]
+
+    return remembered
 
 
 def hex_digest(text: str, path: Path, command: str) -> str:
