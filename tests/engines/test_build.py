@@ -79,7 +79,8 @@ class TestDocker:
         assert again["image"] == by_docker["image"]
         assert len(site.mirror.requests) == asked
         log = Path(again["log"]).read_text()
-        assert "Using cache" in log or "cell.json CACHED" in log  # the classic builder, BuildKit
+        # The classic builder, BuildKit.
+        assert "Using cache" in log or "WORKDIR /workspace CACHED" in log
 
     def test_it_is_the_image_that_assemble_makes(
         self, by_docker: Mapping[str, Any], engine: Engine, site: SmallSite

@@ -173,7 +173,7 @@ def _dockerfile(
         environment.get_template(f"partials/{step.kind}.j2").render(step=step, **names)
         for step in steps
     ]
-    template = environment.get_template(f"{'Dockerfile' if mounts else 'plain'}.j2")
+    template = environment.get_template("Dockerfile.j2")
     text = template.render(steps=list(zip(steps, texts, strict=True)), **names)
     return Recipe(cell, text, tuple(step.stage for step in steps), tuple(texts), config)
 
