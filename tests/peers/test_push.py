@@ -223,14 +223,14 @@ class TestAttachments:
 
         assert push("runtime", *where, *cache) == 0
         assert len(self.listed(address, digest)) == 3
-        assert "nothing is attached" not in capsys.readouterr().err
+        assert "no documents were attached" not in capsys.readouterr().err
 
     def test_nothing_is_said_of_an_image_that_cannot_be_compared(
         self, push: Callable[..., int], address: str, tiny_dist: Path, capsys: Any
     ) -> None:
         """Its layers are not in this cache."""
         assert push("runtime", "--registry", f"http://{address}") == 0
-        assert "nothing is attached" in capsys.readouterr().err
+        assert "no documents were attached" in capsys.readouterr().err
         with pytest.raises(urllib.error.HTTPError):
             self.listed(address, layout_digest(tiny_dist))
 

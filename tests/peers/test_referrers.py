@@ -84,7 +84,7 @@ def test_the_api_is_used_where_there_is_one(
     digest = layout_digest(tiny_dist)
     for _ in range(2):  # the second push finds all there
         assert push(with_referrers) == 0
-        assert "nothing is attached" not in capsys.readouterr().err
+        assert "no documents were attached" not in capsys.readouterr().err
         entries = by_api(with_referrers, digest)
         assert types(with_referrers, entries) == TYPES
     assert not [tag for tag in tags(with_referrers) if tag.startswith("sha256-")]

@@ -61,7 +61,7 @@ def test_another_compression_of_the_same_files(
     assert push("runtime") == 0
     said = capsys.readouterr()
     (told,) = json.loads(said.out)
-    assert "nothing is attached" not in said.err
+    assert "no documents were attached" not in said.err
     assert digest_there(address, RUNTIME) == told["digest"] != layout_digest(tiny_dist)
     layout = Layout(tmp_path / "pulled")
     pull(address, f"oci:{layout.folder}:x")

@@ -14,7 +14,7 @@ from tests.site.conftest import PROJECT
 from wheelyard.errors import MachineError
 from wheelyard.planning.catalogue import plan_entries
 from wheelyard.planning.plan import load_inputs
-from wheelyard.servers.pick import Host, Wish, pick
+from wheelyard.servers.pick import Host, Selection, pick
 from wheelyard.site.catalogue import picker_data
 
 DATA = json.loads((PROJECT / "builder/wheelyard/data/drivers.json").read_text())
@@ -61,7 +61,7 @@ def questions() -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 def answer(entries: Any, host: dict[str, Any], wish: dict[str, Any]) -> list[str | None]:
     try:
-        choice = pick(entries, Host(**host), Wish(**wish))
+        choice = pick(entries, Host(**host), Selection(**wish))
     except MachineError as error:
         return [None, str(error)]
     return [choice.entry.id, choice.reason]

@@ -29,7 +29,11 @@ from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import Descriptor, digest_of
 from wheelyard.oci.reindex import reindex
 from wheelyard.publish.attest.sbom import sbom
-from wheelyard.publish.attest.statements import Source, provenance_statement, verification_statement
+from wheelyard.publish.attest.statements import (
+    ProjectSource,
+    provenance_statement,
+    verification_statement,
+)
 from wheelyard.registry.client import open_registry
 from wheelyard.registry.referrers import PREDICATE, attach, referrers
 
@@ -73,7 +77,7 @@ class TestStatements:
     def test_provenance_names_locks_revision_and_layers(self) -> None:
         layers = [{"title": "base", "digest": f"sha256:{'11' * 32}"}]
         locks = [("images/x/requirements.lock", "22" * 32)]
-        source = Source("33" * 20, clean=True, version="1.0")
+        source = ProjectSource("33" * 20, clean=True, version="1.0")
         made = provenance_statement("pytorch", DIGEST, "x", locks, layers, source)
         statement = json.loads(made)
         assert statement["subject"] == [{"name": "pytorch", "digest": {"sha256": "ab" * 32}}]
@@ -85,7 +89,7 @@ class TestStatements:
         assert statement["predicate"]["runDetails"]["byproducts"][0]["name"] == "base"
 
     def test_without_a_checkout_no_revision_is_claimed(self) -> None:
-        source = Source(None, clean=False, version="1.0")
+        source = ProjectSource(None, clean=False, version="1.0")
         made = json.loads(provenance_statement("p", DIGEST, "x", [], [], source))
         definition = made["predicate"]["buildDefinition"]
         assert definition["resolvedDependencies"] == []

@@ -154,11 +154,11 @@ class TestDamage:
         assert "not a tar file" in self.refused(tmp_path / "x.tar", tmp_path)
 
     def test_not_there(self, tmp_path: Path) -> None:
-        assert "there is no bundle" in self.refused(tmp_path / "x.tar", tmp_path)
+        assert "does not exist" in self.refused(tmp_path / "x.tar", tmp_path)
 
     def test_another_index(self, bundle: Path, tmp_path: Path) -> None:
         bad = rewrite(bundle, tmp_path / "x.tar", "index.json", b'{"manifests": [{}]}')
-        assert "no bundle of images" in self.refused(bad, tmp_path)
+        assert "not a bundle of images" in self.refused(bad, tmp_path)
 
     def test_a_digest_that_is_a_path(self, bundle: Path, tmp_path: Path) -> None:
         with tarfile.open(bundle) as source:

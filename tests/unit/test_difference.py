@@ -56,7 +56,7 @@ def test_the_same_tar_packed_in_another_way() -> None:
     same = Published(ours.digest, ours.manifest, theirs.config)
     found = compare(theirs, same)
     assert found is not None
-    assert "packed in another way" in str(found.file)
+    assert "compressed in another way" in str(found.file)
 
 
 def test_more_layers() -> None:

@@ -26,7 +26,7 @@ from wheelyard.planning.catalogue import (
 from wheelyard.planning.plan import load_inputs
 from wheelyard.servers.pick import (
     Host,
-    Wish,
+    Selection,
     at_least,
     check_driver,
     obstacle,
@@ -64,22 +64,22 @@ class TestTheDriver:
     def test_decides_on_the_cuda_major(
         self, entries: tuple[CatalogueEntry, ...], driver: str, major: str
     ) -> None:
-        chosen = pick(entries, Host(driver, ("9.0",)), Wish())
+        chosen = pick(entries, Host(driver, ("9.0",)), Selection())
         assert chosen.entry.cuda.partition(".")[0] == major
         assert driver in chosen.reason
 
     def test_the_example_of_the_documentation(self, entries: tuple[CatalogueEntry, ...]) -> None:
-        reason = pick(entries, Host("525.60", ("8.0",)), Wish()).reason
+        reason = pick(entries, Host("525.60", ("8.0",)), Selection()).reason
         assert "driver 525.60 runs CUDA 12.x by minor-version compatibility" in reason
         assert "CUDA 13 needs driver 580.65.06 or newer" in reason
 
     def test_native_is_said(self) -> None:
-        chosen = pick([entry("2.3.1", "12.1")], Host("530.30.02"), Wish())
+        chosen = pick([entry("2.3.1", "12.1")], Host("530.30.02"), Selection())
         assert "runs CUDA 12.1 natively" in chosen.reason
 
     def test_too_old_for_all(self, entries: tuple[CatalogueEntry, ...]) -> None:
         with pytest.raises(MachineError, match=r"CUDA 12 needs driver 525\.60\.13"):
-            pick(entries, Host("470.82.01", ("8.0",)), Wish())
+            pick(entries, Host("470.82.01", ("8.0",)), Selection())
 
     @pytest.mark.parametrize(
         ("driver", "floor", "will_do"),
@@ -101,18 +101,18 @@ class TestTheGpu:
     def test_one_that_cuda_13_dropped_gets_cuda_12(
         self, entries: tuple[CatalogueEntry, ...]
     ) -> None:
-        chosen = pick(entries, Host("595.71.05", ("7.0",)), Wish())
+        chosen = pick(entries, Host("595.71.05", ("7.0",)), Selection())
         assert chosen.entry.cuda == "12.8"
         assert "no code for sm_70" in chosen.reason
 
     def test_every_gpu_of_a_machine_counts(self) -> None:
         old, new = entry("2.3.1", "12.1", "sm_70", "sm_90"), entry("2.9.1", "12.8", "sm_90")
-        assert pick([old, new], Host("570.26", ("9.0",)), Wish()).entry == new
-        assert pick([old, new], Host("570.26", ("9.0", "7.0")), Wish()).entry == old
+        assert pick([old, new], Host("570.26", ("9.0",)), Selection()).entry == new
+        assert pick([old, new], Host("570.26", ("9.0", "7.0")), Selection()).entry == old
 
     def test_a_gpu_too_new_for_all(self) -> None:
         with pytest.raises(MachineError, match=r"no code for sm_120: it was built for sm_80"):
-            pick([entry("2.3.1", "12.1")], Host("580.65.06", ("12.0",)), Wish())
+            pick([entry("2.3.1", "12.1")], Host("580.65.06", ("12.0",)), Selection())
 
     def test_ptx_needs_the_driver_of_its_own_cuda(self) -> None:
         """Outside minor-version compatibility."""
@@ -142,7 +142,7 @@ class TestTheGpu:
         if floor is not None:
             images = [entry("2.9.1", "12.8", "sm_90", "sm_100", "sm_120", "compute_120")]
             with pytest.raises(MachineError, match=floor):
-                pick(images, Host(driver, (gpu,)), Wish())
+                pick(images, Host(driver, (gpu,)), Selection())
 
     @pytest.mark.parametrize("text", ["sm_90", "90", "9.0", "compute_90", "sm_90a"])
     def test_ways_to_write_it(self, text: str) -> None:
@@ -166,11 +166,17 @@ class TestTheArchitecture:
     def test_a_foreign_one_is_refused_by_name(self, name: str) -> None:
         """NVIDIA's GB10 with a driver that would do."""
         with pytest.raises(MachineError, match=rf"x86_64.*this machine is {name}"):
-            pick([entry("2.9.1", "13.0", "sm_120")], Host("595.71.05", ("12.1",), name), Wish())
+            pick(
+                [entry("2.9.1", "13.0", "sm_120")], Host("595.71.05", ("12.1",), name), Selection()
+            )
 
     @pytest.mark.parametrize("name", ["x86_64", "AMD64", "amd64"])
     def test_ours_has_several_names(self, name: str) -> None:
-        assert pick([entry("2.3.1", "12.1")], Host("550.54.14", ("9.0",), name), Wish())
+        assert pick(
+            [entry("2.3.1", "12.1")],
+            Host("550.54.14", ("9.0",), name),
+            Selection(),
+        )
 
 
 class TestTheWish:
@@ -186,24 +192,24 @@ class TestTheWish:
     def test_framework(
         self, entries: tuple[CatalogueEntry, ...], framework: str | None, start: str
     ) -> None:
-        chosen = pick(entries, Host("580.65.06", ("8.0",)), Wish(framework)).entry
+        chosen = pick(entries, Host("580.65.06", ("8.0",)), Selection(framework)).entry
         assert chosen.id.startswith(start)
         assert chosen.framework == (framework or "pytorch").partition("-")[0]
 
     def test_flavour_python_and_cuda(self, entries: tuple[CatalogueEntry, ...]) -> None:
-        wish = Wish("pytorch", cuda="12.8", python="3.11", flavour="devel")
-        chosen = pick(entries, Host("580.65.06"), wish).entry
+        selection = Selection("pytorch", cuda="12.8", python="3.11", flavour="devel")
+        chosen = pick(entries, Host("580.65.06"), selection).entry
         assert (chosen.cuda, chosen.python, chosen.flavour) == ("12.8", "3.11", "devel")
 
     def test_another_cudnn_than_upstreams_is_for_those_who_name_it(
         self, entries: tuple[CatalogueEntry, ...]
     ) -> None:
-        chosen = pick(entries, Host("530.30.02"), Wish("pytorch-2.3")).entry
+        chosen = pick(entries, Host("530.30.02"), Selection("pytorch-2.3")).entry
         assert chosen.cudnn == "8.9"
 
     def test_what_there_is_not(self, entries: tuple[CatalogueEntry, ...]) -> None:
         with pytest.raises(MachineError, match="framework jax"):
-            pick(entries, Host("580.65.06"), Wish("jax"))
+            pick(entries, Host("580.65.06"), Selection("jax"))
 
 
 class TestTheCatalogue:

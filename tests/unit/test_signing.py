@@ -169,10 +169,10 @@ class TestKeys:
     @pytest.mark.parametrize(
         ("data", "said"),
         [
-            (pem(KEY, "word"), f"put its passphrase into {PASSPHRASE}"),
+            (pem(KEY, "word"), f"is encrypted; set {PASSPHRASE}"),
             (pem(ec.generate_private_key(ec.SECP384R1())), "P-256"),
             (pem(ed25519.Ed25519PrivateKey.generate()), "P-256"),
-            (public_pem(KEY), "no private key"),
+            (public_pem(KEY), "not a private key"),
             (b"no key", "openssl genpkey"),
             (
                 b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\neyJr\n-----END",
@@ -187,16 +187,16 @@ class TestKeys:
             load_private_key(written(data), {})
 
     def test_a_wrong_passphrase_is_not_repeated(self, written: Callable[[bytes], Path]) -> None:
-        with pytest.raises(SettingsError, match="does not open it") as caught:
+        with pytest.raises(SettingsError, match="is wrong") as caught:
             load_private_key(written(pem(KEY, "word")), {PASSPHRASE: "s3cret"})
         assert "s3cret" not in str(caught.value)
 
     @pytest.mark.parametrize(
         ("data", "said"),
         [
-            (pem(KEY), "private key; the public one"),
+            (pem(KEY), "private key; verification needs"),
             (public_pem(ec.generate_private_key(ec.SECP384R1())), "P-256"),
-            (b"no key", "no public key in PEM"),
+            (b"no key", "not a public key in PEM"),
         ],
     )
     def test_what_cannot_verify(
@@ -270,7 +270,7 @@ class TestInARegistry:
         self, opened: Registry, shelf: Shelf, data: bytes
     ) -> None:
         shelf.manifests[signature_tag(DIGEST)] = data
-        with pytest.raises(RegistryError, match="no signatures as cosign stores them"):
+        with pytest.raises(RegistryError, match="does not hold signatures as cosign stores them"):
             sign_image(opened, "x", DIGEST, KEY)
 
 

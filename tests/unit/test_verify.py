@@ -215,7 +215,7 @@ def test_what_selfcheck_prints_is_checks_or_an_error() -> None:
         parse(Answer(127, "", "selfcheck: not found\n"))
     assert "selfcheck in the image failed (exit code 127)" in str(caught.value)
     assert "selfcheck: not found" in str(caught.value)
-    with pytest.raises(VerifyError, match="most likely the memory did not suffice"):
+    with pytest.raises(VerifyError, match="killed, probably because it ran out of memory"):
         parse(Answer(137, "", ""))
 
 

@@ -160,8 +160,8 @@ def _init(args: argparse.Namespace, context: Context) -> int:
     _check_target(args, target)
     trust = find_trust(args.verify_key, args.signed_as, context)
     entries = read_entries(args.dist, context, trust)
-    wish = Wish(args.framework, args.cuda, args.python, DEVELOPMENT)
-    choice = pick(entries, _host(args, context), wish)
+    selection = Selection(args.framework, args.cuda, args.python, DEVELOPMENT)
+    choice = pick(entries, _host(args, context), selection)
     if trust is not None:
         require_entry_signed(choice.entry, trust, context)
     config = configuration(choice.entry, args, context)

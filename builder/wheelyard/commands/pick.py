@@ -76,10 +76,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def request_of(args: argparse.Namespace) -> Request:
     """Return what the options request."""
     from wheelyard.servers.choosing import Request
-    from wheelyard.servers.pick import Wish
+    from wheelyard.servers.pick import Selection
 
-    wish = Wish(args.framework, args.cuda, args.python, args.flavour)
-    return Request(wish, args.output, args.driver, tuple(args.gpu), args.runtime)
+    selection = Selection(args.framework, args.cuda, args.python, args.flavour)
+    return Request(selection, args.output, args.driver, tuple(args.gpu), args.runtime)
 
 
 def _pull_text(found: dict[str, Any]) -> str:

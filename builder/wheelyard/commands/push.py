@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wheelyard.oci.layout import Layout
     from wheelyard.planning.facts import Upstream
     from wheelyard.publish.attest.keys import PrivateKey, PublicKey
-    from wheelyard.publish.published import Source
+    from wheelyard.publish.published import PublicationSource
     from wheelyard.registry.push import NotPushed, Publication, Pushed
 
 _EXAMPLES = """\
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 @contextmanager
-def _packed(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[Source]:
+def _packed(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[PublicationSource]:
     with _source(args, plan, context) as source:
         if args.compression == "gzip":
             yield source
@@ -119,12 +119,12 @@ def _packed(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[
 
 
 @contextmanager
-def _source(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[Source]:
+def _source(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[PublicationSource]:
     """Return where images come from: a layout that a build wrote, or the record of layers."""
     from wheelyard.oci.layout import Layout
     from wheelyard.planning.selector import select
     from wheelyard.publish.known import known_images
-    from wheelyard.publish.published import Source, publications
+    from wheelyard.publish.published import PublicationSource, publications
 
     cells = select(plan, args.selector)
     every = args.selector == "all"
@@ -141,25 +141,25 @@ def _source(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[
         return
     layout = Layout(args.output.absolute())
     images = publications(layout, cells, only_built=every, unverified=args.unverified)
-    yield Source(layout, images)
+    yield PublicationSource(layout, images)
 
 
 def _publish(
     args: argparse.Namespace,
-    source: Source,
+    source: PublicationSource,
     keys: tuple[PrivateKey | None, tuple[PublicKey, ...]],
     upstream: Upstream,
     plan: Plan,
     context: Context,
 ) -> int:
-    from wheelyard.publish.release import Belongings, release
+    from wheelyard.publish.release import PublishOptions, release
     from wheelyard.registry.client import open_registry
     from wheelyard.registry.push import NotPushed
 
     address = context.settings.registry
     if args.layout is not None or address is None:
         return _bundle(args, source.layout, source.images, keys[0], context)
-    belongings = Belongings(*keys, attest=args.attest, compare=not args.known)
+    belongings = PublishOptions(*keys, attest=args.attest, compare=not args.known)
     with open_registry(address, context.settings, context.reporter) as registry:
         results = release(registry, source, plan, upstream, belongings, context)
     _show(results, as_json=args.json)

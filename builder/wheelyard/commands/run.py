@@ -61,10 +61,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     import sys
 
     from wheelyard.servers import running
-    from wheelyard.servers.pick import Wish
+    from wheelyard.servers.pick import Selection
 
     dist = args.output.absolute()
-    image, plan = running.find_image(args.image, Wish(flavour=args.flavour), dist, context)
+    image, plan = running.find_image(args.image, Selection(flavour=args.flavour), dist, context)
     runtime = running.find_runtime(args.runtime)
     if not args.print:
         running.bring(image, plan, runtime, dist, context)

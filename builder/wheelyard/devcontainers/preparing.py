@@ -1,4 +1,4 @@
-"""What a dev container of this repository needs before it starts: an engine, a GPU, its image."""
+"""Prepares a dev container of this repository before it starts: an engine, a GPU, its image."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _FOLDER_LABEL = "devcontainer.local_folder"  # what dev container programs write
 
 
 def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> str:
-    """Make and load the image of `variant` unless it is published or the engine has it.
+    """Make and load the image of `variant` unless it is published or already loaded.
 
-    Returns what became of it. Raises EngineError without an engine, and MachineError without the
-    GPU that is required.
+    Returns a description of the result. Raises EngineError without an engine, and MachineError
+    without a required GPU.
     """
     from wheelyard.engines.docker import has_image
 
-    client = _look_around(variant, context)
+    client = _find_engine(variant, context)
     tag = variant.cell.tags[0]
     published = load_published(context.settings.project).get(tag)
     if published is not None:
@@ -48,8 +48,8 @@ def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> str:
     return f"{tag} was made and loaded"
 
 
-def _look_around(variant: Variant, context: Context) -> DockerClient:
-    """The engine that answers; warns of what a failed start left. Raises as `prepare` does."""
+def _find_engine(variant: Variant, context: Context) -> DockerClient:
+    """Return the engine that answers; warn about containers that a failed start left."""
     from wheelyard.engines.docker import connect, find_endpoint, never_started
     from wheelyard.servers.machine import read_gpus
 
@@ -67,9 +67,9 @@ def _look_around(variant: Variant, context: Context) -> DockerClient:
 
 
 def write_feature(project: Path, target: Path) -> None:
-    """Write the local feature to the folder `target`: its two files, and selfcheck beside them.
+    """Write the local feature to the folder `target`: its two files, and selfcheck.
 
-    Raises StorageError where that is not possible.
+    Raises StorageError if that is not possible.
     """
     package = Path(selfcheck.__file__).parent
     try:
@@ -81,9 +81,9 @@ def write_feature(project: Path, target: Path) -> None:
 
 
 def _no_engine(name: str) -> str:
-    """What to do where no engine answers."""
+    """Say what to do if no engine answers."""
     return (
-        "no Docker Engine answers here, and a dev container needs one: start it (on Windows and "
+        "no Docker Engine answers, and a dev container needs one: start it (on Windows and "
         "macOS Docker Desktop), or name it by DOCKER_HOST or `docker context use`; then open the "
         f"folder again. `make devcontainer NAME={name}` shows this without an editor"
     )
@@ -92,8 +92,8 @@ def _no_engine(name: str) -> str:
 def require_gpu(name: str, gpus: Gpus) -> None:
     """Raise MachineError on a machine without a driver, naming the variant to use there.
 
-    What the engine can hand out is left to the engine: Docker Desktop lists no GPU runtime and
-    hands out GPUs all the same.
+    Whether the engine can pass on GPUs is left to the engine: Docker Desktop lists no GPU runtime
+    and passes on GPUs all the same.
     """
     if gpus.driver is None:
         raise MachineError(

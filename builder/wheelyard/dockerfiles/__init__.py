@@ -1,1 +1,1 @@
-"""Build Dockerfiles with Docker, BuildKit or buildah, and read back what came of it."""
+"""Builds Dockerfiles with Docker, BuildKit or buildah, and reads the results back."""

@@ -1,7 +1,7 @@
-"""`--engine bake`: `docker buildx bake` on docker-bake.json, on whatever builder is chosen.
+"""`--engine bake`: `docker buildx bake` on docker-bake.json, with whatever builder is chosen.
 
-The SDK knows neither bake nor builders beside the engine, so the command is called; what it has
-built is read back and tagged through the SDK, or read from the layout that it wrote.
+The SDK supports neither bake nor other builders than the engine, so the command is called; its
+results are read back and tagged through the SDK, or read from the layout that it wrote.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _STEP = re.compile(r"#\d+ \[[^\]]* (\d+)/(\d+)\] ")
 def bake_engine(
     jobs: Sequence[Job], plan: Plan, options: Options, context: Context
 ) -> Iterator[BakeEngine]:
-    """The builder, with bases and secrets for as long as the context lasts."""
+    """Yield the builder, with bases and secrets, while the context lasts."""
     driver = require_buildx()
     client = _client(driver, options)
     has_images = driver == "docker" and not uses_containerd(client or need_engine())
@@ -86,7 +86,7 @@ def bake_engine(
 
 
 def _client(driver: str, options: Options) -> DockerClient | None:
-    """Where images are loaded; None: they are written to the output folder."""
+    """Return where images are loaded; None if they are written to the output folder."""
     if options.load is False:
         return None
     if options.load or driver == "docker" or connect() is not None:
@@ -95,7 +95,7 @@ def _client(driver: str, options: Options) -> DockerClient | None:
 
 
 def base_contexts(bases: Sequence[tuple[str, Image]], folder: Path) -> dict[str, str]:
-    """Bases for a builder that has no images, or asks registries for them: sent, by digest."""
+    """Return bases by digest for builders without images, or that would ask registries."""
     return {name: f"oci-layout://{folder}@{image.manifest.digest}" for name, image in bases}
 
 
@@ -120,7 +120,7 @@ class BakeEngine:
         self._old = options.network is not None and not knows_networks()
 
     def prepare(self, jobs: Sequence[Job]) -> None:
-        """Write what only this machine knows; with several images, build them side by side."""
+        """Write this machine's settings; with several images, build them in parallel."""
         declared = json.loads(self._file.read_text(encoding="utf-8"))["target"]
         targets = self._targets
         self._installer = unpack_installer(self._context, self._scratch / "installer")
@@ -135,7 +135,7 @@ class BakeEngine:
             names = [target_name(job.cell.id) for job in jobs]
             log = self._options.output / "logs" / "bake.log"
             argv = self._argv(names, "--set=*.output=type=cacheonly")
-            # What fails here fails again below, on its own and with its own log.
+            # What fails here fails again below, separately and with its own log.
             self._run(argv, f"{len(jobs)} images", log)
 
     def _more(self, declared: Mapping[str, Any], job: Job) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class BakeEngine:
     def _loaded(self, job: Job) -> EngineImage:
         client = self._client
         if client is None:
-            raise EngineError("no engine to read from")
+            raise EngineError("there is no engine to read from")
         image, size, findings = inspect_engine_image(client, unchecked(job), job)
         for tag in job.cell.tags:
             tag_image(client, image, tag)
@@ -220,7 +220,7 @@ class BakeEngine:
 
 
 def unpack_installer(context: Context, folder: Path) -> Path:
-    """The program that installs wheels, as the stage `installer` would bring it."""
+    """Unpack the program that installs wheels, as the stage `installer` would."""
     wheel = load_installer()
     files = context.settings.cache_dir / "files"
     path = checked(files, wheel.sha256, wheel.filename, wheel.size)
@@ -237,7 +237,7 @@ def unpack_installer(context: Context, folder: Path) -> Path:
 
 
 def needed_targets(declared: Mapping[str, Any], name: str) -> list[str]:
-    """A target and those that it takes its stages from."""
+    """Return a target and those that it takes its stages from."""
     below = (
         source.removeprefix("target:")
         for source in declared[name].get("contexts", {}).values()

@@ -1,4 +1,4 @@
-"""What all engines that build Dockerfiles have in common: jobs in, one result each."""
+"""What all engines that build Dockerfiles share: jobs in, one result each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How an engine shall build."""
+    """How an engine should build."""
 
     output: Path  # for logs, bases, and what is not loaded
     network: str | None = None  # of the RUN steps; None: the engine's choice
@@ -54,16 +54,16 @@ class Options:
 
 
 class Engine(Protocol):
-    """An engine, ready: it has been asked, and has the bases."""
+    """An engine that is ready: it answers, and has the bases."""
 
     def build(self, job: Job) -> EngineImage:
-        """Build one image; raises WheelyardError."""
+        """Build one image; raise WheelyardError."""
 
 
 def make_jobs(
     cells: Sequence[Cell], plan: Plan, output: Path, context: Context
 ) -> tuple[list[Job], list[Failed]]:
-    """The images to build, and those that cannot be."""
+    """Return the images to build, and those that cannot be built."""
     jobs, failed = [], []
     for cell in cells:
         try:
@@ -74,12 +74,12 @@ def make_jobs(
 
 
 def make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> Job:
-    """An image to build; DriftError where a Dockerfile is not what would be rendered."""
+    """Return an image to build; DriftError if a Dockerfile differs from what would be rendered."""
     project = context.settings.project
     folder = project / cell.folder
     path, text = folder / DOCKERFILE, render_cell(project, cell, plan.cells)
     if not path.is_file() or path.read_bytes() != text.encode():
-        raise DriftError(f"{path} is not what the locks give; run `wheelyard render`")
+        raise DriftError(f"{path} does not match the locks; run `wheelyard render`")
     stages = load_stages(cell, plan, project)
     return Job(cell, stages, folder, output / "logs" / f"{cell.id}.log")
 
@@ -87,7 +87,7 @@ def make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> Job:
 def run_batch(
     engine: Engine, jobs: Sequence[Job], context: Context, *, fail_fast: bool
 ) -> list[EngineImage | Failed]:
-    """Build one image after the other; one that fails does not stop the next."""
+    """Build one image after the other; one failure does not stop the others."""
     results: list[EngineImage | Failed] = []
     for job in jobs:
         try:

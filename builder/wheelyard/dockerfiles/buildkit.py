@@ -1,6 +1,6 @@
 """A build by a Docker Engine's own builder, through the docker SDK: streamed, logged, cancelled.
 
-It is the builder that the engine prefers, as `docker build` has it: BuildKit since Docker 23, the
+It is the builder that the engine prefers, as for `docker build`: BuildKit since Docker 23, the
 classic one before. DOCKER_BUILDKIT chooses, too.
 """
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 OLDEST_API = (1, 41)  # Docker 20.10
 REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth credentials")
 SHOWN = 160  # characters of a step in a message
-CLASSIC, BUILDKIT = "1", "2"  # as the Engine API calls its builders
+CLASSIC, BUILDKIT = "1", "2"  # the Engine API's names of its builders
 BUILDKIT_NETWORKS = (None, "default", "host", "none")
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """One `docker build`; what is here besides the context leaves no trace in the image."""
+    """One `docker build`; everything here but the context leaves no trace in the image."""
 
     label: str  # for progress
     context: bytes  # a tar
@@ -62,10 +62,10 @@ def require_recent(client: DockerClient) -> None:
 
 
 def build_image(client: DockerClient, request: BuildRequest, reporter: Reporter) -> str:
-    """Build and return the image's id; everything the engine says goes to `request.log`.
+    """Build and return the image's id; everything that the engine says goes to `request.log`.
 
     Raises EngineError with the step, the end of the log and the log's path. However it ends, the
-    engine is told: it removes the container of the step under way.
+    engine is told: it removes the container of the current step.
     """
     client.api.timeout = SILENCE
     request.log.parent.mkdir(parents=True, exist_ok=True)
@@ -106,10 +106,10 @@ def _messages(client: DockerClient, request: BuildRequest) -> Iterator[dict[str,
 def choose_builder(
     client: DockerClient, request: BuildRequest, environ: Mapping[str, str] = os.environ
 ) -> str:
-    """The builder that `docker build` would take, where it can do what is asked for.
+    """Return the builder that `docker build` would use, if it supports the request.
 
-    BuildKit takes a context from a client that speaks gRPC, or from an address; Docker 26.1
-    with containerd's store drops one that is sent as it is sent to the classic builder.
+    BuildKit takes a context from a client that speaks gRPC, or from an address; Docker 26.1 with
+    containerd's store drops one that is sent as to the classic builder.
     """
     if request.address is None or request.network not in BUILDKIT_NETWORKS:
         return CLASSIC
@@ -122,9 +122,9 @@ def choose_builder(
 
 @contextmanager
 def _built_by(client: DockerClient, builder: str) -> Iterator[None]:
-    """Let builds go to that builder: the SDK has no word for it (docker-py#2230).
+    """Use that builder for builds: the SDK does not support the choice (docker-py#2230).
 
-    It adds a session's parameters to every request, and the engine reads this one in builds alone.
+    This adds a session's parameters to every request; the engine reads them in builds only.
     """
     parameters: Any = client.api.params
     client.api.params = {**parameters, "version": builder}
@@ -136,7 +136,7 @@ def _built_by(client: DockerClient, builder: str) -> Iterator[None]:
 
 @contextmanager
 def _cancelled_when_left(client: DockerClient) -> Iterator[None]:
-    """Close the connection to the engine on the way out: an unfinished build is then cancelled."""
+    """Close the connection to the engine on leaving, which cancels an unfinished build."""
     opened: list[requests.Response] = []
 
     def remember(response: requests.Response, *_: object, **__: object) -> None:
@@ -163,23 +163,27 @@ def _failure(text: str, progress: BuildLog, request: BuildRequest) -> str:
 
 
 def explain(text: str, tail: Iterable[str] = ()) -> str:
-    """The engine's words, shortened, with what to do where that is known.
+    """Return the engine's message, shortened, with advice if there is any.
 
-    `tail` is the end of the log: what a step says of a full disk, its exit code does not.
+    `tail` is the end of the log: a step reports a full disk there, not in its exit code.
     """
     words = text.lower()
     full = os.strerror(errno.ENOSPC).lower()
     short = re.sub(r"The command '.*' returned", "the command returned", text, flags=re.DOTALL)
     short = re.sub(r'process ".*" did not', "the command did not", short, flags=re.DOTALL)
     if full in words or any(full in line.lower() for line in tail):
-        return f"the engine's disk is full: make room (`docker system df`), build again ({short})"
+        return (
+            "the engine's disk is full: free space (`docker system df`), then build again "
+            f"({short})"
+        )
     if any(word in words for word in REFUSED):
         return (
             f"the registry refused: check the image's name, and log in (`docker login`) ({short})"
         )
     if "manifest unknown" in words or "not found: manifest" in words:
         return (
-            f"the registry has no such image (any more): check the digest in matrix.yaml ({short})"
+            "the registry does not have the image (any more): check  the digest in "
+            f"matrix.yaml ({short})"
         )
     if "toomanyrequests" in words:
         return f"the registry limits requests: log in (`docker login`) or try later ({short})"

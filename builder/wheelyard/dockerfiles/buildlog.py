@@ -1,6 +1,6 @@
-"""What an engine says while it builds: the log file, the step under way, the image or the error.
+"""What an engine reports while it builds: the log, the current step, the image or the error.
 
-The classic builder writes lines of text, BuildKit tells what became of each step.
+The classic builder writes lines of text, BuildKit reports the state of each step.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class BuildLog:
         return self._stack.__exit__(*error)
 
     def take(self, message: Mapping[str, Any]) -> None:
-        """Take in one message of the engine; raises EngineError when it cannot be read."""
+        """Process one message of the engine; EngineError if it cannot be read."""
         if message.get("id") == TRACE:
             self._follow(str(message["aux"]))
             return
@@ -94,5 +94,5 @@ class BuildLog:
 
 
 def is_said(line: str) -> bool:
-    """Whether a line of the classic builder comes from the step, not from the builder about it."""
+    """Tell whether a line comes from the step itself, not from the classic builder."""
     return bool(line.strip()) and not line.startswith(("Step ", " ---> ", "Removed intermediate"))

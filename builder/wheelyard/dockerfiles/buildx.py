@@ -1,4 +1,4 @@
-"""`docker buildx`, the command: whether it is there, its builder, and what it is told."""
+"""The command `docker buildx`: whether it exists, its builder, and its arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BUILDX = ("docker", "buildx")
 NO_BUILDX = (
-    "`docker buildx` is not there: install the buildx plug-in (Debian 13: docker-buildx; Docker's "
+    "`docker buildx` is missing: install the buildx plug-in (Debian 13: docker-buildx; Docker's "
     "own packages: docker-buildx-plugin), or use --engine docker, or no engine at all"
 )
 CHOOSE = "`docker buildx ls` lists builders; BUILDX_BUILDER and `docker buildx use` choose one"
@@ -28,7 +28,7 @@ _DRIVER = re.compile(r"^Driver:[ \t]*(\S*)", re.MULTILINE)
 
 
 def bake_argv(files: Sequence[Path], targets: Sequence[str], *options: str) -> tuple[str, ...]:
-    """The command that builds `targets` of the merged `files`."""
+    """Return the command that builds `targets` of the merged `files`."""
     named = (word for file in files for word in ("--file", str(file)))
     return (*BUILDX, "bake", *named, "--progress=plain", *options, *targets)
 
@@ -36,9 +36,9 @@ def bake_argv(files: Sequence[Path], targets: Sequence[str], *options: str) -> t
 def build_argv(
     job: Job, override: Mapping[str, Any], network: str, *options: str
 ) -> tuple[str, ...]:
-    """The command that builds one image alone: bake before buildx 0.17 has no networks.
+    """Return the command that builds one image: bake before buildx 0.17 has no networks.
 
-    The Dockerfile holds every stage, and BuildKit knows a step that it ran by its content.
+    The Dockerfile has every stage, and BuildKit recognises a step that it ran by its content.
     """
     secrets = (word for secret in override["secret"] for word in ("--secret", secret))
     contexts = {
@@ -56,23 +56,23 @@ def build_argv(
 
 
 def parse_driver(inspected: str) -> str:
-    """The driver that `docker buildx inspect` names; "docker" is the engine's own BuildKit.
+    """Return the driver that `docker buildx inspect` names; "docker" is the engine's BuildKit.
 
-    Empty where the builder is an engine that does not answer.
+    Empty if the builder is an engine that does not answer.
     """
     found = _DRIVER.search(inspected)
     return found[1] if found else "docker"
 
 
 def knows_networks() -> bool:
-    """Whether this buildx can be told a network for bake."""
+    """Tell whether this buildx supports a network for bake."""
     return "--allow" in run((*BUILDX, "bake", "--help"), error=None).stdout
 
 
 def require_buildx() -> str:
-    """The driver of the builder in use (BUILDX_BUILDER, or buildx's current one).
+    """Return the driver of the builder in use (BUILDX_BUILDER, or buildx's current one).
 
-    Raises EngineError when there is no buildx, or its builder cannot be used.
+    Raises EngineError if buildx is missing or its builder cannot be used.
     """
     try:
         if run((*BUILDX, "version"), error=None).returncode != 0:
@@ -84,12 +84,12 @@ def require_buildx() -> str:
     driver = parse_driver(inspected.stdout)
     if inspected.returncode != 0 or not driver:
         if not named:
-            need_engine()  # where that is why: it says so better
+            need_engine()  # if that is the reason, its message is better
         asked = f"the builder {named}" if named else "the current builder"
         raise EngineError(failure(inspected, f"asking {asked}", CHOOSE))
     return driver
 
 
 def unchecked(job: Job) -> str:
-    """The tag of an image that was not read back yet."""
+    """Return the tag of an image that was not read back yet."""
     return f"wheelyard/unchecked:{job.cell.id}"

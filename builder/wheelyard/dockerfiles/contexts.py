@@ -1,4 +1,4 @@
-"""What a build is sent: a Dockerfile, and what it copies."""
+"""The contexts of builds: a Dockerfile, and what it copies."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PACKAGE = "builder/wheelyard"  # in a project, which a Dockerfile may be built 
 
 
 def image_context(dockerfile: bytes) -> bytes:
-    """The context of an image's Dockerfile, a tar: nothing else."""
+    """Return the context of an image's Dockerfile, a tar that holds only the Dockerfile."""
     return _pack({DOCKERFILE: dockerfile})
 
 
 def pinned_context(dockerfile: bytes) -> bytes:
-    """The context of a base's Dockerfile, a tar: itself, selfcheck, and the scripts."""
+    """Return the context of a base's Dockerfile, a tar: itself, selfcheck, and the scripts."""
     files = base_files()
     selfcheck = {
         f"{_PACKAGE}/{path.removeprefix(f'{WHEELYARD}/')}": content
@@ -38,7 +38,7 @@ def pinned_context(dockerfile: bytes) -> bytes:
 
 
 def _pack(files: Mapping[str, bytes]) -> bytes:
-    """A tar that any builder knows for one: BuildKit looks for a plain header at its beginning."""
+    """Make a tar that any builder recognises: BuildKit looks for a plain header at its start."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, content in files.items():

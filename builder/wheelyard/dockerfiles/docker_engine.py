@@ -1,4 +1,4 @@
-"""`--engine docker`: Dockerfiles without mounts, built by the Docker Engine that answers here.
+"""`--engine docker`: rendered Dockerfiles, built by the Docker Engine that answers.
 
 Mounted secrets want a session with the client, which the SDK has not, and the classic builder knows
 no mounts at all.
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 
 def need_engine() -> DockerClient:
-    """A client of the engine that answers here, which is recent enough; EngineError if none is."""
+    """Connect to the engine that answers, if it is recent enough; EngineError otherwise."""
     client = connect()
     if client is None:
         raise EngineError(
-            "no Docker Engine answers here: start one (`systemctl start docker`), or name one with "
+            "no Docker Engine answers: start one (`systemctl start docker`), or choose one with "
             "DOCKER_HOST or `docker context use`. `wheelyard build` without --engine needs none"
         )
     require_recent(client)
@@ -59,7 +59,7 @@ def need_engine() -> DockerClient:
 def docker_engine(
     jobs: Sequence[Job], plan: Plan, options: Options, context: Context
 ) -> Iterator[DockerEngine]:
-    """The engine, with its bases, and a wheelhouse for as long as the context lasts."""
+    """Yield the engine, with its bases and a wheelhouse, while the context lasts."""
     client = need_engine()
     cells = [job.cell for job in jobs]
     load = find_loader(True, context)
@@ -90,7 +90,7 @@ class DockerEngine:
         self._missing = missing  # bases that could not be made
 
     def make_pinned_bases(self, jobs: Sequence[Job]) -> None:
-        """Build the bases that start from a registry's image; one that fails stops no other."""
+        """Build the bases that start from a registry's image; one failure stops no other."""
         pinned = {base_image(job.cell): job for job in jobs if job.cell.base.image is not None}
         for name, job in pinned.items():
             try:
@@ -103,7 +103,7 @@ class DockerEngine:
         log = job.log.with_name(f"base-{label}.log")
         image = str(job.cell.base.image)
         tar = pinned_context(render_base(self._project, job.cell, self._plan.cells).encode())
-        # The route is asked for with the image itself: there is no other yet.
+        # The image itself is used to find the route: there is no other yet.
         self._pull(image)
         request = self._request(f"base {label}", tar, log, image)
         built = build_image(self._client, request, self._context.reporter)
@@ -118,7 +118,7 @@ class DockerEngine:
             text = render_cell(self._project, job.cell, self._plan.cells, mounts=False)
             tar = image_context(text.encode())
             request = self._request(job.cell.id, tar, job.log, base)
-            with self._named_for_us_alone(base) as name:
+            with self._local_only_name(base) as name:
                 image = self._build(replace(request, arguments={"BASE": name, **request.arguments}))
         with job.timed("inspect"):
             image, size, findings = inspect_engine_image(client, image, job)
@@ -127,8 +127,8 @@ class DockerEngine:
         return EngineImage(job.cell, image, size, job.seconds, findings, job.log)
 
     @contextmanager
-    def _named_for_us_alone(self, base: str) -> Iterator[str]:
-        """A name of the base that no registry but the wheelhouse can be asked for, which has none.
+    def _local_only_name(self, base: str) -> Iterator[str]:
+        """Return a local-only tag for the base, so that the engine never tries to pull it.
 
         BuildKit with containerd's store asks a registry before it looks at what the engine has.
         """
@@ -147,7 +147,7 @@ class DockerEngine:
             failure = self._server.shelves.stock.failure
             if failure is None:
                 raise
-            # What the RUN step missed says more than that it missed something.
+            # The file that the RUN step lacked says more than its failure.
             if isinstance(failure, WheelyardError):
                 raise type(failure)(f"{failure}\n{error}") from error
             raise failure from error
@@ -177,7 +177,7 @@ class DockerEngine:
 def inspect_engine_image(
     client: DockerClient, name: str, job: Job
 ) -> tuple[str, int, tuple[Finding, ...]]:
-    """Id, size in bytes and findings of an image; InspectError when it is not the cell's."""
+    """Return id, size in bytes and findings; InspectError if it does not match its cell."""
     api: Any = client.api  # the stubs leave this call untyped
     facts: dict[str, Any] = api.inspect_image(name)
     if job.cell.base.image is None:
@@ -189,20 +189,20 @@ def inspect_engine_image(
 
 
 def require_base(client: DockerClient, facts: Mapping[str, Any], base: str) -> None:
-    """Raise InspectError unless an image, as inspected, stands on the engine's image `base`.
+    """Raise InspectError unless an inspected image is based on the engine's image `base`.
 
     A builder may ask a registry for that name before it looks at what the engine has.
     """
     below = layers_of(find_image(client, base) or {"RootFS": {}})
     if layers_of(facts)[: len(below)] != below:
         raise InspectError(
-            f"the image does not stand on this engine's {base}: the builder found another image "
+            f"the image is not based on this engine's {base}: the builder found another image "
             "of that name. Remove that from the registries that the builder asks"
         )
 
 
 def tag_image(client: DockerClient, image: str, tag: str) -> None:
-    """Give an image one more name; raises EngineError."""
+    """Give an image another name; raise EngineError."""
     repository, _, name = tag.rpartition(":")
     try:
         client.api.tag(image, repository, name)

@@ -1,4 +1,4 @@
-"""What the RUN steps of some images ask a wheelhouse for, and where that is fetched from."""
+"""The files that the RUN steps of some images request from a wheelhouse, and their origins."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def make_shelves(jobs: Sequence[Job], context: Context) -> Shelves:
-    """Everything that the RUN steps of these images ask for, in their order."""
+    """Return everything that the RUN steps of these images request, in their order."""
     wheels: dict[str, LockedWheel] = {}
     debs: dict[str, LockedDeb] = {}
     for job in jobs:
@@ -43,7 +43,7 @@ def make_shelves(jobs: Sequence[Job], context: Context) -> Shelves:
             left = set(missing) - set(found)
             try:
                 found |= {item.sha256: item for item in _locate(job, left, context)}
-            except FetchError as error:  # what another image shares with this one may be found yet
+            except FetchError as error:  # files shared with another image may still be found there
                 refused.append((error, left & _names(job)))
         for reason, wanted in refused:
             refuse(reason, wanted - set(found))
@@ -55,7 +55,7 @@ def make_shelves(jobs: Sequence[Job], context: Context) -> Shelves:
 
 
 def _locate(job: Job, left: Collection[str], context: Context) -> list[Download]:
-    """Addresses of what an image needs of the files `left`."""
+    """Return addresses of an image's files, for those in `left`."""
     asked = [wheel for wheel in (load_installer(), *_wheels(job)) if wheel.sha256 in left]
     indexes = index_urls(job.cell, context.settings)
     located = locate(asked, job.cell.python, context.settings, indexes)
@@ -67,20 +67,20 @@ def _locate(job: Job, left: Collection[str], context: Context) -> list[Download]
 
 
 def _names(job: Job) -> set[str]:
-    """Everything that an image needs, by SHA-256."""
+    """Return everything that an image needs, by SHA-256."""
     wheels = {wheel.sha256 for wheel in (load_installer(), *_wheels(job))}
     return wheels | {deb.sha256 for deb in _debs(job)}
 
 
 def _wheels(job: Job) -> Iterator[LockedWheel]:
-    """The wheels that a Dockerfile installs, in its order."""
+    """Return the wheels that a Dockerfile installs, in its order."""
     for step in make_steps(job.cell, job.locks):
         if isinstance(step, WheelStep):
             yield from step.wheels
 
 
 def _debs(job: Job) -> Iterator[LockedDeb]:
-    """The Debian packages that a Dockerfile and a pinned base's install, in their order."""
+    """Return the Debian packages that a Dockerfile and a pinned base's install, in their order."""
     if job.cell.base.image is not None:
         yield from job.stages[0].packages.packages
     for step in make_steps(job.cell, job.locks):

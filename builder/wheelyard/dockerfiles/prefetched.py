@@ -1,7 +1,7 @@
-"""The locked files that a build will ask for: from the cache, or read while they arrive.
+"""The locked files that a build will request: from the cache, or read while they arrive.
 
 All are fetched in the background, in the order in which they will be needed, by the same verified
-and resumable way as for `assemble`. A reader follows a file that is still growing.
+and resumable downloads as for `assemble`. A reader follows a file that is still growing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.errors import WheelyardError
 
-    # Says why some of the files, by SHA-256, are not to be had.
+    # Says why some of the files, by SHA-256, are unavailable.
     Refuse = Callable[[WheelyardError, Collection[str]], None]
 
 CHUNK = 1 << 20
@@ -37,7 +37,7 @@ POLL_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A locked file that a build may ask for."""
+    """A locked file that a build may request."""
 
     filename: str
     sha256: str  # hex
@@ -45,7 +45,7 @@ class Wanted:
 
 
 class Stock:
-    """Files by SHA-256; `start` begins to fetch, `close` ends it."""
+    """Files by SHA-256; `start` begins to fetch them, `close` stops."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Stock:
         self._thread = Helper(self._run, "wheelhouse-fetch", self._fail)
 
     def start(self) -> None:
-        """Check what is there and fetch what is missing, in the background; once."""
+        """Check the existing files and fetch the missing ones, in the background; once."""
         with self._starting:
             if self._thread.ident is None:
                 self._thread.start()
@@ -71,24 +71,24 @@ class Stock:
     def close(self) -> None:
         """Stop fetching; what has arrived stays for the next run.
 
-        Only now are files written out to the disk: before, an engine needs it for itself.
+        Only now are files flushed to the disk: before, an engine needs the disk for itself.
         """
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(STOP_SECONDS)
-        self._fail(FetchError("the build ended before the file came"), is_failure=False)
+        self._fail(FetchError("the build ended before the file arrived"), is_failure=False)
         for path in self._fetched:
             with suppress(OSError):
                 settle(path)
 
     def path(self, sha256: str) -> Path:
-        """The complete file, once it is there; raises what kept it from arriving."""
+        """Return the complete file when it is there; raise what kept it from arriving."""
         return self._arriving[sha256].result()
 
     def read(self, sha256: str) -> Iterator[bytes]:
-        """The file's bytes, as they arrive; ends short when the file is begun again or fails.
+        """Yield the file's bytes, as they arrive; end early if the file is restarted or fails.
 
-        Waits for the first; raises what kept the file from arriving.
+        Waits for the first bytes; raises what kept the file from arriving.
         """
         future, item = self._arriving[sha256], self.files[sha256]
         return self._follow(future, item, self._open(future, item))
@@ -100,7 +100,7 @@ class Stock:
                 chunk = file.read(CHUNK)
                 at += len(chunk)
                 if at >= item.size and future.exception() is not None:
-                    return  # the last piece is held back until all of it was checked
+                    return  # the last piece is held back until the whole file was checked
                 if chunk:
                     yield chunk
                 elif not self._wait_for_more(future, file, at):
@@ -116,7 +116,7 @@ class Stock:
         return future.result().open("rb")
 
     def _wait_for_more(self, future: Future[Path], file: BinaryIO, at: int) -> bool:
-        """Wait until the file is longer than `at`; False when it never will be."""
+        """Wait until the file is longer than `at`; return False if it never will be."""
         while True:
             done = future.done()  # before the size: what came last must not be missed
             size = file.seek(0, 2)
@@ -136,7 +136,7 @@ class Stock:
             raise storage_error(error, self.folder) from error
 
     def _missing(self) -> list[str]:
-        """What the cache has not, or not whole; all else can be read from here on."""
+        """Return what the cache lacks or has only in part; all else can be read from here on."""
         missing = []
         for sha256, item in self.files.items():
             if self._stop.is_set():
@@ -177,9 +177,9 @@ class Stock:
     def _fail(
         self, error: BaseException, sha256: str | None = None, *, is_failure: bool = True
     ) -> None:
-        """Tell who waits; without a file it is the failure of all that are missing.
+        """Record a failure for waiting readers; without a file, for all missing files.
 
-        The first failure is remembered.
+        Only the first failure is kept.
         """
         if self.failure is None and is_failure:
             self.failure = error

@@ -1,4 +1,4 @@
-"""How the containers of an engine reach the wheelhouse on this machine, if they do."""
+"""Finds out how an engine's containers reach the wheelhouse on this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ urllib.request.urlopen(f"http://{address}:{port}/{token}/", timeout=5)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What RUN steps are given."""
+    """What RUN steps are given to reach the wheelhouse."""
 
     network: str | None  # None: the engine's default
     hosts: Mapping[str, str] = field(default_factory=dict)  # lines for /etc/hosts: name -> address
@@ -45,16 +45,16 @@ class Route:
 
     @property
     def proxies(self) -> dict[str, str]:
-        """Build arguments for steps that have to find their way by themselves."""
+        """Build arguments for steps that must use the network themselves."""
         return {} if self.hosts else proxies_of(os.environ)
 
 
 def find_route(
     client: DockerClient, image: str, name: str, network: str | None, context: Context
 ) -> Route:
-    """Try the ways from a container of `image` to the wheelhouse `name`; one without hosts if none.
+    """Test the routes from a container of `image` to the wheelhouse `name`; one without hosts if none.
 
-    `network` is the user's choice. Raises EngineError where settings could then not be used.
+    `network` is the user's choice. Raises EngineError if settings could not be used then.
     """
     python = f"/{VENV}/bin/python" if image.startswith("wheelyard/") else "python3"
     for usual, address in ROUTES:
@@ -69,7 +69,7 @@ def find_route(
         return Route(chosen, {name: address})
     _require_plain_settings(context)
     context.reporter.warn(
-        "the engine's containers cannot reach this machine: RUN steps fetch everything anew, "
+        "the engine's containers cannot reach this machine: RUN steps fetch everything again,  "
         "from the public index and archives"
     )
     return Route(network)
@@ -93,7 +93,7 @@ def _require_plain_settings(context: Context) -> None:
 
 
 def proxies_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """The proxies of an environment, as build arguments that leave no trace."""
+    """Return the proxies of an environment, as build arguments that leave no trace."""
     return {
         name: value for name in PROXIES if (value := environ.get(name) or environ.get(name.lower()))
     }

@@ -23,7 +23,7 @@ CA_PLACE = "/run/wheelyard/ca.pem"  # where Dockerfiles mount it
 
 
 def write_secrets(cell: Cell, context: Context, folder: Path) -> dict[str, Path]:
-    """Write a cell's secrets into `folder`, for this user alone; id -> file."""
+    """Write a cell's secrets into `folder`, for this user only; return id -> file."""
     ca = trust_file(context.settings, folder)
     sources = _sources(cell, context)
     values = secret_settings(cell, context, os.environ, sources, has_ca=ca is not None)
@@ -36,11 +36,11 @@ def write_secrets(cell: Cell, context: Context, folder: Path) -> dict[str, Path]
 def secret_settings(
     cell: Cell, context: Context, environ: Mapping[str, str], sources: str, *, has_ca: bool
 ) -> dict[str, str]:
-    """The variables that RUN steps read, as far as something is set."""
+    """Return the variables that RUN steps read, for settings that are set."""
     index, more = context.settings.index_url, index_urls(cell, context.settings)
     values = {"SOURCES": sources, "PIP_INDEX_URL": index or "", "UV_DEFAULT_INDEX": index or ""}
     if more:
-        # Files are told apart by their hash, so it does not matter which index names them.
+        # Files are identified by their hash, so it does not matter which index lists them.
         values |= {"UV_INDEX": " ".join(more), "UV_INDEX_STRATEGY": "unsafe-best-match"}
     if has_ca:
         values |= {"SSL_CERT_FILE": CA_PLACE, "PIP_CERT": CA_PLACE}
@@ -50,7 +50,7 @@ def secret_settings(
 
 
 def render_script(values: Mapping[str, str]) -> str:
-    """A shell script that exports `values`."""
+    """Render a shell script that exports `values`."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
 
 

@@ -30,7 +30,7 @@ class Vertex:
 
 
 def decode_trace(encoded: str) -> tuple[list[Vertex], list[str]]:
-    """Return the steps that have begun, and what steps wrote; EngineError for another message.
+    """Return the steps that have begun, and the output of steps; EngineError if unreadable.
 
     `encoded` is the `aux` of a `moby.buildkit.trace`.
     """

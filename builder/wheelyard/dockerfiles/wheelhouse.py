@@ -1,9 +1,9 @@
 """A Python index and a Debian archive of locked files, served to the RUN steps of one build.
 
-Wheels come through this machine's own cache, CA, index, mirrors and logins; an engine learns an
-address on this machine and nothing else. It stands in /etc/hosts of the build's containers, which
-engines make anew for each: no image and no history ever holds it. BuildKit counts the name there
-(not the address) to a step, so a project keeps its name, and what was built stays known.
+Wheels come through this machine's own cache, CA, index, mirrors and logins; an engine learns only
+an address on this machine. It is in /etc/hosts of the build's containers, which engines create for
+each: no image and no history ever contains it. For BuildKit the name (not the address) is part of a
+step, so a project keeps its name, and cached steps stay valid.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 CONTEXTS = "contexts"
 CONNECTIONS = 64  # at once; uv asks with 50, apt with a few
-PATIENCE = 20.0  # seconds that a connection may be open without asking for anything
+PATIENCE = 20.0  # seconds that a connection may be idle
 SLOWEST = 300.0  # seconds that a piece of an answer may take to leave: an engine's disk is busy
 CONTENT_TYPES = {"simple": "text/html", CONTEXTS: "application/x-tar"}
 NAME = "wheelhouse.json"  # port and token
@@ -46,7 +46,7 @@ NAME = "wheelhouse.json"  # port and token
 
 @dataclass(slots=True)
 class Shelves:
-    """What is offered, and where it comes from."""
+    """What is served, and where it comes from."""
 
     stock: Stock
     wheels: Sequence[LockedWheel]
@@ -55,7 +55,7 @@ class Shelves:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def project_page(self, name: str) -> bytes | None:
-        """The page of a project in the simple repository API; None for an unknown one."""
+        """Return a project's page in the simple repository API; None for an unknown project."""
         links = [
             f'<a href="../../files/{w.sha256}/{escape(w.filename)}#sha256={w.sha256}">'
             f"{escape(w.filename)}</a>"
@@ -65,7 +65,7 @@ class Shelves:
         return "\n".join(["<!DOCTYPE html>", *links]).encode() if links else None
 
     def packages(self) -> bytes:
-        """The archive's index; waits until every package is there."""
+        """Return the archive's index; wait until every package is there."""
         stanzas = (
             self.stanza(deb, self.stock.path(deb.sha256), f"{deb.sha256}/{_name(deb)}")
             for deb in self.debs
@@ -80,21 +80,21 @@ def _name(deb: LockedDeb) -> str:
 class Server(ThreadingHTTPServer):
     """The HTTP server; every connection has a thread, and there are at most CONNECTIONS.
 
-    One that asks for nothing is closed after PATIENCE, and sooner where another needs its place.
+    An idle connection is closed after PATIENCE, and sooner if another one needs its place.
     """
 
     daemon_threads = True
-    request_queue_size = 2 * CONNECTIONS  # of five, as is the default, uv fills all at once
+    request_queue_size = 2 * CONNECTIONS  # the default of five is filled by uv at once
 
     def __init__(self, shelves: Shelves, port: int) -> None:
         self.shelves = shelves
         self.contexts: dict[str, bytes] = {}  # by SHA-256
-        self._connections: dict[socket.socket, float | None] = {}  # since when it asks for nothing
+        self._connections: dict[socket.socket, float | None] = {}  # idle since
         self._lock = threading.Lock()
         super().__init__((LOOPBACK, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection its thread; of too many that who has waited longest goes."""
+        """Start a thread for a connection; if there are too many, close the longest idle one."""
         with self._lock:
             if len(self._connections) >= CONNECTIONS:
                 idle = {x: since for x, since in self._connections.items() if since is not None}
@@ -114,7 +114,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Hang up on who asks for nothing; called several times a second."""
+        """Close idle connections; called several times a second."""
         with self._lock:
             late = time.monotonic() - PATIENCE
             for connection, since in self._connections.items():
@@ -122,24 +122,24 @@ class Server(ThreadingHTTPServer):
                     _hang_up(connection)
 
     def busy(self, connection: socket.socket, busy: bool) -> None:
-        """Note whether a connection has asked for something that is being answered."""
+        """Mark a connection as busy while its request is answered."""
         with self._lock:
             if connection in self._connections:
                 self._connections[connection] = None if busy else time.monotonic()
 
     @property
     def host_name(self) -> str:
-        """The name whose line in /etc/hosts tells a RUN step port and path."""
+        """The name whose line in /etc/hosts gives a RUN step port and path."""
         return f"wheelhouse-{self.server_port}-{self.shelves.token}"
 
     def lay_out(self, context: bytes) -> str:
-        """Offer the context of a build, a tar; returns its address."""
+        """Serve the context of a build, a tar; return its address."""
         name = hashlib.sha256(context).hexdigest()
         self.contexts[name] = context
         return f"http://{LOOPBACK}:{self.server_port}/{self.shelves.token}/{CONTEXTS}/{name}.tar"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no error of ours."""
+        """Ignore clients that hang up."""
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         kind, _, rest = path.partition("/")
         if kind not in ("", CONTEXTS):
-            self.server.shelves.stock.start()  # not before: a cached build asks for nothing
+            self.server.shelves.stock.start()  # not before: a cached build requests nothing
         try:
             self._answer(kind, rest.removeprefix("./"))
         except WheelyardError as error:
@@ -208,7 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(chunk)
                 sent += len(chunk)
         finally:
-            self.close_connection = sent != size  # too short: the client sees it and asks again
+            self.close_connection = (
+                sent != size
+            )  # too short: the client notices and requests it again
 
     def _head(self, size: int, content_type: str) -> None:
         self.send_response(200)
@@ -217,21 +219,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
-        """Nothing: the engine's log shows what was asked for."""
+        """Do nothing: the engine's log shows the requests."""
 
 
 def remembered(settings: Settings) -> Path:
-    """Where a project's name is kept; steps of another one, with the same cache, have another."""
+    """Return the path of a project's name; projects that share a cache have different names."""
     project = hashlib.sha256(str(settings.project.resolve()).encode()).hexdigest()
     return settings.cache_dir / "wheelhouses" / project[:16]
 
 
 @contextmanager
 def open_wheelhouse(shelves: Shelves, remembered: Path) -> Iterator[Server]:
-    """Serve on loopback for as long as the context lasts.
+    """Serve on loopback while the context lasts.
 
-    The folder `remembered` keeps port and token for the next time; where somebody else has the
-    port, another build most likely, others are taken.
+    The folder `remembered` keeps port and token for the next time; if the port is in use, most
+    likely by another build, others are taken.
     """
     server = _start_server(shelves, remembered / NAME)
     thread = Helper(server.serve_forever, "wheelhouse")
@@ -267,5 +269,5 @@ def _read_name(path: Path) -> tuple[int, str]:
     found = json.loads(path.read_text())
     port, token = int(found["port"]), str(found["token"])
     if not (0 < port < 1 << 16 and re.fullmatch("[0-9a-f]{16}", token)):
-        raise ValueError(f"{path} holds no port and token")
+        raise ValueError(f"{path} does not contain port and token")
     return port, token

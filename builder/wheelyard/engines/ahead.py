@@ -1,9 +1,9 @@
-"""An image's layers on their way into an engine before the image itself, in parts, lowest first.
+"""Sends an image's layers to an engine before the image itself, in parts, lowest first.
 
-An engine takes a load whole before it unpacks any of it. A part is a load of its own, an untagged
-image of the layers so far, so that the engine unpacks one part while the next is sent and the
-layers above it are still made. What has arrived when a build is interrupted is there for
-the next one: layers that any image holds are not sent again.
+An engine receives a load completely before it unpacks any of it. A part is a separate load, an
+untagged image of the layers so far, so that the engine unpacks one part while the next is sent and
+the layers above it are still made. What was sent before a build was interrupted is there for the
+next one: layers that any image has are not sent again.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 PART = 256 << 20  # bytes of tars that are worth a request of their own
 REQUESTS = 2  # one that the engine unpacks, one that is sent
-# Engines' words for a layer that was there, and went with its image.
+# Engines' messages about a layer that was removed together with its image.
 GONE = ("no such file", "not found")
 
 
-PART_LABEL = "wheelyard.part"  # on images that only hold layers until the image itself is there
+PART_LABEL = "wheelyard.part"  # on images that only hold layers until the image itself is loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ClassicStore:
     inflate: bool  # tars are sent, not blobs
 
     def present(self, layers: Sequence[Layer]) -> int:
-        """Count the lowest of these layers that the engine had when it was asked."""
+        """Count the lowest of these layers that the engine had when it was queried."""
         return shared_layers([layer.diff_id for layer in layers], self.images)
 
     def pack(self, layers: Sequence[Layer], omit: int) -> tuple[Member, ...]:
@@ -67,30 +67,30 @@ class Part:
     """Layers that are sent in one request: the last ones of `layers`."""
 
     layers: tuple[Layer, ...]
-    omit: int  # so many of them lie below it
-    below: threading.Event  # what it stands on is in the engine
+    omit: int  # number of layers below it
+    below: threading.Event  # the layers below it are in the engine
     done: threading.Event = field(default_factory=threading.Event)
 
 
 def is_gone(error: Exception) -> bool:
-    """Whether an engine missed a layer that it had before."""
+    """Tell whether the engine lacked a layer that it had before."""
     return any(words in str(error) for words in GONE)
 
 
 class StoppedError(Exception):
-    """The rest of a part is not wanted any more."""
+    """The rest of a part is no longer wanted."""
 
 
 class Ahead(AbstractContextManager["Ahead"]):
     """Sends the layers that it is offered; leaving the context early stops it.
 
-    `store` is how the engine takes parts, `least` the size of one in bytes of tars.
+    `store` is how the engine takes parts, `least` the minimum size of one, in bytes of tars.
     """
 
     def __init__(self, store: ClassicStore, send: Send, *, least: int = PART) -> None:
         self._store, self._send, self._least = store, send, least
         self._layers: list[Layer] = []
-        self._taken = 0  # so many of them are in the engine or in a part
+        self._taken = 0  # number of layers in the engine or in a part
         self._complete = self._stopped = False
         self.sent = 0  # bytes
         self._error: BaseException | None = None
@@ -115,18 +115,18 @@ class Ahead(AbstractContextManager["Ahead"]):
 
     @property
     def offered(self) -> tuple[Layer, ...]:
-        """Every layer so far, lowest first."""
+        """All layers so far, lowest first."""
         return tuple(self._layers)
 
     def offer(self, layer: Layer) -> None:
-        """Send this layer, which lies on those that were offered before."""
+        """Send this layer, which is on top of those that were offered before."""
         with self._changed:
             self._layers.append(layer)
             self._taken = max(self._taken, self._store.present(self._layers))
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Wait until all that was offered is in the engine, or a layer went away there.
+        """Wait until all offered layers are in the engine, or one has disappeared there.
 
         Raises what ended the sending early: EngineError, StorageError, or any other exception.
         """
@@ -150,7 +150,7 @@ class Ahead(AbstractContextManager["Ahead"]):
                 part.done.set()
 
     def _chunks(self, part: Part) -> Iterator[bytes]:
-        """The part's tar; its end, which the engine waits for, only when what is below is there."""
+        """Yield the part's tar; its end, which the engine waits for, only after the part below."""
         members = self._store.pack(part.layers, part.omit)
         for chunk in stream(members, part.below.wait):
             if self._stopped:
@@ -166,7 +166,7 @@ class Ahead(AbstractContextManager["Ahead"]):
             self._changed.notify_all()
 
     def _take(self) -> Part | None:
-        """The next part, when there is enough for one; None when there will be none."""
+        """Return the next part when there is enough for one; None when there are no more."""
         with self._changed:
             self._changed.wait_for(lambda: self._complete or self._pending() >= self._least)
             if self._stopped or not self._pending():
@@ -177,11 +177,11 @@ class Ahead(AbstractContextManager["Ahead"]):
             return part
 
     def _pending(self) -> int:
-        """Bytes of tars that the engine lacks and no part has."""
+        """Return the bytes of tars that the engine lacks and that are in no part."""
         return sum(layer.unpacked_size for layer in self._layers[self._taken :])
 
     def _cut(self) -> int:
-        """Where the next part ends: with the layer that makes it big enough."""
+        """Return where the next part ends: after the layer that makes it big enough."""
         size = 0
         for number, layer in enumerate(self._layers[self._taken :], self._taken + 1):
             size += layer.unpacked_size

@@ -1,4 +1,4 @@
-"""Run one command in a container of its own."""
+"""Runs one command in a new container."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}
 
 
 def passes_gpus(client: DockerClient) -> bool:
-    """Whether the engine was set up for NVIDIA's GPUs: by its runtime, or by CDI."""
+    """Tell whether the engine is set up for NVIDIA's GPUs: by its runtime, or by CDI."""
     facts = client.info()
     devices = facts.get("DiscoveredDevices") or []  # CDI, Docker 28.3 and later
     cdi = any(str(device.get("ID", "")).startswith("nvidia.com/gpu") for device in devices)
@@ -28,9 +28,9 @@ def passes_gpus(client: DockerClient) -> bool:
 def run_once(
     client: DockerClient, image: str, argv: Sequence[str], *, gpus: bool, timeout: float
 ) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error; the container has no network and is removed.
+    """Return exit code, output and errors of a container without network, which is removed.
 
-    Raises EngineError when the engine refuses, or `timeout` seconds did not suffice.
+    Raises EngineError if the engine refuses, or after `timeout` seconds.
     """
     try:
         container: Any = client.containers.create(
@@ -41,7 +41,9 @@ def run_once(
             device_requests=_GPUS if gpus else [],
         )
     except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine made no container of {image[:19]}: {error}") from error
+        raise EngineError(
+            f"the engine could not create a container of  {image[:19]}: {error}"
+        ) from error
     try:
         container.start()
         code = int(container.wait(timeout=timeout)["StatusCode"])

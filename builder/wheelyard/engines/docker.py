@@ -1,4 +1,4 @@
-"""Docker Engine through the docker SDK: who answers where, what it has, what it pulls."""
+"""Docker Engine through the docker SDK: where it answers, what it has, and pulling."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from wheelyard.console.tasks import Reporter, Task
 
 CONNECT_TIMEOUT = 5  # seconds; a local engine answers in milliseconds
-SILENCE = 900  # seconds without a word while an engine unpacks a layer
+SILENCE = 900  # seconds of silence while an engine unpacks a layer
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an engine should answer."""
+    """The address where an engine should answer."""
 
     url: str
     chosen_by: str | None  # "DOCKER_HOST" or the context's name; None: Docker's default socket
@@ -38,7 +38,7 @@ class Endpoint:
 
 
 def find_endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint:
-    """DOCKER_HOST, else the current docker context, else the default socket."""
+    """Return DOCKER_HOST, else the current docker context, else the default socket."""
     if environ.get("DOCKER_HOST"):
         return _endpoint_from_environment(environ)
     name = environ.get("DOCKER_CONTEXT") or get_current_context_name()
@@ -51,7 +51,9 @@ def find_endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint:
     if context is None:
         raise EngineError(f"there is no docker context {name!r}; see `docker context ls`")
     if context.Host is None:
-        raise EngineError(f"docker context {name!r} names no engine; see `docker context inspect`")
+        raise EngineError(
+            f"docker context {name!r} does not name an engine; see `docker context inspect`"
+        )
     return Endpoint(context.Host, f"docker context {name!r}", context.TLSConfig)
 
 
@@ -64,14 +66,14 @@ def _endpoint_from_environment(environ: Mapping[str, str]) -> Endpoint:
 
 
 def connect(environ: Mapping[str, str] = os.environ) -> DockerClient | None:
-    """A client of the engine that answers here.
+    """Connect to the engine that answers.
 
-    None when nothing was chosen and nothing listens at Docker's default socket. Raises
-    EngineError when a chosen engine does not answer or ours may not be used.
+    Returns None if none was chosen and Docker's default socket does not answer. Raises EngineError
+    if a chosen engine does not answer or may not be used.
     """
     endpoint = find_endpoint(environ)
     try:
-        _knock(endpoint.url)
+        _raise_if_unreachable(endpoint.url)
         return DockerClient(
             base_url=endpoint.url,
             tls=endpoint.tls or False,
@@ -85,8 +87,8 @@ def connect(environ: Mapping[str, str] = os.environ) -> DockerClient | None:
         raise EngineError(explain_connection(endpoint, error)) from error
 
 
-def _knock(url: str) -> None:
-    """Raise the plain OSError of a socket nobody answers at; the SDK would leak one instead."""
+def _raise_if_unreachable(url: str) -> None:
+    """Raise the plain OSError of a socket that does not answer; the SDK would leak one."""
     scheme, _, path = url.partition("://")
     if scheme == "unix":
         with socket.socket(socket.AF_UNIX) as probe:
@@ -111,7 +113,7 @@ def explain_connection(endpoint: Endpoint, error: BaseException) -> str:
             "DOCKER_HOST=unix://$HOME/docker.sock"
         )
     if _is_absent(error):
-        return f"{where}{chosen} is not running: start it, or go on without it (--no-load)"
+        return f"{where}{chosen} is not running: start it, or continue without it (--no-load)"
     return f"{where}{chosen} does not answer: {error}"
 
 
@@ -121,7 +123,7 @@ def _is_absent(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and every error inside it: libraries wrap them as cause, context or argument."""
+    """Yield the error and all errors inside it: libraries wrap them as cause, context or argument."""
     waiting, seen = [error], set[int]()
     while waiting:
         current = waiting.pop()
@@ -134,11 +136,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def engine_facts(client: DockerClient) -> EngineFacts:
-    """What the engine says about itself; raises EngineError where it does not answer."""
+    """Return what the engine reports about itself; EngineError if it does not answer."""
     try:
         info = client.info()
     except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine does not say what it is: {error}") from error
+        raise EngineError(f"the engine does not report its version: {error}") from error
     return EngineFacts(
         version=str(info.get("ServerVersion") or "unknown"),
         runtimes=tuple(info.get("Runtimes") or ()),
@@ -148,9 +150,9 @@ def engine_facts(client: DockerClient) -> EngineFacts:
 
 
 def pull(client: DockerClient, reference: str, digest: str | None, reporter: Reporter) -> str:
-    """Pull `reference` and return the image's id; raises EngineError.
+    """Pull `reference` and return the image's id; raise EngineError.
 
-    With a digest that very image is pulled, and then gets the tag of `reference`.
+    With a digest, that exact image is pulled, and then gets the tag of `reference`.
     """
     client.api.timeout = SILENCE
     repository, _, tag = reference.rpartition(":")
@@ -168,7 +170,7 @@ def pull(client: DockerClient, reference: str, digest: str | None, reporter: Rep
 
 
 def _follow(client: DockerClient, repository: str, tag: str, task: Task) -> None:
-    """Show the layers as they come; the engine's stream is the only place that an error is in."""
+    """Show the layers' progress; errors are reported in the engine's stream only."""
     arrived: dict[str, int] = {}
     for message in client.api.pull(repository, tag=tag, stream=True, decode=True):
         if "error" in message:
@@ -180,26 +182,26 @@ def _follow(client: DockerClient, repository: str, tag: str, task: Task) -> None
 
 
 def uses_containerd(client: DockerClient) -> bool:
-    """True when images are kept in containerd's store, which wants every blob."""
+    """Tell whether images are in containerd's store, which needs every blob."""
     status = client.info().get("DriverStatus") or []
     return any("io.containerd.snapshotter" in str(entry[-1]) for entry in status)
 
 
 def is_local(client: DockerClient) -> bool:
-    """True when the engine is reached without a network: a socket of this machine."""
+    """Tell whether the engine is reached without a network: by a socket of this machine."""
     return client.api.base_url == "http+docker://localhost"
 
 
 def has_image(client: DockerClient, name: str) -> bool:
-    """Whether the engine has an image of that name; raises EngineError where it does not answer."""
+    """Tell whether the engine has an image of that name; EngineError if it does not answer."""
     try:
         return inspect_image(client, name) is not None
     except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine does not say whether it has {name}: {error}") from error
+        raise EngineError(f"the engine does not report whether it has {name}: {error}") from error
 
 
 def never_started(client: DockerClient, label: str) -> tuple[str, ...]:
-    """Short ids of containers with that label (`name=value`) whose start failed."""
+    """Return short ids of containers with a label (`name=value`) whose start failed."""
     try:
         found = client.containers.list(all=True, filters={"label": label, "status": "created"})
     except (DockerException, requests.RequestException) as error:
@@ -208,13 +210,13 @@ def never_started(client: DockerClient, label: str) -> tuple[str, ...]:
 
 
 def present_layers(client: DockerClient) -> list[tuple[str, ...]]:
-    """The diff_ids of every image the engine has, lowest layer first."""
+    """Return the diff_ids of all images of the engine, lowest layer first."""
     listed = (inspect_image(client, image["Id"]) for image in client.api.images(all=True))
     return [layers_of(facts) for facts in listed if facts is not None]
 
 
 def inspect_image(client: DockerClient, name: str) -> dict[str, Any] | None:
-    """What the engine knows about an image; None when it has none of that name or id."""
+    """Return the engine's facts about an image; None if it has none of that name or id."""
     api: Any = client.api  # the stubs leave this call untyped
     try:
         facts: dict[str, Any] = api.inspect_image(name)
@@ -224,12 +226,15 @@ def inspect_image(client: DockerClient, name: str) -> dict[str, Any] | None:
 
 
 def layers_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """The diff_ids of an image that was inspected, lowest first."""
+    """Return the diff_ids of an image that was inspected, lowest first."""
     return tuple(facts["RootFS"].get("Layers") or ())
 
 
 def explain_failure(text: str, verb: str = "load") -> str:
-    """The engine's words, with what to do where that is known."""
+    """Return the engine's message, with advice if there is any."""
     if os.strerror(errno.ENOSPC).lower() in text.lower():
-        return f"the engine's disk is full: make room (`docker system df`), {verb} again ({text})"
+        return (
+            f"the engine's disk is full: free space (`docker system df`), then {verb} again "
+            f"({text})"
+        )
     return f"the engine could not {verb} the image: {text}"

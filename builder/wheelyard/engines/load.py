@@ -1,4 +1,4 @@
-"""From an OCI layout into a Docker Engine: whole images, and layers ahead of their image."""
+"""Loads from an OCI layout into a Docker Engine: whole images, and layers before their image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from wheelyard.oci.archive import Member
 
 
-_ALREADY = "already exists"  # containerd's words for what another load brought at the same time
+_ALREADY = "already exists"  # containerd's message about what another load brought at the same time
 _REMOVALS = 5  # attempts to remove the parts of an image that is there
 _REMOVAL_SECONDS = 0.5  # before the second; longer before each further one
 _NOTHING: dict[str, Any] = {"RootFS": {}}
@@ -53,9 +53,9 @@ _NOTHING: dict[str, Any] = {"RootFS": {}}
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What became of an image."""
+    """The result for an image."""
 
-    id: str  # the id that the engine knows it by
+    id: str  # the engine's id of it
     sent: int  # bytes; 0 when the engine had it
 
 
@@ -67,11 +67,11 @@ def load(
     *,
     part: int = PART,
 ) -> tuple[Loaded, ...]:
-    """Put images of an OCI layout into the engine, under all their tags.
+    """Load images of an OCI layout into the engine, under all their tags.
 
-    `blobs` is the layout's `blobs/sha256`. An image that is there is only tagged, and layers
-    that are there are not sent again. Docker's classic store gets layers in parts of `part` bytes
-    or more. Raises EngineError with the engine's words.
+    `blobs` is the layout's `blobs/sha256`. An existing image is only tagged, and existing layers
+    are not sent again. Docker's classic store gets layers in parts of `part` bytes or more. Raises
+    EngineError with the engine's message.
     """
     client.api.timeout = SILENCE
     loading = _Loading(client, blobs, reporter, part, uses_containerd(client))
@@ -87,8 +87,8 @@ def ahead(
 ) -> Iterator[Ahead]:
     """Send layers of the image `name` to a classic store before the image is finished.
 
-    `blobs` is a folder of blobs by their SHA-256. What is sent stays in the engine as untagged
-    images until `load` has brought the image itself.
+    `blobs` is a folder of blobs by their SHA-256. The layers stay in the engine as untagged images
+    until `load` has loaded the image itself.
     """
     client.api.timeout = SILENCE
     with ExitStack() as stack:
@@ -96,7 +96,7 @@ def ahead(
         tasks: list[Task] = []
 
         def send(chunks: Iterator[bytes]) -> None:
-            with lock:  # no progress of nothing: the engine may have every layer
+            with lock:  # no bar for nothing: the engine may have every layer
                 if not tasks:
                     tasks.append(stack.enter_context(reporter.task(f"load {name}", None, "bytes")))
             try:
@@ -108,7 +108,7 @@ def ahead(
         with Ahead(store, send, least=part) as sender:
             try:
                 yield sender
-            except EngineError:  # its words tell of no file
+            except EngineError:  # its message names no file
                 require_whole(blobs, [layer.digest for layer in sender.offered])
                 raise
 
@@ -124,7 +124,7 @@ class _Loading:
     containerd: bool
 
     def load(self, image: LoadableImage) -> Loaded:
-        """Load an image; where the engine refuses it, StorageError names a blob that is damaged."""
+        """Load an image; if the engine refuses it, StorageError names a damaged blob."""
         try:
             loaded = self._load(image)
         except EngineError:
@@ -148,8 +148,8 @@ class _Loading:
     def _present(self, image: LoadableImage) -> int:
         """Count the lowest layers that the engine has.
 
-        Docker's classic store knows a layer by its diff_id and those below it. containerd's keeps
-        blobs, and surely has those of an image that it lists by a manifest of the layout.
+        Docker's classic store knows a layer by its diff_id and those below it. containerd's store
+        keeps blobs, and certainly has those of an image that it lists by a manifest of the layout.
         """
         if not self.containerd:
             return shared_layers(image.diff_ids, present_layers(self.client))
@@ -188,9 +188,8 @@ class _Loading:
     def _forget_parts(self, image: LoadableImage) -> None:
         """Remove the untagged images that held the image's lower layers.
 
-        Also where another load brought the image: ours may have sent parts meanwhile. Two loads
-        that remove one part at once get in each other's way, so what is still there is asked for
-        again.
+        Also if another load brought the image: ours may have sent parts meanwhile. Two loads that
+        remove one part at once disturb each other, so what is still there is removed again.
         """
         for attempt in range(1, _REMOVALS + 1):
             parts = self._parts(image.diff_ids)
@@ -212,17 +211,17 @@ class _Loading:
         return [part for part, layers in held.items() if layers == tuple(diff_ids)[: len(layers)]]
 
     def _forget(self, image: LoadableImage) -> None:
-        """Remove what a load that failed has left in containerd's store.
+        """Remove what a failed load has left in containerd's store.
 
-        It lists an image before it has all its layers, and goes on listing it when one is refused:
-        the next load would take it for whole.
+        It lists an image before it has all its layers, and keeps listing it if one is refused: the
+        next load would take it for complete.
         """
         if image.manifest is not None:
             with suppress(DockerException, requests.RequestException):
                 self.client.api.remove_image(image.manifest, force=True, noprune=True)
 
     def _tag(self, image_id: str, image: LoadableImage) -> bool:
-        """Tag the image if it is there; say whether it is."""
+        """Tag the image if it exists; return whether it does."""
         present = inspect_image(self.client, image_id)
         if present is None:
             return False
@@ -232,7 +231,7 @@ class _Loading:
         return True
 
     def _verified(self, image: LoadableImage, expected: str | None) -> str:
-        """Return the id of the image just sent; EngineError when it is not the layout's."""
+        """Return the id of the image just sent; EngineError if it is not the layout's."""
         name = image.tags[0] if image.tags else expected or image.config
         facts = inspect_image(self.client, name)
         if facts is None:
@@ -246,7 +245,7 @@ class _Loading:
 
 
 def _known_layers(blobs: Path, manifest: str) -> tuple[str, ...]:
-    """Return the digests of a manifest's layers; none where the layout does not have it whole."""
+    """Return the digests of a manifest's layers; empty if the layout is incomplete."""
     try:
         data = (blobs / manifest.partition(":")[2]).read_bytes()
     except OSError:
@@ -257,7 +256,7 @@ def _known_layers(blobs: Path, manifest: str) -> tuple[str, ...]:
 
 
 def _removed(client: DockerClient, part: str) -> str | None:
-    """Remove an image that may be gone already; why the engine would not."""
+    """Remove an image that may be gone already; return why the engine refused, if it did."""
     try:
         client.api.remove_image(part, noprune=True)
     except NotFound:

@@ -1,4 +1,4 @@
-"""The files of an image as a container of it sees them: what an engine built, read back."""
+"""Reads back the files of an image that an engine built, through a container of it."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ _TAR_KINDS = {
 }
 _GZIP = b"\x1f\x8b"
 _FIELDS = ("%y", "%m", "%U", "%G", "%s", "%P", "%l")  # of `find -printf`, as `listed` reads them
-LISTING = "".join(rf"{field}\0" for field in _FIELDS)  # NUL is the one byte no name can hold
-# What inspection reads, besides what it names: fetched together, a call for each would be slow.
+LISTING = "".join(
+    rf"{field}\0" for field in _FIELDS
+)  # NUL is the only byte that a name cannot contain
+# What inspection reads in addition: fetched together, because single calls would be slow.
 _READ = ("METADATA", "version.py", "version.h", "build_info.py", "passwd", "group")
 _READ_ENDINGS = ("cuda_runtime_api.h", "cudnn_version.h", "nccl.h")
 
 
 class ListedTree:
-    """Path -> entry, as `wheelyard.images.inspect.tree.Tree` has it; some contents are at hand."""
+    """Path -> entry, as in `wheelyard.images.inspect.tree.Tree`; some contents are in memory."""
 
-    layers = ()  # an engine's own layers hold what it unpacked
+    layers = ()  # an engine's own layers contain what it unpacked
 
     def __init__(
         self,
@@ -61,26 +63,26 @@ class ListedTree:
         return iter(self._entries.values())
 
     def entry(self, path: str) -> Entry:
-        """The entry at `path`; InspectError if there is none."""
+        """Return the entry at `path`; InspectError if there is none."""
         try:
             return self._entries[path]
         except KeyError:
             raise InspectError(f"the image has no /{path}") from None
 
     def read(self, path: str) -> bytes:
-        """The content of the file at `path`."""
+        """Return the content of the file at `path`."""
         self.entry(path)
         if path not in self._contents:
             self._contents.update(self._fetch([path]))
         return self._contents[path]
 
     def text(self, path: str) -> str:
-        """The content of the file at `path` as UTF-8."""
+        """Return the content of the file at `path` as UTF-8."""
         return self.read(path).decode("utf-8", "replace")
 
 
 def read_image(client: DockerClient, image: str) -> ListedTree:
-    """The files of an image in an engine; EngineError when no container of it can be run."""
+    """Return the files of an image; EngineError if no container of it can be run."""
 
     def fetch(paths: Sequence[str]) -> dict[str, bytes]:
         command = ["tar", "--create", "--directory=/", "--dereference", *paths]
@@ -95,7 +97,7 @@ def read_image(client: DockerClient, image: str) -> ListedTree:
 
 
 def read_layers(blobs: Sequence[Path]) -> ListedTree:
-    """The files of an image as its layers (tars, packed or not, lowest first) make them."""
+    """Return the files of an image, merged from its layers (tars, compressed or not)."""
     entries: dict[str, Entry] = {}
     contents: dict[str, bytes] = {}
     for blob in blobs:
@@ -121,11 +123,11 @@ def read_layers(blobs: Sequence[Path]) -> ListedTree:
 
 
 def _no_layer(blob: Path, why: str) -> InspectError:
-    return InspectError(f"{blob}: no layer that can be read ({why})")
+    return InspectError(f"{blob}: the layer cannot be read ({why})")
 
 
 def _unpacked(blob: Path) -> AbstractContextManager[BinaryIO]:
-    """A layer's tar; tarfile's own reader of streams knows gzip files of one member alone."""
+    """Open a layer's tar; tarfile's own stream reader supports only gzip files of one member."""
     with blob.open("rb") as file:
         is_gzip = file.read(len(_GZIP)) == _GZIP
     return open_gzip(blob) if is_gzip else blob.open("rb")
@@ -156,9 +158,9 @@ def run_once(
     network: str = "none",
     hosts: dict[str, str] | None = None,
 ) -> bytes:
-    """Run a command in a new container as root and return what it printed; it is removed again.
+    """Run a command in a new container as root and return its output; remove the container.
 
-    Raises EngineError when it fails.
+    Raises EngineError if it fails.
     """
     api: Any = client.api  # low level: a log driver would not keep bytes as they are
     try:
@@ -191,7 +193,7 @@ def _is_read(path: str) -> bool:
 
 
 def listed(listing: bytes) -> Iterator[Entry]:
-    """Read what `find -printf` wrote by LISTING."""
+    """Parse the output of `find -printf` in the format LISTING."""
     values = listing.decode("utf-8", "surrogateescape").split("\0")
     for at in range(0, len(values) - 1, len(_FIELDS)):
         kind, mode, uid, gid, size, path, link = values[at : at + len(_FIELDS)]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-class _Outside(Document):
+class _UntrustedCatalogue(Document):
     """A catalogue as read from an untrusted source."""
 
     version: int
@@ -130,7 +130,7 @@ def read_catalogue(data: bytes) -> Catalogue:
 
     Raises UnreadableError for anything else, and RegistryError for another version's catalogue.
     """
-    content = read_document(_Outside, data)
+    content = read_document(_UntrustedCatalogue, data)
     if content.version != VERSION:
         raise RegistryError(
             "the catalogue was written by another version of wheelyard; update wheelyard"

@@ -1,7 +1,7 @@
-"""What a published image holds: its parts, their licences, and what updates of them fix.
+"""The contents of a published image: its parts, their licences, and available fixes.
 
-Read is the bill of materials that the push attached to the image's digest, or, where a key has to
-vouch for it, signed. The image itself is not fetched.
+They come from the bill of materials that the push attached to the image's digest or, if a key must
+have signed it, from the signed one. The image itself is not fetched.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Bill(Document):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is in an image, by its bill of materials."""
+    """The parts of an image, from its bill of materials."""
 
     digest: str
     suite: str | None  # of the Debian packages
@@ -87,8 +87,8 @@ class Parts:
 def published_parts(registry: Registry, name: str, trust: Trust | None) -> Parts:
     """Read the bill of the image `REPOSITORY:TAG` or `REPOSITORY@DIGEST` below the prefix.
 
-    Raises RegistryError where there is none, or it cannot be read; with `trust` SignatureError
-    where image or bill is not signed by a key of it.
+    Raises RegistryError if there is none, or it cannot be read; with `trust`, SignatureError if
+    image or bill is not signed by one of its keys.
     """
     separator = "@" if "@" in name else ":"
     repository, _, reference = name.partition(separator)
@@ -98,7 +98,7 @@ def published_parts(registry: Registry, name: str, trust: Trust | None) -> Parts
     try:
         digest = digest_of(get_content(registry, full, "manifests", reference, MANIFEST_TYPE))
     except Gone as error:
-        raise RegistryError(f"{registry.address} has no {name}: {error}") from error
+        raise RegistryError(f"{registry.address} does not have {name}: {error}") from error
     if trust is None:
         bill = _attached(registry, full, digest)
     else:
@@ -118,7 +118,7 @@ def published_parts(registry: Registry, name: str, trust: Trust | None) -> Parts
 
 
 def _attached(registry: Registry, repository: str, digest: str) -> bytes | None:
-    """The first bill that somebody has attached; nobody vouches for it."""
+    """Return the first attached bill, which is not signed."""
     for entry in referrers(registry, repository, digest):
         if entry.get("artifactType") != BILL_TYPE:
             continue
@@ -137,7 +137,7 @@ def _attached(registry: Registry, repository: str, digest: str) -> bytes | None:
 
 
 def _signed(registry: Registry, repository: str, digest: str, trust: Trust) -> bytes | None:
-    """The newest bill that a key has signed."""
+    """Return the newest bill that a key has signed."""
     found: bytes | None = None
     for envelope in fetch_attestations(registry, repository, digest):
         for key in trust.keys:

@@ -1,4 +1,4 @@
-"""Images for a machine without a network: an OCI image layout as one tar file, or as a folder."""
+"""Bundles for machines without a network: an OCI image layout as one tar file, or as a folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SUFFIX = ".tar"
 INDEX = "index.json"
 _FILES = ("oci-layout", INDEX, "manifest.json", REPORT)
 SIGNATURES = "signatures.json"
-SIGNED = (INDEX, REPORT)  # which images it holds under which names, and what a build saw of them
+SIGNED = (INDEX, REPORT)  # names and digests of its images, and their inspection results
 
 
 def write_bundle(
@@ -39,10 +39,10 @@ def write_bundle(
     reporter: Reporter,
     key: PrivateKey | None = None,
 ) -> int:
-    """Write `images` of `layout` to `path` (`*.tar`: one file; else a folder); its size in bytes.
+    """Write `images` of `layout` to `path` (`*.tar`: one file; else a folder); return its size.
 
-    With `key` it carries signatures, which `import --verify-key` wants. Raises StorageError for a
-    blob that is missing or damaged, and for a full disk.
+    With `key` it contains signatures, which `import --verify-key` requires. Raises StorageError for
+    a blob that is missing or damaged, and for a full disk.
     """
     digests = _blobs(layout, images)
     size = sum(layout.blob(digest).stat().st_size for digest in digests)
@@ -66,7 +66,7 @@ def write_bundle(
 
 
 def _blobs(layout: Layout, images: Iterable[Publication]) -> list[str]:
-    """Every blob once, the manifests first: an importer reads them before anything else."""
+    """Yield every blob once, the manifests first: an importer reads them before anything else."""
     manifests = [image.manifest for image in images]
     below = (
         blob.digest
@@ -107,14 +107,14 @@ def _stage(
 
 
 def signed_name(file: str) -> str:
-    """The name that a file of a bundle is signed under: no registry has such a repository."""
+    """Return the name for signatures of a bundle's file; no registry has such a repository."""
     return f"bundle/{file}"
 
 
 def _sign(staged: Layout, key: PrivateKey | None) -> None:
     target = staged.folder / SIGNATURES
     if key is None:
-        target.unlink(missing_ok=True)  # of an earlier bundle in that folder
+        target.unlink(missing_ok=True)  # from an earlier bundle in that folder
         return
     made = []
     for name in SIGNED:

@@ -1,7 +1,8 @@
 """The catalogue beside the images: an OCI artifact, so that `pick` needs no repository.
 
-It is signed as images are, under its own name. A signed one has a counter that rises with every
-change; an older one than was seen is refused, so nobody can bring back images that were replaced.
+It is signed as images are, under its own name. A signed catalogue has a counter that rises with
+every change; one that is older than a previously seen one is refused, so replaced images cannot be
+brought back.
 
 Source: OCI image-spec 1.1, "Guidelines for Artifact Usage".
 """
@@ -34,14 +35,14 @@ NAME = "catalogue"
 TAG = "latest"
 TYPE = "application/vnd.wheelyard.catalogue.v1+json"
 _ATTEMPTS = 8
-_NAMED = 5  # faults of one catalogue that are told
+_NAMED = 5  # faults of one catalogue that are reported
 _ADVICE = "if nobody else uses that name, remove the tag, and `wheelyard push` again"
-SETTLED = 0.3  # seconds in which a push that has read the catalogue has written it
+SETTLED = 0.3  # seconds after which a push that has read the catalogue has written it
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs the catalogue, and whose catalogue is gone on from."""
+    """Who signs the catalogue, and whose earlier catalogues are accepted."""
 
     key: PrivateKey
     trust: Trust  # the key's own public half among the keys
@@ -49,7 +50,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What is there: the catalogue, and the digest that signatures of it are over."""
+    """The existing catalogue, and the digest that its signatures cover."""
 
     catalogue: Catalogue
     digest: str
@@ -58,10 +59,10 @@ class _Found:
 def fetch_catalogue(
     registry: Registry, trust: Trust | None = None
 ) -> tuple[CatalogueEntry, ...] | None:
-    """The catalogue below the prefix; None where there is none.
+    """Return the catalogue below the prefix; None if there is none.
 
-    Raises RegistryError; with `trust` SignatureError for one that is not signed, or is older than
-    one that was seen.
+    Raises RegistryError; with `trust`, SignatureError for one that is not signed, or is older than
+    one seen before.
     """
     try:
         found = _fetch(registry, trust)
@@ -74,12 +75,12 @@ def fetch_catalogue(
         return None
     if trust is not None:
         remember(trust, name, found.catalogue.counter, registry.reporter)
-    _warn(registry, found.catalogue, "it is passed over; the next push leaves it out")
+    _warn(registry, found.catalogue, "it is ignored; the next push leaves it out")
     return found.catalogue.entries
 
 
 def _fetch(registry: Registry, trust: Trust | None) -> _Found | None:
-    """Raises UnreadableError for a blob that is no catalogue; what is signed is read afterwards."""
+    """Fetch the catalogue; raise UnreadableError for a blob that is not one."""
     repository = registry.address.repository(NAME)
     try:
         data = get_content(registry, repository, "manifests", TAG, MANIFEST_TYPE)
@@ -91,9 +92,9 @@ def _fetch(registry: Registry, trust: Trust | None) -> _Found | None:
     try:
         layers = read_document(ImageManifest, data).layers
     except UnreadableError as error:
-        raise RegistryError(f"{_where(registry)} is no artifact: {error}; {_ADVICE}") from error
+        raise RegistryError(f"{_where(registry)} is not an artifact: {error}; {_ADVICE}") from error
     if len(layers) != 1 or layers[0].media_type != TYPE:
-        raise RegistryError(f"{_where(registry)} is no catalogue of wheelyard's; {_ADVICE}")
+        raise RegistryError(f"{_where(registry)} is not a catalogue of wheelyard; {_ADVICE}")
     try:
         content = get_content(registry, repository, "blobs", layers[0].digest)
     except Gone:
@@ -115,13 +116,12 @@ def _warn(registry: Registry, found: Catalogue, what: str) -> None:
 def publish_catalogue(
     registry: Registry, entries: Sequence[CatalogueEntry], signer: Signer | None = None
 ) -> None:
-    """Add entries to the catalogue. Its tag moves last, as with images, and only if need be.
+    """Add entries to the catalogue. Its tag moves last, as with images, and only if needed.
 
-    A registry cannot move a tag only where it still is what somebody has read. So another push
-    that read before this one wrote may drop the entries; they are looked for a moment later, and
-    those that are gone put there again. Raises RegistryError where others drop them every time,
-    and without a `signer` where the catalogue is signed; SignatureError where it was put back to
-    an older one.
+    A registry cannot make moving a tag conditional on its present target. So another push that read
+    before this one wrote may drop the entries; they are checked a moment later and added again if
+    they are gone. Raises RegistryError if others drop them every time, and without a `signer` if
+    the catalogue is signed; SignatureError if it was reset to an older one.
     """
     missing, highest = list(entries), 0
     if signer is not None:
@@ -131,7 +131,7 @@ def publish_catalogue(
         if signer is not None and there is not None and not attempt:
             require_newest(signer.trust, registry.address.reference(NAME), there.counter)
         old = there or Catalogue()
-        if attempt:  # an entry that another push has replaced is its business
+        if attempt:  # an entry that another push has replaced is that push's concern
             missing = [entry for entry in entries if entry.id not in {x.id for x in old.entries}]
         listed = merge(old.entries, missing)
         whole = there is not None and not there.faults and old.counter >= highest
@@ -141,28 +141,30 @@ def publish_catalogue(
                     signer.trust, registry.address.reference(NAME), old.counter, registry.reporter
                 )
             return
-        # From the clock, so that a machine that remembers nothing does not count from 1 again.
+        # From the clock, so that a machine without history does not count from 1 again.
         highest = 0 if signer is None else max(highest + 1, old.counter + 1, int(time.time()))
         started = time.monotonic()
         _replace(registry, Catalogue(listed, highest), signer)
         settled = max(SETTLED, time.monotonic() - started)
         time.sleep(settled * random.uniform(1, 1 + attempt))  # noqa: S311  (parts two pushes)
     raise RegistryError(
-        f"{registry.address.reference(NAME)}: other pushes replace the catalogue all the time; "
+        f"{registry.address.reference(NAME)}: other pushes keep replacing the catalogue; "
         "push again when they are done"
     )
 
 
 def _current(registry: Registry, signer: Signer | None) -> Catalogue | None:
-    """What is listed by others; what nobody can read is left out, so that it stops no push.
+    """Return what others have listed; unreadable entries are left out, so they stop no push.
 
-    Nothing is signed that is not signed already: whoever may write to the registry could have
-    listed it. None where there is nothing to go on from.
+    Nothing is signed that was not signed before: anyone who may write to the registry could have
+    listed it. None if there is no catalogue to continue.
     """
     try:
         found = _fetch(registry, None if signer is None else signer.trust)
     except UnreadableError as error:
-        registry.reporter.warn(f"{_where(registry)} is replaced, because nobody reads it: {error}")
+        registry.reporter.warn(
+            f"{_where(registry)} is replaced, because it cannot be read: {error}"
+        )
         return None
     except SignatureError as error:
         _warn_unsigned(registry, error)
@@ -170,7 +172,7 @@ def _current(registry: Registry, signer: Signer | None) -> Catalogue | None:
     if found is None:
         if signer is not None and newest_seen(signer.trust, registry.address.reference(NAME)):
             registry.reporter.warn(
-                f"{_where(registry)} was there, and is gone: other images are listed again when "
+                f"{_where(registry)} no longer exists: other images are listed again when "
                 "they are pushed"
             )
         return None
@@ -178,7 +180,8 @@ def _current(registry: Registry, signer: Signer | None) -> Catalogue | None:
         registry, registry.address.repository(NAME), found.digest
     ):
         raise RegistryError(
-            f"{_where(registry)} is signed, and would not be any more: push with --sign-key. To go "
+            f"{_where(registry)} is signed and would lose its signature: push with "
+            "--sign-key. To go "
             "on without signatures, remove that tag"
         )
     _warn(registry, found.catalogue, "left out of the new one")
@@ -186,7 +189,7 @@ def _current(registry: Registry, signer: Signer | None) -> Catalogue | None:
 
 
 def _warn_unsigned(registry: Registry, error: SignatureError) -> None:
-    """Name what a signed catalogue does not take over from one that is not signed."""
+    """Name the entries that a signed catalogue does not take from an unsigned one."""
     try:
         found = _fetch(registry, None)
     except (UnreadableError, RegistryError):
@@ -202,7 +205,7 @@ def _warn_unsigned(registry: Registry, error: SignatureError) -> None:
 
 
 def _replace(registry: Registry, catalogue: Catalogue, signer: Signer | None) -> None:
-    """Put it there, signed before its tag moves, so that nobody meets it unsigned."""
+    """Store the catalogue and sign it before its tag moves, so that it is never seen unsigned."""
     repository = registry.address.repository(NAME)
     content = canonical(to_json(catalogue.entries, catalogue.counter))
     data = put_artifact_blobs(registry, repository, TYPE, content)

@@ -1,6 +1,7 @@
-"""Where two images differ first: config, layer, file. Pure, but for tables of contents to look up.
+"""Finds the first difference of two images: config, layer, file. Pure.
 
-Layers are compared from the lowest: what differs above follows from it more often than not.
+Tables of contents are looked up through parameters. Layers are compared from the lowest:
+differences above usually follow from it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Contents = Callable[[int], Sequence["Entry"]]  # a layer's number -> what is in 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An image as its manifest and config describe it."""
+    """An image, as its manifest and config describe it."""
 
     digest: str
     manifest: Mapping[str, Any]
@@ -36,7 +37,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first thing that is not the same."""
+    """The first difference."""
 
     what: str  # "layer 3 (torch 2.3.1)", "config.Env", "number of layers"
     theirs: str
@@ -45,7 +46,7 @@ class Difference:
 
 
 def as_files(image: Published) -> Published:
-    """The image without what depends on how its layers are packed: its config, and their tars."""
+    """Return the image without what depends on compression: its config, and the layers' tars."""
     layers = [{"digest": diff_id} for diff_id in image.diff_ids]
     return Published(str(image.manifest["config"]["digest"]), {"layers": layers}, image.config)
 
@@ -53,14 +54,14 @@ def as_files(image: Published) -> Published:
 def first_difference(
     theirs: Published, ours: Published, their_contents: Contents, our_contents: Contents
 ) -> Difference | None:
-    """None where the images are the same to the bit."""
+    """Return the first difference; None if the images are identical."""
     if theirs.digest == ours.digest:
         return None
     for number, (left, right) in enumerate(zip(theirs.layers, ours.layers, strict=False)):
         if left != right:
             file = _first_file(their_contents(number), our_contents(number))
             if file is None and theirs.diff_ids[number] == ours.diff_ids[number]:
-                file = "no file: the same tar, packed in another way"
+                file = "no file: the same tar, compressed in another way"
             return Difference(f"layer {number} ({_title(ours, number)})", left, right, file)
     if len(theirs.layers) != len(ours.layers):
         counts = str(len(theirs.layers)), str(len(ours.layers))

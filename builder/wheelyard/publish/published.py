@@ -1,4 +1,4 @@
-"""Which built images may be published: those that were read back and found to be right."""
+"""Selects the built images that may be published: those whose inspection passed."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """What is to be published, and where its bytes are."""
+class PublicationSource:
+    """What will be published, and where its bytes are."""
 
     layout: Layout
     images: tuple[Publication, ...]
     failed: tuple[NotPushed, ...] = ()  # what was chosen and cannot be published
-    supply: Supply | None = None  # puts layers into the layout that are not there
-    origin: Layout | None = None  # the same images with layers of gzip, where these have others
+    supply: Supply | None = None  # adds missing layers to the layout
+    origin: Layout | None = None  # the same images with gzip layers, if these have others
 
 
 def publications(
     layout: Layout, cells: Sequence[Cell], *, only_built: bool = False, unverified: bool
 ) -> tuple[Publication, ...]:
-    """The cells' images in `layout`; with `only_built`, those that are there.
+    """Return the cells' images in `layout`; with `only_built`, only existing ones.
 
-    Raises StorageError for an image that is not there, and InspectError for one that no build
-    inspected, unless `unverified` allows that.
+    Raises StorageError for a missing image, and InspectError for one that no build inspected,
+    unless `unverified` allows that.
     """
     references = layout.references()
     verified = {
@@ -48,7 +48,7 @@ def publications(
             if only_built:
                 continue
             raise StorageError(
-                f"{layout.folder} holds no {cell.tags[0]}; run: wheelyard build {cell.id}"
+                f"{layout.folder} does not contain {cell.tags[0]}; run: wheelyard build {cell.id}"
             )
         if not unverified and (cell.id, manifest.digest) not in verified:
             raise InspectError(
@@ -62,5 +62,5 @@ def publications(
         )
         found.append(Publication(cell.id, manifest.digest, tags))
     if not found:
-        raise StorageError(f"{layout.folder} holds none of these images; run `wheelyard build`")
+        raise StorageError(f"{layout.folder} has none of these images; run `wheelyard build`")
     return tuple(found)

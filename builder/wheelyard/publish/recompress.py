@@ -1,8 +1,8 @@
-"""Layers packed once more, as zstd: smaller, and unpacked in a fraction of the time.
+"""Recompresses layers as zstd: smaller, and unpacked in a fraction of the time.
 
-The tar inside stays the same, so config and diff_ids do, and only the manifest is another one. A
-layer is packed once; the cache knows it by the digest of the gzip blob, so that what one machine
-has published stays the same blob there, whatever version of libzstd comes later.
+The tar inside stays the same, and so do config and diff_ids; only the manifest differs. A layer is
+compressed once; the cache finds it by the digest of the gzip blob, so that what one machine has
+published stays the same blob there, whatever version of libzstd comes later.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Packed:
 def recompress(
     layers: Sequence[Packed], store: LayerStore, context: Context
 ) -> dict[str, StoredLayer]:
-    """Digest -> the same layer as zstd; those that the store does not know are packed here.
+    """Return digest -> the same layer as zstd; compress those that the store lacks.
 
-    Raises StorageError for a blob that is damaged and for a full disk, ToolMissingError without
-    the extra `zstd`.
+    Raises StorageError for a blob that is damaged and for a full disk, ToolMissingError without the
+    extra `zstd`.
     """
     found = {x.digest: stored for x in layers if (stored := store.find(_key(x.digest)))}
     missing = list({x.digest: x for x in layers if x.digest not in found}.values())
@@ -70,7 +70,7 @@ def recompress(
 
 
 def is_packed(digest: str, store: LayerStore) -> bool:
-    """Whether the store knows the layer as zstd."""
+    """Tell whether the store has the layer as zstd."""
     return store.find(_key(digest)) is not None
 
 

@@ -1,4 +1,4 @@
-"""Writing down what layers are: from the cache that made them, the builds that inspected them."""
+"""Records what layers are: from the cache that made them, and builds that inspected them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the record has of an image now."""
+    """What the record now holds about an image."""
 
     id: str
     layers: int
-    missing: tuple[str, ...]  # titles of layers that nobody has made here
+    missing: tuple[str, ...]  # titles of layers that were not made here
     inspected: bool
 
 
@@ -43,7 +43,7 @@ def record_layers(
     store: LayerStore,
     context: Context,
 ) -> tuple[Record, list[Recorded]]:
-    """`old` with the layers and inspections of `cells`, without what no lock asks for any more.
+    """Return `old` with the layers and inspections of `cells`, without obsolete entries.
 
     `output` is the image layout whose builds inspected them.
     """
@@ -70,7 +70,7 @@ def record_layers(
 def record_bases(
     cells: Sequence[Cell], plan: Plan, old: Record, store: LayerStore, context: Context
 ) -> tuple[Record, list[Recorded]]:
-    """`old` with the layers of Debian packages of `cells`, made here where the store lacks them.
+    """Return `old` with the Debian layers of `cells`, made here if the store lacks them.
 
     Bases that are a registry's images have none.
     """
@@ -94,7 +94,7 @@ def record_bases(
 def _inspected(
     work: Assembly, layers: Sequence[ImageLayer], built: Mapping[str, Any] | None
 ) -> KnownImage | None:
-    """What the build that made these very layers saw; None where there was no such build."""
+    """Return the inspection of the build that made these very layers; None if there is none."""
     if built is None or not built.get("inspected"):
         return None
     if [x["digest"] for x in built["layers"][:-1]] != [x.stored.layer.digest for x in layers]:
@@ -119,6 +119,9 @@ def _keys(plan: Plan, project: Path) -> Iterable[str]:
     for cell in plan.cells:
         try:
             stages = load_stages(cell, plan, project)
-        except (LockError, BaseImageError):  # not locked as the matrix is now, or on another base
+        except (
+            LockError,
+            BaseImageError,
+        ):  # its lock does not match the matrix, or it has another base
             continue
         yield from (planned.key for planned in planned_layers(stages))

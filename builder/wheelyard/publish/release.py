@@ -1,4 +1,4 @@
-"""Images into a registry with all that belongs to them: signatures, documents, the catalogue."""
+"""Pushes images with everything that belongs to them: signatures, documents, the catalogue."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.planning.facts import Upstream
     from wheelyard.publish.attest.keys import PrivateKey, PublicKey
-    from wheelyard.publish.published import Source
+    from wheelyard.publish.published import PublicationSource
     from wheelyard.registry.client import Registry
 
 
 @dataclass(frozen=True, slots=True)
-class Belongings:
-    """What an image is published with."""
+class PublishOptions:
+    """How images are published: keys and documents."""
 
     key: PrivateKey | None = None  # that signs images, documents and the catalogue
-    older: tuple[PublicKey, ...] = ()  # whose catalogue is gone on from, too
+    older: tuple[PublicKey, ...] = ()  # whose catalogues are accepted, too
     attest: bool = True  # SBOM, provenance, verification
-    compare: bool = True  # what is installed with today's locks, which made some images just now
+    compare: bool = True  # with the locks; not needed for images just made
 
 
 def release(
     registry: Registry,
-    source: Source,
+    source: PublicationSource,
     plan: Plan,
     upstream: Upstream,
-    belongings: Belongings,
+    options: PublishOptions,
     context: Context,
 ) -> list[Pushed | NotPushed]:
-    """Push every image of the source; what became of each, and of the catalogue if it failed.
+    """Push every image of the source; return the results, and the catalogue's if it failed.
 
-    A failure stops no other image. One that cannot be signed does not get into the catalogue.
+    One failure does not stop the others. An image that cannot be signed is not added to the
+    catalogue.
     """
-    layout, key = source.layout, belongings.key
+    layout, key = source.layout, options.key
     siblings = sorted({cell.repository for cell in plan.cells})
     notes = context.settings.cache_dir / "uploads"
     results: list[Pushed | NotPushed] = [*source.failed]
@@ -59,10 +60,10 @@ def release(
     pushed = {result.id for result in results if isinstance(result, Pushed)}
     if pushed:
         cells = [cell for cell in plan.cells if cell.id in pushed]
-        if belongings.attest:
-            _attach(registry, cells, plan, source, belongings, context)
+        if options.attest:
+            _attach(registry, cells, plan, source, options, context)
         entries = plan_entries(cells, upstream, read_report(layout.folder))
-        results += _list(registry, entries, _signer(belongings, context))
+        results += _list(registry, entries, _signer(options, context))
     return results
 
 
@@ -70,12 +71,12 @@ def _attach(
     registry: Registry,
     cells: Sequence[Cell],
     plan: Plan,
-    source: Source,
-    belongings: Belongings,
+    source: PublicationSource,
+    options: PublishOptions,
     context: Context,
 ) -> None:
-    """Attach documents to the images, signed if there is a key; one without is warned about."""
-    store = LayerStore(context.settings.cache_dir) if belongings.compare else None
+    """Attach documents to the images, signed if there is a key; warn about failures."""
+    store = LayerStore(context.settings.cache_dir) if options.compare else None
     project = context.settings.project
     layout, origin = source.layout, source.origin or source.layout
     built = {image["id"]: image for image in read_report(layout.folder)}
@@ -86,39 +87,39 @@ def _attach(
         size = layout.blob(built[cell.id]["digest"]).stat().st_size
         try:
             report = built[cell.id], size, store, made[cell.id]
-            attach_all(registry, cell, plan, project, *report, belongings.key)
+            attach_all(registry, cell, plan, project, *report, options.key)
         except WheelyardError as error:
-            context.reporter.warn(f"nothing is attached to the image: {error}")
+            context.reporter.warn(f"no documents were attached to the image: {error}")
 
 
 def _signed(registry: Registry, result: Pushed | NotPushed, key: PrivateKey) -> Pushed | NotPushed:
-    """Sign a pushed image."""
+    """Sign a pushed image; return the error if that fails."""
     if isinstance(result, NotPushed):
         return result
     name = result.references[0].rpartition("/")[2].partition(":")[0]
     try:
         new = sign_image(registry, name, result.digest, key)
     except RegistryError as error:
-        registry.reporter.warn(f"{result.id} is there, and not signed: {error}")
+        registry.reporter.warn(f"{result.id} was pushed, but not signed: {error}")
         return NotPushed(result.id, error)
-    registry.reporter.info(f"{result.id}: {'signed' if new else 'is signed by this key already'}")
+    registry.reporter.info(f"{result.id}: {'signed' if new else 'already signed by this key'}")
     return result
 
 
-def _signer(belongings: Belongings, context: Context) -> Signer | None:
-    if belongings.key is None:
+def _signer(options: PublishOptions, context: Context) -> Signer | None:
+    if options.key is None:
         return None
-    keys = belongings.key.public_key(), *belongings.older
-    return Signer(belongings.key, Trust(keys, context.settings.cache_dir / FOLDER))
+    keys = options.key.public_key(), *options.older
+    return Signer(options.key, Trust(keys, context.settings.cache_dir / FOLDER))
 
 
 def _list(
     registry: Registry, entries: Sequence[CatalogueEntry], signer: Signer | None
 ) -> list[Pushed | NotPushed]:
-    """Put the images into the registry's catalogue; what went wrong with that."""
+    """Add the images to the registry's catalogue; return the error if that fails."""
     try:
         publish_catalogue(registry, entries, signer)
     except (RegistryError, SignatureError) as error:
-        registry.reporter.warn(f"the images are there, and not in the catalogue: {error}")
+        registry.reporter.warn(f"the images were pushed, but not added to the catalogue: {error}")
         return [NotPushed(NAME, error)]
     return []

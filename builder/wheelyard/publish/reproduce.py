@@ -1,4 +1,4 @@
-"""Building a published image again, from its locks alone, and comparing the two."""
+"""Builds a published image again, from its locks alone, and compares the two."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _FETCHED = ("files", "uv", "interpreters")
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What came of building an image again."""
+    """The result of building an image again."""
 
     cell: Cell
     theirs: str  # digests of the manifests
@@ -115,9 +115,11 @@ def _published(registry: Registry, repository: str, reference: str, name: str) -
         found = get_content(registry, repository, "blobs", manifest.config.digest)
         config = read_document(ImageConfig, found)
     except Gone as error:
-        raise RegistryError(f"{registry.address} has no {name}: {error}") from error
+        raise RegistryError(f"{registry.address} does not have {name}: {error}") from error
     except UnreadableError as error:
-        raise RegistryError(f"{registry.address.reference(name)} is no image: {error}") from error
+        raise RegistryError(
+            f"{registry.address.reference(name)} is not an image: {error}"
+        ) from error
     if len(config.rootfs.diff_ids) != len(manifest.layers):
         raise RegistryError(f"{registry.address.reference(name)}: config and manifest disagree")
     return Published(digest_of(data), json.loads(data), json.loads(found))
@@ -135,14 +137,15 @@ def _cell(image: Published, plan: Plan, name: str) -> Cell:
         if cell.id == wanted:
             return cell
     raise SelectionError(
-        f"{name} is {wanted}, which this project has not (any more); check out the revision that "
+        f"{name} is {wanted}, which is not (or no longer) in this project; check out the "
+        "revision that "
         "its provenance names"
     )
 
 
 @contextmanager
 def own_cache(context: Context, folder: Path) -> Iterator[Context]:
-    """A cache that has what was fetched, and no layer."""
+    """Yield a cache that has the fetched files, and no layers."""
     folder.mkdir()
     for part in _FETCHED:
         source = context.settings.cache_dir / part
@@ -160,7 +163,7 @@ def _ours(layout: Layout, built: Built) -> Published:
 def _their_entries(
     registry: Registry, repository: str, image: Published, number: int, scratch: Path
 ) -> Sequence[Entry]:
-    """Fetch one layer, resumed and checked, and list it."""
+    """Fetch one layer, resumed and checked, and list its entries."""
     layer = image.manifest["layers"][number]
     digest = Digest.parse(layer["digest"])
     url = registry.url(repository, f"blobs/{digest}")

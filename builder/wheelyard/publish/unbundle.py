@@ -1,4 +1,4 @@
-"""Taking a bundle in: every blob is hashed on its way, and named when all of it is right."""
+"""Imports a bundle: every blob is hashed while it is copied, and named when all of it is right."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class _Bundle(Protocol):
     """A bundle's files by name: `blobs/sha256/...`, `index.json`."""
 
     def size(self, name: str) -> int | None:
-        """Bytes of a regular file; None where there is none."""
+        """Return the size of a regular file; None if there is none."""
 
     def open(self, name: str) -> IO[bytes]:
-        """Its bytes; only for what has a size."""
+        """Return its content; only for files that have a size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Imported:
 
     manifest: Descriptor
     tags: tuple[str, ...]
-    new_bytes: int  # of blobs that were not there
+    new_bytes: int  # of blobs that were missing
 
 
 class _Folder:
@@ -110,7 +110,7 @@ class _Signed(Document):
 
 
 class _Signatures(Document):
-    """What `bundle.py` writes beside the index."""
+    """The signatures that `bundle.py` writes beside the index."""
 
     signatures: tuple[_Signed, ...] = Field(max_length=64)
 
@@ -124,7 +124,7 @@ class _ReportLayer(Document):
 
 
 class _ReportImage(CellLabel):
-    """An image of `build.json`, as far as anybody reads it."""
+    """An image of `build.json`: the fields that are read."""
 
     tags: tuple[ImageTag, ...] = Field(min_length=1, max_length=64)
     base: BaseName
@@ -143,14 +143,14 @@ class _Report(Document):
 def import_bundle(
     source: Path, layout: Layout, reporter: Reporter, keys: Sequence[PublicKey] = ()
 ) -> tuple[Imported, ...]:
-    """Take the images of a bundle (tar or folder) over into `layout`, which keeps what it has.
+    """Import the images of a bundle (tar or folder) into `layout`, which keeps its own.
 
-    With `keys` its index and report have to be signed by one of them; then what a build saw of the
-    images is taken over, too. Raises StorageError for a bundle that is not one or is damaged, and
-    for a full disk; SignatureError.
+    With `keys`, its index and report must be signed by one of them; then inspection results are
+    imported, too. Raises StorageError for a malformed or damaged bundle, and for a full disk;
+    SignatureError.
     """
     layout.create()
-    waiting = once(lambda: reporter.info(f"waiting: a build is writing to {layout.folder}"))
+    waiting = once(lambda: reporter.info(f"waiting for a build that is writing to {layout.folder}"))
     with locked(layout.folder / LOCK_NAME, waiting), _open(source) as bundle:
         files = {name: _small(bundle, name) for name in (INDEX, REPORT, SIGNATURES)}
         if keys:
@@ -195,7 +195,7 @@ def _open(source: Path) -> Iterator[_Bundle]:
                 bundle = _Tar(open_tar(file, "r:"))
             yield bundle
     except FileNotFoundError:
-        raise StorageError(f"there is no bundle {source}") from None
+        raise StorageError(f"the bundle {source} does not exist") from None
     except (tarfile.TarError, EOFError) as error:
         raise _no_tar(source, str(error)) from error
 
@@ -205,7 +205,7 @@ def _no_tar(source: Path, why: str) -> StorageError:
 
 
 def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
-    """Every image and its tags."""
+    """Read every image and its tags."""
     found: dict[Descriptor, tuple[str, ...]] = {}
     names: set[str] = set()
     try:
@@ -220,7 +220,7 @@ def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
         raise
     except ValueError as error:
         raise StorageError(
-            f"{source} is no bundle of images: its index cannot be read ({error})"
+            f"{source} is not a bundle of images: its index cannot be read ({error})"
         ) from error
     return found
 
@@ -228,10 +228,10 @@ def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
 def _report(
     data: bytes, layout: Layout, tagged: Iterable[Descriptor], *, trusted: bool
 ) -> list[dict[str, Any]]:
-    """What the report says of the images, where their own manifests and configs say the same.
+    """Return the report's entries that agree with their images' manifests and configs.
 
-    That a build has inspected them is what the bundle's maker says: it counts where that is signed,
-    and where a build of this folder says it of the very same image.
+    That a build has inspected them is a claim of the bundle's maker: it counts if it is signed, or
+    if a build of this folder reports the same about the very same image.
     """
     here = {(x.get("id"), x.get("digest")): x.get("inspected") for x in read_report(layout.folder)}
     digests = {manifest.digest for manifest in tagged}
@@ -253,7 +253,7 @@ def _report(
 
 
 def _agrees(image: _ReportImage, layout: Layout) -> bool:
-    """Whether an entry is of the image that its digest names: its layers, and its label's cell."""
+    """Tell whether an entry describes the image of its digest: its layers, and its cell."""
     manifest = read_document(ImageManifest, layout.blob(image.digest).read_bytes())
     config = read_document(ImageConfig, layout.blob(manifest.config.digest).read_bytes())
     try:
@@ -270,7 +270,7 @@ def _agrees(image: _ReportImage, layout: Layout) -> bool:
 
 
 def _small(bundle: _Bundle, name: str) -> bytes:
-    """A file of the bundle's own; empty where there is none that could be one."""
+    """Read one of the bundle's own files; empty if there is none of a permitted size."""
     size = bundle.size(name)
     if size is None or size > _SMALL:
         return b""
@@ -291,7 +291,7 @@ def _take_image(
         content = read_document(ImageManifest, layout.blob(manifest.digest).read_bytes())
     except UnreadableError as error:
         raise StorageError(
-            f"{tag} in the bundle is no image manifest ({error}); {_ADVICE}"
+            f"{tag} in the bundle is not an image manifest ({error}); {_ADVICE}"
         ) from error
     blobs = [
         Descriptor(x.media_type or CONFIG_TYPE, x.digest, x.size)
@@ -313,17 +313,17 @@ def _take_image(
 
 
 def _check_config(layout: Layout, manifest: ImageManifest, tag: str) -> None:
-    """Engines and reports find a layer's tar by the place that its blob has in the manifest."""
+    """Check the layers' order: engines find a layer's tar by its blob's place in the manifest."""
     try:
         config = read_document(ImageConfig, layout.blob(manifest.config.digest).read_bytes())
     except UnreadableError as error:
-        raise StorageError(f"{tag} in the bundle has no image's config ({error})") from error
+        raise StorageError(f"{tag} in the bundle has no valid image config ({error})") from error
     if len(config.rootfs.diff_ids) != len(manifest.layers):
-        raise StorageError(f"{tag} in the bundle: its config is of another number of layers")
+        raise StorageError(f"{tag} in the bundle: its config has another number of layers")
 
 
 def _missing(layout: Layout, blob: Descriptor) -> int:
-    """Bytes to copy: none where a file of that name and size is there already."""
+    """Return the bytes to copy: 0 if a file of that name and size exists already."""
     return 0 if _is_there(layout, blob) else blob.size
 
 
@@ -337,9 +337,9 @@ def _take(bundle: _Bundle, layout: Layout, blob: Descriptor, task: Task | None) 
     if _is_there(layout, blob):
         if file_digest(target) == blob.digest:
             return
-        target.unlink()  # it rotted here; the bundle has it whole
+        target.unlink()  # damaged here; the bundle has it intact
     if bundle.size(name) != blob.size:
-        raise StorageError(f"the bundle does not hold {blob.digest} whole; {_ADVICE}")
+        raise StorageError(f"{blob.digest} is incomplete in the bundle; {_ADVICE}")
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     hashed = hashlib.sha256()
     try:

@@ -1,4 +1,4 @@
-"""The record of layers held against the wheels: every layer is made again and compared."""
+"""Compares the record of layers with the wheels: every layer is made again."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Context) -> int:
-    """Make every recorded layer of `cells` again; how many that were.
+    """Make every recorded layer of `cells` again; return their number.
 
-    The layers of Debian packages are taken from the cache where it has them. Raises InspectError
-    for the first layer that is not what the record says, and as `build` does.
+    The layers of Debian packages are taken from the cache if it has them. Raises InspectError for
+    the first layer that does not match the record, and as `build` does.
     """
     seen: set[str] = set()
     ours = LayerStore(context.settings.cache_dir)
@@ -50,7 +50,7 @@ def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Co
 
 @contextmanager
 def _folder(store: LayerStore) -> Iterator[Path]:
-    """A folder of the store's scratch: where we are killed, the next build sweeps it."""
+    """Make a folder in the store's scratch: if we are killed, the next build removes it."""
     folder = store.scratch()
     folder.mkdir()
     try:
@@ -60,11 +60,11 @@ def _folder(store: LayerStore) -> Iterator[Path]:
 
 
 def require_same(planned: PlannedLayer, record: Record, made: Layer) -> None:
-    """Raise InspectError unless a layer is what the record says, if it says anything."""
+    """Raise InspectError unless a layer matches its record, if there is one."""
     recorded = record.layers.get(planned.key, made)
     if made != recorded:
         raise InspectError(
             f"{planned.title}: {PATH} says {recorded.digest} (diff_id {recorded.diff_id}), and "
-            f"made here it is {made.digest} (diff_id {made.diff_id}); find out why before the "
-            "record is written anew with `wheelyard layers record`"
+            f"made here it is {made.digest} (diff_id {made.diff_id}); find the cause before you "
+            "update the record with `wheelyard layers record`"
         )

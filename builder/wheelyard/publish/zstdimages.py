@@ -1,4 +1,4 @@
-"""The images of a layout with their layers as zstd: another manifest above the same config."""
+"""The images of a layout with zstd layers: another manifest with the same config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import merge_report, read_report
 from wheelyard.oci.layout import MANIFEST_TYPE, ZSTD_TYPE, Descriptor, Layout, canonical
-from wheelyard.publish.published import Source
+from wheelyard.publish.published import PublicationSource
 from wheelyard.publish.recompress import Packed, is_packed, recompress
 from wheelyard.registry.push import NotPushed
 from wheelyard.system.failures import reported
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def zstd_images(source: Source, context: Context) -> Iterator[Source]:
-    """`source` with zstd layers; an image whose layers cannot be packed is among the failed."""
+def zstd_images(source: PublicationSource, context: Context) -> Iterator[PublicationSource]:
+    """Return `source` with zstd layers; images that cannot be recompressed are failures."""
     store = LayerStore(context.settings.cache_dir)
     images, failed = [], list(source.failed)
     with tempfile.TemporaryDirectory(prefix="wheelyard-zstd-") as folder:
@@ -36,11 +36,15 @@ def zstd_images(source: Source, context: Context) -> Iterator[Source]:
                 images.append(_repacked(image, source, layout, store, context))
             except Exception as error:  # noqa: BLE001 - the next one is packed whatever it was
                 failed.append(NotPushed(image.id, reported(error, image.id, context.reporter)))
-        yield Source(layout, tuple(images), tuple(failed), origin=source.layout)
+        yield PublicationSource(layout, tuple(images), tuple(failed), origin=source.layout)
 
 
 def _repacked(
-    image: Publication, source: Source, layout: Layout, store: LayerStore, context: Context
+    image: Publication,
+    source: PublicationSource,
+    layout: Layout,
+    store: LayerStore,
+    context: Context,
 ) -> Publication:
     manifest = source.layout.read_json(image.manifest)
     layers = _layers(source.layout, manifest)
@@ -79,7 +83,7 @@ def _report(
     made: Descriptor,
     packed: Mapping[str, StoredLayer],
 ) -> None:
-    """Say of the new image what is known of the old: the same files, read back by the build."""
+    """Copy the old image's report to the new one: the same files, read back by the build."""
     for entry in read_report(source.folder):
         if (entry["id"], entry["digest"]) != (image.id, image.manifest):
             continue

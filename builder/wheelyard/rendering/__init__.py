@@ -1,1 +1,1 @@
-"""Render Dockerfiles, dev container configurations and deployments from plan and locks. Pure."""
+"""Renders Dockerfiles, dev container configurations and deployments from plan and locks. Pure."""

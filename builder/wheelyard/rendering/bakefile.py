@@ -1,4 +1,4 @@
-"""docker-bake.json: every image a target, and every step that two images share a target too. Pure.
+"""docker-bake.json: every image is a target, and every step that two images share, too. Pure.
 
 A stage of a Dockerfile is replaced by a target through a context of the stage's name ("additional
 build contexts" of buildx): `docker buildx bake` then runs what is shared once, on any builder.
@@ -34,15 +34,15 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """A step in its place: the same key, the same result."""
+    """A step in its place: the same key means the same result."""
 
-    name: str  # of the target, should it be shared
+    name: str  # of the target, if it is shared
     stage: str  # in the Dockerfile
     key: str
 
 
 def bake_file(recipes: Iterable[Recipe]) -> dict[str, Any]:
-    """The whole file as JSON; `default` builds every image."""
+    """Return the whole file as JSON; `default` builds every image."""
     ordered = sorted(recipes, key=lambda recipe: recipe.cell.id)
     stages = {recipe.cell.id: _stages(recipe) for recipe in ordered}
     uses = Counter(stage.key for found in stages.values() for stage in found)
@@ -62,7 +62,7 @@ def bake_file(recipes: Iterable[Recipe]) -> dict[str, Any]:
 
 
 def target_name(name: str) -> str:
-    """An image's id as buildx allows it: no dots."""
+    """Return an image's id as buildx allows it: without dots."""
     return _NOT_IN_NAMES.sub("_", name)
 
 
@@ -77,7 +77,7 @@ def _stages(recipe: Recipe) -> list[_Stage]:
 def _add_shared(
     targets: dict[str, Any], recipe: Recipe, stages: Sequence[_Stage], shared: set[str]
 ) -> _Stage | None:
-    """Add the shared steps of an image that are not there yet; returns the topmost."""
+    """Add an image's missing shared steps; return the topmost."""
     below: _Stage | None = None
     for stage in stages:
         if stage.key not in shared:
@@ -104,6 +104,6 @@ def _base_name(cell: Cell) -> str:
 
 
 def _base_target(cell: Cell) -> dict[str, Any]:
-    """A base that starts from a registry's image; its context is the project."""
+    """Return the target of a base that starts from a registry's image; the project is its context."""
     dockerfile = str(base_folder(cell) / DOCKERFILE)
     return {"context": ".", "dockerfile": dockerfile, "platforms": [PLATFORM]}

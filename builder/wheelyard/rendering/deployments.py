@@ -1,7 +1,7 @@
-"""How a chosen image is run on servers: files for compose, Kubernetes, podman, Apptainer. Pure.
+"""Files that run an image on servers: compose, Kubernetes, podman, Apptainer. Pure.
 
-Sources: the Compose specification; Kubernetes' API; podman-systemd.unit(5); Apptainer's
-definition files.
+Sources: the Compose specification; Kubernetes' API; podman-systemd.unit(5); Apptainer's definition
+files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 JUPYTER_FILE = "jupyter_server_config.py"
 JUPYTER_PORT = 8888
-# Kind -> the template, and the file's name; a Deployment brings its Jupyter settings along.
+# Kind -> the template, and the file's name; a Deployment contains its Jupyter settings.
 KINDS = {
     "compose": ("compose.yaml", "compose.yaml"),
     "deployment": ("deployment.yaml", "deployment.yaml"),
@@ -34,18 +34,18 @@ VOLUME, IMAGE = "volume", "image"  # of the container's own; what the image has 
 _CLAIM, _FILES = "pvc:", "configmap:"  # of a cluster, before a name
 _LABEL = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")  # RFC 1123, with room for a pod's suffix
 _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?")  # RFC 1123, subdomain
-_TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")  # nothing that any of the readers takes apart
+_TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")  # nothing that any of the readers interprets
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """An image, and what it is to do."""
+    """An image and what it should do."""
 
     kind: str  # a key of KINDS
     name: str  # of service, unit, container
     title: str
     tag: str  # for people
-    image: str  # by its digest, where that is known
+    image: str  # by its digest, if that is known
     local: bool  # only an engine that loaded it knows the image
     command: tuple[str, ...]
     jupyter: bool  # the command is JupyterLab
@@ -57,13 +57,13 @@ class Deployment:
 
     @property
     def published(self) -> str:
-        """`ADDRESS:PORT:PORT`, as Docker and podman have it."""
+        """`ADDRESS:PORT:PORT`, as Docker and podman write it."""
         host = f"[{self.listen}]" if ":" in self.listen else self.listen
         return f"{host}:{self.port}:{self.port}"
 
     @property
     def folder(self) -> str | None:
-        """The host's folder at /workspace; None: something else is there."""
+        """The host's folder at /workspace; None if something else is mounted there."""
         named = self.workspace in (VOLUME, IMAGE) or self.workspace.startswith((_CLAIM, _FILES))
         return None if named else self.workspace
 
@@ -86,13 +86,13 @@ class Deployment:
 
 
 def jupyter_command(kind: str, listen: str) -> tuple[str, ...]:
-    """JupyterLab; Apptainer's network is the host's, any other container has one of its own."""
+    """Return the JupyterLab command; Apptainer uses the host's network, others their own."""
     address = listen if kind == "apptainer" else "0.0.0.0"  # noqa: S104 - published on `listen`
     return ("jupyter", "lab", "--no-browser", f"--ip={address}", f"--port={JUPYTER_PORT}")
 
 
 def _check_deployment(deployment: Deployment) -> None:
-    """Raise UsageError for what cannot be written down, or would not do what was asked."""
+    """Raise UsageError for what cannot be written, or would not do what was requested."""
     if not _LABEL.fullmatch(deployment.name):
         raise UsageError(f"--name {deployment.name}: lower-case letters, digits and -, at most 52")
     try:
@@ -104,28 +104,28 @@ def _check_deployment(deployment: Deployment) -> None:
     _check_image(deployment)
     _check_workspace(deployment)
     if any(not word.isprintable() for word in deployment.command):
-        raise UsageError("--command: a word holds a line break or another control character")
+        raise UsageError("--command: a word contains a line break or another control character")
     if deployment.kind == "quadlet" and "" in deployment.command:
         # Seen with podman 5.4.
-        raise UsageError("--command: quadlet drops an empty word and every word behind it")
+        raise UsageError("--command: quadlet drops an empty word and every word after it")
     if deployment.kind == "quadlet" and ";" in deployment.command:
         # podman's generator writes it without quotes, and systemd begins a command of the host's.
-        raise UsageError("--command: quadlet cannot hand on the word ; (write a script)")
+        raise UsageError("--command: quadlet cannot pass on the word ; (write a script)")
     if deployment.kind == "apptainer" and any("{{" in word for word in deployment.command):
-        raise UsageError("--command: Apptainer takes what is in {{ }} for a build argument")
+        raise UsageError("--command: Apptainer takes text in {{ }} for a build argument")
     if deployment.gpus is not None and deployment.kind == "apptainer":
-        raise UsageError("Apptainer hands out every GPU; set CUDA_VISIBLE_DEVICES where it runs")
+        raise UsageError("Apptainer passes on every GPU; set  CUDA_VISIBLE_DEVICES where it runs")
     if deployment.gpus is not None and not deployment.with_gpus:
         raise UsageError(f"{deployment.tag} is an image without CUDA; leave out --gpus")
 
 
 def _check_workspace(deployment: Deployment) -> None:
-    """Refuse what this kind cannot put at /workspace."""
+    """Refuse what this kind cannot mount at /workspace."""
     said, kind = f"--workspace {deployment.workspace}", deployment.kind
     cluster = deployment.claim or deployment.files
     if deployment.workspace.startswith((_CLAIM, _FILES)):
         if kind not in _ON_KUBERNETES:
-            raise UsageError(f"{said} is a cluster's; for {kind} name a folder, volume or image")
+            raise UsageError(f"{said} is for clusters; for {kind} give a folder, volume or image")
         if not _OBJECT.fullmatch(cluster or ""):
             raise UsageError(f"{said}: write the object's name, such as pvc:datasets")
     if deployment.folder is None:
@@ -136,24 +136,24 @@ def _check_workspace(deployment: Deployment) -> None:
             "volume, or an image that has the code (image)"
         )
     if kind == "apptainer":
-        raise UsageError(f"{said}: Apptainer shows the folder it is started in; leave it out")
+        raise UsageError(f"{said}: Apptainer mounts the folder that it is started in; leave it out")
     if not deployment.folder.startswith(("/", "./")) or ":" in deployment.folder:
         raise UsageError(f"{said}: write volume, image, or a folder as /path or ./path, without :")
 
 
 def _check_image(deployment: Deployment) -> None:
-    """Refuse an image that would be more than a name in one of the files."""
+    """Refuse an image name that would be more than a name in one of the files."""
     from wheelyard.oci.documents import is_reference  # here: `--help` answers without it
 
     for name in (deployment.image, deployment.tag):
         if not is_reference(name):
             raise UsageError(f"{name!a} is not an image's name, and is not written into a file")
     if not _TITLE.fullmatch(deployment.title):
-        raise UsageError(f"{deployment.title!a} is no image's title, and is not written")
+        raise UsageError(f"{deployment.title!a} is not an image's title, so it is not written")
 
 
 def render_deployment(environment: Environment, deployment: Deployment) -> dict[str, str]:
-    """File name -> text; with JupyterLab the settings that it needs beside it."""
+    """Return file name -> text; with JupyterLab, also the settings that it needs."""
     from wheelyard.contract.paths import GID, UID
 
     _check_deployment(deployment)
@@ -178,41 +178,41 @@ def render_deployment(environment: Environment, deployment: Deployment) -> dict[
 
 
 def _yaml_text(text: str) -> str:
-    """A text in double quotes, which is a text whatever it says (`on`, `1e3`)."""
+    """Quote a text with double quotes, so that it stays a text (`on`, `1e3`)."""
     if not text.isprintable():
         raise UsageError(f"{text!a} cannot be written into a file")
     return json.dumps(text, ensure_ascii=False)
 
 
 def _yaml_words(words: Iterable[str]) -> str:
-    """A list of them, on one line. JSON's is none: YAML knows no pairs of surrogates."""
+    """Write a list of texts on one line; JSON does not suffice: YAML has no surrogate pairs."""
     return f"[{', '.join(map(_yaml_text, words))}]"
 
 
 def _compose_text(text: str) -> str:
-    """The same for compose, which takes `${NAME}` for a variable wherever it stands."""
+    """Quote a text for compose, which expands `${NAME}` everywhere."""
     return _yaml_text(text.replace("$", "$$"))
 
 
 def _compose_words(words: Iterable[str]) -> list[str]:
-    """Nothing is taken for a variable."""
+    """Write a list for compose, so that nothing is expanded."""
     return [word.replace("$", "$$") for word in words]
 
 
 def _kubernetes_words(words: Iterable[str]) -> list[str]:
-    """`$(NAME)` and `$$` stay as they are written."""
+    """Write a list for Kubernetes, so that `$(NAME)` and `$$` stay unchanged."""
     return [word.replace("$", "$$") for word in words]
 
 
 def _systemd_text(text: str) -> str:
-    """A value of a unit: one line, no specifier, and not continued on the next."""
+    """Write a value of a unit: one line, no specifier, no continuation."""
     if not text.isprintable() or "\\" in text or text != text.strip():
         raise UsageError(f"{text!a} cannot be written into a unit")
     return text.replace("%", "%%")
 
 
 def _systemd_words(words: Sequence[str]) -> str:
-    """One line of a unit: quoted, without specifiers and variables (systemd.service(5))."""
+    """Quote a line of a unit, without specifiers and variables (systemd.service(5))."""
     return " ".join(map(_systemd_word, words))
 
 

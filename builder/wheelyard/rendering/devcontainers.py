@@ -1,4 +1,4 @@
-"""The dev container configurations of this repository, and of a project that asks for one. Pure."""
+"""The dev container configurations of this repository, and of users' projects. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COMBINED = "combined"  # several frameworks in one image, and what an editor op
 GPU = "-gpu"
 _TEMPLATE, _TEMPLATE_USES = PurePosixPath(_SOURCE, "template"), "pytorch"
 _MARK = "// Written by `wheelyard render`"
-# `up` starts what a failed start left once more, as it is, whatever was changed in the meantime.
+# `up` starts again what a failed start left, whatever was changed in the meantime.
 LEFT_OVER = [
     "docker", "ps", "--all", "--filter", "status=created",
     "--filter", "label=devcontainer.local_folder=${localWorkspaceFolder}",
@@ -61,7 +61,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Devcontainer:
-    """What tells one devcontainer.json from another."""
+    """What distinguishes one devcontainer.json from another."""
 
     title: str
     image: str
@@ -70,10 +70,10 @@ class Devcontainer:
 
 
 def variants(cells: Sequence[Cell]) -> tuple[Variant, ...]:
-    """Two for each framework, of the devel image that owns its short names: with and without GPU.
+    """Return two variants of each framework's default devel image: with and without GPU.
 
-    The second one has `-gpu` behind its name and does not start without one; an image without CUDA
-    has the first alone.
+    The second one has the suffix `-gpu` and does not start without a GPU; an image without CUDA has
+    only the first.
     """
     development = [cell for cell in cells if cell.flavour.name == DEVELOPMENT]
     newest = {_name(cell): cell for cell in sorted(development, key=_precedence)}
@@ -85,10 +85,10 @@ def variants(cells: Sequence[Cell]) -> tuple[Variant, ...]:
 
 
 def find_variant(cells: Sequence[Cell], name: str) -> Variant:
-    """The configuration of that name; raises SelectionError with the names there are."""
+    """Return the configuration of that name; SelectionError lists the existing names."""
     known = {variant.name: variant for variant in variants(cells)}
     if name not in known:
-        raise SelectionError(f"no dev container is called {name!r}; there are {', '.join(known)}")
+        raise SelectionError(f"there is no dev container {name!r}; there are  {', '.join(known)}")
     return known[name]
 
 
@@ -102,12 +102,12 @@ def _precedence(cell: Cell) -> tuple[bool, list[Version], str]:
 
 
 def named(cell_title: str, *, requires_gpu: bool) -> str:
-    """What an editor's list shows."""
+    """Return the name that an editor lists."""
     return f"{cell_title} ({_WITH_GPU[requires_gpu]})"
 
 
 def _initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
-    """Make the image where it is missing; one that needs a GPU is looked at before every start."""
+    """Return the command that makes a missing image, or checks the GPU before every start."""
     make = f"make devcontainer NAME={variant.name}"
     if variant.requires_gpu:  # which also says what a failed start left
         return {"image": make}
@@ -118,7 +118,7 @@ def _initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
 
 
 def initialize_elsewhere(image: str, cell_id: str) -> dict[str, Command]:
-    """In a project that cannot make the image: say where and how that is done."""
+    """Return the command for a project that cannot make the image: it says where to do so."""
     advice = f"make it in a clone of Wheelyard: make build MATRIX={cell_id}"
     line = (
         f"docker image inspect {shlex.quote(image)} >/dev/null 2>&1 || "
@@ -128,14 +128,14 @@ def initialize_elsewhere(image: str, cell_id: str) -> dict[str, Command]:
 
 
 def render_devcontainer(environment: Environment, config: Devcontainer, *, written: bool) -> str:
-    """The text of a devcontainer.json; `written`: by `render`, so nobody edits it.
+    """Return a devcontainer.json; `written` by `render`, so that nobody edits it.
 
-    Raises SelectionError for an image whose name or title is more than that: dev container
-    programs put variables of the host where `${localEnv:NAME}` stands.
+    Raises SelectionError for an image whose name or title is more than a name: dev container
+    programs expand `${localEnv:NAME}`.
     """
     if not is_reference(config.image) or not _TITLE.fullmatch(config.title):
         said = f"{config.image!a} ({config.title!a})"
-        raise SelectionError(f"{said} is not an image's name and title, and is not written")
+        raise SelectionError(f"{said} is not an image's name and title, so it is not written")
     return environment.get_template(f"{FILE}.j2").render(
         config=config,
         written=written,
@@ -151,10 +151,10 @@ def render_devcontainer(environment: Environment, config: Devcontainer, *, writt
 def render_devcontainers(
     cells: Sequence[Cell], environment: Environment, published: Mapping[str, str]
 ) -> dict[PurePosixPath, str]:
-    """Every configuration, and byte-identical copies where editors look; the default one twice.
+    """Return every configuration, and copies where editors look; the default one twice.
 
-    Only `.devcontainer/devcontainer.json` is found without being named, by programs and in a
-    clone that an editor makes in a volume. `published`: full tag -> reference.
+    Programs, and editors that clone into a volume, find only `.devcontainer/devcontainer.json` by
+    themselves. `published`: full tag -> reference.
     """
     files: dict[PurePosixPath, str] = {}
     for variant in variants(cells):
@@ -177,7 +177,7 @@ def render_devcontainers(
 def _for_the_template(
     variant: Variant, environment: Environment, published: Mapping[str, str]
 ) -> str:
-    """The one file of the template for new projects that the matrix decides."""
+    """Return the only file of the project template that depends on the matrix."""
     tag = variant.cell.tags[0]
     before: dict[str, Command] = (
         {"left over": LEFT_OVER} if tag in published else initialize_elsewhere(tag, variant.cell.id)
@@ -190,7 +190,7 @@ def _for_the_template(
 def stale_devcontainers(
     project: Path, rendered: Sequence[PurePosixPath]
 ) -> Iterator[PurePosixPath]:
-    """Configurations that were rendered once and belong to nothing now."""
+    """Return rendered configurations that no longer belong to anything."""
     found = [*project.glob(f"{_SOURCE}/*/{FILE}"), *project.glob(f"{SEEN}/**/{FILE}")]
     for path in sorted(found):
         relative = PurePosixPath(path.relative_to(project).as_posix())

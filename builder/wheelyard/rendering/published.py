@@ -1,7 +1,7 @@
-"""devcontainer/published.json: which images of this repository's dev containers are in a registry.
+"""devcontainer/published.json: the dev container images that are in a registry.
 
-The one fact about them that neither matrix nor locks hold: a registry's address and a digest. It is
-committed, so that rendering stays a function of the checkout.
+This fact is in neither matrix nor locks: a registry's address and a digest. It is committed, so
+that rendering stays a function of the checkout.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _NOTE = (
 
 
 class _Published(Document):
-    """The file, which a merge or somebody's branch may have changed."""
+    """The file, which may be malformed after a merge."""
 
     images: dict[ImageTag, PinnedReference] = Field(max_length=4096)
 
 
 def load_published(project: Path) -> dict[str, str]:
-    """Full tag -> reference by tag and digest; empty where nothing was published.
+    """Return full tag -> reference by tag and digest; empty if nothing was published.
 
-    Raises StorageError for a file that is not one of `published_text`.
+    Raises StorageError for a file that `published_text` did not write.
     """
     path = project / PUBLISHED
     try:
@@ -57,14 +57,14 @@ def load_published(project: Path) -> dict[str, str]:
 
 
 def published_text(images: Mapping[str, str]) -> str:
-    """The file's text."""
+    """Return the file's text."""
     return json.dumps({"note": _NOTE, "images": dict(sorted(images.items()))}, indent=2) + "\n"
 
 
 def find_published(
     variants: Iterable[Variant], entries: Iterable[CatalogueEntry], address: Address
 ) -> dict[str, str]:
-    """The variants' images that a catalogue lists by digest: full tag -> reference."""
+    """Return the variants' images that a catalogue lists by digest: full tag -> reference."""
     digests = {entry.id: entry.digest for entry in entries}
     return {
         variant.cell.tags[0]: f"{address.reference(variant.cell.tags[0])}@{digest}"

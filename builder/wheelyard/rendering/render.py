@@ -1,4 +1,4 @@
-"""render: matrix and locks -> Dockerfiles. Pure and offline: the same inputs, the same bytes."""
+"""Renders Dockerfiles from matrix and locks. Pure and offline: the same inputs, the same bytes."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ BAKE_FILE = PurePosixPath("docker-bake.json")
 _IMAGES_PAGE = PurePosixPath("docs/images.md")
 _COMPILER = {"home": HOME, "profile": PROFILE, "lines": PROFILE_TEXT.splitlines()}
 BEGIN, END = "<!-- images: written by `wheelyard render` -->", "<!-- images: end -->"
-# What an image's folder may hold; anything else in a stale folder is not ours to delete.
+# Generated files in an image's folder; other files in a stale folder are not deleted.
 _FORMER = "Dockerfile.bake"  # of releases that rendered two kinds
 _GENERATED = (DOCKERFILE, _FORMER, "requirements.lock")
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One path below images/ that is not what would be rendered."""
+    """One path below images/ that differs from what would be rendered."""
 
     path: PurePosixPath  # relative to the project
     kind: Literal["missing", "differs", "stale"]
@@ -60,7 +60,7 @@ class Drift:
 def render_all(project: Path, cells: Sequence[Cell]) -> dict[PurePosixPath, str]:
     """Return every rendered file: path relative to the project -> text.
 
-    Raises LockError when a lock is missing, edited or stale.
+    Raises LockError if a lock is missing, edited or stale.
     """
     environment = make_environment(project / "templates")
     return {
@@ -73,7 +73,7 @@ def render_all(project: Path, cells: Sequence[Cell]) -> dict[PurePosixPath, str]
 def _images_page(
     project: Path, cells: Sequence[Cell], environment: Environment
 ) -> dict[PurePosixPath, str]:
-    """The page of all images with the table between its two markers, where it has them."""
+    """Return the page of all images with its table, if it has the two markers."""
     page = project / _IMAGES_PAGE
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     before, begin, rest = text.partition(BEGIN)
@@ -85,7 +85,7 @@ def _images_page(
 
 
 def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, list[str]]]:
-    """Each image that extends none, where its CUDA comes from, and the flavours on top of it."""
+    """Yield each image that extends none, the origin of its CUDA, and the flavours above it."""
     upstream, index = load_upstream(facts_file(project)), cells_by_id(cells)
     return [
         (
@@ -109,7 +109,7 @@ def _age(cell: Cell) -> tuple[str, list[Version], str]:
 def _dockerfiles(
     project: Path, cells: Sequence[Cell], environment: Environment
 ) -> dict[PurePosixPath, str]:
-    """A Dockerfile for each image, the file that builds them together, and the pinned bases."""
+    """Yield two variants for each image, the file that builds them together, and pinned bases."""
     index = cells_by_id(cells)
     files: dict[PurePosixPath, str] = {}
     recipes = []
@@ -125,10 +125,9 @@ def _dockerfiles(
 
 
 def render_cell(project: Path, cell: Cell, cells: Iterable[Cell], *, mounts: bool = True) -> str:
-    """Return the Dockerfile of one image; `cells` are those of the plan.
+    """Render the Dockerfiles of one image, name -> text; `cells` are those of the plan.
 
-    Without `mounts` it is for builders that know no mounts, or have no session to take secrets
-    from. Raises LockError when one of its locks is missing, edited or stale.
+    Raises LockError if one of its locks is missing, edited or stale.
     """
     environment = make_environment(project / "templates")
     locks = _locks(project, cell, cells_by_id(cells))
@@ -142,7 +141,7 @@ def render_base(project: Path, cell: Cell, cells: Iterable[Cell]) -> str:
 
 
 def _locks(project: Path, cell: Cell, cells: Cells) -> tuple[Locks, ...]:
-    """The locks of a cell's flavours, the lowest first."""
+    """Return the locks of a cell's flavours, the lowest first."""
     parent = parent_of(cell, cells)
     below = () if parent is None else _locks(project, parent, cells)
     wheels = load_requirements_lock(project, cell, cells)
@@ -152,7 +151,7 @@ def _locks(project: Path, cell: Cell, cells: Cells) -> tuple[Locks, ...]:
 def _dockerfile(
     environment: Environment, cell: Cell, locks: Sequence[Locks], *, mounts: bool
 ) -> Recipe:
-    """One Dockerfile and its steps: plain syntax for every builder, or BuildKit's with mounts."""
+    """Render a Dockerfile and its steps: in plain syntax, or BuildKit's with mounts."""
     config = image_config(cell, locks[-1].wheels)
     names = {
         "cell": cell,
@@ -179,7 +178,7 @@ def _dockerfile(
 
 
 def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -> str:
-    """The Dockerfile of a base that starts from a registry's image."""
+    """Render the Dockerfile of a base that starts from a registry's image."""
     step = PackageStep("base", f"Debian packages of {base_image(cell)}", locks.packages.packages)
     names = {"cell": cell, "venv": f"/{VENV}", "mounts": mounts}
     return environment.get_template("base.j2").render(
@@ -198,7 +197,7 @@ def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -
 def find_drift(
     project: Path, cells: Sequence[Cell], rendered: Mapping[PurePosixPath, str]
 ) -> tuple[Drift, ...]:
-    """Compare images/ with what would be rendered; asks no version control."""
+    """Compare images/ with what would be rendered, without version control."""
     return (
         *_differences(project, rendered),
         *(Drift(path, "stale") for path in stale(project, cells)),
@@ -209,7 +208,7 @@ def find_drift(
 def write_rendered(
     project: Path, cells: Sequence[Cell], rendered: Mapping[PurePosixPath, str]
 ) -> tuple[Drift, ...]:
-    """Bring images/ in line and return what was changed; stale files are removed."""
+    """Bring images/ up to date and return what changed; stale files are removed."""
     changed = find_drift(project, cells, rendered)
     for drift in changed:
         if drift.kind == "stale":
@@ -220,7 +219,7 @@ def write_rendered(
 
 
 def stale(project: Path, cells: Sequence[Cell]) -> Iterator[PurePosixPath]:
-    """Find generated files that belong to no cell, or are rendered no more."""
+    """Find generated files that belong to no cell."""
     folders = {folder for cell in cells for folder in (cell.folder, base_folder(cell))}
     former = (folder / _FORMER for folder in sorted(folders))
     yield from (path for path in former if (project / path).is_file())
@@ -240,7 +239,7 @@ def _differences(project: Path, rendered: Mapping[PurePosixPath, str]) -> Iterat
 
 
 def _remove(path: Path) -> None:
-    """Delete a generated file, and its folder when nothing else is left in it."""
+    """Delete a generated file, and its folder if it is empty then."""
     try:
         path.unlink()
         if not any(path.parent.iterdir()):

@@ -28,7 +28,7 @@ Wheels = tuple[LockedWheel, ...]
 
 @dataclass(frozen=True, slots=True)
 class WheelStep:
-    """Install wheels: `plain` ones as they are, then `compiled` ones and their bytecode."""
+    """Install wheels: `plain` ones unchanged, then `compiled` ones and their bytecode."""
 
     stage: str  # its name in the multi-stage variant
     title: str
@@ -38,12 +38,12 @@ class WheelStep:
 
     @property
     def wheels(self) -> Wheels:
-        """All of them, in the order of their installation."""
+        """All wheels, in the order of their installation."""
         return (*self.plain, *self.compiled)
 
     @property
     def parts(self) -> tuple[tuple[str, Wheels], ...]:
-        """Name and wheels of each list that is installed on its own; the last decides."""
+        """Name and wheels of each list that is installed separately; the last one decides."""
         named = (("cuda", self.plain), ("wheels", self.compiled))
         return tuple((name, wheels) for name, wheels in named if wheels)
 
@@ -55,7 +55,7 @@ class WheelStep:
 
 @dataclass(frozen=True, slots=True)
 class PackageStep:
-    """Install Debian packages on top of what a lower flavour has.
+    """Install Debian packages on top of those of a lower flavour.
 
     With `rules`, dpkg's rules for what is left out change, and packages that they had trimmed are
     installed again.
@@ -80,7 +80,7 @@ class Locks:
 
 
 def make_steps(cell: Cell, locks: Sequence[Locks]) -> tuple[Step, ...]:
-    """The steps between base and configuration; `locks` has the lowest flavour first."""
+    """Return the steps between base and configuration; `locks` has the lowest flavour first."""
     recipe = make_recipe(cell, [lock.wheels.wheels for lock in locks])
     added = [_split(stage) for stage in recipe.stages]
     steps: list[Step] = [*_lowest(*added[0], cell)]
@@ -90,7 +90,7 @@ def make_steps(cell: Cell, locks: Sequence[Locks]) -> tuple[Step, ...]:
 
 
 def _split(stage: Sequence[WheelLayer | BytecodeLayer]) -> tuple[Wheels, Wheels]:
-    """A flavour's wheels without and with bytecode, each in the order of their layers."""
+    """Split a flavour's wheels into those without and with bytecode, in the layers' order."""
     with_bytecode = {w for layer in stage if isinstance(layer, BytecodeLayer) for w in layer.wheels}
     wheels = [w for layer in stage if isinstance(layer, WheelLayer) for w in layer.wheels]
     plain = tuple(wheel for wheel in wheels if wheel not in with_bytecode)
@@ -98,7 +98,7 @@ def _split(stage: Sequence[WheelLayer | BytecodeLayer]) -> tuple[Wheels, Wheels]
 
 
 def _lowest(plain: Wheels, compiled: Wheels, cell: Cell) -> Iterator[WheelStep]:
-    """CUDA, cuDNN, and all above it in one step: its parts are unpacked side by side."""
+    """Return CUDA, cuDNN, and everything above in one step: its parts are unpacked in parallel."""
     at = next((i for i, wheel in enumerate(plain) if _CUDNN in wheel.name), None)
     if at is not None:
         if plain[:at]:
@@ -126,7 +126,7 @@ def _further(
 
 
 def chain(base: str, texts: Iterable[str]) -> list[str]:
-    """A key (SHA-256 hex) for each step: the same base and the same steps up to it."""
+    """Return a key (SHA-256 hex) for each step: the same base and the same steps up to it."""
     start = hashlib.sha256(base.encode()).hexdigest()
     keys = accumulate(
         texts,

@@ -1,4 +1,4 @@
-"""The image for a machine: what there is to choose from, the choice, and how it is run."""
+"""Chooses an image for a machine: the candidates, the choice, and how it is run."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.publish.attest.trust import Trust
     from wheelyard.selfcheck.gpu.driver import Driver
-    from wheelyard.servers.pick import Choice, Wish
+    from wheelyard.servers.pick import Choice, Selection
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for: an image, of which images, for which machine."""
+    """What is requested: images, requirements, and the machine."""
 
-    wish: Wish
-    dist: Path  # built images, whose sizes and digests the matrix's entries take
+    selection: Selection
+    dist: Path  # built images, whose sizes and digests are added to the matrix's entries
     driver: str | None = None  # NVIDIA driver of another machine
     gpus: tuple[str, ...] = ()  # its compute capabilities: "sm_90"
     runtime: str | None = None  # its container runtime
@@ -47,13 +47,13 @@ class Request:
 
 
 def choose(request: Request, trust: Trust | None, context: Context) -> dict[str, Any]:
-    """Choose an image; as an object for JSON: id, image, cuda, reason and what else is known.
+    """Choose an image; return id, image, cuda, reason and other facts, for JSON.
 
-    Raises MachineError where none runs, SignatureError where `trust` is not met.
+    Raises MachineError if no image runs, SignatureError if `trust` is not satisfied.
     """
     entries = read_entries(request.dist, context, trust)
     host = _host(request, cpu=any(entry.cuda == CPU for entry in entries))
-    choice = pick(entries, host, request.wish)
+    choice = pick(entries, host, request.selection)
     if trust is not None:
         require_entry_signed(choice.entry, trust, context)
     engine = Engine(None) if request.elsewhere else machine.read_engine()
@@ -62,20 +62,20 @@ def choose(request: Request, trust: Trust | None, context: Context) -> dict[str,
 
 
 def require_entry_signed(entry: CatalogueEntry, trust: Trust, context: Context) -> None:
-    """Raise SignatureError unless the very digest that is going to be pulled is signed."""
+    """Raise SignatureError unless the exact digest that will be pulled is signed."""
     address = context.settings.registry
     if address is None:
-        raise SignatureError(f"{entry.id} is in no registry, and so are its signatures")
+        raise SignatureError(f"{entry.id} is not in a registry, so it has no signatures")
     with open_registry(address, context.settings, context.reporter) as registry:
         require_entry(registry, entry, trust)
 
 
 def _host(request: Request, *, cpu: bool) -> Host:
-    """Describe the machine that is named, else this one; `cpu`: there are such images."""
+    """Describe the given machine, or else this one; `cpu`: there are CPU-only images."""
     if request.elsewhere:
         driver = None if request.driver is None else check_driver(request.driver)
         return Host(driver, tuple(map(parse_gpu, request.gpus)))
-    if request.wish.cuda == CPU:
+    if request.selection.cuda == CPU:
         return Host(None, architecture=platform.machine())
     seen = machine.read_gpus()
     if seen.driver is None:
@@ -88,7 +88,7 @@ def _host(request: Request, *, cpu: bool) -> Host:
 
 
 def host_of(driver: Driver) -> Host:
-    """Describe this machine; what its driver does not say is not held against an image."""
+    """Describe this machine; unknown facts do not exclude an image."""
     known = dict.fromkeys(gpu.capability for gpu in driver.gpus if gpu.capability)
     return Host(driver.version or None, tuple(known), platform.machine())
 
@@ -96,9 +96,9 @@ def host_of(driver: Driver) -> Host:
 def read_entries(
     dist: Path, context: Context, trust: Trust | None = None
 ) -> tuple[CatalogueEntry, ...]:
-    """The catalogue of the registry that is named, else the project's matrix.
+    """Return the catalogue of the given registry, or else the project's matrix.
 
-    Raises RegistryError where the registry has none: an image of the matrix is not there.
+    Raises RegistryError if the registry has none: an image of the matrix may not exist there.
     """
     settings = context.settings
     if settings.registry is not None:
@@ -138,7 +138,7 @@ def _as_json(
     *,
     signed: bool,
 ) -> dict[str, Any]:
-    """The object; a signed image is named by its digest, as a tag may move."""
+    """Return the choice for JSON; a signed image is named by its digest, as a tag may move."""
     entry, address = choice.entry, context.settings.registry
     tag = entry.tags[0] if address is None else address.reference(entry.tags[0])
     image = pinned(tag, entry.digest) if signed and entry.digest else tag
@@ -156,7 +156,7 @@ def _as_json(
         "driver": host.driver,
         "gpus": list(host.gpus),
         "runtime": runtime.name,
-        # In no registry and not in the engine: it has to be made before it can run.
+        # Neither in a registry nor in the engine: it must be built before it can run.
         "build": f"wheelyard build {entry.id}" if address is None and size != 0 else None,
         "run": run_line(runtime.name, image),
         "pull_bytes": size,
@@ -168,7 +168,7 @@ def _as_json(
 
 def _notes(unpacked: int | None, size: int | None, engine: Engine, runtime: Runtime) -> list[str]:
 
-    notes = [] if runtime.gpus else [f"{runtime.name} cannot hand out GPUs: {runtime.advice}"]
+    notes = [] if runtime.gpus else [f"{runtime.name} cannot pass on GPUs: {runtime.advice}"]
     if engine.problem is not None:
         notes.append(engine.problem)
     needed = (unpacked or 0) + (size or 0)

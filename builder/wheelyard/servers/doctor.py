@@ -1,4 +1,4 @@
-"""What is wrong with a machine, for what, and how to mend it. Pure: `machine.py` has read it."""
+"""Diagnoses a machine, for a purpose, and says how to fix it. Pure: `machine.py` reads it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEAST_ENGINE = 10_000_000_000  # bytes: one image, packed and unpacked
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     topic: Topic
     name: str
@@ -37,10 +37,10 @@ class Line:
 
 
 def diagnose(machine: Machine, wanted: tuple[Topic, ...]) -> tuple[Line, ...]:
-    """A line for everything that matters for the topics; what is merely absent is a note.
+    """Return a line for every check of the topics; a missing optional part is a note.
 
-    A topic that was asked for by itself makes its absences wrong: `doctor --for gpu` on a machine
-    without a driver.
+    A topic that was requested explicitly turns its missing parts into errors: `doctor --for gpu` on
+    a machine without a driver.
     """
     strict = wanted != TOPICS
     return tuple(
@@ -57,21 +57,22 @@ _REQUIRED = ("container runtime", "driver", "GPU")
 
 def _build(machine: Machine) -> Iterator[Line]:
     if not is_served(machine.architecture):
-        fix = "build on Linux x86_64: the images hold wheels for it alone"
+        fix = "build on Linux x86_64: the images have wheels for it only"
         yield Line("build", "architecture", "wrong", machine.architecture, fix)
     yield from map(_tool, machine.missing_tools)
     if not machine.missing_tools:
         yield Line("build", "tools", "ok", ", ".join(TOOLS))
     yield _privileges(machine)
     yield _space("build", f"cache {machine.cache}", machine.cache_free, _LEAST_CACHE, _GOOD_CACHE,
-                 "make room, `wheelyard clean`, or another folder: --cache-dir")  # fmt: skip
+                 "free space, run `wheelyard clean`, or choose another folder: "
+                 "--cache-dir")  # fmt: skip
     proxies = ", ".join(machine.proxies) or "none"
     yield Line("build", "proxies", "ok", proxies)
     yield _outcome("build", "CA", machine.ca_problem, "the system's certificates",
                    "install ca-certificates, or pass your CA: --ca-bundle FILE")  # fmt: skip
     yield _outcome("build", "index", machine.index_problem, "answers",
                    "see --index-url, --ca-bundle and HTTPS_PROXY")  # fmt: skip
-    yield _outcome("build", "registry", machine.registry_problem, "answers, or none is set",
+    yield _outcome("build", "registry", machine.registry_problem, "answers, or is not set",
                    "see --registry, --ca-bundle and `docker login`")  # fmt: skip
 
 
@@ -93,12 +94,12 @@ def _privileges(machine: Machine) -> Line:
 
 def _space(topic: Topic, name: str, free: int | None, least: int, good: int, fix: str) -> Line:
     if free is None:
-        return Line(topic, name, "note", "free space is not known")
+        return Line(topic, name, "note", "free space is unknown")
     seen = f"{amount(free, 'bytes')} free"
     if free < least:
         return Line(topic, name, "wrong", seen, f"{fix} (at least {amount(least, 'bytes')})")
     if free < good:
-        return Line(topic, name, "note", seen, f"several images want {amount(good, 'bytes')}")
+        return Line(topic, name, "note", seen, f"several images need {amount(good, 'bytes')}")
     return Line(topic, name, "ok", seen)
 
 
@@ -118,11 +119,11 @@ def _run(machine: Machine) -> Iterator[Line]:
         yield Line("run", "overlayfs", "note", "not in /proc/filesystems", fix)
     engine = machine.engine
     if engine.problem is not None:
-        yield Line("run", "Docker", "wrong", engine.problem, "start it, or mend DOCKER_HOST")
+        yield Line("run", "Docker", "wrong", engine.problem, "start it, or correct DOCKER_HOST")
     if engine.facts is not None:
         yield Line("run", "Docker", "ok", engine.facts.version)
         yield _space("run", f"images in {engine.facts.root}", engine.free, _LEAST_ENGINE,
-                     _LEAST_ENGINE, "make room: docker system prune")  # fmt: skip
+                     _LEAST_ENGINE, "free space: docker system prune")  # fmt: skip
     others = [r.name for r in find_runtimes(None, machine.programs, cdi=machine.cdi)]
     if others:
         yield Line("run", "other runtimes", "ok", ", ".join(others))
@@ -147,7 +148,7 @@ def _gpu(machine: Machine) -> Iterator[Line]:
         fix = f"for images with CUDA {major}: driver {floor} or newer"
         yield Line("gpu", f"CUDA {major}", "note", f"driver {driver.version}", fix)
     if not driver.gpus:
-        yield Line("gpu", "GPU", "note", "none is shown", "look at nvidia-smi and at MIG")
+        yield Line("gpu", "GPU", "note", "none is shown", "check nvidia-smi and MIG")
     for at, gpu in enumerate(driver.gpus):
         yield _card(at, gpu, driver.version)
     yield _toolkit(machine)
@@ -165,10 +166,10 @@ def _toolkit(machine: Machine) -> Line:
     found = find_runtimes(machine.engine.facts, machine.programs, cdi=machine.cdi)
     chosen = best(found)
     if chosen is None:
-        return Line("gpu", "GPUs in containers", "note", "there is no container runtime")
+        return Line("gpu", "GPUs in containers", "note", "no container runtime is installed")
     if chosen.gpus:
         return Line("gpu", "GPUs in containers", "ok", f"by {chosen.name}")
-    seen = f"{chosen.name} cannot hand them out"
+    seen = f"{chosen.name} cannot pass them on"
     return Line("gpu", "GPUs in containers", "wrong", seen, chosen.advice)
 
 

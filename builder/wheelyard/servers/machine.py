@@ -1,4 +1,4 @@
-"""What this machine is: driver, GPUs, container runtimes, disk. Reads and judges nothing."""
+"""Reads the facts of this machine: driver, GPUs, container runtimes, disk. Judges nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
 @dataclass(frozen=True, slots=True)
 class Gpus:
-    """What NVML or nvidia-smi said; `problem`: why nothing, `broken`: there is a driver."""
+    """What NVML or nvidia-smi reported; `problem`: why nothing, `broken`: there is a driver."""
 
     driver: Driver | None
     problem: str | None = None
@@ -44,17 +44,17 @@ class Gpus:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The Docker Engine, where one answers, and which layers it has."""
+    """The Docker Engine, if one answers, and the layers that it has."""
 
     facts: EngineFacts | None
-    problem: str | None = None  # there is one, and this is why it cannot be used
+    problem: str | None = None  # why an existing one cannot be used
     layers: tuple[tuple[str, ...], ...] = ()  # diff_ids of each image, lowest first
     free: int | None = None  # bytes where it keeps images
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Everything that `doctor` judges."""
+    """Everything that `doctor` checks."""
 
     kernel: str
     architecture: str
@@ -68,14 +68,14 @@ class Machine:
     ca_problem: str | None
     index_problem: str | None
     registry_problem: str | None
-    programs: frozenset[str]  # of PROGRAMS, those that are there
+    programs: frozenset[str]  # of _PROGRAMS, the installed ones
     cdi: bool
     engine: Engine
     gpus: Gpus
 
 
 def read_gpus() -> Gpus:
-    """Ask the driver; never raises for what a machine may lack."""
+    """Query the driver; never raise for what a machine may lack."""
     try:
         return Gpus(read_driver())
     except NoDriverError as error:
@@ -86,7 +86,7 @@ def read_gpus() -> Gpus:
 
 
 def read_engine() -> Engine:
-    """Ask the Docker Engine, if there is one."""
+    """Query the Docker Engine, if there is one."""
     from wheelyard.engines.docker import connect, engine_facts, present_layers
 
     try:
@@ -102,12 +102,12 @@ def read_engine() -> Engine:
 
 
 def read_programs() -> frozenset[str]:
-    """Which of PROGRAMS are installed."""
+    """Find which of `_PROGRAMS` are installed."""
     return frozenset(name for name in _PROGRAMS if find_tool(name) is not None)
 
 
 def has_cdi(folders: Sequence[Path] = _CDI_FOLDERS) -> bool:
-    """Whether a CDI specification names NVIDIA's devices."""
+    """Tell whether a CDI specification names NVIDIA's devices."""
     for folder in folders:
         for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.json")):
             try:
@@ -119,7 +119,7 @@ def has_cdi(folders: Sequence[Path] = _CDI_FOLDERS) -> bool:
 
 
 def read_machine(settings: Settings, *, online: bool = True) -> Machine:
-    """Read everything; with `online` the index and the registry are asked, too."""
+    """Read everything; with `online`, contact the index and the registry, too."""
     return Machine(
         kernel=platform.release(),
         architecture=platform.machine(),
@@ -143,7 +143,7 @@ def read_machine(settings: Settings, *, online: bool = True) -> Machine:
 
 
 def _user_namespaces() -> bool:
-    """Debian's switch, the kernel's limit, and Ubuntu's AppArmor rule."""
+    """Check Debian's switch, the kernel's limit, and Ubuntu's AppArmor rule."""
     folder = Path("/proc/sys")
     return (
         _text(folder / "kernel/unprivileged_userns_clone").strip() != "0"
@@ -166,11 +166,11 @@ def _existing(folder: Path) -> Path:
 def _ca_problem(settings: Settings) -> str | None:
     named = os.environ.get("SSL_CERT_FILE")
     if named and not Path(named).is_file():
-        return f"SSL_CERT_FILE names {named}, which is not there"
+        return f"SSL_CERT_FILE names {named}, which does not exist"
     from wheelyard.fetching.trust import system_bundle
 
     if system_bundle() is None and settings.ca_bundle is None:
-        return "no CA bundle is installed"
+        return "a CA bundle is not installed"
     return None
 
 

@@ -1,7 +1,7 @@
-"""Which image is the best for a machine, and why. Pure: the machine was read elsewhere.
+"""Chooses the best image for a machine, and says why. Pure: the machine was read elsewhere.
 
-Source of the rules: CUDA Compatibility guide (minor-version compatibility, and that code which the
-driver compiles from PTX is outside it); figures in data/drivers.json.
+Source of the rules: CUDA Compatibility guide (minor-version compatibility, which does not cover
+code that the driver compiles from PTX); figures in data/drivers.json.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from wheelyard.versions import leads, order
 if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
 
-_ARCHITECTURE = "x86_64"  # of all images: the locked wheels are for it alone
+_ARCHITECTURE = "x86_64"  # of all images: the locked wheels are only for it
 _SAME = frozenset({_ARCHITECTURE, "amd64"})  # as Windows and the OCI name it
 _GPU = re.compile(r"(?:sm_?|compute_)?(\d{1,2})\.?(\d)[a-z]?")
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What decides which image runs; None: not known, and not held against an image."""
+    """The facts that decide which image runs; None: unknown, does not exclude an image."""
 
     driver: str | None  # "535.104.05"; its first two components will do
     gpus: tuple[str, ...] = ()  # compute capabilities: "9.0"
@@ -35,8 +35,8 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What somebody wants; None: the best there is."""
+class Selection:
+    """The requested image; None: the best there is."""
 
     framework: str | None = None  # "pytorch", "pytorch-2.3", "pytorch+tensorflow"
     cuda: str | None = None
@@ -46,7 +46,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The image to take, why, and what was passed over: id and reason."""
+    """The chosen image, why, and the rejected ones: id and reason."""
 
     entry: CatalogueEntry
     reason: str
@@ -54,7 +54,7 @@ class Choice:
 
 
 def parse_gpu(text: str) -> str:
-    """`sm_90`, `90`, `9.0` or `compute_90` as the capability "9.0"; raises UsageError."""
+    """Parse `sm_90`, `90`, `9.0` or `compute_90` as the capability "9.0"; raise UsageError."""
     found = _GPU.fullmatch(text.strip())
     if found is None:
         raise UsageError(f"--gpu {text}: write the compute capability as sm_90 or 9.0")
@@ -67,14 +67,14 @@ def code_name(gpu: str) -> str:
 
 
 def check_driver(text: str) -> str:
-    """A driver's version as nvidia-smi prints it; raises UsageError."""
+    """Check a driver's version as nvidia-smi prints it; raise UsageError."""
     if not re.fullmatch(r"\d+(\.\d+){1,2}", text):
         raise UsageError(f"--driver {text}: write it as nvidia-smi does, such as 550.54.14")
     return text
 
 
-def pick(entries: Sequence[CatalogueEntry], host: Host, wish: Wish) -> Choice:
-    """The newest image that runs; raises MachineError with the condition that fails."""
+def pick(entries: Sequence[CatalogueEntry], host: Host, selection: Selection) -> Choice:
+    """Return the newest image that runs; raise MachineError with the condition that fails."""
     if not is_served(host.architecture):
         raise MachineError(
             f"the images are for {_ARCHITECTURE} (amd64), this machine is {host.architecture}: it "
@@ -83,7 +83,7 @@ def pick(entries: Sequence[CatalogueEntry], host: Host, wish: Wish) -> Choice:
     too_new = filter(None, (unknown_to_driver(gpu, host.driver) for gpu in host.gpus))
     if problem := next(too_new, None):
         raise MachineError(problem)
-    wanted = sorted(_wanted(entries, wish), key=_rank, reverse=True)
+    wanted = sorted(_wanted(entries, selection), key=_rank, reverse=True)
     passed: list[tuple[str, str]] = []
     for entry in wanted:
         problem = obstacle(entry, host)
@@ -91,7 +91,7 @@ def pick(entries: Sequence[CatalogueEntry], host: Host, wish: Wish) -> Choice:
             return Choice(entry, _reason(entry, host, passed), tuple(passed))
         passed.append((entry.id, problem))
     if not passed:
-        raise MachineError(f"the catalogue has no image like this: {_told(wish)}")
+        raise MachineError(f"the catalogue has no such image: {_told(selection)}")
     reasons = list(dict.fromkeys(reason for _, reason in passed))
     raise MachineError("no image runs on this machine:" + "".join(f"\n  {r}" for r in reasons[:5]))
 
@@ -102,7 +102,7 @@ def is_served(architecture: str) -> bool:
 
 
 def unknown_to_driver(gpu: str, driver: str | None) -> str | None:
-    """Why no image runs on a GPU: its driver is older than its generation. None: it may."""
+    """Say why no image runs on a GPU: the driver is older than its generation; else None."""
     floor = generation_floor(gpu)
     if driver is None or floor is None or at_least(driver, floor[1]):
         return None
@@ -113,7 +113,7 @@ def unknown_to_driver(gpu: str, driver: str | None) -> str | None:
 
 
 def obstacle(entry: CatalogueEntry, host: Host) -> str | None:
-    """Why an image does not run there; None where it does."""
+    """Say why an image does not run there; None if it does."""
     if entry.cuda == CPU:
         return None
     floor = driver_floor(entry.cuda)
@@ -131,8 +131,8 @@ def obstacle(entry: CatalogueEntry, host: Host) -> str | None:
 def _code_problem(
     entry: CatalogueEntry, gpu: str, architectures: Sequence[str], driver: str | None
 ) -> str | None:
-    """Machine code runs on every driver of the CUDA major; PTX wants a driver of its own CUDA."""
-    if not architectures:  # upstream says nothing: nothing is held against it
+    """Check the code: machine code needs a driver of the CUDA major, PTX one of its own CUDA."""
+    if not architectures:  # upstream does not state it: the image is not excluded
         return None
     name = code_name(gpu)
     if has_code_for(gpu, [one for one in architectures if one.startswith("sm_")]):
@@ -155,34 +155,34 @@ def at_least(driver: str, floor: str) -> bool:
     return [*map(int, given)] >= [*map(int, floor.split(".")[: len(given)])]
 
 
-def _wanted(entries: Iterable[CatalogueEntry], wish: Wish) -> list[CatalogueEntry]:
-    entries = [entry for entry in entries if _matches(entry, wish)]
-    if wish.framework is None and entries:
+def _wanted(entries: Iterable[CatalogueEntry], selection: Selection) -> list[CatalogueEntry]:
+    entries = [entry for entry in entries if _matches(entry, selection)]
+    if selection.framework is None and entries:
         first = _default_framework(entries)
         entries = [entry for entry in entries if entry.framework == first]
     return entries
 
 
 def _default_framework(entries: Sequence[CatalogueEntry]) -> str:
-    """The framework with most images; several in one image are for those who ask for them."""
+    """Return the framework with most images; combined images must be requested."""
     names = [entry.framework for entry in entries if "+" not in entry.framework]
     names = names or [entry.framework for entry in entries]
     return max(dict.fromkeys(names), key=names.count)
 
 
-def _matches(entry: CatalogueEntry, wish: Wish) -> bool:
+def _matches(entry: CatalogueEntry, selection: Selection) -> bool:
     return (
-        entry.flavour == wish.flavour
-        and (wish.python is None or entry.python == wish.python)
-        and (wish.cuda is None or leads(wish.cuda, entry.cuda))
-        and (wish.cuda is not None or entry.cuda != CPU)
+        entry.flavour == selection.flavour
+        and (selection.python is None or entry.python == selection.python)
+        and (selection.cuda is None or leads(selection.cuda, entry.cuda))
+        and (selection.cuda is not None or entry.cuda != CPU)
         and not entry.special
-        and (wish.framework is None or _is_framework(entry, wish.framework))
+        and (selection.framework is None or _is_framework(entry, selection.framework))
     )
 
 
 def _is_framework(entry: CatalogueEntry, asked: str) -> bool:
-    """`pytorch` is PyTorch alone; `pytorch-2.3` its 2.3.x; `+` joins several."""
+    """Match a framework: `pytorch` alone, `pytorch-2.3` for 2.3.x; `+` joins several."""
     asked_for = [part.partition("-") for part in asked.lower().split("+")]
     names, versions = entry.framework.split("+"), entry.framework_version.split("+")
     return names == [name for name, _, _ in asked_for] and all(
@@ -192,7 +192,7 @@ def _is_framework(entry: CatalogueEntry, asked: str) -> bool:
 
 
 def _rank(entry: CatalogueEntry) -> tuple[object, ...]:
-    """Newest framework, then newest CUDA; of equal ones the one that owns the short tags."""
+    """Order by newest framework, then newest CUDA, then ownership of the short tags."""
     versions = tuple(order(version) for version in entry.framework_version.split("+"))
     cuda = order("0" if entry.cuda == CPU else entry.cuda)
     return versions, cuda, len(entry.tags), order(entry.python)
@@ -218,15 +218,15 @@ def _by_driver(cuda: str, driver: str) -> str:
 
 
 def named(entry: CatalogueEntry) -> str:
-    """What people call an image: `pytorch 2.3.1 with CUDA 12.1`."""
+    """Name an image for people: `pytorch 2.3.1 with CUDA 12.1`."""
     pairs = zip(entry.framework.split("+"), entry.framework_version.split("+"), strict=True)
     cuda = "for the CPU" if entry.cuda == CPU else f"with CUDA {entry.cuda}"
     return f"{' + '.join(f'{name} {version}' for name, version in pairs)} {cuda}"
 
 
-def _told(wish: Wish) -> str:
+def _told(selection: Selection) -> str:
     asked = {
-        "framework": wish.framework, "CUDA": wish.cuda, "Python": wish.python,
-        "flavour": wish.flavour,
+        "framework": selection.framework, "CUDA": selection.cuda, "Python": selection.python,
+        "flavour": selection.flavour,
     }  # fmt: skip
     return ", ".join(f"{name} {value}" for name, value in asked.items() if value)

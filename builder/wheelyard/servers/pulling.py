@@ -1,4 +1,4 @@
-"""From a registry into the container runtime of this machine."""
+"""Pulls an image from a registry into this machine's container runtime."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def pull_image(
     image: str, digest: str | None, runtime: str, settings: Settings, reporter: Reporter
 ) -> str:
-    """Pull `image` and return its id there; raises EngineError.
+    """Pull `image` and return its id there; raise EngineError.
 
-    apptainer and enroot fetch what they start by themselves.
+    apptainer and enroot fetch images themselves when they start them.
     """
     if runtime == "podman":
         return _with_podman(image, digest, settings)
@@ -28,7 +28,7 @@ def pull_image(
 
     client = connect()
     if client is None:
-        raise EngineError("no Docker Engine answers here; start one, or name --runtime")
+        raise EngineError("no Docker Engine answers; start one, or choose another with --runtime")
     return pull(client, image, digest, reporter)
 
 
@@ -42,7 +42,7 @@ def _with_podman(image: str, digest: str | None, settings: Settings) -> str:
 
 
 def _pull_argv(image: str, digest: str | None, *, plain: bool) -> list[str]:
-    """The command that pulls an image, by its digest where that is known."""
+    """Return the command that pulls an image, by its digest if it is known."""
     name = image if digest is None else pinned(image, digest)
     trust = ["--tls-verify=false"] if plain else []
     return ["podman", "pull", "--quiet", *trust, name]

@@ -18,7 +18,7 @@ from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.selector import select
 from wheelyard.servers import machine
 from wheelyard.servers.choosing import host_of, read_entries
-from wheelyard.servers.pick import Host, Wish, pick
+from wheelyard.servers.pick import Host, Selection, pick
 from wheelyard.servers.pulling import pull_image
 from wheelyard.system.subprocesses import run
 
@@ -83,7 +83,7 @@ def find_runtime(named: str | None) -> Runtime:
 
 
 def uses_gpus(runtime: Runtime, context: Context) -> bool:
-    """Whether this machine has GPUs and the engine passes them on; warn if it cannot."""
+    """Tell whether this machine has GPUs that the engine passes on; warn if it cannot."""
     driver = machine.read_gpus().driver
     if driver is None or not driver.gpus:
         return False
@@ -101,7 +101,9 @@ class Found:
     cell: Cell | None = None  # of the project's matrix, where it can be built
 
 
-def find_image(name: str, wish: Wish, dist: Path, context: Context) -> tuple[Found, Plan | None]:
+def find_image(
+    name: str, selection: Selection, dist: Path, context: Context
+) -> tuple[Found, Plan | None]:
     """Return the image that `name` means: a selector of the project, a framework, or a reference.
 
     Of several that a selector chooses it is the one that `pick` would take for this machine.
@@ -118,25 +120,25 @@ def find_image(name: str, wish: Wish, dist: Path, context: Context) -> tuple[Fou
                 return Found(name), None
             raise
         entries = plan_entries(cells, upstream, read_report(dist))
-        entry = _best(entries, wish) if len(cells) > 1 else entries[0]
+        entry = _best(entries, selection) if len(cells) > 1 else entries[0]
         cell = next(cell for cell in cells if cell.id == entry.id)
         return Found(cell.tags[0], None, cell), plan
     if settings.registry is None or is_reference:
         return Found(name), None
     entries = read_entries(dist, context)
     exact = [entry for entry in entries if name == entry.id or name in entry.tags]
-    entry = exact[0] if exact else _best(entries, Wish(name, flavour=wish.flavour))
+    entry = exact[0] if exact else _best(entries, Selection(name, flavour=selection.flavour))
     return Found(settings.registry.reference(entry.tags[0]), entry.digest), None
 
 
-def _best(entries: Sequence[CatalogueEntry], wish: Wish) -> CatalogueEntry:
+def _best(entries: Sequence[CatalogueEntry], selection: Selection) -> CatalogueEntry:
     driver = machine.read_gpus().driver
     host = Host(None, architecture=platform.machine()) if driver is None else host_of(driver)
     frameworks = dict.fromkeys(entry.framework for entry in entries)
     flavours = {entry.flavour for entry in entries}
-    flavour = wish.flavour if wish.flavour in flavours else entries[0].flavour
-    framework = wish.framework or (next(iter(frameworks)) if len(frameworks) == 1 else None)
-    return pick(entries, host, Wish(framework, flavour=flavour)).entry
+    flavour = selection.flavour if selection.flavour in flavours else entries[0].flavour
+    framework = selection.framework or (next(iter(frameworks)) if len(frameworks) == 1 else None)
+    return pick(entries, host, Selection(framework, flavour=flavour)).entry
 
 
 def bring(image: Found, plan: Plan | None, runtime: Runtime, dist: Path, context: Context) -> str:

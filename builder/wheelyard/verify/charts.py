@@ -1,4 +1,4 @@
-"""Numbers of records as shapes for the page: curves in SVG coordinates, bars in percent."""
+"""Shapes for the page of records: curves in SVG coordinates, bars in percent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CurveShape:
     title: str  # "cnn-9216.pytorch"
     points: str  # of an SVG polyline
     losses: Sequence[str]  # of every epoch, for people
-    top: str  # the highest, which the frame ends with
+    top: str  # the highest, at the upper end of the frame
     scores: Mapping[str, float]
 
 
@@ -33,7 +33,7 @@ class BarShape:
 
 
 def curves(record: Record) -> list[CurveShape]:
-    """Every training of an image that has losses to show."""
+    """Return every training of an image that has losses to show."""
     found = []
     for check in record.checks:
         seen = check["seen"]
@@ -47,7 +47,7 @@ def curves(record: Record) -> list[CurveShape]:
 
 
 def polyline(losses: Sequence[float]) -> str:
-    """Points from left to right, the highest loss on top, zero at the bottom."""
+    """Return points from left to right, the highest loss on top, zero at the bottom."""
     top = max(losses) or 1.0
     step = WIDTH / max(1, len(losses) - 1)
     return " ".join(
@@ -56,7 +56,7 @@ def polyline(losses: Sequence[float]) -> str:
 
 
 def bars(records: Iterable[Record]) -> dict[str, list[BarShape]]:
-    """Throughput by model, an entry an image and type."""
+    """Return throughput by model, one entry per image and type."""
     speeds: dict[str, list[tuple[str, str, float]]] = {}
     for record in records:
         for check in record.checks:

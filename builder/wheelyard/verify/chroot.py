@@ -1,4 +1,4 @@
-"""Running a program in an unpacked image, in namespaces of its own: no mount outlives it."""
+"""Runs a program in an unpacked image, in separate namespaces: no mount outlives it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wheelyard.system.confine import confined
 
 
 def enter_command(root: Path, user: str, groups: str, argv: Sequence[str]) -> list[str]:
-    """Argument list that runs `argv` in `root`, as on a machine of its own; only for root.
+    """Return the argument list that runs `argv` in `root`, isolated; only for root.
 
     `user` is "UID:GID", `groups` further group ids joined by commas. The first of `argv` is a path.
     """

@@ -1,4 +1,4 @@
-"""Two benchmark reports side by side: what became slower beyond noise. Pure."""
+"""Compares two benchmark reports: what became slower beyond noise. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 from wheelyard.errors import UsageError
 
-_FLOOR = 0.05  # a difference smaller than this part is never called one
-_SPREADS = 2.0  # times the spread of the single windows, what must be exceeded
+_FLOOR = 0.05  # smaller relative differences are ignored
+_SPREADS = 2.0  # multiple of the windows' spread that a difference must exceed
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One throughput: the higher, the better."""
+    """One throughput: higher is better."""
 
     name: str  # "bench.cnn-9216.pytorch float32"
     runs: tuple[float, ...]
@@ -30,7 +30,7 @@ class Series:
 
     @property
     def spread(self) -> float:
-        """Half of what the middle half of the runs covers, as a part of the median."""
+        """Half of the range of the middle half of the runs, relative to the median."""
         if len(self.runs) < 4 or not self.middle:
             return 0.0
         low, _, high = statistics.quantiles(self.runs, n=4)
@@ -44,17 +44,17 @@ class Comparison:
     name: str
     before: float
     after: float
-    noise: float  # the relative difference that means nothing
+    noise: float  # the relative difference that is noise
     alike: bool = True  # same device, batch and type
 
     @property
     def ratio(self) -> float:
-        """After in units of before."""
+        """The new value in units of the old one."""
         return self.after / self.before
 
     @property
     def verdict(self) -> str:
-        """`slower`, `faster`, `same` within noise; `other` where the settings differ."""
+        """`slower`, `faster`, `same` within noise; `other` if the settings differ."""
         if not self.alike:
             return "other"
         if self.ratio < 1 - self.noise:
@@ -63,7 +63,7 @@ class Comparison:
 
 
 def read_series(path: Path) -> dict[str, Series]:
-    """Every throughput of a report of `selfcheck bench --json`; UsageError for another file."""
+    """Return every throughput of a report of `selfcheck bench --json`; else UsageError."""
     try:
         checks = json.loads(path.read_text(encoding="utf-8"))["checks"]
         found = {series.name: series for check in checks for series in _series(check)}
@@ -71,10 +71,12 @@ def read_series(path: Path) -> dict[str, Series]:
         raise UsageError(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path} is no report of `selfcheck bench --json` ({type(error).__name__}: {error})"
+            f"{path} is not a report of `selfcheck bench --json` ({type(error).__name__}: {error})"
         ) from error
     if not found:
-        raise UsageError(f"{path} holds no throughput; make it with `selfcheck bench --json`")
+        raise UsageError(
+            f"{path} does not contain throughputs; make it with `selfcheck bench --json`"
+        )
     return found
 
 
@@ -88,7 +90,7 @@ def _series(check: Mapping[str, Any]) -> Iterator[Series]:
 
 
 def compare(before: Mapping[str, Series], after: Mapping[str, Series]) -> list[Comparison]:
-    """What both reports hold, in the order of the first; UsageError when that is nothing."""
+    """Compare what both reports have, in the order of the first; UsageError if nothing."""
     names = [name for name in before if name in after]
     if not names:
         raise UsageError("the two reports have no measurement in common")
@@ -102,5 +104,5 @@ def _compared(before: Series, after: Series) -> Comparison:
 
 
 def regressions(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """What became slower beyond noise."""
+    """Return what became slower beyond noise."""
     return [item for item in comparisons if item.verdict == "slower"]

@@ -1,4 +1,4 @@
-"""Records as JUnit XML, the form that CI servers read."""
+"""Records as JUnit XML, which CI servers read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wheelyard.verify.record import Record
 
 
 def to_junit(records: Iterable[Record]) -> str:
-    """A suite an image, a case a check."""
+    """Return one suite per image, one case per check."""
     root = ET.Element("testsuites", name="wheelyard verify")
     for record in records:
         root.append(_suite(record))
@@ -56,5 +56,5 @@ def _case(image: str, check: Mapping[str, Any]) -> ET.Element:
 
 
 def _clean(text: str) -> str:
-    """Without the control characters that XML 1.0 cannot hold."""
+    """Remove the control characters that XML 1.0 cannot contain."""
     return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")

@@ -1,4 +1,4 @@
-"""What `wheelyard verify` leaves in its folder: JUnit, JSON and a page for people."""
+"""The files that `wheelyard verify` writes: JUnit, JSON and a page for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEMPLATE = "verify.html.j2"
 
 
 def write_pages(folder: Path, records: Sequence[Record], templates: Path) -> dict[str, Path]:
-    """Write junit.xml, report.json and index.html; their paths by kind."""
+    """Write junit.xml, report.json and index.html; return their paths by kind."""
     content = {
         "junit": ("junit.xml", to_junit(records)),
         "json": ("report.json", to_json(records)),
@@ -29,13 +29,13 @@ def write_pages(folder: Path, records: Sequence[Record], templates: Path) -> dic
 
 
 def to_json(records: Sequence[Record]) -> str:
-    """All records, for programs."""
+    """Return all records, for programs."""
     images = [{**asdict(record), "ok": record.ok} for record in records]
     return json.dumps({"version": VERSION, "images": images}, indent=1) + "\n"
 
 
 def to_html(records: Sequence[Record], templates: Path) -> str:
-    """A page that needs no other file."""
+    """Return a page that needs no other file."""
     return (
         make_environment(templates)
         .get_template(_TEMPLATE)

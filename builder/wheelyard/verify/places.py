@@ -1,4 +1,4 @@
-"""Where an image's programs run: in a container, or without an engine in a chroot."""
+"""Where an image's programs run: in a container or, without an engine, in a chroot."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TIMEOUT = 3600.0  # seconds for all checks of an image
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a program in an image left behind."""
+    """The output of a program in an image."""
 
     code: int
     stdout: str
@@ -49,14 +49,14 @@ class Place:
 
     backend: str  # "docker" or "chroot"
     gpu: bool  # containers get the GPUs
-    machine: str = ""  # its name, driver and GPUs: what a check of an image says is of these alone
+    machine: str = ""  # its name, driver and GPUs: a check's result is valid only for these
     client: DockerClient | None = None
 
 
 def find_place(wanted: str, reporter: Reporter) -> Place:
-    """The engine that answers, else a chroot; `wanted` is "auto", "docker" or "chroot".
+    """Return the engine that answers, else a chroot; `wanted` is "auto", "docker" or "chroot".
 
-    Raises EngineError or ToolMissingError when the wanted way, or every way, is closed.
+    Raises EngineError or ToolMissingError if the requested way, or every way, is unavailable.
     """
     if wanted != "chroot":
         from wheelyard.engines.containers import passes_gpus
@@ -73,17 +73,17 @@ def find_place(wanted: str, reporter: Reporter) -> Place:
             name = str(client.info().get("Name", ""))
             return Place("docker", passes_gpus(client), machine_of(name), client)
         if wanted == "docker":
-            raise EngineError("no Docker Engine answers here; start one, or use --backend chroot")
+            raise EngineError("no Docker Engine answers; start one, or use --backend chroot")
     if os.geteuid() != 0:
         raise ToolMissingError(
-            "images can be run by a Docker Engine, which does not answer, or in a chroot, which "
+            "images run in a Docker Engine, which does not answer, or in a chroot, which "
             "needs root: start an engine, or run this as root"
         )
     return Place("chroot", gpu=False, machine=machine_of(platform.node()))
 
 
 def machine_of(name: str) -> str:
-    """A machine as its records tell it: its name, the driver and the GPUs' own numbers."""
+    """Describe a machine for its records: its name, the driver and the GPUs' serial numbers."""
     try:
         driver = read_driver()
     except NoDriverError:
@@ -96,14 +96,14 @@ def opened(
     place: Place, manifest: str, tags: Sequence[str], layout: Layout, folder: Path,
     reporter: Reporter,
 ) -> Iterator[Run]:  # fmt: skip
-    """The image of `layout` with this manifest digest, ready to run commands in."""
+    """Yield the image of `layout` with this manifest digest, ready to run commands in."""
     content = layout.read_json(manifest)
     config = layout.read_json(content["config"]["digest"])
     if place.client is not None:
         image = loadable(layout, manifest, tags, unpacked_sizes(layout.folder))
         yield _in_engine(place.client, place.gpu, image, layout, reporter)
         return
-    # Root's alone: the image's setuid programs are files on this machine for as long.
+    # Only for root: meanwhile, the image's setuid programs are files on this machine.
     private = Path(tempfile.mkdtemp(prefix="verify-", dir=_made(folder)))
     root = private / "root"
     try:
@@ -142,7 +142,7 @@ def _in_chroot(root: Path, settings: Mapping[str, Any]) -> Run:
 
 
 def chroot_command(root: Path, settings: Mapping[str, Any], argv: Sequence[str]) -> list[str]:
-    """Argument list that runs `argv` as the image's user, in its environment and folder."""
+    """Return the argument list that runs `argv` as the image's user, in its environment."""
     environment = [*settings["Env"], f"HOME=/home/{USER}"]
     folder = settings.get("WorkingDir") or "/"
     inside = ["/usr/bin/env", "-i", "-C", folder, *environment, *argv]
@@ -153,5 +153,7 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VerifyError(f"{folder}: {error.strerror}; name another with --unpack-dir") from error
+        raise VerifyError(
+            f"{folder}: {error.strerror}; choose another folder with --unpack-dir"
+        ) from error
     return folder

@@ -1,4 +1,4 @@
-"""What an image's own checks said, kept by the image's digest."""
+"""The results of an image's own checks, kept by the image's digest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Record:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many passed, failed, were skipped."""
+        """The numbers of passed, failed and skipped checks."""
         states = [check["status"] for check in self.checks]
         return {state: states.count(state) for state in ("pass", "fail", "skip")}
 
@@ -43,9 +43,9 @@ class Record:
     def answers(
         self, backend: str, gpu: bool, groups: tuple[str, ...], required: bool, machine: str
     ) -> bool:
-        """Whether a new run would only repeat this one: the same questions in the same place.
+        """Tell whether a new run would only repeat this one: the same request in the same place.
 
-        What was asked with --require-gpu was asked more strictly, so it answers without it too.
+        A run with --require-gpu was stricter, so it also answers a request without it.
         """
         asked = "all" in self.groups or set(groups) <= set(self.groups)
         same = (self.backend, self.gpu, self.machine) == (backend, gpu, machine)
@@ -53,12 +53,12 @@ class Record:
 
 
 def record_path(folder: Path, digest: str) -> Path:
-    """Where the record of an image is kept."""
+    """Return the path of an image's record."""
     return folder / f"{digest.replace(':', '-')}.json"
 
 
 def read_record(folder: Path, digest: str) -> Record | None:
-    """The record of an image; None when there is none that can be read."""
+    """Return the record of an image; None if there is none that can be read."""
     try:
         data: dict[str, Any] = json.loads(record_path(folder, digest).read_text(encoding="utf-8"))
         if data.pop("version") != VERSION:
@@ -71,18 +71,18 @@ def read_record(folder: Path, digest: str) -> Record | None:
 
 
 def _checked(record: Record, digest: str) -> Record:
-    """Raise ValueError for a record of another image, or with what no run writes."""
+    """Raise ValueError for a record of another image, or with content that no run writes."""
     texts = [record.id, record.backend, record.machine, *record.tags, *record.groups]
     texts += [check["status"] for check in record.checks] + [x["name"] for x in record.checks]
     flags = (record.gpu, record.required)
     is_right = all(isinstance(text, str) for text in texts)
     is_right = is_right and all(isinstance(flag, bool) for flag in flags)
     if not (is_right and record.digest == digest and isinstance(record.seconds, int | float)):
-        raise ValueError(f"no record of {digest}")
+        raise ValueError(f"not a record of {digest}")
     return record
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Keep a record; StorageError when the folder cannot be written."""
+    """Keep a record; StorageError if the folder cannot be written."""
     text = json.dumps({"version": VERSION, **asdict(record)}, indent=1)
     write_text(record_path(folder, record.digest), text + "\n")

@@ -1,4 +1,4 @@
-"""An image's layers as a root file system in a folder (OCI image-spec, layer.md); needs root."""
+"""Unpacks an image's layers into a folder (OCI image-spec, layer.md); needs root."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from wheelyard.system.tarfiles import open_tar
 
 _NOBODY = 65534
 _CHUNK = 1 << 20
-_LATEST = 1 << 33  # seconds since 1970; beyond it is no time that a file system keeps
+_LATEST = 1 << 33  # seconds since 1970; file systems cannot store later times
 _LAST_ID = (1 << 32) - 2
 
 
 def unpack(
     layers: Iterable[Path], root: Path, on_layer: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Apply layer blobs, lowest first, to the empty folder `root`; `on_layer` hears of each.
+    """Apply layer blobs, lowest first, to the empty folder `root`; call `on_layer` with each.
 
-    Device nodes are left out: who runs something in the folder has a /dev of its own. Raises
+    Device nodes are left out: a program that runs in the folder gets its own /dev. Raises
     StorageError for a layer that is damaged, or that would reach out of the folder.
     """
     with RootFolder(root) as target:
@@ -46,7 +46,7 @@ def unpack(
 
 
 def make_mount_points(root: Path) -> None:
-    """Let /dev and /proc be empty folders of the image, whatever its layers hold there."""
+    """Make /dev and /proc empty folders of the image, whatever its layers hold there."""
     for name in ("dev", "proc"):
         path = root / name
         if path.is_symlink() or path.is_file():

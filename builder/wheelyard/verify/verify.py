@@ -1,4 +1,4 @@
-"""Run selfcheck in images and keep a record of each."""
+"""Runs selfcheck in images and keeps a record of each."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell
     from wheelyard.oci.layout import Layout
 
-_KILLED = 137  # 128 + SIGKILL, which is how the kernel ends what takes too much memory
+_KILLED = 137  # 128 + SIGKILL: the kernel's out-of-memory killer
 Opener = Callable[..., AbstractContextManager[Run]]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of every image."""
+    """What is requested of every image."""
 
     groups: tuple[str, ...]  # of selfcheck
     require_gpu: bool
-    again: bool  # test an image of unchanged digest too
+    again: bool  # also test an image whose digest is unchanged
     folder: Path  # for records
     unpack: Path  # for an unpacked image
 
     @property
     def command(self) -> list[str]:
-        """What runs inside."""
+        """The command that runs inside."""
         demanding = ["--require-gpu"] if self.require_gpu else []
         return ["selfcheck", "--json", *demanding, *self.groups]
 
@@ -50,16 +50,17 @@ def verify(
     reporter: Reporter,
     open_image: Opener = opened,
 ) -> list[tuple[Record, bool]]:
-    """A record an image, and whether it was there already.
+    """Yield one record per image, and whether it existed already.
 
-    An image that cannot be run does not stop the others: its record says why. Raises
-    VerifyError when the layout lacks an image that was asked for by name.
+    An image that cannot be run does not stop the others: its record says why. Raises VerifyError if
+    the layout lacks an image that was named explicitly.
     """
     references = layout.references()
     missing = [cell.id for cell in cells if cell.tags[0] not in references]
     if missing:
         raise VerifyError(
-            f"{layout.folder} holds no {', '.join(missing)}; run: wheelyard build {missing[0]}"
+            f"{layout.folder} does not contain {', '.join(missing)}; run: wheelyard build "
+            f"{missing[0]}"
         )
     results = []
     for cell in cells:
@@ -98,12 +99,12 @@ def _checked(
 
 
 def parse(answer: Answer) -> list[dict[str, object]]:
-    """The checks that selfcheck printed; VerifyError with the end of its log if it did not."""
+    """Return the checks that selfcheck printed; otherwise VerifyError with the end of its log."""
     try:
         return list(json.loads(answer.stdout)["checks"])
     except (ValueError, KeyError, TypeError):
         result = Result(("selfcheck",), answer.code, answer.stdout, answer.stderr)
         killed = (
-            " (killed: most likely the memory did not suffice)" if answer.code == _KILLED else ""
+            " (killed, probably because it ran out of memory)" if answer.code == _KILLED else ""
         )
         raise VerifyError(failure(result, f"selfcheck in the image{killed}")) from None

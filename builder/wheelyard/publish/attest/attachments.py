@@ -1,4 +1,4 @@
-"""Everything that is attached to an image, put together from project, locks and report."""
+"""The documents attached to an image, made from project, locks and report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.lock.stages import load_stages
 from wheelyard.publish.attest import statements
-from wheelyard.publish.attest.statements import Source
+from wheelyard.publish.attest.statements import ProjectSource
 from wheelyard.system.subprocesses import run
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ KINDS: tuple[tuple[str, str | None], ...] = (
     (statements.MEDIA_TYPE, statements.PROVENANCE),
     (statements.MEDIA_TYPE, statements.TEST_RESULT),
 )
-# A checkout's own settings may name programs; these are the ones that git would start here.
+# A checkout's own settings may name programs; these are the ones that git would start.
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 # The same as signed statements.
 STATEMENTS = tuple(predicate or statements.BILL for _, predicate in KINDS)
@@ -41,11 +41,11 @@ class Attachment:
 
     @property
     def kind(self) -> tuple[str, str | None]:
-        """What tells it from the image's other documents."""
+        """What distinguishes it from the image's other documents."""
         return self.media_type, self.predicate
 
     def statement(self, name: str, digest: str) -> tuple[str, bytes]:
-        """Predicate type and in-toto statement: what is signed of it, about the same image."""
+        """Return predicate type and in-toto statement: what is signed, about the same image."""
         if self.predicate is None:
             return statements.BILL, statements.bill_statement(name, digest, self.content).encode()
         return self.predicate, self.content.encode()
@@ -54,14 +54,13 @@ class Attachment:
 def attachments(
     cell: Cell, plan: Plan, project: Path, built: Mapping[str, Any], licences: Licences
 ) -> tuple[Attachment, ...]:
-    """The bill of materials, the provenance and the verification; `built` is from build.json.
+    """Make bill of materials, provenance and verification; `built` is from build.json.
 
-    `licences` are those that somebody has read from the image's files; they may be none.
-
-    Raises LockError for locks that are not those of the matrix.
+    `licences` are those read from the image's files; there may be none. Raises LockError for locks
+    that do not match the matrix.
     """
     from wheelyard.publish.attest.sbom import (
-        sbom,  # here: its library takes longer than a push of nothing
+        sbom,  # imported here: its library takes longer than an empty push
     )
 
     stages = load_stages(cell, plan, project)
@@ -84,14 +83,14 @@ def attachments(
     return tuple(found)
 
 
-def read_source(project: Path) -> Source:
-    """The project's revision, where it is a git checkout and git is installed."""
+def read_source(project: Path) -> ProjectSource:
+    """Return the project's revision, if it is a git checkout and git is installed."""
     from wheelyard.system.tools import find_tool
 
     if find_tool("git") is None:
-        return Source(None, clean=False, version=version("wheelyard"))
+        return ProjectSource(None, clean=False, version=version("wheelyard"))
     head = run([*_GIT, "rev-parse", "HEAD"], error=None, cwd=project)
     status = run([*_GIT, "status", "--porcelain"], error=None, cwd=project)
     known = head.returncode == 0
     clean = known and status.returncode == 0 and not status.stdout.strip()
-    return Source(head.stdout.strip() if known else None, clean, version("wheelyard"))
+    return ProjectSource(head.stdout.strip() if known else None, clean, version("wheelyard"))

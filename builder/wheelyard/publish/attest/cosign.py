@@ -1,4 +1,4 @@
-"""Signatures beside an image, where cosign looks for them: a tag made of the image's digest.
+"""Signatures stored where cosign looks for them: under a tag made of the image's digest.
 
 Sources: cosign's SIGNATURE_SPEC.md, "Storage", and ATTESTATION_SPEC.md.
 """
@@ -27,17 +27,17 @@ _LARGEST = 16 << 20  # bytes; a signature has some hundred, a bill of materials 
 
 
 def signature_tag(digest: str) -> str:
-    """The tag of an image's signatures."""
+    """Return the tag of an image's signatures."""
     return f"{digest.replace(':', '-', 1)}.sig"
 
 
 def attestation_tag(digest: str) -> str:
-    """The tag of the signed statements about an image."""
+    """Return the tag of the signed statements about an image."""
     return f"{digest.replace(':', '-', 1)}.att"
 
 
 def fetch_signatures(registry: Registry, repository: str, digest: str) -> tuple[Signature, ...]:
-    """Every signature under an image's tag for them, whoever made it; raises RegistryError."""
+    """Return every signature under an image's signature tag; raise RegistryError."""
     tag = signature_tag(digest)
     found = _contents(registry, repository, tag, TYPE)
     return tuple(
@@ -46,13 +46,13 @@ def fetch_signatures(registry: Registry, repository: str, digest: str) -> tuple[
 
 
 def fetch_attestations(registry: Registry, repository: str, digest: str) -> tuple[bytes, ...]:
-    """Every signed statement about an image, as an envelope in JSON; raises RegistryError."""
+    """Return every signed statement about an image, as an envelope; raise RegistryError."""
     tag = attestation_tag(digest)
     return tuple(data for _, data in _contents(registry, repository, tag, ENVELOPE))
 
 
 def add_signature(registry: Registry, repository: str, digest: str, signature: Signature) -> None:
-    """Publish a signature beside those that are there."""
+    """Publish a signature beside the existing ones."""
     layer = put_blob(registry, repository, signature.payload)
     new = layer | {"mediaType": TYPE, "annotations": {VALUE: signature.value}}
     _add(registry, repository, signature_tag(digest), [new])
@@ -61,7 +61,7 @@ def add_signature(registry: Registry, repository: str, digest: str, signature: S
 def add_attestations(
     registry: Registry, repository: str, digest: str, envelopes: Mapping[str, bytes]
 ) -> None:
-    """Publish envelopes (by their predicate types) beside those that are there."""
+    """Publish envelopes (by their predicate types) beside the existing ones."""
     new = [
         put_blob(registry, repository, data)
         | {"mediaType": ENVELOPE, "annotations": {VALUE: "", _PREDICATE: kind}}
@@ -73,14 +73,14 @@ def add_attestations(
 def _contents(
     registry: Registry, repository: str, tag: str, media_type: str
 ) -> Iterator[tuple[Blob, bytes]]:
-    """A tag's layers of one type, with their content."""
+    """Return a tag's layers of one type, with their content."""
     try:
         for layer in _layers(registry, repository, tag):
             if layer.media_type == media_type and layer.size <= _LARGEST:
                 yield layer, get_content(registry, repository, "blobs", layer.digest)
     except Gone as error:
         raise RegistryError(
-            f"{registry.address}: {repository}:{tag} names a signature that is not there; sign "
+            f"{registry.address}: {repository}:{tag} names a missing signature; sign "
             "the image again"
         ) from error
 
@@ -118,4 +118,4 @@ def _layers(registry: Registry, repository: str, tag: str) -> tuple[Blob, ...]:
 
 def _unreadable(registry: Registry, repository: str, tag: str) -> RegistryError:
     where = f"{registry.address.host}/{repository}:{tag}"
-    return RegistryError(f"{where} holds no signatures as cosign stores them; remove that tag")
+    return RegistryError(f"{where} does not hold signatures as cosign stores them; remove that tag")

@@ -1,4 +1,4 @@
-"""A signed statement: in-toto in a DSSE envelope, what cosign calls an attestation. Pure.
+"""Signed statements: in-toto in a DSSE envelope, which cosign calls an attestation. Pure.
 
 Source: secure-systems-lab's DSSE, protocol.md and envelope.md (v1.0.2).
 """
@@ -25,16 +25,16 @@ _SIGNED = "https://sigstore.dev/cosign/sign/v1"  # the predicate type of cosign 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a signed in-toto statement says, as far as it matters here."""
+    """The parts of a signed in-toto statement that are used here."""
 
     kind: str  # predicate type
     digests: tuple[str, ...]  # `sha256:<hex>` of its subjects
-    names: tuple[str, ...] = ()  # of its subjects, where they have one
-    predicate: Any = field(default=None, compare=False, repr=False)  # what is said of them
+    names: tuple[str, ...] = ()  # of its subjects, if they have one
+    predicate: Any = field(default=None, compare=False, repr=False)  # the statement about them
 
 
 def seal(key: PrivateKey, statement: bytes) -> bytes:
-    """The envelope of a statement, signed."""
+    """Return the signed envelope of a statement."""
     signature = {"keyid": "", "sig": _base64(sign(key, encoded(STATEMENT_TYPE, statement)))}
     return json.dumps(
         {
@@ -47,9 +47,9 @@ def seal(key: PrivateKey, statement: bytes) -> bytes:
 
 
 def unseal(envelope: object, key: PublicKey) -> Statement | None:
-    """The statement of an envelope (JSON, read); None: it is not signed by the key, or is none.
+    """Return the statement of an envelope (JSON, read); None if the key has not signed it.
 
-    The payload is read only once it is known to be the key's.
+    The payload is read only after its signature was verified.
     """
     try:
         kind = envelope["payloadType"]  # type: ignore[index]
@@ -67,9 +67,9 @@ def unseal(envelope: object, key: PublicKey) -> Statement | None:
 
 
 def vouches(envelope: object, keys: Sequence[PublicKey], repository: str, digest: str) -> bool:
-    """Whether an envelope is a key's signature of an image, and not a statement about it.
+    """Tell whether an envelope is a key's signature of an image, not a statement about it.
 
-    cosign gives the subject of a signature no name; where there is one it is held against ours.
+    cosign gives the subject of a signature no name; if there is one, it must match ours.
     """
     found = next(filter(None, (unseal(envelope, key) for key in keys)), None)
     return (
@@ -81,7 +81,7 @@ def vouches(envelope: object, keys: Sequence[PublicKey], repository: str, digest
 
 
 def encoded(kind: str, payload: bytes) -> bytes:
-    """What is signed of a payload: DSSE's pre-authentication encoding."""
+    """Return the bytes that are signed for a payload: DSSE's pre-authentication encoding."""
     return b"DSSEv1 %d %s %d %s" % (len(kind.encode()), kind.encode(), len(payload), payload)
 
 

@@ -1,4 +1,4 @@
-"""Keys of signatures: ECDSA on P-256 in PEM, what cosign takes by default. An optional extra."""
+"""Signature keys: ECDSA on P-256 in PEM, cosign's default. Needs an optional extra."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _OF_COSIGN = (b"ENCRYPTED SIGSTORE PRIVATE KEY", b"ENCRYPTED COSIGN PRIVATE KEY"
 
 
 def load_private_key(path: Path, environ: Mapping[str, str] = os.environ) -> PrivateKey:
-    """The key that signs; an encrypted one's passphrase is in PASSPHRASE.
+    """Load the signing key; the passphrase of an encrypted one is in PASSPHRASE.
 
-    Raises SettingsError for any other file, ToolMissingError without the extra.
+    Raises SettingsError for any other file, and ToolMissingError without the extra.
     """
     data = _read(path)
     if any(words in data for words in _OF_COSIGN):
@@ -42,18 +42,18 @@ def load_private_key(path: Path, environ: Mapping[str, str] = os.environ) -> Pri
     try:
         key = load_pem_private_key(data, password)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        doubt = f"the passphrase in {PASSPHRASE} does not open it, or " if password else ""
-        raise SettingsError(f"{path}: {doubt}this is no private key in PEM; {_MAKE}") from error
+        doubt = f"the passphrase in {PASSPHRASE} is wrong, or " if password else ""
+        raise SettingsError(f"{path}: {doubt}it is not a private key in PEM; {_MAKE}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not _is_p256(key.curve.name):
         raise SettingsError(f"{path} is not an ECDSA key on the curve P-256; {_MAKE}")
     return key
 
 
 def load_public_key(path: Path) -> PublicKey:
-    """The key that signatures are held against (`cosign.pub`); errors as for the private one."""
+    """Load the key that verifies signatures (`cosign.pub`); errors as for the private one."""
     data = _read(path)
     if b"PRIVATE KEY" in data:
-        raise SettingsError(f"{path} is a private key; the public one verifies")
+        raise SettingsError(f"{path} is a private key; verification needs the public one")
     _require_library()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -62,14 +62,14 @@ def load_public_key(path: Path) -> PublicKey:
     try:
         key = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise SettingsError(f"{path} is no public key in PEM (cosign.pub is one)") from error
+        raise SettingsError(f"{path} is not a public key in PEM, such as cosign.pub") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not _is_p256(key.curve.name):
         raise SettingsError(f"{path} is not an ECDSA key on the curve P-256")
     return key
 
 
 def sign(key: PrivateKey, data: bytes) -> bytes:
-    """The signature of `data` with SHA-256, in DER."""
+    """Return the signature of `data` with SHA-256, in DER."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -77,7 +77,7 @@ def sign(key: PrivateKey, data: bytes) -> bytes:
 
 
 def is_signed(key: PublicKey, data: bytes, signature: bytes) -> bool:
-    """Whether `signature` is the key's, of `data`."""
+    """Tell whether `signature` is the key's signature of `data`."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -98,7 +98,7 @@ def _read(path: Path) -> bytes:
 
 def _passphrase(path: Path, environ: Mapping[str, str]) -> bytes:
     if not environ.get(PASSPHRASE):
-        raise SettingsError(f"{path} is encrypted; put its passphrase into {PASSPHRASE}")
+        raise SettingsError(f"{path} is encrypted; set {PASSPHRASE} to its passphrase")
     return environ[PASSPHRASE].encode()
 
 

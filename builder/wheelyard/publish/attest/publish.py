@@ -1,4 +1,4 @@
-"""Attaching to an image in a registry what is known about it, once."""
+"""Attaches the documents about an image to it in a registry, once."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def attach_all(
     made: Mapping[str, Any] | None = None,
     key: PrivateKey | None = None,
 ) -> int:
-    """Attach what is missing; how many documents that were. `size`: of the manifest, in bytes.
+    """Attach missing documents; return their number. `size` is the manifest's, in bytes.
 
-    `store` None: the image was put together from today's locks and is not compared with them.
-    `made` is the report of the same image as it was built, where its layers were packed again.
-    With `key` each is published as a signed statement, too, as `cosign attest` does.
+    `store` is None if the image was composed from today's locks and need not be compared with them.
+    `made` is the report of the same image as it was built, if its layers were recompressed. With
+    `key`, each document is published as a signed statement, too, as by `cosign attest`.
 
-    Raises InspectError where the image is not what today's locks name: nothing untrue is said of
-    an image. Raises RegistryError, LockError.
+    Raises InspectError if the image does not match today's locks, so that no false statement is
+    published. Raises RegistryError and LockError.
     """
     repository = registry.address.repository(cell.repository)
     digest = str(built["digest"])
@@ -74,7 +74,7 @@ def attach_all(
 
 
 def _signed(registry: Registry, repository: str, digest: str, key: PrivateKey | None) -> set[str]:
-    """The predicate types of what this key has signed of an image already."""
+    """Return the predicate types that this key has signed for an image already."""
     if key is None:
         return set()
     envelopes = filter(None, map(_read, fetch_attestations(registry, repository, digest)))
@@ -83,7 +83,7 @@ def _signed(registry: Registry, repository: str, digest: str, key: PrivateKey | 
 
 
 def _read(envelope: bytes) -> object:
-    """An envelope in JSON; None for one that is none: anybody may put something there."""
+    """Return an envelope in JSON; None for a malformed one: anyone may have stored it."""
     try:
         return json.loads(envelope)
     except (ValueError, RecursionError):
@@ -98,9 +98,9 @@ def _kind(entry: Mapping[str, Any]) -> tuple[str, str | None]:
 def _require_locked(
     cell: Cell, plan: Plan, project: Path, built: Mapping[str, Any], store: LayerStore
 ) -> Licences:
-    """Raise InspectError unless the image's distributions are those of the locks as they are.
+    """Raise InspectError unless the image's distributions match the present locks.
 
-    Returns what its parts say of their licences.
+    Returns the licences that its parts state.
     """
     try:
         tree = Tree(
@@ -114,7 +114,7 @@ def _require_locked(
         )
     except StorageError as error:
         raise InspectError(
-            f"{cell.id}: its layers are not in the cache, so that it cannot be compared with its "
+            f"{cell.id}: its layers are not in the cache, so it cannot be compared with its "
             "locks; build it here, or push with --no-attest"
         ) from error
     stages = load_stages(cell, plan, project)
@@ -124,7 +124,7 @@ def _require_locked(
     wanted = {(wheel.name, wheel.version) for wheel in lock.wheels}
     if {(canonicalize_name(name), version) for name, version in seen} != wanted:
         raise InspectError(
-            f"{cell.id} was built from other locks than there are now; run `wheelyard build "
+            f"{cell.id} was built from other locks than the present ones; run `wheelyard build "
             f"{cell.id}`, or push with --no-attest"
         )
     names = sorted({deb.name for stage in stages for deb in stage.packages.packages})

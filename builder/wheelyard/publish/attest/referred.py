@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _SIGNATURES = "application/vnd.dev.cosign.artifact.sig.v1+json"
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-# Registries that came before OCI 1.1 say the config's type, which is the empty one for bundles.
+# Registries before OCI 1.1 state the config's type, which is the empty one for bundles.
 _LOOKED_INTO = {_SIGNATURES, _BUNDLE, EMPTY_TYPE}
 _LARGEST = 1 << 20  # bytes
 
@@ -34,7 +34,7 @@ _LARGEST = 1 << 20  # bytes
 def referred_signatures(
     registry: Registry, repository: str, digest: str
 ) -> tuple[tuple[Signature, ...], tuple[Any, ...]]:
-    """What is attached to an image: simple signatures, and envelopes (JSON, read) of bundles."""
+    """Return what is attached to an image: simple signatures, and envelopes of bundles."""
     signatures: list[Signature] = []
     envelopes: list[Any] = []
     try:

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from wheelyard.lock.stages import Stage
     from wheelyard.model import LockedDeb, LockedWheel
 
-# A name space of our own for serial numbers, so that one image has one for ever.
+# Our own name space for serial numbers, so that an image always has the same one.
 _SPACE = uuid.UUID("6c1e8a54-6f0f-5d6a-9d0b-6d3c3f1f5a11")
 
 
 def sbom(
     image: str, digest: str, stages: tuple[Stage, ...], licences: Licences | None = None
 ) -> str:
-    """The bill of an image as JSON: the same bytes whenever and wherever it is made.
+    """Return an image's bill of materials as JSON: the same bytes at any time and place.
 
-    `licences` come from the image's files; None: nobody has read them.
+    `licences` come from the image's files; None if they were not read.
     """
     licences = licences or {}
     top = Component(
@@ -79,7 +79,7 @@ def _component(
 
 
 def _licences(found: Licence | None) -> list[LicenseExpression | DisjunctiveLicense]:
-    """As declared by those who made the part; what applies is for a reader to conclude."""
+    """Return the declared licences; which of them apply is up to the reader."""
     said = LicenseAcknowledgement.DECLARED
     if found is None:
         return []
@@ -89,5 +89,5 @@ def _licences(found: Licence | None) -> list[LicenseExpression | DisjunctiveLice
 
 
 def components(bill: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    """Name and version of everything in a bill."""
+    """Return name and version of everything in a bill."""
     return ((str(x["name"]), str(x["version"])) for x in bill.get("components", ()))

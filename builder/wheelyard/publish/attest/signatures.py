@@ -1,4 +1,4 @@
-"""Signing what was pushed, and holding what is to be pulled against a key."""
+"""Signs pushed images, and verifies images before they are pulled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def sign_image(registry: Registry, name: str, digest: str, key: PrivateKey) -> bool:
-    """Sign an image in the repository `name` below the prefix; False: it is signed by the key.
+    """Sign an image in the repository `name`; return False if this key has signed it already.
 
     Raises RegistryError.
     """
@@ -44,9 +44,9 @@ def sign_image(registry: Registry, name: str, digest: str, key: PrivateKey) -> b
 
 
 def require_signed(registry: Registry, name: str, digest: str, trust: Trust) -> None:
-    """Raise SignatureError unless the image is signed by a key, under its name; RegistryError.
+    """Raise SignatureError unless a key has signed the image under its name; RegistryError.
 
-    Most signatures are under the image's tag for them; referrers are asked for only without one.
+    Most signatures are under the image's signature tag; referrers are queried only without one.
     """
     repository = registry.address.repository(name)
     what = trust.name(registry.address, name), digest
@@ -60,14 +60,14 @@ def require_signed(registry: Registry, name: str, digest: str, trust: Trust) -> 
 
 
 def require_entry(registry: Registry, entry: CatalogueEntry, trust: Trust) -> None:
-    """Raise SignatureError unless the image of an entry is signed, and is what the entry says.
+    """Raise SignatureError unless an entry's image is signed and matches the entry.
 
-    A signature covers the manifest, that the config, and the config's label says which cell it is:
-    so nobody can put one signed image in another's place.
+    A signature covers the manifest, which covers the config, whose label says which cell it is: so
+    a signed image cannot be passed off as another one.
     """
     if entry.digest is None:
         raise SignatureError(
-            f"{entry.id} has no digest that a signature could be for: it is in no catalogue; "
+            f"{entry.id} has no digest that could be signed: it is not in a catalogue; "
             "`wheelyard push --sign-key` publishes it"
         )
     name = entry.tags[0].partition(":")[0]
@@ -77,7 +77,7 @@ def require_entry(registry: Registry, entry: CatalogueEntry, trust: Trust) -> No
 
 
 def _fetch_config(registry: Registry, repository: str, digest: str) -> ImageConfig:
-    """The config of an image; raises RegistryError for one that cannot be read."""
+    """Return the config of an image; raise RegistryError if it cannot be read."""
     try:
         data = get_content(registry, repository, "manifests", digest, MANIFEST_TYPE)
         blob = read_document(ImageManifest, data).config.digest
@@ -87,12 +87,13 @@ def _fetch_config(registry: Registry, repository: str, digest: str) -> ImageConf
 
 
 def _require_cell(config: ImageConfig, entry: CatalogueEntry, image: str) -> None:
-    """Raise SignatureError unless the image's own label says what the entry does."""
+    """Raise SignatureError unless the image's own label matches the entry."""
     try:
         label = read_document(CellLabel, config.label(CELL_LABEL) or "")
     except UnreadableError as error:
         raise SignatureError(
-            f"{image} is signed, and not said to be {entry.id}: its label {CELL_LABEL} cannot be "
+            f"{image} is signed, but not verifiable as {entry.id}: its label {CELL_LABEL} "
+            "cannot be "
             f"read ({error})"
         ) from error
     told = [f"{name} {value}" for name, value in label if value != getattr(entry, name)]
@@ -100,6 +101,6 @@ def _require_cell(config: ImageConfig, entry: CatalogueEntry, image: str) -> Non
     if told or tag != entry.tags[0]:
         what = ", ".join(told) or one_line(tag)
         raise SignatureError(
-            f"{image} is signed, and another image than {entry.id}: it says {what}. Somebody has "
-            "put it in that one's place; do not run it before that is explained"
+            f"{image} is signed, but it is not {entry.id}: its label says {what}. It may have "
+            "been substituted; do not run it until the cause is known"
         )

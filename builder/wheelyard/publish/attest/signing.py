@@ -1,4 +1,4 @@
-"""What is signed, and whether a signature holds: cosign's "simple signing". Pure.
+"""What is signed, and whether a signature is valid: cosign's "simple signing". Pure.
 
 Source: cosign's SIGNATURE_SPEC.md; containers/image's container-signature(5) for the payload.
 """
@@ -31,7 +31,7 @@ class Signature:
 
 
 def claim(repository: str, digest: str) -> bytes:
-    """The payload for a manifest's digest; `repository` with its host, as `docker pull` has it."""
+    """Return the payload for a manifest's digest; `repository` includes its host."""
     critical = {
         "identity": {"docker-reference": repository},
         "image": {"docker-manifest-digest": digest},
@@ -49,9 +49,9 @@ def make_signature(key: PrivateKey, repository: str, digest: str) -> Signature:
 def fault(
     signature: Signature, keys: Sequence[PublicKey], repository: str, digest: str
 ) -> str | None:
-    """Why a signature does not vouch for `digest` under that name; None where it does.
+    """Say why a signature is not valid for `digest` under that name; None if it is.
 
-    What the payload says is read only once it is known to be the key's.
+    The payload is read only after its signature was verified.
     """
     try:
         value = base64.b64decode(signature.value, validate=True)
@@ -64,9 +64,9 @@ def fault(
         kind, signed = critical["type"], critical["image"]["docker-manifest-digest"]
         name = critical["identity"]["docker-reference"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return "one signs something that is no image"
+        return "one signs something that is not an image"
     if kind != KIND:
-        return f"one signs {kind!r}, which is no image"
+        return f"one signs {kind!r}, which is not an image"
     if signed != digest:
         return f"one is over another image, {signed}"
     if not is_name(name, repository):
@@ -75,7 +75,7 @@ def fault(
 
 
 def is_name(claimed: object, repository: str) -> bool:
-    """Whether a signature's name is the repository's, which may have a tag or digest behind it."""
+    """Tell whether a signature's name is the repository's, optionally with tag or digest."""
     if not isinstance(claimed, str):
         return False
     head, slash, last = claimed.partition("@")[0].rpartition("/")

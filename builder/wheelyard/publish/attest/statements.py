@@ -1,4 +1,4 @@
-"""In-toto statements about an image: where it comes from, and what its verification saw. Pure.
+"""In-toto statements about an image: its origin, and its verification. Pure.
 
 Source: in-toto Statement v1, SLSA Provenance v1, in-toto Test Result v0.1; cosign's predicates.
 """
@@ -20,11 +20,11 @@ _BUILD_TYPE = "urn:wheelyard:assemble:v1"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ProjectSource:
     """The project that an image was built from."""
 
-    revision: str | None  # git commit; None: no checkout
-    clean: bool  # nothing in it differs from the revision
+    revision: str | None  # git commit; None: not a checkout
+    clean: bool  # no file differs from the revision
     version: str  # of wheelyard
 
 
@@ -34,9 +34,9 @@ def provenance_statement(
     image_id: str,
     locks: Sequence[tuple[str, str]],
     layers: Sequence[Mapping[str, Any]],
-    source: Source,
+    source: ProjectSource,
 ) -> str:
-    """What an image was made of; `locks` are (path, SHA-256 in hex), `layers` from build.json."""
+    """State what an image was made of; `locks` are (path, SHA-256), `layers` from build.json."""
     materials = [{"uri": path, "digest": {"sha256": sha256}} for path, sha256 in locks]
     if source.revision is not None:
         commit = {"gitCommit": source.revision}
@@ -60,7 +60,7 @@ def provenance_statement(
 
 
 def verification_statement(name: str, digest: str, seen: Mapping[str, str]) -> str:
-    """What the build read back from the image; `seen` is property -> value, from build.json."""
+    """State what the build read back; `seen` is property -> value, from build.json."""
     predicate = {
         "result": "PASSED",  # an image that fails is never published
         "configuration": [],
@@ -73,7 +73,7 @@ def verification_statement(name: str, digest: str, seen: Mapping[str, str]) -> s
 
 
 def bill_statement(name: str, digest: str, bill: str) -> str:
-    """The bill of materials (CycloneDX, JSON) as a statement, which can be signed."""
+    """Return the bill of materials (CycloneDX, JSON) as a statement, which can be signed."""
     return _statement(name, digest, BILL, json.loads(bill))
 
 

@@ -1,4 +1,4 @@
-"""Whose signatures count, of what name, and the newest catalogue that they were seen on."""
+"""Whose signatures count for which name, and the newest catalogue seen."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ FOLDER = "catalogues"  # of the cache
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What is held against signatures."""
+    """The keys and names that signatures are verified with."""
 
     keys: tuple[PublicKey, ...]  # any of them will do: an old and a new one, while they change
     memory: Path  # a folder
     signed_as: Address | None = None  # where images were signed, if they have been copied since
 
     def name(self, address: Address, repository: str) -> str:
-        """The name that a signature has to give a repository below the prefix."""
+        """Return the name that a signature must give a repository below the prefix."""
         return (self.signed_as or address).reference(repository)
 
 
 def find_trust(keys: Sequence[Path], signed_as: str | None, context: Context) -> Trust | None:
-    """Read the public keys before anything is asked for; None: signatures do not matter.
+    """Read the public keys before any request; None if signatures are not required.
 
-    Raises UsageError for options that do not go together, SignatureError for a key that is none.
+    Raises UsageError for options that do not go together, SignatureError for an invalid key.
     """
     if not keys:
         if signed_as is not None:
-            raise UsageError("--signed-as is of signatures: name the key with --verify-key")
+            raise UsageError("--signed-as is about signatures: give the key with --verify-key")
         return None
     if context.settings.registry is None:
         raise UsageError("--verify-key needs the registry with the signatures: --registry")
@@ -61,7 +61,7 @@ class _Seen(Document):
 
 
 def newest_seen(trust: Trust, name: str) -> int:
-    """The highest counter of a catalogue (by its signed name) that this machine has seen."""
+    """Return the highest counter of a catalogue (by its signed name) seen on this machine."""
     try:
         return read_document(_Seen, _file(trust, name).read_bytes()).counter
     except (OSError, UnreadableError):
@@ -69,19 +69,19 @@ def newest_seen(trust: Trust, name: str) -> int:
 
 
 def require_newest(trust: Trust, name: str, counter: int) -> None:
-    """Raise SignatureError for a catalogue that is older than one that was seen."""
+    """Raise SignatureError for a catalogue that is older than one seen before."""
     seen = newest_seen(trust, name)
     if counter < seen:
         raise SignatureError(
-            f"{name} is older than what was seen of it here, or gone (change {counter or 'none'}, "
-            f"after {seen}): somebody may hold back newer images. Ask its owner; the next "
-            "`wheelyard push --sign-key` puts it right, and where it was put back on purpose, "
+            f"{name} is older than the one seen here before, or gone (change {counter or 'none'}, "
+            f"after {seen}): newer images may be withheld. Ask its owner; the next  "
+            "`wheelyard push --sign-key` corrects it. If it was reset on purpose, "
             f"remove {_file(trust, name)}"
         )
 
 
 def remember(trust: Trust, name: str, counter: int, reporter: Reporter) -> None:
-    """Note the counter, if it is higher; a folder that cannot be written is warned about."""
+    """Record the counter if it is higher; warn if the folder cannot be written."""
     if counter <= newest_seen(trust, name):
         return
     path = _file(trust, name)
