@@ -247,7 +247,7 @@ class TestRollback:
         assert place.run("pick", *MACHINE) == SignatureError.exit_code
         assert "or gone" in capsys.readouterr().err
         place.publish()
-        assert "is gone" in place.told.warnings[0]
+        assert "no longer exists" in place.told.warnings[0]
         assert place.fetch()
 
     def test_is_not_signed_anew_by_who_knows_better(self, place: Place) -> None:
