@@ -195,7 +195,7 @@ def test_a_full_disk_is_named_and_room_is_all_it_takes(
             os.posix_fallocate(file.fileno(), 0, free - LEFT)
         result = site.build(engine, *WAYS[way])
         assert result.returncode == 12, result.stderr
-        assert "the engine's disk is full: make room (`docker system df`)" in result.stderr
+        assert "the engine's disk is full: free space (`docker system df`)" in result.stderr
         assert "log: " in result.stderr
         ballast.unlink()
         built(site.build(engine, *WAYS[way], "--json"))

@@ -141,7 +141,7 @@ class TestPublishing:
         """An empty registry, and a cache that has all: sent from there."""
         assert place.push("runtime", "--known", cache=place.warm) == 0
         said = capsys.readouterr().err
-        assert "the registry has no torch 2.3.1: sent from the cache" in said
+        assert "the registry does not have torch 2.3.1: sent from the cache" in said
         assert "no documents were attached" not in said
         assert_whole(place.line.upstream, place.dist, tmp_path)
 
@@ -162,7 +162,7 @@ class TestPublishing:
         forget(tmp_path, blob)
         assert place.push("runtime", "--known", "--no-attest", cache=bare) == 0
         said = capsys.readouterr().err
-        assert "the registry has no torch 2.3.1: made here" in said
+        assert "the registry does not have torch 2.3.1: made here" in said
         assert said.count("made here") == 1
         assert_whole(place.line.upstream, place.dist, tmp_path)
 

@@ -143,7 +143,9 @@ class TestDamage:
 
     def test_a_missing_blob(self, bundle: Path, dist: Path, tmp_path: Path) -> None:
         name = f"blobs/sha256/{self.layer(dist).name}"
-        assert "incomplete" in self.refused(rewrite(bundle, tmp_path / "x.tar", name, None), tmp_path)
+        assert "incomplete" in self.refused(
+            rewrite(bundle, tmp_path / "x.tar", name, None), tmp_path
+        )
 
     def test_cut_short(self, bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "x.tar").write_bytes(bundle.read_bytes()[:-3_000_000])

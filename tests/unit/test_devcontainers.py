@@ -361,7 +361,7 @@ class TestPublished:
     def test_pin_takes_one_name(self, capsys: pytest.CaptureFixture[str]) -> None:
         where = ["--registry", "http://127.0.0.1:9", "--project", str(ROOT)]
         assert main(["devcontainer", "pin", "pytroch", *where]) != 0
-        assert "no dev container is called 'pytroch'" in capsys.readouterr().err
+        assert "there is no dev container 'pytroch'" in capsys.readouterr().err
 
     def test_pin_needs_to_know_where(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["devcontainer", "pin", "--project", str(ROOT)]) == 2

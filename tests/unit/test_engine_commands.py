@@ -93,7 +93,7 @@ def test_proxies_are_taken_in_either_spelling() -> None:
 @pytest.mark.parametrize(
     ("words", "advice"),
     [
-        (FULL, "make room"),
+        (FULL, "free space"),
         ("pull access denied for x, repository does not exist", "docker login"),
         ("unauthorized: authentication required", "docker login"),
         ("Head http://x/v2/: no basic auth credentials", "docker login"),
@@ -126,7 +126,7 @@ def test_of_a_failed_bake_the_step_and_its_words_are_shown() -> None:
 def test_a_full_disk_is_seen_in_what_the_step_said() -> None:
     words = "The command 'uv' returned a non-zero code: 2"
     said = ["Caused by: No space left on device (os error 28)"]
-    assert "disk is full: make room" in explain(words, said)
+    assert "disk is full: free space" in explain(words, said)
     assert "disk is full" not in explain(words, ["Caused by: nothing"])
 
 

@@ -147,7 +147,9 @@ class TestVerification:
     )  # fmt: skip
     def test_over_something_that_is_no_image(self, payload: bytes) -> None:
         value = base64.b64encode(sign(KEY, payload)).decode()
-        assert "not an image" in (fault(Signature(payload, value), PUBLIC, REPOSITORY, DIGEST) or "")
+        assert "not an image" in (
+            fault(Signature(payload, value), PUBLIC, REPOSITORY, DIGEST) or ""
+        )
 
 
 class TestKeys:

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             if args.selector == "all":
                 continue
             raise StorageError(
-                f"{args.output} does not contain {cell.tags[0]}; run:  wheelyard build {cell.id}"
+                f"{args.output} does not contain {cell.tags[0]}; run: wheelyard build {cell.id}"
             )
         lock = load_stages(cell, plan, context.settings.project)[-1].lock
         with context.reporter.task(cell.id, None, "bytes") as task:

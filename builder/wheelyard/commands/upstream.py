@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-age", type=int, default=_MAX_AGE, metavar="DAYS",
-        help=f"check: age of the newest file from which a lock is old (default:  {_MAX_AGE})",
+        help=f"check: age of the newest file from which a lock is old (default: {_MAX_AGE})",
     )  # fmt: skip
     add_advisories(parser, "check: ")
     part = parser.add_mutually_exclusive_group()

@@ -122,7 +122,7 @@ def _shortened(name: str, room: int) -> str:
 
 
 def _bar_width(columns: int) -> int:
-    """Columns of a bar: a quarter of what a name does not need."""
+    """Return the columns of a bar: a quarter of what the name does not need."""
     return max(8, min(24, columns // 4 - 8))
 
 

@@ -43,12 +43,12 @@ NAMELESS_SHELL = (
 
 
 def home_folders() -> list[str]:
-    """The home and all in it that an image has, relative to its root."""
+    """Return the home folder and its content in an image, relative to its root."""
     return [HOME, *(f"{HOME}/{path}" for path in OF_HOME)]
 
 
 def text_files(home: str, python: str) -> dict[str, tuple[str, ...]]:
-    """Path -> lines of the root's own files, for shells and for environments on top of ours."""
+    """Return path -> lines of the root's own files, for shells and nested environments."""
     found = f"import site; site.addsitedir('/{site_packages(python)}')"
     return {
         "etc/profile.d/10-venv.sh": PROFILE,
@@ -59,7 +59,7 @@ def text_files(home: str, python: str) -> dict[str, tuple[str, ...]]:
 
 
 def system_packages(home: str, python: str) -> str:
-    """Where a Python looks for the system's packages: Debian's own elsewhere than others."""
+    """Return where a Python looks for system packages; Debian's own differs from others."""
     if home == "usr":
         return "usr/lib/python3/dist-packages"
     return f"{home}/lib/python{python}/site-packages"

@@ -247,7 +247,7 @@ def needed_targets(declared: Mapping[str, Any], name: str) -> list[str]:
 
 
 def describe_failure(log: Sequence[str]) -> list[str]:
-    """What the end of a log says of the failure: why, the step, and the step's last words.
+    """Describe a failure from the end of a log: why, the step, and the step's last output.
 
     BuildKit repeats those between two lines of dashes; its excerpt of the Dockerfile, which comes
     after them, is left out.

@@ -52,7 +52,7 @@ class Route:
 def find_route(
     client: DockerClient, image: str, name: str, network: str | None, context: Context
 ) -> Route:
-    """Test the routes from a container of `image` to the wheelhouse `name`; one without hosts if none.
+    """Find a route from a container of `image` to the wheelhouse `name`, if there is one.
 
     `network` is the user's choice. Raises EngineError if settings could not be used then.
     """

@@ -123,7 +123,7 @@ def _is_absent(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and all errors inside it: libraries wrap them as cause, context or argument."""
+    """Yield the error and all inside it: libraries wrap them as cause, context or argument."""
     waiting, seen = [error], set[int]()
     while waiting:
         current = waiting.pop()

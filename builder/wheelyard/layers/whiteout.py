@@ -25,7 +25,7 @@ def is_whiteout(path: str) -> bool:
 
 
 def removed(path: str) -> tuple[str, bool] | None:
-    """What the entry at `path` removes: a path, or (True) all that lies in it; None: nothing."""
+    """Return what the entry at `path` removes: a path, or (True) its content; None: nothing."""
     folder, _, name = path.rpartition("/")
     if name == _OPAQUE:
         return folder, True

@@ -104,6 +104,6 @@ def _base_name(cell: Cell) -> str:
 
 
 def _base_target(cell: Cell) -> dict[str, Any]:
-    """Return the target of a base that starts from a registry's image; the project is its context."""
+    """Return the target of a base that starts from a registry's image; its context: the project."""
     dockerfile = str(base_folder(cell) / DOCKERFILE)
     return {"context": ".", "dockerfile": dockerfile, "platforms": [PLATFORM]}

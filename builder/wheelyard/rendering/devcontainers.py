@@ -88,7 +88,7 @@ def find_variant(cells: Sequence[Cell], name: str) -> Variant:
     """Return the configuration of that name; SelectionError lists the existing names."""
     known = {variant.name: variant for variant in variants(cells)}
     if name not in known:
-        raise SelectionError(f"there is no dev container {name!r}; there are  {', '.join(known)}")
+        raise SelectionError(f"there is no dev container {name!r}; there are {', '.join(known)}")
     return known[name]
 
 

@@ -106,7 +106,7 @@ def _sizes(record: Record) -> Any:
 def _described(
     plan: Plan, stages: Mapping[str, tuple[Stage, ...]], record: Record, context: Context
 ) -> list[dict[str, Any]]:
-    """The images whose layers are all recorded, as a build reports them: with their digests."""
+    """Return the images whose layers are all recorded, as a build reports them, with digests."""
     cells = [
         cell
         for cell in plan.cells
@@ -131,7 +131,7 @@ def _layers(
 
 
 def _nearest(name: str, parts: Mapping[str, Sequence[Part]]) -> tuple[tuple[str, int], ...]:
-    """The images that cost the fewest bytes beside this one, blob by blob."""
+    """Return the images that cost the fewest bytes beside this one, blob by blob."""
     costs = [
         (to_pull(theirs, parts[name])[0], other) for other, theirs in parts.items() if other != name
     ]
@@ -148,7 +148,7 @@ def _nccl(stages: Sequence[Stage]) -> str | None:
 
 
 def _verified(reports: Path | None) -> dict[str, Mapping[str, Any]]:
-    """What `wheelyard verify` saw, by digest; empty where it left no report there."""
+    """Return the results of `wheelyard verify`, by digest; empty without a report."""
     path = reports / "report.json" if reports is not None else None
     if path is None or not path.is_file():
         return {}

@@ -67,7 +67,7 @@ def _image(environment: Environment, image: ImageFacts) -> str:
 
 
 def _bars(image: ImageFacts) -> list[dict[str, Any]]:
-    """The layers side by side, as wide as they are heavy."""
+    """Draw the layers side by side; their widths are their sizes."""
     left, bars = 0.0, []
     for layer in image.layers:
         width = _WIDTH * layer.size / image.packed
@@ -94,7 +94,7 @@ def _pick(environment: Environment, images: Sequence[ImageFacts]) -> str:
 
 
 def _helps() -> Iterator[tuple[str, str]]:
-    """The help of the program and of every command as they print it, in 100 columns."""
+    """Return the help of the program and of every command, in 100 columns."""
     before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
     os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
     try:
@@ -115,7 +115,7 @@ def _help(command: str) -> str:
 
 
 def _schema(project: Path) -> Iterator[dict[str, Any]]:
-    """The parts of matrix.yaml with their keys, from the schema that editors get."""
+    """Return the parts of matrix.yaml with their keys, from the editors' schema."""
     path = project / "builder" / "wheelyard" / "data" / "matrix.schema.json"
     schema = json.loads(path.read_text(encoding="utf-8"))
     yield {"title": "matrix.yaml", **_keys(schema)}

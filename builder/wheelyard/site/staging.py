@@ -32,7 +32,7 @@ def stage(project: Path, target: Path, pages: Mapping[str, str]) -> None:
 
 
 def _relinked(text: str, inside: PurePosixPath, project: Path, target: Path) -> str:
-    """The text of a page, its links to files of the project turned to the site's own."""
+    """Return a page's text with links to project files changed to the site's own."""
     folder = PurePosixPath() if str(inside) in _DOCUMENTS else "docs" / inside.parent
 
     def turned(found: re.Match[str]) -> str:
@@ -48,7 +48,7 @@ def _relinked(text: str, inside: PurePosixPath, project: Path, target: Path) -> 
 
 
 def _moved(path: PurePosixPath, inside: PurePosixPath, project: Path, target: Path) -> str:
-    """The link from a page to a file of the project, which is copied where the site lacks it."""
+    """Return the link from a page to a project file, which is copied if the site lacks it."""
     place = PurePosixPath(*path.parts[1:]) if path.parts[0] == "docs" else path
     source, there = project / path, target / place
     if source.is_file() and not there.exists():

@@ -160,7 +160,7 @@ def _steady(
     free = [number for number in now.values() if number not in kept.values()]
     if len(free) != len(others):
         raise BaseImageError(
-            f"the numbers in /{path} do not match those of the flavour below:  {before}, {now}; "
+            f"the numbers in /{path} do not match those of the flavour below: {before}, {now}; "
             "check the package lists of the flavours"
         )
     wanted = kept | dict(zip(others, free, strict=True))
