@@ -152,7 +152,7 @@ def _init(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.rendering.devcontainers import FILE, SEEN, render_devcontainer
     from wheelyard.servers.choosing import read_entries, require_entry_signed
-    from wheelyard.servers.pick import Wish, pick
+    from wheelyard.servers.pick import Selection, pick
     from wheelyard.system.templates import find_templates, make_environment
     from wheelyard.system.textfiles import write_text
 
