@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations fuzz lint format lock render check bench bench-engines bench-publish site test-site requirements clean
+.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations fuzz lint format lock render check bench bench-engines bench-publish site test-site test-docs requirements clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -120,6 +120,9 @@ site: .venv/docs ## Build the site into public/: guides, catalogue, reference (n
 
 test-site: site .venv/dev ## The site in Chromium: pick, list, links, accessibility, size (Node 20, Chromium)
 	$(BIN)/pytest tests/site $(ARGS)
+
+test-docs: .venv/dev ## The commands of README and docs, without an engine, and in a Docker of its own (root; 25 GB free)
+	$(BIN)/pytest tests/docs $(ARGS)
 
 clean: ## Remove dist/ and .venv/; the cache of wheels and layers stays
 	rm -rf dist .venv

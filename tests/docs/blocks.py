@@ -28,10 +28,11 @@ NOT_RUN = (
     (r"^make test$", "elsewhere", "the suites themselves"),
     (r"--engine |^wheelyard base ", "elsewhere", "tests/engines builds this way"),
     (r"\bfar\b", "elsewhere", "a builder on another machine; tests/engines has one"),
+    (r"python train\.py$", "elsewhere", "a program of the reader's"),
     (r"jupyter lab", "elsewhere", "runs until it is stopped; tests/devcontainer opens it"),
     (r"^wheelyard devcontainer init ", "gpu", "chooses by this machine's driver"),
 )  # fmt: skip
-ENGINE = re.compile(r"^docker |\| docker ")
+ENGINE = re.compile(r"^docker |\| docker |^wheelyard run (?!--print)")
 # The set of CUDA 12.1 is two images here, and what asks somebody on a terminal does not.
 _INSTEAD = (
     (r"(?<=[ =])cuda12\.1(?=\s|$)", "pytorch:2.3,pytorch:2.3-devel"),

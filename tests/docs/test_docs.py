@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny import make_tiny
 
 from tests.docs.blocks import PAGES, PROJECT, Command, commands, is_shown
-from tests.engines.daemons import client_environment, own_engine, temporary_folder
-from tests.needs import need_to_be_root, need_tools
+from tests.engines.daemons import address_of, own_engine, temporary_folder
+from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers.registries import registry
 from wheelyard.settings import load_settings
 
 PATIENCE = 900  # seconds a page
+ROOM = 25 * 10**9  # bytes: two images in a layout, a registry, a bundle and an engine
 SAID = "::docs"
 
 
@@ -29,37 +31,46 @@ def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module")
-def project(folder: Path) -> Path:
+def copy_checkout(target: Path, *, images: bool) -> Path:
     """The checkout's files in a folder of their own, with this checkout's environment."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
-    copy = folder / "clone"
     for name in filter(None, listed.split("\0")):
-        if (PROJECT / name).exists():  # not deleted since
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, copy / name, follow_symlinks=False)
-    (copy / ".venv").symlink_to(PROJECT / ".venv")
-    (folder / "home").mkdir()
-    return copy
+        wanted = images or not name.startswith("images/")
+        if wanted and (PROJECT / name).exists():  # not deleted since
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, target / name, follow_symlinks=False)
+    environment = target / ".venv"
+    environment.mkdir()
+    (environment / "bin").symlink_to(PROJECT / ".venv" / "bin")
+    (environment / "run").touch()  # newer than what it is made from, so that make makes nothing
+    return target
 
 
 @pytest.fixture(scope="module")
-def environment(folder: Path) -> dict[str, str]:
-    """A home without settings, and the machine's cache, which the builds before have filled."""
-    kept = {n: v for n, v in os.environ.items() if not n.startswith(("WHEELYARD_", "DOCKER_"))}
-    cache = str(load_settings({"project": str(PROJECT)}).cache_dir)
-    home = str(folder / "home")
-    kept = {n: v for n, v in kept.items() if not n.startswith("XDG_")}
-    return {**kept, "HOME": home, "WHEELYARD_CACHE": cache, "DOCKER_HOST": f"unix://{home}/none"}
+def small(folder: Path) -> tuple[Path, Path]:
+    """A checkout whose matrix is the tiny project's, and that project's cache."""
+    tiny = make_tiny(folder / "tiny")
+    copy = copy_checkout(folder / "clone", images=False)
+    shutil.copy(tiny.folder / "matrix.yaml", copy)
+    shutil.copytree(tiny.folder / "images", copy / "images")
+    return copy, tiny.context.settings.cache_dir
+
+
+def environment(home: Path, cache: Path, engine: str) -> dict[str, str]:
+    """A home without settings, a cache that builds have filled, an engine's address or nobody's."""
+    home.mkdir()
+    settings = ("WHEELYARD_", "DOCKER_", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+    return {**kept, "HOME": str(home), "WHEELYARD_CACHE": str(cache), "DOCKER_HOST": engine}
 
 
 def script(todo: list[Command], address: str) -> str:
     """A shell that says before each command which one it is, and after it how it ended."""
     lines = []
     for number, command in enumerate(todo):
-        lines += [f"echo '{SAID} {number}'", command.here(address), f'echo "{SAID} = $?"']
+        lines += [f"echo '{SAID} {number}'", f"{{ {command.here(address)}\n}} </dev/null", f'echo "{SAID} = $?"']
     return "\n".join(lines) + "\n"
 
 
@@ -73,6 +84,7 @@ def run_all(
         every = list(commands(page))
         counts.update(command.skipped[0] for command in every if command.skipped)
         todo = [c for c in every if not c.skipped and (engine or not c.needs_engine)]
+        todo = [c for c in todo if engine or not c.shown]
         counts["engine"] += sum(not c.skipped and c.needs_engine and c not in todo for c in every)
         failed += _run_page(todo, project, environment, address)
         counts["run"] += len(todo)
@@ -103,24 +115,29 @@ def told(counts: Counter[str], how: str) -> str:
 
 
 def test_without_an_engine(
-    project: Path, environment: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]
+    small: tuple[Path, Path], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """On small images, in seconds; what a page shows of the real ones tests/unit compares."""
+    project, cache = small
+    nobody = environment(folder / "home", cache, f"unix://{folder}/none")
     with registry(folder) as address:
-        failed, counts = run_all(project, environment, address, engine=False)
-    shutil.rmtree(project / "dist", ignore_errors=True)
+        failed, counts = run_all(project, nobody, address, engine=False)
     with capsys.disabled():
         print(f"\n{told(counts, 'without an engine')}")
     assert failed == []
     assert counts["run"] > 15
 
 
-def test_with_an_engine(
-    project: Path, environment: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_with_an_engine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the images that the pages name: minutes, and ROOM of disk."""
     need_to_be_root()
     need_tools("dockerd", "docker")
+    if shutil.disk_usage(folder).free < ROOM:
+        missing(f"{folder} has less than {ROOM // 10**9} GB free")
+    project = copy_checkout(folder / "real", images=True)
+    cache = load_settings({"project": str(PROJECT)}).cache_dir
     with temporary_folder(folder) as place, registry(folder) as address, own_engine(place):
-        ours = {**environment, "DOCKER_HOST": client_environment(place)["DOCKER_HOST"]}
+        ours = environment(folder / "docker-home", cache, address_of(place))
         failed, counts = run_all(project, ours, address, engine=True)
     with capsys.disabled():
         print(f"\n{told(counts, 'with an engine')}")

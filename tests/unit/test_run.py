@@ -12,7 +12,7 @@ from nvml import simulated
 
 from wheelyard.cli import main
 from wheelyard.contract.runtimes import EngineFacts
-from wheelyard.errors import EngineError, SelectionError
+from wheelyard.errors import EngineError, SelectionError, UsageError
 from wheelyard.servers.machine import Engine
 from wheelyard.servers.running import Start, start_line
 
@@ -87,6 +87,13 @@ class TestTheCommand:
     def test_a_word_that_means_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["run", "pytroch", "--project", str(ROOT)]) == SelectionError.exit_code
         assert "pytorch" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("word", ["--print", "--port", "-it"])
+    def test_an_option_behind_the_image(
+        self, word: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["run", "pytorch-2.3.1-runtime", word]) == UsageError.exit_code
+        assert "options stand before IMAGE" in capsys.readouterr().err
 
     def test_no_engine(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -15,9 +15,9 @@ EXAMPLES = """\
 examples:
   wheelyard run pytorch-2.3                          a shell in this folder
   wheelyard run pytorch-2.3 python train.py          your program
-  wheelyard run pytorch-2.3-devel --port 8888 jupyter lab
-  wheelyard run tensorflow --registry registry.example/team
-  wheelyard run pytorch-2.3 --print                  the line, for a script
+  wheelyard run --port 8888 pytorch-2.3-devel jupyter lab
+  wheelyard run --registry registry.example/team tensorflow
+  wheelyard run --print pytorch-2.3                  the line, for a script
 
 IMAGE is a selector (see `wheelyard plan --help`), a tag, or any image's name. Where several images
 are meant, it is the one that `wheelyard pick` takes for this machine. What the engine lacks is
@@ -60,9 +60,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     import shlex
     import sys
 
+    from wheelyard.errors import UsageError
     from wheelyard.servers import running
     from wheelyard.servers.pick import Selection
 
+    if args.command_line and args.command_line[0].startswith("-"):
+        raise UsageError(
+            f"{args.command_line[0]}: options stand before IMAGE, what stands behind it is run there"
+        )
     dist = args.output.absolute()
     image, plan = running.find_image(args.image, Selection(flavour=args.flavour), dist, context)
     runtime = running.find_runtime(args.runtime)
