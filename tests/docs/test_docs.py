@@ -70,7 +70,11 @@ def script(todo: list[Command], address: str) -> str:
     """A shell that says before each command which one it is, and after it how it ended."""
     lines = []
     for number, command in enumerate(todo):
-        lines += [f"echo '{SAID} {number}'", f"{{ {command.here(address)}\n}} </dev/null", f'echo "{SAID} = $?"']
+        lines += [
+            f"echo '{SAID} {number}'",
+            f"{{ {command.here(address)}\n}} </dev/null",
+            f'echo "{SAID} = $?"',
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -85,7 +85,7 @@ class TestTheCommand:
         assert f"--volume {tmp_path}:/workspace " in self.printed(capsys, "debian:12")
 
     def test_a_word_that_means_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["run", "pytroch", "--project", str(ROOT)]) == SelectionError.exit_code
+        assert main(["run", "--project", str(ROOT), "pytroch"]) == SelectionError.exit_code
         assert "pytorch" in capsys.readouterr().err
 
     @pytest.mark.parametrize("word", ["--print", "--port", "-it"])

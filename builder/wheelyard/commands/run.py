@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
     if args.command_line and args.command_line[0].startswith("-"):
         raise UsageError(
-            f"{args.command_line[0]}: options stand before IMAGE, what stands behind it is run there"
+            f"{args.command_line[0]}: options stand before IMAGE, what follows it is run there"
         )
     dist = args.output.absolute()
     image, plan = running.find_image(args.image, Selection(flavour=args.flavour), dist, context)
