@@ -128,7 +128,7 @@ def test_the_search_finds_without_a_network(visit: dict[str, Any], address: str)
     assert any(link.startswith(f"{address}/mirrors/") for link in visit["searched"])
 
 
-def test_the_page_of_an_image_says_what_is_recorded(site: Path) -> None:
+def test_the_page_of_an_image_says_what_it_holds(site: Path) -> None:
     text = (site / IMAGE.strip("/") / "index.html").read_text(encoding="utf-8")
-    for part in ("525.60.13", "2.20.5", "sha256:", "one CUDA set", "cublas", "Reproduce"):
+    for part in ("525.60.13", "2.20.5", "cublas", "Reproduce"):
         assert part in text, part
