@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
+import socket
 import time
 import tracemalloc
 import zlib
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 from answering import Answer, Asked, answering, bearer
 
-from wheelyard.console.progress import QuietReporter
+from wheelyard.console.progress import PlainReporter, QuietReporter
 from wheelyard.errors import FetchError, RegistryError
 from wheelyard.fetching.download import Session, download
 from wheelyard.fetching.guard import bypasses
@@ -20,10 +23,11 @@ from wheelyard.fetching.patience import Patience
 from wheelyard.fetching.replies import Refused, Slow
 from wheelyard.fetching.transport import make_client, read_page
 from wheelyard.fetching.wanted import Download
-from wheelyard.oci.address import parse_address
-from wheelyard.oci.layout import digest_of
+from wheelyard.oci.address import Address, parse_address
+from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE, Layout, digest_of
 from wheelyard.publish.catalogue import fetch_catalogue
 from wheelyard.registry.client import MANIFEST_LIMIT, get_content, manifest_digest, open_registry
+from wheelyard.registry.push import NotPushed, Publication, push_images
 from wheelyard.registry.referrers import referrers
 from wheelyard.settings import load_settings
 
@@ -264,3 +268,23 @@ def test_a_proxy_sees_what_no_proxy_leaves_to_it(
         with make_client(given) as client:
             seen = read_page(client, f"{origin.url}/x", "*/*")[1]
     assert seen == (b"direct" if listed.startswith("127") else b"by the proxy")
+
+
+def test_a_registry_that_is_gone_is_not_asked_for_every_image(tmp_path: Path) -> None:
+    given = load_settings({"project": str(Path(__file__).parents[2])})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = Address(f"127.0.0.1:{free.getsockname()[1]}", "", "http")
+    layout = Layout(tmp_path / "dist")
+    layout.create()
+    config = layout.put(b'{"rootfs":{"type":"layers","diff_ids":[]}}', CONFIG_TYPE)
+    document = {"schemaVersion": 2, "config": config.as_json(), "layers": []}
+    manifest = layout.put(json.dumps(document).encode(), MANIFEST_TYPE)
+    images = [Publication(f"image-{at}", manifest.digest, (f"x:{at}",)) for at in range(8)]
+    said = io.StringIO()
+    patience = Patience(attempts=2, first_wait=0)
+    with open_registry(address, given, PlainReporter(said), patience) as registry:
+        results = push_images(registry, layout, images, (), tmp_path / "notes")
+    assert [type(result) for result in results] == [NotPushed] * 8
+    assert "7 more: not tried: 127.0.0.1" in said.getvalue()
+    assert len(said.getvalue().splitlines()) < 8

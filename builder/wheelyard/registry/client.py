@@ -145,6 +145,17 @@ def ask(
         raise RegistryError(f"{registry.address}: {error}") from error
 
 
+def answers(registry: Registry) -> bool:
+    """Tell whether the registry answers now, whatever it says; asked once."""
+    try:
+        send(registry, "GET", registry.address.url, ok=(httpx.codes.OK,))
+    except Interrupted as error:
+        return not isinstance(error.__cause__, httpx.HTTPError)  # it answered, with an error
+    except (Refused, Gone):
+        return True
+    return True
+
+
 def wait(registry: Registry, error: Interrupted, failures: int, advice: str = "") -> None:
     """Sleep before the next attempt; raise RegistryError if there is none, Stopped if told to.
 

@@ -12,8 +12,16 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from wheelyard.errors import WheelyardError
-from wheelyard.registry.client import CONNECTIONS, Registry, has_blob, manifest_digest, put_manifest
+from wheelyard.errors import RegistryError, WheelyardError
+from wheelyard.fetching.replies import Interrupted
+from wheelyard.registry.client import (
+    CONNECTIONS,
+    Registry,
+    answers,
+    has_blob,
+    manifest_digest,
+    put_manifest,
+)
 from wheelyard.registry.upload import Blob, Upload, mount, send_blob
 from wheelyard.system.failures import reported
 from wheelyard.system.threads import each
@@ -69,17 +77,26 @@ def push_images(
     notes: Path,
     supply: Supply | None = None,
 ) -> list[Pushed | NotPushed]:
-    """Publish every image; one failure does not stop the others.
+    """Publish every image; one failure does not stop the others, a registry that is gone does.
 
     `supply` puts blobs into the layout that are missing there and in the registry.
     """
     results: list[Pushed | NotPushed] = []
-    for image in images:
+    for number, image in enumerate(images, 1):
         try:
             results.append(push_image(registry, layout, image, siblings, notes, supply))
         except Exception as error:  # noqa: BLE001 - the next one is pushed whatever it was
             results.append(NotPushed(image.id, reported(error, image.id, registry.reporter)))
+            if number < len(images) and _is_interruption(error) and not answers(registry):
+                left = f"not tried: {registry.address.host} does not answer"
+                registry.reporter.warn(f"{len(images) - number} more: {left}")
+                results += [NotPushed(x.id, RegistryError(left)) for x in images[number:]]
+                break
     return results
+
+
+def _is_interruption(error: Exception) -> bool:
+    return isinstance(error, RegistryError) and isinstance(error.__cause__, Interrupted)
 
 
 def push_image(
