@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def environment() -> "dict[str, str]":
-    """The variables for pip: of its settings the kept ones alone, those of files included."""
+    """Return the variables for pip: only the settings that are kept, from files as well."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     given = {
         name: value
@@ -38,7 +38,7 @@ def environment() -> "dict[str, str]":
 
 
 def settings_of_files() -> "dict[str, str]":
-    """What pip.conf files say, as variables; later files, and [install], have the last word."""
+    """Read pip.conf files as variables; later files, and [install], take precedence."""
     files = configparser.RawConfigParser(strict=False)
     files.read(config_files(), encoding="utf-8")
     found = {}

@@ -31,7 +31,7 @@ COMMANDS = (
 )  # fmt: skip
 
 BUG = errors.UnexpectedError.exit_code  # EX_SOFTWARE of sysexits.h
-BROKEN_PIPE = 128 + 13  # SIGPIPE, by its number: Windows has none
+_BROKEN_PIPE = 128 + 13  # SIGPIPE, by its number: Windows has none
 
 _EXAMPLES = """\
 examples:
@@ -119,7 +119,7 @@ def exit_codes() -> str:
     rows += [
         (BUG, "A bug in wheelyard"),
         (errors.INTERRUPTED, "Interrupted (Ctrl-C, SIGTERM or SIGHUP)"),
-        (BROKEN_PIPE, "The reader of the output has gone"),
+        (_BROKEN_PIPE, "The reader of the output has gone"),
     ]
     return "\n".join(f"  {code:<4} {text}" for code, text in sorted(rows))
 
@@ -147,7 +147,7 @@ def _main(argv: Sequence[str], *, verbose: bool) -> int:
         return INTERRUPTED
     except ReaderGoneError:
         _drop_stdout()
-        return BROKEN_PIPE
+        return _BROKEN_PIPE
     except WheelyardError as error:
         return _failed(error, verbose)
     except OSError as error:

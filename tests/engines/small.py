@@ -21,7 +21,7 @@ from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
 from wheelyard.contract.installer import load_installer
 from wheelyard.dockerfiles.batch import make_jobs
-from wheelyard.dockerfiles.prefetch import make_shelves
+from wheelyard.dockerfiles.prefetch import locate_content
 from wheelyard.dockerfiles.wheelhouse import LOOPBACK, open_wheelhouse, remembered
 from wheelyard.fetching.fetch import cached, fetch_all
 from wheelyard.lock.index import locate
@@ -57,7 +57,7 @@ def wheelhouse(folder: Path, settings: Settings) -> Iterator[str]:
     context = Context(own, QuietReporter(None))
     plan = load_plan(own.project)
     jobs, _ = make_jobs(plan.cells, plan, folder / "logs", context)
-    with open_wheelhouse(make_shelves(jobs, context), remembered(own)) as server:
+    with open_wheelhouse(locate_content(jobs, context), remembered(own)) as server:
         _name, port, token = server.host_name.split("-")
         yield f"http://{LOOPBACK}:{port}/{token}/simple"
 

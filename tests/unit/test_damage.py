@@ -31,8 +31,8 @@ from tiny import locked as wheel
 
 from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
-from wheelyard.dockerfiles.prefetched import Stock
-from wheelyard.dockerfiles.wheelhouse import Shelves, open_wheelhouse
+from wheelyard.dockerfiles.prefetched import PrefetchedFiles
+from wheelyard.dockerfiles.wheelhouse import Content, open_wheelhouse
 from wheelyard.errors import StorageError, WheelyardError
 from wheelyard.fetching.fetch import Download, fetch_all
 from wheelyard.fetching.partial import Partial
@@ -495,14 +495,14 @@ def damage_notes(_site: Site, folder: Path, damage: Callable[[Path], None]) -> N
 
 
 def damage_name(site: Site, folder: Path, damage: Callable[[Path], None]) -> None:
-    shelves = Shelves(Stock([], lambda *_: [], site.tiny.context), (), (), str)  # type: ignore[arg-type]
-    with open_wheelhouse(shelves, folder):
+    content = Content(PrefetchedFiles([], lambda *_: [], site.tiny.context), (), (), str)  # type: ignore[arg-type]
+    with open_wheelhouse(content, folder):
         pass
     path = folder / "wheelhouse.json"
     assert kind_of("cache/wheelhouse.json") == "wheelhouse's name"
     damage(path)
     for _ in range(2):
-        with open_wheelhouse(shelves, folder) as server:
+        with open_wheelhouse(content, folder) as server:
             assert 0 < server.server_port < 1 << 16
         assert json.loads(path.read_text())["port"]
 

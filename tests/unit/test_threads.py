@@ -11,7 +11,7 @@ import pytest
 from tiny import Tiny, make_tiny
 
 from tests.engines.tiny import layers_of, make_image, make_layer
-from wheelyard.dockerfiles.prefetched import Stock, Wanted
+from wheelyard.dockerfiles.prefetched import PrefetchedFiles, Wanted
 from wheelyard.engines.ahead import Ahead, ClassicStore
 from wheelyard.errors import FetchError
 from wheelyard.fetching.wanted import Download
@@ -140,23 +140,23 @@ def test_who_waits_for_a_file_hears_of_any_exception(tiny: Tiny, read: str) -> N
     def locate(_missing: Collection[str], _refuse: object) -> list[Download]:
         raise MemoryError("none left")
 
-    stock = Stock([WANTED], locate, tiny.context)
-    stock.start()
+    files = PrefetchedFiles([WANTED], locate, tiny.context)
+    files.start()
     with pytest.raises(MemoryError, match="none left"):
-        in_time(lambda: getattr(stock, read)(WANTED.sha256))
-    assert isinstance(stock.failure, MemoryError)
-    stock.close()
+        in_time(lambda: getattr(files, read)(WANTED.sha256))
+    assert isinstance(files.failure, MemoryError)
+    files.close()
 
 
 def test_who_waits_for_a_file_hears_of_a_download_that_fails_somehow(tiny: Tiny) -> None:
     def locate(_missing: Collection[str], _refuse: object) -> list[Download]:
         return [Download("nonsense://x", WANTED.filename, WANTED.sha256, WANTED.size)]
 
-    stock = Stock([WANTED], locate, tiny.context)
-    stock.start()
+    files = PrefetchedFiles([WANTED], locate, tiny.context)
+    files.start()
     with pytest.raises(Exception, match=r"nonsense|URL|protocol"):
-        in_time(lambda: stock.path(WANTED.sha256))
-    stock.close()
+        in_time(lambda: files.path(WANTED.sha256))
+    files.close()
 
 
 def test_nobody_waits_for_a_file_after_the_end(tiny: Tiny) -> None:
@@ -167,11 +167,11 @@ def test_nobody_waits_for_a_file_after_the_end(tiny: Tiny) -> None:
         threading.Event().wait(PATIENCE / 4)  # a silent server
         return []
 
-    stock = Stock([WANTED], locate, tiny.context)
-    stock.start()
+    files = PrefetchedFiles([WANTED], locate, tiny.context)
+    files.start()
     assert begun.wait(PATIENCE)
-    stock.close()
-    for read in (stock.path, stock.read):
+    files.close()
+    for read in (files.path, files.read):
         with pytest.raises(FetchError, match="the build ended"):
             in_time(lambda read=read: read(WANTED.sha256))  # type: ignore[misc]
-    assert stock.failure is None
+    assert files.failure is None

@@ -21,12 +21,12 @@ from loopback import serve
 from tiny import Tiny, locked, make_tiny
 
 from wheelyard.dockerfiles import wheelhouse
-from wheelyard.dockerfiles.prefetched import Stock, Wanted
+from wheelyard.dockerfiles.prefetched import PrefetchedFiles, Wanted
 from wheelyard.dockerfiles.wheelhouse import (
     CONNECTIONS,
     NAME,
+    Content,
     Server,
-    Shelves,
     open_wheelhouse,
     remembered,
 )
@@ -62,18 +62,18 @@ def house(
             if w.sha256 in missing
         ]
 
-    shelves = Shelves(
-        Stock(wanted, find, tiny.context),
+    content = Content(
+        PrefetchedFiles(wanted, find, tiny.context),
         wheels,
         debs,
         lambda deb, file, name: f"Package: {deb.name}\nFilename: {name}\n",
     )
-    with open_wheelhouse(shelves, tiny.folder) as server:
+    with open_wheelhouse(content, tiny.folder) as server:
         yield server
 
 
 def get(server: Server, path: str) -> bytes:
-    root = f"http://127.0.0.1:{server.server_port}/{server.shelves.token}"
+    root = f"http://127.0.0.1:{server.server_port}/{server.content.token}"
     with urllib.request.urlopen(f"{root}/{path}", timeout=20) as answer:
         return bytes(answer.read())
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_gone_is_told_to_both_sides(tiny: Tiny) -> None:
     ):
         with pytest.raises(urllib.error.HTTPError, match="502"):
             get(server, f"files/{wanted.sha256}/{wanted.filename}")
-        failure = server.shelves.stock.failure
+        failure = server.content.files.failure
         assert isinstance(failure, FetchError)
         assert "the server does not have the file" in str(failure)
 
@@ -132,7 +132,7 @@ def test_other_bytes_than_the_locked_ones_never_arrive_whole(tiny: Tiny) -> None
         with pytest.raises((urllib.error.HTTPError, http.client.IncompleteRead)):
             get(server, f"files/{wanted.sha256}/{wanted.filename}")
         with pytest.raises(FetchError, match=r"SHA-256|expected"):
-            server.shelves.stock.path(wanted.sha256)
+            server.content.files.path(wanted.sha256)
 
 
 def test_packages_are_an_archive_that_apt_reads(tiny: Tiny) -> None:
@@ -160,7 +160,7 @@ def test_nothing_else_is_served(tiny: Tiny, path: str) -> None:
 def test_whoever_does_not_know_the_path_gets_nothing(tiny: Tiny, tmp_path: Path) -> None:
     torch = locked(tiny.wheels["torch"])
     with house(tiny, [torch], "http://127.0.0.1:1") as server:
-        server.shelves.token, token = "0" * 16, server.shelves.token
+        server.content.token, token = "0" * 16, server.content.token
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/{token}/simple/torch/")
     assert re.fullmatch(r"wheelhouse-\d+-[0-9a-f]{16}", server.host_name)
@@ -192,8 +192,8 @@ class TestName:
     )  # fmt: skip
     def test_a_damaged_one_is_not_used(self, tiny: Tiny, tmp_path: Path, content: str) -> None:
         (tmp_path / NAME).write_text(content)
-        shelves = Shelves(Stock([], lambda *_: [], tiny.context), (), (), lambda *_: "")
-        with open_wheelhouse(shelves, tmp_path) as server:
+        served = Content(PrefetchedFiles([], lambda *_: [], tiny.context), (), (), lambda *_: "")
+        with open_wheelhouse(served, tmp_path) as server:
             assert get(server, "") == b"wheelhouse\n"
 
 
@@ -255,6 +255,6 @@ def test_a_context_is_laid_out_and_nothing_is_fetched_for_it(tiny: Tiny) -> None
     with house(tiny, [wheel(b"never fetched")], "http://127.0.0.1:1") as server:
         with urllib.request.urlopen(server.lay_out(b"a tar"), timeout=20) as answer:
             assert answer.read() == b"a tar"
-        assert server.shelves.stock.failure is None
+        assert server.content.files.failure is None
         with pytest.raises(urllib.error.HTTPError):
             get(server, "contexts/0123.tar")

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return _check(args, context) if args.check else _lock(args, context)
 
 
-def change_as_json(change: LockChange) -> dict[str, Any]:
+def _change_as_json(change: LockChange) -> dict[str, Any]:
     """Return the result of one lock for programs."""
     return {
         "lock": str(change.path),
@@ -110,7 +110,7 @@ def _check(args: argparse.Namespace, context: Context) -> int:
 
 def _show_changes(changes: Sequence[LockChange], as_json: bool) -> None:
     if as_json:
-        show_json([change_as_json(change) for change in changes])
+        show_json([_change_as_json(change) for change in changes])
         return
     rows = [row for change in changes for row in _rows(change)]
     if rows:

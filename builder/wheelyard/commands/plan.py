@@ -104,7 +104,7 @@ def _show(
     if args.json:
         show_json_list(
             (
-                as_json(cell)
+                _as_json(cell)
                 | {
                     name: {"cuda": versions.cuda, "cudnn": versions.cudnn}
                     for name, versions in (
@@ -202,7 +202,7 @@ def _show_pulls(args: argparse.Namespace, parts: dict[Cell, Any], there: Any) ->
     show_table(["image", "size", "to pull", "to pull by Docker"], rows, sys.stdout)
 
 
-def as_json(cell: Cell) -> dict[str, Any]:
+def _as_json(cell: Cell) -> dict[str, Any]:
     """Return a cell for programs; paths are relative to the project."""
     from wheelyard.planning.tags import axes
 

@@ -11,7 +11,7 @@ from wheelyard.options import Command, add_output
 if TYPE_CHECKING:
     from wheelyard.context import Context
 
-EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   wheelyard run pytorch-2.3                          a shell in this folder
   wheelyard run pytorch-2.3 python train.py          your program
@@ -28,7 +28,7 @@ there are yours, and GPUs are passed on if there are any.
 COMMAND = Command(
     "start an image, with this folder and the GPUs that are here",
     "Build or pull an image if needed, and start it with the current folder at /workspace.",
-    EXAMPLES,
+    _EXAMPLES,
     needs_project=False,
 )
 

@@ -20,7 +20,7 @@ CELL_LABEL = "wheelyard.cell"
 # -s: reap children below another init, too (`docker run --init`, enroot), without a warning.
 ENTRYPOINT = ("/usr/bin/tini", "-s", "--", "/opt/wheelyard/entrypoint")
 # What JupyterLab, TensorBoard and torchrun end by; a base of somebody else's may say otherwise.
-STOP_SIGNAL = "SIGTERM"
+_STOP_SIGNAL = "SIGTERM"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Pairs = tuple[tuple[str, str], ...]
@@ -36,7 +36,7 @@ class ImageConfig:
     workdir: str
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...]
-    stop_signal: str = STOP_SIGNAL
+    stop_signal: str = _STOP_SIGNAL
     created: str | None = None  # RFC 3339; None: nothing says when its files came to be
 
 

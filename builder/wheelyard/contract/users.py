@@ -29,14 +29,14 @@ PTH = "wheelyard.pth"
 SCRIPTS = {
     "entrypoint.sh": "entrypoint", "pip.sh": "pip", "user.sh": "user.sh", "venv.sh": "venv",
 }  # fmt: skip
-PROFILE = (
+_PROFILE = (
     "# Debian's /etc/profile resets PATH; login shells find the environment again here.",
     'export VIRTUAL_ENV="${VIRTUAL_ENV:-/opt/venv}"',
     'export PATH="/opt/venv/bin:$PATH"',
     '[ "$VIRTUAL_ENV" = /opt/venv ] || export PATH="$VIRTUAL_ENV/bin:$PATH"',
     '[ -w "${HOME:-}" ] || . /opt/wheelyard/user.sh',
 )
-NAMELESS_SHELL = (
+_NAMELESS_SHELL = (
     "# For shells whose HOME is /: `docker exec` starts them past the entry point.",
     ". /opt/wheelyard/user.sh",
 )
@@ -51,8 +51,8 @@ def text_files(home: str, python: str) -> dict[str, tuple[str, ...]]:
     """Return path -> lines of the root's own files, for shells and nested environments."""
     found = f"import site; site.addsitedir('/{site_packages(python)}')"
     return {
-        "etc/profile.d/10-venv.sh": PROFILE,
-        ".bashrc": NAMELESS_SHELL,
+        "etc/profile.d/10-venv.sh": _PROFILE,
+        ".bashrc": _NAMELESS_SHELL,
         # `python -m venv --system-site-packages` sees what the image has, its .pth files included.
         f"{system_packages(home, python)}/{PTH}": (found,),
     }

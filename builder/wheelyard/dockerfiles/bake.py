@@ -56,11 +56,11 @@ if TYPE_CHECKING:
     from wheelyard.images.assemble.image import Image
     from wheelyard.model import Plan
 
-PINNED_NEEDS_BAKE = (
+_PINNED_NEEDS_BAKE = (
     "buildx before 0.17 takes no --network for a base from a registry's image: leave it out, "
     "take a newer buildx, or --engine docker"
 )
-INSTALLER = "installer"  # the stage that brings uv; a context of that name replaces it
+_INSTALLER = "installer"  # the stage that brings uv; a context of that name replaces it
 _KEPT_LINES = 400  # BuildKit shows a failed step's Dockerfile after its words
 _STEP = re.compile(r"#\d+ \[[^\]]* (\d+)/(\d+)\] ")
 
@@ -123,7 +123,7 @@ class BakeEngine:
         """Write this machine's settings; with several images, build them in parallel."""
         declared = json.loads(self._file.read_text(encoding="utf-8"))["target"]
         targets = self._targets
-        self._installer = unpack_installer(self._context, self._scratch / "installer")
+        self._installer = _unpack_installer(self._context, self._scratch / "installer")
         for job in jobs:
             secrets = write_secrets(job.cell, self._context, self._scratch)
             override = {"secret": [f"id={name},src={path}" for name, path in secrets.items()]}
@@ -143,7 +143,7 @@ class BakeEngine:
         more: dict[str, Any] = {} if network is None else {"network": network}
         base = base_image(job.cell)
         bases = {base: self._bases[base]} if base in self._bases else {}
-        contexts = {**declared.get("contexts", {}), INSTALLER: str(self._installer), **bases}
+        contexts = {**declared.get("contexts", {}), _INSTALLER: str(self._installer), **bases}
         return {**more, "contexts": contexts}
 
     def build(self, job: Job) -> EngineImage:
@@ -154,7 +154,7 @@ class BakeEngine:
         with job.timed("build"):
             if self._old:
                 if job.cell.base.image is not None:
-                    raise EngineError(PINNED_NEEDS_BAKE)
+                    raise EngineError(_PINNED_NEEDS_BAKE)
                 override, network = self._targets[name], str(self._options.network)
                 argv = build_argv(job, override, network, f"--output={self._output(job)}")
             else:
@@ -219,7 +219,7 @@ class BakeEngine:
         return EngineImage(job.cell, found["digest"], size, job.seconds, findings, job.log)
 
 
-def unpack_installer(context: Context, folder: Path) -> Path:
+def _unpack_installer(context: Context, folder: Path) -> Path:
     """Unpack the program that installs wheels, as the stage `installer` would."""
     wheel = load_installer()
     files = context.settings.cache_dir / "files"

@@ -67,13 +67,13 @@ def make_jobs(
     jobs, failed = [], []
     for cell in cells:
         try:
-            jobs.append(make_job(cell, plan, output, context))
+            jobs.append(_make_job(cell, plan, output, context))
         except Exception as error:  # noqa: BLE001 - the others are built whatever it was
             failed.append(Failed(cell, reported(error, cell.id, context.reporter)))
     return jobs, failed
 
 
-def make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> Job:
+def _make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> Job:
     """Return an image to build; DriftError if a Dockerfile differs from what would be rendered."""
     project = context.settings.project
     folder = project / cell.folder

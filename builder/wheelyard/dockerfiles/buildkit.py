@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from wheelyard.console.tasks import Reporter
 
-OLDEST_API = (1, 41)  # Docker 20.10
-REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth credentials")
+_OLDEST_API = (1, 41)  # Docker 20.10
+_REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth credentials")
 SHOWN = 160  # characters of a step in a message
-CLASSIC, BUILDKIT = "1", "2"  # the Engine API's names of its builders
-BUILDKIT_NETWORKS = (None, "default", "host", "none")
+_CLASSIC, _BUILDKIT = "1", "2"  # the Engine API's names of its builders
+_BUILDKIT_NETWORKS = (None, "default", "host", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def require_recent(client: DockerClient) -> None:
     """Raise EngineError for an engine that is older than Docker 20.10."""
     facts = client.version()
     version = tuple(int(part) for part in facts["ApiVersion"].split(".")[:2])
-    if version < OLDEST_API:
+    if version < _OLDEST_API:
         raise EngineError(
             f"the engine is too old: version {facts.get('Version', '?')} (API "
             f"{facts['ApiVersion']}); rendered Dockerfiles need Docker 20.10 (API 1.41) or newer. "
@@ -72,7 +72,7 @@ def build_image(client: DockerClient, request: BuildRequest, reporter: Reporter)
     with (
         request.log.open("w", encoding="utf-8") as log,
         BuildLog(request.label, log, reporter) as progress,
-        _built_by(client, choose_builder(client, request)),
+        _built_by(client, _choose_builder(client, request)),
         _cancelled_when_left(client),
     ):
         try:
@@ -88,7 +88,7 @@ def build_image(client: DockerClient, request: BuildRequest, reporter: Reporter)
 
 def _messages(client: DockerClient, request: BuildRequest) -> Iterator[dict[str, Any]]:
     api: Any = client.api  # the stubs know neither of our file object nor of the hosts
-    by_address = api.params["version"] == BUILDKIT
+    by_address = api.params["version"] == _BUILDKIT
     stream = api.build(
         path=request.address if by_address else None,
         fileobj=None if by_address else io.BytesIO(request.context),
@@ -103,7 +103,7 @@ def _messages(client: DockerClient, request: BuildRequest) -> Iterator[dict[str,
     yield from stream
 
 
-def choose_builder(
+def _choose_builder(
     client: DockerClient, request: BuildRequest, environ: Mapping[str, str] = os.environ
 ) -> str:
     """Return the builder that `docker build` would use, if it supports the request.
@@ -111,13 +111,13 @@ def choose_builder(
     BuildKit takes a context from a client that speaks gRPC, or from an address; Docker 26.1 with
     containerd's store drops one that is sent as to the classic builder.
     """
-    if request.address is None or request.network not in BUILDKIT_NETWORKS:
-        return CLASSIC
+    if request.address is None or request.network not in _BUILDKIT_NETWORKS:
+        return _CLASSIC
     chosen = environ.get("DOCKER_BUILDKIT", "").lower()
     if chosen:
-        return CLASSIC if chosen in ("0", "false") else BUILDKIT
+        return _CLASSIC if chosen in ("0", "false") else _BUILDKIT
     api: Any = client.api  # the SDK's `ping` leaves out the headers
-    return str(api.get(f"{api.base_url}/_ping").headers.get("Builder-Version", CLASSIC))
+    return str(api.get(f"{api.base_url}/_ping").headers.get("Builder-Version", _CLASSIC))
 
 
 @contextmanager
@@ -176,7 +176,7 @@ def explain(text: str, tail: Iterable[str] = ()) -> str:
             "the engine's disk is full: free space (`docker system df`), then build again "
             f"({short})"
         )
-    if any(word in words for word in REFUSED):
+    if any(word in words for word in _REFUSED):
         return (
             f"the registry refused: check the image's name, and log in (`docker login`) ({short})"
         )

@@ -52,7 +52,7 @@ class BuildLog:
             return
         text = str(message.get("stream") or message.get("error") or message.get("status") or "")
         self._write(text)
-        self._keep(line for line in text.splitlines() if is_said(line))
+        self._keep(line for line in text.splitlines() if _is_said(line))
         if found := _CLASSIC_STEP.match(text):
             self._begin(int(found[2]), found[3].strip())
         if "aux" in message and "ID" in message["aux"]:
@@ -93,6 +93,6 @@ class BuildLog:
         self.step = step
 
 
-def is_said(line: str) -> bool:
+def _is_said(line: str) -> bool:
     """Tell whether a line comes from the step itself, not from the classic builder."""
     return bool(line.strip()) and not line.startswith(("Step ", " ---> ", "Removed intermediate"))

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from wheelyard.dockerfiles.batch import Job
 
-BUILDX = ("docker", "buildx")
-NO_BUILDX = (
+_BUILDX = ("docker", "buildx")
+_NO_BUILDX = (
     "`docker buildx` is missing: install the buildx plug-in (Debian 13: docker-buildx; Docker's "
     "own packages: docker-buildx-plugin), or use --engine docker, or no engine at all"
 )
-CHOOSE = "`docker buildx ls` lists builders; BUILDX_BUILDER and `docker buildx use` choose one"
+_CHOOSE = "`docker buildx ls` lists builders; BUILDX_BUILDER and `docker buildx use` choose one"
 HOST_NETWORK = "network.host"  # the entitlement's name
 _DRIVER = re.compile(r"^Driver:[ \t]*(\S*)", re.MULTILINE)
 
@@ -30,7 +30,7 @@ _DRIVER = re.compile(r"^Driver:[ \t]*(\S*)", re.MULTILINE)
 def bake_argv(files: Sequence[Path], targets: Sequence[str], *options: str) -> tuple[str, ...]:
     """Return the command that builds `targets` of the merged `files`."""
     named = (word for file in files for word in ("--file", str(file)))
-    return (*BUILDX, "bake", *named, "--progress=plain", *options, *targets)
+    return (*_BUILDX, "bake", *named, "--progress=plain", *options, *targets)
 
 
 def build_argv(
@@ -49,7 +49,7 @@ def build_argv(
     named = (f"--build-context={name}={source}" for name, source in contexts.items())
     allowed = (f"--allow={HOST_NETWORK}",) if network == "host" else ()
     return (
-        *(*BUILDX, "build", "--progress=plain", f"--platform={PLATFORM}", f"--network={network}"),
+        *(*_BUILDX, "build", "--progress=plain", f"--platform={PLATFORM}", f"--network={network}"),
         *(*allowed, *secrets, *named, *options, f"--tag={unchecked(job)}"),
         str(job.folder),
     )
@@ -66,7 +66,7 @@ def parse_driver(inspected: str) -> str:
 
 def knows_networks() -> bool:
     """Tell whether this buildx supports a network for bake."""
-    return "--allow" in run((*BUILDX, "bake", "--help"), error=None).stdout
+    return "--allow" in run((*_BUILDX, "bake", "--help"), error=None).stdout
 
 
 def require_buildx() -> str:
@@ -75,18 +75,18 @@ def require_buildx() -> str:
     Raises EngineError if buildx is missing or its builder cannot be used.
     """
     try:
-        if run((*BUILDX, "version"), error=None).returncode != 0:
-            raise EngineError(NO_BUILDX)
+        if run((*_BUILDX, "version"), error=None).returncode != 0:
+            raise EngineError(_NO_BUILDX)
     except ToolMissingError as missing:
-        raise EngineError(NO_BUILDX) from missing
+        raise EngineError(_NO_BUILDX) from missing
     named = os.environ.get("BUILDX_BUILDER")
-    inspected = run((*BUILDX, "inspect", "--bootstrap"), error=None)
+    inspected = run((*_BUILDX, "inspect", "--bootstrap"), error=None)
     driver = parse_driver(inspected.stdout)
     if inspected.returncode != 0 or not driver:
         if not named:
             need_engine()  # if that is the reason, its message is better
         asked = f"the builder {named}" if named else "the current builder"
-        raise EngineError(failure(inspected, f"asking {asked}", CHOOSE))
+        raise EngineError(failure(inspected, f"asking {asked}", _CHOOSE))
     return driver
 
 

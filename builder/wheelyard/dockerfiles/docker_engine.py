@@ -16,7 +16,7 @@ from docker.errors import DockerException, ImageNotFound
 from wheelyard.contract.imageconfig import base_folder, base_image
 from wheelyard.dockerfiles.buildkit import BuildRequest, build_image, explain, require_recent
 from wheelyard.dockerfiles.contexts import image_context, pinned_context
-from wheelyard.dockerfiles.prefetch import make_shelves
+from wheelyard.dockerfiles.prefetch import locate_content
 from wheelyard.dockerfiles.route import Route, find_route
 from wheelyard.dockerfiles.wheelhouse import LOOPBACK, Server, open_wheelhouse, remembered
 from wheelyard.engines.docker import SILENCE, connect, layers_of
@@ -65,7 +65,7 @@ def docker_engine(
     load = find_loader(True, context)
     missing: dict[str, WheelyardError] = {}
     build_bases(cells, plan, options.output / "bases", context, load=load, missing=missing)
-    with open_wheelhouse(make_shelves(jobs, context), remembered(context.settings)) as server:
+    with open_wheelhouse(locate_content(jobs, context), remembered(context.settings)) as server:
         engine = DockerEngine(client, plan, context, options, server, missing)
         engine.make_pinned_bases(jobs)
         yield engine
@@ -144,7 +144,7 @@ class DockerEngine:
         try:
             return build_image(self._client, request, self._context.reporter)
         except EngineError as error:
-            failure = self._server.shelves.stock.failure
+            failure = self._server.content.files.failure
             if failure is None:
                 raise
             # The file that the RUN step lacked says more than its failure.
@@ -181,14 +181,14 @@ def inspect_engine_image(
     api: Any = client.api  # the stubs leave this call untyped
     facts: dict[str, Any] = api.inspect_image(name)
     if job.cell.base.image is None:
-        require_base(client, facts, base_image(job.cell))
+        _require_base(client, facts, base_image(job.cell))
     tree: Any = read_image(client, name)
     findings = inspect_image(job.cell, job.stages[-1].lock, {"config": facts["Config"]}, tree)
     require(job.cell.id, findings)
     return str(facts["Id"]), int(facts["Size"]), findings
 
 
-def require_base(client: DockerClient, facts: Mapping[str, Any], base: str) -> None:
+def _require_base(client: DockerClient, facts: Mapping[str, Any], base: str) -> None:
     """Raise InspectError unless an inspected image is based on the engine's image `base`.
 
     A builder may ask a registry for that name before it looks at what the engine has.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.installer import load_installer
-from wheelyard.dockerfiles.prefetched import Stock, Wanted
-from wheelyard.dockerfiles.wheelhouse import Shelves
+from wheelyard.dockerfiles.prefetched import PrefetchedFiles, Wanted
+from wheelyard.dockerfiles.wheelhouse import Content
 from wheelyard.errors import FetchError, WheelyardError
 from wheelyard.images.assemble.base import index_stanza
 from wheelyard.images.inputs.supply import deb_downloads
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wheelyard.model import LockedDeb, LockedWheel
 
 
-def make_shelves(jobs: Sequence[Job], context: Context) -> Shelves:
+def locate_content(jobs: Sequence[Job], context: Context) -> Content:
     """Return everything that the RUN steps of these images request, in their order."""
     wheels: dict[str, LockedWheel] = {}
     debs: dict[str, LockedDeb] = {}
@@ -49,8 +49,11 @@ def make_shelves(jobs: Sequence[Job], context: Context) -> Shelves:
             refuse(reason, wanted - set(found))
         return list(found.values())
 
-    return Shelves(
-        Stock(wanted, find, context), tuple(wheels.values()), tuple(debs.values()), index_stanza
+    return Content(
+        PrefetchedFiles(wanted, find, context),
+        tuple(wheels.values()),
+        tuple(debs.values()),
+        index_stanza,
     )
 
 

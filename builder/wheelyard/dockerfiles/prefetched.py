@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     # Says why some of the files, by SHA-256, are unavailable.
     Refuse = Callable[[WheelyardError, Collection[str]], None]
 
-CHUNK = 1 << 20
-POLL_SECONDS = 0.01
+_CHUNK = 1 << 20
+_POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Wanted:
     size: int  # bytes
 
 
-class Stock:
+class PrefetchedFiles:
     """Files by SHA-256; `start` begins to fetch them, `close` stops."""
 
     def __init__(
@@ -53,11 +53,11 @@ class Stock:
         locate: Callable[[Collection[str], Refuse], Sequence[Download]],
         context: Context,
     ) -> None:
-        self.files: Mapping[str, Wanted] = {item.sha256: item for item in wanted}
+        self.by_hash: Mapping[str, Wanted] = {item.sha256: item for item in wanted}
         self.folder: Path = context.settings.cache_dir / "files"
         self.failure: BaseException | None = None  # the first; a build that missed it fails too
         self._locate, self._context = locate, context
-        self._arriving: dict[str, Future[Path]] = {sha256: Future() for sha256 in self.files}
+        self._arriving: dict[str, Future[Path]] = {sha256: Future() for sha256 in self.by_hash}
         self._fetched: list[Path] = []
         self._stop, self._starting = threading.Event(), threading.Lock()
         self._thread = Helper(self._run, "wheelhouse-fetch", self._fail)
@@ -90,14 +90,14 @@ class Stock:
 
         Waits for the first bytes; raises what kept the file from arriving.
         """
-        future, item = self._arriving[sha256], self.files[sha256]
+        future, item = self._arriving[sha256], self.by_hash[sha256]
         return self._follow(future, item, self._open(future, item))
 
     def _follow(self, future: Future[Path], item: Wanted, file: BinaryIO) -> Iterator[bytes]:
         with file:
             at = 0
             while at < item.size:
-                chunk = file.read(CHUNK)
+                chunk = file.read(_CHUNK)
                 at += len(chunk)
                 if at >= item.size and future.exception() is not None:
                     return  # the last piece is held back until the whole file was checked
@@ -112,7 +112,7 @@ class Stock:
             with suppress(FileNotFoundError):
                 if growing.stat().st_size:
                     return growing.open("rb")
-            time.sleep(POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
         return future.result().open("rb")
 
     def _wait_for_more(self, future: Future[Path], file: BinaryIO, at: int) -> bool:
@@ -125,7 +125,7 @@ class Stock:
                 return size > at
             if done or self._stop.is_set():
                 return False
-            time.sleep(POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -138,7 +138,7 @@ class Stock:
     def _missing(self) -> list[str]:
         """Return what the cache lacks or has only in part; all else can be read from here on."""
         missing = []
-        for sha256, item in self.files.items():
+        for sha256, item in self.by_hash.items():
             if self._stop.is_set():
                 break
             path = checked(self.folder, sha256, item.filename, item.size)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
 
 # Build arguments that every builder knows, and keeps out of history and cache keys.
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 # An engine on this machine, or one in a virtual machine on it: network, address.
-ROUTES = (("host", LOOPBACK), (None, "host-gateway"))
-ASK = """
+_ROUTES = (("host", LOOPBACK), (None, "host-gateway"))
+_ASK = """
 import socket, sys, urllib.request
 name = sys.argv[1]
 port, token = name.split("-")[1:]
@@ -57,11 +57,11 @@ def find_route(
     `network` is the user's choice. Raises EngineError if settings could not be used then.
     """
     python = f"/{VENV}/bin/python" if image.startswith("wheelyard/") else "python3"
-    for usual, address in ROUTES:
+    for usual, address in _ROUTES:
         chosen = network or usual
         try:
             run_once(
-                client, image, [python, "-c", ASK, name],
+                client, image, [python, "-c", _ASK, name],
                 network=chosen or "default", hosts={name: address},
             )  # fmt: skip
         except EngineError:
@@ -95,5 +95,7 @@ def _require_plain_settings(context: Context) -> None:
 def proxies_of(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the proxies of an environment, as build arguments that leave no trace."""
     return {
-        name: value for name in PROXIES if (value := environ.get(name) or environ.get(name.lower()))
+        name: value
+        for name in _PROXIES
+        if (value := environ.get(name) or environ.get(name.lower()))
     }

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.model import Cell
 
-SETTINGS, CA = "wheelyard-settings", "wheelyard-ca"
-CA_PLACE = "/run/wheelyard/ca.pem"  # where Dockerfiles mount it
+_SETTINGS, _CA = "wheelyard-settings", "wheelyard-ca"
+_CA_PLACE = "/run/wheelyard/ca.pem"  # where Dockerfiles mount it
 
 
 def write_secrets(cell: Cell, context: Context, folder: Path) -> dict[str, Path]:
@@ -30,7 +30,7 @@ def write_secrets(cell: Cell, context: Context, folder: Path) -> dict[str, Path]
     script = folder / f"{cell.id}.sh"
     script.touch(mode=0o600)
     script.write_text(render_script(values))
-    return {SETTINGS: script} | ({} if ca is None else {CA: ca})
+    return {_SETTINGS: script} | ({} if ca is None else {_CA: ca})
 
 
 def secret_settings(
@@ -43,7 +43,7 @@ def secret_settings(
         # Files are identified by their hash, so it does not matter which index lists them.
         values |= {"UV_INDEX": " ".join(more), "UV_INDEX_STRATEGY": "unsafe-best-match"}
     if has_ca:
-        values |= {"SSL_CERT_FILE": CA_PLACE, "PIP_CERT": CA_PLACE}
+        values |= {"SSL_CERT_FILE": _CA_PLACE, "PIP_CERT": _CA_PLACE}
     proxies = proxies_of(environ)
     values |= proxies | {name.lower(): value for name, value in proxies.items()}
     return {name: value for name, value in values.items() if value}

@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from wheelyard.dockerfiles.prefetched import Stock
+from wheelyard.dockerfiles.prefetched import PrefetchedFiles
 from wheelyard.errors import WheelyardError
 from wheelyard.system.storage import remove
 from wheelyard.system.textfiles import write_text
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from wheelyard.settings import Settings
 
 LOOPBACK = "127.0.0.1"
-CONTEXTS = "contexts"
+_CONTEXTS = "contexts"
 CONNECTIONS = 64  # at once; uv asks with 50, apt with a few
 PATIENCE = 20.0  # seconds that a connection may be idle
-SLOWEST = 300.0  # seconds that a piece of an answer may take to leave: an engine's disk is busy
-CONTENT_TYPES = {"simple": "text/html", CONTEXTS: "application/x-tar"}
+_SLOWEST = 300.0  # seconds that a piece of an answer may take to leave: an engine's disk is busy
+_CONTENT_TYPES = {"simple": "text/html", _CONTEXTS: "application/x-tar"}
 NAME = "wheelhouse.json"  # port and token
 
 
 @dataclass(slots=True)
-class Shelves:
+class Content:
     """What is served, and where it comes from."""
 
-    stock: Stock
+    files: PrefetchedFiles
     wheels: Sequence[LockedWheel]
     debs: Sequence[LockedDeb]
     stanza: Callable[[LockedDeb, Path, str], str]  # a package's entry of the archive's index
@@ -67,7 +67,7 @@ class Shelves:
     def packages(self) -> bytes:
         """Return the archive's index; wait until every package is there."""
         stanzas = (
-            self.stanza(deb, self.stock.path(deb.sha256), f"{deb.sha256}/{_name(deb)}")
+            self.stanza(deb, self.files.path(deb.sha256), f"{deb.sha256}/{_name(deb)}")
             for deb in self.debs
         )
         return "\n".join(stanzas).encode()
@@ -86,8 +86,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 2 * CONNECTIONS  # the default of five is filled by uv at once
 
-    def __init__(self, shelves: Shelves, port: int) -> None:
-        self.shelves = shelves
+    def __init__(self, content: Content, port: int) -> None:
+        self.content = content
         self.contexts: dict[str, bytes] = {}  # by SHA-256
         self._connections: dict[socket.socket, float | None] = {}  # idle since
         self._lock = threading.Lock()
@@ -130,13 +130,13 @@ class Server(ThreadingHTTPServer):
     @property
     def host_name(self) -> str:
         """The name whose line in /etc/hosts gives a RUN step port and path."""
-        return f"wheelhouse-{self.server_port}-{self.shelves.token}"
+        return f"wheelhouse-{self.server_port}-{self.content.token}"
 
     def lay_out(self, context: bytes) -> str:
         """Serve the context of a build, a tar; return its address."""
         name = hashlib.sha256(context).hexdigest()
         self.contexts[name] = context
-        return f"http://{LOOPBACK}:{self.server_port}/{self.shelves.token}/{CONTEXTS}/{name}.tar"
+        return f"http://{LOOPBACK}:{self.server_port}/{self.content.token}/{_CONTEXTS}/{name}.tar"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Ignore clients that hang up."""
@@ -149,7 +149,7 @@ def _hang_up(connection: socket.socket) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = SLOWEST
+    timeout = _SLOWEST
     server: Server
 
     def do_HEAD(self) -> None:
@@ -164,41 +164,41 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get(self) -> None:
         token, _, path = unquote(self.path).strip("/").partition("/")
-        if not secrets.compare_digest(token.encode(), self.server.shelves.token.encode()):
+        if not secrets.compare_digest(token.encode(), self.server.content.token.encode()):
             self.send_error(404)
             return
         kind, _, rest = path.partition("/")
-        if kind not in ("", CONTEXTS):
-            self.server.shelves.stock.start()  # not before: a cached build requests nothing
+        if kind not in ("", _CONTEXTS):
+            self.server.content.files.start()  # not before: a cached build requests nothing
         try:
             self._answer(kind, rest.removeprefix("./"))
         except WheelyardError as error:
             self.send_error(502, "not available", str(error))
 
     def _answer(self, kind: str, rest: str) -> None:
-        shelves = self.server.shelves
+        content = self.server.content
         sha256 = rest.partition("/")[0]
         page: bytes | None = None if kind else b"wheelhouse\n"
-        if kind == CONTEXTS:
+        if kind == _CONTEXTS:
             page = self.server.contexts.get(rest.removesuffix(".tar"))
         elif kind == "simple":
-            page = shelves.project_page(rest)
+            page = content.project_page(rest)
         elif kind == "debian" and rest == "Packages":
-            page = shelves.packages()
-        elif kind in ("files", "debian") and sha256 in shelves.stock.files:
+            page = content.packages()
+        elif kind in ("files", "debian") and sha256 in content.files.by_hash:
             self._file(sha256)
             return
         if page is None:
             self.send_error(404)
             return
-        self._head(len(page), CONTENT_TYPES.get(kind, "text/plain"))
+        self._head(len(page), _CONTENT_TYPES.get(kind, "text/plain"))
         if self.command == "GET":
             self.wfile.write(page)
 
     def _file(self, sha256: str) -> None:
-        stock = self.server.shelves.stock
-        size = stock.files[sha256].size
-        chunks = stock.read(sha256) if self.command == "GET" else None
+        files = self.server.content.files
+        size = files.by_hash[sha256].size
+        chunks = files.read(sha256) if self.command == "GET" else None
         self._head(size, "application/octet-stream")
         if chunks is None:
             return
@@ -229,39 +229,39 @@ def remembered(settings: Settings) -> Path:
 
 
 @contextmanager
-def open_wheelhouse(shelves: Shelves, remembered: Path) -> Iterator[Server]:
+def open_wheelhouse(content: Content, remembered: Path) -> Iterator[Server]:
     """Serve on loopback while the context lasts.
 
     The folder `remembered` keeps port and token for the next time; if the port is in use, most
     likely by another build, others are taken.
     """
-    server = _start_server(shelves, remembered / NAME)
+    server = _start_server(content, remembered / NAME)
     thread = Helper(server.serve_forever, "wheelhouse")
     thread.start()
     try:
         yield server
     finally:
-        shelves.stock.close()
+        content.files.close()
         server.shutdown()
         server.server_close()
     thread.require()
 
 
-def _start_server(shelves: Shelves, remembered: Path) -> Server:
+def _start_server(content: Content, remembered: Path) -> Server:
     try:
         port, token = _read_name(remembered)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        server = Server(shelves, 0)
-        name = {"port": server.server_port, "token": shelves.token}
+        server = Server(content, 0)
+        name = {"port": server.server_port, "token": content.token}
         if remembered.is_dir():
             remove(remembered)
         write_text(remembered, json.dumps(name), mode=0o600)
         return server
     try:
-        server = Server(shelves, port)
+        server = Server(content, port)
     except OSError:
-        return Server(shelves, 0)
-    shelves.token = token
+        return Server(content, 0)
+    content.token = token
     return server
 
 

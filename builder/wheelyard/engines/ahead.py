@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     Send = Callable[[Iterator[bytes]], None]  # a load's tar; raises EngineError
 
 PART = 256 << 20  # bytes of tars that are worth a request of their own
-REQUESTS = 2  # one that the engine unpacks, one that is sent
+_REQUESTS = 2  # one that the engine unpacks, one that is sent
 # Engines' messages about a layer that was removed together with its image.
-GONE = ("no such file", "not found")
+_GONE = ("no such file", "not found")
 
 
 PART_LABEL = "wheelyard.part"  # on images that only hold layers until the image itself is loaded
@@ -63,7 +63,7 @@ class ClassicStore:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class _Part:
     """Layers that are sent in one request: the last ones of `layers`."""
 
     layers: tuple[Layer, ...]
@@ -74,10 +74,10 @@ class Part:
 
 def is_gone(error: Exception) -> bool:
     """Tell whether the engine lacked a layer that it had before."""
-    return any(words in str(error) for words in GONE)
+    return any(words in str(error) for words in _GONE)
 
 
-class StoppedError(Exception):
+class _StoppedError(Exception):
     """The rest of a part is no longer wanted."""
 
 
@@ -98,7 +98,7 @@ class Ahead(AbstractContextManager["Ahead"]):
         self._last.set()
         self._changed = threading.Condition()
         self._threads = [
-            Helper(self._work, f"ahead-{number}", self._give_up) for number in range(REQUESTS)
+            Helper(self._work, f"ahead-{number}", self._give_up) for number in range(_REQUESTS)
         ]
 
     def __enter__(self) -> Self:
@@ -142,19 +142,19 @@ class Ahead(AbstractContextManager["Ahead"]):
         while (part := self._take()) is not None:
             try:
                 self._send(self._chunks(part))
-            except StoppedError:
+            except _StoppedError:
                 pass
             except BaseException as error:  # noqa: BLE001 - raised again by finish()
                 self._give_up(error)
             finally:
                 part.done.set()
 
-    def _chunks(self, part: Part) -> Iterator[bytes]:
+    def _chunks(self, part: _Part) -> Iterator[bytes]:
         """Yield the part's tar; its end, which the engine waits for, only after the part below."""
         members = self._store.pack(part.layers, part.omit)
         for chunk in stream(members, part.below.wait):
             if self._stopped:
-                raise StoppedError
+                raise _StoppedError
             self.sent += len(chunk)
             yield chunk
 
@@ -165,14 +165,14 @@ class Ahead(AbstractContextManager["Ahead"]):
             self._error = self._error or (None if is_expected else error)
             self._changed.notify_all()
 
-    def _take(self) -> Part | None:
+    def _take(self) -> _Part | None:
         """Return the next part when there is enough for one; None when there are no more."""
         with self._changed:
             self._changed.wait_for(lambda: self._complete or self._pending() >= self._least)
             if self._stopped or not self._pending():
                 return None
             end = self._cut()
-            part = Part(tuple(self._layers[:end]), self._taken, self._last)
+            part = _Part(tuple(self._layers[:end]), self._taken, self._last)
             self._taken, self._last = end, part.done
             return part
 

@@ -67,7 +67,7 @@ def _write(
     threaded: bool,
 ) -> Layer:
     if known is None:  # else the blob's digest vouches for all that the wheels' bytes decide
-        require_whole(wheels)
+        _require_whole(wheels)
     owners: dict[str, _Owner] = {}
     with LayerWriter(blob, threaded=threaded, known=known) as writer:
         for source in wheels:
@@ -89,7 +89,7 @@ def write_bytecode(
 
     Raises WheelError as `write_layer` does.
     """
-    require_whole(wheels)
+    _require_whole(wheels)
     with LayerWriter(blob, packed=True, threaded=threaded) as writer:
         for source in wheels:
             with Wheel(source.path) as wheel:
@@ -103,7 +103,7 @@ def write_bytecode(
         return writer.finish()
 
 
-def require_whole(wheels: Iterable[WheelInput]) -> None:
+def _require_whole(wheels: Iterable[WheelInput]) -> None:
     """Raise WheelError for other bytes than the expected ones.
 
     A zip has a checksum for each member's content, none for names, modes and what is read first.
@@ -126,7 +126,7 @@ def add_parents(writer: LayerWriter, path: str, environment: Environment) -> Non
             writer.directory(folder, 0o755)
 
 
-def conflict(path: str, first: str, second: str) -> WheelError:
+def _conflict(path: str, first: str, second: str) -> WheelError:
     """Return the error for two wheels that both own `path`."""
     return WheelError(
         f"{first} and {second} both hold {path}, with different content; an image cannot hold "
@@ -172,7 +172,7 @@ def _check_same_content(wheel: Wheel, target: Target, owner: _Owner) -> None:
         with Wheel(source.path) as other:
             earlier = _member_digest(other, earlier)
     if earlier != (digest or _content_digest([target.content])):
-        raise conflict(target.path, source.path.name, wheel.path.name)
+        raise _conflict(target.path, source.path.name, wheel.path.name)
 
 
 def _check_place(writer: LayerWriter, path: str, wheel: Wheel) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell, Plan
     from wheelyard.planning.catalogue import CatalogueEntry
 
-RUNTIMES = ("docker", "docker-cdi", "podman")  # that keep images and mount folders
+_RUNTIMES = ("docker", "docker-cdi", "podman")  # that keep images and mount folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def find_runtime(named: str | None) -> Runtime:
     found = [
         each
         for each in find_runtimes(engine.facts, machine.read_programs(), cdi=machine.has_cdi())
-        if each.name in RUNTIMES and named in (None, each.name.partition("-")[0])
+        if each.name in _RUNTIMES and named in (None, each.name.partition("-")[0])
     ]
     runtime = best(found)
     if runtime is None:

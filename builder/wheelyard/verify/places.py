@@ -71,7 +71,7 @@ def find_place(wanted: str, reporter: Reporter) -> Place:
             client = None
         if client is not None:
             name = str(client.info().get("Name", ""))
-            return Place("docker", passes_gpus(client), machine_of(name), client)
+            return Place("docker", passes_gpus(client), _machine_of(name), client)
         if wanted == "docker":
             raise EngineError("no Docker Engine answers; start one, or use --backend chroot")
     if os.geteuid() != 0:
@@ -79,10 +79,10 @@ def find_place(wanted: str, reporter: Reporter) -> Place:
             "images run in a Docker Engine, which does not answer, or in a chroot, which "
             "needs root: start an engine, or run this as root"
         )
-    return Place("chroot", gpu=False, machine=machine_of(platform.node()))
+    return Place("chroot", gpu=False, machine=_machine_of(platform.node()))
 
 
-def machine_of(name: str) -> str:
+def _machine_of(name: str) -> str:
     """Describe a machine for its records: its name, the driver and the GPUs' serial numbers."""
     try:
         driver = read_driver()
