@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-# In the order in which somebody would go through them.
-PAGES = (
+# In the order in which somebody would go through them; other pages follow.
+_FIRST = (
     "README.md", "docs/build.md", "docs/run.md", "docs/extend.md", "docs/nvcc.md",
     "docs/publish.md", "docs/reproduce.md", "docs/servers.md", "docs/devcontainer.md",
-    "docs/mirrors.md", "docs/images.md", "docs/selfcheck.md", "docs/benchmarks.md",
-    "docs/examples/README.md", "docs/results/README.md",
 )  # fmt: skip
+PAGES = tuple(
+    dict.fromkeys(
+        (*_FIRST, *sorted(str(p.relative_to(PROJECT)) for p in (PROJECT / "docs").rglob("*.md")))
+    )
+)
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What is not run, by what the command says: the kind that is counted, and the reason.
 NOT_RUN = (
