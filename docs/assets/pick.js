@@ -184,7 +184,7 @@ const WheelyardPick = (() => {
       if (!problem) return { id: entry.id, reason: reason(drivers, entry, host, passed) };
       passed.push([entry.id, problem]);
     }
-    if (!passed.length) return { problem: `the catalogue has no image like this: ${told(wish)}` };
+    if (!passed.length) return { problem: `the catalogue has no such image: ${told(wish)}` };
     const why = unique(passed.map(([, text]) => text)).slice(0, 5);
     return { problem: `no image runs on this machine:${why.map((text) => `\n  ${text}`).join("")}` };
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -119,3 +120,22 @@ def test_links_of_the_sources_lead_to_pages_or_copied_files(
             target = (path.parent / link).resolve()
             assert target.is_relative_to(site), (path, link)
             assert target.exists(), (path, link)
+
+
+def test_the_page_says_what_pick_says() -> None:
+    """Word for word; tests/site holds the answers to each other, in a browser."""
+    script = (PROJECT / "docs/assets/pick.js").read_text(encoding="utf-8")
+    theirs = re.sub(r"[`\"] \+\s*[`\"]", "", script)
+    source = (PROJECT / "builder/wheelyard/servers/pick.py").read_text(encoding="utf-8")
+    said = [
+        part.value.strip()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
+    # Of another architecture, and of options that are no such: the page has no field for these.
+    left_out = ("the images are for", "amd64", "write ", "--")
+    ours = [text for text in said if len(text) > 7 and not any(x in text for x in left_out)]
+    assert len(ours) > 12
+    assert [text for text in ours if text not in theirs] == []
