@@ -51,18 +51,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run them all, and print and write the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
     parser.add_argument("--dist", type=Path, default=Path("dist"))
-    parser.add_argument("--images", nargs="+", default=["pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-devel",  # noqa: E501
+    parser.add_argument("--images", nargs="*", default=["pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-devel",  # noqa: E501
                         "tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime"])  # fmt: skip
     parser.add_argument(
         "--only", nargs="*", default=[], help="faults whose names hold one of these"
     )
     parser.add_argument("--folder", type=Path, help="where images are unpacked")
-    parser.add_argument("--write", action="store_true", help="write docs/results/mutations.*")
+    parser.add_argument("--report", type=Path, metavar="FOLDER",
+                        help="write mutations.json and .md there; docs/results has ours")  # fmt: skip
+    parser.add_argument("--add", action="store_true", help="keep the report's other verdicts")
+    parser.add_argument("--skip-sound", action="store_true",
+                        help="do not ask first whether the checks pass without a fault")  # fmt: skip
+    parser.add_argument("--skip-units", action="store_true", help="only what images must see")
     given = parser.parse_args(arguments)
     chosen = [each for each in MUTANTS if not given.only or any(w in each.name for w in given.only)]
+    if given.skip_units:
+        chosen = [each for each in chosen if each.in_image]
     verdicts = list(units([each for each in chosen if not each.in_image]))
     for image in given.images:
-        verdicts += in_image(image, chosen, given.dist, given.folder)
+        verdicts += in_image(image, chosen, given.dist, given.folder, sound=not given.skip_sound)
+    tried = len(verdicts)
+    if given.add:
+        verdicts += kept(given.report, {each.name for each in verdicts})
     order = [each.name for each in MUTANTS]
     verdicts.sort(key=lambda each: order.index(each.name))
     report = described(verdicts, given.images)
@@ -71,12 +81,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{each.result:20} {each.kind:10} {each.name:52} {each.seconds:6.1f} s  {each.seen_by}"
         )
     print(summary(verdicts))
-    if given.write:
-        write(report, verdicts, PROJECT / "docs/results")
-    missing = len(chosen) - len(verdicts)
+    if given.report:
+        write(report, verdicts, given.report)
+    missing = len(chosen) - tried
     if missing:
         print(f"{missing} faults were not tried: no image of their framework was named")
     return int(any(each.result in ("not caught", "excused, yet caught") for each in verdicts))
+
+
+def kept(folder: Path, new: set[str]) -> list[Verdict]:
+    """Verdicts of an earlier report, on faults that are still listed and were not tried now."""
+    old = [
+        Verdict(**each) for each in json.loads((folder / "mutations.json").read_text())["faults"]
+    ]
+    listed = {each.name for each in MUTANTS}
+    return [each for each in old if each.name in listed - new]
 
 
 def judged(mutant: Mutant, *, caught: bool, reason: str, seconds: float) -> Verdict:
@@ -115,7 +134,7 @@ def _unit(mutant: Mutant) -> Verdict:
 
 
 def in_image(
-    selector: str, mutants: Sequence[Mutant], dist: Path, folder: Path | None
+    selector: str, mutants: Sequence[Mutant], dist: Path, folder: Path | None, *, sound: bool
 ) -> list[Verdict]:
     """Those that a check of this image must see; raises SystemExit when the sound ones fail."""
     (cell,) = select(load_plan(PROJECT), selector)
@@ -123,11 +142,11 @@ def in_image(
     mine = [each for each in mutants if each.in_image and each.framework == framework]
     if not mine:
         return []
-    checks = sorted({each.seen_by for each in mine})
-    sound = [{"name": check, "file": "cli.py", "old": "", "new": "", "seen_by": check}
+    checks = sorted({each.seen_by for each in mine}) if sound else []
+    without = [{"name": check, "file": "cli.py", "old": "", "new": "", "seen_by": check}
              for check in checks]  # fmt: skip
     with unpacked(cell.tags[0], dist, folder) as (root, settings):
-        before = _run([*sound], framework, root, settings)
+        before = _run([*without], framework, root, settings)
         if wrong := {name: each for name, each in before.items() if each["status"] != "pass"}:
             raise SystemExit(f"{selector}: without a fault these do not pass: {wrong}")
         found = _run([asdict(each) for each in mine], framework, root, settings)
