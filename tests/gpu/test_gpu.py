@@ -19,7 +19,7 @@ def test_machine(report: Report, name: str) -> None:
 
 @pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
 @pytest.mark.parametrize(
-    "what", ["framework", *COMPUTATIONS, "memory", "allreduce", "trace", "determinism"]
+    "what", ["framework", *COMPUTATIONS, "each", "memory", "allreduce", "trace", "determinism"]
 )
 def test_framework(report: Report, framework: str, what: str) -> None:
     if framework not in report.frameworks:
@@ -86,6 +86,14 @@ def test_every_gpu_check_of_the_image_has_a_test(report: Report) -> None:
     known = {"gpu.driver", "gpu.devices", "gpu.nvcc"} | {
         f"gpu.{what}.{framework}"
         for framework in report.frameworks
-        for what in ("framework", *COMPUTATIONS, "memory", "allreduce", "trace", "determinism")
+        for what in (
+            "framework",
+            *COMPUTATIONS,
+            "each",
+            "memory",
+            "allreduce",
+            "trace",
+            "determinism",
+        )
     }
     assert set(report.group("gpu")) == known

@@ -58,10 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--folder", type=Path, help="where images are unpacked")
     parser.add_argument("--report", type=Path, metavar="FOLDER",
-                        help="write mutations.json and .md there; docs/results has ours")  # fmt: skip
+                        help="write mutations.json and .md there")  # fmt: skip
     parser.add_argument("--add", action="store_true", help="keep the report's other verdicts")
-    parser.add_argument("--skip-sound", action="store_true",
-                        help="do not ask first whether the checks pass without a fault")  # fmt: skip
+    parser.add_argument(
+        "--skip-sound", action="store_true", help="do not run the checks without a fault first"
+    )
     parser.add_argument("--skip-units", action="store_true", help="only what images must see")
     given = parser.parse_args(arguments)
     chosen = [each for each in MUTANTS if not given.only or any(w in each.name for w in given.only)]

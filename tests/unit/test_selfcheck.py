@@ -148,7 +148,62 @@ def test_lines_carry_colour_only_where_it_is_wanted() -> None:
     assert plain.startswith("fail  versions.cudnn")
     assert plain.endswith("cuDNN is 9.1.0, expected 8.9")
     assert report.line(result, colour=True) == plain.replace("fail", "\x1b[31mfail\x1b[0m", 1)
-    assert report.summary([result]) == "0 passed, 1 failed, 0 skipped"
+    assert report.summary([result]) == (
+        "failed: versions.cudnn\n0 passed, 1 failed, 0 skipped in 0 s"
+    )
+
+
+TRAINED = {"losses": [2.0, 0.25], "scores": {"accuracy": 0.9123456, "f1": 0.9}, "device": "x"}
+SPEED = {"float32": {"samples_per_second": 12345.6}, "mixed": {"not_measured": "no bfloat16"}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (TRAINED, "loss 0.25, accuracy 0.91..."),
+        (SPEED, "float32 12,346 samples/s..."),
+        ({"gpus": [1, 2], "peak_mib": 512.0}, "peak_mib 512"),
+        (["sm_80", "sm_90"], "sm_80, sm_90"),
+        ("12.1", "12.1"),
+        (None, ""),
+    ],
+)
+def test_a_check_is_one_line_of_80_columns(seen: object, told: str) -> None:
+    line = report.line(Result("train.mlp.pytorch", "pass", None, seen, None, 12.34), colour=False)
+    assert len(line) <= 80
+    assert line == f"pass  train.mlp.pytorch                      12.3 s  {told}".rstrip()
+
+
+def test_a_long_skip_is_cut_and_a_failure_never() -> None:
+    reason = "the driver is too old " * 10
+    skip = report.line(Result("gpu.driver", "skip", reason, None, None, 0), colour=False)
+    assert (len(skip), skip[-3:]) == (80, "...")
+    fail = report.line(Result("gpu.driver", "fail", reason, None, None, 0), colour=False)
+    assert " ".join(fail.split()).endswith(reason.strip())
+    assert max(map(len, fail.splitlines())) <= 80
+
+
+def test_a_report_says_where_it_was_made(tmp_path: Path) -> None:
+    found = json.loads(selfcheck("libraries", "--json", "--level", "quick").stdout)
+    assert list(found) == [
+        "date", "host", "device", "driver", "selfcheck", "image", "level", "checks",
+    ]  # fmt: skip
+    assert found["level"] == "quick"
+    assert found["date"].endswith("+00:00")
+    (tmp_path / "a.py").write_text("1")
+    first = report.revision(tmp_path)
+    (tmp_path / "a.pyc").write_text("compiled")
+    assert report.revision(tmp_path) == first
+    (tmp_path / "a.py").write_text("2")
+    assert report.revision(tmp_path) != first
+
+
+def test_the_quick_level_asks_little_and_nothing_that_trains() -> None:
+    options = Options(None, device="cpu")
+    names = {result.name for result in cli.run(("versions", "gpu", "train"), options, "quick")}
+    assert {"gpu.driver", "gpu.devices", "versions.python"} <= names
+    assert not [name for name in names if name.startswith(("train.", "gpu.nvcc", "gpu.matmul"))]
+    assert selfcheck("train", "--level", "quick").returncode == cli.WRONG_USE
 
 
 def test_json_has_no_number_that_json_does_not_have() -> None:
@@ -158,7 +213,7 @@ def test_json_has_no_number_that_json_does_not_have() -> None:
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
-    (check,) = json.loads(report.to_json([result]), parse_constant=refuse)["checks"]
+    (check,) = json.loads(report.to_json([result], {}), parse_constant=refuse)["checks"]
     assert check["seen"] == {"losses": [1.0, None], "best": [None, None], "name": "nan", "ok": True}
 
 

@@ -13,7 +13,7 @@ import pytest
 from nvml import simulated
 
 from wheelyard.selfcheck.gpu import driver as drivers
-from wheelyard.selfcheck.gpu.compare import TOLERANCES, MovedError, compare, no_kernel
+from wheelyard.selfcheck.gpu.compare import TOLERANCES, MovedError, compare, each, no_kernel
 from wheelyard.selfcheck.gpu.driver import BrokenDriverError, Driver, NoDriverError, read_driver
 from wheelyard.selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework
 from wheelyard.selfcheck.gpu.kernel import check_nvcc, compile_command
@@ -198,6 +198,19 @@ def test_computations_are_held_to_the_tolerance_of_their_type() -> None:
             f"matmul in {kind} differs from the CPU's",
         )
     assert compare(Side(float32=float("nan")), "matmul", "cuda").status == "fail"
+
+
+def test_every_gpu_computes_and_the_wrong_one_is_named() -> None:
+    class Second(Side):
+        def difference(self, what: str, kind: str, device: str) -> float:
+            return float("nan") if device == "cuda:1" else 1e-6
+
+    assert each(Second(), 1).status == "pass"
+    wrong = each(Second(), 3)
+    assert (wrong.status, wrong.reason) == (
+        "fail", "a matrix product differs from the CPU's on cuda:1",
+    )  # fmt: skip
+    assert list(wrong.seen) == ["cuda:0", "cuda:1", "cuda:2"]
 
 
 def test_what_a_framework_moved_to_the_cpu_proves_nothing() -> None:

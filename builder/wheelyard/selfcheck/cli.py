@@ -25,6 +25,9 @@ GROUPS: dict[str, Group] = {
     "bench": bench.checks,
 }
 COMPUTING = ("train", "compile", "distributed", "bench")  # nothing in them without a framework
+LEVELS = ("quick", "medium")
+# All that `--level quick` asks: what the start of a check's name is among.
+QUICK = ("versions.", "libraries.", "gpu.driver", "gpu.devices", "gpu.framework.", "gpu.each.")
 PASSED, FAILED, WRONG_USE = 0, 1, 2
 
 
@@ -39,6 +42,9 @@ def make_parser() -> argparse.ArgumentParser:
         "groups", nargs="*", default=["all"], metavar="GROUP",
         help=f"{', '.join(GROUPS)} or all (default: all)",
     )  # fmt: skip
+    parser.add_argument("--level", choices=LEVELS, default="medium",
+                        help="quick: a minute, versions, libraries, each GPU's health and one "
+                        "product; medium: everything (default)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print a JSON report")
     parser.add_argument(
         "--require-gpu", action="store_true", help="a check skipped for want of a GPU has failed"
@@ -84,15 +90,16 @@ def selected(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in GROUPS if name in names or "all" in names)
 
 
-def run(names: Sequence[str], options: Options) -> Iterator[Result]:
+def run(names: Sequence[str], options: Options, level: str = "medium") -> Iterator[Result]:
     """Run the groups' checks, one result as soon as it is known."""
     missing = missing_framework(options)
     for name in names:
-        if missing and name in COMPUTING:
+        if missing and level != "quick" and name in COMPUTING:
             skip: Check = (f"{name}.framework", lambda: skipped(missing, wants_gpu=True))
             yield run_check(skip, options)
         for check in GROUPS[name](options):
-            yield run_check(check, options)
+            if level != "quick" or check[0].startswith(QUICK):
+                yield run_check(check, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _options(given, cell)
     except (ValueError, CellError, DataError) as error:
         parser.error(str(error))
-    results = _run_and_show(names, options, as_json=given.json)
+    results = _run_and_show(names, options, given.level, as_json=given.json)
     if not results:  # nothing was asked, so nothing holds
         parser.error(f"no check is left of {', '.join(names)} with these options")
     return FAILED if any(result.status == "fail" for result in results) else PASSED
@@ -130,13 +137,16 @@ def _options(given: argparse.Namespace, cell: Cell | None) -> Options:
     return options
 
 
-def _run_and_show(names: Sequence[str], options: Options, *, as_json: bool) -> list[Result]:
+def _run_and_show(
+    names: Sequence[str], options: Options, level: str, *, as_json: bool
+) -> list[Result]:
     output, results = sys.stdout, []
     colour = report.wants_colour(output)
     with redirect_stdout(sys.stderr):
-        for result in run(names, options):
+        for result in run(names, options, level):
             results.append(result)
             if not as_json:
                 print(report.line(result, colour=colour), file=output, flush=True)
-    print(report.to_json(results) if as_json else report.summary(results), file=output)
+        told = report.to_json(results, report.header(options, level)) if as_json else None
+    print(told or report.summary(results), file=output)
     return results

@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import platform
+import textwrap
+from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, TextIO
 
-from .result import Result
+from .gpu import find_driver
+from .gpu.driver import NoDriverError
+from .machine import processor
+from .result import Options, Result
 
 COLOURS = {"pass": "32", "fail": "31", "skip": "33"}
+WIDTH = 80
+INDENT: dict[str, Any] = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
 
 
-def to_json(results: list[Result]) -> str:
-    """The machine-readable report."""
-    content = without_nan({"checks": [result.to_json() for result in results]})
+def to_json(results: list[Result], header: Mapping[str, Any]) -> str:
+    """The machine-readable report: where and by what it was made, then the checks."""
+    content = without_nan({**header, "checks": [result.to_json() for result in results]})
     return json.dumps(content, indent=2, allow_nan=False)
+
+
+def header(options: Options, level: str) -> dict[str, Any]:
+    """When and where a report was made; None for what nobody here knows."""
+    found = find_driver()
+    driver = None if isinstance(found, NoDriverError) else found
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017
+        "host": platform.node(),
+        "device": [gpu.name for gpu in driver.gpus] if driver else [processor()],
+        "driver": driver.version if driver else None,
+        "selfcheck": revision(Path(__file__).parent),
+        "image": options.cell.id if options.cell else None,
+        "level": level,
+    }
+
+
+def revision(folder: Path) -> str:
+    """What selfcheck this is: a digest of its files, since no version number names it."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 def without_nan(value: Any) -> Any:
@@ -33,20 +69,55 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str] = os.environ) ->
     return stream.isatty() and not environment.get("NO_COLOR")
 
 
-def line(result: Result, *, colour: bool) -> str:
-    """One check: status, name, seconds, and what there is to say."""
-    status = f"{result.status:4}"
-    if colour:
-        status = f"\x1b[{COLOURS[result.status]}m{status}\x1b[0m"
-    told = result.reason or _value(result.seen)
-    return f"{status}  {result.name:42} {result.seconds:7.2f} s  {told}".rstrip()
+def line(result: Result, *, colour: bool, width: int = WIDTH) -> str:
+    """One check on one line: status, name, seconds, and what there is to say.
+
+    Why one failed is never cut: it stands below, where it does not fit.
+    """
+    start = f"{result.status:4}  {result.name:36} {result.seconds:6.1f} s"
+    told = " ".join((result.reason or _value(result.seen)).split())
+    whole = f"{start}  {told}".rstrip()
+    if len(whole) > width:
+        if result.status == "fail":
+            whole = "\n".join((start, textwrap.fill(told, width, **INDENT)))
+        else:
+            whole = f"{whole[: max(width - 3, len(start))]}..."
+    if not colour:
+        return whole
+    return f"\x1b[{COLOURS[result.status]}m{result.status:4}\x1b[0m{whole[4:]}"
 
 
 def summary(results: list[Result]) -> str:
-    """How many of each."""
+    """How many of each, how long it took, every reason to skip once, and what failed."""
     counts = {status: sum(item.status == status for item in results) for status in COLOURS}
-    return f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped"
+    seconds = sum(item.seconds for item in results)
+    told = f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped"
+    reasons = Counter(item.reason for item in results if item.status == "skip")
+    skipped = [f"skipped {count}: {reason}" for reason, count in reasons.items()]
+    failed = [f"failed: {item.name}" for item in results if item.status == "fail"]
+    return "\n".join((*skipped, *failed, f"{told} in {seconds:.0f} s"))
 
 
 def _value(seen: object) -> str:
-    return "" if seen is None else seen if isinstance(seen, str) else json.dumps(seen)
+    """What was seen, for people: a training's end, a speed, or the plain values there are."""
+    if isinstance(seen, dict):
+        if isinstance(seen.get("losses"), list) and isinstance(seen.get("scores"), dict):
+            seen = {"loss": seen["losses"][-1], **seen["scores"]}
+        elif isinstance(seen.get("float32"), dict):
+            kinds = {name: value for name, value in seen.items() if isinstance(value, dict)}
+            seen = {name: _speed(value) for name, value in kinds.items()}
+        plain = {name: value for name, value in seen.items() if not isinstance(value, dict | list)}
+        return ", ".join(f"{name} {_number(value)}" for name, value in plain.items())
+    if isinstance(seen, list | tuple):
+        return ", ".join(map(str, seen))
+    return "" if seen is None else str(seen)
+
+
+def _speed(seen: Mapping[str, Any]) -> str:
+    if "samples_per_second" in seen:
+        return f"{seen['samples_per_second']:,.0f} samples/s"
+    return f"{seen['tflops']:.4g} TFLOP/s" if "tflops" in seen else "not measured"
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -51,6 +51,7 @@ def _checks(options: Options) -> Iterator[Check]:
         yield f"gpu.framework.{name}", partial(check_framework, name)
         for what in COMPUTATIONS:
             yield f"gpu.{what}.{name}", partial(on_gpu, name, partial(_compute, name, what))
+        yield f"gpu.each.{name}", partial(on_gpu, name, partial(_each, name))
         for what in OTHERS:
             yield f"gpu.{what}.{name}", partial(on_gpu, name, partial(_other, name, what))
         yield f"gpu.determinism.{name}", partial(on_gpu, name, partial(check_determinism, name))
@@ -91,6 +92,12 @@ def _compute(name: str, what: str) -> Outcome:
     from ..gpu.compare import compare
 
     return compare(_side(name, "ops"), what, "cuda")
+
+
+def _each(name: str) -> Outcome:
+    from ..gpu.compare import each
+
+    return each(_side(name, "ops"), gpu_count(name))
 
 
 def _other(name: str, what: str) -> Outcome:

@@ -50,6 +50,15 @@ class MovedError(RuntimeError):
     """The framework did not compute where it was told to; the message says what ran where."""
 
 
+def each(side: Side, count: int) -> Outcome:
+    """A matrix product on every GPU, one after the other: the rest computes on the first."""
+    seen = {f"cuda:{at}": side.difference("matmul", "float32", f"cuda:{at}") for at in range(count)}
+    wrong = [device for device, value in seen.items() if not value <= TOLERANCES["float32"]]
+    if wrong:
+        return failed(f"a matrix product differs from the CPU's on {', '.join(wrong)}", seen)
+    return passed(seen, TOLERANCES["float32"], f"{count} GPUs" if count > 1 else None)
+
+
 def compare(side: Side, what: str, device: str) -> Outcome:
     """Every type within its tolerance; a low precision that ran elsewhere is told, not counted."""
     seen, moved = dict[str, float](), list[str]()

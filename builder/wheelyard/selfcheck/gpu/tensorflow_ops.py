@@ -45,7 +45,7 @@ def difference(what: str, kind: str, device: str) -> float:
     with tf.device(PLACES["cpu"]):
         inputs = [tf.cast(part, data_type) for part in INPUTS[what]()]
         wanted = OPERATIONS[what](*(tf.cast(part, tf.float64) for part in inputs))
-    with precise(allow_tf32=kind == "tf32"), tf.device(PLACES[device]):
+    with precise(allow_tf32=kind == "tf32"), tf.device(_place(device)):
         seen = OPERATIONS[what](*(tf.identity(part) for part in inputs))
     _must_be_on(device, seen, what, kind)
     with tf.device(PLACES["cpu"]):
@@ -56,8 +56,14 @@ def difference(what: str, kind: str, device: str) -> float:
 
 def _must_be_on(device: str, seen: Any, what: str, kind: str) -> None:
     """TensorFlow moves an operation that a GPU has no kernel for to the CPU, and says nothing."""
-    if PLACES[device][1:4] not in seen.device:
+    if _place(device)[1:] not in seen.device:
         raise MovedError(f"{what} in {kind} ran on {seen.device}")
+
+
+def _place(device: str) -> str:
+    """`cuda:1` is /GPU:1; `cuda` is the first."""
+    kind, _, number = device.partition(":")
+    return f"/GPU:{number}" if number else PLACES[kind]
 
 
 @contextmanager
