@@ -1,5 +1,7 @@
 """tools/make-venv under other people's settings of pip and Python; nothing is fetched here."""
 
+import hashlib
+import importlib
 import os
 import re
 import shutil
@@ -119,7 +121,7 @@ def test_where_packages_come_from_is_still_the_user_s_to_say(tmp_path: Path) -> 
     """As pip reads it: the environment before [install], that before [global]."""
     (tmp_path / "pip.conf").write_text(FILE)
     venv.create(tmp_path / "venv", with_pip=True)
-    code = "import pip_install; print(sorted(pip_install.environment().items()))"
+    code = "import pip_install as p; print(sorted(p.environment(p.settings()).items()))"
     found = subprocess.run(
         [tmp_path / "venv/bin/python", "-c", code],
         env={
@@ -138,6 +140,66 @@ def test_where_packages_come_from_is_still_the_user_s_to_say(tmp_path: Path) -> 
         "PIP_PROXY": "http://proxy:3128",
         "PIP_RETRIES": "3",
     }
+
+
+def pin_uv(project: Path, program: str) -> Path:
+    """Pin a uv that notes what it is told and then runs `program`; returns where it notes it."""
+    asked = project.parent / "asked"
+    script = f'#!/bin/sh\nprintf "%s\\n" "$*" "$UV_FIND_LINKS" >> {asked}\n{program}\n'
+    path = make_wheel(
+        project.parent / "wheels", "uv", "0.1", {"uv-0.1.data/scripts/uv": script},
+        executable=frozenset({"uv-0.1.data/scripts/uv"}),
+    )  # fmt: skip
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    requirements = project / "requirements/run.txt"
+    requirements.write_text(f"{requirements.read_text()}uv==0.1 \\\n    --hash=sha256:{digest}\n")
+    return asked
+
+
+def test_uv_installs_where_pip_is_told_and_from_there(project: Path) -> None:
+    """pip fetches uv alone; `target` and its like are not for uv either."""
+    asked = pin_uv(project, f'exec {Path(sys.executable).with_name("uv")} "$@"')
+    mine = {"UV_TARGET": "/nowhere", "UV_SYSTEM_PYTHON": "1", "UV_NO_BINARY": "1"}
+    made = run_make_venv(project, PYTHON=sys.executable, **ELSEWHERE, **mine)
+    assert made.returncode == 0, made.stderr
+    assert installed(project).is_relative_to(project / ".venv")
+    words = asked.read_text().splitlines()
+    assert [line.split()[-3:-1] for line in words[::2]] == [
+        ["-r", "requirements/run.txt"], ["-e", "."],
+    ]  # fmt: skip
+    assert words[1] == str(project.parent / "wheels")
+    said = [line for line in made.stderr.splitlines() if line.startswith("make-venv: ")]
+    assert [line.split()[1] for line in said] == [
+        "making", "fetching", "installing", "installing", ".venv",
+    ]  # fmt: skip
+    assert "the 2 packages of requirements/run.txt" in made.stderr
+
+
+def test_where_uv_cannot_pip_does(project: Path) -> None:
+    asked = pin_uv(project, "echo no route to the index >&2; exit 2")
+    made = run_make_venv(project, PYTHON=sys.executable)
+    assert made.returncode == 0, made.stderr
+    assert installed(project).is_relative_to(project / ".venv")
+    assert made.stderr.count("uv could not install (see above); trying pip") == 2
+    assert asked.exists()
+
+
+def test_settings_of_pip_in_uvs_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    pip_install = importlib.import_module("pip_install")
+    found = {
+        "index-url": "http://mine", "extra-index-url": "http://a\nhttp://b", "retries": "3",
+        "find-links": "\n/wheels\n/more", "cert": str(tmp_path), "proxy": "http://proxy:3128",
+        "trusted-host": "mine a", "timeout": "7", "keyring-provider": "import",
+    }  # fmt: skip
+    monkeypatch.setattr(os, "environ", {"UV_TARGET": "/nowhere", "UV_CACHE_DIR": "/c", "X": "y"})
+    assert pip_install.environment_of_uv(found) == {
+        "UV_DEFAULT_INDEX": "http://mine", "UV_INDEX": "http://a http://b", "X": "y",
+        "UV_FIND_LINKS": "/wheels,/more", "SSL_CERT_DIR": str(tmp_path), "UV_HTTP_RETRIES": "3",
+        "ALL_PROXY": "http://proxy:3128", "HTTPS_PROXY": "http://proxy:3128",
+        "HTTP_PROXY": "http://proxy:3128", "UV_INSECURE_HOST": "mine a", "UV_HTTP_TIMEOUT": "7",
+        "UV_CACHE_DIR": "/c", "UV_SYSTEM_CERTS": "1",
+    }  # fmt: skip
 
 
 @pytest.fixture
