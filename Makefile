@@ -1,11 +1,14 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-unit test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations fuzz lint format lock render check bench bench-engines bench-publish site test-site test-docs requirements clean
+.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish site test-site test-docs requirements clean
 
 MATRIX ?= all
 NAME ?= combined
 ARGS ?=
 TEST_MATRIX ?= pytorch-2.3.1,tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime
+# What `make test` runs from inside: one image, in one way that this user has.
+TEST_IMAGE ?= pytorch-2.3.1-runtime
+TEST_BACKEND ?= $(if $(filter 0,$(shell id -u)),chroot,docker)
 # With TEST_MATRIX one of every kind: CUDA 13 with nvcc, cuDNN 8 under TensorFlow, both frameworks.
 KINDS := pytorch-2.15.0-devel-py3.11,tensorflow-2.15.1-devel,pytorch-2.10.0-tensorflow-2.20.0-cuda12.8-cudnn9.10-py3.11-devel
 # How tests/image runs images; a podman per image is left to test-kinds, for the time it takes.
@@ -14,7 +17,8 @@ BACKENDS ?= docker chroot
 USE_MATRIX ?= pytorch-2.3.1-cuda12.1-cudnn8.9-* pytorch-2.15.0-*-py3.13-* tensorflow-2.15.1-* \
     tensorflow-2.21.0-cuda12.5-*-py3.11-* pytorch-2.10.0-tensorflow-2.20.0-*-py3.11-*
 # What a registry, a bundle, a wheel, a base or a name from outside may try: parts of the suites above.
-HOSTILE := $(wildcard tests/unit/test_hostile_*.py tests/peers/test_hostile_*.py) tests/unit/test_bundle.py \
+HOSTILE := $(wildcard tests/unit/test_hostile_*.py tests/builds/test_hostile_*.py tests/peers/test_hostile_*.py) \
+    tests/unit/test_bundle.py tests/builds/test_mutants.py \
     tests/unit/test_digests.py tests/unit/test_fuzz.py tests/unit/test_guard.py tests/unit/test_redacted.py \
     tests/unit/test_redirects.py tests/unit/test_replies.py tests/unit/test_rootfolder.py \
     tests/unit/test_signed_catalogue.py tests/peers/test_confined.py tests/peers/test_nginx.py
@@ -31,31 +35,49 @@ plan: .venv/run ## List the images: make plan MATRIX=cuda12.1
 build: .venv/run ## Build images into dist/: make build MATRIX=cuda12.1
 	$(BIN)/wheelyard build $(MATRIX) $(ARGS)
 
-test: lint test-unit test-image ## Lint, unit tests, then build the test images and test them from inside
+test: ## Lint, drift, unit tests, and one image from inside: ten minutes at most after a build
+	@echo "make test: lint, drift, unit tests, and $(TEST_IMAGE) from inside ($(TEST_BACKEND))."
+	@echo "Up to 10 minutes on two cores after \`make build MATRIX=pytorch-2.3.1\`, and nothing to fetch then but"
+	@echo "what the tests need themselves (.venv, 150 MB); without that build, 3 GB and 4 minutes more."
+	@$(MAKE) --no-print-directory lint drift test-unit test-inside
+
+test-all: test test-builds test-image test-peers test-devcontainer test-site test-engines test-kinds test-use ## Everything: root, Docker, hours, 60 GB
 
 test-peers: .venv/dev ## skopeo, umoci, Docker, a registry, mirrors, ordinary users (root; needs their packages)
-	$(BIN)/pytest tests/peers $(ARGS)
+	$(BIN)/pytest tests/peers --layout dist $(ARGS)
 
 test-engines: .venv/dev ## Docker 20.10 and 26.1, podman, buildah (root; needs their packages; 26.1 comes from Debian trixie)
-	$(BIN)/pytest tests/engines $(ARGS)
+	$(BIN)/pytest tests/engines --layout dist $(ARGS)
 
 devcontainer: .venv/run ## Make the image of a dev container and load it: make devcontainer NAME=pytorch
 	@$(BIN)/wheelyard devcontainer prepare $(NAME) $(ARGS)
 
 test-devcontainer: .venv/dev ## Dev containers by their CLI (root; Docker, Node 20, Chromium; a built devel image of PyTorch 2.3.1)
-	$(BIN)/pytest tests/devcontainer $(ARGS)
+	$(BIN)/pytest tests/devcontainer --layout dist $(ARGS)
 
 verify: .venv/run ## Run the checks that images carry; page in reports/verify: make verify MATRIX=cuda12.1
 	$(BIN)/wheelyard verify $(MATRIX) $(ARGS)
 
-test-unit: .venv/dev ## Unit tests: minutes, no engine, no network
-	$(BIN)/pytest tests/unit $(ARGS)
+# A file's tests stay in one process: they share what its fixtures build.
+UNIT := tests/unit --numprocesses auto --dist loadfile
+test-unit: .venv/dev ## Unit tests: a minute on two cores, no engine, no network
+	$(BIN)/pytest $(UNIT) $(ARGS)
+
+test-builds: .venv/dev ## Small builds again and again, thousands of mutants: minutes, no engine, no network
+	$(BIN)/pytest tests/builds --numprocesses auto --dist loadfile $(ARGS)
+
+coverage: .venv/dev ## Which lines and branches the unit tests reach
+	$(BIN)/pytest $(UNIT) --cov --cov-report term $(ARGS)
+
+test-inside: .venv/dev
+	$(BIN)/wheelyard build $(TEST_IMAGE) --no-load
+	$(BIN)/pytest tests/image --layout dist --images $(TEST_IMAGE) --backend $(TEST_BACKEND) $(ARGS)
 
 test-image: .venv/dev ## Build the images under test and test them from inside: TEST_MATRIX=pytorch-2.3.1
 	$(BIN)/wheelyard build $(TEST_MATRIX) --no-load
-	$(BIN)/pytest tests/image --images $(TEST_MATRIX) $(BACKENDS:%=--backend %) $(ARGS)
-	$(BIN)/pytest tests/gpu --images $(TEST_MATRIX) $(ARGS)
-	$(BIN)/pytest tests/benchmark --images $(TEST_MATRIX) $(ARGS)
+	$(BIN)/pytest tests/image --layout dist --images $(TEST_MATRIX) $(BACKENDS:%=--backend %) $(ARGS)
+	$(BIN)/pytest tests/gpu --layout dist --images $(TEST_MATRIX) $(ARGS)
+	$(BIN)/pytest tests/benchmark --layout dist --images $(TEST_MATRIX) $(ARGS)
 
 test-kinds: ## The same for one image of every other kind, in Docker and in podman (an hour, 40 GB)
 	$(MAKE) test-image TEST_MATRIX=$(KINDS) BACKENDS="docker podman"
@@ -63,7 +85,7 @@ test-kinds: ## The same for one image of every other kind, in Docker and in podm
 test-use: .venv/dev ## Real programs as every kind of user, in Docker, rootless podman, chroot (root, an index; 20 minutes an image, 20 GB free)
 	@set -f; failed=; for one in $(USE_MATRIX); do \
 	    { $(BIN)/wheelyard build "$$one" --no-load \
-	    && $(BIN)/pytest tests/use --images "$$one" --record reports/use.json $(ARGS); } || failed=1; \
+	    && $(BIN)/pytest tests/use --layout dist --images "$$one" --record reports/use.json $(ARGS); } || failed=1; \
 	done; test -z "$$failed"
 
 test-mutations: .venv/dev ## Faults in selfcheck, one at a time, and who sees them (root; the two built images; half an hour)
@@ -75,7 +97,7 @@ fuzz: .venv/dev ## Feed mutated wheels, layers, locks, bundles to their readers 
 test-hostile: .venv/dev ## Only what strangers may send; prints how many of the situations held (root, and the peers' packages, for some)
 	$(BIN)/pytest $(HOSTILE) $(ARGS)
 
-lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders up to date
+lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -83,9 +105,11 @@ lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint; locks and renders
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/shellcheck tools/make-venv .ci/run tests/devcontainer/gpu-host devcontainer/features/wheelyard/install.sh
+	$(BIN)/hadolint images/*/Dockerfile
+
+drift: .venv/dev ## Locks are up to date with the matrix, generated files with both
 	$(BIN)/wheelyard lock --check
 	$(BIN)/wheelyard render --check
-	$(BIN)/hadolint images/*/Dockerfile
 
 format: .venv/dev ## Format the Python code
 	$(BIN)/ruff format .

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import planning
 import pytest
 import yaml
 
 from tests.image.layout import BuiltImage, matches
 from wheelyard.cli import make_parser
-from wheelyard.planning.plan import load_plan
 from wheelyard.planning.selector import select
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,6 +60,43 @@ def test_the_workflows_are_found() -> None:
     counted = {name: sum(1 for _ in calls(own(name), WHEELYARD)) for name in WORKFLOWS}
     expected = {"ci.yml": 0, "nightly.yml": 1, "release.yml": 0, "site.yml": 0, "upstream.yml": 4}
     assert counted == expected
+
+
+def test_ci_runs_every_section_and_a_whole_run_leaves_none_out() -> None:
+    text = (REPOSITORY / ".ci/run").read_text()
+    defined = set(re.findall(r"^(\w+)\(\) \{", text, re.MULTILINE)) - {"node"}
+    found = re.search(r"sections=\((\w[\w ]+)\)", text)
+    assert found
+    whole = found[1].split()
+    assert whole[0] == "build"
+    assert whole[-1] == "readme"  # ends with pytest's summary
+    inside = {"lint", "drift", "unit"}  # of `make test`
+    assert {*whole, *inside} == defined
+    jobs = WORKFLOWS["ci.yml"]["jobs"].values()
+    named = {name for job in jobs for name in job["strategy"]["matrix"].get("section", ["unit"])}
+    assert named == defined - {"build", "readme"}
+
+
+def test_make_test_says_first_what_it_takes_and_runs_what_readme_says() -> None:
+    done = subprocess.run(
+        ["make", "-n", "--no-print-directory", "test"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert re.match(r'echo "make test: .*\necho ".*10 minutes.*\necho ".*GB', done)
+    programs = ["ruff check", "wheelyard lock --check", "pytest tests/unit", "pytest tests/image"]
+    places = [done.index(program) for program in programs]
+    assert places == sorted(places)
+
+
+def test_hooks_run_the_linters_of_this_repository() -> None:
+    config = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    lint = (REPOSITORY / "Makefile").read_text()
+    for repository in config["repos"]:
+        assert repository["repo"] == "local"  # nothing is fetched
+        for hook in repository["hooks"]:
+            assert hook["language"] == "system"
+            program = hook["entry"].split()[0].removeprefix(".venv/bin/")
+            assert f"$(BIN)/{program} " in lint or f"$(BIN)/{program}\n" in lint
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -144,7 +181,7 @@ def test_the_nightly_slices_are_the_whole_matrix(tmp_path: Path) -> None:
     text = own("nightly.yml")
     found = re.search(r'select\(\.parent == null\) \| \.id \| sub\("(.+?)"; "(.+?)"\)', text)
     assert found
-    plan = load_plan(REPOSITORY)
+    plan = planning.committed_plan()
     slices = [re.sub(found[1], found[2], cell.id) for cell in plan.cells if cell.parent is None]
     covered: list[str] = []
     for selector in slices:
