@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import planning
 from referring import Shelf, digest_of, referring_registry
 
 from wheelyard.contract.imageconfig import CELL_LABEL, OCI
 from wheelyard.model import Cell
 from wheelyard.oci.layout import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
 from wheelyard.planning.catalogue import plan_entries, to_json
-from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.tags import axes
 from wheelyard.publish.catalogue import NAME, TAG, TYPE
 
@@ -74,7 +74,7 @@ FIELDS = (
 
 def listed() -> dict[str, Any]:
     """A catalogue of two images as it should be, as JSON, the one called FULL first."""
-    _matrix, upstream, plan = load_inputs(PROJECT)
+    _matrix, upstream, plan = planning.committed()
     cells = sorted(plan.cells, key=lambda cell: cell.tags[0] != FULL)[:2]
     images = to_json(plan_entries(cells, upstream, []))
     for image in images["images"]:

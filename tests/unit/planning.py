@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from wheelyard.model import Plan
 from wheelyard.planning.facts import Release, Upstream, make_release
 from wheelyard.planning.matrix import load_matrix
 from wheelyard.planning.matrix_model import Matrix
-from wheelyard.planning.plan import make_plan
+from wheelyard.planning.plan import load_inputs, make_plan
 
+ROOT = Path(__file__).parents[2]
 MATRIX: dict[str, Any] = {
     "version": 1,
     "axes": {
@@ -105,3 +107,13 @@ def plan(folder: Path, **changes: Any) -> Plan:
 
 def ids(made: Plan) -> list[str]:
     return [cell.id for cell in made.cells]
+
+
+@cache
+def committed() -> tuple[Matrix, Upstream, Plan]:
+    """The committed matrix, facts and plan; planned once, because that takes a quarter second."""
+    return load_inputs(ROOT)
+
+
+def committed_plan() -> Plan:
+    return committed()[2]

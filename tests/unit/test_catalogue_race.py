@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
+import planning
 import pytest
 from referring import referring_registry
 
 from wheelyard.console.progress import QuietReporter
 from wheelyard.oci.address import parse_address
 from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
-from wheelyard.planning.plan import load_inputs
 from wheelyard.publish.catalogue import fetch_catalogue, publish_catalogue
 from wheelyard.registry.client import open_registry
 from wheelyard.settings import load_settings
@@ -22,7 +22,7 @@ PUSHES = 4
 
 
 def entries() -> Sequence[CatalogueEntry]:
-    _matrix, upstream, plan = load_inputs(PROJECT)
+    _matrix, upstream, plan = planning.committed()
     return plan_entries(plan.cells[:PUSHES], upstream, [])
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import planning
 import pytest
 import yaml
 from hostile import TEXTS, catalogue, listed
@@ -23,7 +24,6 @@ from wheelyard.contract.runtimes import SHARED_MEMORY
 from wheelyard.errors import SelectionError, StorageError, UsageError
 from wheelyard.oci.address import parse_address
 from wheelyard.planning.catalogue import plan_entries
-from wheelyard.planning.plan import load_inputs
 from wheelyard.publish.attest.attachments import read_source
 from wheelyard.publish.catalogue import publish_catalogue
 from wheelyard.registry.client import open_registry
@@ -450,7 +450,7 @@ class TestTheCommand:
         assert self.TAG in capsys.readouterr().err
 
     def test_the_catalogues_digest_is_taken(self, tmp_path: Path, capsys: Any) -> None:
-        _matrix, upstream, plan = load_inputs(PROJECT)
+        _matrix, upstream, plan = planning.committed()
         (entry,) = plan_entries([c for c in plan.cells if self.TAG in c.tags], upstream, [])
         settings = load_settings({"project": str(PROJECT)})
         with referring_registry("catalogue") as shelf:

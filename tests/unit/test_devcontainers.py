@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import planning
 import pytest
 from devcontainers import problems, read_config
 from locking import devel_cell, runtime_cell
@@ -28,7 +29,6 @@ from wheelyard.errors import MachineError, SelectionError, StorageError
 from wheelyard.model import LockedWheel, RequirementsLock
 from wheelyard.oci.address import parse_address
 from wheelyard.planning.catalogue import plan_entries
-from wheelyard.planning.plan import load_inputs, load_plan
 from wheelyard.rendering.devcontainers import (
     find_variant,
     render_devcontainer,
@@ -67,7 +67,7 @@ class TestWhatIsShipped:
     def test_each_framework_has_two(self) -> None:
         expected = sorted(name + suffix for name in NAMES for suffix in ("", "-gpu"))
         assert [path.parent.name for path in SHIPPED] == expected
-        assert [x.name for x in variants(load_plan(ROOT).cells)] == expected
+        assert [x.name for x in variants(planning.committed_plan().cells)] == expected
 
     def test_editors_see_byte_identical_copies(self) -> None:
         copies = sorted(SEEN.glob("*/devcontainer.json"))
@@ -89,7 +89,7 @@ class TestWhatIsShipped:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_the_image_is_a_devel_image_of_the_plan(self, name: str) -> None:
-        cells = {cell.tags[0]: cell for cell in load_plan(ROOT).cells}
+        cells = {cell.tags[0]: cell for cell in planning.committed_plan().cells}
         plain, required = config_of(name), config_of(f"{name}-gpu")
         cell = cells[plain["image"]]
         assert cell.flavour.name == "devel"
@@ -187,7 +187,7 @@ class TestTheLabel:
 
 class TestFindingOne:
     def test_by_name(self) -> None:
-        cells = load_plan(ROOT).cells
+        cells = planning.committed_plan().cells
         assert find_variant(cells, "tensorflow-gpu").requires_gpu
         with pytest.raises(SelectionError, match=r"'jax'; there are combined, combined-gpu, py"):
             find_variant(cells, "jax")
@@ -316,12 +316,12 @@ class TestPublished:
 
     def rendered(self, project: Path) -> dict[str, dict[str, Any]]:
         environment = make_environment(project / "templates")
-        cells = load_plan(ROOT).cells
+        cells = planning.committed_plan().cells
         files = render_devcontainers(cells, environment, load_published(project))
         return {str(path.parent): read_config(text) for path, text in files.items()}
 
     def publish(self, project: Path, name: str) -> str:
-        found = [x for x in variants(load_plan(ROOT).cells) if x.name == name]
+        found = [x for x in variants(planning.committed_plan().cells) if x.name == name]
         entries = [
             replace(entry, digest="sha256:" + "a" * 64)
             for entry in plan_entries(*_planned())
@@ -369,7 +369,7 @@ class TestPublished:
 
 
 def _planned() -> tuple[Any, Any, list[Any]]:
-    _matrix, upstream, plan = load_inputs(ROOT)
+    _matrix, upstream, plan = planning.committed()
     return plan.cells, upstream, []
 
 

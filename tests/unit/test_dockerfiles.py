@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import planning
 import pytest
 from locking import runtime_cell
 from test_recipe import CELL, RUNTIME, wheel
 
 from wheelyard.dockerfiles.bake import needed_targets
 from wheelyard.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
-from wheelyard.planning.plan import load_plan
 from wheelyard.rendering.render import render_all
 from wheelyard.rendering.steps import Locks, PackageStep, WheelStep, make_steps
 from wheelyard.system.templates import make_environment
@@ -75,7 +75,7 @@ def test_every_target_of_the_bake_file_can_be_built(name: str) -> None:
 def test_every_image_is_a_target_with_its_tags_and_labels() -> None:
     names = BAKE["group"]["default"]["targets"]
     tags = [BAKE["target"][name]["tags"] for name in names]
-    assert sorted(tags) == sorted(list(cell.tags) for cell in load_plan(ROOT).cells)
+    assert sorted(tags) == sorted(list(cell.tags) for cell in planning.committed_plan().cells)
     for name in names:
         assert "wheelyard.cell" in BAKE["target"][name]["labels"]
         assert BAKE["target"][name]["platforms"] == ["linux/amd64"]

@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import planning
 import pytest
 import yaml
 
 from wheelyard.contract.paths import GID, UID
-from wheelyard.planning.plan import load_plan
 from wheelyard.selfcheck.distributed import TORCH
 
 PROJECT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ EXAMPLES = PROJECT / "docs" / "examples"
 
 @cache
 def tags() -> set[str]:
-    return {tag for cell in load_plan(PROJECT).cells for tag in cell.tags}
+    return {tag for cell in planning.committed_plan().cells for tag in cell.tags}
 
 
 @cache

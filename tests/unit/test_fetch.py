@@ -178,7 +178,9 @@ def test_retry_after_is_honoured(server: Server, tmp_path: Path) -> None:
     assert "HTTP 429 Too Many Requests; trying again in 1.0 s" in log
 
 
-@pytest.mark.parametrize("value", ["3600", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize(
+    "value", ["3600", formatdate(time.time() + 3600, usegmt=True)], ids=["seconds", "date"]
+)
 def test_retry_after_beyond_reason_ends_the_wait(
     server: Server, tmp_path: Path, value: str
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import planning
 import pytest
 from nvml import simulated
 from referring import referring_registry
@@ -23,7 +24,6 @@ from wheelyard.planning.catalogue import (
     read_catalogue,
     to_json,
 )
-from wheelyard.planning.plan import load_inputs
 from wheelyard.servers.pick import (
     Host,
     Selection,
@@ -42,7 +42,7 @@ IMAGE = "reg.example:5000/team/pytorch:2.3.1-cuda12.1"
 @pytest.fixture(scope="module")
 def entries() -> tuple[CatalogueEntry, ...]:
     """The real matrix."""
-    _matrix, upstream, plan = load_inputs(ROOT)
+    _matrix, upstream, plan = planning.committed()
     return plan_entries(plan.cells, upstream, [])
 
 

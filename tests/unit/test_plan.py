@@ -17,7 +17,7 @@ from wheelyard.context import Context
 from wheelyard.errors import MatrixError, SelectionError, WheelyardError
 from wheelyard.planning.explain import explain
 from wheelyard.planning.facts import load_upstream
-from wheelyard.planning.plan import load_inputs, load_plan, make_plan
+from wheelyard.planning.plan import make_plan
 from wheelyard.settings import load_settings
 from wheelyard.versions import order, short
 
@@ -41,7 +41,7 @@ def failure(folder: Path, **changes: Any) -> str:
 
 
 def test_the_committed_matrix_has_every_minor_on_its_own_cuda() -> None:
-    made = load_plan(ROOT)
+    made = planning.committed_plan()
     facts = load_upstream()
     for name, since in (("pytorch", "2.1"), ("tensorflow", "2.15")):
         minors = {short(v) for v in facts[name] if order(v) >= order(since)}
@@ -245,7 +245,7 @@ def test_planning_is_pure(tmp_path: Path) -> None:
 
 
 def committed(name: str) -> str:
-    return explain(*load_inputs(ROOT), name)
+    return explain(*planning.committed(), name)
 
 
 @pytest.mark.parametrize(
@@ -291,8 +291,8 @@ def test_explain_an_override_by_its_pin(tmp_path: Path) -> None:
     ],
 )
 def test_explain_a_driver_that_is_too_old(name: str, driver: str, says: str) -> None:
-    assert says in explain(*load_inputs(ROOT), name, driver)
-    assert "too old" not in explain(*load_inputs(ROOT), name, "999.0")
+    assert says in explain(*planning.committed(), name, driver)
+    assert "too old" not in explain(*planning.committed(), name, "999.0")
 
 
 @pytest.mark.parametrize(("name", "says"), [("banana", "nearest ids"), ("cuda12.1", "several")])

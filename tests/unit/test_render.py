@@ -18,7 +18,6 @@ from wheelyard.lock.lockfile import render_requirements_lock
 from wheelyard.lock.packages import render_package_lock
 from wheelyard.model import Cell, LockedWheel, PackageLock, RequirementsLock
 from wheelyard.planning.drivers import driver_floor, require_cuda
-from wheelyard.planning.plan import load_plan
 from wheelyard.rendering.render import (
     BEGIN,
     END,
@@ -67,11 +66,11 @@ def drift(project: Path, cells: tuple[Cell, ...] = CELLS) -> list[tuple[str, str
 
 
 def test_the_committed_images_are_what_the_matrix_and_the_locks_render() -> None:
-    cells = load_plan(ROOT).cells
+    cells = planning.committed_plan().cells
     assert find_drift(ROOT, cells, render_all(ROOT, cells)) == ()
 
 
-@pytest.mark.parametrize("cell", load_plan(ROOT).cells, ids=lambda cell: str(cell.id))
+@pytest.mark.parametrize("cell", planning.committed_plan().cells, ids=lambda cell: str(cell.id))
 def test_every_dockerfile_keeps_the_image_contract(cell: Cell) -> None:
     text = (ROOT / cell.folder / "Dockerfile").read_text()
     lines = text.splitlines()
@@ -93,7 +92,7 @@ def test_every_dockerfile_keeps_the_image_contract(cell: Cell) -> None:
 
 
 def test_without_mounts_every_builder_reads_it() -> None:
-    cells = load_plan(ROOT).cells
+    cells = planning.committed_plan().cells
     for cell in cells[:2]:
         text = render_cell(ROOT, cell, cells, mounts=False)
         newer = ("# syntax=", "<<", "--link", "--mount", "--chmod", " AS ")

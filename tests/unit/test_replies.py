@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import socket
+import struct
 import time
 import tracemalloc
 import zlib
@@ -39,8 +40,10 @@ ZEROS = bytes(1 << 20)
 def bomb() -> bytes:
     """A megabyte that is a gigabyte."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    pieces = [packer.compress(ZEROS) for _ in range(1024)]
-    return b"".join([*pieces, packer.flush()])
+    first = packer.compress(ZEROS * 16) + packer.flush(zlib.Z_FULL_FLUSH)
+    again = packer.compress(ZEROS * 16) + packer.flush(zlib.Z_FULL_FLUSH)  # like all that follow it
+    ending = b"\3\0" + struct.pack("<II", 0x5B64C2B0, len(ZEROS) * 1024)  # its CRC-32 and size
+    return first + again * 63 + ending
 
 
 BOMB = bomb()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from wheelyard.errors import SelectionError
 from wheelyard.model import Plan
-from wheelyard.planning.plan import load_plan, make_plan
+from wheelyard.planning.plan import make_plan
 from wheelyard.planning.selector import select
 
-WHOLE = load_plan(Path(__file__).parents[2])
+WHOLE = planning.committed_plan()
 # The CUDA 12.1 set alone: what a selector means is easier to read off eight images.
 PLAN = Plan(
     tuple(cell for cell in WHOLE.cells if cell.cuda == "12.1" and not cell.overrides),

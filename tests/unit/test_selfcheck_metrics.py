@@ -8,6 +8,7 @@ import statistics
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,10 +19,14 @@ from wheelyard.selfcheck.training.events import EventFile, crc32c, varint
 from wheelyard.selfcheck.training.learner import Answers
 from wheelyard.selfcheck.training.run import score
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from sklearn import metrics as reference
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    """scikit-learn's metrics; a fixture, because importing them takes seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sklearn import metrics as found
+    return found
 
 
 def labels(seed: int, kinds: int, count: int = 300) -> tuple[list[int], list[int]]:
@@ -33,7 +38,7 @@ def labels(seed: int, kinds: int, count: int = 300) -> tuple[list[int], list[int
 
 @pytest.mark.parametrize("kinds", [2, 3, 10])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_scores_of_classes_are_scikit_learns(kinds: int, seed: int) -> None:
+def test_scores_of_classes_are_scikit_learns(reference: Any, kinds: int, seed: int) -> None:
     truth, said = labels(seed, kinds)
     assert metrics.accuracy(truth, said) == pytest.approx(reference.accuracy_score(truth, said))
     assert metrics.recall(truth, said) == pytest.approx(
@@ -47,7 +52,9 @@ def test_scores_of_classes_are_scikit_learns(kinds: int, seed: int) -> None:
     )
 
 
-def test_a_class_that_is_only_answered_or_only_true_counts_as_scikit_learn_counts_it() -> None:
+def test_a_class_that_is_only_answered_or_only_true_counts_as_scikit_learn_counts_it(
+    reference: Any,
+) -> None:
     truth, said = [0, 0, 1, 1, 3], [0, 2, 1, 1, 1]
     assert metrics.recall(truth, said) == pytest.approx(
         reference.recall_score(truth, said, average="macro", zero_division=0)
@@ -59,7 +66,9 @@ def test_a_class_that_is_only_answered_or_only_true_counts_as_scikit_learn_count
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=60))
-def test_roc_auc_is_scikit_learns_with_ties_too(pairs: list[tuple[bool, int]]) -> None:
+def test_roc_auc_is_scikit_learns_with_ties_too(
+    reference: Any, pairs: list[tuple[bool, int]]
+) -> None:
     truth, scores = [yes for yes, _ in pairs], [float(score) for _, score in pairs]
     if len(set(truth)) < 2:
         assert math.isnan(metrics.roc_auc(truth, scores))
@@ -68,7 +77,7 @@ def test_roc_auc_is_scikit_learns_with_ties_too(pairs: list[tuple[bool, int]]) -
         assert metrics.roc_auc(truth, scores) == pytest.approx(expected)
 
 
-def test_roc_auc_of_classes_is_scikit_learns_one_against_the_rest() -> None:
+def test_roc_auc_of_classes_is_scikit_learns_one_against_the_rest(reference: Any) -> None:
     chance = random.Random(3)
     truth, _ = labels(3, 4)
     rows = [[chance.random() + (kind == label) for kind in range(4)] for label in truth]
@@ -78,7 +87,7 @@ def test_roc_auc_of_classes_is_scikit_learns_one_against_the_rest() -> None:
     )
 
 
-def test_scores_of_numbers() -> None:
+def test_scores_of_numbers(reference: Any) -> None:
     chance = random.Random(4)
     truth = [chance.gauss(3, 2) for _ in range(200)]
     said = [value + chance.gauss(0, 1) for value in truth]
@@ -115,6 +124,9 @@ def test_tensorboard_reads_the_curves(tmp_path: Path) -> None:
         events.scalar("train/loss", step, 1 / step)
     events.scalar("test/accuracy", 300, 0.875)
     events.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     read = EventAccumulator(str(tmp_path / "run"))
     read.Reload()
     assert sorted(read.Tags()["scalars"]) == ["test/accuracy", "train/loss"]

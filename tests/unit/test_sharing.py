@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import planning
 import pytest
 
 from wheelyard.cli import main
@@ -13,7 +14,6 @@ from wheelyard.errors import SelectionError, UsageError
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.build.sharing import Part, image_parts, measure, to_pull
 from wheelyard.lock.stages import load_stages
-from wheelyard.planning.plan import load_plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def test_the_bound_counts_what_two_groups_hold_both() -> None:
 
 
 def test_known_sizes_take_the_place_of_estimates() -> None:
-    plan = load_plan(ROOT)
+    plan = planning.committed_plan()
     stages = load_stages(plan.cells[0], plan, ROOT)
     guessed = image_parts(stages, nothing)
     seen = image_parts(stages, lambda key: 7 if key == guessed[1].key else None)
@@ -60,7 +60,7 @@ def test_known_sizes_take_the_place_of_estimates() -> None:
 @pytest.mark.parametrize("image", [None, f"registry.example/python@sha256:{'a' * 64}"])
 def test_the_layers_are_those_that_a_build_makes(image: str | None) -> None:
     """Also over a registry's image, which has an interpreter of its own and one layer of ours."""
-    plan = load_plan(ROOT)
+    plan = planning.committed_plan()
     devel = next(cell for cell in plan.cells if cell.parent)
     stages = [
         replace(stage, cell=replace(stage.cell, base=replace(stage.cell.base, image=image)))
@@ -74,7 +74,7 @@ def test_the_layers_are_those_that_a_build_makes(image: str | None) -> None:
 
 def test_siblings_of_the_committed_matrix_share(capsys: pytest.CaptureFixture[str]) -> None:
     """The targets of the whole matrix; sizes are the locks', so that no cache has a say."""
-    plan = load_plan(ROOT)
+    plan = planning.committed_plan()
     runtime = [
         image_parts(load_stages(cell, plan, ROOT), nothing)
         for cell in plan.cells

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
+import planning
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,7 +23,6 @@ from wheelyard.errors import RegistryError, SignatureError, UsageError
 from wheelyard.model import Cell
 from wheelyard.oci.address import parse_address
 from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
-from wheelyard.planning.plan import load_inputs
 from wheelyard.publish.attest.cosign import signature_tag
 from wheelyard.publish.attest.signatures import require_entry, sign_image
 from wheelyard.publish.attest.trust import Trust, newest_seen
@@ -40,7 +40,7 @@ SETTINGS = load_settings({"project": str(PROJECT)})
 
 def cells() -> Sequence[Cell]:
     """PyTorch 2.3.1, for running and for developing."""
-    _matrix, _upstream, plan = load_inputs(PROJECT)
+    _matrix, _upstream, plan = planning.committed()
     start = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-"
     return [cell for cell in plan.cells if cell.id.startswith(start)]
 
@@ -93,7 +93,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr("wheelyard.publish.catalogue.SETTLED", 0.01)  # of one that is alone
-    _matrix, upstream, _plan = load_inputs(PROJECT)
+    _matrix, upstream, _plan = planning.committed()
     chosen = cells()
     told = Told()
     with referring_registry(ANY) as shelf:
@@ -316,7 +316,7 @@ class TestPushes:
     def test_at_the_same_time(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         start = Barrier(4)
-        _matrix, upstream, plan = load_inputs(PROJECT)
+        _matrix, upstream, plan = planning.committed()
         wanted = plan_entries(plan.cells[:4], upstream, [])
 
         def push(entry: CatalogueEntry) -> None:

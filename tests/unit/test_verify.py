@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import planning
 import pytest
 
 from wheelyard.cli import main
 from wheelyard.console.progress import QuietReporter
 from wheelyard.errors import VerifyError
 from wheelyard.oci.layout import MANIFEST_TYPE, REF_NAME, Descriptor, Layout
-from wheelyard.planning.plan import load_plan
 from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves, polyline
 from wheelyard.verify.compare import Series, compare
 from wheelyard.verify.junit import to_junit
@@ -248,7 +248,7 @@ class Images:
 
 
 def verified(folder: Path, images: Images, *, again: bool = False) -> list[tuple[Record, bool]]:
-    cells = load_plan(PROJECT).cells[: len(images.answers)]
+    cells = planning.committed_plan().cells[: len(images.answers)]
     layout = Layout(folder / "dist")
     layout.create()
     entries = [
@@ -282,7 +282,7 @@ def test_an_image_that_passed_is_not_tested_twice_unless_asked(tmp_path: Path) -
 
 
 def test_an_image_that_is_not_built_is_named(tmp_path: Path) -> None:
-    cell = load_plan(PROJECT).cells[0]
+    cell = planning.committed_plan().cells[0]
     layout = Layout(tmp_path)
     layout.create()
     request = Request(("all",), False, False, tmp_path, tmp_path)

@@ -6,8 +6,11 @@ put where a build keeps them. Everything after that is the product's own code.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import io
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +18,7 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from wheels import make_wheel
@@ -67,22 +71,46 @@ class Tiny:
     def cell(self, flavour: str) -> Cell:
         return next(c for c in self.plan.cells if c.flavour.name == flavour)
 
-    def with_cache(self, cache: Path, workers: int = 2) -> Tiny:
+    def with_cache(self, folder: Path, workers: int = 2) -> Tiny:
         """The same project with an empty layer cache; its files and base are put there."""
-        settings = replace(self.context.settings, cache_dir=cache, workers=workers)
-        _fill_cache(self, cache)
+        settings = replace(self.context.settings, cache_dir=folder, workers=workers)
+        _fill_cache(self, folder)
         return replace(self, context=replace(self.context, settings=settings))
 
 
 def make_tiny(folder: Path) -> Tiny:
-    """Write matrix, wheels and locks into `folder`."""
-    project, cache, source = folder / "project", folder / "cache", folder / "wheels"
-    for path in (project, source):
-        path.mkdir(parents=True)
-    (project / "matrix.yaml").write_text(MATRIX)
+    """Write matrix, wheels, locks and a cache that has the bases into `folder`.
+
+    Made once a process, and copied: tests change theirs.
+    """
+    shutil.copytree(_template(), folder, symlinks=True, dirs_exist_ok=True)
+    return _tiny(folder)
+
+
+@cache
+def _template() -> Path:
+    # Not in pytest's own folder: what is made here is for processes without one, too.
+    folder = Path(tempfile.mkdtemp(prefix="wheelyard-tiny-"))
+    atexit.register(_remove, folder, os.getpid())
+    (folder / "project").mkdir()
+    (folder / "project/matrix.yaml").write_text(MATRIX)
+    _wheels(folder / "wheels")
+    tiny = _tiny(folder)
+    _write_locks(tiny)
+    _fill_cache(tiny, folder / "cache")
+    return folder
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Remove it with the process that made it, not with one that was forked off."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder)
+
+
+def _tiny(folder: Path) -> Tiny:
     settings = Settings(
-        project=project,
-        cache_dir=cache,
+        project=folder / "project",
+        cache_dir=folder / "cache",
         index_url=None,
         debian_mirror=None,
         debian_security_mirror=None,
@@ -90,15 +118,20 @@ def make_tiny(folder: Path) -> Tiny:
         workers=2,
         timeout=10,
     )
-    plan = load_plan(project)
-    wheels = {path.name.split("-")[0].replace("_", "-"): path for path in _wheels(source)}
-    tiny = Tiny(project, Context(settings, QuietReporter(None)), plan, wheels)
-    _write_locks(tiny)
-    _fill_cache(tiny, cache)
-    return tiny
+    wheels = {
+        path.name.split("-")[0].replace("_", "-"): path
+        for path in sorted((folder / "wheels").iterdir())
+    }
+    return Tiny(
+        settings.project,
+        Context(settings, QuietReporter(None)),
+        load_plan(settings.project),
+        wheels,
+    )
 
 
 def _wheels(folder: Path) -> list[Path]:
+    folder.mkdir()
     runtime = "#define CUDART_VERSION  12010\n"
     cudnn = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 9\n#define CUDNN_PATCHLEVEL 2\n"
     nccl = "#define NCCL_MAJOR 2\n#define NCCL_MINOR 20\n#define NCCL_PATCH 5\n"

@@ -35,7 +35,7 @@ from wheelyard.lock.stages import load_stages
 from wheelyard.oci.layout import Layout
 from wheelyard.system.storage import file_digest
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "unit"
 pytestmark = pytest.mark.skipif(
     not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="needs Linux on x86_64"
 )

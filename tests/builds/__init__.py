@@ -1,0 +1,1 @@
+"""Small builds again and again, environments, mutants: unit tests that take minutes."""

@@ -1,0 +1,5 @@
+"""No test here reaches the network or an engine."""
+
+from isolation import isolated
+
+__all__ = ["isolated"]
