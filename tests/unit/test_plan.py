@@ -287,6 +287,7 @@ def test_explain_an_override_by_its_pin(tmp_path: Path) -> None:
         ("pytorch:latest", "550.54.14", "CUDA 13.2 needs driver 580.65.06 or newer; 550.54.14 is"),
         ("pytorch:latest", "550.54.14", "the newest of pytorch is pytorch:2.10.0-cuda12.8"),
         ("pytorch-2.14.1-cuda13.0", "525.60.13", "525.60.13 is too old"),
+        ("pytorch-2.15.0", "535.104", "CUDA 13.2 needs driver 580.65.06 or newer; 535.104 is"),
         ("pytorch:latest", "450.80.02", "no image of pytorch runs on driver 450.80.02"),
     ],
 )

@@ -150,3 +150,12 @@ def test_any_text_selects_something_or_is_refused(text: str) -> None:
     except SelectionError:
         return
     assert cells
+
+
+@pytest.mark.parametrize("flavour", ["runtime", "devel", "py3.11-runtime"])
+def test_words_about_no_contents_choose_images_with_another_cudnn_too(flavour: str) -> None:
+    words = set(flavour.split("-"))
+    wanted = [c.id for c in WHOLE.cells if words <= {c.flavour.name, f"py{c.python}"}]
+    assert [cell.id for cell in select(WHOLE, flavour)] == wanted
+    assert any(cell.overrides for cell in select(WHOLE, flavour))
+    assert not any(cell.overrides for cell in select(WHOLE, "cuda12.1-runtime"))

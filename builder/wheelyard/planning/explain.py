@@ -131,6 +131,11 @@ def _stranger(
     yield from _driver_lines(plan, names, asked.cuda, driver)
     if not obstacles:
         yield from _possible(plan, name)
+        if asked.cuda is None and driver is not None:
+            cudas = dict.fromkeys(cell.cuda for cell in select(plan, name))
+            fitting = [cuda for cuda in cudas if runs_on(cuda, driver)]
+            for cuda in fitting[:1] or list(cudas)[:1]:
+                yield from _driver_lines(plan, names, cuda, driver)
 
 
 def _obstacles(

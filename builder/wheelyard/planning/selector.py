@@ -8,7 +8,8 @@
 A word is a name (framework, flavour, base), a version of a framework, or cuda, cudnn, py with a
 version. Versions match by leading components: cuda12 is every CUDA 12, 2.3 is not 2.30. A version
 behind a framework's name is that framework's, which matters for combined images. An image whose
-cuDNN was put in the place of upstream's is chosen by words only where they name that cuDNN in full.
+cuDNN was put in the place of upstream's is chosen by words only where they name that cuDNN in full, or
+nothing of what images hold (`runtime`).
 """
 
 from __future__ import annotations
@@ -80,8 +81,11 @@ def _described(plan: Plan, part: str) -> list[Cell]:
 
 
 def _meant(cell: Cell, wanted: list[str]) -> bool:
-    """Match an image with an overridden cuDNN only if the words name that cuDNN."""
-    return not cell.overrides or f"cudnn{cell.cudnn}" in wanted
+    """Match an image with an overridden cuDNN only if the words name that cuDNN, or no contents."""
+    apart = (cell.flavour.name, f"py{cell.python}")
+    contents = _vocabulary("-".join(word for word in cell.id.split("-") if word not in apart))
+    about = any(leads(word, known) for word in wanted for known in contents)
+    return not cell.overrides or f"cudnn{cell.cudnn}" in wanted or not about
 
 
 def _vocabulary(identifier: str, *more: str) -> set[str]:
