@@ -8,8 +8,8 @@
 A word is a name (framework, flavour, base), a version of a framework, or cuda, cudnn, py with a
 version. Versions match by leading components: cuda12 is every CUDA 12, 2.3 is not 2.30. A version
 behind a framework's name is that framework's, which matters for combined images. An image whose
-cuDNN was put in the place of upstream's is chosen by words only where they name that cuDNN in full, or
-nothing of what images hold (`runtime`).
+cuDNN was put in the place of upstream's is chosen by words only where they name that cuDNN in full,
+or nothing of what images hold (`runtime`).
 """
 
 from __future__ import annotations
