@@ -59,12 +59,13 @@ verify: .venv/run ## Run the checks that images carry; page in reports/verify: m
 	$(BIN)/wheelyard verify $(MATRIX) $(ARGS)
 
 # A file's tests stay in one process: they share what its fixtures build.
-UNIT := tests/unit --numprocesses auto --dist loadfile
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
+UNIT := tests/unit $(PARALLEL)
 test-unit: .venv/dev ## Unit tests: a minute on two cores, no engine, no network
 	$(BIN)/pytest $(UNIT) $(ARGS)
 
 test-builds: .venv/dev ## Small builds again and again, thousands of mutants: minutes, no engine, no network
-	$(BIN)/pytest tests/builds --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/pytest tests/builds $(PARALLEL) $(ARGS)
 
 coverage: .venv/dev ## Which lines and branches the unit tests reach
 	$(BIN)/pytest $(UNIT) --cov --cov-report term $(ARGS)

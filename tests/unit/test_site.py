@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import planning
 import pytest
 from tiny import Tiny, make_tiny
 
@@ -16,7 +17,6 @@ from wheelyard.cli import COMMANDS, main
 from wheelyard.console.progress import make_reporter
 from wheelyard.context import Context
 from wheelyard.oci.layout import Layout
-from wheelyard.planning.plan import load_plan
 from wheelyard.settings import load_settings
 from wheelyard.site.catalogue import ImageFacts, read_images
 from wheelyard.site.pages import make_pages
@@ -49,7 +49,7 @@ def pages(images: tuple[ImageFacts, ...]) -> dict[str, str]:
 def test_every_image_has_a_page_with_its_tags_layers_and_parts(
     images: tuple[ImageFacts, ...], pages: dict[str, str]
 ) -> None:
-    assert [image.cell for image in images] == list(load_plan(PROJECT).cells)
+    assert [image.cell for image in images] == list(planning.committed_plan().cells)
     for image in images:
         text = pages[f"catalogue/{image.cell.id}.md"]
         assert all(f"`{tag}`" in text for tag in image.cell.tags)

@@ -84,6 +84,12 @@ def test_make_test_says_first_what_it_takes_and_runs_what_readme_says() -> None:
     ).stdout  # fmt: skip
     assert re.match(r'echo "make test: .*\necho ".*10 minutes.*\necho ".*GB', done)
     programs = ["ruff check", "wheelyard lock --check", "pytest tests/unit", "pytest tests/image"]
+    image = re.search(r"wheelyard build (\S+) --no-load\n.*tests/image .*--images (\S+)", done)
+    assert image
+    assert image[1] == image[2]
+    cells = select(planning.committed_plan(), image[1])
+    assert len(cells) == 1
+    assert matches(image_of(cells[0].id, Path("dist")), image[1])
     places = [done.index(program) for program in programs]
     assert places == sorted(places)
 
