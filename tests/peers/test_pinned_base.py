@@ -197,7 +197,7 @@ def test_what_it_lacks_is_named(tiny: Tiny, address: str, tmp_path: Path) -> Non
 
 def test_what_is_not_there_is_said(tiny: Tiny, address: str, tmp_path: Path) -> None:
     gone = f"{address}/team/debian@sha256:{'0' * 64}"
-    assert "is not there" in failure(on(tiny, gone, tmp_path / "cache"), tmp_path / "dist")
+    assert "is not available" in failure(on(tiny, gone, tmp_path / "cache"), tmp_path / "dist")
     short = f"python@sha256:{'0' * 64}"
     said = failure(on(tiny, short, tmp_path / "cache"), tmp_path / "dist")
     assert "does not name a registry's host" in said
