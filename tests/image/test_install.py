@@ -125,9 +125,13 @@ def test_a_stranger_installs_beside_what_the_image_has(
     assert f"(constraint) {name}=={pins[name]}" in refused.stdout
     box.lines(f"{stranger} pip uninstall --yes wheelyard-probe", user=box.root)
     if "uv" in pins:
-        box.lines(f"{stranger} uv pip install --no-index --offline {wheel}", user=box.root)
+        box.lines(
+            f"{stranger} uv pip install --no-cache --no-index --offline {wheel}", user=box.root
+        )
         assert box.lines(f"{stranger} wheelyard-probe", user=box.root) == ["probe answers"]
-        seen = box.root.run(f"{stranger} uv pip install --no-index --offline --dry-run {name} 2>&1")
+        seen = box.root.run(
+            f"{stranger} uv pip install --no-cache --no-index --offline --dry-run {name} 2>&1"
+        )
         assert "Would make no changes" in seen.stdout, seen.stdout
 
 
