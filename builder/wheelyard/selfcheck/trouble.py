@@ -37,7 +37,7 @@ UNWRITTEN = re.compile(r"inline_container\.cc|PytorchStreamWriter failed")
 MISMATCHED = re.compile(r"undefined symbol|version `[^']+' not found")
 # The second is Python 3.13's.
 NAMELESS = re.compile(r"getpwuid\(\): uid not found: (\d+)|No username set in the environment")
-NOEXEC = re.compile(r"failed to map segment from shared object")
+NOEXEC = re.compile(r"(\S+): failed to map segment from shared object")
 EXECUTABLE_TMP = "docker run --tmpfs /tmp:exec"  # Docker's own --tmpfs /tmp is noexec
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -73,9 +73,9 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
             "by the image's entry point (docker exec ... /opt/wheelyard/entrypoint COMMAND), or "
             "set USER and HOME (-e USER=me -e HOME=/tmp)"
         )
-    if NOEXEC.search(text) or _is_not_run(error):
+    if program := _not_run(error, text):
         return (
-            f"what was compiled may not be run where it lies, which is mounted noexec ({first}): "
+            f"{program} may not be run where it lies, as that is mounted noexec: "
             f"{EXECUTABLE_TMP}, or set TMPDIR to another folder"
         )
     if SHARED.search(text):
@@ -118,15 +118,18 @@ def _out_of_memory(first: str, free: str | None) -> str:
     )
 
 
-def _is_not_run(error: BaseException) -> bool:
-    """Whether a program was refused that has the right to be run: its file system has not."""
+def _not_run(error: BaseException, text: str) -> str | None:
+    """What has the right to be run, or is a library, and was refused: its file system has not."""
+    if found := NOEXEC.search(text):
+        return found[1]
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
-        return False
-    program = error.filename
+        return None
+    program = Path(error.filename)
     try:
-        return bool(Path(program).stat().st_mode & 0o111) and not os.access(program, os.X_OK)
+        refused = program.stat().st_mode & 0o111 and not os.access(program, os.X_OK)
     except OSError:
-        return False
+        return None
+    return error.filename if refused else None
 
 
 def _of_files(error: BaseException) -> str | None:
