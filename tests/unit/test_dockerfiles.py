@@ -64,7 +64,7 @@ def test_an_image_without_cuda_has_one_step_of_wheels() -> None:
 def test_every_target_of_the_bake_file_can_be_built(name: str) -> None:
     target = BAKE["target"][name]
     assert re.fullmatch(r"[a-zA-Z0-9_-]+", name)
-    text = (ROOT / target["context"] / target["dockerfile"]).read_text()
+    text = (ROOT / target["context"] / target.get("dockerfile", "Dockerfile")).read_text()
     for stage, source in target.get("contexts", {}).items():
         assert source.removeprefix("target:") in BAKE["target"]
         assert f" AS {stage}\n" in text
