@@ -15,11 +15,11 @@ class FrameworkPin:
     name: str  # "pytorch"
     version: str  # "2.3.1"
     distribution: str  # "torch"
-    local: str | None = None  # "cu118": the build that an index of its own holds
+    local: str | None = None  # "cu118": the build from a separate index
 
     @property
     def wheel(self) -> str:
-        """The normalized name in a lock: an extra (`tensorflow[and-cuda]`) is no part of it."""
+        """The normalized name in a lock, without extras (`tensorflow[and-cuda]`)."""
         return canonicalize_name(self.distribution.partition("[")[0])
 
 

@@ -328,7 +328,7 @@ def _read_config(path: Path, required: bool, problems: list[str]) -> dict[str, s
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if required:
-            problems.append(f"{_CONFIG_VARIABLE}: there is no file {path}")
+            problems.append(f"{_CONFIG_VARIABLE}: {path} does not exist")
         return {}
     except OSError as error:
         problems.append(f"{path} cannot be read: {error.strerror}")

@@ -52,7 +52,7 @@ def read(
         files = read_listing(client, str(settings.index_url), project)
         assert files is not None
         shelved = FrameworkListing(**wanted, files=files)
-        return read_releases(shelved, known or {}, client, received.append, anew=False)
+        return read_releases(shelved, known or {}, client, received.append, reread=False)
 
 
 def test_facts_are_read_from_the_wheel_by_parts(tmp_path: Path, index: FactsIndex) -> None:

@@ -93,7 +93,7 @@ class TestTheCommand:
         self, word: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["run", "pytorch-2.3.1-runtime", word]) == UsageError.exit_code
-        assert "options stand before IMAGE" in capsys.readouterr().err
+        assert "options go before IMAGE" in capsys.readouterr().err
 
     def test_no_engine(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -107,4 +107,4 @@ class TestTheCommand:
     @pytest.mark.parametrize("port", ["0", "65536", "http", "-1"])
     def test_no_port(self, port: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["run", f"--port={port}", "debian:12"]) == 2
-        assert "is no port" in capsys.readouterr().err
+        assert "is not a port" in capsys.readouterr().err

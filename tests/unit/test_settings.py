@@ -119,7 +119,7 @@ def test_config_file_that_is_not_toml(project: Path, config: Path) -> None:
 
 
 def test_named_config_file_must_exist(project: Path, config: Path) -> None:
-    with pytest.raises(SettingsError, match="there is no file"):
+    with pytest.raises(SettingsError, match="does not exist"):
         load_settings({}, {"WHEELYARD_CONFIG": str(config)}, project)
 
 

@@ -361,7 +361,7 @@ def test_reproduce_asks_for_the_signature_of_what_was_named(
         f"pytorch/{right.tags[0].partition(':')[2]}"
     ]
     assert place.run(*words) == SignatureError.exit_code
-    assert "has moved the tag" in capsys.readouterr().err
+    assert "the tag was moved" in capsys.readouterr().err
     put_image(place.shelf, left, "not signed")
     assert place.run(*words) == SignatureError.exit_code
     assert "there is none" in capsys.readouterr().err

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
     if args.command_line and args.command_line[0].startswith("-"):
         raise UsageError(
-            f"{args.command_line[0]}: options stand before IMAGE, what follows it is run there"
+            f"{args.command_line[0]}: options go before IMAGE; what follows IMAGE is run in it"
         )
     dist = args.output.absolute()
     image, plan = running.find_image(args.image, Selection(flavour=args.flavour), dist, context)
@@ -94,5 +94,5 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write a number from 1 to 65535")
     return int(text)

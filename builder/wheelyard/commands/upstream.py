@@ -97,7 +97,7 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
         listings = list_frameworks(matrix, client, context)
         for listing in listings:
             known = before.get(listing.framework, {})
-            read = read_releases(listing, known, client, on_bytes, anew=args.all)
+            read = read_releases(listing, known, client, on_bytes, reread=args.all)
             after = merge(after, listing, read)
     found = changes(before, after, listings)
     text = dump_upstream(after)

@@ -26,7 +26,7 @@ def show_json_list(values: Iterable[object], stream: TextIO | None = None) -> No
     stream = stream or sys.stdout
     before = "["
     for value in values:
-        text = _dumps(value, stream).replace("\n", "\n  ")  # line ends stand between values only
+        text = _dumps(value, stream).replace("\n", "\n  ")  # line ends are only between values
         stream.write(f"{before}\n  {text}")
         before = ","
     stream.write("[]\n" if before == "[" else "\n]\n")

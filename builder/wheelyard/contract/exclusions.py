@@ -34,7 +34,7 @@ _COMPILER_RULES = (
     "path-exclude=/usr/bin/*dwp",
 )
 # Never imported in use: a third of SymPy's source, and a fifth of torch's time to compile.
-# Python compiles them itself if somebody imports them after all. The few modules of torch's test
+# Python compiles them itself if they are imported after all. The few modules of torch's test
 # suite that newer torch itself imports are named.
 # `grep -P` in a Dockerfile reads this expression too.
 NOT_COMPILED = (

@@ -19,7 +19,7 @@ OCI = "org.opencontainers.image"
 CELL_LABEL = "wheelyard.cell"
 # -s: reap children below another init, too (`docker run --init`, enroot), without a warning.
 ENTRYPOINT = ("/usr/bin/tini", "-s", "--", "/opt/wheelyard/entrypoint")
-# What JupyterLab, TensorBoard and torchrun end by; a base of somebody else's may say otherwise.
+# The signal that ends JupyterLab, TensorBoard and torchrun; a foreign base may set another.
 _STOP_SIGNAL = "SIGTERM"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

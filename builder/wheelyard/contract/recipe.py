@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from wheelyard.model import Cell, LockedWheel
 
-_OWN_LAYER = 8 << 20  # bytes; a wheel at least this big has a layer of its own
+_OWN_LAYER = 8 << 20  # bytes; a wheel at least this big has its own layer
 # Above the toolkit, in this order: what changes more often than it does, and last the few
 # compiler libraries that TensorFlow alone brings, so that combined images share all below.
 _LATE_CUDA = ("cusparselt", "cudnn", "nccl", "nvshmem", "nvcc")

@@ -15,7 +15,7 @@ OF_HOME = (
     ".local/share", ".local/share/jupyter", ".nv", ".triton", ".vscode-server",
     ".vscode-server/extensions",
 )  # fmt: skip
-# git takes a mounted repository of another user's for somebody's trap. What is mounted there is the
+# git refuses a mounted repository that belongs to another user. What is mounted there is the
 # work of who started the container; other folders may be shared with strangers. The second line is
 # for git 2.46 and later.
 SAFE = ("[safe]", "\tdirectory = /workspace", "\tdirectory = /workspace/*")

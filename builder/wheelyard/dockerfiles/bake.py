@@ -200,7 +200,7 @@ class BakeEngine:
     def _loaded(self, job: Job) -> EngineImage:
         client = self._client
         if client is None:
-            raise EngineError("there is no engine to read from")
+            raise EngineError("no engine is available to read from")
         image, size, findings = inspect_engine_image(client, unchecked(job), job)
         for tag in job.cell.tags:
             tag_image(client, image, tag)

@@ -53,8 +53,8 @@ class BuildLog:
         text = str(message.get("stream") or message.get("error") or message.get("status") or "")
         self._write(text)
         self._keep(line for line in text.splitlines() if _is_said(line))
-        if found := _CLASSIC_STEP.match(text):
-            self._begin(int(found[2]), found[3].strip())
+        if match := _CLASSIC_STEP.match(text):
+            self._begin(int(match[2]), match[3].strip())
         if "aux" in message and "ID" in message["aux"]:
             self.image = str(message["aux"]["ID"])
         if "error" in message:
@@ -72,8 +72,8 @@ class BuildLog:
 
     def _announce(self, vertex: Vertex) -> None:
         self._write(f"{vertex.name}{' CACHED' if vertex.is_cached else ''}")
-        if found := _BUILDKIT_STEP.match(vertex.name):
-            self._begin(int(found[2]), found[3].strip())
+        if match := _BUILDKIT_STEP.match(vertex.name):
+            self._begin(int(match[2]), match[3].strip())
 
     def _write(self, text: str) -> None:
         text = _ESCAPES.sub("", text)

@@ -60,8 +60,8 @@ def parse_driver(inspected: str) -> str:
 
     Empty if the builder is an engine that does not answer.
     """
-    found = _DRIVER.search(inspected)
-    return found[1] if found else "docker"
+    match = _DRIVER.search(inspected)
+    return match[1] if match else "docker"
 
 
 def knows_networks() -> bool:

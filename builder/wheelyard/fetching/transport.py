@@ -127,10 +127,10 @@ def _open_http(client: httpx.Client, url: str, offset: int, length: int | None) 
 def _extent(response: httpx.Response, offset: int) -> tuple[int, int | None]:
     """Return where the body starts and how big the file is; raise without a usable body."""
     if response.status_code == httpx.codes.PARTIAL_CONTENT:
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if found is None or int(found[1]) != offset:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if match is None or int(match[1]) != offset:
             raise RangeRefused("the server sent another part of the file than asked for")
-        return offset, None if found[3] == "*" else int(found[3])
+        return offset, None if match[3] == "*" else int(match[3])
     if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise RangeRefused("the server's file is shorter than the part that is already here")
     if response.status_code != httpx.codes.OK:

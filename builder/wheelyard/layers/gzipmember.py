@@ -2,7 +2,7 @@
 
 A gzip file may hold any number of members in a row. Three kinds are made here:
 
-* `verbatim_head` / `verbatim_tail` wrap a DEFLATE stream that somebody else compressed;
+* `verbatim_head` / `verbatim_tail` wrap a DEFLATE stream that was compressed elsewhere;
 * `literal` holds tar headers and padding, encoded by rules so small that no compressor (and so
   no compressor's version) decides the bytes;
 * `compressed` packs content that comes uncompressed, by libdeflate, whose output does not depend

@@ -204,15 +204,15 @@ def _entry_points(wheel: Wheel, dist_info: str, environment: Environment) -> lis
     targets = []
     for kind, values in scripts.items():
         for name, value in values.items():
-            found = _ENTRY_POINT.fullmatch(value)
-            if found is None:
+            match = _ENTRY_POINT.fullmatch(value)
+            if match is None:
                 raise WheelError(
                     f"{wheel.path.name}: entry point {name!r} is not a callable: {value[:200]!r} "
                     "(module:function); refused"
                 )
             if "/" in name or name in {"", ".", ".."} or not is_plain(name):
                 raise WheelError(f"{wheel.path.name}: entry point {name!r} leaves bin/; refused")
-            script = Script(name, found[1], found[2], kind)
+            script = Script(name, match[1], match[2], kind)
             file_name, content = script.generate(environment.python_path, "posix")
             targets.append(Target(f"{environment.prefix}/bin/{file_name}", True, None, content))
     return targets

@@ -89,10 +89,10 @@ def default_index(settings: Settings) -> str:
         )
         env = uv_environment(os.environ, None, settings.timeout)
         result = run(argv, error=None, env=env, cwd=folder)
-    found = _INDEX_LINE.search(result.stdout)
-    if found is None:
+    match = _INDEX_LINE.search(result.stdout)
+    if match is None:
         raise FetchError(failure(result, "asking uv for its index", _INDEX_ADVICE))
-    return found[1]
+    return match[1]
 
 
 def compile_argv(uv: str, request: ResolutionRequest, cache: Path) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def index_environment(index_url: str | None, indexes: tuple[str, ...]) -> dict[s
 
 
 def uv_error(result: Result, subject: str) -> WheelyardError:
-    """Classify a failure from uv's message, and say what the user can do."""
+    """Describe a failure by kind, from uv's message, and say what the user can do."""
     what = f"resolving {subject}"
     if _TLS.search(result.stderr):
         return FetchError(failure(result, what, CA_ADVICE))

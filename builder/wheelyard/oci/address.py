@@ -55,11 +55,11 @@ def parse_address(text: str) -> Address:
     """Read an address; raise ValueError, without the secrets that the text may contain."""
     if "@" in text:
         raise ValueError("a registry's address must not contain a login; use `docker login HOST`")
-    found = _ADDRESS.fullmatch(text)
-    if found is None:
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
         raise ValueError(f"{text!r} is not HOST[:PORT][/PREFIX], PREFIX in lower case")
-    host = registry_host(found["host"])
-    return Address(host, found["prefix"] or "", found["scheme"] or "https")
+    host = registry_host(match["host"])
+    return Address(host, match["prefix"] or "", match["scheme"] or "https")
 
 
 def registry_host(host: str) -> str:

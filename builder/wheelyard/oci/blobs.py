@@ -35,7 +35,7 @@ def parse_layer(entry: Mapping[str, Any]) -> Layer:
     sizes = entry["size"], entry["unpacked_size"]
     for size in sizes:
         if type(size) is not int or size < 0:
-            raise ValueError(f"{size!r} is no size")
+            raise ValueError(f"{size!r} is not a size")
     return Layer(*digests, *sizes)
 
 

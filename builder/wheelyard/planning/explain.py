@@ -104,8 +104,8 @@ def _parse(known: set[str], name: str) -> _Asked:
         framework, _, version = word.partition("-")
         if framework in known:
             frameworks.append((framework, version or None))
-        elif found := re.fullmatch(r"(cuda|cudnn|py)(\d[\d.]*)", word):
-            versions[found[1]] = found[2]
+        elif match := re.fullmatch(r"(cuda|cudnn|py)(\d[\d.]*)", word):
+            versions[match[1]] = match[2]
         elif word == CPU:
             versions["cuda"] = CPU
     return _Asked(

@@ -30,7 +30,7 @@ _NCCL = re.compile(r"nvidia-nccl(-cu\d+)?")
 class Release:
     """One release of a framework, by the metadata of its Linux x86-64 wheel."""
 
-    version: str  # "2.3.1"; "2.3.1+cu118" is a build that an index of its own holds
+    version: str  # "2.3.1"; "2.3.1+cu118" is a build from a separate index
     wheel: str  # the file that the facts were read from
     cuda: str  # "12.1": the CUDA it was compiled for, by the version file inside the wheel
     cudnn: str  # "8.9.2.26": the pin, or the lower bound of a range
@@ -43,7 +43,7 @@ class Release:
 
     @cached_property
     def cuda_requirement(self) -> tuple[str, str]:
-        """Distribution that stands for the CUDA set, and its specifiers."""
+        """The distribution that represents the CUDA set, and its specifiers."""
         return _find(_CUDA, self.requires) or ("", f"=={self.cuda}.*")
 
     @cached_property
@@ -178,10 +178,10 @@ def _find(pattern: re.Pattern[str], requires: Mapping[str, str]) -> tuple[str, s
 
 def lowest(specifiers: str) -> str:
     """Return the version that a pin or a range starts from; ValueError if there is none."""
-    found = re.search(r"(?:==|>=|~=)\s*([\d.]+\d)", specifiers)
-    if found is None:
+    match = re.search(r"(?:==|>=|~=)\s*([\d.]+\d)", specifiers)
+    if match is None:
         raise ValueError(f"no lower bound in {specifiers!r}")
-    return found[1]
+    return match[1]
 
 
 def _release(version: str, facts: Mapping[str, object]) -> Release:

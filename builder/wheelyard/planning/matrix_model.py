@@ -229,7 +229,7 @@ class Matrix(_Mapping):
 
     @property
     def source(self) -> Positions:
-        """Where each value stands in the file."""
+        """The positions of the values in the file."""
         return self._source
 
     def located(self, positions: Positions) -> Matrix:

@@ -91,7 +91,7 @@ def _meant(cell: Cell, wanted: list[str]) -> bool:
 def _vocabulary(identifier: str, *more: str) -> set[str]:
     """Return every word that applies to an image: `pytorch-2.3.1` is also pytorch and 2.3.1."""
     single = identifier.split("-")
-    pairs = itertools.pairwise(single)  # in an id only a framework stands before a bare version
+    pairs = itertools.pairwise(single)  # in an id only a framework precedes a bare version
     return {*single, *more, *(f"{name}-{word}" for name, word in pairs if word[:1].isdigit())}
 
 

@@ -36,7 +36,7 @@ TAG = "latest"
 TYPE = "application/vnd.wheelyard.catalogue.v1+json"
 _ATTEMPTS = 8
 _NAMED = 5  # faults of one catalogue that are reported
-_ADVICE = "if nobody else uses that name, remove the tag, and `wheelyard push` again"
+_ADVICE = "if that name is not used otherwise, remove the tag, and run `wheelyard push` again"
 SETTLED = 0.3  # seconds after which a push that has read the catalogue has written it
 
 

@@ -74,7 +74,7 @@ def reproduce(
     if trust is not None and "@" not in name and name not in cell.tags:
         raise SignatureError(
             f"{name} is signed, and is {cell.id}, which this project calls {cell.tags[0]}: "
-            "somebody has moved the tag there, or the project has changed since"
+            "the tag was moved there, or the project has changed since"
         )
     try:
         folder = tempfile.TemporaryDirectory(prefix="wheelyard-reproduce-")

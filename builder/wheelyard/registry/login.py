@@ -36,11 +36,11 @@ class Challenge:
 
 def parse_challenge(header: str) -> Challenge | None:
     """Return the challenge if we can answer it, otherwise None."""
-    found = _SCHEME.match(header)
-    if found is None:
+    match = _SCHEME.match(header)
+    if match is None:
         return None
-    pairs = ((name.lower(), quoted or bare) for name, quoted, bare in _PARAMETER.findall(found[2]))
-    return Challenge(found[1].lower(), dict(pairs))
+    pairs = ((name.lower(), quoted or bare) for name, quoted, bare in _PARAMETER.findall(match[2]))
+    return Challenge(match[1].lower(), dict(pairs))
 
 
 class Login(httpx.Auth):
@@ -146,6 +146,6 @@ def token_request(
 
 def _purpose(url: httpx.URL) -> str:
     """Return what a token is for: the repository, and the one that a blob is mounted from."""
-    found = _REPOSITORY.search(url.path)
-    name = found[1] if found else ""
+    match = _REPOSITORY.search(url.path)
+    name = match[1] if match else ""
     return f"{name} {url.params['from']}" if "from" in url.params else name

@@ -241,11 +241,11 @@ def _where(registry: Registry, upload: Upload) -> Upload | None:
         response = send(registry, "GET", upload.location, ok=(204,))
     except (Refused, Interrupted):
         return None
-    found = _RANGE.fullmatch(response.headers.get("Range", ""))
-    if found is None or response.headers.get("Location") is None:
+    match = _RANGE.fullmatch(response.headers.get("Range", ""))
+    if match is None or response.headers.get("Location") is None:
         return None
     # An empty upload and one of a single byte look alike; no piece has one byte.
-    offset = int(found[1]) + 1 if int(found[1]) else 0
+    offset = int(match[1]) + 1 if int(match[1]) else 0
     return replace(upload, location=upload_location(response), offset=offset)
 
 

@@ -53,7 +53,7 @@ class Deployment:
     listen: str  # the host's address that the port is published on
     with_gpus: bool
     gpus: int | None  # how many; None: all of a machine's, one on Kubernetes
-    workspace: str = VOLUME  # what lies at /workspace: VOLUME, IMAGE, a folder, pvc:, configmap:
+    workspace: str = VOLUME  # content of /workspace: VOLUME, IMAGE, a folder, pvc:, configmap:
 
     @property
     def published(self) -> str:

@@ -55,10 +55,10 @@ class Choice:
 
 def parse_gpu(text: str) -> str:
     """Parse `sm_90`, `90`, `9.0` or `compute_90` as the capability "9.0"; raise UsageError."""
-    found = _GPU.fullmatch(text.strip())
-    if found is None:
+    match = _GPU.fullmatch(text.strip())
+    if match is None:
         raise UsageError(f"--gpu {text}: write the compute capability as sm_90 or 9.0")
-    return f"{int(found[1])}.{found[2]}"
+    return f"{int(match[1])}.{match[2]}"
 
 
 def code_name(gpu: str) -> str:

@@ -17,7 +17,7 @@ _FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 def stage(project: Path, target: Path, pages: Mapping[str, str]) -> None:
     """Write the site's sources into `target`, which is emptied first.
 
-    Links lead to where a document lies in the site; a file that is no document is copied beside.
+    Links lead to a document's place in the site; other files are copied beside it.
     """
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(project / "docs", target)

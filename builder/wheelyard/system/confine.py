@@ -129,7 +129,7 @@ def _enter(job: dict[str, Any], *, trusted: bool) -> NoReturn:
     try:
         flags = _NOSUID | _NODEV | (0 if job["machine"] else _RDONLY)
         _bind(root, root, flags)
-        # What was mounted below the old place is not there; where the new one lies is looked up.
+        # What was mounted below the old path is missing here; the path of the new one is looked up.
         os.chdir(root)
         if job["machine"]:
             _make_machine(root)

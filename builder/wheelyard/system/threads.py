@@ -18,7 +18,7 @@ class Stopped(Exception):  # noqa: N818 - a request, not a defect
     """The work was told to stop; what it has done so far is kept."""
 
 
-def _nobody(_error: BaseException) -> None:
+def _ignore(_error: BaseException) -> None:
     return None
 
 
@@ -32,7 +32,7 @@ class Helper(threading.Thread):
         self,
         work: Callable[[], None],
         name: str,
-        on_error: Callable[[BaseException], None] = _nobody,
+        on_error: Callable[[BaseException], None] = _ignore,
     ) -> None:
         # A daemon: one that waits for a silent server must not keep an interrupted process alive.
         super().__init__(name=name, daemon=True)

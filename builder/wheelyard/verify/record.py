@@ -25,7 +25,7 @@ class Record:
     groups: tuple[str, ...]  # of selfcheck
     seconds: float
     checks: tuple[Mapping[str, Any], ...]  # as `selfcheck --json` prints them
-    error: str | None = None  # why there are no checks
+    error: str | None = None  # why there are no results
     required: bool = False  # a missing GPU was a failure
     machine: str = ""  # host, driver and GPUs, as places.Place has them
 

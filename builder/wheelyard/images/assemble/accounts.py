@@ -84,7 +84,7 @@ def _plain_fstab(base: RootFS) -> list[Node]:
 
 
 def _without_privileges(base: RootFS) -> list[Node]:
-    """Clear setuid bits: nothing in these images needs su, mount or passwd."""
+    """Remove setuid bits: nothing in these images needs su, mount or passwd."""
     return [
         replace(node, entry=replace(node.entry, mode=node.entry.mode & ~PRIVILEGES))
         for node in base.nodes.values()

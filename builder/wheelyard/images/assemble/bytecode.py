@@ -39,7 +39,7 @@ class Interpreter:
     root: Path  # holds usr/, lib64/ ... of the base
     python: str  # "3.11"
     identity: str  # sha256 hex over the packages that it consists of
-    prefix: str = "usr"  # or "usr/local", where it lies in the base
+    prefix: str = "usr"  # its place in the base; or "usr/local"
     foreign: bool = False  # of a registry's image: it must run confined
 
     def command(self, *arguments: str) -> list[str]:

@@ -47,7 +47,7 @@ class RootLayer:
     """The finished layer of a lowest flavour: the same root file system, including the contract."""
 
     blob: Path
-    scratch: Path  # where the tar inside it lies while it is read
+    scratch: Path  # path of the tar inside it while it is read
 
     @contextmanager
     def open(self, _python: str) -> Iterator[RootFS]:
@@ -67,7 +67,7 @@ class RootImage:
     """A registry's image, its layers lowest first; with or without the image contract."""
 
     blobs: tuple[Path, ...]
-    scratch: Path  # where the tars inside them lie while they are read
+    scratch: Path  # folder of the tars inside them while they are read
     contract: bool
 
     @contextmanager

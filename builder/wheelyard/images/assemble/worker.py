@@ -39,7 +39,7 @@ class WheelJob:
     interpreter: Interpreter | None = None
     weight: int = 0  # estimated work; the heaviest job starts first
     threaded: bool = False  # hash on a second core: there are fewer jobs than workers
-    known: Layer | None = None  # what it will be, where somebody has made it before
+    known: Layer | None = None  # the expected layer, if it was made before
 
 
 @dataclass(frozen=True, slots=True)

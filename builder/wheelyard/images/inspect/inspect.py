@@ -226,10 +226,10 @@ def _privileges(cell: Cell, tree: Tree) -> Finding:
 
 
 def _search(pattern: str, text: str, what: str) -> str:
-    found = re.search(pattern, text)
-    if not found:
+    match = re.search(pattern, text)
+    if not match:
         raise InspectError(f"the image's {what} does not state a version as expected")
-    return found.group(1)
+    return match.group(1)
 
 
 def inspect_layout_image(

@@ -92,8 +92,8 @@ def _successor(deb: LockedDeb, records: Sequence[Record]) -> _Successor | None:
 def _source(record: Record) -> tuple[str, str]:
     """Return name and version of a package's source."""
     version = source_version(record["Version"])
-    found = _SOURCE.match(record.get("Source", ""))
-    return (found["name"], found["version"] or version) if found else (record["Package"], version)
+    match = _SOURCE.match(record.get("Source", ""))
+    return (match["name"], match["version"] or version) if match else (record["Package"], version)
 
 
 def _changelogs(

@@ -106,7 +106,7 @@ def _with_pool(
     locks: Sequence[PackageLock],
     sources: Sequence[Source],
 ) -> list[Finding]:
-    """Distinguish versions that only the lists have dropped from those that are gone."""
+    """Tell versions that only the lists have dropped from those that are gone."""
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
     asked = [finding for finding in found if finding.kind == _UNLISTED]
     with make_client(context.settings, CONNECTIONS) as client:

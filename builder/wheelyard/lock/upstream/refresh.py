@@ -100,8 +100,8 @@ def _offered_release(version: str, wheels: list[tuple[WheelName, IndexFile]]) ->
 def _pythons(name: WheelName) -> Iterator[str]:
     """Yield "3.11" for cp311; free-threaded builds have another ABI and are excluded."""
     for python in sorted(name.pythons):
-        if found := re.fullmatch(r"cp(\d)(\d+)", python):
-            yield f"{found[1]}.{found[2]}"
+        if match := re.fullmatch(r"cp(\d)(\d+)", python):
+            yield f"{match[1]}.{match[2]}"
 
 
 def read_releases(
@@ -110,7 +110,7 @@ def read_releases(
     client: httpx.Client,
     on_bytes: Callable[[int], None],
     *,
-    anew: bool,
+    reread: bool,
 ) -> dict[str, Release]:
     """Return the facts of every release on an index; FetchError lists each file that failed."""
     wanted = [offer for offer in offered_releases(listing).values() if offer.yanked is None]
@@ -119,7 +119,7 @@ def read_releases(
 
     def one(offer: OfferedRelease) -> Release | None:
         before = known.get(offer.version)
-        if before and not anew and before.sha256 == offer.file.sha256 is not None:
+        if before and not reread and before.sha256 == offer.file.sha256 is not None:
             return _with_pythons(before, offer)
         try:
             return _read(offer, requirement, client, on_bytes)

@@ -92,15 +92,15 @@ def _build(wheel: zipfile.ZipFile) -> tuple[str, str | None, tuple[str, ...]]:
 def _torch_build(
     wheel: zipfile.ZipFile, members: set[str]
 ) -> tuple[str, str | None, tuple[str, ...]]:
-    found = _TORCH_CUDA.search(wheel.read(_TORCH).decode("utf-8"))
-    if found is None:
+    match = _TORCH_CUDA.search(wheel.read(_TORCH).decode("utf-8"))
+    if match is None:
         raise ValueError(f"{_TORCH} inside does not state its CUDA version")
-    if found[1] is None:
+    if match[1] is None:
         return CPU, None, ()
     if _TORCH_CONFIG not in members:
         raise ValueError(f"it has no {_TORCH_CONFIG}, which states the compiled architectures")
     config = wheel.read(_TORCH_CONFIG).decode("utf-8")
-    return found[1], None, tuple(dict.fromkeys(_ARCHITECTURE.findall(config)))
+    return match[1], None, tuple(dict.fromkeys(_ARCHITECTURE.findall(config)))
 
 
 def _tensorflow_build(text: str) -> tuple[str, str | None, tuple[str, ...]]:
@@ -114,8 +114,8 @@ def _tensorflow_build(text: str) -> tuple[str, str | None, tuple[str, ...]]:
 
 
 def _stated(key: str, text: str) -> str | None:
-    found = re.search(rf"['\"]{key}['\"]\s*[,:]\s*['\"]([\d.]+)['\"]", text)
-    return found[1] if found else None
+    match = re.search(rf"['\"]{key}['\"]\s*[,:]\s*['\"]([\d.]+)['\"]", text)
+    return match[1] if match else None
 
 
 def _requires(metadata: str, wanted: Requirement) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ from typing import Any
 MEDIA_TYPE = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
-BILL_TYPE = "application/vnd.cyclonedx+json"  # of the bill that is no statement
-BILL = "https://cyclonedx.org/bom"  # what cosign's `--type cyclonedx` stands for
+BILL_TYPE = "application/vnd.cyclonedx+json"  # of the bill itself, without a statement
+BILL = "https://cyclonedx.org/bom"  # what cosign's `--type cyclonedx` means
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 _BUILD_TYPE = "urn:wheelyard:assemble:v1"
 
