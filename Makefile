@@ -41,7 +41,7 @@ test: ## Lint, drift, unit tests, and one image from inside: ten minutes at most
 	@echo "what the tests need themselves (.venv, 150 MB); without that build, 3 GB and 4 minutes more."
 	@$(MAKE) --no-print-directory lint drift test-unit test-inside
 
-test-all: test test-builds test-image test-peers test-devcontainer test-site test-engines test-kinds test-use ## Everything: root, Docker, hours, 60 GB
+test-all: test test-builds test-image test-peers test-devcontainer test-site test-docs test-engines test-kinds test-use ## Everything: root, Docker, hours, 60 GB
 
 test-peers: .venv/dev ## skopeo, umoci, Docker, a registry, mirrors, ordinary users (root; needs their packages)
 	$(BIN)/pytest tests/peers --layout dist $(ARGS)
