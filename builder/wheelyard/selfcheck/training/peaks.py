@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-_HARMLESS = re.compile(r"nvidia|tesla|\d+gb?|hbm3e?|sxm\d|pcie")
+_HARMLESS = re.compile(r"nvidia|tesla|\d+gb?|hbm3e?|sxm\d|pcie|ac")  # AC: air-cooled
 
 
 @dataclass(frozen=True, slots=True)
