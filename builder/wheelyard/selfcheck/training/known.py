@@ -3,7 +3,7 @@
 A model that learns proves little: with a layer left out, or a softmax over the wrong axis, it still
 learns digits. Its arithmetic is compared instead, number by number: what it answers, the loss, and
 the losses of the first steps, which take gradients and the optimizer. data/known.json was recorded
-from the real models; tests/unit computes the same in NumPy, from the definitions.
+from the real models; tests/unit computes the Transformer's in NumPy, from the definition.
 """
 
 from __future__ import annotations
