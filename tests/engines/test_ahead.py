@@ -169,5 +169,5 @@ def test_a_disk_that_gets_full_between_parts_is_named(
 ) -> None:
     layers = [make_layer(blobs, f"part-{x}", os.urandom(8 * BULK)) for x in range(4)]
     image = sized(blobs, make_image(blobs, ("wheelyard-test:1",), *layers))
-    with pytest.raises(EngineError, match=r"disk is full: make room \(`docker system df`\)"):
+    with pytest.raises(EngineError, match=r"disk is full: free space \(`docker system df`\)"):
         load(small_client, blobs, [image], QUIET, part=8 * BULK)

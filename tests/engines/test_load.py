@@ -179,5 +179,5 @@ def small_client(request: pytest.FixtureRequest, settings: Settings) -> Iterator
 
 def test_a_full_disk_is_named_with_what_to_do(small_client: DockerClient, blobs: Path) -> None:
     big = make_layer(blobs, "big", os.urandom(40 * BULK))
-    with pytest.raises(EngineError, match=r"disk is full: make room \(`docker system df`\)"):
+    with pytest.raises(EngineError, match=r"disk is full: free space \(`docker system df`\)"):
         load(small_client, blobs, [make_image(blobs, ("wheelyard-test:1",), big)], QUIET)
