@@ -111,13 +111,17 @@ import json, sys
 sys.path.insert(0, "/opt/wheelyard")
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from wheelyard.selfcheck.models.catalogue import SPECS
-from wheelyard.selfcheck.models.torch_models import CarriedLSTM, make_model
+from selfcheck.models.catalogue import SPECS
+from selfcheck.models.torch_models import CarriedLSTM, make_model
 counted = {}
 for name in ("mlp", "cnn-9216", "cnn-6272", "cnn-2304", "binary", "regression"):
+    model, spec = make_model(SPECS[name]).eval(), SPECS[name]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        make_model(SPECS[name]).eval()(torch.zeros(1, *SPECS[name].shape))
-    counted[name] = [SPECS[name].operations, counter.get_total_flops()]
+        model(torch.zeros(1, *spec.shape))
+    with FlopCounterMode(display=False) as step:
+        model(torch.zeros(1, *spec.shape)).sum().backward()
+    counted[name] = [[spec.operations, spec.training_operations],
+                     [counter.get_total_flops(), step.get_total_flops()]]
 parts, whole = CarriedLSTM(segments=2), CarriedLSTM(segments=1)
 parts.load_state_dict(whole.state_dict())
 rows = torch.rand(4, 28, 28)

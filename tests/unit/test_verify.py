@@ -129,6 +129,17 @@ def test_curves_fill_their_frame() -> None:
     assert polyline([1.0]) == "0.0,0.0"
 
 
+def test_losses_that_are_no_numbers_leave_no_curve_and_break_no_page() -> None:
+    """selfcheck's JSON has null for nan."""
+    seen = {"losses": [2.0, None, 1.0], "scores": {"accuracy": None, "f1": 0.5}}
+    overflowed = check("train.x.pytorch", "fail", "the loss is not a finite number", seen)
+    none = check("train.y.pytorch", "fail", "nan", {"losses": [None], "scores": {"accuracy": 0.1}})
+    (curve,) = curves(record(checks=(overflowed, none)))
+    assert (curve.losses, curve.scores) == (["2", "1"], {"f1": 0.5})
+    page = to_html([record(checks=(overflowed, none))], PROJECT / "templates")
+    assert "the loss is not a finite number" in page
+
+
 def test_bars_are_parts_of_the_longest_of_their_model() -> None:
     slow = record(id="other", checks=(bench("bench.mlp.pytorch", 500.0),))
     (shapes,) = bars([record(), slow]).values()

@@ -38,11 +38,14 @@ def curves(record: Record) -> list[CurveShape]:
     for check in record.checks:
         seen = check["seen"]
         if check["name"].startswith("train.") and isinstance(seen, dict) and "scores" in seen:
-            losses = [float(loss) for loss in seen["losses"]]
+            losses = [float(loss) for loss in seen["losses"] if loss is not None]
+            scores = {name: value for name, value in seen["scores"].items() if value is not None}
+            if not losses:  # selfcheck writes null for nan: there is no curve then
+                continue
             title = check["name"].removeprefix("train.")
             said = [f"{loss:.3g}" for loss in losses]
             top = f"{max(losses):.3g}"
-            found.append(CurveShape(title, polyline(losses), said, top, seen["scores"]))
+            found.append(CurveShape(title, polyline(losses), said, top, scores))
     return found
 
 

@@ -86,7 +86,11 @@ def _series(check: Mapping[str, Any]) -> Iterator[Series]:
         for kind, part in seen.items():
             if isinstance(part, dict) and part.get("runs"):
                 setting = (seen.get("device"), seen.get("batch"), part.get("type"))
-                yield Series(f"{check['name']} {kind}", tuple(map(float, part["runs"])), setting)
+                yield Series(
+                    f"{check['name']} {kind}",
+                    tuple(map(float, filter(None, part["runs"]))),
+                    setting,
+                )
 
 
 def compare(before: Mapping[str, Series], after: Mapping[str, Series]) -> list[Comparison]:
