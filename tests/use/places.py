@@ -235,6 +235,7 @@ def in_chroot(image: BuiltImage, parent: str | None) -> Iterator[Unpacked]:
         root.mkdir()
         unpack([image.blob(digest) for digest in image.layers], root)
         make_mount_points(root)
+        (root / "etc/hosts").write_text("127.0.0.1 localhost\n")  # engines write one
         shutil.copytree(STORIES, root / "stories", ignore=shutil.ignore_patterns("__*"))
         shutil.rmtree(root / "workspace")
         yield Unpacked("", image, root)
