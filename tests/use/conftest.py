@@ -26,8 +26,6 @@ TOOLS = {
     "podman": ("podman", "runc", "skopeo", "newuidmap", "unshare", "setpriv"),
     "chroot": (),
 }
-# What .ci/run plays: everybody in containers of the image that has all, and the other by chroot.
-SMALL = {"docker": "devel", "chroot": "runtime"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,14 +45,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     played = []
     for image, backend, user, story in product(images, backends, USERS.values(), STORIES.values()):
         if obstacle(story, image, backend, user) is None:
-            small = story.small and SMALL.get(backend) == image.flavour
-            marks = [pytest.mark.small] if small else []
+            marks = [pytest.mark.small] if is_small(image, backend, user, story) else []
             name = f"{image.id}/{backend}-{user.name}-{story.name}"
             played.append(pytest.param((image, backend), user, story, id=name, marks=marks))
     if not played:
         skip = pytest.mark.skip(reason="no built image; run `make build` first")
         played = [pytest.param(None, None, None, marks=skip)]
     metafunc.parametrize("place, user, story", played, indirect=["place"], scope="session")
+
+
+def is_small(image: BuiltImage, backend: str, user: User, story: Story) -> bool:
+    """True for what .ci/run plays: in containers of the image that has all, the other by chroot."""
+    if backend == "chroot":
+        return image.flavour == "runtime" and user.name == "dev" and "dev" in story.small
+    return backend == "docker" and image.flavour == "devel" and user.name in story.small
 
 
 @pytest.hookimpl(trylast=True)

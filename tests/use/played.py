@@ -35,7 +35,7 @@ class Story:
     installs: bool = False
     loads_code: bool = False
     engine_only: bool = False
-    small: bool = False  # played by .ci/run as well
+    small: tuple[str, ...] = ()  # as whom .ci/run plays it, too
     play: Callable[[Place, User, Story], None] | None = None
 
 
@@ -96,17 +96,19 @@ PYTORCH, TENSORFLOW = "pytorch", "tensorflow"
 STORIES = {
     story.name: story
     for story in (
-        Story("checkpoint", program("checkpoint"), PYTORCH, small=True),
+        Story("checkpoint", program("checkpoint"), PYTORCH, small=("dev",)),
         Story(
             "checkpoint in another's folder",
             framework=PYTORCH,
             users=("dev",),
             engine_only=True,
-            small=True,
+            small=("dev",),
             play=write_to_another_s_folder,
         ),
-        Story("home, name, caches, git", program("at_home"), small=True),
-        Story("fine-tune and resume", program("finetune"), PYTORCH, devel=True, small=True),
+        Story("home, name, caches, git", program("at_home"), small=tuple(USERS)),
+        Story(
+            "fine-tune and resume", program("finetune"), PYTORCH, devel=True, small=("Kubernetes",)
+        ),
         Story(
             "fine-tune with TensorFlow",
             program("finetune_tensorflow"),
@@ -120,7 +122,7 @@ STORIES = {
             PYTORCH,
             needs="torchvision",
             users=FEW,
-            small=True,
+            small=("12345:12345",),
         ),
         Story("tf.data and Keras", program("keras_data"), TENSORFLOW),
         Story("TensorBoard by PyTorch", program("tensorboard_pytorch"), PYTORCH, users=FEW),
@@ -130,12 +132,22 @@ STORIES = {
             ("torchrun", "--nproc-per-node=2", "/stories/two_processes.py"),
             PYTORCH,
             users=FEW,
-            small=True,
+            small=("dev",),
         ),
-        Story("torch.compile", program("compiled"), PYTORCH, loads_code=True, small=True),
+        Story(
+            "torch.compile", program("compiled"), PYTORCH, loads_code=True, small=("1000670000:0",)
+        ),
         Story("C++ extension", program("extension"), PYTORCH, devel=True, loads_code=True),
-        Story("JupyterLab", devel=True, engine_only=True, small=True, play=use_jupyter),
-        Story("own environment", program("own_environment"), loads_code=True, small=True),
+        Story(
+            "JupyterLab",
+            devel=True,
+            engine_only=True,
+            small=("own uid", "read-only"),
+            play=use_jupyter,
+        ),
+        Story(
+            "own environment", program("own_environment"), loads_code=True, small=("dev", "own uid")
+        ),
         Story(
             "ten popular packages, pip",
             program("ask_for_packages", "pip", *POPULAR),
@@ -148,7 +160,7 @@ STORIES = {
             devel=True,
             users=FEW,
             network=True,
-            small=True,
+            small=("12345:12345",),
         ),
         Story(
             "install and remove, pip",
@@ -156,7 +168,7 @@ STORIES = {
             network=True,
             installs=True,
             loads_code=True,
-            small=True,
+            small=("1000670000:0", "Kubernetes"),
         ),
         Story(
             "install and remove, uv",
@@ -171,7 +183,7 @@ STORIES = {
             users=("dev",),
             network=True,
             engine_only=True,
-            small=True,
+            small=("dev",),
             play=install_as_root_then_as_dev,
         ),
     )
