@@ -125,7 +125,7 @@ class Containers:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # an interrupted container may write on
 
     def outside(self, user: User, number: int) -> int:
         """The id on this machine of a user or group in the container."""
@@ -164,6 +164,9 @@ def in_docker(image: BuiltImage, client: DockerClient, parent: str | None) -> It
         with stories(parent) as scratch:
             yield Containers("docker", version, image, loaded.id, scratch, dict(os.environ))
     finally:
+        # Of a run that was interrupted; `--rm` waits for its end.
+        for left in client.containers.list(filters={"ancestor": loaded.id}):
+            left.remove(force=True)
         if loaded.id not in known:
             client.images.remove(loaded.id, force=True)
 
