@@ -50,7 +50,8 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
 
 def page(entries: Iterable[Entry]) -> str:
     """The entries as Markdown: a table each, of stories by users."""
-    return "\n".join(["# Images in people's hands", "", *map(table, entries)])
+    legend = "`-` is not applicable (`use.json` says why), an empty field was not played."
+    return "\n".join(["# Images in people's hands", "", legend, "", *map(table, entries)])
 
 
 def table(item: Entry) -> str:
@@ -69,7 +70,7 @@ def table(item: Entry) -> str:
         f"|---|{'---|' * len(users)}",
     ]
     for story in dict.fromkeys(run["story"] for run in played):
-        cells = [SIGNS[found.get((story, user), LEFT_OUT)] for user in users]
+        cells = [SIGNS.get(found.get((story, user), ""), "") for user in users]
         lines.append(f"| {story} | {' | '.join(cells)} |")
     failed = [run for run in played if run["outcome"] == FAILED]
     lines += [f"\n{run['story']}, {run['user']}: `{last_line(run['reason'])}`" for run in failed]
