@@ -192,11 +192,11 @@ WRONG: dict[str, tuple[list[str], str, dict[str, str | None], int, str]] = {
         ["plan", "--cache-dir", "x/" * 3000], "", {}, SettingsError.exit_code, "File name too long",
     ),
     "not text": (
-        ["plan", "--project", "/\udcff"], "", {}, UsageError.exit_code, r"in /\udcff",
+        ["plan", "--project", "/\udcff"], "", {}, UsageError.exit_code, r"/\udcff has no",
     ),
     "escapes": (
         ["plan", "--project", "/\x1b[31m\r\x9b\u202e"], "", {},
-        UsageError.exit_code, r"in /\u001b[31m\r\u009b\u202e",
+        UsageError.exit_code, r"/\u001b[31m\r\u009b\u202e has no",
     ),
     "argparse": (["plan", "--\x1b]0;x\x07"], "", {}, UsageError.exit_code, r"--\u001b]0;x\u0007"),
 }  # fmt: skip
