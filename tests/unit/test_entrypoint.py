@@ -110,6 +110,14 @@ def test_what_a_stranger_was_given_stays(image: Path, tmp_path: Path) -> None:
 
 
 @needs_root
+def test_a_project_is_no_home(image: Path) -> None:
+    os.chown(image / "workspace", STRANGER, STRANGER)
+    (shown,), _ = start(image, SHOW, HOME=f"{image}/workspace")
+    assert shown.split("|")[0] == f"{image}/tmp/home-{STRANGER}"
+    assert list((image / "workspace").iterdir()) == []
+
+
+@needs_root
 def test_a_user_of_group_0_gets_the_images_home(image: Path) -> None:
     (shown,), _ = start(image, SHOW, gid=0)
     assert shown.split("|")[0] == f"{image}/home/dev"

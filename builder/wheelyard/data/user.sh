@@ -12,7 +12,8 @@ if ! getent passwd "$wheelyard_uid" >/dev/null; then
     export LOGNAME="${LOGNAME:-$USER}"
 fi
 
-if ! [ -w "${HOME:-}" ]; then
+# podman takes the working folder for the home of a user it makes up: that is somebody's project.
+if ! [ -w "${HOME:-}" ] || [ "$HOME" = /workspace ]; then
     if [ -w /home/dev ]; then
         HOME=/home/dev
     else # a folder that is his alone: others may write beside it
