@@ -116,6 +116,8 @@ def _value(seen: object) -> str:
 def _speed(seen: Mapping[str, Any]) -> str:
     if "samples_per_second" in seen:
         return f"{seen['samples_per_second']:,.0f} samples/s"
+    if "accuracy" in seen:
+        return f"accuracy {seen['accuracy']:.4g}"
     return f"{seen['tflops']:.4g} TFLOP/s" if "tflops" in seen else "not measured"
 
 
