@@ -45,3 +45,20 @@ def test_json_for_a_stream_without_letters() -> None:
     show_json_list(["é"], out)
     out.seek(0)
     assert json.loads(out.read()) == ["é"]
+
+
+@pytest.mark.parametrize("room", [70, 80, 120, 160, 200])
+def test_columns_that_are_wrapped_share_what_short_ones_leave(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(room))
+    out = Terminal()
+    rows = [("build", "cache /srv/" + "folder/" * 9, "wrong", "word " * 30, "do " * 40),
+            ("run", "b", "ok", "c", "")]  # fmt: skip
+    show_table(("for", "what", "state", "seen", "fix"), rows, out, fold=(1, 3, 4))
+    assert max(map(len, out.getvalue().splitlines())) <= room
+    assert out.getvalue().split().count("do") == 40

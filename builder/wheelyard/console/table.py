@@ -90,8 +90,10 @@ def _folded(
     if over <= 0:
         return list(lines), widths
     share = max(_NARROWEST, (sum(widths[at] for at in fold) - over) // len(fold))
-    free = sum(max(0, share - widths[at]) for at in fold)  # what short columns leave to long ones
-    widths = [min(width, share + free) if at in fold else width for at, width in enumerate(widths)]
+    long = [at for at in fold if widths[at] > share]
+    free = sum(share - widths[at] for at in fold if at not in long)  # what short columns leave
+    each = share + free // max(1, len(long))
+    widths = [min(width, each) if at in long else width for at, width in enumerate(widths)]
     wrapped = []
     for line in lines:
         cells = [textwrap.wrap(cell, widths[at]) or [""] for at, cell in enumerate(line)]
