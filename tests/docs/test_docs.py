@@ -61,7 +61,7 @@ def small(folder: Path) -> tuple[Path, Path]:
 def environment(home: Path, cache: Path, engine: str) -> dict[str, str]:
     """A home without settings, a cache that builds have filled, an engine's address or nobody's."""
     home.mkdir()
-    settings = ("WHEELYARD_", "DOCKER_", "XDG_")
+    settings = ("WHEELYARD_", "DOCKER_", "XDG_", "MAKE", "MFLAGS", "ARGS")  # of an outer make, too
     kept = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
     return {**kept, "HOME": str(home), "WHEELYARD_CACHE": str(cache), "DOCKER_HOST": engine}
 
