@@ -39,7 +39,7 @@ def wheel(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, folder)
     for name in ("builder", "templates"):
-        leave_out = shutil.ignore_patterns("__pycache__")
+        leave_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=leave_out)
     argv = [uv, "build", "--wheel", "--quiet", "--out-dir", str(folder / "out"), str(folder)]
     subprocess.run(argv, check=True, timeout=TIMEOUT)
@@ -75,7 +75,7 @@ def test_it_holds_every_file_of_the_code(wheel: Path) -> None:
         there = set(archive.namelist())
     wanted = {
         str(path.relative_to(REPOSITORY / "builder"))
-        for path in (REPOSITORY / "builder").rglob("*")
+        for path in (REPOSITORY / "builder" / "wheelyard").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert wanted <= there

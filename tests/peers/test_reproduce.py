@@ -101,4 +101,4 @@ def test_a_changed_file_is_named(tiny: Tiny, published: str, tmp_path: Path, cap
 
 def test_an_image_that_is_not_there(tiny: Tiny, published: str, capsys: Any) -> None:
     assert run(tiny, "reproduce", "pytorch:none", published) == RegistryError.exit_code
-    assert "has no pytorch:none" in capsys.readouterr().err
+    assert "does not have pytorch:none" in capsys.readouterr().err
