@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wheelyard.fetching.fetch import fetch_all
-from wheelyard.fetching.wanted import checked
+from wheelyard.fetching.wanted import cached
 from wheelyard.images.assemble.streamed import StreamedInputs
 from wheelyard.images.inputs.supply import sources_list, supply
 from wheelyard.lock.index import locate
@@ -30,7 +30,7 @@ class Network:
         there = {
             sha256: path
             for sha256, wheel in wheels.items()
-            if (path := checked(work.files, sha256, wheel.filename, wheel.size))
+            if (path := cached(work.files, sha256, wheel.filename, wheel.size))
         }
         missing = [wheel for sha256, wheel in wheels.items() if sha256 not in there]
         if not missing:
