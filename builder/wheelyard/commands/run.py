@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         running.engine_name(image, runtime),
         tuple(args.command_line),
         None if args.no_mount else Path.cwd(),
-        running.own_ids(),
+        (os.getuid(), os.getgid()),
         gpus=not args.no_gpus and running.uses_gpus(runtime, context),
         ports=tuple(args.port),
         terminal=args.print or (sys.stdin.isatty() and sys.stdout.isatty()),

@@ -28,19 +28,24 @@ class Runtime:
     advice: str | None = None  # what to do if it cannot
 
 
+# Options that pass on the GPUs. SELinux keeps podman's containers from the devices' nodes.
+GPU_OPTIONS = {
+    "docker": ["--gpus", "all"],
+    "docker-cdi": ["--device", "nvidia.com/gpu=all"],
+    "podman": ["--device", "nvidia.com/gpu=all", "--security-opt=label=disable"],
+}
+
+
 def _docker(image: str) -> list[list[str]]:
-    return [["docker", "run", "--rm", "-it", "--gpus", "all", SHARED_MEMORY, image]]
+    return [["docker", "run", "--rm", "-it", *GPU_OPTIONS["docker"], SHARED_MEMORY, image]]
 
 
 def _docker_cdi(image: str) -> list[list[str]]:
-    device = ["--device", "nvidia.com/gpu=all"]
-    return [["docker", "run", "--rm", "-it", *device, SHARED_MEMORY, image]]
+    return [["docker", "run", "--rm", "-it", *GPU_OPTIONS["docker-cdi"], SHARED_MEMORY, image]]
 
 
 def _podman(image: str) -> list[list[str]]:
-    # SELinux keeps containers from the devices' nodes otherwise.
-    device = ["--device", "nvidia.com/gpu=all", "--security-opt=label=disable"]
-    return [["podman", "run", "--rm", "-it", *device, SHARED_MEMORY, image]]
+    return [["podman", "run", "--rm", "-it", *GPU_OPTIONS["podman"], SHARED_MEMORY, image]]
 
 
 def _apptainer(image: str) -> list[list[str]]:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     # From a wheel and what it installs: the path and content of each module's bytecode.
     Compile = Callable[[Path, list[Target]], Iterable[tuple[str, bytes]]]
 
-_CHUNK = 1 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class WheelInput:

@@ -41,18 +41,18 @@ def parse_layer(entry: Mapping[str, Any]) -> Layer:
 
 def read_content(blob: Path, entry: Entry) -> bytes:
     """Read one file of a layer, checked against its CRC-32; raises StorageError."""
-    with _told(blob):
+    with _as_storage_errors(blob):
         return toc.read_content(blob, entry)
 
 
 def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
     """Yield the same in pieces; what was yielded is checked when the last one has been."""
-    with _told(blob):
+    with _as_storage_errors(blob):
         yield from toc.stream_content(blob, entry)
 
 
 @contextmanager
-def _told(blob: Path) -> Iterator[None]:
+def _as_storage_errors(blob: Path) -> Iterator[None]:
     try:
         yield
     except BlobError as error:

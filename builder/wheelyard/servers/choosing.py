@@ -120,7 +120,6 @@ def read_entries(
 
 
 def _runtime(request: Request, engine: Engine) -> Runtime:
-
     if request.runtime is not None:
         return Runtime(request.runtime, gpus=True)
     if request.elsewhere:
@@ -167,7 +166,6 @@ def _as_json(
 
 
 def _notes(unpacked: int | None, size: int | None, engine: Engine, runtime: Runtime) -> list[str]:
-
     notes = [] if runtime.gpus else [f"{runtime.name} cannot pass on GPUs: {runtime.advice}"]
     if engine.problem is not None:
         notes.append(engine.problem)

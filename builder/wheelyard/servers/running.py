@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.paths import GID, WORKDIR
-from wheelyard.contract.runtimes import SHARED_MEMORY, Runtime, best, find_runtimes
+from wheelyard.contract.runtimes import GPU_OPTIONS, SHARED_MEMORY, Runtime, best, find_runtimes
 from wheelyard.errors import EngineError, SelectionError
 from wheelyard.images.build.report import read_report
 from wheelyard.planning.catalogue import plan_entries
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.model import Cell, Plan
     from wheelyard.planning.catalogue import CatalogueEntry
-
-_RUNTIMES = ("docker", "docker-cdi", "podman")  # that keep images and mount folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +42,11 @@ class Start:
 
 
 def start_line(runtime: str, start: Start) -> list[str]:
-    """Return the command that starts it; `runtime` is one of RUNTIMES."""
+    """Return the command that starts it; `runtime` is a key of GPU_OPTIONS."""
     program = "podman" if runtime == "podman" else "docker"
     line = [program, "run", "--rm", "--interactive", *(["--tty"] if start.terminal else [])]
     if start.gpus:
-        line += ["--gpus", "all"] if runtime == "docker" else ["--device", "nvidia.com/gpu=all"]
-        if program == "podman":  # SELinux keeps containers from the devices' nodes otherwise
-            line.append("--security-opt=label=disable")
+        line += GPU_OPTIONS[runtime]
     line.append(SHARED_MEMORY)
     if start.ids is not None:
         if program == "podman" and start.rootless:  # the same numbers inside as outside
@@ -72,7 +67,7 @@ def find_runtime(named: str | None) -> Runtime:
     found = [
         each
         for each in find_runtimes(engine.facts, machine.read_programs(), cdi=machine.has_cdi())
-        if each.name in _RUNTIMES and named in (None, each.name.partition("-")[0])
+        if each.name in GPU_OPTIONS and named in (None, each.name.partition("-")[0])
     ]
     runtime = best(found)
     if runtime is None:
@@ -141,10 +136,11 @@ def _best(entries: Sequence[CatalogueEntry], selection: Selection) -> CatalogueE
     return pick(entries, host, Selection(framework, flavour=flavour)).entry
 
 
-def bring(image: Found, plan: Plan | None, runtime: Runtime, dist: Path, context: Context) -> str:
-    """Pull or build the image unless the engine has it; return the name that it has there."""
+def bring(image: Found, plan: Plan | None, runtime: Runtime, dist: Path, context: Context) -> None:
+    """Pull or build the image unless the engine has it."""
     if runtime.name == "podman":
-        return _to_podman(engine_name(image, runtime), image, plan, dist, context)
+        _to_podman(engine_name(image, runtime), image, plan, dist, context)
+        return
     from wheelyard.engines.docker import connect, has_image
 
     client = connect()
@@ -155,7 +151,6 @@ def bring(image: Found, plan: Plan | None, runtime: Runtime, dist: Path, context
             _build(image.cell, plan, dist, context, load=True)
         else:
             pull_image(image.tag, image.digest, "docker", context.settings, context.reporter)
-    return image.tag
 
 
 def engine_name(image: Found, runtime: Runtime) -> str:
@@ -163,19 +158,18 @@ def engine_name(image: Found, runtime: Runtime) -> str:
     return f"localhost/{image.tag}" if runtime.name == "podman" and image.cell else image.tag
 
 
-def _to_podman(name: str, image: Found, plan: Plan | None, dist: Path, context: Context) -> str:
+def _to_podman(name: str, image: Found, plan: Plan | None, dist: Path, context: Context) -> None:
     if run(["podman", "image", "exists", name], error=None).returncode == 0:
-        return name
+        return
     if image.cell is None or plan is None:
         pull_image(image.tag, image.digest, "podman", context.settings, context.reporter)
-        return name
+        return
     _build(image.cell, plan, dist, context, load=False)
     what = "copying the image into podman"
     taken = run(
         ["podman", "pull", "--quiet", f"oci:{dist}:{image.tag}"], error=EngineError, what=what
     )
     run(["podman", "tag", taken.stdout.split()[-1], name], error=EngineError, what=what)
-    return name
 
 
 def _build(cell: Cell, plan: Plan, dist: Path, context: Context, *, load: bool) -> None:
@@ -186,8 +180,3 @@ def _build(cell: Cell, plan: Plan, dist: Path, context: Context, *, load: bool) 
     (result,) = build_images([cell], plan, dist, context, load=find_loader(load, context))
     if isinstance(result, Failed):
         raise result.error
-
-
-def own_ids() -> tuple[int, int]:
-    """Return this user's and group's numbers."""
-    return os.getuid(), os.getgid()
