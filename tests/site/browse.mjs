@@ -97,7 +97,9 @@ async function searched() {
   const { page, close } = await open("/", "desktop", "light");
   await page.focus(".md-search__input");
   await page.keyboard.type("snapshot archive");
-  await page.waitForSelector(".md-search-result__item a");
+  // The list is drawn again for every letter typed: wait for what the whole query finds.
+  await page.waitForSelector('.md-search-result__item a[href*="/mirrors/"]', { timeout: 30_000 })
+    .catch(() => undefined);
   const links = await page.$$eval(".md-search-result__item a", (found) => found.map((a) => a.href));
   await close();
   return links;
