@@ -42,6 +42,7 @@ ROOMS = (
     "publish.attest",
     "publish",
     "servers",
+    "projects",
     "devcontainers",
     "verify",
     "options",

@@ -1,0 +1,1 @@
+"""A user's own project as an image: the set's image, and only what the project adds."""

@@ -1,0 +1,92 @@
+"""The data that a project's stages hand to each other: table, base image, lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from wheelyard.model import LockedWheel
+
+LOCK = PurePosixPath("pylock.toml")  # beside the project's table (PEP 751)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`[tool.wheelyard]` in pyproject.toml, or a whole wheelyard.toml: checked, with defaults."""
+
+    image: str  # "pytorch:2.3.1-cuda12.1-..." (a tag of the set), or a selector of one image
+    name: str  # the repository that the project is pushed to, below the registry's prefix
+    extras: tuple[str, ...] = ()  # of [project.optional-dependencies]
+    groups: tuple[str, ...] = ()  # of [dependency-groups]
+    requirements: tuple[str, ...] = ()  # requirements files, relative to the project
+    packages: tuple[str, ...] = ()  # Debian packages
+    include: tuple[str, ...] = ()  # patterns of files that go in although git ignores them
+    exclude: tuple[str, ...] = ()  # patterns of files that stay out
+    entrypoint: tuple[str, ...] | None = None  # None: the base image's
+    command: tuple[str, ...] | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    ports: tuple[int, ...] = ()
+    workdir: str = "/workspace"  # where the code lies, and where the command starts
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder with a table."""
+
+    folder: Path
+    source: Path  # the file that holds the table
+    table: Table
+    # [project] of pyproject.toml, as it is there; empty where there is none.
+    metadata: dict[str, Any]
+
+    @property
+    def lock(self) -> Path:
+        """The project's lock."""
+        return self.folder / LOCK
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """An image of the set, as a registry, a layout or the matrix describes it."""
+
+    reference: str  # "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-runtime", below the registry's prefix
+    digest: str  # of its manifest
+    manifest: dict[str, Any]
+    config: dict[str, Any]
+    wheels: tuple[LockedWheel, ...]  # everything that is installed in its environment
+    constraints: tuple[str, ...]  # PEP 508: what makes the cell, and must stay
+    overrides: tuple[str, ...] = ()  # PEP 508: pins with which the cell replaces upstream's own
+    python: str = "3.11"
+
+    @property
+    def repository(self) -> str:
+        """The repository that holds its blobs, below the registry's prefix."""
+        return self.reference.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectWheel:
+    """A wheel that the project needs, and where it is from."""
+
+    wheel: LockedWheel
+    url: str | None = None  # of the file: an index's, or the user's own; None: the index has it
+    path: str | None = None  # relative to the project, for a wheel that lies there
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectLock:
+    """A read `pylock.toml`: what the project needs, in relation to one base image."""
+
+    base: str  # BaseImage.reference
+    base_digest: str
+    inputs: str  # sha256 hex of all that was resolved: table, requirements, base
+    wheels: tuple[ProjectWheel, ...]  # all that the project needs, sorted by name
+    # In `wheels`, but with another version in the base: those of the base are removed.
+    shadowed: tuple[LockedWheel, ...] = ()
+
+    def added(self, base: BaseImage) -> tuple[ProjectWheel, ...]:
+        """Return what the base does not have in this version."""
+        there = {(wheel.name, wheel.version) for wheel in base.wheels}
+        return tuple(w for w in self.wheels if (w.wheel.name, w.wheel.version) not in there)
