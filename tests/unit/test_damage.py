@@ -51,7 +51,7 @@ from wheelyard.lock.stages import load_stages
 from wheelyard.lock.upstream import packages
 from wheelyard.model import LockedDeb, PackageLock
 from wheelyard.oci.address import parse_address
-from wheelyard.oci.archive import Member, stream
+from wheelyard.oci.archive import ArchiveMember, stream
 from wheelyard.oci.layout import Layout
 from wheelyard.registry import upload
 from wheelyard.registry.client import open_registry
@@ -379,7 +379,7 @@ def test_a_blob_that_rots_unseen_is_healed_as_inspect_says(site: Site) -> None:
 @pytest.mark.parametrize("inflate", [False, True])
 def test_a_blob_that_rots_unseen_is_healed_as_loading_says(site: Site, inflate: bool) -> None:
     path = rot(site)
-    member = Member("blob", 1 << 30, path, inflated=inflate)
+    member = ArchiveMember("blob", 1 << 30, path, inflated=inflate)
     with pytest.raises(StorageError, match="wheelyard build") as caught:
         b"".join(stream([member]))
     assert path.name in str(caught.value)

@@ -51,7 +51,7 @@ def make_image(blobs: Path, *contents: bytes, manifest: bool = False) -> Loadabl
     )
 
 
-def read_tar(members: tuple[archive.Member, ...]) -> dict[str, bytes]:
+def read_tar(members: tuple[archive.ArchiveMember, ...]) -> dict[str, bytes]:
     content = b"".join(archive.stream(members))
     assert len(content) == archive.archive_size(members)
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
@@ -138,7 +138,7 @@ def test_a_size_beyond_eight_gibibytes_fits_the_header(tmp_path: Path) -> None:
     sparse = tmp_path / "big"
     with sparse.open("wb") as file:
         file.truncate(9 << 30)
-    header = next(archive.stream([archive.Member("blobs/sha256/x", 9 << 30, sparse)]))
+    header = next(archive.stream([archive.ArchiveMember("blobs/sha256/x", 9 << 30, sparse)]))
     assert tarfile.TarInfo.frombuf(header, "utf-8", "strict").size == 9 << 30
 
 

@@ -14,7 +14,7 @@ from tiny import Tiny, make_tiny
 from wheelyard.console.progress import QuietReporter
 from wheelyard.contract.installer import load_installer
 from wheelyard.dockerfiles.bake import base_contexts, describe_failure
-from wheelyard.dockerfiles.batch import Job, make_jobs, run_batch
+from wheelyard.dockerfiles.batch import EngineBuild, make_jobs, run_batch
 from wheelyard.dockerfiles.buildkit import explain
 from wheelyard.dockerfiles.buildlog import BuildLog
 from wheelyard.dockerfiles.buildx import bake_argv, build_argv, parse_driver
@@ -38,8 +38,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return made
 
 
-def job() -> Job:
-    return Job(CELL, (), Path("/p/images/x"), Path("/p/log"))
+def job() -> EngineBuild:
+    return EngineBuild(CELL, (), Path("/p/images/x"), Path("/p/log"))
 
 
 def test_bake_is_called_with_both_files_and_the_targets() -> None:
@@ -175,7 +175,7 @@ def test_a_dockerfile_that_is_not_what_the_locks_give_is_not_built(
 
 def test_a_bug_in_an_engine_ends_one_image(tiny: Tiny, tmp_path: Path) -> None:
     class Engine:
-        def build(self, job: Job) -> EngineImage:
+        def build(self, job: EngineBuild) -> EngineImage:
             if job.cell == tiny.plan.cells[0]:
                 raise ZeroDivisionError("oh")
             return EngineImage(job.cell, "sha256:0", 0, {}, (), job.log)

@@ -24,7 +24,7 @@ from wheelyard.context import Context
 from wheelyard.errors import FetchError
 from wheelyard.lock.sources import Source
 from wheelyard.lock.upstream.packages import check_suite, package_findings
-from wheelyard.lock.upstream.watch import Finding
+from wheelyard.lock.upstream.watch import UpstreamChange
 from wheelyard.model import LockedDeb, PackageLock
 
 LIBC = LockedDeb("libc6", "2.36-9", "amd64", "a" * 64, 1, "debian", "pool/libc6_2.36-9_amd64.deb")
@@ -95,7 +95,7 @@ def test_an_archive_that_moves_on(archive: Archive, tmp_path: Path) -> None:
     context = Context(make_settings(tmp_path), QuietReporter(None))
     with serving(archive) as (source, answers):
 
-        def check() -> dict[str, Finding]:
+        def check() -> dict[str, UpstreamChange]:
             answers.clear()
             return {f.subject: f for f in check_suite(context, [locked], [source])}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wheelyard.context import Context
-    from wheelyard.lock.upstream.watch import Finding
+    from wheelyard.lock.upstream.watch import UpstreamChange
     from wheelyard.model import LockedDeb, LockedWheel
     from wheelyard.publish.audit import Parts
 
@@ -74,14 +74,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def _findings(
     parts: Parts, advisories: str | None, context: Context
-) -> dict[tuple[str, str], list[Finding]]:
+) -> dict[tuple[str, str], list[UpstreamChange]]:
     """Return the findings for a part's name and version, if there are any."""
     from wheelyard.lock.sources import debian_sources
     from wheelyard.lock.upstream.advisories import advisory_findings, read_advisories
     from wheelyard.lock.upstream.packages import fixed_packages
     from wheelyard.model import PackageLock
 
-    found: list[Finding] = []
+    found: list[UpstreamChange] = []
     if parts.suite is not None:
         lock = PackageLock("image", "", parts.suite, "", parts.debs)
         sources = debian_sources(parts.suite, context.settings, context.reporter)
@@ -89,7 +89,7 @@ def _findings(
     if advisories:
         known = read_advisories(context, advisories)
         found += advisory_findings(dict.fromkeys(parts.wheels, ()), known)
-    by_part: dict[tuple[str, str], list[Finding]] = {}
+    by_part: dict[tuple[str, str], list[UpstreamChange]] = {}
     for finding in found:
         name, _, version = finding.subject.partition(" ")
         by_part.setdefault((name, version), []).append(finding)
@@ -97,7 +97,7 @@ def _findings(
 
 
 def _show(
-    args: argparse.Namespace, parts: Parts, found: Mapping[tuple[str, str], list[Finding]]
+    args: argparse.Namespace, parts: Parts, found: Mapping[tuple[str, str], list[UpstreamChange]]
 ) -> None:
     from wheelyard.console.table import show_json, show_table
     from wheelyard.lock.upstream.changelog import NOTE
@@ -118,7 +118,7 @@ def _show(
         print(NOTE)
 
 
-def _told(findings: list[Finding]) -> str:
+def _told(findings: list[UpstreamChange]) -> str:
     from wheelyard.lock.upstream.changelog import fixes_text
 
     fixes = [fix for finding in findings for fix in finding.fixes or ()]
@@ -127,7 +127,7 @@ def _told(findings: list[Finding]) -> str:
 
 
 def _as_json(
-    part: LockedWheel | LockedDeb, parts: Parts, findings: list[Finding]
+    part: LockedWheel | LockedDeb, parts: Parts, findings: list[UpstreamChange]
 ) -> dict[str, object]:
     from wheelyard.model import LockedDeb
 

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from wheelyard.context import Context
-    from wheelyard.dockerfiles.batch import Engine, Job, Options
+    from wheelyard.dockerfiles.batch import Engine, EngineBuild, Options
     from wheelyard.images.build.results import Built, EngineImage, Failed
     from wheelyard.model import Plan
 
-    Opener = Callable[[Sequence[Job], Plan, Options, Context], AbstractContextManager[Engine]]
+    Opener = Callable[
+        [Sequence[EngineBuild], Plan, Options, Context], AbstractContextManager[Engine]
+    ]
 
 _EXAMPLES = """\
 examples:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.lock.upstream.refresh import Change
-    from wheelyard.lock.upstream.watch import Finding
+    from wheelyard.lock.upstream.watch import UpstreamChange
 
 _EXAMPLES = """\
 refresh reads each framework release's facts from its wheel by byte ranges and rewrites the
@@ -152,7 +152,7 @@ def _show_changes(found: Sequence[Change], *, as_json: bool) -> None:
         print("no release or fact has changed")
 
 
-def _as_json(finding: Finding) -> dict[str, object]:
+def _as_json(finding: UpstreamChange) -> dict[str, object]:
     return {
         "kind": finding.kind,
         "what": finding.subject,

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from wheelyard.context import Context
-    from wheelyard.dockerfiles.batch import Job, Options
+    from wheelyard.dockerfiles.batch import EngineBuild, Options
     from wheelyard.errors import WheelyardError
     from wheelyard.images.assemble.image import Image
     from wheelyard.model import Plan
@@ -67,7 +67,7 @@ _STEP = re.compile(r"#\d+ \[[^\]]* (\d+)/(\d+)\] ")
 
 @contextmanager
 def bake_engine(
-    jobs: Sequence[Job], plan: Plan, options: Options, context: Context
+    jobs: Sequence[EngineBuild], plan: Plan, options: Options, context: Context
 ) -> Iterator[BakeEngine]:
     """Yield the builder, with bases and secrets, while the context lasts."""
     driver = require_buildx()
@@ -119,7 +119,7 @@ class BakeEngine:
         self._installer = scratch
         self._old = options.network is not None and not knows_networks()
 
-    def prepare(self, jobs: Sequence[Job]) -> None:
+    def prepare(self, jobs: Sequence[EngineBuild]) -> None:
         """Write this machine's settings; with several images, build them in parallel."""
         declared = json.loads(self._file.read_text(encoding="utf-8"))["target"]
         targets = self._targets
@@ -138,7 +138,7 @@ class BakeEngine:
             # What fails here fails again below, separately and with its own log.
             self._run(argv, f"{len(jobs)} images", log)
 
-    def _more(self, declared: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    def _more(self, declared: Mapping[str, Any], job: EngineBuild) -> dict[str, Any]:
         network = self._options.network
         more: dict[str, Any] = {} if network is None else {"network": network}
         base = base_image(job.cell)
@@ -146,7 +146,7 @@ class BakeEngine:
         contexts = {**declared.get("contexts", {}), _INSTALLER: str(self._installer), **bases}
         return {**more, "contexts": contexts}
 
-    def build(self, job: Job) -> EngineImage:
+    def build(self, job: EngineBuild) -> EngineImage:
         """Build, read back, compare, tag."""
         if (missing := self._missing.get(base_image(job.cell))) is not None:
             raise missing
@@ -170,7 +170,7 @@ class BakeEngine:
         allowed = (f"--allow={HOST_NETWORK}",) if self._options.network == "host" else ()
         return bake_argv([self._file, self._override], targets, *allowed, *options)
 
-    def _output(self, job: Job) -> str:
+    def _output(self, job: EngineBuild) -> str:
         if self._client is not None:
             return "type=docker"
         return f"type=oci,tar=false,dest={self._options.output / job.cell.id}"
@@ -197,7 +197,7 @@ class BakeEngine:
             code = follow(argv, take, cwd=self._context.settings.project)
         return code, list(tail)
 
-    def _loaded(self, job: Job) -> EngineImage:
+    def _loaded(self, job: EngineBuild) -> EngineImage:
         client = self._client
         if client is None:
             raise EngineError("no engine is available to read from")
@@ -207,7 +207,7 @@ class BakeEngine:
         client.images.remove(unchecked(job), noprune=True)
         return EngineImage(job.cell, image, size, job.seconds, findings, job.log)
 
-    def _written(self, job: Job) -> EngineImage:
+    def _written(self, job: EngineBuild) -> EngineImage:
         layout = Layout(self._options.output / job.cell.id)
         (found,) = json.loads((layout.folder / "index.json").read_text())["manifests"][:1]
         content = layout.read_json(found["digest"])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Job:
+class EngineBuild:
     """One image to build."""
 
     cell: Cell
@@ -56,13 +56,13 @@ class Options:
 class Engine(Protocol):
     """An engine that is ready: it answers, and has the bases."""
 
-    def build(self, job: Job) -> EngineImage:
+    def build(self, job: EngineBuild) -> EngineImage:
         """Build one image; raise WheelyardError."""
 
 
 def make_jobs(
     cells: Sequence[Cell], plan: Plan, output: Path, context: Context
-) -> tuple[list[Job], list[Failed]]:
+) -> tuple[list[EngineBuild], list[Failed]]:
     """Return the images to build, and those that cannot be built."""
     jobs, failed = [], []
     for cell in cells:
@@ -73,7 +73,7 @@ def make_jobs(
     return jobs, failed
 
 
-def _make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> Job:
+def _make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> EngineBuild:
     """Return an image to build; DriftError if a Dockerfile differs from what would be rendered."""
     project = context.settings.project
     folder = project / cell.folder
@@ -81,11 +81,11 @@ def _make_job(cell: Cell, plan: Plan, output: Path, context: Context) -> Job:
     if not path.is_file() or path.read_bytes() != text.encode():
         raise DriftError(f"{path} does not match the locks; run `wheelyard render`")
     stages = load_stages(cell, plan, project)
-    return Job(cell, stages, folder, output / "logs" / f"{cell.id}.log")
+    return EngineBuild(cell, stages, folder, output / "logs" / f"{cell.id}.log")
 
 
 def run_batch(
-    engine: Engine, jobs: Sequence[Job], context: Context, *, fail_fast: bool
+    engine: Engine, jobs: Sequence[EngineBuild], context: Context, *, fail_fast: bool
 ) -> list[EngineImage | Failed]:
     """Build one image after the other; one failure does not stop the others."""
     results: list[EngineImage | Failed] = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from wheelyard.dockerfiles.batch import Job
+    from wheelyard.dockerfiles.batch import EngineBuild
 
 _BUILDX = ("docker", "buildx")
 _NO_BUILDX = (
@@ -34,7 +34,7 @@ def bake_argv(files: Sequence[Path], targets: Sequence[str], *options: str) -> t
 
 
 def build_argv(
-    job: Job, override: Mapping[str, Any], network: str, *options: str
+    job: EngineBuild, override: Mapping[str, Any], network: str, *options: str
 ) -> tuple[str, ...]:
     """Return the command that builds one image: bake before buildx 0.17 has no networks.
 
@@ -90,6 +90,6 @@ def require_buildx() -> str:
     return driver
 
 
-def unchecked(job: Job) -> str:
+def unchecked(job: EngineBuild) -> str:
     """Return the tag of an image that was not read back yet."""
     return f"wheelyard/unchecked:{job.cell.id}"

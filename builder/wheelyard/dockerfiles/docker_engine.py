@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from wheelyard.context import Context
-    from wheelyard.dockerfiles.batch import Job, Options
+    from wheelyard.dockerfiles.batch import EngineBuild, Options
     from wheelyard.images.inspect.inspect import Finding
     from wheelyard.model import Plan
 
@@ -57,7 +57,7 @@ def need_engine() -> DockerClient:
 
 @contextmanager
 def docker_engine(
-    jobs: Sequence[Job], plan: Plan, options: Options, context: Context
+    jobs: Sequence[EngineBuild], plan: Plan, options: Options, context: Context
 ) -> Iterator[DockerEngine]:
     """Yield the engine, with its bases and a wheelhouse, while the context lasts."""
     client = need_engine()
@@ -89,7 +89,7 @@ class DockerEngine:
         self._route: Route | None = None
         self._missing = missing  # bases that could not be made
 
-    def make_pinned_bases(self, jobs: Sequence[Job]) -> None:
+    def make_pinned_bases(self, jobs: Sequence[EngineBuild]) -> None:
         """Build the bases that start from a registry's image; one failure stops no other."""
         pinned = {base_image(job.cell): job for job in jobs if job.cell.base.image is not None}
         for name, job in pinned.items():
@@ -98,7 +98,7 @@ class DockerEngine:
             except Exception as error:  # noqa: BLE001 - other bases are made whatever it was
                 self._missing[name] = reported(error, name, self._context.reporter)
 
-    def _make_pinned_base(self, name: str, job: Job) -> None:
+    def _make_pinned_base(self, name: str, job: EngineBuild) -> None:
         label = base_folder(job.cell).name
         log = job.log.with_name(f"base-{label}.log")
         image = str(job.cell.base.image)
@@ -109,7 +109,7 @@ class DockerEngine:
         built = build_image(self._client, request, self._context.reporter)
         tag_image(self._client, built, name)
 
-    def build(self, job: Job) -> EngineImage:
+    def build(self, job: EngineBuild) -> EngineImage:
         """Build, read back, compare, tag."""
         client, base = self._client, base_image(job.cell)
         if (missing := self._missing.get(base)) is not None:
@@ -175,7 +175,7 @@ class DockerEngine:
 
 
 def inspect_engine_image(
-    client: DockerClient, name: str, job: Job
+    client: DockerClient, name: str, job: EngineBuild
 ) -> tuple[str, int, tuple[Finding, ...]]:
     """Return id, size in bytes and findings; InspectError if it does not match its cell."""
     api: Any = client.api  # the stubs leave this call untyped

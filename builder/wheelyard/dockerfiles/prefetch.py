@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from wheelyard.context import Context
-    from wheelyard.dockerfiles.batch import Job
+    from wheelyard.dockerfiles.batch import EngineBuild
     from wheelyard.dockerfiles.prefetched import Refuse
     from wheelyard.fetching.wanted import Download
     from wheelyard.model import LockedDeb, LockedWheel
 
 
-def locate_content(jobs: Sequence[Job], context: Context) -> Content:
+def locate_content(jobs: Sequence[EngineBuild], context: Context) -> Content:
     """Return everything that the RUN steps of these images request, in their order."""
     wheels: dict[str, LockedWheel] = {}
     debs: dict[str, LockedDeb] = {}
@@ -57,7 +57,7 @@ def locate_content(jobs: Sequence[Job], context: Context) -> Content:
     )
 
 
-def _locate(job: Job, left: Collection[str], context: Context) -> list[Download]:
+def _locate(job: EngineBuild, left: Collection[str], context: Context) -> list[Download]:
     """Return addresses of an image's files, for those in `left`."""
     asked = [wheel for wheel in (load_installer(), *_wheels(job)) if wheel.sha256 in left]
     indexes = index_urls(job.cell, context.settings)
@@ -69,20 +69,20 @@ def _locate(job: Job, left: Collection[str], context: Context) -> list[Download]
     ]
 
 
-def _names(job: Job) -> set[str]:
+def _names(job: EngineBuild) -> set[str]:
     """Return everything that an image needs, by SHA-256."""
     wheels = {wheel.sha256 for wheel in (load_installer(), *_wheels(job))}
     return wheels | {deb.sha256 for deb in _debs(job)}
 
 
-def _wheels(job: Job) -> Iterator[LockedWheel]:
+def _wheels(job: EngineBuild) -> Iterator[LockedWheel]:
     """Return the wheels that a Dockerfile installs, in its order."""
     for step in make_steps(job.cell, job.locks):
         if isinstance(step, WheelStep):
             yield from step.wheels
 
 
-def _debs(job: Job) -> Iterator[LockedDeb]:
+def _debs(job: EngineBuild) -> Iterator[LockedDeb]:
     """Return the Debian packages that a Dockerfile and a pinned base's install, in their order."""
     if job.cell.base.image is not None:
         yield from job.stages[0].packages.packages

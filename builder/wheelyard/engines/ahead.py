@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelyard.layers.layer import Layer
-    from wheelyard.oci.archive import Member
+    from wheelyard.oci.archive import ArchiveMember
 
     Send = Callable[[Iterator[bytes]], None]  # a load's tar; raises EngineError
 
@@ -47,7 +47,7 @@ class ClassicStore:
         """Count the lowest of these layers that the engine had when it was queried."""
         return shared_layers([layer.diff_id for layer in layers], self.images)
 
-    def pack(self, layers: Sequence[Layer], omit: int) -> tuple[Member, ...]:
+    def pack(self, layers: Sequence[Layer], omit: int) -> tuple[ArchiveMember, ...]:
         """Return the members of an untagged image of `layers`, without the `omit` lowest blobs.
 
         Raises StorageError when a blob is missing.

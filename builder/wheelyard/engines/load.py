@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from wheelyard.console.tasks import Reporter, Task
-    from wheelyard.oci.archive import Member
+    from wheelyard.oci.archive import ArchiveMember
 
 
 _ALREADY = "already exists"  # containerd's message about what another load brought at the same time
@@ -179,7 +179,7 @@ class _Loading:
             )
             return self._send(make(self.blobs, image), image)
 
-    def _send(self, members: Sequence[Member], image: LoadableImage) -> int:
+    def _send(self, members: Sequence[ArchiveMember], image: LoadableImage) -> int:
         total = archive_size(members)
         with self.reporter.task(f"load {_name(image)}", total, "bytes") as task:
             _post(self.client, _counted(stream(members), task))

@@ -48,7 +48,7 @@ class LoadableImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ArchiveMember:
     """A file of the tar: bytes in memory, or a blob on disk that is read when it is sent."""
 
     name: str
@@ -73,7 +73,9 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
     )
 
 
-def make_inflated_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
+def make_inflated_archive(
+    blobs: Path, image: LoadableImage, omit: int = 0
+) -> tuple[ArchiveMember, ...]:
     """Return the members of a tar for the classic store; layers are inflated while they are sent.
 
     The image's `sizes` must be known. Raises StorageError if a blob is missing.
@@ -86,12 +88,12 @@ def make_inflated_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> t
 def classic_archive(
     blobs: Path,
     layers: Sequence[Layer],
-    config: Member,
+    config: ArchiveMember,
     tags: Sequence[str],
     omit: int,
     *,
     inflate: bool = True,
-) -> tuple[Member, ...]:
+) -> tuple[ArchiveMember, ...]:
     """Return what Docker's classic store reads, and nothing else."""
     names = [blob_name(layer.diff_id if inflate else layer.digest) for layer in layers]
     entry = {"Config": config.name, "RepoTags": list(tags) or None, "Layers": names}
@@ -102,9 +104,9 @@ def classic_archive(
     return (json_member("manifest.json", [entry]), config, *bodies.values())
 
 
-def _inflated(blobs: Path, layer: Layer) -> Member:
+def _inflated(blobs: Path, layer: Layer) -> ArchiveMember:
     source = blob_member(blobs, layer.digest).source
-    return Member(blob_name(layer.diff_id), layer.unpacked_size, source, inflated=True)
+    return ArchiveMember(blob_name(layer.diff_id), layer.unpacked_size, source, inflated=True)
 
 
 def loadable_layers(image: LoadableImage) -> tuple[Layer, ...]:
@@ -115,7 +117,7 @@ def loadable_layers(image: LoadableImage) -> tuple[Layer, ...]:
     )
 
 
-def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Member, ...]:
+def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[ArchiveMember, ...]:
     """Return the members of the image's tar, without the blobs of its `omit` lowest layers.
 
     `blobs` is the layout's `blobs/sha256`. Raises StorageError if a blob is missing.
@@ -129,7 +131,7 @@ def make_archive(blobs: Path, image: LoadableImage, omit: int = 0) -> tuple[Memb
     return (*metadata, *(blob_member(blobs, digest) for digest in dict.fromkeys(digests)))
 
 
-def _oci_members(index: Mapping[str, object]) -> list[Member]:
+def _oci_members(index: Mapping[str, object]) -> list[ArchiveMember]:
     layout = json_member("oci-layout", {"imageLayoutVersion": "1.0.0"})
     return [layout, json_member("index.json", index)]
 
@@ -170,28 +172,28 @@ def blob_name(digest: str) -> str:
     return f"blobs/{digest.replace(':', '/', 1)}"
 
 
-def json_member(name: str, value: object) -> Member:
+def json_member(name: str, value: object) -> ArchiveMember:
     """Return a file that holds `value` as JSON."""
     content = json.dumps(value, sort_keys=True).encode()
-    return Member(name, len(content), content)
+    return ArchiveMember(name, len(content), content)
 
 
-def blob_member(blobs: Path, digest: str) -> Member:
+def blob_member(blobs: Path, digest: str) -> ArchiveMember:
     """Return a blob's file; raise StorageError if it is missing."""
     path = blobs / Digest.parse(digest).sha256
     try:
-        return Member(blob_name(digest), path.stat().st_size, path)
+        return ArchiveMember(blob_name(digest), path.stat().st_size, path)
     except FileNotFoundError as error:
         raise StorageError(f"{path} is missing from the image layout; build it again") from error
 
 
-def archive_size(members: Sequence[Member]) -> int:
+def archive_size(members: Sequence[ArchiveMember]) -> int:
     """Return the length of what `stream` yields, in bytes."""
     return len(END) + sum(_BLOCK + -(-member.size // _BLOCK) * _BLOCK for member in members)
 
 
 def stream(
-    members: Sequence[Member], before_end: Callable[[], object] | None = None
+    members: Sequence[ArchiveMember], before_end: Callable[[], object] | None = None
 ) -> Iterator[bytes]:
     """Yield the tar's bytes; raise StorageError if a blob has become shorter.
 
@@ -209,7 +211,7 @@ def stream(
     yield END
 
 
-def _header(member: Member) -> bytes:
+def _header(member: ArchiveMember) -> bytes:
     info = tarfile.TarInfo(member.name)
     info.size, info.mode = member.size, 0o644
     return info.tobuf(format=tarfile.GNU_FORMAT)

@@ -115,7 +115,7 @@ Architecture = Annotated[str, _text(r"(?:sm|compute)_[0-9]{2,3}[af]?", "sm_90 or
 _MediaType = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+/-]*", "a media type", 255)]
 
 
-class Blob(Document):
+class BlobDescriptor(Document):
     """A descriptor of a blob in a manifest; it keeps unknown keys when it is written again."""
 
     model_config = ConfigDict(extra="allow")
@@ -134,8 +134,8 @@ class Blob(Document):
 class ImageManifest(Document):
     """A manifest of an image, or of an artifact."""
 
-    config: Blob
-    layers: tuple[Blob, ...] = Field(max_length=512)
+    config: BlobDescriptor
+    layers: tuple[BlobDescriptor, ...] = Field(max_length=512)
 
 
 class _Rootfs(Document):
@@ -146,7 +146,7 @@ class _Settings(Document):
     labels: dict[str, str] | None = Field(None, alias="Labels")
 
 
-class ImageConfig(Document):
+class ConfigDocument(Document):
     """The parts of an image's config that are read."""
 
     rootfs: _Rootfs
@@ -169,7 +169,7 @@ class CellLabel(Document):
     flavour: _Word
 
 
-class Listed(Blob):
+class Listed(BlobDescriptor):
     """A manifest in a list; its digest may use another algorithm than ours."""
 
     digest: Annotated[str, _text(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+", "a digest", 200)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from wheelyard.errors import StorageError
 from wheelyard.images.build.report import NAME as REPORT
 from wheelyard.images.build.report import merge_report, read_report
-from wheelyard.oci.archive import Member, archive_size, stream
+from wheelyard.oci.archive import ArchiveMember, archive_size, stream
 from wheelyard.oci.layout import Descriptor, Layout, digest_of
 from wheelyard.publish.attest.signing import make_signature
 from wheelyard.registry.push import image_blobs
@@ -130,7 +130,8 @@ def _write_tar(path: Path, staged: Layout, digests: Sequence[str], reporter: Rep
     names = (*_FILES, *((SIGNATURES,) if (staged.folder / SIGNATURES).exists() else ()))
     sources = [*(staged.folder / name for name in names), *map(staged.blob, digests)]
     members = [
-        Member(str(file.relative_to(staged.folder)), file.stat().st_size, file) for file in sources
+        ArchiveMember(str(file.relative_to(staged.folder)), file.stat().st_size, file)
+        for file in sources
     ]
     total = archive_size(members)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -24,7 +24,7 @@ from wheelyard.images.build.results import Built
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.documents import (
     CellLabel,
-    ImageConfig,
+    ConfigDocument,
     ImageManifest,
     UnreadableError,
     read_document,
@@ -113,7 +113,7 @@ def _published(registry: Registry, repository: str, reference: str, name: str) -
         data = get_content(registry, repository, "manifests", reference, MANIFEST_TYPE)
         manifest = read_document(ImageManifest, data)
         found = get_content(registry, repository, "blobs", manifest.config.digest)
-        config = read_document(ImageConfig, found)
+        config = read_document(ConfigDocument, found)
     except Gone as error:
         raise RegistryError(f"{registry.address} does not have {name}: {error}") from error
     except UnreadableError as error:
@@ -126,7 +126,7 @@ def _published(registry: Registry, repository: str, reference: str, name: str) -
 
 
 def _cell(image: Published, plan: Plan, name: str) -> Cell:
-    label = read_document(ImageConfig, json.dumps(image.config)).label(CELL_LABEL)
+    label = read_document(ConfigDocument, json.dumps(image.config)).label(CELL_LABEL)
     if label is None:
         raise InspectError(f"{name} was not made by wheelyard: it has no label {CELL_LABEL}")
     try:

@@ -23,8 +23,8 @@ from wheelyard.oci.documents import (
     BaseName,
     Bytes,
     CellLabel,
+    ConfigDocument,
     Document,
-    ImageConfig,
     ImageManifest,
     ImageTag,
     Index,
@@ -255,7 +255,7 @@ def _report(
 def _agrees(image: _ReportImage, layout: Layout) -> bool:
     """Tell whether an entry describes the image of its digest: its layers, and its cell."""
     manifest = read_document(ImageManifest, layout.blob(image.digest).read_bytes())
-    config = read_document(ImageConfig, layout.blob(manifest.config.digest).read_bytes())
+    config = read_document(ConfigDocument, layout.blob(manifest.config.digest).read_bytes())
     try:
         label = read_document(CellLabel, config.label(CELL_LABEL) or "")
     except UnreadableError:
@@ -315,7 +315,7 @@ def _take_image(
 def _check_config(layout: Layout, manifest: ImageManifest, tag: str) -> None:
     """Check the layers' order: engines find a layer's tar by its blob's place in the manifest."""
     try:
-        config = read_document(ImageConfig, layout.blob(manifest.config.digest).read_bytes())
+        config = read_document(ConfigDocument, layout.blob(manifest.config.digest).read_bytes())
     except UnreadableError as error:
         raise StorageError(f"{tag} in the bundle has no valid image config ({error})") from error
     if len(config.rootfs.diff_ids) != len(manifest.layers):

@@ -22,7 +22,7 @@ _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class BakeRecipe:
     """An image's Dockerfile: its text, and name and text of every step."""
 
     cell: Cell
@@ -41,7 +41,7 @@ class _Stage:
     key: str
 
 
-def bake_file(recipes: Iterable[Recipe]) -> dict[str, Any]:
+def bake_file(recipes: Iterable[BakeRecipe]) -> dict[str, Any]:
     """Return the whole file as JSON; `default` builds every image."""
     ordered = sorted(recipes, key=lambda recipe: recipe.cell.id)
     stages = {recipe.cell.id: _stages(recipe) for recipe in ordered}
@@ -66,7 +66,7 @@ def target_name(name: str) -> str:
     return _NOT_IN_NAMES.sub("_", name)
 
 
-def _stages(recipe: Recipe) -> list[_Stage]:
+def _stages(recipe: BakeRecipe) -> list[_Stage]:
     keys = chain(base_image(recipe.cell), recipe.steps)
     return [
         _Stage(target_name(f"{stage}-{key[:12]}"), stage, key)
@@ -75,7 +75,7 @@ def _stages(recipe: Recipe) -> list[_Stage]:
 
 
 def _add_shared(
-    targets: dict[str, Any], recipe: Recipe, stages: Sequence[_Stage], shared: set[str]
+    targets: dict[str, Any], recipe: BakeRecipe, stages: Sequence[_Stage], shared: set[str]
 ) -> _Stage | None:
     """Add an image's missing shared steps; return the topmost."""
     below: _Stage | None = None
@@ -88,7 +88,7 @@ def _add_shared(
     return below
 
 
-def _target(recipe: Recipe, below: _Stage | None) -> dict[str, Any]:
+def _target(recipe: BakeRecipe, below: _Stage | None) -> dict[str, Any]:
     contexts = {} if below is None else {below.stage: f"target:{below.name}"}
     if recipe.cell.base.image is not None:
         contexts[base_image(recipe.cell)] = f"target:{_base_name(recipe.cell)}"

@@ -30,7 +30,7 @@ from wheelyard.lock.state import BASES, load_package_lock, load_requirements_loc
 from wheelyard.model import Cell, RequirementsLock
 from wheelyard.planning.facts import facts_file, load_upstream
 from wheelyard.planning.provenance import Provenance, provenance
-from wheelyard.rendering.bakefile import DOCKERFILE, Recipe, bake_file
+from wheelyard.rendering.bakefile import DOCKERFILE, BakeRecipe, bake_file
 from wheelyard.rendering.devcontainers import render_devcontainers, stale_devcontainers
 from wheelyard.rendering.published import load_published
 from wheelyard.rendering.steps import CONTRACT, Locks, PackageStep, make_steps
@@ -150,7 +150,7 @@ def _locks(project: Path, cell: Cell, cells: Cells) -> tuple[Locks, ...]:
 
 def _dockerfile(
     environment: Environment, cell: Cell, locks: Sequence[Locks], *, mounts: bool
-) -> Recipe:
+) -> BakeRecipe:
     """Render a Dockerfile and its steps: in plain syntax, or BuildKit's with mounts."""
     config = image_config(cell, locks[-1].wheels)
     names = {
@@ -174,7 +174,7 @@ def _dockerfile(
     ]
     template = environment.get_template("Dockerfile.j2")
     text = template.render(steps=list(zip(steps, texts, strict=True)), **names)
-    return Recipe(cell, text, tuple(step.stage for step in steps), tuple(texts), config)
+    return BakeRecipe(cell, text, tuple(step.stage for step in steps), tuple(texts), config)
 
 
 def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -> str:

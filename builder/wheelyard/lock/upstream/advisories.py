@@ -21,7 +21,7 @@ from wheelyard.fetching.replies import Interrupted, Refused
 from wheelyard.fetching.transport import make_client, open_body
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.lock.upstream.changelog import Fix
-from wheelyard.lock.upstream.watch import Finding
+from wheelyard.lock.upstream.watch import UpstreamChange
 from wheelyard.oci.documents import Document, UnreadableError, read_document
 from wheelyard.planning.plan import load_plan
 from wheelyard.settings import expanded
@@ -80,7 +80,7 @@ class Advisory(Document):
         return "medium" if word == "moderate" else word[:20]
 
 
-def check_advisories(context: Context, location: str) -> list[Finding]:
+def check_advisories(context: Context, location: str) -> list[UpstreamChange]:
     """Find the locked wheels that advisories affect; each advisory once per wheel and version.
 
     `location` is a path or a URL. Raises FetchError and SettingsError.
@@ -94,7 +94,7 @@ def check_advisories(context: Context, location: str) -> list[Finding]:
 
 def advisory_findings(
     users: Mapping[LockedWheel, Iterable[str]], advisories: Iterable[Advisory]
-) -> Iterator[Finding]:
+) -> Iterator[UpstreamChange]:
     """Match wheels and advisories by name and version."""
     about: defaultdict[str, list[Advisory]] = defaultdict(list)
     for advisory in sorted(advisories, key=lambda advisory: advisory.id):
@@ -113,7 +113,7 @@ def advisory_findings(
             yield _finding(advisory, name, version, tuple(sorted(ids)))
 
 
-def _finding(advisory: Advisory, name: str, version: str, locks: tuple[str, ...]) -> Finding:
+def _finding(advisory: Advisory, name: str, version: str, locks: tuple[str, ...]) -> UpstreamChange:
     fixed = fixed_in(advisory, name, version)
     known = sorted(advisory.aliases or ())
     also = f" ({', '.join(known)})" if known else ""
@@ -122,7 +122,7 @@ def _finding(advisory: Advisory, name: str, version: str, locks: tuple[str, ...]
     cve = next((alias for alias in known if alias.startswith("CVE-")), advisory.id)
     fixes = (Fix(cve, advisory.severity, fixed),) if fixed else ()
     subject, detail = f"{name} {version}", f"{advisory.id}{also}: {way}{summary}"
-    return Finding("advisory", subject, detail, locks, fixes)
+    return UpstreamChange("advisory", subject, detail, locks, fixes)
 
 
 def is_affected(advisory: Advisory, name: str, version: str) -> bool:

@@ -20,7 +20,7 @@ from wheelyard.lock.inputs import base_cells
 from wheelyard.lock.packages import read_package_lock
 from wheelyard.lock.sources import deb_url, debian_sources
 from wheelyard.lock.upstream.fixes import find_fixes
-from wheelyard.lock.upstream.watch import Finding
+from wheelyard.lock.upstream.watch import UpstreamChange
 from wheelyard.planning.plan import load_plan
 from wheelyard.system.filelock import locked, once
 from wheelyard.system.storage import TREE_SUM, is_tree_of, remove, tree_digest
@@ -41,7 +41,7 @@ _SUPERSEDED = "superseded"
 Record = Mapping[str, str]  # control fields, SHA256 and Filename of one version
 
 
-def check_packages(context: Context) -> list[Finding]:
+def check_packages(context: Context) -> list[UpstreamChange]:
     """Check every locked Debian package with the archives; FetchError if one is unreachable."""
     project = context.settings.project
     by_suite: defaultdict[str, list[PackageLock]] = defaultdict(list)
@@ -59,14 +59,16 @@ def check_packages(context: Context) -> list[Finding]:
 
 def check_suite(
     context: Context, locks: Sequence[PackageLock], sources: Sequence[Source]
-) -> list[Finding]:
+) -> list[UpstreamChange]:
     """Compare the locks of one suite with the package lists of its archives."""
     records = _offered(context, locks, sources)
     found = _with_pool(context, list(package_findings(locks, records)), locks, sources)
     return _with_fixes(context, found, locks, records, sources)
 
 
-def fixed_packages(context: Context, lock: PackageLock, sources: Sequence[Source]) -> list[Finding]:
+def fixed_packages(
+    context: Context, lock: PackageLock, sources: Sequence[Source]
+) -> list[UpstreamChange]:
     """Find fixes for packages of unknown pool, as a bill of materials lists them."""
     records = _offered(context, [lock], sources)
     return _with_fixes(context, package_findings([lock], records), [lock], records, sources)
@@ -87,11 +89,11 @@ def _offered(
 
 def _with_fixes(
     context: Context,
-    found: Iterable[Finding],
+    found: Iterable[UpstreamChange],
     locks: Iterable[PackageLock],
     records: Sequence[Record],
     sources: Sequence[Source],
-) -> list[Finding]:
+) -> list[UpstreamChange]:
     """Add to the findings what newer packages fix."""
     found = list(found)
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
@@ -102,10 +104,10 @@ def _with_fixes(
 
 def _with_pool(
     context: Context,
-    found: Sequence[Finding],
+    found: Sequence[UpstreamChange],
     locks: Sequence[PackageLock],
     sources: Sequence[Source],
-) -> list[Finding]:
+) -> list[UpstreamChange]:
     """Tell versions that only the lists have dropped from those that are gone."""
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
     asked = [finding for finding in found if finding.kind == _UNLISTED]
@@ -118,8 +120,8 @@ def _with_pool(
 
 
 def _asked_for(
-    finding: Finding, deb: LockedDeb, sources: Sequence[Source], client: httpx.Client
-) -> Finding:
+    finding: UpstreamChange, deb: LockedDeb, sources: Sequence[Source], client: httpx.Client
+) -> UpstreamChange:
     """Check the pool for the finding's file, by requesting one byte of it."""
     try:
         with open_body(client, deb_url(deb, sources), 0, 1) as body:
@@ -156,7 +158,9 @@ def _lists(context: Context, suite: str) -> Iterator[Path]:
                 write_text(remembered, tree_digest(kept))
 
 
-def package_findings(locks: Iterable[PackageLock], records: Iterable[Record]) -> Iterator[Finding]:
+def package_findings(
+    locks: Iterable[PackageLock], records: Iterable[Record]
+) -> Iterator[UpstreamChange]:
     """Find locked packages that are unlisted, replaced or superseded, once with all their locks.
 
     `records` are newest first, as apt returns them.
@@ -170,7 +174,7 @@ def package_findings(locks: Iterable[PackageLock], records: Iterable[Record]) ->
             users[deb].append(f"{lock.base}-{lock.flavour}")
     for deb, names in sorted(users.items(), key=lambda item: (item[0].name, item[0].version)):
         if verdict := _verdict(deb, there[deb.name]):
-            yield Finding(verdict[0], _subject(deb), verdict[1], tuple(names))
+            yield UpstreamChange(verdict[0], _subject(deb), verdict[1], tuple(names))
 
 
 def _subject(deb: LockedDeb) -> str:

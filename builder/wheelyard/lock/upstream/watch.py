@@ -35,7 +35,7 @@ _Listings = Mapping[str, tuple[IndexFile, ...] | None]  # project -> its files
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class UpstreamChange:
     """One change upstream, and the locks that it affects."""
 
     kind: str  # "gone", "unlisted", "replaced", "yanked", "release", "superseded", "old"
@@ -45,7 +45,7 @@ class Finding:
     fixes: tuple[Fix, ...] | None = None  # what an update fixes; None: not looked up
 
 
-def check_upstream(context: Context, max_age: int, data: Path | None) -> list[Finding]:
+def check_upstream(context: Context, max_age: int, data: Path | None) -> list[UpstreamChange]:
     """Check every locked wheel and framework with the indexes; FetchError if one fails."""
     matrix, upstream, plan = load_inputs(context.settings.project)
     if data is not None:
@@ -57,7 +57,7 @@ def check_upstream(context: Context, max_age: int, data: Path | None) -> list[Fi
     by_index: defaultdict[str | None, dict[Cell, tuple[LockedWheel, ...]]] = defaultdict(dict)
     for cell, wheels in locked.items():
         by_index[cell.index][cell] = wheels
-    found: list[Finding] = []
+    found: list[UpstreamChange] = []
     for name, cells in sorted(by_index.items(), key=lambda item: item[0] or ""):
         listings = _listings(context, name, cells.values())
         found += [*_file_findings(cells, listings), *_age_findings(cells, listings, max_age)]
@@ -85,7 +85,7 @@ def _listings(
 
 def _file_findings(
     cells: Mapping[Cell, tuple[LockedWheel, ...]], listings: _Listings
-) -> Iterator[Finding]:
+) -> Iterator[UpstreamChange]:
     """Find locked files that are yanked, replaced or gone, each once with all its locks."""
     users: defaultdict[LockedWheel, list[str]] = defaultdict(list)
     for cell, wheels in cells.items():
@@ -93,7 +93,7 @@ def _file_findings(
             users[wheel].append(cell.id)
     for wheel, ids in sorted(users.items(), key=lambda item: item[0].filename):
         if verdict := _file_verdict(wheel, listings.get(wheel.name)):
-            yield Finding(verdict[0], wheel.filename, verdict[1], tuple(ids))
+            yield UpstreamChange(verdict[0], wheel.filename, verdict[1], tuple(ids))
 
 
 def _file_verdict(
@@ -116,7 +116,7 @@ def _age_findings(
     listings: _Listings,
     max_age: int,
     today: datetime | None = None,
-) -> Iterator[Finding]:
+) -> Iterator[UpstreamChange]:
     """Find locks whose newest file is older than `max_age` days, if the index states dates."""
     now = today or datetime.now(UTC)
     uploaded = {
@@ -131,7 +131,7 @@ def _age_findings(
             continue
         newest = max(map(_moment, dates))
         if (days := (now - newest).days) > max_age:
-            yield Finding("old", cell.id, f"its newest file is {days} days old", (cell.id,))
+            yield UpstreamChange("old", cell.id, f"its newest file is {days} days old", (cell.id,))
 
 
 def _moment(text: str) -> datetime:
@@ -141,7 +141,7 @@ def _moment(text: str) -> datetime:
 
 def _release_findings(
     matrix: Matrix, upstream: Upstream, cells: Iterable[Cell], listings: _Listings
-) -> Iterator[Finding]:
+) -> Iterator[UpstreamChange]:
     """Find releases without facts, and newer patches of the requested minors."""
     asked: defaultdict[str, set[str]] = defaultdict(set)
     for cell in cells:
@@ -156,24 +156,24 @@ def _release_findings(
         known = set(upstream.get(name, {}))
         for version in sorted(standing - known, key=order):
             detail = "its facts are missing: run `wheelyard upstream refresh`"
-            yield Finding("release", f"{name} {version}", detail, ())
+            yield UpstreamChange("release", f"{name} {version}", detail, ())
         yield from _superseded(name, asked[name], standing)
         yield from _unasked(name, asked[name], standing & known)
 
 
-def _superseded(name: str, asked: set[str], standing: set[str]) -> Iterator[Finding]:
+def _superseded(name: str, asked: set[str], standing: set[str]) -> Iterator[UpstreamChange]:
     for version in sorted(asked, key=order):
         newer = [v for v in standing if short(v) == short(version) and order(v) > order(version)]
         if newer:
             latest = max(newer, key=order)
             detail = f"{latest} is out: axes.framework in matrix.yaml"
-            yield Finding("superseded", f"{name} {version}", detail, ())
+            yield UpstreamChange("superseded", f"{name} {version}", detail, ())
 
 
-def _unasked(name: str, asked: set[str], known: set[str]) -> Iterator[Finding]:
+def _unasked(name: str, asked: set[str], known: set[str]) -> Iterator[UpstreamChange]:
     newest = max(known, key=order, default=None)
     if newest and asked and order(short(newest)) > max(order(short(v)) for v in asked):
         detail = (
             "the matrix does not request a release of this minor: axes.framework in matrix.yaml"
         )
-        yield Finding("release", f"{name} {newest}", detail, ())
+        yield UpstreamChange("release", f"{name} {newest}", detail, ())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Gone
-from wheelyard.oci.documents import Blob, ImageManifest, UnreadableError, read_document
+from wheelyard.oci.documents import BlobDescriptor, ImageManifest, UnreadableError, read_document
 from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE, canonical
 from wheelyard.publish.attest.envelope import MEDIA_TYPE as ENVELOPE
 from wheelyard.publish.attest.signing import Signature
@@ -72,7 +72,7 @@ def add_attestations(
 
 def _contents(
     registry: Registry, repository: str, tag: str, media_type: str
-) -> Iterator[tuple[Blob, bytes]]:
+) -> Iterator[tuple[BlobDescriptor, bytes]]:
     """Return a tag's layers of one type, with their content."""
     try:
         for layer in _layers(registry, repository, tag):
@@ -101,11 +101,11 @@ def _add(registry: Registry, repository: str, tag: str, new: Sequence[dict[str, 
     put_manifest(registry, repository, tag, canonical(manifest), MANIFEST_TYPE)
 
 
-def _as_json(layer: Blob) -> dict[str, Any]:
+def _as_json(layer: BlobDescriptor) -> dict[str, Any]:
     return layer.model_dump(by_alias=True, exclude_unset=True)
 
 
-def _layers(registry: Registry, repository: str, tag: str) -> tuple[Blob, ...]:
+def _layers(registry: Registry, repository: str, tag: str) -> tuple[BlobDescriptor, ...]:
     try:
         content = get_content(registry, repository, "manifests", tag, MANIFEST_TYPE)
     except Gone:

@@ -21,7 +21,7 @@ from wheelyard.registry.referrers import referrers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wheelyard.oci.documents import Blob
+    from wheelyard.oci.documents import BlobDescriptor
     from wheelyard.registry.client import Registry
 
 _SIGNATURES = "application/vnd.dev.cosign.artifact.sig.v1+json"
@@ -54,7 +54,7 @@ def referred_signatures(
     return tuple(signatures), tuple(envelopes)
 
 
-def _layers(registry: Registry, repository: str, digest: str) -> Iterator[Blob]:
+def _layers(registry: Registry, repository: str, digest: str) -> Iterator[BlobDescriptor]:
     for entry in referrers(registry, repository, digest):
         if entry.get("artifactType") in _LOOKED_INTO and is_digest(entry["digest"]):
             there = str(entry["digest"])

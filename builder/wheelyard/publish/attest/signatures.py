@@ -10,7 +10,7 @@ from wheelyard.errors import RegistryError, SignatureError
 from wheelyard.fetching.replies import Gone
 from wheelyard.oci.documents import (
     CellLabel,
-    ImageConfig,
+    ConfigDocument,
     ImageManifest,
     UnreadableError,
     read_document,
@@ -76,17 +76,17 @@ def require_entry(registry: Registry, entry: CatalogueEntry, trust: Trust) -> No
     _require_cell(config, entry, f"{registry.address.reference(name)}@{entry.digest}")
 
 
-def _fetch_config(registry: Registry, repository: str, digest: str) -> ImageConfig:
+def _fetch_config(registry: Registry, repository: str, digest: str) -> ConfigDocument:
     """Return the config of an image; raise RegistryError if it cannot be read."""
     try:
         data = get_content(registry, repository, "manifests", digest, MANIFEST_TYPE)
         blob = read_document(ImageManifest, data).config.digest
-        return read_document(ImageConfig, get_content(registry, repository, "blobs", blob))
+        return read_document(ConfigDocument, get_content(registry, repository, "blobs", blob))
     except (Gone, UnreadableError) as error:
         raise RegistryError(f"{registry.address}: {repository}@{digest}: {error}") from error
 
 
-def _require_cell(config: ImageConfig, entry: CatalogueEntry, image: str) -> None:
+def _require_cell(config: ConfigDocument, entry: CatalogueEntry, image: str) -> None:
     """Raise SignatureError unless the image's own label matches the entry."""
     try:
         label = read_document(CellLabel, config.label(CELL_LABEL) or "")
