@@ -129,6 +129,12 @@ class SignatureError(WheelyardError):
     exit_code = 19
 
 
+class ProjectError(WheelyardError):
+    """The table or the requirements of a user's own project are not valid."""
+
+    exit_code = 20
+
+
 class UnexpectedError(WheelyardError):
     """A bug in wheelyard.
 

@@ -38,6 +38,7 @@ def constraint_files(cell: Cell, wheels: Iterable[LockedWheel]) -> dict[str, str
     frameworks = [f"{w.name}=={w.version}" for w in wheels if w.name in _frameworks(cell)]
     pins = list(_pins(cell, wheels))
     bounds = list(_bounds(cell, pins))
+    plain = constraint_lines(cell, wheels)
     return {
         CONSTRAINTS: _commented(_ABOUT) + "".join(f"{line}\n" for line in [*pins, *bounds]),
         # What is compiled against the framework shall meet this one; bounds on a build's tools
@@ -45,8 +46,14 @@ def constraint_files(cell: Cell, wheels: Iterable[LockedWheel]) -> dict[str, str
         # which is how FlashAttention, DeepSpeed and others want to be built.
         BUILD_CONSTRAINTS: _commented(_ABOUT) + "".join(f"{pin}\n" for pin in frameworks),
         PIP_CONFIG: _commented(_ABOUT) + f"[global]\nconstraint = /{CONSTRAINTS}\n",
-        UV_CONFIG: _commented(_ABOUT) + "".join(_uv(cell, pins, bounds, frameworks)),
+        UV_CONFIG: _commented(_ABOUT) + "".join(_uv(cell, plain, frameworks)),
     }
+
+
+def constraint_lines(cell: Cell, wheels: Iterable[LockedWheel]) -> tuple[str, ...]:
+    """Return the constraints of an image as plain PEP 508 requirements."""
+    pins = list(_pins(cell, wheels))
+    return (*pins, *(bound.partition("  # ")[0] for bound in _bounds(cell, pins)))
 
 
 def _pins(cell: Cell, wheels: Iterable[LockedWheel]) -> Iterator[str]:
@@ -82,10 +89,7 @@ def _bounds(cell: Cell, pins: Iterable[str]) -> Iterator[str]:
             yield f"{bound}  # {reason}"
 
 
-def _uv(
-    cell: Cell, pins: Iterable[str], bounds: Iterable[str], frameworks: Iterable[str]
-) -> Iterator[str]:
-    plain = [*pins, *(bound.partition("  # ")[0] for bound in bounds)]
+def _uv(cell: Cell, plain: Iterable[str], frameworks: Iterable[str]) -> Iterator[str]:
     yield _array("constraint-dependencies", plain)
     yield _array("build-constraint-dependencies", frameworks)
     if cell.overrides:

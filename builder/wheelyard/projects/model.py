@@ -20,6 +20,7 @@ class Table:
     extras: tuple[str, ...] = ()  # of [project.optional-dependencies]
     groups: tuple[str, ...] = ()  # of [dependency-groups]
     requirements: tuple[str, ...] = ()  # requirements files, relative to the project
+    find_links: tuple[str, ...] = ()  # folders with wheels, relative to the project; or URLs
     packages: tuple[str, ...] = ()  # Debian packages
     include: tuple[str, ...] = ()  # patterns of files that go in although git ignores them
     exclude: tuple[str, ...] = ()  # patterns of files that stay out
@@ -52,13 +53,14 @@ class BaseImage:
     """An image of the set, as a registry, a layout or the matrix describes it."""
 
     reference: str  # "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-runtime", below the registry's prefix
-    digest: str  # of its manifest
+    digest: str  # of its manifest; "" where only the matrix was read
     manifest: dict[str, Any]
     config: dict[str, Any]
     wheels: tuple[LockedWheel, ...]  # everything that is installed in its environment
     constraints: tuple[str, ...]  # PEP 508: what makes the cell, and must stay
     overrides: tuple[str, ...] = ()  # PEP 508: pins with which the cell replaces upstream's own
     python: str = "3.11"
+    platform: str = "x86_64-manylinux_2_36"  # uv's name of the wheels that its glibc runs
 
     @property
     def repository(self) -> str:
@@ -80,7 +82,8 @@ class ProjectLock:
     """A read `pylock.toml`: what the project needs, in relation to one base image."""
 
     base: str  # BaseImage.reference
-    base_digest: str
+    base_digest: str  # "" where the base was read from the matrix
+    contents: str  # sha256 hex of what the base installs: see `base_contents`
     inputs: str  # sha256 hex of all that was resolved: table, requirements, base
     wheels: tuple[ProjectWheel, ...]  # all that the project needs, sorted by name
     # In `wheels`, but with another version in the base: those of the base are removed.

@@ -1,0 +1,48 @@
+"""The image that a project stands on, from the matrix."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from locking import runtime_cell
+
+from wheelyard.errors import ProjectError, SelectionError
+from wheelyard.model import LockedWheel, RequirementsLock
+from wheelyard.planning.plan import load_plan
+from wheelyard.projects.base import base_cell, base_contents, base_from_plan, planned_base
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_base_keeps_what_makes_its_cell_and_knows_all_it_installs() -> None:
+    wheels = (
+        LockedWheel("numpy", "1.26.4", "numpy-1.26.4-cp311-cp311-linux_x86_64.whl", "0" * 64, 1),
+        LockedWheel("torch", "2.3.1", "torch-2.3.1-cp311-cp311-linux_x86_64.whl", "1" * 64, 2),
+    )
+    cell = replace(runtime_cell(), reasons=(("numpy<2", "compiled against the NumPy 1 ABI"),))
+    base = base_from_plan(cell, RequirementsLock(cell.id, "2" * 64, wheels))
+    assert base.reference == "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
+    assert base.repository == "pytorch"
+    assert base.constraints == ("torch==2.3.1", "numpy<2")
+    assert (base.wheels, base.python, base.platform) == (wheels, "3.11", "x86_64-manylinux_2_36")
+    other = replace(base, wheels=(wheels[0], replace(wheels[1], sha256="3" * 64)))
+    assert base_contents(base) != base_contents(other)
+    assert base_contents(base) == base_contents(replace(base, digest="sha256:" + "4" * 64))
+
+
+def test_the_sets_own_images_are_found_by_tag_and_by_words() -> None:
+    by_tag = planned_base("pytorch:2.3.1", ROOT)
+    assert by_tag == planned_base("pytorch-2.3-cuda12.1", ROOT)
+    assert "torch==2.3.1" in by_tag.constraints
+    assert {"torch", "numpy", "torchvision"} <= {wheel.name for wheel in by_tag.wheels}
+    assert planned_base("pytorch-2.3-devel", ROOT).reference.endswith("-devel")
+
+
+def test_words_that_mean_several_images_or_none_are_refused() -> None:
+    plan = load_plan(ROOT)
+    with pytest.raises(ProjectError, match=r"means \d+ images"):
+        base_cell("pytorch", plan)
+    with pytest.raises(SelectionError, match="selects no image"):
+        base_cell("pytorch:9.9", plan)
