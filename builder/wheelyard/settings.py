@@ -157,15 +157,15 @@ def _registry(text: str, _folder: Path) -> Address:
 
 def _indexes(text: str, folder: Path) -> tuple[tuple[str, str], ...]:
     """Parse NAME=URL pairs, separated by blanks."""
-    found: dict[str, str] = {}
+    urls: dict[str, str] = {}
     for word in text.split():
         name, _, url = word.partition("=")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or not url:
             raise ValueError(f"{redact(word)!r} is not NAME=URL, NAME as in matrix.yaml")
-        if name in found:
+        if name in urls:
             raise ValueError(f"the index {name!r} is given twice")
-        found[name] = _url(url, folder)
-    return tuple(found.items())
+        urls[name] = _url(url, folder)
+    return tuple(urls.items())
 
 
 _SOURCES = (
@@ -234,11 +234,11 @@ def find_project(cwd: Path, option: str | None = None) -> Path:
     if option is not None:
         try:
             folder = (cwd / expanded(option)).resolve()
-            found = (folder / "matrix.yaml").is_file()
+            is_project = (folder / "matrix.yaml").is_file()
         except (ValueError, OSError) as error:
             problem = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"--project {option}: {problem}") from error
-        if not found:
+        if not is_project:
             raise UsageError(f"--project {option}: {folder} has no matrix.yaml")
         return folder
     for folder in (cwd, *cwd.parents):
@@ -278,12 +278,12 @@ def _homeless_cache() -> Path:
     try:
         folder = Path(tempfile.gettempdir(), f"wheelyard-{os.geteuid()}")
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError as error:
         raise SettingsError(
             f"this user has no home folder, and a cache cannot be made: {error}; {advice}"
         ) from error
-    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+    if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
         raise SettingsError(
             f"this user has no home folder, and {folder} is open to other users; {advice}"
         )

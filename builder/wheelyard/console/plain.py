@@ -19,5 +19,5 @@ def one_line(text: object) -> str:
     return _UNUSUAL_OR_END.sub(_written, str(text))
 
 
-def _written(found: re.Match[str]) -> str:
-    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
+def _written(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]

@@ -84,17 +84,19 @@ def find_runtimes(
 
     `tools` are the programs on PATH; `cdi` says that a CDI specification names NVIDIA's devices.
     """
-    found = []
+    runtimes = []
     if docker is not None:
-        found.append(_docker_mode(docker, tools, cdi=cdi))
+        runtimes.append(_docker_mode(docker, tools, cdi=cdi))
     if "podman" in tools:
-        found.append(Runtime("podman", cdi, None if cdi else f"{_TOOLKIT}, then: {_CDI}"))
+        runtimes.append(Runtime("podman", cdi, None if cdi else f"{_TOOLKIT}, then: {_CDI}"))
     if {"apptainer", "singularity"} & set(tools):
-        found.append(Runtime("apptainer", gpus=True))
+        runtimes.append(Runtime("apptainer", gpus=True))
     if "enroot" in tools:
         hook = "nvidia-container-cli" in tools
-        found.append(Runtime("enroot", hook, None if hook else f"{_TOOLKIT} (libnvidia-container)"))
-    return tuple(found)
+        runtimes.append(
+            Runtime("enroot", hook, None if hook else f"{_TOOLKIT} (libnvidia-container)")
+        )
+    return tuple(runtimes)
 
 
 def _docker_mode(docker: EngineFacts, tools: Collection[str], *, cdi: bool) -> Runtime:

@@ -49,12 +49,12 @@ def home_folders() -> list[str]:
 
 def text_files(home: str, python: str) -> dict[str, tuple[str, ...]]:
     """Return path -> lines of the root's own files, for shells and nested environments."""
-    found = f"import site; site.addsitedir('/{site_packages(python)}')"
+    hook = f"import site; site.addsitedir('/{site_packages(python)}')"
     return {
         "etc/profile.d/10-venv.sh": _PROFILE,
         ".bashrc": _NAMELESS_SHELL,
         # `python -m venv --system-site-packages` sees what the image has, its .pth files included.
-        f"{system_packages(home, python)}/{PTH}": (found,),
+        f"{system_packages(home, python)}/{PTH}": (hook,),
     }
 
 

@@ -37,17 +37,17 @@ def locate_content(jobs: Sequence[EngineBuild], context: Context) -> Content:
     ]
 
     def find(missing: Collection[str], refuse: Refuse) -> list[Download]:
-        found: dict[str, Download] = {}
+        downloads: dict[str, Download] = {}
         refused: list[tuple[WheelyardError, set[str]]] = []
         for job in jobs:
-            left = set(missing) - set(found)
+            left = set(missing) - set(downloads)
             try:
-                found |= {item.sha256: item for item in _locate(job, left, context)}
+                downloads |= {item.sha256: item for item in _locate(job, left, context)}
             except FetchError as error:  # files shared with another image may still be found there
                 refused.append((error, left & _names(job)))
         for reason, wanted in refused:
-            refuse(reason, wanted - set(found))
-        return list(found.values())
+            refuse(reason, wanted - set(downloads))
+        return list(downloads.values())
 
     return Content(
         PrefetchedFiles(wanted, find, context),

@@ -58,10 +58,10 @@ def _bytes(value: int | bytes) -> bytes:
 
 def _fields(data: bytes) -> _Fields:
     """Return a message's values by field number, in their order."""
-    found = defaultdict(list)
+    values = defaultdict(list)
     for number, value in _pairs(data):
-        found[number].append(value)
-    return dict(found)
+        values[number].append(value)
+    return dict(values)
 
 
 def _pairs(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -266,8 +266,8 @@ def _start_server(content: Content, remembered: Path) -> Server:
 
 
 def _read_name(path: Path) -> tuple[int, str]:
-    found = json.loads(path.read_text())
-    port, token = int(found["port"]), str(found["token"])
+    endpoint = json.loads(path.read_text())
+    port, token = int(endpoint["port"]), str(endpoint["token"])
     if not (0 < port < 1 << 16 and re.fullmatch("[0-9a-f]{16}", token)):
         raise ValueError(f"{path} does not contain port and token")
     return port, token

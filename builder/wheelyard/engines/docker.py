@@ -203,10 +203,10 @@ def has_image(client: DockerClient, name: str) -> bool:
 def never_started(client: DockerClient, label: str) -> tuple[str, ...]:
     """Return short ids of containers with a label (`name=value`) whose start failed."""
     try:
-        found = client.containers.list(all=True, filters={"label": label, "status": "created"})
+        containers = client.containers.list(all=True, filters={"label": label, "status": "created"})
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"the engine does not list its containers: {error}") from error
-    return tuple(str(container.short_id) for container in found)
+    return tuple(str(container.short_id) for container in containers)
 
 
 def present_layers(client: DockerClient) -> list[tuple[str, ...]]:

@@ -206,7 +206,7 @@ class _Loading:
     def _parts(self, diff_ids: Sequence[str]) -> list[str]:
         """Find the untagged images that hold the lower ones of these layers; return their ids."""
         listed = self.client.api.images(all=True, filters={"label": PART_LABEL})
-        parts = [found["Id"] for found in listed]
+        parts = [image["Id"] for image in listed]
         held = {part: layers_of(inspect_image(self.client, part) or _NOTHING) for part in parts}
         return [part for part, layers in held.items() if layers == tuple(diff_ids)[: len(layers)]]
 
@@ -236,12 +236,12 @@ class _Loading:
         facts = inspect_image(self.client, name)
         if facts is None:
             raise EngineError(f"the engine took {name} without an error, but does not have it")
-        found: str = facts["Id"]
-        if expected is not None and found != expected:
-            raise EngineError(f"{name} was loaded as {found}, but the layout says {expected}")
+        image_id: str = facts["Id"]
+        if expected is not None and image_id != expected:
+            raise EngineError(f"{name} was loaded as {image_id}, but the layout says {expected}")
         if layers_of(facts) != image.diff_ids:
             raise EngineError(f"{name} was loaded with other layers than the layout has")
-        return found
+        return image_id
 
 
 def _known_layers(blobs: Path, manifest: str) -> tuple[str, ...]:

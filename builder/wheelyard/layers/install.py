@@ -246,7 +246,7 @@ def _versioned(scripts: dict[str, str], python: str) -> dict[str, str]:
     Source: pip, get_console_script_specs.
     """
     major = python.partition(".")[0]
-    found = dict(scripts)
+    versioned = dict(scripts)
     for name, stale, names in (
         ("pip", r"pip(\d+(\.\d+)?)?", ("pip", f"pip{major}", f"pip{python}")),
         (
@@ -256,9 +256,9 @@ def _versioned(scripts: dict[str, str], python: str) -> dict[str, str]:
         ),
     ):
         if value := scripts.get(name):
-            kept = {n: v for n, v in found.items() if not re.fullmatch(stale, n)}
-            found = {**dict.fromkeys(names, value), **kept}
-    return found
+            kept = {n: v for n, v in versioned.items() if not re.fullmatch(stale, n)}
+            versioned = {**dict.fromkeys(names, value), **kept}
+    return versioned
 
 
 def _without_duplicates(targets: list[Target], wheel: Wheel) -> list[Target]:

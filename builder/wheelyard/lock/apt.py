@@ -113,9 +113,9 @@ def release_date(apt: Apt) -> datetime:
     Raises FetchError if none states a date.
     """
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in _releases(apt.lists))
-    found = [match[1] for text in texts if (match := _DATE.search(text))]
+    dates = [match[1] for text in texts if (match := _DATE.search(text))]
     try:
-        return max(parsedate_to_datetime(date).astimezone(UTC) for date in found)
+        return max(parsedate_to_datetime(date).astimezone(UTC) for date in dates)
     except ValueError as problem:
         raise FetchError(
             f"the archive's Release files do not state a date ({problem}); {_MIRROR_ADVICE}"

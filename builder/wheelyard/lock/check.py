@@ -37,9 +37,9 @@ def _frameworks(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
     versions = {wheel.name: wheel.version for wheel in wheels}
     for pin in cell.frameworks:
         wanted = pin.version if pin.local is None else f"{pin.version}+{pin.local}"
-        found = versions.get(pin.wheel)
-        if found != wanted:
-            yield f"{pin.wheel}: the cell says {wanted}, but {found} was resolved"
+        resolved = versions.get(pin.wheel)
+        if resolved != wanted:
+            yield f"{pin.wheel}: the cell says {wanted}, but {resolved} was resolved"
 
 
 def _strays(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
@@ -53,17 +53,19 @@ def _component(
     title: str, wanted: str, names: re.Pattern[str], wheels: Sequence[LockedWheel]
 ) -> Iterator[str]:
     """Require exactly one CUDA runtime (or cuDNN), which must match the cell's version."""
-    found = [wheel for wheel in wheels if names.fullmatch(wheel.name)]
+    matching = [wheel for wheel in wheels if names.fullmatch(wheel.name)]
     if wanted in (CPU, NONE):
-        yield from (f"{title}: the cell has none, but {wheel.name} was resolved" for wheel in found)
+        yield from (
+            f"{title}: the cell has none, but {wheel.name} was resolved" for wheel in matching
+        )
         return
-    if len(found) != 1:
-        listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in found) or "none"
+    if len(matching) != 1:
+        listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in matching) or "none"
         yield (
-            f"{title}: the cell says {wanted}, but {len(found)} distributions were resolved: "
+            f"{title}: the cell says {wanted}, but {len(matching)} distributions were resolved: "
             f"{listed}"
         )
-    for wheel in found:
+    for wheel in matching:
         if not leads(wanted, wheel.version):
             yield (
                 f"{title}: the cell says {wanted}, but {wheel.version} ({wheel.name}) was resolved"

@@ -62,12 +62,12 @@ def package_inputs(cell: Cell, cells: Cells) -> str:
 
 def base_cells(cells: Iterable[Cell]) -> dict[PurePosixPath, Cell]:
     """Map each base lock to one cell that uses it, preferring one with a parent."""
-    found: dict[PurePosixPath, Cell] = {}
+    users: dict[PurePosixPath, Cell] = {}
     for cell in cells:
-        known = found.get(cell.base_lock)
+        known = users.get(cell.base_lock)
         if known is None or (known.parent is None and cell.parent is not None):
-            found[cell.base_lock] = cell
-    return found
+            users[cell.base_lock] = cell
+    return users
 
 
 def wheel_platform(base: Base) -> str:

@@ -60,8 +60,8 @@ def snapshot_patterns(settings: Settings, sources: Iterable[Source]) -> dict[str
     if settings.debian_snapshot is not None:
         return {archive: _of_archive(settings.debian_snapshot, archive) for archive in uris}
     configured = {key.lower(): value for key, value in machine_config() if value}
-    found = {archive: _configured(configured, archive, uri) for archive, uri in uris.items()}
-    return {archive: pattern for archive, pattern in found.items() if pattern is not None}
+    patterns = {archive: _configured(configured, archive, uri) for archive, uri in uris.items()}
+    return {archive: pattern for archive, pattern in patterns.items() if pattern is not None}
 
 
 def snapshot_urls(

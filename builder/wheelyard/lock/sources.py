@@ -92,8 +92,8 @@ def _ask_mmdebstrap(tool: str, suite: str) -> tuple[Source, ...]:
         target = str(Path(folder, "none.tar"))
         argv = (tool, "--variant=extract", _SHOW_SOURCES, suite, target)
         result = run(argv, error=None)
-    if found := parse_sources(result.stderr):
-        return found
+    if sources := parse_sources(result.stderr):
+        return sources
     advice = (
         "mmdebstrap needs root, or user namespaces for an ordinary user"
         " (packages uidmap and a line in /etc/subuid), or fakechroot; or the suite in "

@@ -182,9 +182,9 @@ class Index(Document):
 
 
 def _validation_message(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False)
-    words = [_one(detail["loc"], str(detail["msg"])) for detail in found[:_SHOWN]]
-    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    errors = error.errors(include_url=False, include_input=False)
+    words = [_one(detail["loc"], str(detail["msg"])) for detail in errors[:_SHOWN]]
+    more = [f"and {len(errors) - _SHOWN} more"] if len(errors) > _SHOWN else []
     return "; ".join([*words, *more])
 
 

@@ -213,15 +213,15 @@ def _is_whole(target: Path, stored: StoredLayer) -> bool:
 
 
 def _references(index: Mapping[str, Any]) -> dict[str, Descriptor]:
-    found = {}
+    references = {}
     for entry in index["manifests"]:
         if REF_NAME not in entry.get("annotations", {}):
             continue
         name, kind, size = entry["annotations"][REF_NAME], entry["mediaType"], entry["size"]
         if not (isinstance(name, str) and isinstance(kind, str) and type(size) is int):
             raise ValueError("not a descriptor")
-        found[name] = Descriptor(kind, Digest.parse(entry["digest"]), size)
-    return found
+        references[name] = Descriptor(kind, Digest.parse(entry["digest"]), size)
+    return references
 
 
 def _path(digest: str) -> str:

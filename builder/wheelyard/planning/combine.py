@@ -55,8 +55,8 @@ def default_bases(matrix: Matrix) -> dict[str, str]:
 
 def identify(matrix: Matrix, combination: Combination) -> str:
     """Return a combination's id."""
-    (found,) = identify_all(matrix, (combination,))
-    return found
+    (identity,) = identify_all(matrix, (combination,))
+    return identity
 
 
 def identify_all(matrix: Matrix, combinations: Iterable[Combination]) -> Iterator[str]:
@@ -125,16 +125,16 @@ def _include_problem(matrix: Matrix, upstream: Upstream, entry: Include) -> tupl
     upstream's; another major may not.
     """
     policy = entry.policy or matrix.policy
-    found = releases(matrix, upstream, entry.framework, entry.cuda)
+    shipped = releases(matrix, upstream, entry.framework, entry.cuda)
     reason = why_not(matrix, upstream, entry.framework, entry.cuda, None, entry.python, policy)
-    if reason or isinstance(found, str):
+    if reason or isinstance(shipped, str):
         return reason, False
-    if override(found, entry.cudnn) is None:
+    if override(shipped, entry.cudnn) is None:
         held = why_not(
             matrix, upstream, entry.framework, entry.cuda, entry.cudnn, entry.python, policy
         )
         return held, False
-    for pin, release in found.items():
+    for pin, release in shipped.items():
         if short(entry.cudnn, 1) != short(release.cudnn, 1):
             title = matrix.frameworks[pin.name].title
             wants = f"{title} {release.version} requires cuDNN {short(release.cudnn)}"

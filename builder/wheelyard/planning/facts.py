@@ -73,8 +73,8 @@ def facts_file(project: Path) -> Path:
 
 def facts_target(project: Path) -> Path:
     """Return the file that a refresh writes: never the data of an installed wheelyard."""
-    found = facts_file(project)
-    return project / OWN if found == DATA and not DATA.is_relative_to(project) else found
+    facts = facts_file(project)
+    return project / OWN if facts == DATA and not DATA.is_relative_to(project) else facts
 
 
 def parse_upstream(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> Upstream:

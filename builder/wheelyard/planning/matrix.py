@@ -47,8 +47,8 @@ def read_matrix(path: Path) -> tuple[Matrix | None, Positions, list[Problem]]:
     data, positions, problems = read_yaml(_text(path), path.name)
     if data is None:
         return None, positions, problems or [Problem((), "the file is empty", 1)]
-    matrix, found = _validate(data, positions)
-    problems += found
+    matrix, faults = _validate(data, positions)
+    problems += faults
     if matrix is not None:
         matrix = matrix.located(positions)
         problems += check_references(matrix)

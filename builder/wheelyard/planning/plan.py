@@ -53,9 +53,9 @@ def load_inputs(project: Path) -> tuple[Matrix, Upstream, Plan]:
 
 def make_plan(matrix: Matrix, upstream: Upstream, problems: Sequence[Problem] = ()) -> Plan:
     """Plan a matrix; MatrixError lists every invalid cell, value and exclude."""
-    plan, found = _expand(matrix, upstream)
-    if problems or found:
-        raise MatrixError(matrix.source.report([*problems, *found]))
+    plan, faults = _expand(matrix, upstream)
+    if problems or faults:
+        raise MatrixError(matrix.source.report([*problems, *faults]))
     return plan
 
 
@@ -79,8 +79,8 @@ def _expand(matrix: Matrix, upstream: Upstream) -> tuple[Plan, list[Problem]]:
 
 
 def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdicts) -> Cell:
-    found = releases(matrix, upstream, item.framework, item.cuda)
-    facts = {} if isinstance(found, str) else found
+    shipped = releases(matrix, upstream, item.framework, item.cuda)
+    facts = {} if isinstance(shipped, str) else shipped
     frameworks = tuple(facts) or pins(matrix, item.framework)
     policy = verdicts.policies.get(item, matrix.policy)
     swapped = override(facts, item.cudnn) if item in verdicts.overrides else None

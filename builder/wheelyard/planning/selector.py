@@ -55,10 +55,10 @@ def _part(plan: Plan, part: str) -> list[Cell]:
         )
     if part == "all":
         return list(plan.cells)
-    found = _named(plan, part) or _globbed(plan, part) or _described(plan, part)
-    if not found:
+    cells = _named(plan, part) or _globbed(plan, part) or _described(plan, part)
+    if not cells:
         raise SelectionError(_nothing(plan, part))
-    return found
+    return cells
 
 
 def _named(plan: Plan, part: str) -> list[Cell]:
@@ -109,8 +109,8 @@ def _all_hold(wanted: Iterable[str], vocabulary: Iterable[str]) -> bool:
 def excluded_because(plan: Plan, part: str) -> list[str]:
     """Return the reasons of the excluded combinations that these words match, each once."""
     wanted = words(part, _frameworks(plan))
-    found = (e.reason for e in plan.excluded if _all_hold(wanted, _vocabulary(e.id)))
-    return list(dict.fromkeys(found))
+    reasons = (e.reason for e in plan.excluded if _all_hold(wanted, _vocabulary(e.id)))
+    return list(dict.fromkeys(reasons))
 
 
 def _nothing(plan: Plan, part: str) -> str:

@@ -48,7 +48,7 @@ def releases(
     If the default index has no build for `cuda` and the matrix names an index that has one, the
     facts are that build's, and the pin carries its local version.
     """
-    found: dict[FrameworkPin, Release] = {}
+    shipped: dict[FrameworkPin, Release] = {}
     for pin in pins(matrix, framework):
         known = upstream.get(pin.name, {})
         release = known.get(pin.version)
@@ -60,13 +60,13 @@ def releases(
                 return _unread(matrix.frameworks[pin.name].title, pin, build)
         if release is None:
             return unknown_release(matrix.frameworks[pin.name].title, pin.version, known)
-        found[pin] = release
-    return found
+        shipped[pin] = release
+    return shipped
 
 
-def index_of(matrix: Matrix, found: Mapping[FrameworkPin, Release], cuda: str) -> str | None:
+def index_of(matrix: Matrix, shipped: Mapping[FrameworkPin, Release], cuda: str) -> str | None:
     """Return the name of the index that a cell takes builds from; None for the default one."""
-    named = {matrix.frameworks[pin.name].indexes[cuda].index for pin in found if pin.local}
+    named = {matrix.frameworks[pin.name].indexes[cuda].index for pin in shipped if pin.local}
     return min(named, default=None)
 
 
@@ -103,25 +103,25 @@ def why_not(
     policy: Policy,
 ) -> str | None:
     """Say why upstream does not ship a combination, and the newest that fits; None if it does."""
-    found = releases(matrix, upstream, framework, cuda)
-    if isinstance(found, str):
-        return found
-    for pin, release in found.items():
+    shipped = releases(matrix, upstream, framework, cuda)
+    if isinstance(shipped, str):
+        return shipped
+    for pin, release in shipped.items():
         title = matrix.frameworks[pin.name].title
         reason = misfit(title, release, cuda, cudnn, python)
         if reason and fits_cuda(release, cuda):
             return reason
         if reason:
             return f"{reason}, {instead(title, upstream[pin.name], cuda, python)}"
-    return _off_build(matrix, found, cuda, cudnn) if policy == "match-build" else None
+    return _off_build(matrix, shipped, cuda, cudnn) if policy == "match-build" else None
 
 
 def _off_build(
-    matrix: Matrix, found: Mapping[FrameworkPin, Release], cuda: str, cudnn: str | None
+    matrix: Matrix, shipped: Mapping[FrameworkPin, Release], cuda: str, cudnn: str | None
 ) -> str | None:
     """Say why a version that every range allows differs from the one of the build."""
-    facts = list(found.values())
-    pin, first = next(iter(found.items()))
+    facts = list(shipped.values())
+    pin, first = next(iter(shipped.items()))
     title = f"{matrix.frameworks[pin.name].title} {pin.version}"
     if not _pinned([r.cuda_requirement for r in facts]) and short(first.cuda) != cuda:
         stated = first.cuda_requirement[1]
@@ -146,7 +146,7 @@ def _pinned(wanted: Sequence[tuple[str, str]]) -> set[str]:
 
 
 def floating(
-    found: Mapping[FrameworkPin, Release], cuda: str, cudnn: str, policy: Policy
+    shipped: Mapping[FrameworkPin, Release], cuda: str, cudnn: str, policy: Policy
 ) -> Iterator[str]:
     """Yield bounds for each version that upstream leaves open and the cell does not.
 
@@ -154,7 +154,7 @@ def floating(
     lower end is pinned; if another framework decides the CUDA, distributions with CUDA's numbering
     follow that. upstream-latest: CUDA and cuDNN are held to the cell's, the rest floats.
     """
-    facts = list(found.values())
+    facts = list(shipped.values())
     if policy == "upstream-latest":
         yield from _held(facts, cuda, cudnn)
         return
@@ -186,7 +186,7 @@ def _held(facts: Sequence[Release], cuda: str, cudnn: str) -> Iterator[str]:
             yield f"{name}=={asked}.*"
 
 
-def override(found: Mapping[FrameworkPin, Release], cudnn: str) -> str | None:
+def override(shipped: Mapping[FrameworkPin, Release], cudnn: str) -> str | None:
     """Return the pin that replaces upstream's cuDNN; None if upstream's fits."""
-    strangers = [release for release in found.values() if not fits_cudnn(release, cudnn)]
+    strangers = [release for release in shipped.values() if not fits_cudnn(release, cudnn)]
     return f"{strangers[0].cudnn_requirement[0]}=={cudnn}.*" if strangers else None

@@ -38,8 +38,10 @@ class Positions:
 
     def report(self, problems: Iterable[Problem]) -> str:
         """Write problems as `matrix.yaml:12: axes.cuda[0]: what is wrong`, in file order."""
-        found = {(item.line or self.line(item.path), item.path, item.message) for item in problems}
-        ordered = sorted(found, key=lambda item: (item[0], _dotted(item[1]), item[2]))
+        messages = {
+            (item.line or self.line(item.path), item.path, item.message) for item in problems
+        }
+        ordered = sorted(messages, key=lambda item: (item[0], _dotted(item[1]), item[2]))
         return "\n".join(f"{self.name}:{line}: {_at(path)}{text}" for line, path, text in ordered)
 
 

@@ -138,13 +138,13 @@ def _attached(registry: Registry, repository: str, digest: str) -> bytes | None:
 
 def _signed(registry: Registry, repository: str, digest: str, trust: Trust) -> bytes | None:
     """Return the newest bill that a key has signed."""
-    found: bytes | None = None
+    payload: bytes | None = None
     for envelope in fetch_attestations(registry, repository, digest):
         for key in trust.keys:
             statement = unseal(_json(envelope), key)
             if statement and statement.kind == BILL and digest in statement.digests:
-                found = json.dumps(statement.predicate).encode()
-    return found
+                payload = json.dumps(statement.predicate).encode()
+    return payload
 
 
 def _json(text: bytes) -> Any:

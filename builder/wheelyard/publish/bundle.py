@@ -73,11 +73,11 @@ def _blobs(layout: Layout, images: Iterable[Publication]) -> list[str]:
         for manifest in manifests
         for blob in image_blobs(layout, layout.read_json(manifest))
     )
-    found = list(dict.fromkeys([*manifests, *below]))
-    for digest in found:
+    digests = list(dict.fromkeys([*manifests, *below]))
+    for digest in digests:
         if not layout.blob(digest).is_file():
             raise StorageError(f"{layout.blob(digest)} is missing from the layout; build again")
-    return found
+    return digests
 
 
 def _stage(

@@ -65,18 +65,18 @@ def fetch_catalogue(
     one seen before.
     """
     try:
-        found = _fetch(registry, trust)
+        published = _fetch(registry, trust)
     except UnreadableError as error:
         raise RegistryError(f"{_where(registry)}: {error}; {_ADVICE}") from error
     if trust is not None:
         name = trust.name(registry.address, NAME)
-        require_newest(trust, name, found.catalogue.counter if found else 0)
-    if found is None:
+        require_newest(trust, name, published.catalogue.counter if published else 0)
+    if published is None:
         return None
     if trust is not None:
-        remember(trust, name, found.catalogue.counter, registry.reporter)
-    _warn(registry, found.catalogue, "it is ignored; the next push leaves it out")
-    return found.catalogue.entries
+        remember(trust, name, published.catalogue.counter, registry.reporter)
+    _warn(registry, published.catalogue, "it is ignored; the next push leaves it out")
+    return published.catalogue.entries
 
 
 def _fetch(registry: Registry, trust: Trust | None) -> _Found | None:
@@ -106,11 +106,13 @@ def _where(registry: Registry) -> str:
     return f"{registry.address.reference(NAME)}:{TAG}"
 
 
-def _warn(registry: Registry, found: Catalogue, what: str) -> None:
-    for fault in found.faults[:_NAMED]:
+def _warn(registry: Registry, catalogue: Catalogue, what: str) -> None:
+    for fault in catalogue.faults[:_NAMED]:
         registry.reporter.warn(f"{_where(registry)}: {fault}: {what}")
-    if len(found.faults) > _NAMED:
-        registry.reporter.warn(f"{_where(registry)}: {len(found.faults) - _NAMED} more like this")
+    if len(catalogue.faults) > _NAMED:
+        registry.reporter.warn(
+            f"{_where(registry)}: {len(catalogue.faults) - _NAMED} more like this"
+        )
 
 
 def publish_catalogue(
@@ -160,7 +162,7 @@ def _current(registry: Registry, signer: Signer | None) -> Catalogue | None:
     listed it. None if there is no catalogue to continue.
     """
     try:
-        found = _fetch(registry, None if signer is None else signer.trust)
+        published = _fetch(registry, None if signer is None else signer.trust)
     except UnreadableError as error:
         registry.reporter.warn(
             f"{_where(registry)} is replaced, because it cannot be read: {error}"
@@ -169,7 +171,7 @@ def _current(registry: Registry, signer: Signer | None) -> Catalogue | None:
     except SignatureError as error:
         _warn_unsigned(registry, error)
         return None
-    if found is None:
+    if published is None:
         if signer is not None and newest_seen(signer.trust, registry.address.reference(NAME)):
             registry.reporter.warn(
                 f"{_where(registry)} no longer exists: other images are listed again when "
@@ -177,24 +179,24 @@ def _current(registry: Registry, signer: Signer | None) -> Catalogue | None:
             )
         return None
     if signer is None and fetch_signatures(
-        registry, registry.address.repository(NAME), found.digest
+        registry, registry.address.repository(NAME), published.digest
     ):
         raise RegistryError(
             f"{_where(registry)} is signed and would lose its signature: push with "
             "--sign-key. To go "
             "on without signatures, remove that tag"
         )
-    _warn(registry, found.catalogue, "left out of the new one")
-    return found.catalogue
+    _warn(registry, published.catalogue, "left out of the new one")
+    return published.catalogue
 
 
 def _warn_unsigned(registry: Registry, error: SignatureError) -> None:
     """Name the entries that a signed catalogue does not take from an unsigned one."""
     try:
-        found = _fetch(registry, None)
+        unsigned = _fetch(registry, None)
     except (UnreadableError, RegistryError):
-        found = None
-    ids = [entry.id for entry in found.catalogue.entries] if found else []
+        unsigned = None
+    ids = [entry.id for entry in unsigned.catalogue.entries] if unsigned else []
     if ids:
         registry.reporter.warn(
             f"{_where(registry)} is not signed by this key, so nothing of it is signed now: "

@@ -104,8 +104,8 @@ def _how(theirs: Entry, ours: Entry) -> str | None:
 def _first_key(name: str, theirs: Any, ours: Any) -> Difference | None:
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         for key in sorted({*theirs, *ours}):
-            found = _first_key(f"{name}.{key}", theirs.get(key), ours.get(key))
-            if found is not None:
-                return found
+            difference = _first_key(f"{name}.{key}", theirs.get(key), ours.get(key))
+            if difference is not None:
+                return difference
         return None
     return None if theirs == ours else Difference(name, str(theirs), str(ours))

@@ -41,7 +41,7 @@ def publications(
         for image in read_report(layout.folder)
         if image.get("inspected")
     }
-    found = []
+    images = []
     for cell in cells:
         manifest = references.get(cell.tags[0])
         if manifest is None:
@@ -60,7 +60,7 @@ def publications(
             for tag in cell.tags
             if (there := references.get(tag)) is not None and there.digest == manifest.digest
         )
-        found.append(Publication(cell.id, manifest.digest, tags))
-    if not found:
+        images.append(Publication(cell.id, manifest.digest, tags))
+    if not images:
         raise StorageError(f"{layout.folder} has none of these images; run `wheelyard build`")
-    return tuple(found)
+    return tuple(images)

@@ -52,21 +52,21 @@ def recompress(
     Raises StorageError for a blob that is damaged and for a full disk, ToolMissingError without the
     extra `zstd`.
     """
-    found = {x.digest: stored for x in layers if (stored := store.find(_key(x.digest)))}
-    missing = list({x.digest: x for x in layers if x.digest not in found}.values())
+    packed = {x.digest: stored for x in layers if (stored := store.find(_key(x.digest)))}
+    missing = list({x.digest: x for x in layers if x.digest not in packed}.values())
     if not missing:
-        return found
+        return packed
     _compressor(_LEVEL)  # fails here, before any thread
     stop = threading.Event()
     with context.reporter.task("zstd layers", sum(x.size for x in missing), "bytes") as task:
 
         def pack(layer: Packed) -> None:
-            found[layer.digest] = _packed(layer, store, stop)
+            packed[layer.digest] = _packed(layer, store, stop)
             task.advance(layer.size)
 
         missing.sort(key=lambda x: -x.size)
         each(pack, missing, context.settings.workers, "zstd", stop)
-    return found
+    return packed
 
 
 def is_packed(digest: str, store: LayerStore) -> bool:

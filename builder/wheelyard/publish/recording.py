@@ -55,11 +55,15 @@ def record_layers(
             load_stages(cell, plan, context.settings.project), context, store, Network()
         )
         planned = planned_layers(work.stages)
-        found = {x.key: stored for x in planned if (stored := store.find(x.key))}
-        layers |= {key: stored.layer for key, stored in found.items()}
-        titles |= {x.key: x.title for x in planned if x.key in found}
-        missing = tuple(x.title for x in planned if x.key not in found)
-        made = [ImageLayer(found[x.key], x.title, x.from_wheels) for x in planned if x.key in found]
+        stored_layers = {x.key: stored for x in planned if (stored := store.find(x.key))}
+        layers |= {key: stored.layer for key, stored in stored_layers.items()}
+        titles |= {x.key: x.title for x in planned if x.key in stored_layers}
+        missing = tuple(x.title for x in planned if x.key not in stored_layers)
+        made = [
+            ImageLayer(stored_layers[x.key], x.title, x.from_wheels)
+            for x in planned
+            if x.key in stored_layers
+        ]
         known = None if missing else _inspected(work, made, report.get(cell.id))
         if known:
             images[cell.id] = known

@@ -89,15 +89,17 @@ def reproduce(
             raise built.error
         ours = _ours(layout, built)
         if any(layer.get("mediaType") == ZSTD_TYPE for layer in theirs.manifest["layers"]):
-            found = first_difference(as_files(theirs), as_files(ours), lambda _: (), lambda _: ())
-            return Reproduction(cell, theirs.digest, ours.digest, found)
-        found = first_difference(
+            difference = first_difference(
+                as_files(theirs), as_files(ours), lambda _: (), lambda _: ()
+            )
+            return Reproduction(cell, theirs.digest, ours.digest, difference)
+        difference = first_difference(
             theirs,
             ours,
             lambda number: _their_entries(registry, full, theirs, number, Path(scratch)),
             lambda number: _entries(layout.blob(ours.layers[number]), ours, number),
         )
-    return Reproduction(cell, theirs.digest, ours.digest, found)
+    return Reproduction(cell, theirs.digest, ours.digest, difference)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -112,8 +114,8 @@ def _published(registry: Registry, repository: str, reference: str, name: str) -
     try:
         data = get_content(registry, repository, "manifests", reference, MANIFEST_TYPE)
         manifest = read_document(ImageManifest, data)
-        found = get_content(registry, repository, "blobs", manifest.config.digest)
-        config = read_document(ConfigDocument, found)
+        config_bytes = get_content(registry, repository, "blobs", manifest.config.digest)
+        config = read_document(ConfigDocument, config_bytes)
     except Gone as error:
         raise RegistryError(f"{registry.address} does not have {name}: {error}") from error
     except UnreadableError as error:
@@ -122,7 +124,7 @@ def _published(registry: Registry, repository: str, reference: str, name: str) -
         ) from error
     if len(config.rootfs.diff_ids) != len(manifest.layers):
         raise RegistryError(f"{registry.address.reference(name)}: config and manifest disagree")
-    return Published(digest_of(data), json.loads(data), json.loads(found))
+    return Published(digest_of(data), json.loads(data), json.loads(config_bytes))
 
 
 def _cell(image: Published, plan: Plan, name: str) -> Cell:

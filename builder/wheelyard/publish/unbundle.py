@@ -174,8 +174,8 @@ def _require_signed(files: Mapping[str, bytes], keys: Sequence[PublicKey], sourc
     except UnreadableError as error:
         raise SignatureError(f"{source}: its {SIGNATURES} cannot be read: {error}") from error
     for name in SIGNED:
-        found = [Signature(x.payload.encode(), x.signature) for x in made if x.file == name]
-        faults = [fault(x, keys, signed_name(name), digest_of(files[name])) for x in found]
+        signatures = [Signature(x.payload.encode(), x.signature) for x in made if x.file == name]
+        faults = [fault(x, keys, signed_name(name), digest_of(files[name])) for x in signatures]
         if None not in faults:
             what = "; ".join(dict.fromkeys(filter(None, faults))) or "there is none"
             raise SignatureError(
@@ -206,7 +206,7 @@ def _no_tar(source: Path, why: str) -> StorageError:
 
 def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
     """Read every image and its tags."""
-    found: dict[Descriptor, tuple[str, ...]] = {}
+    tags: dict[Descriptor, tuple[str, ...]] = {}
     names: set[str] = set()
     try:
         for entry in read_document(Index, data).manifests:
@@ -215,14 +215,14 @@ def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
                 raise UnreadableError(f"{tag} is listed twice")
             names.add(tag)
             key = Descriptor(MANIFEST_TYPE, Digest.parse(entry.digest), entry.size)
-            found[key] = (*found.get(key, ()), tag)
+            tags[key] = (*tags.get(key, ()), tag)
     except DigestError:
         raise
     except ValueError as error:
         raise StorageError(
             f"{source} is not a bundle of images: its index cannot be read ({error})"
         ) from error
-    return found
+    return tags
 
 
 def _report(

@@ -46,8 +46,8 @@ def find_credential(
     for path in _config_files(environ):
         config = _read(path)
         try:
-            if config is not None and (found := _in_config(config, host, repository)):
-                return found
+            if config is not None and (credential := _in_config(config, host, repository)):
+                return credential
         except ToolMissingError as error:
             missing = error
     if missing is not None:
@@ -90,8 +90,8 @@ def _in_config(config: Mapping[str, Any], host: str, repository: str) -> Credent
         if key in helpers:
             return _ask_helper(str(helpers[key]), name)
     for key in _keys(host, repository):
-        if (found := _entry(auths.get(key))) is not None:
-            return found
+        if (credential := _entry(auths.get(key))) is not None:
+            return credential
     store = config.get("credsStore")
     return _ask_helper(str(store), name) if store else None
 

@@ -142,11 +142,11 @@ def push_image(
 
 def image_blobs(layout: Layout, manifest: dict[str, Any]) -> list[Blob]:
     """List config and layers, each once, the largest first: starting it last would take longest."""
-    found = {
+    blobs = {
         entry["digest"]: Blob(entry["digest"], entry["size"], layout.blob(entry["digest"]))
         for entry in (manifest["config"], *manifest["layers"])
     }
-    return sorted(found.values(), key=lambda blob: -blob.size)
+    return sorted(blobs.values(), key=lambda blob: -blob.size)
 
 
 def _absent(registry: Registry, repository: str, blobs: Sequence[Blob]) -> list[Blob]:

@@ -45,7 +45,7 @@ def bake_file(recipes: Iterable[BakeRecipe]) -> dict[str, Any]:
     """Return the whole file as JSON; `default` builds every image."""
     ordered = sorted(recipes, key=lambda recipe: recipe.cell.id)
     stages = {recipe.cell.id: _stages(recipe) for recipe in ordered}
-    uses = Counter(stage.key for found in stages.values() for stage in found)
+    uses = Counter(stage.key for stage_list in stages.values() for stage in stage_list)
     shared = {key for key, count in uses.items() if count > 1}
     targets: dict[str, Any] = {}
     for recipe in ordered:

@@ -124,8 +124,8 @@ def _runtime(request: Request, engine: Engine) -> Runtime:
         return Runtime(request.runtime, gpus=True)
     if request.elsewhere:
         return Runtime("docker", gpus=True)
-    found = best(find_runtimes(engine.facts, machine.read_programs(), cdi=machine.has_cdi()))
-    return found or Runtime("docker", gpus=False, advice="install Docker, podman or apptainer")
+    runtime = best(find_runtimes(engine.facts, machine.read_programs(), cdi=machine.has_cdi()))
+    return runtime or Runtime("docker", gpus=False, advice="install Docker, podman or apptainer")
 
 
 def _as_json(

@@ -163,8 +163,8 @@ def _card(at: int, gpu: Gpu, driver: str) -> Line:
 
 
 def _toolkit(machine: Machine) -> Line:
-    found = find_runtimes(machine.engine.facts, machine.programs, cdi=machine.cdi)
-    chosen = best(found)
+    runtimes = find_runtimes(machine.engine.facts, machine.programs, cdi=machine.cdi)
+    chosen = best(runtimes)
     if chosen is None:
         return Line("gpu", "GPUs in containers", "note", "no container runtime is installed")
     if chosen.gpus:

@@ -64,12 +64,12 @@ def find_runtime(named: str | None) -> Runtime:
     Raises EngineError where there is none.
     """
     engine = machine.read_engine()
-    found = [
+    runtimes = [
         each
         for each in find_runtimes(engine.facts, machine.read_programs(), cdi=machine.has_cdi())
         if each.name in GPU_OPTIONS and named in (None, each.name.partition("-")[0])
     ]
-    runtime = best(found)
+    runtime = best(runtimes)
     if runtime is None:
         what = f"{named} is not here" if named else "neither a Docker Engine nor podman is here"
         problem = f": {engine.problem}" if engine.problem else ""

@@ -143,8 +143,8 @@ def _pins(stages: Sequence[Stage]) -> dict[str, str]:
 
 
 def _nccl(stages: Sequence[Stage]) -> str | None:
-    found = [v for name, v in _pins(stages).items() if name.startswith("nvidia-nccl")]
-    return found[0] if found else None
+    versions = [v for name, v in _pins(stages).items() if name.startswith("nvidia-nccl")]
+    return versions[0] if versions else None
 
 
 def _verified(reports: Path | None) -> dict[str, Mapping[str, Any]]:

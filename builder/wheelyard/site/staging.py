@@ -35,10 +35,10 @@ def _relinked(text: str, inside: PurePosixPath, project: Path, target: Path) -> 
     """Return a page's text with links to project files changed to the site's own."""
     folder = PurePosixPath() if str(inside) in _DOCUMENTS else "docs" / inside.parent
 
-    def turned(found: re.Match[str]) -> str:
-        before, link, after = found.groups()
+    def turned(match: re.Match[str]) -> str:
+        before, link, after = match.groups()
         if ":" in link:
-            return found[0]
+            return match[0]
         return before + _moved(_normal(folder / link), inside, project, target) + after
 
     pieces = _FENCED.split(text)

@@ -149,15 +149,15 @@ def tree_digest(folder: Path) -> str:
 
     Folders do not count, nor does TREE_SUM, which may hold the hash.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            found.update(f"{name} -> {path.readlink()}\n".encode())
+            digest.update(f"{name} -> {path.readlink()}\n".encode())
         elif path.is_file() and name != TREE_SUM:
             mode = path.stat().st_mode & 0o777
-            found.update(f"{name} {mode:o} {file_digest(path)}\n".encode())
-    return found.hexdigest()
+            digest.update(f"{name} {mode:o} {file_digest(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def is_tree_of(folder: Path, remembered: Path) -> bool:

@@ -24,8 +24,8 @@ def find_templates(named: Path | None) -> Path:
     installed = Path(sysconfig.get_path("data"), "share/wheelyard")
     ours = (Path(__file__).parents[3], installed)
     places = ours if named is None else (named, *ours)
-    found = (place / "templates" for place in places if (place / "templates/deploy").is_dir())
-    return next(found, installed / "templates")
+    folders = (place / "templates" for place in places if (place / "templates/deploy").is_dir())
+    return next(folders, installed / "templates")
 
 
 def make_environment(templates: Path) -> Environment:

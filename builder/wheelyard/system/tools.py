@@ -44,18 +44,18 @@ def require_tool(name: str, reporter: Reporter) -> str:
     Raises ToolMissingError, which says what to install, if we may not or cannot install it.
     """
     tool = TOOLS.get(name, Tool(name, "it is needed here"))
-    found = find_tool(name)
-    if found is None:
+    program = find_tool(name)
+    if program is None:
         if not may_install(is_root(), _os_release()):
             raise ToolMissingError(missing_message(name, tool))
         reporter.info(f"{name} is not installed: installing the Debian package {tool.package}")
         _install(name, tool)
-        found = find_tool(name)
-    if found is None:
+        program = find_tool(name)
+    if program is None:
         raise ToolMissingError(
             f"the package {tool.package} is installed, but {name} is still not on PATH"
         )
-    return found
+    return program
 
 
 def find_tool(name: str) -> str | None:

@@ -177,9 +177,9 @@ def _added(base: RootFS, path: str, static: str) -> dict[str, int]:
 
 def _ordered(lines: list[str], names: list[str]) -> list[str]:
     """Sort the lines of `names` into that order, within the places that they occupy."""
-    found = {name: line for line in lines if (name := line.split(":")[0]) in names}
-    ordered = iter([found[name] for name in names if name in found])
-    return [next(ordered) if line.split(":")[0] in found else line for line in lines]
+    by_name = {name: line for line in lines if (name := line.split(":")[0]) in names}
+    ordered = iter([by_name[name] for name in names if name in by_name])
+    return [next(ordered) if line.split(":")[0] in by_name else line for line in lines]
 
 
 def _renumbered(line: str, accounts: Mapping[str, tuple[int, int]], gids: Mapping[int, int]) -> str:

@@ -115,12 +115,12 @@ def _supplied(
     missing: Sequence[PlannedLayer], roots: Roots, growing: GrowingImage
 ) -> dict[str, StoredLayer]:
     """Get finished layers of Debian packages in place of packages that are unavailable."""
-    found = {}
+    supplied = {}
     for planned in missing:
         if isinstance(planned.source, int) and (stored := roots.layer(planned.source)):
-            found[planned.key] = stored
+            supplied[planned.key] = stored
             growing.add(planned.key, stored.layer)
-    return found
+    return supplied
 
 
 def _with_base(work: Assembly, known: dict[str, StoredLayer]) -> dict[str, StoredLayer]:

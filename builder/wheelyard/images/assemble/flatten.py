@@ -80,8 +80,8 @@ class Overlay:
             self._put(path, node)
 
     def _link(self, path: str) -> str | None:
-        found = self.nodes.get(path)
-        return found.entry.link if found is not None and found.entry.kind == "symlink" else None
+        node = self.nodes.get(path)
+        return node.entry.link if node is not None and node.entry.kind == "symlink" else None
 
     def _require_folders(self, path: str) -> None:
         """Raise OutsideError for a path below a file."""

@@ -70,9 +70,9 @@ def run_jobs(
     try:
         while waiting or running or coming:
             if coming:
-                found = more()
-                coming = found is not None
-                waiting = sorted([*waiting, *(found or ())], key=lambda job: job.weight)
+                arrived = more()
+                coming = arrived is not None
+                waiting = sorted([*waiting, *(arrived or ())], key=lambda job: job.weight)
             while waiting and len(running) < max(1, workers):
                 is_idle = not coming and len(waiting) + len(running) < workers
                 job = replace(waiting.pop(), threaded=is_idle)

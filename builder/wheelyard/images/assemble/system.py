@@ -111,11 +111,11 @@ class Roots:
 
     def _supply(self, index: int, key: str | None) -> None:
         lock, title = self._work.stages[index].packages, system_title(self._work.stages, index)
-        found = self._work.inputs.packages(self._work, lock, title, key)
-        if isinstance(found, StoredLayer):
-            self._known[str(key)] = found
+        given = self._work.inputs.packages(self._work, lock, title, key)
+        if isinstance(given, StoredLayer):
+            self._known[str(key)] = given
         else:
-            tar = _bootstrapped(self._work, lock, found)
+            tar = _bootstrapped(self._work, lock, given)
             self._tars[index] = replace(tar, lower=self.below(index))
 
     def below(self, index: int) -> Root | None:

@@ -158,10 +158,10 @@ def _status(work: Assembly, layers: Sequence[StoredLayer]) -> str:
 
 def installed_packages(status: Iterable[str]) -> set[str]:
     """Return the names of the packages that dpkg's status lists as installed."""
-    found, name = set(), ""
+    packages, name = set(), ""
     for line in status:
         if line.startswith("Package: "):
             name = line.removeprefix("Package: ").strip()
         elif line.startswith("Status: ") and line.split()[-1] == "installed":
-            found.add(name)
-    return found
+            packages.add(name)
+    return packages

@@ -85,8 +85,8 @@ def _fetched(
         scratch = work.store.scratch()
         toc.beside(scratch).write_text(toc.dump(entries, layer.digest))
         blob.replace(scratch)
-        found = Layer(layer.digest, layer.diff_id, layer.size, unpacked)
-        return work.store.add(key, scratch, found)
+        measured = Layer(layer.digest, layer.diff_id, layer.size, unpacked)
+        return work.store.add(key, scratch, measured)
 
 
 def _unpacked_size(blob: Path, stated: int) -> int:

@@ -30,13 +30,13 @@ class Distribution:
 
 def installed(tree: Tree, site: str) -> list[Distribution]:
     """Return every distribution in `site`, from its METADATA."""
-    found = []
+    names = []
     for entry in tree:
         folder, _, name = entry.path.rpartition("/")
         parent = folder.rpartition("/")[0]
         if name == "METADATA" and folder.endswith(".dist-info") and parent == site:
-            found.append(_parse(tree.text(entry.path), entry.path))
-    return sorted(found, key=lambda d: d.name.lower())
+            names.append(_parse(tree.text(entry.path), entry.path))
+    return sorted(names, key=lambda d: d.name.lower())
 
 
 def dependency_problems(tree: Tree, site: str, python: str) -> list[str]:

@@ -216,12 +216,12 @@ def _folders(tree: Tree) -> Finding:
 
 def _privileges(cell: Cell, tree: Tree) -> Finding:
     """Require that no program changes its user; a registry's image keeps its own."""
-    found = [
+    privileged = [
         entry.path
         for entry in tree
         if entry.kind in ("file", "hardlink") and entry.mode & PRIVILEGES
     ]
-    seen = "" if cell.base.image is not None else ", ".join(sorted(found)[:5])
+    seen = "" if cell.base.image is not None else ", ".join(sorted(privileged)[:5])
     return Finding("setuid programs", "", seen)
 
 

@@ -52,11 +52,11 @@ def wheel_licence(expression: str | None, classifiers: Iterable[str], text: str 
 
 def package_licences(tree: Tree, packages: Iterable[str]) -> dict[str, Licence]:
     """Read the `copyright` files of an image's Debian packages."""
-    found = {}
+    licences = {}
     for name in packages:
         if (path := _copyright(tree, name)) is not None:
-            found[name] = package_licence(tree.text(path))
-    return found
+            licences[name] = package_licence(tree.text(path))
+    return licences
 
 
 def package_licence(text: str) -> Licence:

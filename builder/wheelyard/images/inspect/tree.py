@@ -61,7 +61,7 @@ class Tree:
         return path in self._found
 
     def __iter__(self) -> Iterator[Entry]:
-        return (found.entry for found in self._found.values())
+        return (placed.entry for placed in self._found.values())
 
     def entry(self, path: str) -> Entry:
         """Return the entry at `path`; InspectError if there is none."""
@@ -69,13 +69,13 @@ class Tree:
 
     def read(self, path: str) -> bytes:
         """Return the content of the file at `path`, checked against its CRC-32."""
-        found, names = self._get(path), {path}
-        while found.entry.kind == "hardlink":
-            if found.entry.link in names:
+        placed, names = self._get(path), {path}
+        while placed.entry.kind == "hardlink":
+            if placed.entry.link in names:
                 raise InspectError(f"/{path} of the image is a hard link to itself")
-            names.add(found.entry.link)
-            found = self._get(found.entry.link)
-        return blobs.read_content(found.layer.blob, found.entry)
+            names.add(placed.entry.link)
+            placed = self._get(placed.entry.link)
+        return blobs.read_content(placed.layer.blob, placed.entry)
 
     def text(self, path: str) -> str:
         """Return the content of the file at `path` as UTF-8."""
@@ -133,8 +133,8 @@ def _check_same_content(first: _Found, second: _Found) -> None:
     )
 
 
-def _digest(found: _Found) -> bytes:
+def _digest(placed: _Found) -> bytes:
     digest = hashlib.sha256()
-    for data in blobs.stream_content(found.layer.blob, found.entry):
+    for data in blobs.stream_content(placed.layer.blob, placed.entry):
         digest.update(data)
     return digest.digest()

@@ -130,7 +130,7 @@ def is_affected(advisory: Advisory, name: str, version: str) -> bool:
     own = _public(version)
     return own is not None and any(
         any(_public(listed) == own for listed in affected.versions or ())
-        or any(_within(own, found) for found in _ranges(affected))
+        or any(_within(own, span) for span in _ranges(affected))
         for affected in _about(advisory, name)
     )
 
@@ -139,11 +139,11 @@ def fixed_in(advisory: Advisory, name: str, version: str) -> str | None:
     """Return the lowest version above this one that fixes the vulnerability."""
     own = _public(version)
     stated = [
-        (found, event.fixed)
+        (fix, event.fixed)
         for affected in _about(advisory, name)
         for span in _ranges(affected)
         for event in span.events
-        if event.fixed and (found := _public(event.fixed)) and own and found > own
+        if event.fixed and (fix := _public(event.fixed)) and own and fix > own
     ]
     return min(stated)[1] if stated else None
 
@@ -162,12 +162,12 @@ def _about(advisory: Advisory, name: str) -> Iterator[_Affected]:
 
 
 def _ranges(affected: _Affected) -> Iterator[_Range]:
-    return (found for found in affected.ranges or () if found.type == "ECOSYSTEM")
+    return (span for span in affected.ranges or () if span.type == "ECOSYSTEM")
 
 
-def _within(version: Version, found: _Range) -> bool:
+def _within(version: Version, span: _Range) -> bool:
     marks: list[tuple[Version, int, bool]] = []  # where the affected range begins or ends
-    for event in found.events:
+    for event in span.events:
         if event.introduced == "0":
             marks.append((Version("0.dev0"), 0, True))
         elif event.introduced and (start := _public(event.introduced)):
@@ -208,12 +208,12 @@ def read_advisories(context: Context, location: str) -> list[Advisory]:
 
 
 def _parsed(document: bytes) -> Iterator[Advisory]:
-    found = json.loads(document)
-    if isinstance(found, dict):
-        found = found.get("vulns", [found])
-    if not isinstance(found, list):
+    entries = json.loads(document)
+    if isinstance(entries, dict):
+        entries = entries.get("vulns", [entries])
+    if not isinstance(entries, list):
         raise UnreadableError("neither an advisory nor a list of them")
-    for entry in found:
+    for entry in entries:
         yield read_document(Advisory, json.dumps(entry))
 
 

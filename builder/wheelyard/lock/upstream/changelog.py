@@ -38,7 +38,7 @@ class Fix:
 
 def fixes_since(text: str, version: str) -> tuple[Fix, ...]:
     """Return the fixes in entries newer than `version`, the newest first, each once."""
-    found: dict[str, Fix] = {}
+    fixes: dict[str, Fix] = {}
     entries = list(_ENTRY.finditer(text))
     for entry, after in zip(entries, [*entries[1:], None], strict=True):
         if version_key(entry["version"]) <= version_key(version):
@@ -47,8 +47,8 @@ def fixes_since(text: str, version: str) -> tuple[Fix, ...]:
         body = text[entry.end() : after.start() if after else len(text)]
         for name in dict.fromkeys(_CVE.findall(body)):
             fix = Fix(name, urgency[1].lower() if urgency else "unknown", entry["version"])
-            found[name] = max(fix, found.get(name, fix), key=lambda fix: severity(fix.severity))
-    return tuple(found.values())
+            fixes[name] = max(fix, fixes.get(name, fix), key=lambda fix: severity(fix.severity))
+    return tuple(fixes.values())
 
 
 def fixes_text(fixes: Iterable[Fix]) -> str:

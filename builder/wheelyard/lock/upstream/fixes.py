@@ -57,8 +57,8 @@ def find_fixes(
     """
     groups: defaultdict[str, list[_Successor]] = defaultdict(list)
     for deb in debs:
-        if (found := _successor(deb, records)) is not None:
-            groups[_source(found.record)[0]].append(found)
+        if (newer := _successor(deb, records)) is not None:
+            groups[_source(newer.record)[0]].append(newer)
     texts: dict[str, str] = {}
     for attempt in range(_TRIES):
         asked = {
@@ -106,12 +106,12 @@ def _changelogs(
         fetch_all(list(downloads.values()), folder, context.settings, context.reporter)
     except FetchError as error:
         context.reporter.warn(f"not every changelog could be read: {error}")
-    found: dict[str, str] = {}
+    changelogs: dict[str, str] = {}
     for name, item in downloads.items():
         path = cached(folder, item.sha256, item.filename, item.size)
         if path is not None and (text := _read(context, path, asked[name].deb.name)) is not None:
-            found[name] = text
-    return found
+            changelogs[name] = text
+    return changelogs
 
 
 def _download(successor: _Successor, sources: Sequence[Source]) -> Download:

@@ -97,17 +97,19 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.is_html = True
-        found = dict(attrs)
-        if tag != "a" or not (href := found.get("href")):
+        attributes = dict(attrs)
+        if tag != "a" or not (href := attributes.get("href")):
             return
         url, fragment = urldefrag(urljoin(self.url, href))
-        stated = found.get("data-core-metadata", found.get("data-dist-info-metadata")) or ""
+        stated = (
+            attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata")) or ""
+        )
         self.files.append(
             IndexFile(
                 filename=unquote(urlsplit(url).path).rpartition("/")[2],
                 url=url,
                 sha256=_hash(fragment),
-                yanked=(found["data-yanked"] or "") if "data-yanked" in found else None,
+                yanked=(attributes["data-yanked"] or "") if "data-yanked" in attributes else None,
                 uploaded=None,
                 metadata=_hash(stated),
             )

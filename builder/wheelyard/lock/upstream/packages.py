@@ -62,8 +62,8 @@ def check_suite(
 ) -> list[UpstreamChange]:
     """Compare the locks of one suite with the package lists of its archives."""
     records = _offered(context, locks, sources)
-    found = _with_pool(context, list(package_findings(locks, records)), locks, sources)
-    return _with_fixes(context, found, locks, records, sources)
+    changes = _with_pool(context, list(package_findings(locks, records)), locks, sources)
+    return _with_fixes(context, changes, locks, records, sources)
 
 
 def fixed_packages(
@@ -89,34 +89,34 @@ def _offered(
 
 def _with_fixes(
     context: Context,
-    found: Iterable[UpstreamChange],
+    changes: Iterable[UpstreamChange],
     locks: Iterable[PackageLock],
     records: Sequence[Record],
     sources: Sequence[Source],
 ) -> list[UpstreamChange]:
     """Add to the findings what newer packages fix."""
-    found = list(found)
+    changes = list(changes)
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
-    moved = {x: debs[x.subject] for x in found if x.kind in (_UNLISTED, _GONE, _SUPERSEDED)}
+    moved = {x: debs[x.subject] for x in changes if x.kind in (_UNLISTED, _GONE, _SUPERSEDED)}
     fixes = find_fixes(context, moved.values(), records, sources)
-    return [replace(x, fixes=fixes.get(moved[x])) if x in moved else x for x in found]
+    return [replace(x, fixes=fixes.get(moved[x])) if x in moved else x for x in changes]
 
 
 def _with_pool(
     context: Context,
-    found: Sequence[UpstreamChange],
+    changes: Sequence[UpstreamChange],
     locks: Sequence[PackageLock],
     sources: Sequence[Source],
 ) -> list[UpstreamChange]:
     """Tell versions that only the lists have dropped from those that are gone."""
     debs = {_subject(deb): deb for lock in locks for deb in lock.packages}
-    asked = [finding for finding in found if finding.kind == _UNLISTED]
+    asked = [finding for finding in changes if finding.kind == _UNLISTED]
     with make_client(context.settings, CONNECTIONS) as client:
         answers = each(
             lambda x: _asked_for(x, debs[x.subject], sources, client), asked, CONNECTIONS, "pool"
         )
     known = dict(zip(asked, answers, strict=True))
-    return [known.get(finding, finding) for finding in found]
+    return [known.get(finding, finding) for finding in changes]
 
 
 def _asked_for(

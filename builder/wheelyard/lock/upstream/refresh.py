@@ -65,13 +65,13 @@ def offered_releases(listing: FrameworkListing) -> dict[str, OfferedRelease]:
     Of several builds of one version, the one with the highest build tag counts, as for installers.
     A release counts as yanked if nothing else of it is left.
     """
-    found: dict[str, list[tuple[WheelName, IndexFile]]] = {}
+    builds: dict[str, list[tuple[WheelName, IndexFile]]] = {}
     for file in listing.files:
         name = wheel_name(file.filename)
         if name and _wanted(listing, name):
-            found.setdefault(str(name.version), []).append((name, file))
+            builds.setdefault(str(name.version), []).append((name, file))
     return {
-        version: _offered_release(version, found[version]) for version in sorted(found, key=order)
+        version: _offered_release(version, builds[version]) for version in sorted(builds, key=order)
     }
 
 
@@ -175,7 +175,7 @@ def changes(
     before: Upstream, after: Upstream, listings: Iterable[FrameworkListing]
 ) -> list[Change]:
     """List what a refresh changed: release by release, fact by fact."""
-    found: list[Change] = []
+    listed: list[Change] = []
     for listing in listings:
         name, offered = listing.framework, offered_releases(listing)
         old = before.get(name, {})
@@ -184,14 +184,16 @@ def changes(
                 continue
             new = after[name][version]
             if version not in offered:
-                found.append(Change(name, version, "gone", "the index no longer has a wheel of it"))
+                listed.append(
+                    Change(name, version, "gone", "the index no longer has a wheel of it")
+                )
             elif (reason := offered[version].yanked) is not None:
-                found.append(Change(name, version, "yanked", reason or "no reason given"))
+                listed.append(Change(name, version, "yanked", reason or "no reason given"))
             elif version not in old:
-                found.append(Change(name, version, "new", summary(new)))
+                listed.append(Change(name, version, "new", summary(new)))
             elif old[version] != new:
-                found.append(Change(name, version, "changed", _difference(old[version], new)))
-    return found
+                listed.append(Change(name, version, "changed", _difference(old[version], new)))
+    return listed
 
 
 def summary(release: Release) -> str:

@@ -53,9 +53,9 @@ def read_listings(
     names = sorted(set(projects))
 
     def one(name: str) -> tuple[IndexFile, ...] | None:
-        found = read_listing(client, index, name)
+        listing = read_listing(client, index, name)
         task.advance(1)
-        return found
+        return listing
 
     return dict(zip(names, each(one, names, CONNECTIONS, "index"), strict=True))
 

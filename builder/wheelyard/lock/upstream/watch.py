@@ -57,13 +57,13 @@ def check_upstream(context: Context, max_age: int, data: Path | None) -> list[Up
     by_index: defaultdict[str | None, dict[Cell, tuple[LockedWheel, ...]]] = defaultdict(dict)
     for cell, wheels in locked.items():
         by_index[cell.index][cell] = wheels
-    found: list[UpstreamChange] = []
+    changes: list[UpstreamChange] = []
     for name, cells in sorted(by_index.items(), key=lambda item: item[0] or ""):
         listings = _listings(context, name, cells.values())
-        found += [*_file_findings(cells, listings), *_age_findings(cells, listings, max_age)]
+        changes += [*_file_findings(cells, listings), *_age_findings(cells, listings, max_age)]
         if name is None:
-            found += _release_findings(matrix, upstream, plan.cells, listings)
-    return found
+            changes += _release_findings(matrix, upstream, plan.cells, listings)
+    return changes
 
 
 def _listings(

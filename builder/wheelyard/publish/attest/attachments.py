@@ -73,14 +73,14 @@ def attachments(
     origin = statements.provenance_statement(
         name, digest, cell.id, locks, built["layers"], read_source(project)
     )
-    found = [
+    attached = [
         Attachment(statements.BILL_TYPE, None, sbom(name, digest, stages, licences)),
         Attachment(statements.MEDIA_TYPE, statements.PROVENANCE, origin),
     ]
     if built.get("inspected"):
         seen = statements.verification_statement(name, digest, built["inspected"])
-        found.append(Attachment(statements.MEDIA_TYPE, statements.TEST_RESULT, seen))
-    return tuple(found)
+        attached.append(Attachment(statements.MEDIA_TYPE, statements.TEST_RESULT, seen))
+    return tuple(attached)
 
 
 def read_source(project: Path) -> ProjectSource:

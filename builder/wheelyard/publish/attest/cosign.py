@@ -39,9 +39,11 @@ def attestation_tag(digest: str) -> str:
 def fetch_signatures(registry: Registry, repository: str, digest: str) -> tuple[Signature, ...]:
     """Return every signature under an image's signature tag; raise RegistryError."""
     tag = signature_tag(digest)
-    found = _contents(registry, repository, tag, TYPE)
+    contents = _contents(registry, repository, tag, TYPE)
     return tuple(
-        Signature(data, layer.annotation(VALUE)) for layer, data in found if layer.annotation(VALUE)
+        Signature(data, layer.annotation(VALUE))
+        for layer, data in contents
+        if layer.annotation(VALUE)
     )
 
 

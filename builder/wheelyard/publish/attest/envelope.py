@@ -71,12 +71,12 @@ def vouches(envelope: object, keys: Sequence[PublicKey], repository: str, digest
 
     cosign gives the subject of a signature no name; if there is one, it must match ours.
     """
-    found = next(filter(None, (unseal(envelope, key) for key in keys)), None)
+    statement = next(filter(None, (unseal(envelope, key) for key in keys)), None)
     return (
-        found is not None
-        and found.kind == _SIGNED
-        and digest in found.digests
-        and all(is_name(name, repository) for name in found.names)
+        statement is not None
+        and statement.kind == _SIGNED
+        and digest in statement.digests
+        and all(is_name(name, repository) for name in statement.names)
     )
 
 

@@ -78,14 +78,14 @@ def _component(
     )
 
 
-def _licences(found: Licence | None) -> list[LicenseExpression | DisjunctiveLicense]:
+def _licences(licence: Licence | None) -> list[LicenseExpression | DisjunctiveLicense]:
     """Return the declared licences; which of them apply is up to the reader."""
     said = LicenseAcknowledgement.DECLARED
-    if found is None:
+    if licence is None:
         return []
-    if found.is_expression:
-        return [LicenseExpression(found.names[0], acknowledgement=said)]
-    return [DisjunctiveLicense(name=name, acknowledgement=said) for name in found.names]
+    if licence.is_expression:
+        return [LicenseExpression(licence.names[0], acknowledgement=said)]
+    return [DisjunctiveLicense(name=name, acknowledgement=said) for name in licence.names]
 
 
 def components(bill: dict[str, Any]) -> Iterable[tuple[str, str]]:
