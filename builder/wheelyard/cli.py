@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     "plan", "lock", "render", "build", "run", "base", "inspect", "verify", "bench",
     "layers", "push", "import", "pick", "pull", "doctor", "reproduce", "audit", "clean",
-    "upstream", "devcontainer", "deploy",
+    "upstream", "devcontainer", "deploy", "completion",
 )  # fmt: skip
 
 BUG = errors.UnexpectedError.exit_code  # EX_SOFTWARE of sysexits.h
@@ -109,6 +109,14 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def complete(line: str) -> None:
+    """Answer a shell that completes `line`, and end this process."""
+    import argcomplete
+
+    # Options are many: they are offered after a dash alone.
+    argcomplete.autocomplete(make_parser(line.split()), always_complete_options=False)
+
+
 def exit_codes() -> str:
     """Return one line per exit code, from the error classes."""
     rows = [(0, "Success")]
@@ -132,6 +140,8 @@ def _intent(kind: type[errors.WheelyardError]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code (0, the error's own, 70 for a bug, 130)."""
+    if argv is None and "_ARGCOMPLETE" in os.environ:  # set by the shell's function
+        complete(os.environ.get("COMP_LINE", ""))
     argv = sys.argv[1:] if argv is None else list(argv)
     with plain_streams(), _umask():
         return _main(argv, verbose="-v" in argv or "--verbose" in argv)

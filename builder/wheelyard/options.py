@@ -22,7 +22,27 @@ class Command:
 def add_selector(parser: argparse.ArgumentParser, **how: Any) -> None:
     """Add the argument that selects images; with a default it is optional."""
     how |= {"nargs": "?"} if "default" in how else {}
-    parser.add_argument("selector", metavar="SELECTOR", help="see `wheelyard plan --help`", **how)
+    how = {"help": "see `wheelyard plan --help`"} | how
+    completed(parser.add_argument("selector", metavar="SELECTOR", **how))
+
+
+def completed(action: argparse.Action) -> None:
+    """Let shells complete the names of images here."""
+    action.completer = _image_names  # type: ignore[attr-defined]  # where argcomplete looks
+
+
+def _image_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Return what continues `prefix`; nothing without a project that can be read."""
+    from wheelyard.errors import WheelyardError
+    from wheelyard.planning.plan import load_plan
+    from wheelyard.planning.selector import continuations
+    from wheelyard.settings import find_project
+
+    try:
+        project = find_project(Path.cwd(), getattr(parsed_args, "project", None))
+        return continuations(load_plan(project), prefix)
+    except (WheelyardError, OSError):
+        return []
 
 
 def add_image(parser: argparse.ArgumentParser) -> None:
@@ -131,14 +151,14 @@ class _HelpAll(argparse.Action):
 
 
 class _Version(argparse.Action):
-    """Print the version; it is looked up only when needed, because the lookup reads files."""
+    """Print version and revision; looked up only when needed, because git may be asked."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **how: Any) -> None:
-        told = how.get("help") or "print the version and exit"
+        told = how.get("help") or "print version and revision, and exit"
         super().__init__(option_strings, dest, nargs=0, help=told)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
+        from wheelyard.system.distribution import version_line
 
-        print(f"wheelyard {version('wheelyard')}")
+        print(f"wheelyard {version_line()}")
         parser.exit()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from wheelyard import cli, errors
+from wheelyard import __version__, cli, errors
 from wheelyard.context import Context
 from wheelyard.options import Command
 
@@ -69,8 +72,83 @@ def test_exit_codes_are_distinct() -> None:
     assert len(codes) == len(set(codes))
 
 
-def test_version() -> None:
-    assert wheelyard("--version").stdout.startswith("wheelyard 0.")
+def test_version_and_revision(tmp_path: Path) -> None:
+    """In a checkout git says it; without git or a checkout the version is there all the same."""
+    root, git = Path(__file__).parents[2], shutil.which("git")
+    said = wheelyard("--version").stdout
+    if git is not None and (root / ".git").exists():
+        argv = [git, "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+        head = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+        assert re.fullmatch(rf"wheelyard {__version__} \(revision {head}(-dirty)?\)\n", said)
+    lone = tmp_path / "site-packages"
+    leave_out = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(root / "builder" / "wheelyard", lone / "wheelyard", ignore=leave_out)
+
+    def alone(**environ: str) -> str:
+        argv = [sys.executable, "-c", "from wheelyard.cli import main; main(['--version'])"]
+        env = os.environ | {"PYTHONPATH": str(lone)} | environ
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, env=env)
+        assert done.stderr == ""
+        return done.stdout
+
+    assert alone() == f"wheelyard {__version__}\n"
+    (tmp_path / ".git").mkdir()
+    assert alone(PATH="/nonexistent") == f"wheelyard {__version__}\n"
+    (tmp_path / "builder").mkdir()  # as in a checkout, damaged, with and without git
+    lone.rename(tmp_path / "builder" / "site")
+    (lone := tmp_path / "builder" / "site").joinpath("wheelyard").rename(lone.parent / "wheelyard")
+    lone = tmp_path / "builder"
+    assert alone() == f"wheelyard {__version__}\n"
+    assert alone(PATH="/nonexistent") == f"wheelyard {__version__}\n"
+    (lone / "wheelyard" / "data" / "revision.txt").write_text("0123abcd\n")
+    assert alone() == f"wheelyard {__version__} (revision 0123abcd)\n"
+
+
+# A command here reports nothing that a program could read.
+WITHOUT_JSON = {
+    "run": "it becomes the program that it starts, and the output is that program's",
+    "completion": "it prints a script for a shell",
+}
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_that_reports_does_so_for_programs(name: str) -> None:
+    module = importlib.import_module(f"wheelyard.commands.{name}")
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    options = {option for action in parser._actions for option in action.option_strings}
+    assert ("--json" in options) != (name in WITHOUT_JSON)
+
+
+def test_every_command_is_listed() -> None:
+    folder = Path(cli.__file__).parent / "commands"
+    assert {path.stem for path in folder.glob("[!_]*.py")} == set(cli.COMMANDS)
+    assert set(WITHOUT_JSON) <= set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (["clean", "--cache-dir", "cache"], {"part", "bytes", "removed"}),
+        (["render", "--check"], None),
+        (["plan", "--explain", "pytorch-2.3.1-cuda11.8"], {"id", "explanation"}),
+        (["deploy", "pytorch:2.3.1", "--kind", "compose"], {"image", "command", "files"}),
+        (["devcontainer", "feature"], {"folder"}),
+        (["devcontainer", "init"], {"file", "image", "reason"}),
+    ],
+)
+def test_json_is_all_that_is_printed(
+    words: list[str], keys: set[str] | None, tmp_path: Path
+) -> None:
+    root = Path(__file__).parents[2]
+    output = ["--output", str(tmp_path)] if words[0] in ("deploy", "devcontainer") else []
+    if words[0] == "clean":
+        words[2] = str(tmp_path / "cache")
+    done = wheelyard("--project", str(root), *words, *output, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    first = found[0] if isinstance(found, list) and found else found
+    assert first == [] if keys is None else set(first) == keys
 
 
 def test_no_command_and_unknown_command_are_usage_errors() -> None:

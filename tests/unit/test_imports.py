@@ -66,6 +66,7 @@ OWNERS = {
     ),
     "rich": ("wheelyard.console.terminal", "wheelyard.console.table"),
     "cryptography": ("wheelyard.publish.attest.keys",),
+    "argcomplete": ("wheelyard.cli", "wheelyard.commands.completion"),
     "jinja2": ("wheelyard.system.templates",),
     "subprocess": ("wheelyard.system.subprocesses",),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from wheelyard.options import Command, add_load, add_output, add_selector
+from wheelyard.options import Command, add_json, add_load, add_output, add_selector
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -29,12 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_selector(parser, default="all")
     add_output(parser, "image layout to write", "dist/bases")
     add_load(parser)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Make the bases of the selection and print their names."""
     from wheelyard.console.amounts import amount
-    from wheelyard.console.table import show_table
+    from wheelyard.console.table import show_json, show_table
     from wheelyard.images.build.bases import build_bases
     from wheelyard.images.build.loading import find_loader
     from wheelyard.planning.plan import load_plan
@@ -48,6 +49,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
         context,
         load=find_loader(args.load, context),
     )
+    if args.json:
+        show_json(
+            [
+                {"name": name, "digest": image.manifest.digest, "bytes": image.size}
+                for name, image in bases
+            ]
+        )
+        return 0
     rows = [
         (name, image.manifest.digest[:19], amount(image.size, "bytes")) for name, image in bases
     ]

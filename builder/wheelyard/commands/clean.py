@@ -6,7 +6,7 @@ import argparse
 import shutil
 from typing import TYPE_CHECKING
 
-from wheelyard.options import Command
+from wheelyard.options import Command, add_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,24 +41,33 @@ COMMAND = Command(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(_PARTS)}")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print one row per part; remove the named parts."""
     from wheelyard.console.amounts import amount
-    from wheelyard.console.table import show_table
+    from wheelyard.console.table import show_json, show_table
     from wheelyard.errors import UsageError
 
     if unknown := [part for part in args.parts if part not in _PARTS]:
         raise UsageError(f"the cache has no part {unknown[0]!r}; its parts are {', '.join(_PARTS)}")
     cache = context.settings.cache_dir
-    rows = []
+    sizes = {}
     for part, folders in _PARTS.items():
-        size = sum(_size(cache / folder) for folder in folders)
+        sizes[part] = sum(_size(cache / folder) for folder in folders)
         if part in args.parts:
             for folder in folders:
                 shutil.rmtree(cache / folder, ignore_errors=True)
-        rows.append((part, amount(size, "bytes"), "removed" if part in args.parts else ""))
+    if args.json:
+        show_json(
+            [{"part": x, "bytes": size, "removed": x in args.parts} for x, size in sizes.items()]
+        )
+        return 0
+    rows = [
+        (part, amount(size, "bytes"), "removed" if part in args.parts else "")
+        for part, size in sizes.items()
+    ]
     show_table(("part", "size", ""), rows)
     return 0
 

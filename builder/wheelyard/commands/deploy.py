@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.options import Command, add_output, add_verify_options
+from wheelyard.options import Command, add_json, add_output, add_verify_options, completed
 from wheelyard.rendering.deployments import KINDS
 from wheelyard.settings import expanded
 
@@ -42,7 +42,11 @@ COMMAND = Command(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("image", metavar="IMAGE", help="id or tag, as listed by `wheelyard plan`")
+    completed(
+        parser.add_argument(
+            "image", metavar="IMAGE", help="id or tag, as listed by `wheelyard plan`"
+        )
+    )
     parser.add_argument("--kind", required=True, choices=KINDS, help="what to write files for")
     parser.add_argument(
         "--output",
@@ -75,10 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of service, unit, container (default: the image's)")
     add_output(parser, "built images", option="--dist")
     add_verify_options(parser)
+    add_json(parser, "an object")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Write the files; print their paths."""
+    from wheelyard.console.table import show_json
     from wheelyard.errors import UsageError
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.rendering.deployments import render_deployment
@@ -99,7 +105,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError(f"{', '.join(there)}exists already; --force replaces it")
     for name, text in files.items():
         write_text(folder / name, text)
-        print(folder / name)
+    if args.json:
+        written = [str(folder / name) for name in files]
+        show_json({"image": deployment.image, "command": deployment.command, "files": written})
+    else:
+        print(*(folder / name for name in files), sep="\n")
     _warn(deployment, context)
     return 0
 

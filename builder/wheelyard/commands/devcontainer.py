@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import RegistryError, UsageError
-from wheelyard.options import Command, add_output, add_verify_options
+from wheelyard.options import Command, add_json, add_output, add_verify_options
 from wheelyard.settings import expanded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.rendering.devcontainers import Devcontainer
@@ -63,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_output(parser, "built images", option="--dist")
     add_verify_options(parser)
+    add_json(parser, "an object, or a list of changed files")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -76,7 +79,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError(f"{args.action} does not take a name{advice}")
     if args.action in _WRITERS:
         return _WRITERS[args.action](args, context)
-    return _unpin(context)
+    return _unpin(args, context)
 
 
 def _prepare(args: argparse.Namespace, context: Context) -> int:
@@ -88,8 +91,19 @@ def _prepare(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("prepare needs the name of a folder below devcontainer/, such as pytorch")
     plan = load_plan(context.settings.project)
     variant = find_variant(plan.cells, args.name)
-    print(prepare(variant, plan, args.dist.absolute(), context))
+    done = prepare(variant, plan, args.dist.absolute(), context)
+    _show(args, {"result": done}, "{result}")
     return 0
+
+
+def _show(args: argparse.Namespace, seen: Mapping[str, object], line: str) -> None:
+    """Print what was done: `line` filled from `seen`, or all of it for programs."""
+    from wheelyard.console.table import show_json
+
+    if args.json:
+        show_json(seen)
+    else:
+        print(line.format(**seen))
 
 
 def _pin(args: argparse.Namespace, context: Context) -> int:
@@ -130,20 +144,20 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
     if missing:
         context.reporter.warn(f"{advice}: made locally until then")
     write_text(settings.project / PUBLISHED, published_text(kept | found))
-    return _render(context)
+    return _render(args, context)
 
 
-def _unpin(context: Context) -> int:
+def _unpin(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.rendering.published import PUBLISHED
 
     (context.settings.project / PUBLISHED).unlink(missing_ok=True)
-    return _render(context)
+    return _render(args, context)
 
 
-def _render(context: Context) -> int:
+def _render(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.commands.render import write
 
-    write(context)
+    write(context, as_json=args.json)
     return 0
 
 
@@ -168,7 +182,8 @@ def _init(args: argparse.Namespace, context: Context) -> int:
     named = context.settings.project if getattr(args, "project", None) is not None else None
     environment = make_environment(find_templates(named))
     write_text(target, render_devcontainer(environment, config, written=False))
-    print(f"{'file':<8}{target}\n{'image':<8}{config.image}\n{'reason':<8}{choice.reason}")
+    seen = {"file": str(target), "image": config.image, "reason": choice.reason}
+    _show(args, seen, "file    {file}\nimage   {image}\nreason  {reason}")
     return 0
 
 
@@ -179,7 +194,8 @@ def _feature(args: argparse.Namespace, context: Context) -> int:
     target = args.output.absolute() / SEEN / "wheelyard"
     _check_target(args, target)
     write_feature(context.settings.project, target)
-    print(f'{target}\nin devcontainer.json: "features": {{"./wheelyard": {{}}}}')
+    line = '{folder}\nin devcontainer.json: "features": {{"./wheelyard": {{}}}}'
+    _show(args, {"folder": str(target)}, line)
     return 0
 
 

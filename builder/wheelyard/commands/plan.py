@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from wheelyard.options import Command, add_json
+from wheelyard.options import Command, add_json, add_selector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ COMMAND = Command(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("selector", nargs="?", default="all", metavar="SELECTOR")
+    add_selector(parser, default="all", help="images to list (default: all)")
     add_json(parser, "objects, for programs")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--explain", metavar="ID", help="say why an image exists, or why not")
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print the selected images, one explanation, or what they share, to stdout."""
+    from wheelyard.console.table import show_json
     from wheelyard.errors import UsageError
     from wheelyard.planning.explain import explain
     from wheelyard.planning.plan import load_inputs
@@ -67,7 +68,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("--having goes with --sharing")
     matrix, upstream, plan = load_inputs(context.settings.project)
     if args.explain is not None:
-        print(explain(matrix, upstream, plan, args.explain, args.driver))
+        told = explain(matrix, upstream, plan, args.explain, args.driver)
+        if args.json:
+            show_json({"id": args.explain, "explanation": told.splitlines()})
+        else:
+            print(told)
         return 0
     cells = _chosen(plan, args)
     if args.sharing:

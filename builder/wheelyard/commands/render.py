@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import DriftError
-from wheelyard.options import Command
+from wheelyard.options import Command, add_json
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -32,20 +32,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit 6 if a file would change"
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Render everything, or check it; print each changed path."""
+    from wheelyard.console.table import show_json
     from wheelyard.planning.plan import load_plan
     from wheelyard.rendering.render import find_drift, render_all
 
     if not args.check:
-        write(context)
+        write(context, as_json=args.json)
         return 0
     project = context.settings.project
     cells = load_plan(project).cells
     rendered = render_all(project, cells)
     drift = find_drift(project, cells, rendered)
+    if args.json:
+        show_json([{"path": str(item.path), "change": item.kind} for item in drift])
     if drift:
         listed = "".join(f"\n  {item.kind:8} {item.path}" for item in drift)
         raise DriftError(f"{len(drift)} rendered file(s) differ; run `wheelyard render`:{listed}")
@@ -53,12 +57,20 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def write(context: Context) -> None:
+def write(context: Context, *, as_json: bool = False) -> None:
     """Bring every rendered file up to date; print each changed path."""
+    from wheelyard.console.table import show_json
     from wheelyard.planning.plan import load_plan
     from wheelyard.rendering.render import render_all, write_rendered
 
     project = context.settings.project
     cells = load_plan(project).cells
-    for change in write_rendered(project, cells, render_all(project, cells)):
-        print(f"{'removed' if change.kind == 'stale' else 'written'}  {change.path}")
+    changes = [
+        (str(change.path), "removed" if change.kind == "stale" else "written")
+        for change in write_rendered(project, cells, render_all(project, cells))
+    ]
+    if as_json:
+        show_json([{"path": path, "change": kind} for path, kind in changes])
+        return
+    for path, kind in changes:
+        print(f"{kind}  {path}")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.options import Command, add_output
+from wheelyard.options import Command, add_output, completed
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -35,7 +35,9 @@ COMMAND = Command(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("image", metavar="IMAGE", help="selector, tag, or name of an image")
+    completed(
+        parser.add_argument("image", metavar="IMAGE", help="selector, tag, or name of an image")
+    )
     parser.add_argument(
         "command_line", metavar="CMD", nargs=argparse.REMAINDER,
         help="what to run there, with its arguments (default: what the image starts)",

@@ -48,6 +48,17 @@ def words(selector: str, frameworks: Collection[str]) -> list[str]:
     return joined
 
 
+def continuations(plan: Plan, start: str) -> list[str]:
+    """Return the selectors that begin with `start`; ids and tags only once a letter is there."""
+    before, comma, part = start.rpartition(",")
+    known = {word for cell in plan.cells for word in _vocabulary(cell.id, cell.base.name)}
+    if part:
+        known |= {name for cell in plan.cells for name in (cell.id, *cell.tags)}
+    else:
+        known = {word for word in known if not word[0].isdigit()}
+    return sorted(f"{before}{comma}{name}" for name in {"all", *known} if name.startswith(part))
+
+
 def _part(plan: Plan, part: str) -> list[Cell]:
     if not part:
         raise SelectionError(
