@@ -21,6 +21,7 @@ from wheels import make_wheel
 
 from wheelyard.console.progress import QuietReporter
 from wheelyard.contract.imageconfig import base_image
+from wheelyard.contract.paths import LOCK
 from wheelyard.errors import InspectError, LockError, StorageError, WheelError, WheelyardError
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.bases import build_bases
@@ -104,6 +105,7 @@ class TestImage:
         assert "etc/hostname" not in files
         assert "var/log/dpkg.log" not in files
         assert json.loads(files["opt/wheelyard/cell.json"][1])["flavour"] == "devel"
+        assert files[LOCK][1] == (tiny.folder / tiny.cell("devel").lock).read_bytes()
 
     def test_bytecode_is_hash_based_and_current(self, tiny: Tiny, dist: Path) -> None:
         import importlib.util

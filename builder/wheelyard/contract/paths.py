@@ -12,6 +12,7 @@ HOME = f"home/{USER}"
 VENV = "opt/venv"
 WORKDIR = "workspace"
 WHEELYARD = "opt/wheelyard"  # selfcheck and the cell
+LOCK = f"{WHEELYARD}/requirements.lock"  # of every wheel in the image
 # Of the environment; setgid: what a user with another number adds stays writable for the group.
 FOLDER_MODE, FILE_MODE, PROGRAM_MODE = 0o2775, 0o664, 0o775
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wheelyard.contract.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
 from wheelyard.contract.constraints import constraint_files
-from wheelyard.contract.paths import site_packages
+from wheelyard.contract.paths import LOCK, site_packages
 from wheelyard.contract.recipe import BytecodeLayer
 from wheelyard.errors import WheelError, WheelyardError
 from wheelyard.images.assemble.assembly import CACHE, Assembly
@@ -28,6 +28,7 @@ from wheelyard.images.assemble.system import Roots, pinned_layers, system_job, s
 from wheelyard.images.assemble.worker import SystemJob, WheelJob
 from wheelyard.layers.layer import Layer
 from wheelyard.layers.wheels import WheelInput
+from wheelyard.lock.lockfile import render_requirements_lock
 from wheelyard.system.storage import is_file_of, remove, storage_error
 
 if TYPE_CHECKING:
@@ -259,9 +260,11 @@ def _job(
 
 
 def final_layer(work: Assembly, cell_json: str, links: dict[str, str]) -> ImageLayer:
-    """Return the final layer: selfcheck, the cell, and what makes wheels a toolkit."""
+    """Return the final layer: selfcheck, the cell, its lock, and what makes wheels a toolkit."""
     stage = work.stages[-1]
-    files = final_layer_files(cell_json, constraint_files(stage.cell, stage.lock.wheels))
+    texts = constraint_files(stage.cell, stage.lock.wheels)
+    texts[LOCK] = render_requirements_lock(stage.lock)
+    files = final_layer_files(cell_json, texts)
     if links:
         files[PROFILE] = (PROFILE_TEXT.encode(), 0o644)
     return _small_layer(work, files, links, "selfcheck and the cell")

@@ -29,11 +29,9 @@ sys.exit(main())
 """
 
 
-def final_layer_files(
-    cell_json: str, constraints: Mapping[str, str]
-) -> dict[str, tuple[bytes, int]]:
-    """Return path -> content and mode: a base's own files, the cell, its constraints."""
-    texts = {f"{WHEELYARD}/cell.json": cell_json, **constraints}
+def final_layer_files(cell_json: str, others: Mapping[str, str]) -> dict[str, tuple[bytes, int]]:
+    """Return path -> content and mode: a base's own files, the cell, its constraints and lock."""
+    texts = {f"{WHEELYARD}/cell.json": cell_json, **others}
     return {
         **base_files(),
         **{path: (text.encode(), _mode(path)) for path, text in texts.items()},
