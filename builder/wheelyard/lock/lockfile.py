@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from wheelyard.errors import LockError
-from wheelyard.lock.sealed import hex_digest, read_once, seal, unseal
+from wheelyard.lock.sealed import hex_digest, read_once, seal, unseal, unseal_text
 from wheelyard.model import LockedWheel, RequirementsLock
 
 # The file's name and size are in a comment above its pin: pip and uv read only the pin.
@@ -36,7 +36,17 @@ def render_requirements_lock(lock: RequirementsLock) -> str:
 def read_requirements_lock(path: Path) -> RequirementsLock:
     """Parse a lock; raise LockError if it is missing, malformed or was edited."""
     command = lock_command(path.parent.name)
-    fields, body = unseal(path, command)
+    return _parsed(unseal(path, command), path, command)
+
+
+def parse_requirements_lock(text: str, path: PurePath, cell_id: str) -> RequirementsLock:
+    """Parse a lock's text; `path` is only for messages. Raises LockError."""
+    command = lock_command(cell_id)
+    return _parsed(unseal_text(text, path, command), path, command)
+
+
+def _parsed(unsealed: tuple[dict[str, str], str], path: PurePath, command: str) -> RequirementsLock:
+    fields, body = unsealed
     wheels = tuple(_wheels(body, path, command))
     return RequirementsLock(
         cell_id=fields.get("cell", ""),
@@ -46,7 +56,7 @@ def read_requirements_lock(path: Path) -> RequirementsLock:
     )
 
 
-def _date(text: str | None, path: Path, command: str) -> str | None:
+def _date(text: str | None, path: PurePath, command: str) -> str | None:
     if text is not None and _DATE.fullmatch(text) is None:
         raise LockError(f"{path}: {text!r} is not a date; write the lock again: {command}")
     return text
@@ -68,7 +78,7 @@ def _entry(wheel: LockedWheel) -> str:
     )
 
 
-def _wheels(body: str, path: Path, command: str) -> Iterator[LockedWheel]:
+def _wheels(body: str, path: PurePath, command: str) -> Iterator[LockedWheel]:
     position = 0
     while position < len(body):
         match = _ENTRY.match(body, position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from functools import wraps
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeVar
 
 from wheelyard.errors import LockError
@@ -33,7 +33,12 @@ def unseal(path: Path, command: str) -> tuple[dict[str, str], str]:
     Raises LockError, naming `command` as the remedy, if the file is missing, has no header, or has
     another body than was written.
     """
-    header, blank, body = _read(path, command).partition("\n\n")
+    return unseal_text(_read(path, command), path, command)
+
+
+def unseal_text(text: str, path: PurePath, command: str) -> tuple[dict[str, str], str]:
+    """Do the same for a lock's text; `path` is only for messages."""
+    header, blank, body = text.partition("\n\n")
     fields = dict(
         line[2:].split(": ", 1)
         for line in header.splitlines()
@@ -66,7 +71,7 @@ def read_once(read: Callable[[Path], Lock]) -> Callable[[Path], Lock]:
     return remembered
 
 
-def hex_digest(text: str, path: Path, command: str) -> str:
+def hex_digest(text: str, path: PurePath, command: str) -> str:
     """Return the hex part of `sha256:<hex>`; raise LockError for anything else."""
     algorithm, _, value = text.partition(":")
     if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):

@@ -1,4 +1,4 @@
-"""Small text files, such as committed ones: written whole or not at all."""
+"""Small files, such as committed ones: written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from wheelyard.system.storage import in_the_way
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace `path` by `text` (UTF-8, unchanged) in one step, making its folder.
+    """Replace `path` by `text` (UTF-8, unchanged) as `write_bytes` does."""
+    write_bytes(path, text.encode(), mode)
+
+
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace `path` by `content` in one step, making its folder.
 
     Raises StorageError if the disk is full or the folder is read-only; the old file stays.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, text.encode(), mode)
+        _replace(path, content, mode)
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as refused:
         raise in_the_way(path) from refused
     except OSError as refused:
