@@ -176,6 +176,9 @@ TRAINED = (
                     "self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))",  # noqa: E501
                     "pass", "train.mlp"),
     _keras_training("no momentum", "momentum=MOMENTUM)", "momentum=0.0)", "train.mlp"),
+    _keras_training("an embedding's gradients stay sparse, as Keras 3 sums them",
+                    "            tf.convert_to_tensor(gradient)\n", "            gradient\n",
+                    "train.transformer"),
     _keras_training("another rate for Adam", "Adam(spec.rate,", "Adam(0.001,", "train.lstm"),
     _keras_training("the loss asks for this word, not the next",
                     "        outputs, truth = outputs[:, first:-1], truth[:, first + 1 :]\n    return tf",  # noqa: E501

@@ -141,7 +141,12 @@ class KerasLearner:
                 wanted = tf.gather(self.teacher, rows)
                 loss = 0.3 * loss + 0.7 * imitation(outputs, wanted)
             scaled = self._scaled(loss)
-        gradients = tape.gradient(scaled, self.model.trainable_variables)
+        # An embedding's are sparse: Keras 3 squares their parts before it adds up what belongs to
+        # one word, Keras 2 after it, as Adam is defined. Dense ones mean the same to both.
+        gradients = [
+            tf.convert_to_tensor(gradient)
+            for gradient in tape.gradient(scaled, self.model.trainable_variables)
+        ]
         if hasattr(self.optimizer, "get_unscaled_gradients"):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
