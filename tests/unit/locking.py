@@ -42,6 +42,8 @@ class Quiet:
     def advance(self, amount: int) -> None:
         pass
 
+    at = info
+
 
 class Index:
     """PEP 503 pages in a folder, as `python -m http.server` would serve them."""

@@ -67,6 +67,18 @@ def test_plain_lines_at_start_quarters_and_end(clock: Clock) -> None:
     ]
 
 
+def test_plain_lines_name_the_step(clock: Clock) -> None:
+    out = io.StringIO()
+    with PlainReporter(out, clock).task("checks", None, "items") as task:
+        for step in ("versions.python", "train.cnn"):
+            clock.now += 11
+            task.at(step)
+            task.advance(1)
+    assert out.getvalue().splitlines()[1:3] == [
+        "checks: 1, now versions.python", "checks: 2, now train.cnn",
+    ]  # fmt: skip
+
+
 def test_plain_lines_for_a_slow_task_without_total(clock: Clock) -> None:
     out = io.StringIO()
     with PlainReporter(out, clock).task("x", None, "bytes") as task:

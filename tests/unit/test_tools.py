@@ -48,6 +48,31 @@ def test_the_caller_may_judge_the_exit_code() -> None:
     assert run(python("raise SystemExit(3)"), error=None).returncode == 3
 
 
+def test_errors_are_followed_while_the_program_runs(tmp_path: Path) -> None:
+    """It waits for a file that is made when its first line is seen; the output stays apart."""
+    go = tmp_path / "go"
+    code = (
+        "import pathlib, sys, time\n"
+        "print('out'); print('one', file=sys.stderr, flush=True)\n"
+        f"while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\n"
+        "print('two', end='', file=sys.stderr)"
+    )
+    lines: list[str] = []
+
+    def seen(line: str) -> None:
+        lines.append(line)
+        go.touch()
+
+    done = run(python(code), error=LockError, timeout=60, on_error_line=seen)
+    assert (lines, done.stdout, done.stderr) == (["one\n", "two"], "out\n", "one\ntwo")
+
+
+def test_followed_errors_are_kept_when_the_program_is_stopped() -> None:
+    code = "import sys, time; print('one', file=sys.stderr, flush=True); time.sleep(99)"
+    done = run(python(code), error=None, timeout=1, on_error_line=lambda _line: None)
+    assert done.stderr == "one\n\nnot finished after 1 seconds"
+
+
 def test_credentials_in_urls_do_not_get_into_messages() -> None:
     code = "import sys; sys.exit('cannot reach https://me:secret@host/simple')"
     with pytest.raises(LockError) as raised:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -16,9 +17,12 @@ import planning
 import pytest
 
 from wheelyard.cli import main
+from wheelyard.console.amounts import Unit
 from wheelyard.console.progress import QuietReporter
+from wheelyard.console.tasks import Task
 from wheelyard.errors import VerifyError
 from wheelyard.oci.layout import MANIFEST_TYPE, REF_NAME, Descriptor, Layout
+from wheelyard.system.subprocesses import run
 from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves, polyline
 from wheelyard.verify.compare import Series, compare
 from wheelyard.verify.junit import to_junit
@@ -251,7 +255,7 @@ class Images:
 
     @contextmanager
     def open(self, place: Place, digest: str, *_rest: object) -> Iterator[Run]:
-        def run(argv: Sequence[str]) -> Answer:
+        def run(argv: Sequence[str], _on_line: Callable[[str], None]) -> Answer:
             self.runs.append(f"{digest} {' '.join(argv)}")
             return self.answers[digest]
 
@@ -290,6 +294,56 @@ def test_an_image_that_passed_is_not_tested_twice_unless_asked(tmp_path: Path) -
     images.runs.clear()
     verified(tmp_path, images, again=True)
     assert len(images.runs) == 3
+
+
+class Steps(QuietReporter):
+    """Keeps what is shown of each piece of work."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.shown: list[str | int] = []
+
+    @contextmanager
+    def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:
+        self.shown.append(label)
+        yield self
+
+    def advance(self, amount: int) -> None:
+        self.shown.append(amount)
+
+    def at(self, step: str) -> None:
+        self.shown.append(step)
+
+
+def test_the_check_that_runs_is_shown_while_it_runs(tmp_path: Path) -> None:
+    """selfcheck itself, in the place of an image's: its errors name each check before it runs."""
+    steps = Steps()
+
+    @contextmanager
+    def itself(*_: object) -> Iterator[Run]:
+        def work(argv: Sequence[str], on_line: Callable[[str], None]) -> Answer:
+            command = [sys.executable, "-m", "wheelyard.selfcheck", *argv[1:]]
+            done = run(command, error=None, timeout=120, on_error_line=on_line)
+            return Answer(done.returncode, done.stdout, done.stderr)
+
+        yield work
+
+    cell = planning.committed_plan().cells[0]
+    layout = Layout(tmp_path / "dist")
+    layout.create()
+    entry = {
+        **Descriptor(MANIFEST_TYPE, DIGEST, 1).as_json(),
+        "annotations": {REF_NAME: cell.tags[0]},
+    }
+    (layout.folder / "index.json").write_text(json.dumps({"manifests": [entry]}))
+    request = Request(("versions", "libraries"), False, False, tmp_path / "reports", tmp_path)
+    place = Place("chroot", gpu=False)
+    ((kept, _known),) = verify([cell], layout, place, request, steps, itself)
+    names = [check["name"] for check in kept.checks]
+    assert len(names) > 2
+    assert steps.shown[0] == f"{cell.id}: checks"
+    assert [step for step in steps.shown[1:] if isinstance(step, str)] == names
+    assert sum(step for step in steps.shown if isinstance(step, int)) == len(names)
 
 
 def test_an_image_that_is_not_built_is_named(tmp_path: Path) -> None:

@@ -54,6 +54,27 @@ def seen(columns: int, *argv: str, codes: tuple[int, ...] = (0,)) -> list[str]:
     return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
+STEPS = """
+import sys, time
+from wheelyard.console.terminal import TerminalReporter
+reporter = TerminalReporter(sys.stderr, color=False)
+label = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime: checks"
+with reporter.task(label, None, "items") as task:
+    for name in ("versions.python", "distributed.elastic.pytorch"):
+        task.at(name)
+        time.sleep(0.3)
+        task.advance(1)
+reporter.close()
+"""
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_the_running_check_is_shown_whole_before_the_image(columns: int) -> None:
+    lines = seen(columns, sys.executable, "-c", STEPS)
+    assert max(map(len, lines)) <= columns
+    assert any(line.startswith("distributed.elastic.pytorch  pytorch-2.3.1") for line in lines)
+
+
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_progress_fits_and_only_names_are_shortened(columns: int) -> None:
     lines = seen(columns, sys.executable, "-c", TASKS)

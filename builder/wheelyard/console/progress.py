@@ -69,6 +69,9 @@ class _Silent:
     def advance(self, amount: int) -> None:
         pass
 
+    def at(self, step: str) -> None:
+        pass
+
 
 class PlainReporter:
     """Reporter that writes single lines, for logs; never a control character."""
@@ -118,6 +121,7 @@ class _Lines:
     ) -> None:
         self.done = 0
         self._label, self._total, self._unit = label, total, unit
+        self._step = ""
         self._write, self._clock = write, clock
         self._lock = threading.Lock()
         self._line_at, self._line_done = clock(), 0
@@ -133,6 +137,10 @@ class _Lines:
         if due:
             self._write(f"{self._label}: {self._state()}")
 
+    def at(self, step: str) -> None:
+        """Name what is done now in the lines that follow."""
+        self._step = f", now {one_line(step)}"
+
     def _due(self, silent: float) -> bool:
         if self._total is not None and self.done >= self._total:
             return False  # the closing line is about to say it
@@ -141,6 +149,6 @@ class _Lines:
 
     def _state(self) -> str:
         done = amount(self.done, self._unit)
-        if not self._total:
-            return done
-        return f"{done} of {amount(self._total, self._unit)} ({self.done / self._total:.0%})"
+        if self._total:
+            done += f" of {amount(self._total, self._unit)} ({self.done / self._total:.0%})"
+        return done + self._step

@@ -14,6 +14,9 @@ class Task(Protocol):
     def advance(self, amount: int) -> None:
         """Add `amount` bytes or items; negative after a restart."""
 
+    def at(self, step: str) -> None:
+        """Name what is done now, such as the check that runs."""
+
 
 class Reporter(Protocol):
     """The channel for messages and progress; safe to use from several threads."""

@@ -67,7 +67,7 @@ class TerminalReporter:
     def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:
         """Show a bar, and a line when the work is done; show no line when it failed."""
         progress, label = self._enter(), one_line(label)
-        bar = _Bar(progress, progress.add_task(label, total=total, unit=unit))
+        bar = _Bar(progress, progress.add_task(label, total=total, unit=unit), label)
         started = time.monotonic()
         try:
             yield bar
@@ -127,8 +127,9 @@ def _bar_width(columns: int) -> int:
 
 
 class _Bar:
-    def __init__(self, progress: Progress, identity: TaskID) -> None:
+    def __init__(self, progress: Progress, identity: TaskID, label: str) -> None:
         self.identity = identity
+        self._label = label
         self.done = 0
         self._progress = progress
         self._lock = threading.Lock()
@@ -138,3 +139,7 @@ class _Bar:
         with self._lock:
             self.done += amount
         self._progress.advance(self.identity, amount)
+
+    def at(self, step: str) -> None:
+        """Put the step before the label: a narrow terminal shortens the end."""
+        self._progress.update(self.identity, description=f"{one_line(step)}  {self._label}")

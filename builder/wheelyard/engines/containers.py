@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import requests
 from docker.errors import DockerException
 
 from wheelyard.errors import EngineError
+from wheelyard.system.threads import Helper
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 _SHM_SIZE = "1g"  # loader processes and NCCL; an engine's default is 64 MiB
+_LINE_LENGTH = 1 << 16
 _GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]
 
 
@@ -26,11 +29,18 @@ def passes_gpus(client: DockerClient) -> bool:
 
 
 def run_once(
-    client: DockerClient, image: str, argv: Sequence[str], *, gpus: bool, timeout: float
+    client: DockerClient,
+    image: str,
+    argv: Sequence[str],
+    *,
+    gpus: bool,
+    timeout: float,
+    on_error_line: Callable[[str], None],
 ) -> tuple[int, str, str]:
     """Return exit code, output and errors of a container without network, which is removed.
 
-    Raises EngineError if the engine refuses, or after `timeout` seconds.
+    `on_error_line` is given each line of its errors as it arrives. Raises EngineError if
+    the engine refuses, or after `timeout` seconds.
     """
     try:
         container: Any = client.containers.create(
@@ -46,12 +56,29 @@ def run_once(
         ) from error
     try:
         container.start()
+        Helper(lambda: _follow(container, on_error_line), "container's errors").start()
         code = int(container.wait(timeout=timeout)["StatusCode"])
         return code, _log(container, stdout=True), _log(container, stdout=False)
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"{' '.join(argv[:3])} in a container: {error}") from error
     finally:
         container.remove(force=True)
+
+
+def _follow(container: Any, on_line: Callable[[str], None]) -> None:
+    """Pass on the lines of the container's errors until it ends; the rest does not need them."""
+    with suppress(DockerException, requests.RequestException, OSError, ValueError):
+        for line in _lines(container.logs(stdout=False, stderr=True, stream=True, follow=True)):
+            on_line(line)
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    """Split a stream at its line ends; of a line without one, the last part is kept."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        rest = rest[-_LINE_LENGTH:]
+        yield from (line.decode("utf-8", "replace") for line in whole)
 
 
 def _log(container: Any, *, stdout: bool) -> str:

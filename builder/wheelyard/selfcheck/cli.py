@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -90,8 +90,13 @@ def selected(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in GROUPS if name in names or "all" in names)
 
 
-def run(names: Sequence[str], options: Options, level: str = "medium") -> Iterator[Result]:
-    """Run the groups' checks, one result as soon as it is known."""
+def run(
+    names: Sequence[str],
+    options: Options,
+    level: str = "medium",
+    starting: Callable[[str], None] = lambda _name: None,
+) -> Iterator[Result]:
+    """Run the groups' checks, one result as soon as it is known; `starting` is told each name."""
     missing = missing_framework(options)
     for name in names:
         if missing and level != "quick" and name in COMPUTING:
@@ -99,6 +104,7 @@ def run(names: Sequence[str], options: Options, level: str = "medium") -> Iterat
             yield run_check(skip, options)
         for check in GROUPS[name](options):
             if level != "quick" or check[0].startswith(QUICK):
+                starting(check[0])
                 yield run_check(check, options)
 
 
@@ -137,13 +143,18 @@ def _options(given: argparse.Namespace, cell: Cell | None) -> Options:
     return options
 
 
+def _say_running(name: str) -> None:
+    """Name the check that runs, for who waits for the report: `wheelyard verify` shows it."""
+    print(f"selfcheck: running {name}", file=sys.stderr, flush=True)
+
+
 def _run_and_show(
     names: Sequence[str], options: Options, level: str, *, as_json: bool
 ) -> list[Result]:
     output, results = sys.stdout, []
     colour = report.wants_colour(output)
     with redirect_stdout(sys.stderr):
-        for result in run(names, options, level):
+        for result in run(names, options, level, _say_running if as_json else lambda _name: None):
             results.append(result)
             if not as_json:
                 print(report.line(result, colour=colour), file=output, flush=True)

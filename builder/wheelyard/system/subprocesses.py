@@ -6,8 +6,10 @@ import errno
 import os
 import signal
 import subprocess
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from wheelyard.system.urls import redact_text
 SubprocessError = subprocess.SubprocessError  # what calls outside this package may raise
 _TAIL_LINES = 20
 _GRACE_SECONDS = 10.0
+_KEPT_LINES, _LINE_LENGTH = 10_000, 1 << 16  # of errors that are followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,17 @@ def run(
     cwd: Path | None = None,
     timeout: float | None = None,
     fds: Sequence[int] = (),
+    on_error_line: Callable[[str], None] | None = None,
 ) -> Result:
     """Run `argv` to its end and return its output.
 
     `env` replaces the environment, `timeout` is in seconds, `fds` are descriptors of files that the
-    program inherits. A non-zero exit code or a time-out raises `error` with `what` and the log's
-    tail; with `error=None` the caller judges the exit code. Raises ToolMissingError for a program
-    that is not installed.
+    program inherits, `on_error_line` is given each line of its errors as it arrives. A
+    non-zero exit code or a time-out raises `error` with `what` and the log's tail; with
+    `error=None` the caller judges the exit code. Raises ToolMissingError for a program that is not
+    installed.
     """
-    result = _communicate(tuple(argv), env, stdin, cwd, timeout, fds)
+    result = _communicate(tuple(argv), env, stdin, cwd, timeout, fds, on_error_line)
     if error is not None and result.returncode != 0:
         raise error(failure(result, what))
     return result
@@ -95,18 +100,44 @@ def _communicate(
     cwd: Path | None,
     timeout: float | None,
     fds: Sequence[int],
+    on_error_line: Callable[[str], None] | None,
 ) -> Result:
     process = _start(argv, env, stdin is not None, cwd, fds=fds)
     with process:
+        errors = None if on_error_line is None else _ErrorLines(process, on_error_line)
         try:
             stdout, stderr = process.communicate(stdin, timeout)
+            stderr = errors.text() if errors else stderr
         except subprocess.TimeoutExpired:
             stdout, stderr = _stop(process)
+            stderr = errors.text() if errors else stderr
             stderr += f"\nnot finished after {timeout:g} seconds"
         except BaseException:
             _stop(process)
             raise
     return Result(argv, process.returncode, stdout, stderr)
+
+
+class _ErrorLines:
+    """Reads a program's errors beside `communicate`, which then reads its output alone."""
+
+    def __init__(self, process: subprocess.Popen[str], on_line: Callable[[str], None]) -> None:
+        self._stream, process.stderr = process.stderr, None
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._on_line = on_line
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self._stream or nullcontext(None) as stream:
+            while stream is not None and (line := stream.readline(_LINE_LENGTH)):
+                self._lines.append(line)
+                self._on_line(redact_text(line))
+
+    def text(self) -> str:
+        """Return the last lines; a child that outlives the program is not waited for."""
+        self._thread.join(_GRACE_SECONDS)
+        return "".join(tuple(self._lines))
 
 
 def _start(

@@ -40,7 +40,7 @@ class Answer:
     stderr: str
 
 
-Run = Callable[[Sequence[str]], Answer]
+Run = Callable[[Sequence[str], Callable[[str], None]], Answer]  # command, and each error line
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +126,17 @@ def _in_engine(
 
     (loaded,) = load(client, layout.blobs, [image], reporter)
 
-    def work(argv: Sequence[str]) -> Answer:
-        return Answer(*run_once(client, loaded.id, argv, gpus=gpu, timeout=_TIMEOUT))
+    def work(argv: Sequence[str], on_line: Callable[[str], None]) -> Answer:
+        done = run_once(client, loaded.id, argv, gpus=gpu, timeout=_TIMEOUT, on_error_line=on_line)
+        return Answer(*done)
 
     return work
 
 
 def _in_chroot(root: Path, settings: Mapping[str, Any]) -> Run:
-    def work(argv: Sequence[str]) -> Answer:
+    def work(argv: Sequence[str], on_line: Callable[[str], None]) -> Answer:
         command = chroot_command(root, settings, argv)
-        done = run(command, error=None, timeout=_TIMEOUT)
+        done = run(command, error=None, timeout=_TIMEOUT, on_error_line=on_line)
         return Answer(done.returncode, done.stdout, done.stderr)
 
     return work

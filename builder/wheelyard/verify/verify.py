@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,11 +18,12 @@ from wheelyard.verify.places import Answer, Place, Run, opened
 from wheelyard.verify.record import Record, read_record, write_record
 
 if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
+    from wheelyard.console.tasks import Reporter, Task
     from wheelyard.model import Cell
     from wheelyard.oci.layout import Layout
 
 _KILLED = 137  # 128 + SIGKILL: the kernel's out-of-memory killer
+_RUNNING = re.compile(r"selfcheck: running (\S{1,100})\s*$")  # on its errors, with --json
 Opener = Callable[..., AbstractContextManager[Run]]
 
 
@@ -88,7 +90,10 @@ def _checked(
     try:
         with open_image(place, digest, cell.tags, layout, request.unpack, reporter) as run:
             start = time.monotonic()
-            checks = parse(run(request.command))
+            with reporter.task(f"{cell.id}: checks", None, "items") as task:
+                followed = _Followed(task)
+                checks = parse(run(request.command, followed))
+                task.advance(len(checks) - followed.ended)
     except Exception as error:  # noqa: BLE001 - the next image is checked whatever it was
         problem = str(reported(error, cell.id, reporter))
     seconds = round(time.monotonic() - start, 1)
@@ -96,6 +101,24 @@ def _checked(
         cell.id, digest, cell.tags, place.backend, place.gpu, request.groups, seconds,
         tuple(checks), problem, request.require_gpu, place.machine,
     )  # fmt: skip
+
+
+class _Followed:
+    """Shows in an image's progress which check runs, and how many have ended."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._started = task, 0
+
+    @property
+    def ended(self) -> int:
+        """How many checks were followed by another one."""
+        return max(0, self._started - 1)
+
+    def __call__(self, line: str) -> None:
+        if started := _RUNNING.search(line):
+            self._started += 1
+            self._task.at(started[1])
+            self._task.advance(int(self._started > 1))
 
 
 def parse(answer: Answer) -> list[dict[str, object]]:
