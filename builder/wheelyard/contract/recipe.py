@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from wheelyard.model import Cell, LockedWheel
 
+_GROUPS = 8  # of small wheels on top of a finished image
 _OWN_LAYER = 8 << 20  # bytes; a wheel at least this big has its own layer
 # Above the toolkit, in this order: what changes more often than it does, and last the few
 # compiler libraries that TensorFlow alone brings, so that combined images share all below.
@@ -83,6 +84,26 @@ def make_recipe(cell: Cell, locks: Sequence[Sequence[LockedWheel]]) -> Recipe:
         seen.update(w.sha256 for w in fresh)
         stages.append(tuple(_stage(fresh, frameworks, cell.python)))
     return Recipe(tuple(stages))
+
+
+def added_layers(wheels: Iterable[LockedWheel], python: str) -> list[WheelLayer]:
+    """Return the layers of wheels that are put on top of a finished image.
+
+    Each big one has its own, as in the set. Small ones share a few by a hash of their names, so
+    that a new version changes an eighth of them.
+    """
+    groups: dict[int, list[LockedWheel]] = {}
+    big = []
+    for wheel in _ordered(wheels):
+        if wheel.size >= _OWN_LAYER:
+            big.append(WheelLayer((wheel,), python))
+        else:
+            groups.setdefault(_group(wheel), []).append(wheel)
+    return [*big, *(WheelLayer(tuple(groups[at]), python) for at in sorted(groups))]
+
+
+def _group(wheel: LockedWheel) -> int:
+    return hashlib.sha256(wheel.name.encode()).digest()[0] % _GROUPS
 
 
 def _stage(

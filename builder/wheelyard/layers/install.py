@@ -309,7 +309,7 @@ def _record(wheel: Wheel, dist_info: str, targets: list[Target], environment: En
     writer = csv.writer(out, lineterminator="\n")
     for target in sorted(targets, key=lambda t: t.path):
         if target.member is None:
-            digest, size = _record_hash(target.content), str(len(target.content))
+            digest, size = record_hash(target.content), str(len(target.content))
         else:
             digest, size = known.get(target.member.name, ""), str(target.member.size)
         writer.writerow((_relative(target.path, environment), digest, size))
@@ -328,7 +328,8 @@ def _wheel_record(wheel: Wheel, dist_info: str) -> dict[str, str]:
         return {path: digest for path, digest, _ in rows if path in wheel.members}
 
 
-def _record_hash(content: bytes) -> str:
+def record_hash(content: bytes) -> str:
+    """Return a file's hash as RECORD has it."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest())
     return "sha256=" + digest.decode().rstrip("=")
 

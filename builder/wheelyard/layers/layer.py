@@ -101,6 +101,13 @@ class LayerWriter:
         size, crc = len(data), gzipmember.crc32(data)
         self.add(Entry(path, "file", mode, uid, gid, size, crc=crc), data)
 
+    def remove(self, path: str) -> None:
+        """Remove what the layers below have at `path`: a whiteout."""
+        folder, _, name = path.rpartition("/")
+        place = f"{folder}/{WHITEOUT}{name}".lstrip("/")
+        self._header(Entry(place, "file", 0, 0, 0), EPOCH, removes=True)
+        self.entries.append(Entry(place, "file", 0, 0, 0))
+
     def add(self, entry: Entry, data: bytes = b"", mtime: int = EPOCH) -> None:
         """Add any entry; `data` is a file's content. The entry's place in the blob is set here."""
         self._packed_here(
@@ -170,12 +177,12 @@ class LayerWriter:
             self._sink.tar(data)
         self._end_content(entry, offset)
 
-    def _header(self, entry: Entry, mtime: int) -> None:
+    def _header(self, entry: Entry, mtime: int, *, removes: bool = False) -> None:
         if entry.path in self._paths:
             raise ValueError(f"{entry.path} added twice")
         if entry.path.rpartition("/")[0] not in self._folders:
             raise ValueError(f"{entry.path} added before its folder")
-        if holds_whiteout(entry.path):
+        if holds_whiteout(entry.path) and not removes:
             raise EntryError(
                 f"/{entry.path}: engines read a name that begins with {WHITEOUT} as a command to "
                 "delete files; layers must not contain one"

@@ -106,10 +106,13 @@ def push_image(
     siblings: Sequence[str],
     notes: Path,
     supply: Supply | None = None,
+    *,
+    complete: Callable[[], object] | None = None,
 ) -> Pushed:
     """Publish one image; `siblings` are repositories to mount blobs from.
 
-    Raises RegistryError, and StorageError for a blob that is missing or damaged here.
+    `complete` is called when the image is there and no tag has moved yet. Raises RegistryError, and
+    StorageError for a blob that is missing or damaged here.
     """
     started = time.monotonic()
     registry = replace(registry, stop=Event())  # stopping this image does not stop the next
@@ -125,7 +128,12 @@ def push_image(
     if supply and missing:
         supply([blob.digest for blob, _ in missing])
     _send_all(registry, repository, image.id, missing, notes)
-    moved = _put(registry, repository, layout.blob(image.manifest).read_bytes(), manifest, image)
+    data, kind = layout.blob(image.manifest).read_bytes(), manifest["mediaType"]
+    if manifest_digest(registry, repository, image.manifest) != image.manifest:
+        put_manifest(registry, repository, image.manifest, data, kind)
+    if complete is not None:
+        complete()
+    moved = _move_tags(registry, repository, data, kind, image)
     sent = sum(blob.size for blob, _ in missing)
     mounted = sum(blob.size for blob in absent) - sent
     return Pushed(
@@ -174,13 +182,10 @@ def _send_all(
         )  # fmt: skip
 
 
-def _put(
-    registry: Registry, repository: str, data: bytes, manifest: dict[str, Any], image: Publication
+def _move_tags(
+    registry: Registry, repository: str, data: bytes, kind: str, image: Publication
 ) -> tuple[str, ...]:
-    """Store the manifest under its digest, then move the tags to it; return the moved ones."""
-    kind = manifest["mediaType"]
-    if manifest_digest(registry, repository, image.manifest) != image.manifest:
-        put_manifest(registry, repository, image.manifest, data, kind)
+    """Move the tags to the image; return the moved ones."""
     moved = []
     for tag in image.tags:
         name = tag.partition(":")[2]

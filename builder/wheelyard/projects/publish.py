@@ -1,0 +1,170 @@
+"""Composes a project's image and pushes it: the base's blobs are mounted, its own are sent."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import ProjectError, ToolMissingError
+from wheelyard.images.assemble.store import LayerStore
+from wheelyard.oci.layout import Layout
+from wheelyard.projects.base import base_contents
+from wheelyard.projects.image import ProjectImage, describe_project_image
+from wheelyard.projects.layers import Workshop, project_layers
+from wheelyard.projects.published import Documents, base_from_layout, base_from_registry
+from wheelyard.registry.push import Publication, Pushed, push_image
+from wheelyard.system.subprocesses import run
+
+if TYPE_CHECKING:
+    from wheelyard.context import Context
+    from wheelyard.projects.model import BaseImage, Project, ProjectLock
+    from wheelyard.publish.attest.keys import PrivateKey
+    from wheelyard.publish.attest.trust import Trust
+    from wheelyard.registry.client import Registry
+
+_DOCUMENTS = "documents"  # of the cache
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBase:
+    """The base image, and the layout that holds its layers; None: only a registry has them."""
+
+    image: BaseImage
+    layout: Layout | None
+
+
+def find_base(
+    lock: ProjectLock,
+    registry: Registry | None,
+    dist: Path,
+    context: Context,
+    trust: Trust | None = None,
+) -> FoundBase:
+    """Return the image that the project was locked for, from the registry, else from `dist`.
+
+    Raises ProjectError if neither has it, or has another one under its name.
+    """
+    digest = lock.base_digest or None
+    layout = Layout(dist)
+    if registry is not None:
+        documents = Documents(context.settings.cache_dir / _DOCUMENTS)
+        try:
+            base = base_from_registry(registry, lock.base, documents, digest=digest, trust=trust)
+            return _locked(FoundBase(base, _holding(layout, base)), lock)
+        except ProjectError:
+            if not _has(layout, lock):
+                raise
+    return _locked(FoundBase(base_from_layout(layout, lock.base, digest=digest), layout), lock)
+
+
+def _has(layout: Layout, lock: ProjectLock) -> bool:
+    if lock.base_digest:
+        return layout.blob(lock.base_digest).is_file()
+    return lock.base in layout.references()
+
+
+def _holding(layout: Layout, base: BaseImage) -> Layout | None:
+    """Return the layout if it holds every layer of the base."""
+    blobs = (layout.blob(layer["digest"]) for layer in base.manifest["layers"])
+    return layout if all(blob.is_file() for blob in blobs) else None
+
+
+def _locked(found: FoundBase, lock: ProjectLock) -> FoundBase:
+    if base_contents(found.image) != lock.contents:
+        raise ProjectError(
+            f"{lock.base} has changed since the project was locked; run `wheelyard lock` again"
+        )
+    return found
+
+
+@contextmanager
+def composed(
+    project: Project, base: FoundBase, lock: ProjectLock, base_name: str, context: Context
+) -> Iterator[tuple[Layout, ProjectImage]]:
+    """Yield the project's image in a layout that lasts as long as the context.
+
+    It holds the project's own layers, and the base's where they are on this machine.
+    """
+    store = LayerStore(context.settings.cache_dir)
+    with tempfile.TemporaryDirectory(prefix="wheelyard-project-") as name:
+        scratch = Path(name)
+        layers = project_layers(project, base.image, lock, Workshop(store, scratch, context))
+        layout = Layout(scratch / "image")
+        layout.create()
+        for layer in layers:
+            _place(layout, layer.stored.layer.digest, layer.stored.path)
+        if base.layout is not None:
+            for digest in (layer["digest"] for layer in base.image.manifest["layers"]):
+                _place(layout, digest, base.layout.blob(digest))
+        yield layout, describe_project_image(layout, project, base.image, lock, layers, base_name)
+
+
+def _place(layout: Layout, digest: str, source: Path) -> None:
+    target = layout.blob(digest)
+    if not target.is_symlink():
+        target.symlink_to(source)
+
+
+def push_project(
+    project: Project,
+    lock: ProjectLock,
+    registry: Registry,
+    tags: Sequence[str],
+    dist: Path,
+    context: Context,
+    *,
+    key: PrivateKey | None = None,
+    trust: Trust | None = None,
+) -> Pushed:
+    """Publish the project's image under `tags`; with `key` it is signed before a tag moves.
+
+    Raises ProjectError and RegistryError; then no tag has moved.
+    """
+    base = find_base(lock, registry, dist, context, trust)
+    name = project.table.name
+    base_name = registry.address.reference(lock.base)
+    with composed(project, base, lock, base_name, context) as (layout, image):
+        digest = image.manifest.digest
+
+        def supply(missing: Sequence[str]) -> None:
+            lost = [x for x in missing if x in image.inherited and not layout.blob(x).is_file()]
+            if lost:
+                raise ProjectError(
+                    f"{registry.address} lacks {len(lost)} of {len(image.inherited)} layers of "
+                    f"{lock.base} ({lost[0][:19]}...), and this machine has no copy: publish the "
+                    "base there (wheelyard push), or push to the registry that has it"
+                )
+
+        def sign() -> None:
+            if key is not None:
+                from wheelyard.publish.attest.signatures import sign_image
+
+                sign_image(registry, name, digest, key)
+
+        return push_image(
+            registry,
+            layout,
+            Publication(name, digest, tuple(f"{name}:{tag}" for tag in tags)),
+            [base.image.repository],
+            context.settings.cache_dir / "uploads",
+            supply,
+            complete=sign,
+        )
+
+
+def default_tags(project: Project) -> tuple[str, ...]:
+    """Return `latest`, and the project's version or else its revision in git."""
+    version = project.metadata.get("version")
+    if isinstance(version, str):
+        return "latest", version.replace("+", "-")
+    argv = ["git", "-C", str(project.folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        result = run([*argv, "--exclude=*"], error=None)
+    except ToolMissingError:
+        return ("latest",)
+    revision = result.stdout.strip()
+    return ("latest", revision) if result.returncode == 0 and revision else ("latest",)

@@ -1,0 +1,277 @@
+"""A project on a published base, pushed to a real registry: what travels, and what does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from tiny import PYTHON, Tiny, locked
+from wheels import make_wheel
+
+from tests.peers.registries import registry as serve_registry
+from wheelyard.contract.paths import UID, site_packages
+from wheelyard.errors import ProjectError, RegistryError
+from wheelyard.lock.lockfile import read_requirements_lock
+from wheelyard.lock.stages import load_stages
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import Layout
+from wheelyard.projects.base import base_contents, base_from_plan
+from wheelyard.projects.model import LOCK, Project, ProjectLock, ProjectWheel
+from wheelyard.projects.publish import push_project
+from wheelyard.projects.table import read_project
+from wheelyard.publish.published import publications
+from wheelyard.registry.client import Registry, open_registry
+from wheelyard.registry.push import Pushed, push_images
+from wheelyard.system.storage import file_digest
+
+SITE = site_packages(PYTHON)
+TABLE = """\
+[project]
+name = "my-model"
+version = "1.2"
+dependencies = ["demo>=1"]
+scripts = {train = "my_model.main:run"}
+
+[tool.wheelyard]
+image = "pytorch:2.3.1"
+command = ["train", "--fast"]
+ports = [8000]
+env = {LEVEL = "3"}
+"""
+
+
+@pytest.fixture
+def host(registry_tools: None, tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "registry").mkdir()
+    with serve_registry(tmp_path / "registry") as address:
+        yield address
+
+
+@pytest.fixture
+def registry(host: str, tiny: Tiny, tiny_dist: Path) -> Iterator[Registry]:
+    """A registry that has the tiny set, below a prefix."""
+    address = parse_address(f"http://{host}/team")
+    with open_registry(address, tiny.context.settings, tiny.context.reporter) as opened:
+        layout = Layout(tiny_dist)
+        images = publications(layout, tiny.plan.cells, unverified=True)
+        results = push_images(opened, layout, images, (), tiny_dist.parent / "notes")
+        assert all(isinstance(result, Pushed) for result in results), results
+        yield opened
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    folder = tmp_path / "my-model"
+    (folder / "src/my_model").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(TABLE)
+    (folder / "src/my_model/__init__.py").write_text("")
+    (folder / "src/my_model/main.py").write_text("def run():\n    print('trained')\n")
+    (folder / "run.sh").write_text("#!/bin/sh\ntrain\n")
+    (folder / "run.sh").chmod(0o755)
+    (folder / LOCK).write_text("# a lock\n")
+    return read(folder)
+
+
+def read(folder: Path) -> Project:
+    found = read_project(folder)
+    assert found is not None
+    return found
+
+
+def lock_for(tiny: Tiny, folder: Path) -> ProjectLock:
+    """A project that needs a new wheel, and another version of what the base has."""
+    cell = tiny.cell("runtime")
+    base = base_from_plan(cell, read_requirements_lock(tiny.folder / cell.lock))
+    wheels = [
+        make_wheel(folder, "extra", "1.0", {"extra/__init__.py": "x = 1\n"}),
+        make_wheel(folder, "pip", "27.0", {"pip/__init__.py": "", "pip/new.py": ""}),
+    ]
+    return ProjectLock(
+        base=base.reference,
+        base_digest="",
+        contents=base_contents(base),
+        inputs="0" * 64,
+        wheels=tuple(ProjectWheel(locked(path), path.as_uri()) for path in wheels),
+        shadowed=tuple(wheel for wheel in base.wheels if wheel.name == "pip"),
+    )
+
+
+@pytest.fixture
+def lock(tiny: Tiny, tmp_path: Path) -> ProjectLock:
+    (tmp_path / "wheels").mkdir()
+    return lock_for(tiny, tmp_path / "wheels")
+
+
+def push(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tag: str = "latest",
+    dist: Path = Path("/nonexistent"), **more: Any,
+) -> Pushed:  # fmt: skip
+    return push_project(project, lock, registry, [tag], dist, tiny.context, **more)
+
+
+def manifest(registry: Registry, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An image's manifest and config, as the registry has them."""
+    url = f"docker://{registry.address.reference(name)}"
+    texts = [
+        subprocess.run(
+            ["skopeo", "inspect", "--tls-verify=false", "--raw", *more, url],
+            capture_output=True, check=True, text=True,
+        ).stdout
+        for more in ([], ["--config"])
+    ]  # fmt: skip
+    return json.loads(texts[0]), json.loads(texts[1])
+
+
+@contextmanager
+def unpacked(registry: Registry, name: str, folder: Path) -> Iterator[dict[str, tarfile.TarInfo]]:
+    """The merged files of an image, as a stranger copies it."""
+    subprocess.run(
+        ["skopeo", "copy", "-q", "--src-tls-verify=false",
+         f"docker://{registry.address.reference(name)}", f"oci:{folder}:x"], check=True,
+    )  # fmt: skip
+    layout = Layout(folder)
+    files: dict[str, tarfile.TarInfo] = {}
+    index = json.loads((folder / "index.json").read_text())
+    for layer in layout.read_json(index["manifests"][0]["digest"])["layers"]:
+        with tarfile.open(layout.blob(layer["digest"])) as archive:
+            for info in archive:
+                parent, _, last = info.name.rpartition("/")
+                if last.startswith(".wh."):
+                    gone = f"{parent}/{last.removeprefix('.wh.')}"
+                    for path in [p for p in files if p == gone or p.startswith(f"{gone}/")]:
+                        del files[path]
+                else:
+                    files[info.name] = info
+    yield files
+
+
+def test_nothing_of_the_base_travels(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tmp_path: Path
+) -> None:
+    first = push(project, lock, registry, tiny)
+    assert first.moved == (registry.address.reference("my-model:latest"),)
+    assert first.sent < 60_000
+    base, image = manifest(registry, lock.base), manifest(registry, "my-model:latest")
+    below = base[0]["layers"]
+    assert image[0]["layers"][: len(below)] == below
+    assert first.mounted == sum(layer["size"] for layer in below)
+    assert image[0]["annotations"]["org.opencontainers.image.base.name"].endswith(lock.base)
+    config = image[1]["config"]
+    assert config["Entrypoint"] == base[1]["config"]["Entrypoint"]
+    assert config["Cmd"] == ["train", "--fast"]
+    assert config["ExposedPorts"] == {"8000/tcp": {}}
+    assert {"LEVEL=3", *base[1]["config"]["Env"]} == set(config["Env"])
+    assert json.loads(config["Labels"]["wheelyard.project"])["base"] == lock.base
+    assert len(image[1]["history"]) == len(image[1]["rootfs"]["diff_ids"]) == len(below) + 5
+    with unpacked(registry, "my-model:latest", tmp_path / "copy") as files:
+        distributions = sorted(
+            path.rpartition("/")[2] for path in files if path.endswith(".dist-info")
+        )
+        assert [name for name in distributions if name.startswith(("pip", "extra", "my_"))] == [
+            "extra-1.0.dist-info", "my_model-1.2.dist-info", "pip-27.0.dist-info",
+        ]  # fmt: skip
+        assert f"{SITE}/pip/new.py" in files
+        assert f"{SITE}/pip/tests/test_pip.py" not in files
+        assert files["opt/venv/bin/train"].mode == 0o775
+        code = files["workspace/run.sh"]
+        assert (code.uid, code.gid, code.mode) == (UID, 0, 0o775)
+        assert files["workspace"].mode == files["workspace/src"].mode == 0o2775
+        assert files["workspace/src/my_model/main.py"].mode == 0o664
+
+
+def test_one_line_of_code_sends_only_code(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny
+) -> None:
+    push(project, lock, registry, tiny)
+    before = manifest(registry, "my-model:latest")[0]["layers"]
+    (project.folder / "src/my_model/main.py").write_text("def run():\n    print('again')\n")
+    second = push(project, lock, registry, tiny)
+    after = manifest(registry, "my-model:latest")[0]["layers"]
+    assert after[:-1] == before[:-1]
+    assert after[-1] != before[-1]
+    assert second.mounted == 0
+    assert second.sent < 10_000
+    again = push(project, lock, registry, tiny)
+    assert (again.digest, again.sent, again.moved) == (second.digest, 0, ())
+
+
+def test_two_machines_make_the_same_image(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tmp_path: Path
+) -> None:
+    first = push(project, lock, registry, tiny)
+    settings = replace(tiny.context.settings, cache_dir=tmp_path / "other")
+    other = replace(tiny, context=replace(tiny.context, settings=settings))
+    for wheel in lock.shadowed:  # the index of this test
+        source = tiny.wheels[wheel.name]
+        target = settings.cache_dir / "files" / wheel.sha256[:2] / wheel.sha256 / wheel.filename
+        target.parent.mkdir(parents=True)
+        target.write_bytes(source.read_bytes())
+        assert file_digest(target) == f"sha256:{wheel.sha256}"
+    for path in project.folder.rglob("*"):
+        path.touch()
+    assert push(project, lock, registry, other).digest == first.digest
+
+
+def test_signed_before_a_tag_moves(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from wheelyard.publish.attest import signatures
+    from wheelyard.publish.attest.trust import Trust
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    pushed = push(project, lock, registry, tiny, key=key)
+    trust = Trust((key.public_key(),), tiny.folder)
+    signatures.require_signed(registry, "my-model", pushed.digest, trust)
+    (project.folder / "run.sh").write_text("#!/bin/sh\n")
+
+    def refuse(*_: object) -> bool:
+        raise RegistryError("no more room for signatures")
+
+    monkeypatch.setattr(signatures, "sign_image", refuse)
+    with pytest.raises(RegistryError, match="no more room"):
+        push(project, lock, registry, tiny, key=key)
+    monkeypatch.undo()
+    assert manifest(registry, "my-model:latest")[0]["layers"]
+    again = push(project, lock, registry, tiny, tag="other", key=key)
+    assert again.digest != pushed.digest
+    with pytest.raises(ProjectError, match="locked"):
+        push(project, replace(lock, contents="0" * 64), registry, tiny)
+
+
+def test_a_base_that_is_not_there(
+    project: Project, lock: ProjectLock, host: str, tiny: Tiny, tiny_dist: Path
+) -> None:
+    address = parse_address(f"http://{host}/empty")
+    with open_registry(address, tiny.context.settings, tiny.context.reporter) as opened:
+        with pytest.raises(ProjectError, match="publish the base"):
+            push(project, lock, opened, tiny)
+        pushed = push(project, lock, opened, tiny, dist=tiny_dist)  # with all that it stands on
+        assert pushed.mounted == 0
+        stages = load_stages(tiny.cell("runtime"), tiny.plan, tiny.folder)
+        assert stages
+        assert manifest(opened, "my-model:latest")[0]["layers"]
+
+
+def test_a_base_that_lost_its_layers(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tmp_path: Path
+) -> None:
+    layer = manifest(registry, lock.base)[0]["layers"][0]["digest"].partition(":")[2]
+    for link in (tmp_path / "registry/registry").rglob(f"{layer}/data"):
+        link.unlink()
+    with pytest.raises(ProjectError, match=r"lacks 1 of \d+ layers of pytorch"):
+        push(project, lock, registry, tiny)
+    found = subprocess.run(
+        ["skopeo", "list-tags", "--tls-verify=false",
+         f"docker://{registry.address.reference('my-model')}"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert found.returncode, "a tag was set"
