@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import need_tools
 from wheelyard.contract.users import SCRIPTS
 
 DATA = Path(__file__).parents[2] / "builder" / "wheelyard" / "data"
@@ -164,6 +165,53 @@ def test_a_workspace_that_can_be_written_is_not_mentioned(image: Path) -> None:
 def test_without_any_folder_to_write_the_program_starts_all_the_same(image: Path) -> None:
     (image / "tmp").chmod(0o755)
     assert start(image, "echo here")[0] == ["here"]
+
+
+NAMELESS = "no-such-name.invalid"
+ALONE = "ip link set lo up"
+LINKED = f"{ALONE}; ip tuntap add tap0 mode tap; ip link set tap0 up"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("network", "name", "given", "address"),
+    [
+        (ALONE, NAMELESS, "", "127.0.0.1"),
+        (ALONE, NAMELESS, "127.0.0.2", "127.0.0.2"),
+        (ALONE, "localhost", "", ""),
+        # Other nodes would not find this one at an address of the loopback.
+        (f"{LINKED}; ip address add 10.1.2.3/24 dev tap0", NAMELESS, "", ""),
+        (f"{LINKED}; ip address add fd00::1/64 dev tap0", NAMELESS, "", ""),
+    ],
+)
+def test_torchrun_finds_itself_where_nobody_knows_its_name(
+    image: Path, network: str, name: str, given: str, address: str
+) -> None:
+    need_tools("unshare", "ip")
+    torchrun = image / "opt/venv/bin/torchrun"
+    torchrun.write_text('#!/bin/sh\necho "$PET_LOCAL_ADDR"\n')
+    torchrun.chmod(0o755)
+    assert as_container(image, network, name, "torchrun", PET_LOCAL_ADDR=given) == address
+
+
+@needs_root
+def test_an_image_without_torchrun_needs_no_address(image: Path) -> None:
+    need_tools("unshare", "ip")
+    assert as_container(image, ALONE, NAMELESS, "echo ${PET_LOCAL_ADDR-none}") == "none"
+
+
+def as_container(image: Path, network: str, name: str, command: str, **environment: str) -> str:
+    """What a command prints, started by the entry point in a network of its own, with that name."""
+    (image / "nsswitch.conf").write_text("hosts: files dns\n")  # no systemd that knows every name
+    prepare = f"mount --bind {image}/nsswitch.conf /etc/nsswitch.conf; hostname {name}; {network}"
+    entered = f'{prepare}; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--net", "--uts", "--mount", "sh", "-ec", entered, "sh",
+         image / "opt/wheelyard/entrypoint", "sh", "-c", command],
+        env={"PATH": f"{image}/opt/venv/bin:{os.environ['PATH']}", "HOME": "/root", **environment},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout.strip()
 
 
 @needs_root
