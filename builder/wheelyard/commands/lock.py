@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.console.table import show_json, show_table
-from wheelyard.errors import DriftError
+from wheelyard.errors import DriftError, LockError, UsageError
 from wheelyard.options import Command, add_json, add_selector
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.lock.changes import LockChange
     from wheelyard.lock.state import LockProblem
+    from wheelyard.projects.lock import Resolution
+    from wheelyard.projects.model import BaseImage, Project, ProjectLock
 
 _EXAMPLES = """\
 Only this command changes versions. It keeps the versions that are locked already
@@ -26,12 +28,22 @@ examples:
   wheelyard lock --upgrade          take the newest versions that the matrix allows
   wheelyard lock --bases-only       the Debian packages alone (security updates: --upgrade)
   wheelyard lock --check            offline: which locks no longer match the matrix
+
+In a project of your own (`wheelyard init`) it writes pylock.toml (PEP 751), which pip and uv read:
+what the project requires, with the versions of the image that it stands on wherever they will do.
+The image is that of --registry, else of the set in --project.
+
+  wheelyard lock                    after a change of pyproject.toml or requirements.txt
+  wheelyard lock --upgrade          the newest versions of what the image does not have
+  wheelyard lock --check            offline: exit 6 if table, requirements or image have changed
 """
 
 COMMAND = Command(
     "resolve every version and pin it by hash",
-    "Write images/<id>/requirements.lock and the package lock of each base.",
+    "Write images/<id>/requirements.lock and the package lock of each base, or, in a project of "
+    "your own, pylock.toml.",
     _EXAMPLES,
+    needs_project=False,
 )
 
 
@@ -50,8 +62,101 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Lock the selection (default: everything), or check it."""
-    return _check(args, context) if args.check else _lock(args, context)
+    """Lock the selection (default: everything) or the user's own project, or check it."""
+    from wheelyard.projects.find import own_project
+
+    project = own_project(args, context)
+    if project is None:
+        return _check(args, context) if args.check else _lock(args, context)
+    if args.bases_only:
+        raise UsageError(f"--bases-only is for a set of images; {project.source} is a project")
+    act = _check_project if args.check else _lock_project
+    return act(project, args, context)
+
+
+def _lock_project(project: Project, args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.projects.ground import find_ground
+    from wheelyard.projects.lock import lock_project
+    from wheelyard.projects.pylock import previous_lock, render_lock
+    from wheelyard.system.textfiles import write_text
+
+    before = previous_lock(project.lock)
+    ground = find_ground(project, context)
+    kept = None if args.upgrade else before
+    with context.reporter.task(f"lock {project.table.name}", None, "items"):
+        made = lock_project(project, ground.base, kept, ground.entries, context.settings)
+    text = render_lock(made.lock)
+    if not project.lock.is_file() or project.lock.read_text(encoding="utf-8") != text:
+        write_text(project.lock, text)
+    for note in made.notes:
+        context.reporter.info(note)
+    _show_project(project, ground.base, made, before, as_json=args.json)
+    return 0
+
+
+def _show_project(
+    project: Project,
+    base: BaseImage,
+    made: Resolution,
+    before: ProjectLock | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what changed, and what the project adds to its base."""
+    from wheelyard.console.amounts import amount
+
+    added = made.lock.added(base)
+    old = {} if before is None else {w.wheel.name: w.wheel.version for w in before.wheels}
+    new = {w.wheel.name: w.wheel.version for w in made.lock.wheels}
+    changes = [
+        {"name": name, "before": old.get(name), "after": new.get(name)}
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    size = sum(item.wheel.size for item in added)
+    if as_json:
+        show_json(
+            {
+                "lock": str(project.lock),
+                "image": base.reference,
+                "digest": base.digest or None,
+                "pins": len(new),
+                "added": {item.wheel.name: item.wheel.version for item in added},
+                "added_bytes": size,
+                "replaced": {wheel.name: wheel.version for wheel in made.lock.shadowed},
+                "changes": changes,
+                "notes": list(made.notes),
+            }
+        )
+        return
+    if before is not None and changes:
+        rows = [(c["name"] or "", c["before"] or "-", c["after"] or "-") for c in changes]
+        show_table(("name", "before", "after"), rows)
+    print(
+        f"{project.lock}: {len(new)} distributions, {len(added)} of them ({amount(size, 'bytes')}) "
+        f"beside {base.reference}"
+    )
+
+
+def _check_project(project: Project, args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.projects.base import planned_base
+    from wheelyard.projects.find import set_folder
+    from wheelyard.projects.lock import lock_problems
+    from wheelyard.projects.pylock import read_lock
+
+    folder = set_folder(context) if context.settings.registry is None else None
+    base = None if folder is None else planned_base(project.table.image, folder)
+    try:
+        problems = lock_problems(project, read_lock(project.lock), base)
+    except LockError as unusable:
+        problems = [str(unusable)]
+    if args.json:
+        show_json([{"lock": str(project.lock), "message": problem} for problem in problems])
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise DriftError(f"{project.lock} is out of date; run `wheelyard lock`:{listed}")
+    context.reporter.info(f"{project.lock} matches the project")
+    return 0
 
 
 def _change_as_json(change: LockChange) -> dict[str, Any]:

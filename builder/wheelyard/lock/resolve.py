@@ -15,7 +15,7 @@ from wheelyard.model import Cell, LockedWheel, RequirementsLock
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
-    from packaging.pylock import Package, PackageWheel
+    from packaging.pylock import Package, PackageArchive, PackageWheel
 
     from wheelyard.settings import Settings
 
@@ -91,10 +91,10 @@ def _locked(package: Package, inherited: dict[str, LockedWheel], settings: Setti
     same = inherited.get(package.name)
     if same is not None and same.version == str(package.version):
         return same
-    return locked_wheel(package, _size(first_wheel(package), settings))
+    return locked_wheel(package, wheel_size(first_wheel(package), settings))
 
 
-def _size(wheel: PackageWheel, settings: Settings) -> int:
+def wheel_size(wheel: PackageWheel | PackageArchive, settings: Settings) -> int:
     """Return the file's size; an index of HTML pages does not list it, but its server does."""
     if wheel.size is not None:
         return wheel.size

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wheelyard.settings import Settings
 
 _INDEX_ADVICE = "check the network, or set an index: --index-url URL or WHEELYARD_INDEX_URL=URL"
+_MATRIX_ADVICE = "correct its requirements or constraints in matrix.yaml"
 _OUTPUT = "pylock.toml"
 # Dropped, because they steer which files uv sees: other indexes, local wheels, constraints.
 _STEERING = ("UV_", "PIP_")
@@ -56,13 +57,18 @@ class ResolutionRequest:
 
 
 def compile_requirements(
-    request: ResolutionRequest, subject: str, settings: Settings
+    request: ResolutionRequest,
+    subject: str,
+    settings: Settings,
+    advice: str = _MATRIX_ADVICE,
+    *,
+    direct: bool = False,
 ) -> tuple[Package, ...]:
     """Resolve with uv and return the distributions with the index's wheels.
 
-    With a platform, each distribution has one wheel, the best fit. Raises LockError if there is no
-    solution and FetchError if the index cannot be reached; `subject` names the resolution in the
-    message.
+    With a platform, each distribution has one wheel, the best fit; `direct` accepts requirements
+    that name a wheel's address. Raises LockError if there is no solution, which ends with `advice`,
+    and FetchError if the index cannot be reached; `subject` names the resolution in the message.
     """
     with tempfile.TemporaryDirectory(prefix="wheelyard-uv-") as name:
         folder = Path(name)
@@ -72,8 +78,8 @@ def compile_requirements(
         env |= index_environment(settings.index_url, request.indexes)
         result = run(argv, error=None, env=env, cwd=folder)
         if result.returncode != 0:
-            raise uv_error(result, subject)
-        return parse_pylock((folder / _OUTPUT).read_text(encoding="utf-8"))
+            raise uv_error(result, subject, advice)
+        return parse_pylock((folder / _OUTPUT).read_text(encoding="utf-8"), direct=direct)
 
 
 def default_index(settings: Settings) -> str:
@@ -129,21 +135,20 @@ def index_environment(index_url: str | None, indexes: tuple[str, ...]) -> dict[s
     return {**named, **({"UV_INDEX": " ".join(indexes)} if indexes else {})}
 
 
-def uv_error(result: Result, subject: str) -> WheelyardError:
+def uv_error(result: Result, subject: str, advice: str = _MATRIX_ADVICE) -> WheelyardError:
     """Describe a failure by kind, from uv's message, and say what the user can do."""
     what = f"resolving {subject}"
     if _TLS.search(result.stderr):
         return FetchError(failure(result, what, CA_ADVICE))
     if _TIMEOUT.search(result.stderr):
-        advice = f"{_INDEX_ADVICE}; a slow index may need a longer --timeout"
-        return FetchError(failure(result, what, advice))
+        patience = f"{_INDEX_ADVICE}; a slow index may need a longer --timeout"
+        return FetchError(failure(result, what, patience))
     if "No solution found" not in result.stderr and _NETWORK.search(result.stderr):
         return FetchError(failure(result, what, _INDEX_ADVICE))
     cache = next((after for x, after in pairwise(result.argv) if x == "--cache-dir"), None)
     if cache and cache in result.stderr and _MISPLACED.search(result.stderr):
-        advice = f"remove its cache, which uv fills again: rm -r {shlex.quote(cache)}"
-        return StorageError(failure(result, what, advice))
-    advice = "correct its requirements or constraints in matrix.yaml"
+        cure = f"remove its cache, which uv fills again: rm -r {shlex.quote(cache)}"
+        return StorageError(failure(result, what, cure))
     return LockError(failure(result, what, advice))
 
 
@@ -152,7 +157,7 @@ def _write_inputs(request: ResolutionRequest, folder: Path) -> None:
     _lines(folder / "constraints.txt", request.constraints)
     _lines(folder / "overrides.txt", request.overrides)
     if request.preferences:
-        text = preferences_pylock(dict(request.preferences))
+        text = preferences_pylock(request.preferences)
         (folder / _OUTPUT).write_text(text, encoding="utf-8")
 
 

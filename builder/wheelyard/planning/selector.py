@@ -99,6 +99,11 @@ def _meant(cell: Cell, wanted: list[str]) -> bool:
     return not cell.overrides or f"cudnn{cell.cudnn}" in wanted or not about
 
 
+def is_described(identifier: str, text: str, frameworks: Collection[str]) -> bool:
+    """Tell whether axis words hold for an image, of which no more than its id is known."""
+    return _all_hold(words(text, frameworks), _vocabulary(identifier))
+
+
 def _vocabulary(identifier: str, *more: str) -> set[str]:
     """Return every word that applies to an image: `pytorch-2.3.1` is also pytorch and 2.3.1."""
     single = identifier.split("-")

@@ -88,6 +88,7 @@ class ProjectLock:
     wheels: tuple[ProjectWheel, ...]  # all that the project needs, sorted by name
     # In `wheels`, but with another version in the base: those of the base are removed.
     shadowed: tuple[LockedWheel, ...] = ()
+    python: str = "3.11"  # the base's
 
     def added(self, base: BaseImage) -> tuple[ProjectWheel, ...]:
         """Return what the base does not have in this version."""

@@ -1,0 +1,82 @@
+"""What a project stands on: an image of the set, from a registry's catalogue or the matrix."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelyard.errors import ProjectError, UsageError
+from wheelyard.planning.catalogue import plan_entries
+from wheelyard.planning.plan import load_inputs
+from wheelyard.planning.selector import is_described
+from wheelyard.projects.base import planned_base
+from wheelyard.projects.find import set_folder
+from wheelyard.projects.published import Documents, base_from_registry
+from wheelyard.publish.catalogue import fetch_catalogue
+from wheelyard.registry.client import open_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from wheelyard.context import Context
+    from wheelyard.planning.catalogue import CatalogueEntry
+    from wheelyard.projects.model import BaseImage, Project
+    from wheelyard.publish.attest.trust import Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a project stands on, and the set's other images."""
+
+    base: BaseImage
+    entries: tuple[CatalogueEntry, ...]
+
+
+def find_ground(project: Project, context: Context, trust: Trust | None = None) -> Ground:
+    """Return the image that the project's table names: from the registry, else from the matrix.
+
+    Raises UsageError if there is neither, ProjectError or SelectionError if they do not have it.
+    """
+    settings = context.settings
+    if settings.registry is not None:
+        with open_registry(settings.registry, settings, context.reporter) as registry:
+            entries = fetch_catalogue(registry, trust) or ()
+            entry = chosen_entry(project.table.image, entries, str(settings.registry))
+            documents = Documents(settings.cache_dir / "documents")
+            base = base_from_registry(
+                registry, entry.tags[0], documents, digest=entry.digest, trust=trust
+            )
+        return Ground(base, entries)
+    folder = set_folder(context)
+    if folder is None:
+        raise UsageError(
+            "the images that the project can stand on are unknown: name the registry that has them "
+            "(--registry HOST/PREFIX or WHEELYARD_REGISTRY), or the folder of their matrix.yaml "
+            "(--project FOLDER)"
+        )
+    return Ground(planned_base(project.table.image, folder), planned_entries(folder))
+
+
+def planned_entries(folder: Path) -> tuple[CatalogueEntry, ...]:
+    """Return the images of a matrix as a catalogue lists them."""
+    _matrix, upstream, plan = load_inputs(folder)
+    return plan_entries(plan.cells, upstream, ())
+
+
+def chosen_entry(image: str, entries: Sequence[CatalogueEntry], where: str) -> CatalogueEntry:
+    """Return the one image of a catalogue that a table names by tag, id or axis words."""
+    exact = [entry for entry in entries if image in (entry.id, *entry.tags)]
+    if exact:
+        return exact[0]
+    names = {name for entry in entries for name in entry.framework.split("+")}
+    found = [e for e in entries if not e.special and is_described(e.id, image, names)]
+    if len(found) > 1:
+        found = [entry for entry in found if entry.flavour == "runtime"] or found
+    if len(found) == 1:
+        return found[0]
+    tags = [entry.tags[0] for entry in found or entries]
+    near = difflib.get_close_matches(image, tags, 4, cutoff=0) or ["none"]
+    count = "several images" if found else "no image"
+    raise ProjectError(f'image = "{image}" means {count} of {where}; nearest: {", ".join(near)}')

@@ -1,0 +1,479 @@
+"""Resolves a project's requirements on its base image, so that nothing is replaced needlessly."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from wheelyard.errors import LockError
+from wheelyard.lock.index import locate
+from wheelyard.lock.pylock import first_wheel, wheel_url
+from wheelyard.lock.resolve import wheel_size
+from wheelyard.lock.sealed import digest
+from wheelyard.lock.uv import ResolutionRequest, compile_requirements
+from wheelyard.model import LockedWheel
+from wheelyard.projects.base import base_contents
+from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel
+from wheelyard.projects.requirements import (
+    LOCAL,
+    Wanted,
+    collect,
+    environment,
+    expanded,
+    wheel_advice,
+)
+from wheelyard.system.storage import is_file_of
+from wheelyard.system.urls import redact
+
+if TYPE_CHECKING:
+    from packaging.pylock import Package
+
+    from wheelyard.planning.catalogue import CatalogueEntry
+    from wheelyard.settings import Settings
+
+FORMAT = 1  # part of every digest: raise it when the way projects are resolved changes
+_DISTRIBUTIONS = {"pytorch": "torch"}  # framework -> distribution, where the names differ
+_SET = re.compile(r"(nvidia-.*|triton|cuda-.*)")  # goes with the framework
+_ADVICE = "change the project's requirements, or the image that it stands on"
+_NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`|([\w.-]+) has no usable wheels")
+_OTHER_PYTHON = re.compile(r"no wheels? with a matching (Python|platform)|only has wheels with")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A new lock, and what the user should know about it."""
+
+    lock: ProjectLock
+    notes: tuple[str, ...]
+
+
+def lock_project(
+    project: Project,
+    base: BaseImage,
+    previous: ProjectLock | None,
+    entries: Iterable[CatalogueEntry],
+    settings: Settings,
+) -> Resolution:
+    """Resolve what the project requires on `base`; versions of `previous` are kept if possible.
+
+    `entries` are the images of the set: where the project needs another framework, the message
+    names one that has it. Raises ProjectError for requirements that cannot be read, LockError if
+    there is no solution, FetchError if the index fails.
+    """
+    wanted = collect(project, base.python)
+    inputs = inputs_of(project, wanted, base_contents(base))
+    entries = tuple(entries)
+    fitted = _fit(wanted, base, entries)
+    settings = index_settings(wanted, settings)
+    resolver = _Resolver(project, base, fitted, previous, entries, settings)
+    found = resolver.resolve(fitted.requirements)
+    notes = list(fitted.notes)
+    if resolver.shadowed(found):
+        found, told = resolver.with_dependents(found)
+        notes += told
+    wheels = resolver.located(found)
+    _check_hashes(wheels, fitted)
+    shadowed = resolver.shadowed(found)
+    notes += [
+        f"{wheel.name} {wheel.version} of the base is replaced by {found[wheel.name].version}"
+        for wheel in shadowed
+    ]
+    lock = ProjectLock(
+        base=base.reference,
+        base_digest=base.digest,
+        contents=base_contents(base),
+        inputs=inputs,
+        wheels=wheels,
+        shadowed=shadowed,
+        python=base.python,
+    )
+    return Resolution(lock, tuple(notes))
+
+
+def lock_problems(project: Project, lock: ProjectLock, base: BaseImage | None) -> list[str]:
+    """Say what has changed since the lock was written. Offline.
+
+    Without `base`, it is taken to be the one that was locked.
+    """
+    contents = lock.contents if base is None else base_contents(base)
+    problems = []
+    if base is not None and contents != lock.contents:
+        problems.append(f"{base.reference} is no longer what {lock.base} was")
+    if inputs_of(project, collect(project, lock.python), lock.contents) != lock.inputs:
+        problems.append("the table or the requirements have changed")
+    for item in lock.wheels:
+        if item.path is not None and not _is_file(project.folder / item.path, item.wheel):
+            problems.append(f"{item.path} is missing, or another file than was locked")
+    return problems
+
+
+def inputs_of(project: Project, wanted: Wanted, contents: str) -> str:
+    """Return the digest (SHA-256 hex) of all that a project's lock depends on."""
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "image": project.table.image,
+        "contents": contents,
+        **wanted.facts(),
+    }
+    return digest(facts)
+
+
+def index_settings(wanted: Wanted, settings: Settings) -> Settings:
+    """Return the settings with the project's own indexes; one that the user set comes first."""
+    named = [(f"project-{at}", expanded(url)) for at, url in enumerate(wanted.indexes)]
+    own = None if wanted.index is None else expanded(wanted.index)
+    return replace(
+        settings,
+        index_url=settings.index_url or own,
+        indexes=(*settings.indexes, *named),
+    )
+
+
+def images_with(
+    requirement: Requirement, base: BaseImage, entries: Iterable[CatalogueEntry]
+) -> list[str]:
+    """Return the tags of the set's images that have a framework as required, the newest first.
+
+    Those of the base's flavour and Python come first.
+    """
+    name = canonicalize_name(requirement.name)
+    found = []
+    for entry in entries:
+        version = frameworks_of(entry).get(name)
+        if version is None or entry.special or not requirement.specifier.contains(version, True):
+            continue
+        like = (entry.python == base.python, f"-{entry.flavour}" in f"{base.reference}-runtime")
+        found.append(((like, "+" not in entry.framework, Version(version)), entry.tags[0]))
+    return [tag for _, tag in sorted(found, reverse=True)]
+
+
+def frameworks_of(entry: CatalogueEntry) -> dict[str, str]:
+    """Return distribution -> version of an image's frameworks."""
+    pairs = zip(entry.framework.split("+"), entry.framework_version.split("+"), strict=True)
+    return {_DISTRIBUTIONS.get(name, name): version for name, version in pairs}
+
+
+def _fit(wanted: Wanted, base: BaseImage, entries: Sequence[CatalogueEntry]) -> Wanted:
+    """Express the requirements in the base's terms; raise LockError if they contradict it."""
+    fitter = _Fitter(base, entries)
+    requirements = [fitter.fit(line, "the project requires") for line in wanted.requirements]
+    constraints = [fitter.fit(line, "a constraint says") for line in wanted.constraints]
+    constraints += list(fitter.pins(wanted.locked))
+    if fitter.problems:
+        raise LockError(
+            f"the project does not fit {base.reference}:"
+            + "".join(f"\n  {problem}" for problem in dict.fromkeys(fitter.problems))
+        )
+    return replace(
+        wanted,
+        requirements=requirements,
+        constraints=constraints,
+        notes=[*wanted.notes, *dict.fromkeys(fitter.notes)],
+    )
+
+
+class _Fitter:
+    """Compares requirements with what a base fixes."""
+
+    def __init__(self, base: BaseImage, entries: Sequence[CatalogueEntry]) -> None:
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self._base = base
+        self._entries = entries
+        self._target = environment(base.python)
+        self._versions = {wheel.name: wheel.version for wheel in base.wheels}
+        self._bounds: dict[str, Requirement] = {
+            canonicalize_name(bound.name): bound for bound in map(Requirement, base.constraints)
+        }
+
+    def fit(self, line: str, said: str) -> str:
+        """Return the line without a local version that the base's build answers."""
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement as error:
+            raise LockError(f"{line!r} is not a PEP 508 requirement") from error
+        name = canonicalize_name(wanted.name)
+        if wanted.url is not None or name not in self._versions or not self._holds(wanted):
+            return line
+        relaxed = SpecifierSet(",".join(self._relax(name, one) for one in wanted.specifier))
+        if relaxed != wanted.specifier:
+            self.notes.append(f"{line}: the base has {name} {self._versions[name]}")
+            wanted.specifier = relaxed
+        if self._is_fixed(name) and not relaxed.contains(self._versions[name], prereleases=True):
+            self._conflict(f"{said} {line}", wanted)
+        return str(wanted)
+
+    def pins(self, locked: Iterable[Requirement]) -> Iterator[str]:
+        """Yield uv.lock's versions as constraints; those that the base fixes must agree."""
+        for pin in locked:
+            name = canonicalize_name(pin.name)
+            (version,) = (one.version for one in pin.specifier)
+            fixed = self._is_fixed(name)
+            if fixed and Version(self._versions[name]).public == Version(version).public:
+                continue
+            if _SET.fullmatch(name):  # of another build of the framework, which is judged itself
+                continue
+            bound = self._bounds.get(name)
+            if bound is not None and not bound.specifier.contains(version, prereleases=True):
+                wanted = Requirement(f"{name}=={Version(version).public}")
+                self._conflict(f"uv.lock has {name} {version}", wanted)
+                continue
+            yield self.fit(str(pin), "uv.lock says")
+
+    def _conflict(self, said: str, wanted: Requirement) -> None:
+        name = canonicalize_name(wanted.name)
+        has = f"the image fixes {self._bounds[name]}"
+        frameworks = {one for entry in self._entries for one in frameworks_of(entry)}
+        if name not in frameworks:
+            self.problems.append(f"{said}, but {has}")
+            return
+        found = images_with(wanted, self._base, self._entries)
+        if found:
+            hint = f"with image = {found[0]!r} in the table it fits".replace("'", '"')
+        else:
+            hint = f"no image of the set has {wanted}"
+        self.problems.append(f"{said}, but {has}; {hint}")
+
+    def _relax(self, name: str, one: Specifier) -> str:
+        """Drop `+cu121` of a pin whose version the base has."""
+        if one.operator not in ("==", "===") or "+" not in one.version:
+            return str(one)
+        public, _, _ = one.version.partition("+")
+        there = Version(self._versions[name]).public
+        return f"=={public}" if public == there else str(one)
+
+    def _is_fixed(self, name: str) -> bool:
+        bound = self._bounds.get(name)
+        return bound is not None and any(one.operator == "==" for one in bound.specifier)
+
+    def _holds(self, wanted: Requirement) -> bool:
+        return wanted.marker is None or wanted.marker.evaluate(self._target)
+
+
+class _Resolver:
+    """Asks uv, with the base's constraints, overrides and preferences."""
+
+    def __init__(
+        self,
+        project: Project,
+        base: BaseImage,
+        wanted: Wanted,
+        previous: ProjectLock | None,
+        entries: Sequence[CatalogueEntry],
+        settings: Settings,
+    ) -> None:
+        self._project = project
+        self._base = base
+        self._wanted = wanted
+        self._entries = entries
+        self._settings = settings
+        self._there = {wheel.name: wheel for wheel in base.wheels}
+        before = () if previous is None else previous.wheels
+        self._preferences = (
+            *((wheel.name, wheel.version) for wheel in base.wheels),
+            *((item.wheel.name, item.wheel.version) for item in before),
+        )
+        self._secrets = _secrets([settings.index_url or "", *(url for _, url in settings.indexes)])
+        self._indexes = tuple(url for name, url in settings.indexes if name.startswith("project-"))
+
+    def resolve(self, requirements: Iterable[str]) -> dict[str, Package]:
+        """Return the solution by name; raise LockError with what can be done if there is none."""
+        folder = self._project.folder.resolve()
+        request = ResolutionRequest(
+            requirements=(*self._options(), *(_absolute(line, folder) for line in requirements)),
+            python=self._base.python,
+            platform=self._base.platform,
+            constraints=(*self._base.constraints, *self._wanted.constraints),
+            overrides=(*self._base.overrides, *self._wanted.overrides),
+            preferences=self._preferences,
+            indexes=self._indexes,
+        )
+        try:
+            packages = compile_requirements(
+                request, self._project.table.name, self._settings, _ADVICE, direct=True
+            )
+        except LockError as problem:
+            raise LockError("\n".join((str(problem), *self._hints(str(problem))))) from problem
+        found: dict[str, Package] = {package.name: package for package in packages}
+        self._check_fixed(found)
+        return found
+
+    def with_dependents(self, found: dict[str, Package]) -> tuple[dict[str, Package], list[str]]:
+        """Resolve again with the rest of the base, some of which may need what is replaced."""
+        rest = [wheel.name for wheel in self._base.wheels if wheel.name not in found]
+        try:
+            whole = self.resolve((*self._wanted.requirements, *rest))
+        except LockError as problem:
+            told = f"what is replaced may break other parts of the base, which were kept: {problem}"
+            return found, [told]
+        moved = {
+            name: package
+            for name, package in whole.items()
+            if name in found
+            or name not in self._there
+            or str(package.version) != self._there[name].version
+        }
+        return moved, []
+
+    def shadowed(self, found: dict[str, Package]) -> tuple[LockedWheel, ...]:
+        """Return the base's wheels of which the project has another version."""
+        return tuple(
+            sorted(
+                (
+                    wheel
+                    for wheel in self._base.wheels
+                    if wheel.name in found and str(found[wheel.name].version) != wheel.version
+                ),
+                key=lambda wheel: wheel.name,
+            )
+        )
+
+    def located(self, found: dict[str, Package]) -> tuple[ProjectWheel, ...]:
+        """Pin each distribution to one file; the base's own file for the same version."""
+        wheels, lost = [], []
+        for name, package in sorted(found.items()):
+            base = self._there.get(name)
+            if base is None or base.version != str(package.version) or package.archive:
+                wheels.append(self._located(package))
+            elif base.sha256 == first_wheel(package).hashes["sha256"]:
+                url = _public(wheel_url(first_wheel(package)), self._secrets)
+                wheels.append(ProjectWheel(base, url))
+            else:  # the index got another file since
+                lost.append(base)
+        if lost:
+            places = locate(lost, self._base.python, self._settings, self._indexes)
+            wheels += [
+                ProjectWheel(wheel, _public(place.url, self._secrets))
+                for wheel, place in zip(lost, places, strict=True)
+            ]
+        return tuple(sorted(wheels, key=lambda item: item.wheel.name))
+
+    def _located(self, package: Package) -> ProjectWheel:
+        file = package.archive or first_wheel(package)
+        where = file.url or file.path or ""
+        filename = unquote(urlsplit(where).path.rpartition("/")[2])
+        local = file.path is not None or where.startswith("file:")
+        name, version, sha256 = package.name, str(package.version), file.hashes["sha256"]
+        if local:
+            path = Path(unquote(urlsplit(where).path) if where.startswith("file:") else where)
+            wheel = LockedWheel(name, version, filename, sha256, path.stat().st_size)
+            relative = os.path.relpath(path.resolve(), self._project.folder.resolve())
+            return ProjectWheel(wheel, path=PurePosixPath(relative).as_posix())
+        size = file.size if file.size is not None else wheel_size(file, self._settings)
+        wheel = LockedWheel(name, version, filename, sha256, size)
+        return ProjectWheel(wheel, url=_public(where, self._secrets))
+
+    def _options(self) -> Iterator[str]:
+        for place in self._wanted.find_links:
+            if "://" in place:
+                yield f"--find-links {expanded(place)}"
+                continue
+            folder = (self._project.folder / place).resolve()
+            if not folder.is_dir():
+                raise LockError(f"find-links: {folder} is not a folder")
+            yield f"--find-links {folder.as_uri()}"
+
+    def _check_fixed(self, found: dict[str, Package]) -> None:
+        """Require the base's own builds of what makes it: an index may have others."""
+        for line in self._base.constraints:
+            name = canonicalize_name(Requirement(line).name)
+            base, package = self._there.get(name), found.get(name)
+            if "==" not in line or base is None or package is None:
+                continue
+            if str(package.version) != base.version or package.archive is not None:
+                raise LockError(
+                    f"the project's own source has {name} {package.version}, another build than "
+                    f"the base's {base.version}; leave {name} to the base: remove that source for "
+                    "it (an index line, or `@ ...`)"
+                )
+
+    def _hints(self, problem: str) -> Iterator[str]:
+        """Say what helps against the usual reasons for which there is no solution."""
+        if _OTHER_PYTHON.search(problem):
+            yield (
+                f"a distribution has no wheel for this Python ({self._base.python}, Linux x86_64): "
+                "ask for another version of it, or take an image with another Python (`wheelyard "
+                "plan`)"
+            )
+        elif missing := {one or other for one, other in _NO_WHEEL.findall(problem)}:
+            names = sorted(missing)
+            image = self._base.reference.removesuffix("-devel")
+            yield f"{', '.join(names)}: {wheel_advice(' '.join(names), image)}"
+        for name in {one for entry in self._entries for one in frameworks_of(entry)}:
+            yield from self._framework_hint(name, problem)
+
+    def _framework_hint(self, name: str, problem: str) -> Iterator[str]:
+        base = self._there.get(name)
+        for text in dict.fromkeys(re.findall(rf"\b{name}((?:[<>=!~]=?[\d.]+,?)+)", problem)):
+            try:
+                asked = Requirement(f"{name}{text.rstrip(',')}")
+            except (InvalidRequirement, InvalidSpecifier):
+                continue
+            if base is None or asked.specifier.contains(base.version, prereleases=True):
+                continue
+            if found := images_with(asked, self._base, self._entries):
+                yield f'{asked}: an image of the set has it: image = "{found[0]}"'
+
+
+def _secrets(urls: Iterable[str]) -> tuple[str, ...]:
+    """Return what looks like a token in the paths of the indexes' addresses."""
+    paths = [(urlsplit(url).path, urlsplit(redact(url)).path) for url in urls]
+    return tuple(
+        part
+        for whole, shown in paths
+        for part, kept in zip(whole.split("/"), shown.split("/"), strict=False)
+        if part != kept
+    )
+
+
+def _public(url: str, secrets: Iterable[str]) -> str:
+    """Return an address without login; a token in it is replaced by `***`."""
+    parts = urlsplit(url)
+    path = parts.path
+    for secret in secrets:
+        path = path.replace(secret, "***")
+    return urlunsplit(
+        (parts.scheme, parts.netloc.rpartition("@")[2], path, "***" if parts.query else "", "")
+    )
+
+
+def _check_hashes(wheels: Iterable[ProjectWheel], wanted: Wanted) -> None:
+    """Require one of the hashes that a requirements file pins."""
+    for item in wheels:
+        allowed = wanted.hashes.get(item.wheel.name)
+        if allowed is not None and item.wheel.sha256 not in allowed:
+            raise LockError(
+                f"{item.wheel.filename} has a hash that the requirements file does not list: it "
+                "pins files for another Python or platform, or the file was replaced; write its "
+                "hashes again"
+            )
+
+
+def _absolute(line: str, folder: Path) -> str:
+    """Name a wheel of the project by its address on this machine, for uv."""
+    head, found, rest = line.partition(f"@ {LOCAL}")
+    if not found:
+        return _expanded(line)
+    place, marked, marker = rest.partition(" ;")
+    return f"{head}@ {(folder / unquote(place)).resolve().as_uri()}{marked}{marker}"
+
+
+def _expanded(line: str) -> str:
+    return expanded(line) if "@ http" in line else line
+
+
+def _is_file(path: Path, wheel: LockedWheel) -> bool:
+    try:
+        return path.stat().st_size == wheel.size and is_file_of(path, wheel.sha256)
+    except OSError:
+        return False

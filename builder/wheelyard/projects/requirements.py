@@ -1,0 +1,488 @@
+"""Collects what a project requires: pyproject.toml, requirements files in pip's format, uv.lock."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from packaging.dependency_groups import resolve_dependency_groups
+from packaging.markers import InvalidMarker, Marker
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from wheelyard.errors import ProjectError
+from wheelyard.projects.model import Project
+from wheelyard.projects.table import PYPROJECT, read_toml
+from wheelyard.system.urls import redact, url_problem
+
+LOCAL = "project:"  # scheme of a wheel in the project, in `Wanted.requirements`
+_LARGEST = 2 << 20  # bytes of a requirements file
+_FILES = 64  # requirements files that include each other
+_CUDA_INDEX = re.compile(r"https?://download(-r2)?\.pytorch\.org/|https?://pypi\.nvidia\.com")
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")  # what pip expands
+_DIRECT = re.compile(r"(git|hg|svn|bzr)\+|[a-z]+://|\.{0,2}/|\.$|file:", re.IGNORECASE)
+_HASH = re.compile(r"\s--hash=sha256:([0-9a-f]{64})(?=\s|$)")
+_ANY_HASH = re.compile(r"\s--hash[= ]\S+")
+_SOURCE = re.compile(r"(git|hg|svn|bzr)\+|\.(tar\.\w+|tgz|zip)$|\.git(@|$)", re.IGNORECASE)
+# Options of pip that change nothing here: wheels alone are taken, each pinned by its hash.
+_NEEDLESS = (
+    "--prefer-binary", "--require-hashes", "--trusted-host", "--use-feature", "--only-binary",
+    "--no-binary", "--config-settings", "--global-option", "--no-build-isolation",
+)  # fmt: skip
+
+
+@dataclass
+class Wanted:
+    """What a project requires. Its texts hold no login and no path of this machine."""
+
+    requirements: list[str] = field(default_factory=list)  # PEP 508; LOCAL for its own wheels
+    constraints: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    locked: list[Requirement] = field(default_factory=list)  # the pins of uv.lock
+    indexes: list[str] = field(default_factory=list)  # before the default one; not expanded
+    index: str | None = None  # in place of the default one; not expanded
+    find_links: list[str] = field(default_factory=list)  # folders of the project, or addresses
+    hashes: dict[str, set[str]] = field(default_factory=dict)  # name -> SHA-256s that may be taken
+    notes: list[str] = field(default_factory=list)  # what was left out, and why
+
+    def facts(self) -> dict[str, Any]:
+        """Return all that decides what is locked, for a digest."""
+        return {
+            "requirements": sorted(self.requirements),
+            "constraints": sorted([*self.constraints, *map(str, self.locked)]),
+            "overrides": sorted(self.overrides),
+            "indexes": [redact(index or "") for index in (*self.indexes, self.index)],
+            "find-links": self.find_links,
+            "hashes": {name: sorted(found) for name, found in self.hashes.items()},
+        }
+
+
+def collect(project: Project, python: str) -> Wanted:
+    """Return what the project requires; raise ProjectError for what cannot be taken.
+
+    `python` is that of the base image: markers in uv.lock are judged for it.
+    """
+    wanted = Wanted(find_links=list(project.table.find_links))
+    data = _pyproject(project)
+    files = _RequirementsFiles(project, wanted)
+    _from_pyproject(project, data, wanted, files)
+    for name in project.table.requirements:
+        files.read(project.folder / name, f"{project.source.name}: requirements")
+    _from_uv(project, data, wanted)
+    lock = project.folder / "uv.lock"
+    if lock.is_file():
+        wanted.locked += _uv_pins(lock, environment(python))
+    return wanted
+
+
+def environment(python: str) -> dict[str, str]:
+    """Return the values of PEP 508's markers in an image with this Python."""
+    return {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "implementation_version": f"{python}.0",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+        "os_name": "posix",
+        "platform_release": "",
+        "platform_version": "",
+        "extra": "",
+    }
+
+
+def wheel_advice(what: str, image: str = "IMAGE") -> str:
+    """Say how a wheel is brought for a distribution that has none."""
+    return (
+        "images are made of wheels alone, and nothing is compiled here; build the wheel once, in "
+        "the devel image of the same tag, and name its folder:\n"
+        f"  wheelyard run {image}-devel pip wheel --no-deps --wheel-dir wheels {what}\n"
+        '  find-links = ["wheels"]     in the table (or --find-links wheels in a requirements '
+        "file)"
+    )
+
+
+def expanded(text: str) -> str:
+    """Replace `${NAME}` by the environment's value, as pip does; ProjectError if it has none."""
+
+    def value(found: re.Match[str]) -> str:
+        if not os.environ.get(found[1]):
+            raise ProjectError(
+                f"{redact(text)} needs the environment variable {found[1]}, which is not set"
+            )
+        return os.environ[found[1]]
+
+    return _VARIABLE.sub(value, text)
+
+
+def _pyproject(project: Project) -> dict[str, Any]:
+    path = project.folder / PYPROJECT
+    return read_toml(path) if path.is_file() else {}
+
+
+def _from_pyproject(
+    project: Project, data: Mapping[str, Any], wanted: Wanted, files: _RequirementsFiles
+) -> None:
+    """Take [project].dependencies, the extras and the groups that the table names."""
+    where = project.folder / PYPROJECT
+    metadata, table = project.metadata, project.table
+    if not metadata and _dig(data, "tool", "poetry"):
+        wanted.notes.append(
+            "[tool.poetry] is not read: move its dependencies to [project] (poetry 2), or "
+            "`poetry export -o requirements.txt`"
+        )
+    dynamic = metadata.get("dynamic", ())
+    if "dependencies" in dynamic:
+        _dynamic(project, data, files, wanted)
+    for line in _strings(metadata.get("dependencies", []), f"{where}: project.dependencies"):
+        _add(line, f"{where}: project.dependencies", project.folder, wanted)
+    extras = _named(metadata.get("optional-dependencies", {}), where, "optional-dependencies")
+    own = canonicalize_name(str(metadata.get("name", "")))
+    _extras(table.extras, extras, own, project, wanted)
+    if table.groups:
+        groups = _dig(data, "dependency-groups") or {}
+        known = {str(canonicalize_name(str(name))): str(name) for name in groups}
+        chosen = [known[_known(name, known, "dependency group", where)] for name in table.groups]
+        try:
+            lines = resolve_dependency_groups(groups, *chosen)
+        except (ValueError, TypeError, LookupError, ExceptionGroup) as error:
+            raise ProjectError(f"{where}: dependency-groups: {_said(error)}") from error
+        for line in lines:
+            _add(line, f"{where}: dependency-groups", project.folder, wanted)
+
+
+def _extras(
+    names: Iterable[str],
+    extras: Mapping[str, Any],
+    own: str,
+    project: Project,
+    wanted: Wanted,
+) -> None:
+    """Take the lines of extras, and of those of the project's own that they name."""
+    where = f"{project.folder / PYPROJECT}: project.optional-dependencies"
+    queue, done = list(names), set[str]()
+    while queue:
+        name = _known(queue.pop(0), extras, "extra", project.folder / PYPROJECT)
+        if name in done:
+            continue
+        done.add(name)
+        for line in _strings(extras[name], f"{where}.{name}"):
+            found = _parsed(line, where)
+            if own and canonicalize_name(found.name) == own:
+                queue += sorted(found.extras)
+            else:
+                _add(line, where, project.folder, wanted)
+
+
+def _dynamic(
+    project: Project, data: Mapping[str, Any], files: _RequirementsFiles, wanted: Wanted
+) -> None:
+    """Take the requirements files from which setuptools reads the dependencies."""
+    named = _dig(data, "tool", "setuptools", "dynamic", "dependencies", "file")
+    listed = [named] if isinstance(named, str) else named
+    if not isinstance(listed, list):
+        wanted.notes.append(
+            "[project] says that its dependencies are dynamic; only those of setuptools' `file` "
+            "can be read: name a requirements file in the table"
+        )
+        return
+    for name in _strings(listed, f"{project.folder / PYPROJECT}: tool.setuptools.dynamic"):
+        files.read(project.folder / name, PYPROJECT)
+
+
+def _from_uv(project: Project, data: Mapping[str, Any], wanted: Wanted) -> None:
+    """Take [tool.uv]: sources, indexes, constraints and overrides."""
+    where = f"{project.folder / PYPROJECT}: tool.uv"
+    uv = _dig(data, "tool", "uv") or {}
+    for key, target in (
+        ("constraint-dependencies", wanted.constraints),
+        ("override-dependencies", wanted.overrides),
+    ):
+        target += _strings(uv.get(key, []), f"{where}.{key}")
+    sources = {canonicalize_name(str(k)): v for k, v in (_dig(uv, "sources") or {}).items()}
+    for at, line in enumerate(wanted.requirements):
+        found = _parsed(line, where)
+        source = sources.get(canonicalize_name(found.name))
+        if source is None or found.url is not None:
+            continue
+        for one in source if isinstance(source, list) else [source]:
+            address = _source(found.name, one if isinstance(one, dict) else {}, where, project)
+            if address is not None:
+                marker = f" ; {found.marker}" if found.marker else ""
+                extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
+                wanted.requirements[at] = f"{found.name}{extras} @ {address}{marker}"
+    for index in uv.get("index", []):
+        if isinstance(index, dict) and isinstance(index.get("url"), str):
+            _index(index["url"], wanted, default=index.get("default") is True)
+
+
+def _source(name: str, source: Mapping[str, Any], where: str, project: Project) -> str | None:
+    """Return the address of one of uv's sources; None if it is an index."""
+    if "index" in source:
+        return None
+    place = source.get("url") or source.get("path")
+    if isinstance(place, str) and place.lower().partition("#")[0].endswith(".whl"):
+        return _address(place, where, project.folder, project.folder)
+    raise ProjectError(
+        f"{where}.sources: {name} comes from {'git' if 'git' in source else 'a folder'}; "
+        + wheel_advice(f"git+{source['git']}" if "git" in source else str(place or name))
+    )
+
+
+def _uv_pins(path: Path, target: dict[str, str]) -> Iterator[Requirement]:
+    """Yield the versions that uv.lock has for this Python and platform."""
+    found: dict[str, set[str]] = {}
+    packages = read_toml(path).get("package", [])
+    for package in packages if isinstance(packages, list) else []:
+        if not isinstance(package, dict) or "registry" not in package.get("source", {}):
+            continue
+        markers = package.get("resolution-markers", [])
+        name, version = package.get("name"), package.get("version")
+        if isinstance(name, str) and isinstance(version, str) and _holds(markers, target, path):
+            found.setdefault(canonicalize_name(name), set()).add(version)
+    for name, versions in sorted(found.items()):
+        if len(versions) == 1:  # several: extras that exclude each other
+            yield _parsed(f"{name}=={versions.pop()}", str(path))
+
+
+def _holds(markers: object, target: dict[str, str], path: Path) -> bool:
+    if not isinstance(markers, list) or not markers:
+        return True
+    try:
+        return any(Marker(str(marker)).evaluate(target) for marker in markers)
+    except InvalidMarker as error:
+        raise ProjectError(f"{path}: {error}; write it again: uv lock") from error
+
+
+class _RequirementsFiles:
+    """Reads requirements files and those that they include, each once."""
+
+    def __init__(self, project: Project, wanted: Wanted) -> None:
+        self._project = project
+        self._wanted = wanted
+        self._seen: set[tuple[Path, bool]] = set()
+
+    def read(self, path: Path, named_by: str, *, constraints: bool = False) -> None:
+        """Take a file's lines; those of a constraints file only bound versions."""
+        if (path.resolve(), constraints) in self._seen:
+            return
+        self._seen.add((path.resolve(), constraints))
+        if len(self._seen) > _FILES:
+            raise ProjectError(f"{named_by}: more than {_FILES} requirements files")
+        text = _read(path, named_by)
+        for number, line in _logical_lines(text):
+            where = f"{_shown(path, self._project.folder)}:{number}"
+            if line.startswith("-"):
+                self._option(line, where, path, constraints=constraints)
+            elif constraints:
+                self._wanted.constraints.append(str(_parsed(_ANY_HASH.sub("", line), where)))
+            else:
+                _add(line, where, path.parent, self._wanted, self._project.folder)
+
+    def _option(self, line: str, where: str, path: Path, *, constraints: bool) -> None:
+        name, value = _option(line)
+        match name:
+            case "-r" | "--requirement" | "-c" | "--constraint":
+                if "://" in value:
+                    raise ProjectError(f"{where}: {line}: copy that file into the project")
+                bounds = constraints or name in ("-c", "--constraint")
+                self.read(path.parent / value, where, constraints=bounds)
+            case "-e" | "--editable":
+                _folder(value, where, path.parent, self._project.folder, self._wanted)
+            case "-i" | "--index-url" | "--extra-index-url":
+                _index(value, self._wanted, default=name != "--extra-index-url")
+            case "-f" | "--find-links":
+                self._wanted.find_links.append(
+                    value if "://" in value else _relative(path.parent / value, self._project)
+                )
+            case "--no-index":
+                self._wanted.notes.append(f"{where}: --no-index is not followed: the base needs it")
+            case "--pre":
+                self._wanted.notes.append(
+                    f"{where}: --pre is not followed; name each pre-release, such as demo>=2.0rc1"
+                )
+            case _ if name not in _NEEDLESS:
+                raise ProjectError(f"{where}: {name} is not an option of a requirements file")
+
+
+def _add(line: str, where: str, folder: Path, wanted: Wanted, project: Path | None = None) -> None:
+    """Take one requirement, in pip's format."""
+    project = project or folder
+    hashes = set(_HASH.findall(line))
+    text = _ANY_HASH.sub("", line).partition(" --")[0].strip()
+    if _DIRECT.match(text) or re.match(r"[^@;]+\.whl(\s|;|$)", text, re.IGNORECASE):
+        place = text.partition(" ;")[0].strip()
+        if not re.search(r"\.whl(#|$)", place, re.IGNORECASE):
+            _folder(place, where, folder, project, wanted)
+            return
+        address = _address(place, where, folder, project)
+        text = f"{_wheel_name(address, where)} @ {address}"
+    else:
+        found = _parsed(text, where)
+        if found.url is not None:
+            address = _address(found.url, where, folder, project, found.name)
+            marker = f" ; {found.marker}" if found.marker else ""
+            extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
+            text = f"{found.name}{extras} @ {address}{marker}"
+    wanted.requirements.append(text)
+    if hashes:
+        name = canonicalize_name(_parsed(text, where).name)
+        wanted.hashes.setdefault(name, set()).update(hashes)
+
+
+def _folder(place: str, where: str, folder: Path, project: Path, wanted: Wanted) -> None:
+    """Leave out the project itself, whose code is a layer of its own; refuse other sources."""
+    path = place.removeprefix("file://").partition("[")[0].partition("#")[0]
+    if not _SOURCE.search(place) and (folder / path).resolve() == project.resolve():
+        wanted.notes.append(f"{where}: the project itself goes in with its code")
+        return
+    raise ProjectError(f"{where}: {redact(place)} is not a wheel; {wheel_advice(redact(place))}")
+
+
+def _address(place: str, where: str, folder: Path, project: Path, name: str | None = None) -> str:
+    """Return where a wheel is: an http address, or LOCAL and its path in the project."""
+    place = expanded(place) if place.startswith(("http", "file")) else place
+    if not re.search(r"\.whl$", urlsplit(place).path, re.IGNORECASE) or _SOURCE.match(place):
+        shown = redact(place)
+        raise ProjectError(f"{where}: {shown} is not a wheel; {wheel_advice(name or shown)}")
+    if place.startswith(("http://", "https://")):
+        if problem := url_problem(place):
+            raise ProjectError(f"{where}: {problem}")
+        if "@" in urlsplit(place).netloc or urlsplit(place).query:
+            raise ProjectError(
+                f"{where}: {redact(place)} holds a login, which would be in the lock; give it by "
+                "~/.netrc, or take the wheel from an index"
+            )
+        return place
+    path = Path(unquote(urlsplit(place).path)) if place.startswith("file:") else Path(place)
+    target = folder / path
+    if not target.is_file():
+        raise ProjectError(
+            f"{where}: {path} does not exist here; `pip freeze` writes such paths in conda's "
+            "environments: name the version instead, such as numpy==1.26.4, or copy the wheel into "
+            "the project"
+        )
+    return LOCAL + quote(PurePosixPath(os.path.relpath(target, project)).as_posix())
+
+
+def _wheel_name(address: str, where: str) -> str:
+    filename = unquote(urlsplit(address.removeprefix(LOCAL)).path.rpartition("/")[2])
+    try:
+        return parse_wheel_filename(filename)[0]
+    except InvalidWheelFilename as error:
+        raise ProjectError(f"{where}: {error}") from error
+
+
+def _relative(path: Path, project: Project) -> str:
+    return PurePosixPath(os.path.relpath(path, project.folder)).as_posix()
+
+
+def _index(url: str, wanted: Wanted, *, default: bool) -> None:
+    """Take an index, except those with other builds of what the base has."""
+    if _CUDA_INDEX.match(url):
+        note = f"{redact(url)} is left out: the base image has its builds"
+        if note not in wanted.notes:
+            wanted.notes.append(note)
+    elif default:
+        wanted.index = url
+    elif url not in wanted.indexes:
+        wanted.indexes.append(url)
+
+
+def _option(line: str) -> tuple[str, str]:
+    """Split `--name=value`, `--name value`, `-rvalue`."""
+    found = re.match(r"(--[a-z-]+|-[a-z])[=\s]*(.*)", line)
+    if found is None:
+        return line, ""
+    return found[1], found[2].strip().strip("\"'")
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line, without comments, continued lines joined."""
+    start, joined = 0, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        start = start if joined else number
+        if line.endswith("\\") and not line.lstrip().startswith("#"):
+            joined += f"{line[:-1].strip()} "
+            continue
+        line = re.sub(r"(^|\s)#.*$", "", joined + line).strip()
+        joined = ""
+        if line:
+            yield start, line
+    if joined.strip():
+        yield start, joined.strip()
+
+
+def _read(path: Path, named_by: str) -> str:
+    """Read a requirements file; PowerShell writes UTF-16."""
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_LARGEST + 1)
+    except OSError as error:
+        raise ProjectError(f"{named_by}: {path} cannot be read: {error.strerror}") from error
+    if len(data) > _LARGEST:
+        raise ProjectError(f"{path} is larger than {_LARGEST >> 20} MiB")
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{path} is not text in UTF-8: {error}") from error
+
+
+def _parsed(text: str, where: str) -> Requirement:
+    try:
+        return Requirement(text)
+    except InvalidRequirement as error:
+        hint = ""
+        if re.fullmatch(r"[\w.-]+=[^=\s]+(=\S+)?", text):
+            name, version = text.split("=")[:2]
+            hint = f"; conda writes it so, pip needs {name}=={version}"
+        reason = str(error).splitlines()[0]
+        raise ProjectError(f"{where}: {redact(text)!r}: {reason}{hint}") from error
+
+
+def _known(name: str, known: Iterable[str], what: str, where: Path) -> str:
+    wanted, names = canonicalize_name(name), list(known)
+    if wanted in names:
+        return wanted
+    close = difflib.get_close_matches(wanted, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names) or 'none'}"
+    raise ProjectError(f"{where} has no {what} {name!r}; {hint}")
+
+
+def _named(value: object, where: Path, key: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProjectError(f"{where}: project.{key} must be a table")
+    return {canonicalize_name(str(name)): lines for name, lines in value.items()}
+
+
+def _strings(value: object, where: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ProjectError(f"{where} must be a list of texts")
+    return value
+
+
+def _dig(data: Mapping[str, Any], *keys: str) -> Any:
+    """Return what is at `keys`; None if something of it is missing or not a table."""
+    found: Any = data
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(_said, error.exceptions))
+    return str(error.args[0]) if error.args else str(error)
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

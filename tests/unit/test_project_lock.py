@@ -1,0 +1,510 @@
+"""A project's lock: the real uv, an index on loopback, and the file that pip and uv read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from locking import Index, make_settings, torch_index
+from uv import find_uv_bin
+from wheels import make_wheel
+
+from wheelyard.cli import main
+from wheelyard.errors import LockError, ProjectError
+from wheelyard.model import LockedWheel
+from wheelyard.planning.catalogue import CatalogueEntry
+from wheelyard.projects.lock import Resolution, lock_problems, lock_project
+from wheelyard.projects.model import BaseImage, Project, ProjectLock
+from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
+from wheelyard.projects.table import read_project
+
+ROOT = Path(__file__).parents[2]
+CONSTRAINTS = (
+    "torch==2.3.1",
+    "nvidia-cuda-runtime-cu12==12.1.105",
+    "nvidia-cudnn-cu12==8.9.2.26",
+    "numpy<2",
+)
+REFERENCE = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
+
+
+def entry(version: str, cuda: str = "12.1") -> CatalogueEntry:
+    tag = f"pytorch:{version}-cuda{cuda}-cudnn9.1-py3.11"
+    name = f"pytorch-{version}-cuda{cuda}-cudnn9.1-py3.11-runtime"
+    return CatalogueEntry(name, (tag,), "pytorch", version, cuda, "9.1", "3.11", "runtime", ())
+
+
+ENTRIES = (entry("2.3.1"), entry("2.4.1"), entry("2.5.1", "12.4"))
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    made = torch_index(tmp_path / "index")
+    made.add("torch", "2.4.1", ("filelock",))
+    made.add("numpy", "2.1")
+    made.add("filelock", "3.9")  # newer than the base's
+    made.add("demo", "1.0", ("torch>=2.1", "numpy", "filelock"))
+    made.add("demo", "2.0rc1", ("torch>=2.1",))
+    made.add("newer", "1.0", ("filelock>=3.5",))
+    made.add("too-new", "1.0", ("torch>=2.4",))
+    return made
+
+
+def base(index: Index) -> BaseImage:
+    """What the set's image of this index would be."""
+    from locking import sha256
+
+    pins = {
+        "torch": "2.3.1",
+        "nvidia-cuda-runtime-cu12": "12.1.105",
+        "nvidia-cudnn-cu12": "8.9.2.26",
+        "filelock": "3.1",
+        "numpy": "1.26.4",
+    }
+    wheels = []
+    for name, version in sorted(pins.items()):
+        file = index.folder / "files" / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+        wheels.append(LockedWheel(name, version, file.name, sha256(file), file.stat().st_size))
+    return BaseImage(REFERENCE, "sha256:" + "a" * 64, {}, {}, tuple(wheels), CONSTRAINTS)
+
+
+def write(folder: Path, files: dict[str, str]) -> Project:
+    files = {"wheelyard.toml": 'image = "pytorch:2.3.1"\nrequirements = ["r.txt"]\n'} | files
+    if "pyproject.toml" in files and "[tool.wheelyard]" in files["pyproject.toml"]:
+        del files["wheelyard.toml"]
+    for name, text in files.items():
+        path = folder / "app" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = read_project(folder / "app")
+    assert found is not None
+    return found
+
+
+def lock(
+    index: Index,
+    tmp_path: Path,
+    files: dict[str, str] | str,
+    previous: ProjectLock | None = None,
+    **settings: object,
+) -> Resolution:
+    project = write(tmp_path, {"r.txt": files} if isinstance(files, str) else files)
+    with index.serve() as url:
+        made = make_settings(tmp_path, url, **settings)
+        return lock_project(project, base(index), previous, ENTRIES, made)
+
+
+def versions(made: Resolution | ProjectLock) -> dict[str, str]:
+    found = made.lock if isinstance(made, Resolution) else made
+    return {item.wheel.name: item.wheel.version for item in found.wheels}
+
+
+def refused(index: Index, tmp_path: Path, files: dict[str, str] | str) -> str:
+    with pytest.raises((LockError, ProjectError)) as caught:
+        lock(index, tmp_path, files)
+    return str(caught.value)
+
+
+def test_the_bases_versions_are_kept_and_only_the_rest_is_added(
+    index: Index, tmp_path: Path
+) -> None:
+    made = lock(index, tmp_path, "demo\n").lock
+    assert versions(made) == {
+        "demo": "1.0", "torch": "2.3.1", "filelock": "3.1", "numpy": "1.26.4",
+        "nvidia-cuda-runtime-cu12": "12.1.105", "nvidia-cudnn-cu12": "8.9.2.26",
+    }  # fmt: skip
+    (added,) = made.added(base(index))
+    file = index.folder / "files" / "demo-1.0-py3-none-any.whl"
+    assert (added.wheel.name, added.wheel.size) == ("demo", file.stat().st_size)
+    assert added.url is not None
+    assert added.url.endswith("/files/demo-1.0-py3-none-any.whl")
+    assert made.shadowed == ()
+
+
+def test_what_must_differ_is_shadowed_with_what_depends_on_it(index: Index, tmp_path: Path) -> None:
+    made = lock(index, tmp_path, "newer\n")
+    assert versions(made) == {"filelock": "3.9", "newer": "1.0"}
+    assert [(wheel.name, wheel.version) for wheel in made.lock.shadowed] == [("filelock", "3.1")]
+    assert "filelock 3.1 of the base is replaced by 3.9" in made.notes
+
+
+@pytest.mark.parametrize(
+    ("update", "replaced"), [(True, {"filelock", "leaning"}), (False, {"filelock"})]
+)
+def test_what_else_of_the_base_needs_what_is_replaced_moves_too_or_is_named(
+    index: Index, tmp_path: Path, update: bool, replaced: set[str]
+) -> None:
+    file = index.add("leaning", "1.0", ("filelock<3.5",))
+    if update:
+        index.add("leaning", "1.1", ("filelock",))
+    lower = base(index)
+    leaning = LockedWheel("leaning", "1.0", file.name, "0" * 64, file.stat().st_size)
+    lower = replace(lower, wheels=(*lower.wheels, leaning))
+    project = write(tmp_path, {"r.txt": "newer\n"})
+    with index.serve() as url:
+        made = lock_project(project, lower, None, (), make_settings(tmp_path, url))
+    assert {wheel.name for wheel in made.lock.shadowed} == replaced
+    assert any("may break other parts of the base" in note for note in made.notes) is not update
+
+
+def test_locked_versions_stay_until_an_upgrade(index: Index, tmp_path: Path) -> None:
+    first = lock(index, tmp_path, "newer\n").lock
+    index.add("newer", "1.1", ("filelock>=3.5",))
+    index.add("filelock", "3.10")
+    assert versions(lock(index, tmp_path, "newer\n", first)) == versions(first)
+    assert versions(lock(index, tmp_path, "newer\n")) == {"filelock": "3.10", "newer": "1.1"}
+
+
+def test_the_file_is_read_back_and_installed_by_uv_and_pip(index: Index, tmp_path: Path) -> None:
+    project = write(tmp_path, {"r.txt": "demo\nnewer\nlocal @ ./wheels/local-3.0-py3-none-any.whl"})
+    (project.folder / "wheels").mkdir()
+    make_wheel(project.folder / "wheels", "local", "3.0")
+    with index.serve() as url:
+        settings = make_settings(tmp_path, url)
+        made = lock_project(project, base(index), None, (), settings).lock
+        text = render_lock(made)
+        project.lock.write_text(text)
+        assert read_lock(project.lock) == made
+        assert str(tmp_path) not in text
+        target = tmp_path / "env"
+        uv = [find_uv_bin(), "--no-config", "--no-cache", "pip", "sync", "--target", str(target)]
+        uv += ["--python", sys.executable, "--preview", str(project.lock)]
+        subprocess.run(uv, check=True, capture_output=True)
+        assert {path.name for path in target.glob("*.dist-info")} >= {
+            "demo-1.0.dist-info", "filelock-3.9.dist-info", "local-3.0.dist-info",
+        }  # fmt: skip
+        pip = [sys.executable, "-m", "pip", "--isolated", "install", "--dry-run", "--report", "-"]
+        pip += ["--quiet", "--ignore-installed", "--no-index", "-r", str(project.lock)]
+        report = json.loads(subprocess.run(pip, check=True, capture_output=True).stdout)
+        found = {item["metadata"]["name"].replace("_", "-") for item in report["install"]}
+        assert found == set(versions(made))
+
+
+def test_extras_groups_and_constraints_of_pyproject(index: Index, tmp_path: Path) -> None:
+    index.add("extra-a", "1.0")
+    index.add("extra-b", "1.0")
+    index.add("grouped", "1.0")
+    index.add("grouped", "2.0")
+    text = """\
+[project]
+name = "app"
+dependencies = ["numpy"]
+[project.optional-dependencies]
+all = ["app[B]", "extra-a"]
+b = ["extra-b"]
+[dependency-groups]
+train = [{include-group = "More_Of"}]
+more-of = ["grouped"]
+[tool.uv]
+constraint-dependencies = ["grouped<2"]
+[tool.wheelyard]
+image = "pytorch:2.3.1"
+extras = ["All"]
+groups = ["Train"]
+"""
+    found = versions(lock(index, tmp_path, {"pyproject.toml": text}))
+    assert found == {"numpy": "1.26.4", "extra-a": "1.0", "extra-b": "1.0", "grouped": "1.0"}
+
+
+def test_requirements_files_include_each_other(index: Index, tmp_path: Path) -> None:
+    files = {
+        "r.txt": "-r sub/more.txt  # a comment\n-c bounds.txt\nnewer \\\n ; python_version > '3'",
+        "sub/more.txt": "-r ../r.txt\ndemo; sys_platform == 'linux'\nnumpy; sys_platform=='win32'",
+        "bounds.txt": "filelock<3.9,>=3.5\n",
+    }
+    index.add("filelock", "3.6")
+    found = versions(lock(index, tmp_path, files))
+    assert (found["newer"], found["demo"], found["filelock"]) == ("1.0", "1.0", "3.6")
+
+
+def test_a_file_in_utf_16_is_read(index: Index, tmp_path: Path) -> None:
+    project = write(tmp_path, {"r.txt": ""})
+    (project.folder / "r.txt").write_bytes("newer==1.0\r\n".encode("utf-16"))
+    with index.serve() as url:
+        made = lock_project(project, base(index), None, (), make_settings(tmp_path, url))
+    assert "newer" in versions(made)
+
+
+def test_another_build_of_the_framework_is_the_bases_own(index: Index, tmp_path: Path) -> None:
+    text = "--extra-index-url https://download.pytorch.org/whl/cu121\ntorch==2.3.1+cu121\n"
+    made = lock(index, tmp_path, text)
+    assert versions(made)["torch"] == "2.3.1"
+    assert "torch==2.3.1+cu121: the base has torch 2.3.1" in made.notes
+    assert any("is left out: the base image has its builds" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("torch==2.4.1", 'image = "pytorch:2.4.1-cuda12.1-cudnn9.1-py3.11"'),
+        ("torch>=2.4", 'image = "pytorch:2.5.1-cuda12.4-cudnn9.1-py3.11"'),
+        ("torch==1.13.1", "no image of the set has torch==1.13.1"),
+        ("too-new", 'image = "pytorch:2.5.1-cuda12.4-cudnn9.1-py3.11"'),
+    ],
+)
+def test_another_torch_is_answered_with_the_image_that_has_it(
+    index: Index, tmp_path: Path, line: str, hint: str
+) -> None:
+    assert hint in refused(index, tmp_path, f"{line}\n")
+
+
+def test_a_bound_of_the_base_is_named(index: Index, tmp_path: Path) -> None:
+    said = refused(index, tmp_path, "numpy>=2\n")
+    assert "numpy>=2" in said
+    assert "numpy<2" in said
+
+
+UV_LOCK = """\
+version = 1
+requires-python = ">=3.11"
+[[package]]
+name = "demo"
+version = "1.0"
+source = { registry = "https://index.example/simple" }
+[[package]]
+name = "newer"
+version = "1.0"
+source = { registry = "https://index.example/simple" }
+[[package]]
+name = "filelock"
+version = "3.6"
+source = { registry = "https://index.example/simple" }
+resolution-markers = ["python_full_version < '3.12'"]
+[[package]]
+name = "filelock"
+version = "3.9"
+source = { registry = "https://index.example/simple" }
+resolution-markers = ["python_full_version >= '3.12'"]
+[[package]]
+name = "torch"
+version = "2.3.1+cu121"
+source = { registry = "https://download.pytorch.org/whl/cu121" }
+[[package]]
+name = "app"
+version = "0.1"
+source = { virtual = "." }
+"""
+
+
+def test_the_versions_of_uv_lock_are_honoured(index: Index, tmp_path: Path) -> None:
+    index.add("newer", "1.1", ("filelock>=3.5",))
+    index.add("filelock", "3.6")
+    made = lock(index, tmp_path, {"r.txt": "demo\nnewer\n", "uv.lock": UV_LOCK})
+    found = versions(made)
+    assert (found["newer"], found["filelock"], found["torch"]) == ("1.0", "3.6", "2.3.1")
+
+
+def test_a_uv_lock_that_contradicts_the_base_is_named(index: Index, tmp_path: Path) -> None:
+    numpy = UV_LOCK.replace('name = "newer"\nversion = "1.0"', 'name = "numpy"\nversion = "2.1"')
+    said = refused(index, tmp_path, {"r.txt": "demo\n", "uv.lock": numpy})
+    assert "uv.lock has numpy 2.1, but the image fixes numpy<2" in said
+    torch = UV_LOCK.replace("2.3.1+cu121", "2.4.1+cu121")
+    said = refused(index, tmp_path, {"r.txt": "demo\n", "uv.lock": torch})
+    assert 'image = "pytorch:2.4.1-cuda12.1-cudnn9.1-py3.11"' in said
+
+
+def test_wheels_of_folders_files_and_addresses(index: Index, tmp_path: Path) -> None:
+    project = write(tmp_path, {"r.txt": ""})
+    (project.folder / "my wheels").mkdir()
+    make_wheel(project.folder / "my wheels", "foldered", "1.0")
+    make_wheel(project.folder, "local", "3.0")
+    (index.folder / "other").mkdir()
+    far = make_wheel(index.folder / "other", "far", "4.0")
+    with index.serve() as url:
+        root = url.removesuffix("simple/")
+        (project.folder / "r.txt").write_text(
+            "--find-links 'my wheels'\nfoldered\n./local-3.0-py3-none-any.whl\n"
+            f"far @ {root}other/{far.name}\n"
+        )
+        made = lock_project(project, base(index), None, (), make_settings(tmp_path, url)).lock
+    found = {item.wheel.name: item for item in made.wheels}
+    assert found["foldered"].path == "my wheels/foldered-1.0-py3-none-any.whl"
+    assert found["local"].path == "local-3.0-py3-none-any.whl"
+    assert found["far"].url == f"{root}other/{far.name}"
+    assert found["far"].wheel.size == far.stat().st_size
+    project.lock.write_text(render_lock(made))
+    assert read_lock(project.lock) == made
+    assert lock_problems(project, made, None) == []
+    make_wheel(project.folder, "local", "3.0", {"local/__init__.py": "changed = 1\n"})
+    assert lock_problems(project, made, None) == [
+        "local-3.0-py3-none-any.whl is missing, or another file than was locked"
+    ]
+
+
+def test_a_hash_that_does_not_match_is_refused(index: Index, tmp_path: Path) -> None:
+    said = refused(index, tmp_path, f"newer==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
+    assert "newer-1.0-py3-none-any.whl has a hash that the requirements file does not list" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("git+https://host.example/a/b.git\n", "is not a wheel"),
+        ("b @ git+https://host.example/a/b.git@v1\n", "pip wheel --no-deps --wheel-dir wheels"),
+        ("https://host.example/b-1.0.tar.gz\n", "is not a wheel"),
+        ("-e ./sub\n", "r.txt:1: ./sub is not a wheel"),
+        ("numpy @ file:///croot/numpy-1.26.4-cp311-cp311-linux_x86_64.whl\n", "conda's"),
+        ("numpy=1.26.4=py311_0\n", "pip needs numpy==1.26.4"),
+        ("x @ https://u:secret@host.example/x-1-py3-none-any.whl\n", "holds a login"),
+        ("-r missing.txt\n", "cannot be read: No such file"),
+        ("-r https://host.example/r.txt\n", "copy that file into the project"),
+        ("--indexurl x\n", "--indexurl is not an option"),
+        ("!!\n", "r.txt:1: '!!'"),
+        ("demo\n--index-url https://${WHEELYARD_NOT_SET}@h.example/\n", "WHEELYARD_NOT_SET"),
+    ],
+)
+def test_what_cannot_be_taken_says_what_to_do(
+    index: Index, tmp_path: Path, text: str, said: str
+) -> None:
+    found = refused(index, tmp_path, text)
+    assert said in found
+    assert "secret" not in found
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('extras = ["serv"]', "has no extra 'serv'; did you mean serve?"),
+        ('groups = ["trian"]', "has no dependency group 'trian'; did you mean train?"),
+        ('groups = ["loop"]', "dependency-groups: "),
+        ('requirements = ["none.txt"]', "none.txt cannot be read: No such file or directory"),
+        ('find-links = ["none"]', "none is not a folder"),
+    ],
+)
+def test_unknown_names_of_the_table(index: Index, tmp_path: Path, table: str, said: str) -> None:
+    text = f"""\
+[project]
+name = "app"
+[project.optional-dependencies]
+serve = ["demo"]
+[dependency-groups]
+train = ["demo"]
+loop = [{{include-group = "loop"}}]
+[tool.wheelyard]
+image = "pytorch:2.3.1"
+{table}
+"""
+    assert said in refused(index, tmp_path, {"pyproject.toml": text})
+
+
+def test_the_project_itself_is_left_to_the_build(index: Index, tmp_path: Path) -> None:
+    made = lock(index, tmp_path, "-e .\nnewer\n")
+    assert "newer" in versions(made)
+    assert "r.txt:1: the project itself goes in with its code" in made.notes
+
+
+def test_a_distribution_without_wheels_says_how_to_bring_one(index: Index, tmp_path: Path) -> None:
+    page = index.folder / "simple" / "sdist-only" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(f'<a href="/files/sdist-only-1.0.tar.gz#sha256={"0" * 64}">x</a>')
+    said = refused(index, tmp_path, "sdist-only\n")
+    assert "sdist-only: images are made of wheels alone" in said
+    assert "wheelyard run pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel pip wheel" in said
+
+
+def test_a_wheel_for_another_python_is_said_to_be_one(index: Index, tmp_path: Path) -> None:
+    file = make_wheel(index.folder / "files", "oldpy", "1.0")
+    file.rename(file.with_name("oldpy-1.0-cp38-cp38-manylinux_2_17_x86_64.whl"))
+    assert "no wheel for this Python (3.11, Linux x86_64)" in refused(index, tmp_path, "oldpy\n")
+
+
+def test_a_pre_release_is_taken_only_where_it_is_named(index: Index, tmp_path: Path) -> None:
+    assert versions(lock(index, tmp_path, "demo\n"))["demo"] == "1.0"
+    assert versions(lock(index, tmp_path, "demo==2.0rc1\n"))["demo"] == "2.0rc1"
+
+
+def test_no_login_is_in_the_lock(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = Index(tmp_path / "private")
+    private.add("inner", "1.0")
+    monkeypatch.setenv("INNER_TOKEN", "0123456789abcdef0123")
+    with private.serve() as url:
+        named = url.replace("//", "//me:${INNER_TOKEN}@")
+        made = lock(index, tmp_path, f"--extra-index-url {named}\ninner\n").lock
+        text = render_lock(made)
+    assert versions(made) == {"inner": "1.0"}
+    assert "0123456789abcdef0123" not in text
+    assert "@" not in text
+
+
+def test_a_changed_requirement_or_base_makes_the_lock_stale(index: Index, tmp_path: Path) -> None:
+    made = lock(index, tmp_path, "demo\n").lock
+    project = write(tmp_path, {"r.txt": "demo\n"})
+    assert lock_problems(project, made, None) == []
+    assert lock_problems(project, made, base(index)) == []
+    other = replace(base(index), constraints=("torch==2.3.1",))
+    assert "is no longer what" in lock_problems(project, made, other)[0]
+    write(tmp_path, {"r.txt": "demo\nnewer\n"})
+    assert lock_problems(project, made, None) == ["the table or the requirements have changed"]
+
+
+def break_lock(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[[packages]]", "[[packages", "cannot be used"),
+        ("sha256 = \"", "md5 = \"", "SHA-256 or its size is missing"),
+        ("newer-1.0-py3", "newer-2.0-py3", "is not consistent with package version"),
+        ('inputs = "sha256:', 'inputs = "md5:', "inputs is not a SHA-256"),
+        ('requires-python = "==3.11.*"', "", "must name one Python"),
+        ("lock-version = \"1.0\"", "", "lock-version"),
+    ],
+)  # fmt: skip
+def test_a_damaged_lock_is_refused(
+    index: Index, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    path = tmp_path / "pylock.toml"
+    text = render_lock(lock(index, tmp_path, "newer\n").lock)
+    path.write_text(break_lock(text, old, new))
+    with pytest.raises(LockError, match=said):
+        read_lock(path)
+    assert previous_lock(path) is None  # it is ours, and is written again
+
+
+def test_another_programs_lock_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "pylock.toml"
+    path.write_text('lock-version = "1.0"\ncreated-by = "uv"\npackages = []\n')
+    with pytest.raises(LockError, match="move it away first"):
+        previous_lock(path)
+
+
+def command(
+    argv: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: object
+) -> tuple[int, str]:
+    monkeypatch.chdir(folder)
+    code = main(["lock", *argv, "--cache-dir", str(folder.parent / "cache"), "--no-color"])
+    out, err = capsys.readouterr()  # type: ignore[attr-defined]
+    return code, out + err
+
+
+def test_the_command_locks_the_project_that_it_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the set of this checkout, with nothing that is not in the base."""
+    index = Index(tmp_path / "index")
+    index.add("six", "1.17.0")
+    project = write(tmp_path, {"r.txt": "six\n"})
+    monkeypatch.delenv("WHEELYARD_REGISTRY", raising=False)
+    with index.serve() as url:
+        code, said = command(["--index-url", url], project.folder, monkeypatch, capsys)
+        assert code == 0, said
+        assert "beside pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11" in said
+        assert command(["--check"], project.folder, monkeypatch, capsys)[0] == 0
+        assert "only" not in said
+    (project.folder / "r.txt").write_text("six\nidna\n")
+    code, said = command(["--check"], project.folder, monkeypatch, capsys)
+    assert code == 6
+    assert "run `wheelyard lock`" in said
+    project.lock.unlink()
+    assert command(["--check"], project.folder, monkeypatch, capsys)[0] == 6
+    assert command(["--bases-only"], project.folder, monkeypatch, capsys)[0] == 2
