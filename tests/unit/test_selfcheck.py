@@ -186,7 +186,7 @@ def test_a_long_skip_is_cut_and_a_failure_never() -> None:
 def test_a_report_says_where_it_was_made(tmp_path: Path) -> None:
     found = json.loads(selfcheck("libraries", "--json", "--level", "quick").stdout)
     assert list(found) == [
-        "date", "host", "device", "driver", "selfcheck", "image", "level", "checks",
+        "date", "host", "cpu", "device", "driver", "selfcheck", "image", "level", "checks",
     ]  # fmt: skip
     assert found["level"] == "quick"
     assert found["date"].endswith("+00:00")

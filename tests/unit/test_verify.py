@@ -22,6 +22,7 @@ from wheelyard.console.progress import QuietReporter
 from wheelyard.console.tasks import Task
 from wheelyard.errors import VerifyError
 from wheelyard.oci.layout import MANIFEST_TYPE, REF_NAME, Descriptor, Layout
+from wheelyard.system.distribution import version_line
 from wheelyard.system.subprocesses import run
 from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves, polyline
 from wheelyard.verify.compare import Series, compare
@@ -152,6 +153,86 @@ def test_bars_are_parts_of_the_longest_of_their_model() -> None:
     ]  # fmt: skip
 
 
+def test_throughput_stands_beside_the_device_s_peak() -> None:
+    speed = {"samples_per_second": 12345.6, "tflops": 98.76, "of_peak": 0.1234, "runs": [1]}
+    model = check("bench.cnn.pytorch", seen={"device": "NVIDIA H100", "batch": 8, "float32": speed})
+    product = {"device": "NVIDIA H100", "size": 8192, "tf32": {"tflops": 400.0, "of_peak": 0.8}}
+    unknown = {"device": "Some CPU", "float32": {"tflops": 0.5, "of_peak": None}}
+    checks = (
+        model,
+        check("bench.matmul.pytorch", seen=product),
+        check("bench.matmul.tensorflow", seen=unknown),
+    )
+    text = to_html([record(checks=checks)], PROJECT / "templates")
+    rows = [" ".join(row.split()) for row in Page(text).rows]
+    image = record().id
+    assert f"{image} NVIDIA H100 float32 12,346 98.8 TFLOP/s 12.3% of peak" in rows
+    assert f"{image} NVIDIA H100 tf32 400 TFLOP/s 80.0% of peak" in rows
+    assert f"{image} Some CPU float32 0.5 TFLOP/s peak not known" in rows
+
+
+MADE = {
+    "date": "2026-11-28T12:40:00+00:00", "host": "node7", "cpu": "AMD EPYC 9554, 16 cores",
+    "device": ["NVIDIA H100 80GB HBM3", "NVIDIA <b>"], "driver": "550.54.15",
+    "selfcheck": "0123456789ab", "level": "medium", "wheelyard": "0.1.0 (revision 1234567890ab)",
+}  # fmt: skip
+
+
+def test_the_page_names_the_machine_and_what_was_found_there() -> None:
+    page = Page(to_html([record(made=MADE)], PROJECT / "templates"))
+    assert page.terms == {
+        "date": "2026-11-28T12:40:00+00:00", "host": "node7", "CPU": "AMD EPYC 9554, 16 cores",
+        "GPU": "NVIDIA H100 80GB HBM3, NVIDIA <b>", "driver": "550.54.15",
+        "versions": "python 3.11.2", "wheelyard": "0.1.0 (revision 1234567890ab)",
+        "selfcheck": "0123456789ab medium",
+    }  # fmt: skip
+
+
+def test_a_machine_without_a_gpu_is_said_to_have_none() -> None:
+    made = MADE | {"device": ["AMD EPYC 9554"], "driver": None}
+    terms = Page(to_html([record(made=made)], PROJECT / "templates")).terms
+    assert (terms["CPU"], terms["GPU"]) == ("AMD EPYC 9554, 16 cores", "none")
+    old = {name: made[name] for name in ("date", "device")}  # an image made before
+    terms = Page(to_html([record(made=old)], PROJECT / "templates")).terms
+    assert (terms["CPU"], terms["GPU"], terms["host"]) == ("AMD EPYC 9554", "none", "not known")
+
+
+def test_ok_hides_no_skips() -> None:
+    """Neither on the page, nor in the report, nor on the terminal."""
+    skips = [check(f"gpu.{n}", "skip", "no NVIDIA driver here") for n in range(3)]
+    other = check("train.x", "skip", "no <pandas>")
+    some = record(checks=(CHECKS[0], *skips, other))
+    assert some.ok
+    assert some.result == "1 ok, 4 skipped"
+    assert some.skip_reasons == ["no NVIDIA driver here (3)", "no <pandas> (1)"]
+    page = Page(to_html([some], PROJECT / "templates"))
+    row = next(row for row in page.rows if row.startswith(some.id))
+    assert "1 ok , 4 skipped" in " ".join(row.split())
+    assert "no NVIDIA driver here (3); no <pandas> (1)" in row
+    assert record().result == "1 FAILED, 2 ok, 1 skipped"
+    assert record(error="no engine").result == "not run"
+    assert record(checks=()).result == "no checks"
+
+
+def test_on_a_telephone_every_cell_has_its_column_s_name() -> None:
+    text = to_html([record()], PROJECT / "templates")
+    page = Page(text)
+    assert page.cells  # of tables whose rows become cards there
+    assert all(label for label in page.cells)
+    narrow = text[text.index("@media (max-width") :]
+    assert "content: attr(data-label)" in narrow[: narrow.index("</style>")]
+
+
+def test_what_ran_is_recorded(tmp_path: Path) -> None:
+    said = {**MADE, "host": "a1b2c3", "image": "x", "checks": [check("versions.python")]}
+    del said["wheelyard"]
+    images = Images({"sha256:" + "aa" * 32: Answer(0, json.dumps(said), "")})
+    ((kept, _known),) = verified(tmp_path, images)
+    here = {"host": "node7", "wheelyard": version_line()}  # a container's own name says nothing
+    assert kept.made == {**{name: MADE[name] for name in MADE}, **here}
+    assert read_record(tmp_path / "reports", kept.digest) == kept
+
+
 class Page(HTMLParser):
     """Counts elements, and sees that every one is closed."""
 
@@ -162,12 +243,23 @@ class Page(HTMLParser):
         self.words = ""
         self.classes: list[str] = []
         self.labels: list[str] = []
+        self.rows: list[str] = []  # the words of each row of a table
+        self.cells: list[str | None] = []  # the labels of cells in tables that become cards
+        self.terms: dict[str, str] = {}
+        self._cards = False
+        self._term = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.count[tag] = self.count.get(tag, 0) + 1
         self.classes.append(dict(attrs).get("class") or "")
         self.labels.append(dict(attrs).get("aria-label") or "")
+        if tag == "table":
+            self._cards = dict(attrs).get("class") == "rows"
+        elif tag == "tr":
+            self.rows.append("")
+        elif tag == "td" and self._cards:
+            self.cells.append(dict(attrs).get("data-label"))
         if tag not in ("meta", "br"):
             self.open.append(tag)
 
@@ -179,6 +271,13 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words += data
+        if "tr" in self.open:
+            self.rows[-1] += data if self.open[-1] == "span" else f" {data}".lstrip("\n")
+            self.rows[-1] = self.rows[-1].lstrip()
+        if self.open and self.open[-1] == "dt":
+            self._term = data
+        elif self.open and self.open[-1] == "dd":
+            self.terms[self._term] = self.terms.get(self._term, "") + data
 
 
 def test_the_page_shows_every_image_with_curves_and_bars() -> None:
@@ -225,7 +324,12 @@ def test_pages_are_written_together(tmp_path: Path) -> None:
 
 
 def test_what_selfcheck_prints_is_checks_or_an_error() -> None:
-    assert parse(Answer(1, '{"checks": [{"name": "a"}]}', "")) == [{"name": "a"}]
+    assert parse(Answer(1, '{"checks": [{"name": "a"}], "date": "2026"}', "")) == {
+        "checks": [{"name": "a"}],
+        "date": "2026",
+    }
+    with pytest.raises(VerifyError):
+        parse(Answer(0, "[]", ""))
     with pytest.raises(VerifyError) as caught:
         parse(Answer(127, "", "selfcheck: not found\n"))
     assert "selfcheck in the image failed (exit code 127)" in str(caught.value)
@@ -272,7 +376,7 @@ def verified(folder: Path, images: Images, *, again: bool = False) -> list[tuple
     ]
     (layout.folder / "index.json").write_text(json.dumps({"manifests": entries}))
     request = Request(("all",), False, again, folder / "reports", folder)
-    place = Place("chroot", gpu=False)
+    place = Place("chroot", gpu=False, host="node7")
     return verify(cells, layout, place, request, QuietReporter(None), images.open)
 
 

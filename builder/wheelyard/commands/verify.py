@@ -110,10 +110,9 @@ def _show(results: Sequence[tuple[Record, bool]]) -> None:
 
     rows = []
     for record, known in results:
-        counts = record.counts
-        state = "ok" if record.ok else "FAILED"
         failed = [check["name"] for check in record.checks if check["status"] == "fail"]
-        told = record.error or ", ".join(failed) or ("unchanged" if known else "")
+        unchanged = ["unchanged"] if known else []
+        told = record.error or ", ".join(failed or [*unchanged, *record.skip_reasons])
         first = told.splitlines()[0] if told else ""
-        rows.append((record.id, *counts.values(), f"{record.seconds:.0f} s", state, first))
-    show_table(("image", "passed", "failed", "skipped", "time", "", ""), rows)
+        rows.append((record.id, record.result, f"{record.seconds:.0f} s", first))
+    show_table(("image", "result", "time", "why"), rows)

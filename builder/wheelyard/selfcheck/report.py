@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from .gpu import find_driver
 from .gpu.driver import NoDriverError
-from .machine import processor
+from .machine import cores, processor
 from .result import Options, Result
 
 COLOURS = {"pass": "32", "fail": "31", "skip": "33"}
@@ -37,6 +37,7 @@ def header(options: Options, level: str) -> dict[str, Any]:
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017
         "host": platform.node(),
+        "cpu": f"{processor()}, {cores()} cores",
         "device": [gpu.name for gpu in driver.gpus] if driver else [processor()],
         "driver": driver.version if driver else None,
         "selfcheck": revision(Path(__file__).parent),

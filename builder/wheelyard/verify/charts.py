@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wheelyard.verify.record import Record
@@ -27,9 +27,12 @@ class BarShape:
     """One throughput, as a part of the highest of its model."""
 
     title: str
-    kind: str  # "float32" or "mixed"
+    device: str
+    kind: str  # "float32" or "mixed"; of a matrix product the type
     percent: float  # of the longest
-    text: str
+    text: str  # the rate, in the unit of its chart
+    tflops: str
+    of_peak: str  # beside what the device's maker states
 
 
 def curves(record: Record) -> list[CurveShape]:
@@ -59,28 +62,35 @@ def polyline(losses: Sequence[float]) -> str:
 
 
 def bars(records: Iterable[Record]) -> dict[str, list[BarShape]]:
-    """Return throughput by model, one entry per image and type."""
-    speeds: dict[str, list[tuple[str, str, float]]] = {}
+    """Return throughput by model, with its unit, one entry per image and type."""
+    rates: dict[str, list[tuple[float, BarShape]]] = {}
     for record in records:
         for check in record.checks:
-            for kind, speed in _speeds(check):
-                name = check["name"].removeprefix("bench.")
-                speeds.setdefault(name, []).append((record.id, kind, speed))
-    return {name: _shapes(entries) for name, entries in sorted(speeds.items())}
+            for name, rate, shape in _rates(record.id, check):
+                rates.setdefault(name, []).append((rate, shape))
+    return {name: _scaled(entries) for name, entries in sorted(rates.items())}
 
 
-def _speeds(check: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+def _rates(image: str, check: Mapping[str, Any]) -> Iterator[tuple[str, float, BarShape]]:
+    """Yield the chart, the rate and its shape, of every type that a `bench` check measured."""
     seen = check["seen"]
-    if check["name"].startswith("bench.") and isinstance(seen, dict):
-        for kind in ("float32", "mixed"):
-            part = seen.get(kind)
-            if isinstance(part, dict) and "samples_per_second" in part:
-                yield kind, float(part["samples_per_second"])
+    if not check["name"].startswith("bench.") or not isinstance(seen, dict):
+        return
+    name = check["name"].removeprefix("bench.")
+    for kind, part in seen.items():
+        if not isinstance(part, dict):
+            continue
+        speed, work, share = (part.get(x) for x in ("samples_per_second", "tflops", "of_peak"))
+        told = f"{work:.3g} TFLOP/s" if isinstance(work, int | float) else ""
+        beside = f"{share:.1%} of peak" if isinstance(share, int | float) else "peak not known"
+        shape = BarShape(image, str(seen.get("device") or ""), kind, 0, told, "", beside)
+        if isinstance(speed, int | float):
+            shape = replace(shape, text=f"{speed:,.0f}", tflops=told)
+            yield f"{name}, samples a second", float(speed), shape
+        elif isinstance(work, int | float):  # a matrix product, which has no samples
+            yield f"{name}, TFLOP/s", float(work), shape
 
 
-def _shapes(entries: Sequence[tuple[str, str, float]]) -> list[BarShape]:
-    top = max(speed for _title, _kind, speed in entries) or 1.0
-    return [
-        BarShape(title, kind, round(100 * speed / top, 1), f"{speed:,.0f}")
-        for title, kind, speed in entries
-    ]
+def _scaled(entries: Sequence[tuple[float, BarShape]]) -> list[BarShape]:
+    top = max(rate for rate, _shape in entries) or 1.0
+    return [replace(shape, percent=round(100 * rate / top, 1)) for rate, shape in entries]

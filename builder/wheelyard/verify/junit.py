@@ -33,6 +33,9 @@ def _suite(record: Record) -> ET.Element:
     properties = ET.SubElement(suite, "properties")
     for name in ("digest", "backend", "gpu"):
         ET.SubElement(properties, "property", name=name, value=str(getattr(record, name)))
+    for name, value in record.made.items():
+        said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        ET.SubElement(properties, "property", name=name, value=_clean(said))
     for check in record.checks:
         suite.append(_case(record.id, check))
     if record.error is not None:

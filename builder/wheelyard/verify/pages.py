@@ -30,8 +30,30 @@ def write_pages(folder: Path, records: Sequence[Record], templates: Path) -> dic
 
 def to_json(records: Sequence[Record]) -> str:
     """Return all records, for programs."""
-    images = [{**asdict(record), "ok": record.ok} for record in records]
+    images = [{**asdict(record), "ok": record.ok, "result": record.result} for record in records]
     return json.dumps({"version": VERSION, "images": images}, indent=1) + "\n"
+
+
+def described(record: Record) -> list[tuple[str, str]]:
+    """Return where, when and by what a record was made, and the versions that were found."""
+    said = {name: _text(value) for name, value in record.made.items()}
+    cpu, device = said.get("cpu", ""), said.get("device", "")
+    there = device if record.made.get("driver") else "none"
+    rows = [
+        ("date", said.get("date", "")),
+        ("host", said.get("host", "")),
+        ("CPU", cpu or ("" if record.made.get("driver") else device)),
+        ("GPU", there if cpu or device else ""),
+        ("driver", said.get("driver", "none" if cpu or device else "")),
+        ("versions", ", ".join(f"{name} {found}" for name, found in record.versions.items())),
+        ("wheelyard", said.get("wheelyard", "")),
+        ("selfcheck", " ".join(filter(None, (said.get("selfcheck"), said.get("level"))))),
+    ]
+    return [(name, text or "not known") for name, text in rows]
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def to_html(records: Sequence[Record], templates: Path) -> str:
@@ -43,6 +65,7 @@ def to_html(records: Sequence[Record], templates: Path) -> str:
             records=records,
             curves={record.digest: curves(record) for record in records},
             bars=bars(records),
+            described=described,
             width=WIDTH,
             height=HEIGHT,
         )

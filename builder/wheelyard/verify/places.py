@@ -51,6 +51,7 @@ class Place:
     gpu: bool  # containers get the GPUs
     machine: str = ""  # its name, driver and GPUs: a check's result is valid only for these
     client: DockerClient | None = None
+    host: str = ""  # its name alone
 
 
 def find_place(wanted: str, reporter: Reporter) -> Place:
@@ -71,7 +72,7 @@ def find_place(wanted: str, reporter: Reporter) -> Place:
             client = None
         if client is not None:
             name = str(client.info().get("Name", ""))
-            return Place("docker", passes_gpus(client), _machine_of(name), client)
+            return Place("docker", passes_gpus(client), _machine_of(name), client, name)
         if wanted == "docker":
             raise EngineError("no Docker Engine answers; start one, or use --backend chroot")
     if os.geteuid() != 0:
@@ -79,7 +80,8 @@ def find_place(wanted: str, reporter: Reporter) -> Place:
             "images run in a Docker Engine, which does not answer, or in a chroot, which "
             "needs root: start an engine, or run this as root"
         )
-    return Place("chroot", gpu=False, machine=_machine_of(platform.node()))
+    name = platform.node()
+    return Place("chroot", gpu=False, machine=_machine_of(name), host=name)
 
 
 def _machine_of(name: str) -> str:

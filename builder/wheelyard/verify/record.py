@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wheelyard.system.textfiles import write_text
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Record:
     error: str | None = None  # why there are no results
     required: bool = False  # a missing GPU was a failure
     machine: str = ""  # host, driver and GPUs, as places.Place has them
+    made: Mapping[str, Any] = field(default_factory=dict)  # date, host, cpu, device, driver ...
 
     @property
     def counts(self) -> dict[str, int]:
@@ -39,6 +41,31 @@ class Record:
     def ok(self) -> bool:
         """Whether nothing failed."""
         return self.error is None and bool(self.checks) and not self.counts["fail"]
+
+    @property
+    def result(self) -> str:
+        """How many checks ended how; what was skipped is never part of "ok"."""
+        if self.error is not None:
+            return "not run"
+        names = (("fail", "FAILED"), ("pass", "ok"), ("skip", "skipped"))
+        told = [f"{self.counts[kind]} {name}" for kind, name in names if self.counts[kind]]
+        return ", ".join(told) or "no checks"
+
+    @property
+    def skip_reasons(self) -> list[str]:
+        """Why checks were skipped, the most frequent reason first, with its count."""
+        reasons = Counter(str(x.get("reason")) for x in self.checks if x["status"] == "skip")
+        return [f"{reason} ({count})" for reason, count in reasons.most_common()]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions that selfcheck found: of Python, the framework, CUDA's libraries."""
+        start = "versions."
+        return {
+            check["name"].removeprefix(start): check["seen"]
+            for check in self.checks
+            if check["name"].startswith(start) and isinstance(check.get("seen"), str)
+        }
 
     def answers(
         self, backend: str, gpu: bool, groups: tuple[str, ...], required: bool, machine: str
@@ -74,6 +101,7 @@ def _checked(record: Record, digest: str) -> Record:
     """Raise ValueError for a record of another image, or with content that no run writes."""
     texts = [record.id, record.backend, record.machine, *record.tags, *record.groups]
     texts += [check["status"] for check in record.checks] + [x["name"] for x in record.checks]
+    texts += list(record.made)
     flags = (record.gpu, record.required)
     is_right = all(isinstance(text, str) for text in texts)
     is_right = is_right and all(isinstance(flag, bool) for flag in flags)

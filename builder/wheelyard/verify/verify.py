@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wheelyard.errors import VerifyError
+from wheelyard.system.distribution import version_line
 from wheelyard.system.failures import reported
 from wheelyard.system.subprocesses import Result, failure
 from wheelyard.verify.places import Answer, Place, Run, opened
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell
     from wheelyard.oci.layout import Layout
 
+_SEEN_INSIDE = ("date", "cpu", "device", "driver", "selfcheck", "level")  # of selfcheck's header
 _KILLED = 137  # 128 + SIGKILL: the kernel's out-of-memory killer
 _RUNNING = re.compile(r"selfcheck: running (\S{1,100})\s*$")  # on its errors, with --json
 Opener = Callable[..., AbstractContextManager[Run]]
@@ -86,21 +89,32 @@ def _checked(
     open_image: Opener,
 ) -> Record:  # fmt: skip
     start = time.monotonic()
-    checks, problem = [], None
+    said: dict[str, Any] = {"checks": []}
+    problem = None
     try:
         with open_image(place, digest, cell.tags, layout, request.unpack, reporter) as run:
             start = time.monotonic()
             with reporter.task(f"{cell.id}: checks", None, "items") as task:
                 followed = _Followed(task)
-                checks = parse(run(request.command, followed))
-                task.advance(len(checks) - followed.ended)
+                said = parse(run(request.command, followed))
+                task.advance(len(said["checks"]) - followed.ended)
     except Exception as error:  # noqa: BLE001 - the next image is checked whatever it was
         problem = str(reported(error, cell.id, reporter))
     seconds = round(time.monotonic() - start, 1)
     return Record(
         cell.id, digest, cell.tags, place.backend, place.gpu, request.groups, seconds,
-        tuple(checks), problem, request.require_gpu, place.machine,
+        tuple(said["checks"]), problem, request.require_gpu, place.machine, _made(said, place),
     )  # fmt: skip
+
+
+def _made(said: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Return when, where and by what; a container's own name says nothing, so the host's is taken.
+
+    selfcheck knows the devices, as it ran where they are; an old one says less.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    seen = {name: said[name] for name in _SEEN_INSIDE if said.get(name) is not None}
+    return {"date": now, "host": place.host, "wheelyard": version_line(), **seen}
 
 
 class _Followed:
@@ -121,10 +135,11 @@ class _Followed:
             self._task.advance(int(self._started > 1))
 
 
-def parse(answer: Answer) -> list[dict[str, object]]:
-    """Return the checks that selfcheck printed; otherwise VerifyError with the end of its log."""
+def parse(answer: Answer) -> dict[str, Any]:
+    """Return the report that selfcheck printed; otherwise VerifyError with the end of its log."""
     try:
-        return list(json.loads(answer.stdout)["checks"])
+        report = json.loads(answer.stdout)
+        return {**report, "checks": list(report["checks"])}
     except (ValueError, KeyError, TypeError):
         result = Result(("selfcheck",), answer.code, answer.stdout, answer.stderr)
         killed = (
