@@ -27,7 +27,12 @@ BIN := .venv/bin
 unexport PYTHONHOME PYTHONPATH
 
 help: ## Print the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ \
+	    line = sprintf("  %-18s", $$1); count = split($$2, words, " "); \
+	    for (i = 1; i <= count; i++) { \
+	        if (length(line) + length(words[i]) >= 80) { print line; line = sprintf("%20s", "") } \
+	        line = line " " words[i] } \
+	    print line }'
 
 plan: .venv/run ## List the images: make plan MATRIX=cuda12.1
 	$(BIN)/wheelyard plan $(MATRIX) $(ARGS)

@@ -228,6 +228,23 @@ def test_an_old_python_is_named_with_the_line_that_gets_a_newer_one(
     assert "uv" not in named.stderr.splitlines()[0]
 
 
+def test_what_debian_leaves_out_is_named_in_one_line(project: Path, old_python: Path) -> None:
+    """An ordinary user on a bare Debian stops once, not for each package that builds need."""
+    python = old_python / "python3"
+    python.write_text(
+        '#!/bin/sh\ncase "$2" in *print*) echo python3.11-venv;; *ensurepip*) exit 1;; esac\n'
+    )
+    (old_python / "id").unlink()
+    (old_python / "id").write_text("#!/bin/sh\necho 1000\n")
+    (old_python / "id").chmod(0o755)
+    made = run_make_venv(project, PATH=str(old_python))
+    assert made.returncode == 1
+    assert "sudo apt-get install python3.11-venv mmdebstrap uidmap\n" in made.stderr
+    (old_python / "mmdebstrap").symlink_to("sh")
+    made = run_make_venv(project, PATH=str(old_python))
+    assert "sudo apt-get install python3.11-venv uidmap\n" in made.stderr
+
+
 def test_with_an_old_python_the_one_that_uv_has_is_taken(project: Path, old_python: Path) -> None:
     uv = Path(sys.executable).with_name("uv")
     (old_python / "uv").symlink_to(uv)

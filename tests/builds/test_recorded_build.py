@@ -92,3 +92,15 @@ def test_a_build_ends_with_where_it_is_and_what_comes_next(
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith(f"2 images are in {tmp_path / 'd'}; not loaded: --no-load. Next: ")
     assert [line for line in lines if line.startswith("image 2 of 2: ")]
+
+
+def test_an_engine_that_refuses_is_not_said_to_be_silent(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    capsys.readouterr()
+    words = ["build", "all", "--project", str(tiny.folder), "--output", str(tmp_path / "d")]
+    assert main([*words, "--cache-dir", str(tiny.context.settings.cache_dir)]) == 0
+    said = capsys.readouterr().err
+    assert "images are not loaded into an engine: the engine at unix://" in said
+    assert f"in {tmp_path / 'd'}; not loaded: no Docker Engine can be used. Next: tar -C " in said

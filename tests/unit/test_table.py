@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +65,18 @@ def test_columns_that_are_wrapped_share_what_short_ones_leave(
     show_table(("for", "what", "state", "seen", "fix"), rows, out, fold=(1, 3, 4))
     assert max(map(len, out.getvalue().splitlines())) <= room
     assert out.getvalue().split().count("do") == 40
+
+
+def test_every_column_of_every_table_has_a_name() -> None:
+    """A narrow terminal names the columns that it has no room for."""
+    commands = Path(inspect.getfile(show_table)).parents[1] / "commands"
+    headers = [
+        (path.name, call.args[0])
+        for path in sorted(commands.glob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "show_table"
+    ]
+    assert len(headers) > 15
+    for name, header in headers:
+        words = [node.value for node in ast.walk(header) if isinstance(node, ast.Constant)]
+        assert "" not in words, name

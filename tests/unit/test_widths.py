@@ -95,6 +95,13 @@ def test_totals_are_never_exceeded(columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
+def test_what_make_lists_fits(columns: int) -> None:
+    lines = seen(columns, "make", "help")
+    assert max(map(len, lines)) <= columns
+    assert any(line.startswith("  build ") for line in lines)
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
 @pytest.mark.parametrize("words", [["plan", "all"], ["doctor", "--offline"], ["plan", "--help"]])
 def test_tables_fit(columns: int, words: list[str]) -> None:
     lines = seen(columns, sys.executable, "-m", "wheelyard", *words, codes=(0, 17))

@@ -60,10 +60,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
         )  # fmt: skip
     else:
         show_table(
-            ("measurement", "before", "after", "ratio", "noise", ""),
+            ("measurement", "verdict", "before", "after", "ratio", "noise"),
             [
-                (item.name, f"{item.before:,.4g}", f"{item.after:,.4g}", f"{item.ratio:.3f}",
-                 f"{item.noise:.0%}", "" if item.verdict == "same" else item.verdict.upper())
+                (item.name, item.verdict if item.verdict == "same" else item.verdict.upper(),
+                 f"{item.before:,.4g}", f"{item.after:,.4g}", f"{item.ratio:.3f}",
+                 f"{item.noise:.0%}")
                 for item in found
             ],
         )  # fmt: skip

@@ -142,7 +142,7 @@ def _say_where(
         following = f"docker run --rm {tag} selfcheck versions libraries"
     else:
         ending = "not loaded: " + (
-            "--no-load" if args.load is False else "no Docker Engine answers"
+            "--no-load" if args.load is False else "no Docker Engine can be used"
         )
         following = f"tar -C {args.output} -c . | docker load"
     context.reporter.info(f"{images} in {args.output}; {ending}. Next: {following}")

@@ -65,10 +65,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
         )
         return 0
     rows = [
-        (part, amount(size, "bytes"), "removed" if part in args.parts else "")
+        (part, amount(size, "bytes"), "removed" if part in args.parts else "kept")
         for part, size in sizes.items()
     ]
-    show_table(("part", "size", ""), rows)
+    show_table(("part", "size", "state"), rows)
     return 0
 
 

@@ -75,9 +75,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         )
     else:
         show_table(
-            ("image", "property", "expected", "seen", ""),
+            ("image", "state", "property", "expected", "seen"),
             [
-                (c.id, f.name, f.expected or "-", f.seen or "-", "ok" if f.ok else "WRONG")
+                (c.id, "ok" if f.ok else "WRONG", f.name, f.expected or "-", f.seen or "-")
                 for c, findings in results
                 for f in findings
             ],
