@@ -15,15 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from tests.mutations.mutants import MUTANTS, SELFCHECK, Mutant
+from tests.mutations.inside import NO_CHECK
+from tests.mutations.mutants import MUTANTS, Mutant
 from wheelyard.oci.layout import Layout
 from wheelyard.planning.plan import load_plan
 from wheelyard.planning.selector import select
@@ -32,6 +35,7 @@ from wheelyard.verify.places import chroot_command
 from wheelyard.verify.unpack import make_mount_points, unpack
 
 PROJECT = Path(__file__).parents[2]
+PACKAGE = "builder/wheelyard/selfcheck"
 INSIDE = "tmp/mutations"
 
 
@@ -45,6 +49,7 @@ class Verdict:
     result: str  # "caught", "not caught", "excused", "excused, yet caught"
     reason: str  # the check's, or the excuse
     seconds: float
+    before: str = ""  # what selfcheck said before these faults were listed; see `--before`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,18 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--skip-sound", action="store_true", help="do not run the checks without a fault first"
     )
     parser.add_argument("--skip-units", action="store_true", help="only what images must see")
+    parser.add_argument("--before", metavar="REVISION",
+                        help="make the faults in that revision's selfcheck, ask its own checks and "
+                        "tests, and add what they say to the report")  # fmt: skip
     given = parser.parse_args(arguments)
     chosen = [each for each in MUTANTS if not given.only or any(w in each.name for w in given.only)]
     if given.skip_units:
         chosen = [each for each in chosen if each.in_image]
-    verdicts = list(units([each for each in chosen if not each.in_image]))
+    if given.before:
+        return compare_with(given.before, chosen, given)
+    verdicts = list(units([each for each in chosen if not each.in_image], PROJECT))
     for image in given.images:
-        verdicts += in_image(image, chosen, given.dist, given.folder, sound=not given.skip_sound)
+        verdicts += in_image(image, chosen, given, sound=not given.skip_sound)
     tried = len(verdicts)
-    if given.add:
-        verdicts += kept(given.report, {each.name for each in verdicts})
-    order = [each.name for each in MUTANTS]
-    verdicts.sort(key=lambda each: order.index(each.name))
+    if given.report:
+        verdicts = joined(verdicts, kept(given.report), add=given.add)
     report = described(verdicts, given.images)
     for each in verdicts:
         print(
@@ -90,13 +98,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(each.result in ("not caught", "excused, yet caught") for each in verdicts))
 
 
-def kept(folder: Path, new: set[str]) -> list[Verdict]:
-    """Verdicts of an earlier report, on faults that are still listed and were not tried now."""
-    old = [
-        Verdict(**each) for each in json.loads((folder / "mutations.json").read_text())["faults"]
-    ]
+def kept(folder: Path) -> list[Verdict]:
+    """Verdicts of an earlier report on faults that are still listed."""
+    file = folder / "mutations.json"
+    if not file.exists():
+        return []
     listed = {each.name for each in MUTANTS}
-    return [each for each in old if each.name in listed - new]
+    old = (Verdict(**each) for each in json.loads(file.read_text())["faults"])
+    return [each for each in old if each.name in listed]
+
+
+def joined(new: Sequence[Verdict], old: Sequence[Verdict], *, add: bool) -> list[Verdict]:
+    """The new verdicts, with `before` from the old ones, and with `add` those not tried now."""
+    before = {each.name: each.before for each in old}
+    found = [replace(each, before=before.get(each.name, "")) for each in new]
+    if add:
+        tried = {each.name for each in new}
+        found += [each for each in old if each.name not in tried]
+    order = [each.name for each in MUTANTS]
+    return sorted(found, key=lambda each: order.index(each.name))
+
+
+def compare_with(revision: str, chosen: Sequence[Mutant], given: argparse.Namespace) -> int:
+    """Put the same faults into an earlier selfcheck; its checks and unit tests are the judges."""
+    if not given.report:
+        raise SystemExit("--before adds to a report: name its folder with --report")
+    with tempfile.TemporaryDirectory(prefix="mutations-", dir=given.folder) as folder:
+        archive = subprocess.run(["git", "archive", revision], check=True, cwd=PROJECT,
+                                 stdout=subprocess.PIPE).stdout  # fmt: skip
+        subprocess.run(["tar", "x", "-C", folder], check=True, input=archive)
+        project = Path(folder)
+        fitting = [each for each in chosen if fits(each, project)]
+        verdicts = list(units([each for each in fitting if not each.in_image], project))
+        for image in given.images:
+            verdicts += in_image(image, fitting, given, sound=False, project=project)
+    before = {each.name: said_before(each) for each in verdicts}
+    before = {**{each.name: "not applicable" for each in chosen}, **before}
+    old = kept(given.report)
+    told = [replace(each, before=before.get(each.name, each.before)) for each in old]
+    for each in told:
+        print(f"{each.before:14} {each.result:10} {each.name}")
+    content = json.loads((given.report / "mutations.json").read_text())
+    write({**content, "before": revision, "faults": [asdict(each) for each in told]}, told,
+          given.report)  # fmt: skip
+    return 0
+
+
+def fits(mutant: Mutant, project: Path) -> bool:
+    """Whether the fault can be made there, and its test exists; a check may still be missing."""
+    target = project / PACKAGE / mutant.file
+    judge = mutant.in_image or (project / "tests/unit" / mutant.seen_by).exists()
+    return judge and target.exists() and target.read_text().count(mutant.old) == 1
+
+
+def said_before(verdict: Verdict) -> str:
+    """Of a fault in an earlier selfcheck: caught, not caught, or not applicable."""
+    if verdict.reason == NO_CHECK:
+        return "not applicable"
+    return "caught" if verdict.result in ("caught", "excused, yet caught") else "not caught"
 
 
 def judged(mutant: Mutant, *, caught: bool, reason: str, seconds: float) -> Verdict:
@@ -108,24 +167,24 @@ def judged(mutant: Mutant, *, caught: bool, reason: str, seconds: float) -> Verd
     return Verdict(mutant.name, mutant.kind, mutant.seen_by, result, reason, seconds)
 
 
-def units(mutants: Sequence[Mutant]) -> Iterator[Verdict]:
+def units(mutants: Sequence[Mutant], project: Path) -> Iterator[Verdict]:
     """Those that unit tests must see: each with a copy of the package in front of our own."""
     with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(_unit, mutants)
+        yield from pool.map(_unit, mutants, repeat(project))
 
 
-def _unit(mutant: Mutant) -> Verdict:
+def _unit(mutant: Mutant, project: Path) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
-        shutil.copytree(PROJECT / "builder", Path(folder, "builder"))
-        target = Path(folder, "builder/wheelyard/selfcheck", mutant.file)
+        shutil.copytree(project / "builder", Path(folder, "builder"))
+        target = Path(folder, PACKAGE, mutant.file)
         target.write_text(mutant.applied(target.read_text()))
-        path = os.pathsep.join((f"{folder}/builder", str(PROJECT)))
+        path = os.pathsep.join((f"{folder}/builder", str(project)))
         start = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-                   f"--basetemp={folder}/t", str(PROJECT / "tests/unit" / mutant.seen_by)]  # fmt: skip  # noqa: E501
+                   f"--basetemp={folder}/t", str(project / "tests/unit" / mutant.seen_by)]  # fmt: skip  # noqa: E501
         try:
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120,
-                                  env={**os.environ, "PYTHONPATH": path}, cwd=PROJECT)  # fmt: skip
+                                  env={**os.environ, "PYTHONPATH": path}, cwd=project)  # fmt: skip
             caught, lines = done.returncode == 1, done.stdout.splitlines()
         except subprocess.TimeoutExpired:
             caught, lines = True, ["FAILED the test came to no end"]
@@ -135,7 +194,12 @@ def _unit(mutant: Mutant) -> Verdict:
 
 
 def in_image(
-    selector: str, mutants: Sequence[Mutant], dist: Path, folder: Path | None, *, sound: bool
+    selector: str,
+    mutants: Sequence[Mutant],
+    given: argparse.Namespace,
+    *,
+    sound: bool,
+    project: Path = PROJECT,
 ) -> list[Verdict]:
     """Those that a check of this image must see; raises SystemExit when the sound ones fail."""
     (cell,) = select(load_plan(PROJECT), selector)
@@ -146,11 +210,11 @@ def in_image(
     checks = sorted({each.seen_by for each in mine}) if sound else []
     without = [{"name": check, "file": "cli.py", "old": "", "new": "", "seen_by": check}
              for check in checks]  # fmt: skip
-    with unpacked(cell.tags[0], dist, folder) as (root, settings):
-        before = _run([*without], framework, root, settings)
+    with unpacked(cell.tags[0], given.dist, given.folder) as (root, settings):
+        before = _run([*without], framework, root, settings, project)
         if wrong := {name: each for name, each in before.items() if each["status"] != "pass"}:
             raise SystemExit(f"{selector}: without a fault these do not pass: {wrong}")
-        found = _run([asdict(each) for each in mine], framework, root, settings)
+        found = _run([asdict(each) for each in mine], framework, root, settings, project)
     return [
         judged(each, caught=found[each.name]["status"] in ("fail", "crash"),
                reason=found[each.name]["reason"], seconds=found[each.name]["seconds"])
@@ -159,11 +223,16 @@ def in_image(
 
 
 def _run(
-    jobs: Sequence[dict[str, Any]], framework: str, root: Path, settings: dict[str, Any]
+    jobs: Sequence[dict[str, Any]],
+    framework: str,
+    root: Path,
+    settings: dict[str, Any],
+    project: Path,
 ) -> dict[str, dict[str, Any]]:
     place = root / INSIDE
     shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(SELFCHECK, place / "selfcheck", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(project / PACKAGE, place / "selfcheck",
+                    ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
     shutil.copy(Path(__file__).with_name("inside.py"), place)
     (place / "jobs.json").write_text(json.dumps(jobs))
     subprocess.run(["chown", "-R", "1000:1000", str(place)], check=True)
@@ -221,13 +290,26 @@ def write(report: dict[str, Any], verdicts: Sequence[Verdict], folder: Path) -> 
     lines = [
         "# Faults in selfcheck, and who sees them", "",
         f"`make test-mutations` on {report['date']}: {report['machine']}; {report['summary']}.",
-        f"Images: {', '.join(report['images'])}.", "",
-        "| fault | kind | seen by | result | what it said, or why nothing can see it |",
-        "|---|---|---|---|---|",
-        *(f"| {each.name} | {each.kind} | `{each.seen_by}` | {each.result} | "
-          f"{each.reason.replace('|', '/')} |" for each in verdicts),
+        f"Images: {', '.join(report['images'])}.", *_of_before(report.get("before"), verdicts), "",
+        "| fault | kind | seen by | before | result | what it said, or why nothing can see it |",
+        "|---|---|---|---|---|---|",
+        *(f"| {each.name} | {each.kind} | `{each.seen_by}` | {each.before or '-'} | "
+          f"{each.result} | {each.reason.replace('|', '/')} |" for each in verdicts),
     ]  # fmt: skip
     (folder / "mutations.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _of_before(revision: str | None, verdicts: Sequence[Verdict]) -> list[str]:
+    if not revision:
+        return []
+    counts = Counter(each.before for each in verdicts)
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in ("caught", "not caught"))
+    return [
+        "",
+        f"Before: the same fault in revision {revision}, judged by that revision's own checks and "
+        f"unit tests: {told}, {counts['not applicable']} not applicable (its code, or the check, "
+        "was not there yet).",
+    ]
 
 
 if __name__ == "__main__":

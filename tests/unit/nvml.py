@@ -23,11 +23,12 @@ def error(name: str, text: str) -> NVMLError:
 def simulated(name: str, changes: Mapping[str, Any] | None = None) -> ModuleType:
     """The module, answering as the machine of `name`.json would, with changes of its first GPU.
 
-    Of `changes`, `refused` is the machine's: GPUs that this process may not ask about.
+    Of `changes`, those in OF_THE_MACHINE are the machine's; `refused`: GPUs that this process may
+    not ask about.
     """
     machine = json.loads((FOLDER / f"{name}.json").read_text())
     changes = dict(changes or {})
-    machine["refused"] = changes.pop("refused", ())
+    machine |= {key: changes.pop(key) for key in OF_THE_MACHINE if key in changes}
     if changes:
         machine["gpus"][0] |= changes
     machine["gpus"] = machine.get("gpus", []) * machine.get("times", 1)
@@ -57,10 +58,29 @@ def simulated(name: str, changes: Mapping[str, Any] | None = None) -> ModuleType
     for question in OPTIONAL:
         setattr(module, f"nvmlDeviceGet{question}", _asking(machine, question))
     module.nvmlDeviceGetTopologyCommonAncestor = lambda left, right: _ancestor(machine, left, right)
+    module.nvmlSystemGetConfComputeState = lambda: SimpleNamespace(
+        ccFeature=machine.get("confidential", 0)
+    )
+    module.nvmlSystemGetConfComputeGpusReadyState = lambda: _ready(machine)
+    module.c_nvmlGpuFabricInfo_t = SimpleNamespace
+    module.nvmlDeviceGetGpuFabricInfo = lambda handle, info: _join(machine, handle, info)
     found: ModuleType = module
     return found
 
 
+def _ready(machine: dict[str, Any]) -> int:
+    if "ready" not in machine:
+        raise error("NVMLError_NotSupported", "Not Supported")
+    return int(machine["ready"])
+
+
+def _join(machine: dict[str, Any], handle: int, info: SimpleNamespace) -> int:
+    """Fill in the caller's structure, as nvidia-ml-py does, and say NVML_SUCCESS."""
+    info.state = _answer(machine, handle, "fabric")
+    return 0
+
+
+OF_THE_MACHINE = ("refused", "confidential", "ready", "driver", "cuda")
 # What is answered from a GPU's key of that name, and is "Not Supported" without one.
 OPTIONAL = (
     "RemappedRows", "RetiredPagesPendingStatus", "ComputeMode", "CurrentClocksThrottleReasons",

@@ -14,11 +14,17 @@ from nvml import simulated
 
 from wheelyard.selfcheck.gpu import driver as drivers
 from wheelyard.selfcheck.gpu.compare import TOLERANCES, MovedError, compare, each, no_kernel
-from wheelyard.selfcheck.gpu.driver import BrokenDriverError, Driver, NoDriverError, read_driver
-from wheelyard.selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework
+from wheelyard.selfcheck.gpu.driver import (
+    BrokenDriverError,
+    Driver,
+    Gpu,
+    NoDriverError,
+    read_driver,
+)
+from wheelyard.selfcheck.gpu.judge import judge_devices, judge_driver, judge_framework, judge_trace
 from wheelyard.selfcheck.gpu.kernel import check_nvcc, compile_command
 from wheelyard.selfcheck.gpu.xplane import kernels_in
-from wheelyard.selfcheck.result import Options, Outcome, run_check
+from wheelyard.selfcheck.result import Options, Outcome, passed, run_check
 from wheelyard.selfcheck.training.peaks import stated_peak
 
 TORCH_23 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
@@ -387,6 +393,90 @@ def test_gpus_behind_nvswitches_may_wait_for_the_fabric_manager(machine: str) ->
 )
 def test_a_profiler_without_counters_is_no_fault(device: str, release: str, status: str) -> None:
     assert no_kernel(device, {"kernels": 0}, release).status == status
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [("driver-too-old", {"cuda": 12010}), ("driver-too-old", {"cuda": 12040})],
+    indirect=True,
+)
+def test_a_forward_compatibility_package_makes_an_old_driver_do(machine: str) -> None:
+    """libcuda.so.1 is the package's: NVML says its CUDA beside the kernel's driver."""
+    outcome = judge_driver(asked(), "12.1")
+    assert outcome.status == "pass"
+    assert "cuda-compat" in (outcome.reason or "")
+    newer = judge_driver(asked(), "12.8")
+    assert (newer.status, "update the host's driver" in (newer.reason or "")) == ("fail", True)
+
+
+def sliced(*slices: int | None) -> Driver:
+    """A machine of one GPU for each: None is a whole one, else the number of its slices."""
+    gpus = tuple(
+        Gpu("NVIDIA H100 80GB HBM3", 81559, "9.0", mig=count is not None, mig_devices=count)
+        for count in slices
+    )
+    return Driver("550.54.14", gpus, "nvml", "12.4")
+
+
+@pytest.mark.parametrize(
+    ("driver", "usable", "status"),
+    [
+        (sliced(7, 7), 1, "pass"),  # CUDA lists one slice, however many there are
+        (sliced(7, None, None), 1, "pass"),  # and no whole GPU beside it
+        (sliced(0, None, None), 2, "pass"),  # MIG mode without slices: the whole ones
+        (sliced(0, None, None), 1, "fail"),
+        (sliced(0, 0), 0, "fail"),
+        (sliced(None, None), 1, "fail"),
+    ],
+)
+def test_of_slices_a_process_sees_one(driver: Driver, usable: int, status: str) -> None:
+    assert judge_framework("pytorch", driver, usable, TORCH_23, None).status == status
+    told = judge_devices(driver).reason or ""
+    assert ("one a process, and no GPU beside it" in told) == any(gpu.mig for gpu in driver.gpus)
+
+
+@pytest.mark.parametrize(
+    ("machine", "advice"),
+    [
+        (("eight-gpus", {"fabric": 1}), "nvidia-fabricmanager of the driver's very version"),
+        (("eight-gpus", {"fabric": 2}), "0 (in progress), 1 (in progress)"),
+        (("h100", {"confidential": 1, "ready": 0}), "nvidia-smi conf-compute -srs 1"),
+    ],
+    indirect=["machine"],
+)
+def test_error_802_has_the_advice_of_its_cause(machine: str, advice: str) -> None:
+    """What CUDA says is the same; NVML tells which it is, also before the framework is asked."""
+    driver = asked()
+    blind = judge_framework("pytorch", driver, 0, TORCH_23, None)
+    assert (blind.status, advice in (blind.reason or "")) == ("fail", True)
+    assert advice in (judge_devices(driver).reason or "")
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [("eight-gpus", {"fabric": 3}), ("eight-gpus", {"fabric": 0}),
+     ("h100", {"confidential": 0, "ready": 0})],
+    indirect=True,
+)  # fmt: skip
+def test_a_machine_that_is_ready_gets_no_such_advice(machine: str) -> None:
+    driver = asked()
+    assert isinstance(driver, Driver)
+    assert judge_devices(driver).reason is None
+    blind = judge_framework("pytorch", driver, 0, TORCH_23, None)
+    assert "run nvidia-smi in the container" in (blind.reason or "")
+
+
+@pytest.mark.parametrize("machine", [("h100", {"confidential": 1, "ready": 1})], indirect=True)
+def test_confidential_computing_is_told_and_hides_kernels(machine: str) -> None:
+    driver = asked()
+    told = judge_devices(driver)
+    assert (told.status, "copies to and from the GPU are encrypted" in (told.reason or "")) == (
+        "pass", True,
+    )  # fmt: skip
+    unseen = no_kernel("NVIDIA H100 80GB HBM3", {"kernels": 0}, "6.1.0")
+    assert judge_trace(unseen, driver).status == "skip"
+    assert judge_trace(unseen, sliced(None)) == unseen
+    assert judge_trace(passed(), driver).status == "pass"
 
 
 def message(field: int, content: bytes) -> bytes:

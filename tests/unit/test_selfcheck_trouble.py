@@ -172,6 +172,11 @@ def test_a_check_that_runs_out_of_memory_is_a_failure_with_advice() -> None:
         ("CUDA error: system not yet initialized", "nvidia-fabricmanager"),
         ("Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized",
          "nvidia-fabricmanager"),
+        ("CUDA error: system not yet initialized", "conf-compute -srs 1"),
+        ("Error 803: system has unsupported display driver / cuda driver combination",
+         "cuda-compat"),
+        ("Error 804: forward compatibility was attempted on non supported HW", "cuda-compat"),
+        ("failed call to cuInit: CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", "cuda-compat"),
     ],
 )  # fmt: skip
 def test_a_gpu_that_is_not_ready_is_not_lost(text: str, advice: str) -> None:

@@ -27,6 +27,12 @@ BUSY = re.compile(r"busy or unavailable|CUDA_ERROR_DEVICE_UNAVAILABLE", re.IGNOR
 NO_FABRIC = re.compile(
     r"system not yet initialized|CUDA_ERROR_SYSTEM_NOT_READY|[Ee]rror 802\b", re.IGNORECASE
 )
+# CUDA's errors 803 and 804: libcuda of a cuda-compat package, over a driver or GPU it is not for.
+UNFORWARDED = re.compile(
+    r"unsupported display driver / cuda driver combination|forward compatibility was attempted|"
+    r"CUDA_ERROR_(?:SYSTEM_DRIVER_MISMATCH|COMPAT_NOT_SUPPORTED_ON_DEVICE)|[Ee]rror 80[34]\b",
+    re.IGNORECASE,
+)
 SHARED = re.compile(
     r"/dev/shm|shared memory|torch_\d+_\d+|shm_open|Bus error|DataLoader worker .* exited",  # noqa: S108
     re.IGNORECASE,
@@ -60,7 +66,14 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
     if NO_FABRIC.search(text):
         return (
             f"the GPUs are not ready ({first}): on a machine with NVSwitches, start "
-            "nvidia-fabricmanager, of the driver's very version, on the host"
+            "nvidia-fabricmanager, of the driver's very version, on the host; under confidential "
+            "computing, set them ready: nvidia-smi conf-compute -srs 1"
+        )
+    if UNFORWARDED.search(text):
+        return (
+            f"the forward compatibility package (cuda-compat) does not fit ({first}): it takes a "
+            "data center GPU and a driver that it names; take it out of LD_LIBRARY_PATH, or "
+            "update the host's driver"
         )
     if LOST.search(text):
         return (
@@ -100,7 +113,7 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
 
 def is_known(line: str) -> bool:
     """Whether a line of a log names a cause that `explain` has advice for."""
-    causes = (FULL_MEMORY, BUSY, NO_FABRIC, LOST, SHARED, UNWRITTEN, NAMELESS, NOEXEC)
+    causes = (FULL_MEMORY, BUSY, NO_FABRIC, UNFORWARDED, LOST, SHARED, UNWRITTEN, NAMELESS, NOEXEC)
     return any(cause.search(line) for cause in causes)
 
 

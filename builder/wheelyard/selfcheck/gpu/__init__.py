@@ -12,7 +12,7 @@ from ..cell import CPU_ONLY
 from ..frameworks import MODULES, gpu_count, import_framework, usable_frameworks
 from ..gpu.architectures import architectures, built_cuda
 from ..gpu.driver import Driver, NoDriverError, free_memory, read_driver
-from ..gpu.judge import judge_devices, judge_driver, judge_framework
+from ..gpu.judge import judge_devices, judge_driver, judge_framework, judge_trace
 from ..gpu.kernel import check_nvcc
 from ..gpu.repeating import check_determinism
 from ..result import Check, Options, Outcome, skipped
@@ -102,7 +102,7 @@ def _each(name: str) -> Outcome:
 
 def _other(name: str, what: str) -> Outcome:
     outcome: Outcome = getattr(_side(name, "use"), what)()
-    return outcome
+    return judge_trace(outcome, find_driver()) if what == "trace" else outcome
 
 
 def _side(name: str, part: str) -> ModuleType:

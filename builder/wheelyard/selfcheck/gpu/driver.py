@@ -41,6 +41,9 @@ class Gpu:
     pending: bool | None = None  # rows or pages are replaced with the next reset
     exclusive: bool | None = None  # one process at a time
     slowed: tuple[str, ...] = ()  # why its clocks are held down, apart from being idle
+    fabric: str | None = (
+        None  # of GPUs behind NVSwitches: "not started", "in progress", "completed"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Driver:
     links: tuple[str, ...] = ()  # how two GPUs are joined: "0-1 same board"
     remarks: tuple[str, ...] = ()  # what nvidia-smi printed besides, such as a warning
     withheld: int = 0  # GPUs of this machine that this process may not ask about
+    confidential: bool = False  # confidential computing is on
+    accepting: bool | None = None  # then: whether the GPUs may be given work already
 
 
 def read_driver() -> Driver:
@@ -123,7 +128,34 @@ def _describe(nvml: Any) -> Driver:
         None if number is None else f"{number // 1000}.{number % 1000 // 10}",
         tuple(_links(nvml, handles)),
         withheld=withheld,
+        confidential=_confidential(nvml),
+        accepting=_accepting(nvml),
     )
+
+
+def _confidential(nvml: Any) -> bool:
+    state = optional(nvml, "nvmlSystemGetConfComputeState")
+    return state is not None and state.ccFeature == 1  # NVML_CC_SYSTEM_FEATURE_ENABLED
+
+
+def _accepting(nvml: Any) -> bool | None:
+    ready = optional(nvml, "nvmlSystemGetConfComputeGpusReadyState")
+    return None if ready is None else bool(ready)
+
+
+# nvmlGpuFabricState_t, nvml.h; 0 is a GPU that no NVSwitch is behind.
+FABRIC = {1: "not started", 2: "in progress", 3: "completed"}
+
+
+def _fabric(nvml: Any, handle: Any) -> str | None:
+    """How far the fabric manager is with this GPU; the binding fills in a structure of ours."""
+    made = getattr(nvml, "c_nvmlGpuFabricInfo_t", None)
+    if made is None:
+        return None
+    info = made()
+    if optional(nvml, "nvmlDeviceGetGpuFabricInfo", handle, info) is None:
+        return None
+    return FABRIC.get(info.state)
 
 
 def _handles(nvml: Any) -> tuple[list[Any], int]:
@@ -152,9 +184,9 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
     errors = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
     mig = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
     persistence = _asked(nvml, nvml.nvmlDeviceGetPersistenceMode, handle)
-    rows = _optional(nvml, "nvmlDeviceGetRemappedRows", handle)  # corrected, not, pending, failed
-    pages = _optional(nvml, "nvmlDeviceGetRetiredPagesPendingStatus", handle)
-    mode = _optional(nvml, "nvmlDeviceGetComputeMode", handle)
+    rows = optional(nvml, "nvmlDeviceGetRemappedRows", handle)  # corrected, not, pending, failed
+    pages = optional(nvml, "nvmlDeviceGetRetiredPagesPendingStatus", handle)
+    mode = optional(nvml, "nvmlDeviceGetComputeMode", handle)
     links = _nvlinks(nvml, handle)
     return Gpu(
         name=_text(nvml.nvmlDeviceGetName(handle)),
@@ -173,6 +205,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
         pending=None if rows is None and pages is None else bool(pages or (rows and rows[2])),
         exclusive=None if mode is None else mode in EXCLUSIVE,
         slowed=_slowed(nvml, handle),
+        fabric=_fabric(nvml, handle),
         uuid=_named(_asked(nvml, nvml.nvmlDeviceGetUUID, handle)),
     )
 
@@ -220,23 +253,23 @@ SLOWED = {
 
 
 def _slowed(nvml: Any, handle: Any) -> tuple[str, ...]:
-    bits = _optional(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", handle) or 0
+    bits = optional(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", handle) or 0
     return tuple(text for bit, text in SLOWED.items() if bits & bit)
 
 
 def _pcie(nvml: Any, handle: Any) -> str | None:
     asked = ("CurrPcieLinkGeneration", "MaxPcieLinkGeneration",
              "CurrPcieLinkWidth", "MaxPcieLinkWidth")  # fmt: skip
-    found = [_optional(nvml, f"nvmlDeviceGet{name}", handle) for name in asked]
+    found = [optional(nvml, f"nvmlDeviceGet{name}", handle) for name in asked]
     if None in found:
         return None
     return "{} of {}, x{} of x{}".format(*found)
 
 
-def _optional(nvml: Any, name: str, handle: Any) -> Any:
+def optional(nvml: Any, name: str, *arguments: Any) -> Any:
     """As `_asked`; None also where this nvidia-ml-py does not have the function."""
     function = getattr(nvml, name, None)
-    return None if function is None else _asked(nvml, function, handle)
+    return None if function is None else _asked(nvml, function, *arguments)
 
 
 # nvmlGpuTopologyLevel_t, nvml.h.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from ..gpu.compare import NO_KERNEL
 from ..gpu.driver import START, BrokenDriverError, Driver, Gpu, NoDriverError
 from ..result import Outcome, failed, passed, skipped
 
@@ -43,6 +44,12 @@ def judge_driver(driver: Driver | NoDriverError, cuda: str | None) -> Outcome:
         return skipped(f"the driver floor of CUDA {cuda} is not known here", seen)
     if not driver.version:
         return skipped(f"the driver does not say its version; CUDA {cuda} needs {wanted}", seen)
+    if is_older(driver.version, floor) and is_forward(driver, cuda):
+        return passed(
+            seen, wanted,
+            f"driver {driver.version} is older than {floor}: a forward compatibility package "
+            f"(cuda-compat) brings CUDA {driver.cuda}; it works on data center GPUs alone",
+        )  # fmt: skip
     if is_older(driver.version, floor):
         advice = "update the host's driver, or take an image with an older CUDA"
         return failed(
@@ -50,6 +57,14 @@ def judge_driver(driver: Driver | NoDriverError, cuda: str | None) -> Outcome:
             seen, wanted,
         )  # fmt: skip
     return passed(seen, wanted)
+
+
+def is_forward(driver: Driver, cuda: str) -> bool:
+    """Whether the CUDA that programs load is newer than the kernel's driver can bring by itself.
+
+    NVML asks the libcuda.so.1 of this process for its version, and the kernel for the driver's.
+    """
+    return bool(driver.cuda) and not is_older(str(driver.cuda), _minor(cuda))
 
 
 def judge_devices(driver: Driver | NoDriverError) -> Outcome:
@@ -84,7 +99,15 @@ def judge_devices(driver: Driver | NoDriverError) -> Outcome:
 def _remarks(driver: Driver) -> list[str]:
     gpus = driver.gpus
     sliced = [str(at) for at, gpu in enumerate(gpus) if gpu.mig]
-    remarks = [f"GPU {', '.join(sliced)} in MIG mode: programs get a slice"] if sliced else []
+    remarks = []
+    if sliced:
+        alone = ", one a process, and no GPU beside it" if len(gpus) > 1 else ""
+        remarks.append(f"GPU {', '.join(sliced)} in MIG mode: programs get a slice{alone}")
+    if driver.confidential:
+        told = "copies to and from the GPU are encrypted, and slower; profilers see nothing"
+        remarks.append(f"confidential computing is on: {told}")
+    if not_ready := _not_ready(driver):
+        remarks.append(not_ready)
     if driver.withheld:
         remarks.append(f"{driver.withheld} GPUs of this machine are not this job's")
     for at, gpu in enumerate(gpus):
@@ -130,9 +153,9 @@ def judge_framework(
     seen = {"driver_shows": len(driver.gpus), f"{title} sees": usable}
     wanted = list(architectures)
     if not usable and visible is not None and visible.strip() in HIDDEN:
-        return skipped(_blind(title, driver.gpus, visible), seen, wants_gpu=True)
+        return skipped(_blind(title, driver, visible), seen, wants_gpu=True)
     if not usable:
-        return failed(_blind(title, driver.gpus, visible), seen, wanted)
+        return failed(_blind(title, driver, visible), seen, wanted)
     able = architectures if _translates(driver, cuda) else machine_code(architectures)
     unfit = [gpu.name for gpu in driver.gpus if not _fits(gpu, able)]
     hidden = len(driver.gpus) - usable if visible is not None else 0
@@ -144,7 +167,7 @@ def judge_framework(
         )
     if len(unfit) == len(driver.gpus) or (visible is not None and len(unfit) > hidden):
         return failed(problem, seen, wanted)
-    if usable < len(driver.gpus) and visible is None and not any(gpu.mig for gpu in driver.gpus):
+    if visible is None and usable < least_seen(driver.gpus):
         return failed(
             f"the driver shows {len(driver.gpus)} GPUs, {title} sees {usable}: run nvidia-smi and "
             "look for one in an error state", seen, wanted,
@@ -152,6 +175,28 @@ def judge_framework(
     if unfit and visible is None:  # a small card for the screen, beside one to compute with
         return passed(seen, wanted, f"{problem}: leave it out with CUDA_VISIBLE_DEVICES")
     return passed(seen, wanted)
+
+
+def least_seen(gpus: Sequence[Gpu]) -> int:
+    """How many GPUs a process must see at least, of these and without CUDA_VISIBLE_DEVICES.
+
+    CUDA lists one slice, and beside a slice no whole GPU (MIG user guide, device enumeration);
+    where no GPU in MIG mode has a slice for us, the whole ones.
+    """
+    if any(gpu.mig and gpu.mig_devices != 0 for gpu in gpus):
+        return 1
+    return sum(not gpu.mig for gpu in gpus)
+
+
+def judge_trace(outcome: Outcome, driver: Driver | NoDriverError) -> Outcome:
+    """A profiler's outcome: that it saw no kernel is no fault under confidential computing."""
+    confidential = isinstance(driver, Driver) and driver.confidential
+    if outcome.status == "fail" and outcome.reason == NO_KERNEL and confidential:
+        return skipped(
+            "no profiler sees kernels here: confidential computing is on, and its mode for "
+            "developers' tools off", outcome.seen,
+        )  # fmt: skip
+    return outcome
 
 
 HIDDEN = ("", "-1", "NoDevFiles")  # values of CUDA_VISIBLE_DEVICES that mean: no GPU, please
@@ -176,9 +221,12 @@ def _fits(gpu: Gpu, architectures: Sequence[str]) -> bool:
     return not gpu.capability or has_code_for(gpu.capability, architectures)
 
 
-def _blind(title: str, gpus: Sequence[Gpu], visible: str | None) -> str:
+def _blind(title: str, driver: Driver, visible: str | None) -> str:
+    gpus = driver.gpus
     if visible is not None:
         return f"{title} sees no GPU: CUDA_VISIBLE_DEVICES is {visible!r}"
+    if not_ready := _not_ready(driver):
+        return f"{title} sees no GPU: {not_ready}"
     if any(gpu.mig for gpu in gpus):
         return (
             f"{title} sees no GPU: MIG is on and no slice was given; make one (nvidia-smi mig "
@@ -186,8 +234,31 @@ def _blind(title: str, gpus: Sequence[Gpu], visible: str | None) -> str:
         )
     advice = "run nvidia-smi in the container"
     if len(gpus) > 1 and any(gpu.nvlinks or gpu.nvlinks_down for gpu in gpus):
-        advice += "; with NVSwitches, nvidia-fabricmanager has to run on the host (error 802)"
+        advice += f"; {FABRIC_MANAGER}"
     return f"the driver shows GPUs, but {title} cannot use them: {advice}"
+
+
+FABRIC_MANAGER = (
+    "with NVSwitches, nvidia-fabricmanager of the driver's very version has to run on the host "
+    "(error 802)"
+)
+
+
+def _not_ready(driver: Driver) -> str | None:
+    """Why CUDA refuses to start (error 802), as far as NVML says; None where it says nothing."""
+    if driver.confidential and driver.accepting is False:
+        return (
+            "the GPUs take no work until they are attested and set ready: nvidia-smi conf-compute "
+            "-srs 1 (confidential computing, error 802)"
+        )
+    waiting = [
+        f"{at} ({gpu.fabric})"
+        for at, gpu in enumerate(driver.gpus)
+        if gpu.fabric in ("not started", "in progress")
+    ]
+    if waiting:
+        return f"GPU {', '.join(waiting)} has not joined the NVLink fabric: {FABRIC_MANAGER}"
+    return None
 
 
 def has_code_for(capability: str, architectures: Sequence[str]) -> bool:
