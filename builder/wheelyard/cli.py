@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     "plan", "lock", "render", "build", "run", "base", "inspect", "verify", "bench",
     "layers", "push", "import", "pick", "pull", "doctor", "reproduce", "audit", "clean",
-    "upstream", "devcontainer", "deploy", "completion",
+    "upstream", "devcontainer", "deploy", "init", "completion",
 )  # fmt: skip
 
 BUG = errors.UnexpectedError.exit_code  # EX_SOFTWARE of sysexits.h

@@ -49,6 +49,20 @@ def find_ground(project: Project, context: Context, trust: Trust | None = None) 
                 registry, entry.tags[0], documents, digest=entry.digest, trust=trust
             )
         return Ground(base, entries)
+    folder = _set_folder(context)
+    return Ground(planned_base(project.table.image, folder), _planned_entries(folder))
+
+
+def known_entries(context: Context, trust: Trust | None = None) -> tuple[CatalogueEntry, ...]:
+    """Return the images that a project can stand on, as a catalogue lists them."""
+    settings = context.settings
+    if settings.registry is not None:
+        with open_registry(settings.registry, settings, context.reporter) as registry:
+            return fetch_catalogue(registry, trust) or ()
+    return _planned_entries(_set_folder(context))
+
+
+def _set_folder(context: Context) -> Path:
     folder = set_folder(context)
     if folder is None:
         raise UsageError(
@@ -56,11 +70,10 @@ def find_ground(project: Project, context: Context, trust: Trust | None = None) 
             "(--registry HOST/PREFIX or WHEELYARD_REGISTRY), or the folder of their matrix.yaml "
             "(--project FOLDER)"
         )
-    return Ground(planned_base(project.table.image, folder), planned_entries(folder))
+    return folder
 
 
-def planned_entries(folder: Path) -> tuple[CatalogueEntry, ...]:
-    """Return the images of a matrix as a catalogue lists them."""
+def _planned_entries(folder: Path) -> tuple[CatalogueEntry, ...]:
     _matrix, upstream, plan = load_inputs(folder)
     return plan_entries(plan.cells, upstream, ())
 

@@ -277,8 +277,8 @@ class _RequirementsFiles:
         self._seen.add((path.resolve(), constraints))
         if len(self._seen) > _FILES:
             raise ProjectError(f"{named_by}: more than {_FILES} requirements files")
-        text = _read(path, named_by)
-        for number, line in _logical_lines(text):
+        text = read_requirements(path, named_by)
+        for number, line in logical_lines(text):
             where = f"{_shown(path, self._project.folder)}:{number}"
             if line.startswith("-"):
                 self._option(line, where, path, constraints=constraints)
@@ -405,7 +405,7 @@ def _option(line: str) -> tuple[str, str]:
     return found[1], found[2].strip().strip("\"'")
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield number and text of each line, without comments, continued lines joined."""
     start, joined = 0, ""
     for number, line in enumerate(text.splitlines(), 1):
@@ -421,8 +421,8 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         yield start, joined.strip()
 
 
-def _read(path: Path, named_by: str) -> str:
-    """Read a requirements file; PowerShell writes UTF-16."""
+def read_requirements(path: Path, named_by: str) -> str:
+    """Return the text of a requirements file; PowerShell writes UTF-16."""
     try:
         with path.open("rb") as stream:
             data = stream.read(_LARGEST + 1)

@@ -1,0 +1,244 @@
+"""Looks at a folder: what its files say about the image that the project needs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+
+from wheelyard.errors import ProjectError
+from wheelyard.projects.requirements import logical_lines, read_requirements
+from wheelyard.projects.table import PYPROJECT, read_toml
+
+FRAMEWORKS = {"torch": "pytorch", "tensorflow": "tensorflow"}  # distribution -> in tags
+_LARGEST = 1 << 20  # bytes of a Dockerfile or an environment.yml
+_SIDE = re.compile(r"dev|test|doc|lint|ci|build|example|optional|extra", re.IGNORECASE)
+_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)
+_PYTORCH = re.compile(r"pytorch/pytorch:(\d+(?:\.\d+)+)(?:-cuda(\d+\.\d+))?")
+_TENSORFLOW = re.compile(r"tensorflow/tensorflow:(\d+(?:\.\d+)+)")
+_CUDA = re.compile(r"nvidia/cuda:(\d+\.\d+)")
+_NGC = re.compile(r"nvcr\.io/nvidia/(pytorch|tensorflow):")
+_BUILD = re.compile(r"[+/]cu(\d\d)(\d)\b")  # 2.3.1+cu121, download.pytorch.org/whl/cu121
+_APT = re.compile(r"apt(?:-get)?\s+(?:-\S+\s+)*install\s+([^&|;]*)")
+_DEBIAN = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+
+
+@dataclass
+class Seen:
+    """What was found, and where."""
+
+    requirements: list[str] = field(default_factory=list)  # files for the table
+    new_file: tuple[str, str] | None = None  # a requirements file to write: name, text
+    wanted: dict[str, SpecifierSet] = field(default_factory=dict)  # framework's distribution
+    cuda: str | None = None
+    python: SpecifierSet = field(default_factory=SpecifierSet)
+    command: tuple[str, ...] | None = None
+    ports: list[int] = field(default_factory=list)
+    apt: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+def look(folder: Path) -> Seen:
+    """Read the files that say what a project needs; raise ProjectError for a malformed one."""
+    seen = Seen()
+    path = folder / PYPROJECT
+    data = read_toml(path) if path.is_file() else {}
+    project = data.get("project") if isinstance(data.get("project"), dict) else None
+    if project is not None:
+        _project(project, seen)
+    if project is None or not project.get("dependencies"):
+        _requirements(folder, data, seen)
+    if not seen.requirements and project is None:
+        _environment(folder, seen)
+    _uv_lock(folder, seen)
+    _dockerfile(folder, seen)
+    return seen
+
+
+def _project(project: dict[str, Any], seen: Seen) -> None:
+    lines = project.get("dependencies", [])
+    for line in lines if isinstance(lines, list) else []:
+        _line(str(line), seen, "pyproject.toml")
+    if lines:
+        seen.reasons.append("dependencies: those of [project] in pyproject.toml")
+    if python := project.get("requires-python"):
+        try:
+            seen.python = SpecifierSet(str(python))
+        except InvalidSpecifier as error:
+            raise ProjectError(f"pyproject.toml: project.requires-python: {error}") from error
+
+
+def _requirements(folder: Path, data: dict[str, Any], seen: Seen) -> None:
+    """Choose requirements files: requirements.txt, else those that are not for developers."""
+    if "tool" in data and "setuptools" in str(data["tool"]) and "dynamic" in str(data["tool"]):
+        seen.reasons.append("dependencies: the files that setuptools reads them from")
+        return
+    there = sorted(path.name for path in folder.glob("requirements*.txt"))
+    chosen = [name for name in there if name == "requirements.txt"]
+    chosen = chosen or [name for name in there if not _SIDE.search(name)]
+    left = [name for name in there if name not in chosen]
+    for name in chosen:
+        for _, line in logical_lines(read_requirements(folder / name, name)):
+            _line(line, seen, name)
+    seen.requirements = chosen
+    if chosen:
+        also = f"; left out: {', '.join(left)}" if left else ""
+        seen.reasons.append(f"requirements: found here{also}")
+
+
+def _line(line: str, seen: Seen, where: str) -> None:
+    """Note what a requirement says of a framework or its CUDA."""
+    if build := _BUILD.search(line):
+        seen.cuda = seen.cuda or f"{build[1]}.{build[2]}"
+    try:
+        found = Requirement(re.sub(r"\s--hash.*", "", line))
+    except InvalidRequirement:
+        return
+    name = canonicalize_name(found.name)
+    if name in FRAMEWORKS:
+        public = ",".join(re.sub(r"\+[\w.]+", "", str(one)) for one in found.specifier)
+        seen.wanted[name] = seen.wanted.get(name, SpecifierSet()) & SpecifierSet(public)
+        seen.reasons.append(f"{where} asks for {line}")
+
+
+def _environment(folder: Path, seen: Seen) -> None:
+    """Take the pip part of conda's environment.yml as a requirements file."""
+    path = next(filter(Path.is_file, (folder / f"environment.{x}" for x in ("yml", "yaml"))), None)
+    if path is None:
+        return
+    try:
+        data = yaml.safe_load(_text(path))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ProjectError(f"{path} is not valid YAML: {error}") from error
+    listed = data.get("dependencies") if isinstance(data, dict) else None
+    pip: list[str] = []
+    conda: list[str] = []
+    for item in listed if isinstance(listed, list) else []:
+        if isinstance(item, dict):
+            pip += [str(line) for line in item.get("pip") or ()]
+        else:
+            conda.append(str(item).rpartition("::")[2])
+    for line in pip:
+        _line(line, seen, path.name)
+    others = [name for item in conda if (name := _conda(item, seen))]
+    if pip:
+        name = "requirements.txt"
+        seen.new_file = (name, "".join(f"{line}\n" for line in pip))
+        seen.requirements = [name]
+        seen.reasons.append(f"requirements: {name} is written from the pip part of {path.name}")
+    if others:
+        seen.reasons.append(
+            f"{path.name}: conda's {', '.join(others)} are not taken; add to requirements.txt what "
+            "the image lacks"
+        )
+
+
+def _conda(item: str, seen: Seen) -> str | None:
+    """Note the framework, CUDA or Python of a conda package; return the name of any other."""
+    name, _, version = re.sub(r"\s", "", item).replace("==", "=").partition("=")
+    version = version.partition("=")[0].removesuffix(".*")
+    exact = re.fullmatch(r"\d+(\.\d+)*", version)
+    if name in ("pytorch", "tensorflow", "tensorflow-gpu"):
+        distribution = "torch" if name == "pytorch" else "tensorflow"
+        seen.wanted[distribution] = SpecifierSet(f"=={version}.*" if exact else "")
+        seen.reasons.append(f"environment.yml asks for {item}")
+    elif name in ("pytorch-cuda", "cudatoolkit", "cuda-version"):
+        seen.cuda = version if exact else seen.cuda
+    elif name == "python":
+        seen.python = SpecifierSet(f"=={version}.*" if exact and version.count(".") == 1 else "")
+    elif name not in ("pip", "setuptools", "wheel"):
+        return name
+    return None
+
+
+def _uv_lock(folder: Path, seen: Seen) -> None:
+    path = folder / "uv.lock"
+    if not path.is_file():
+        return
+    packages = read_toml(path).get("package", [])
+    for package in packages if isinstance(packages, list) else []:
+        if isinstance(package, dict) and package.get("name") in FRAMEWORKS:
+            public = str(package.get("version", "")).partition("+")[0]
+            seen.wanted[package["name"]] = SpecifierSet(f"=={public}")
+            seen.reasons.append(f"uv.lock has {package['name']} {package['version']}")
+    seen.reasons.append("versions: those of uv.lock, which `wheelyard lock` honours")
+
+
+def _dockerfile(folder: Path, seen: Seen) -> None:
+    path = folder / "Dockerfile"
+    if not path.is_file():
+        return
+    text = re.sub(r"\\\r?\n", " ", _text(path))
+    images = _FROM.findall(text)
+    for image in images[-1:]:
+        _from(image, seen)
+    for line in text.splitlines():
+        word, _, rest = line.strip().partition(" ")
+        if word.upper() == "CMD" and rest.lstrip().startswith("["):
+            seen.command = _exec(rest)
+        elif word.upper() == "EXPOSE":
+            ports = [port.partition("/")[0] for port in rest.split()]
+            seen.ports += [
+                int(port) for port in ports if port.isdecimal() and 0 < int(port) < 65536
+            ]
+    words = (word for found in _APT.findall(text) for word in found.split())
+    seen.apt = list(dict.fromkeys(word for word in words if _DEBIAN.fullmatch(word)))
+
+
+def _from(image: str, seen: Seen) -> None:
+    """Note the framework and CUDA of a Dockerfile's base."""
+    for pattern, name in ((_PYTORCH, "torch"), (_TENSORFLOW, "tensorflow")):
+        if found := pattern.search(image):
+            seen.wanted.setdefault(name, SpecifierSet(f"=={found[1]}"))
+            if pattern is _PYTORCH and found[2]:
+                seen.cuda = found[2]
+            break
+    else:
+        if found := _CUDA.search(image):
+            seen.cuda = found[1]
+        elif found := _NGC.search(image):
+            seen.wanted.setdefault("torch" if found[1] == "pytorch" else found[1], SpecifierSet())
+        else:
+            return
+    seen.reasons.append(f"the Dockerfile is FROM {image}")
+
+
+def _exec(text: str) -> tuple[str, ...] | None:
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return None
+    valid = isinstance(words, list) and words and all(isinstance(word, str) for word in words)
+    return tuple(words) if valid else None
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ProjectError(f"{path} is larger than {_LARGEST >> 20} MiB")
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
+def table_lines(image: str, seen: Seen) -> Iterator[str]:
+    """Yield the lines of the table."""
+    yield f"image = {json.dumps(image)}"
+    if seen.requirements:
+        yield f"requirements = {json.dumps(seen.requirements)}"
+    if seen.apt:
+        yield f"# packages = {json.dumps(seen.apt)}  # the Dockerfile's; keep what is needed"
+    if seen.command:
+        yield f"command = {json.dumps(list(seen.command))}"
+    if seen.ports:
+        yield f"ports = {json.dumps(list(dict.fromkeys(seen.ports)))}"
