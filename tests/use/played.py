@@ -135,6 +135,12 @@ STORIES = {
             small=("dev",),
         ),
         Story(
+            "two processes, --standalone",
+            ("torchrun", "--standalone", "--nproc-per-node=2", "/stories/two_processes.py"),
+            PYTORCH,
+            users=("dev",),
+        ),
+        Story(
             "torch.compile", program("compiled"), PYTORCH, loads_code=True, small=("1000670000:0",)
         ),
         Story("C++ extension", program("extension"), PYTORCH, devel=True, loads_code=True),
