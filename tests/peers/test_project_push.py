@@ -24,8 +24,11 @@ from wheelyard.lock.stages import load_stages
 from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import Layout
 from wheelyard.projects.base import base_contents, base_from_plan
-from wheelyard.projects.model import LOCK, Project, ProjectLock, ProjectWheel
-from wheelyard.projects.publish import push_project
+from wheelyard.projects.lock import inputs_of
+from wheelyard.projects.model import Project, ProjectLock, ProjectWheel
+from wheelyard.projects.publish import PushOptions, push_project
+from wheelyard.projects.pylock import render_lock
+from wheelyard.projects.requirements import collect
 from wheelyard.projects.table import read_project
 from wheelyard.publish.published import publications
 from wheelyard.registry.client import Registry, open_registry
@@ -76,7 +79,6 @@ def project(tmp_path: Path) -> Project:
     (folder / "src/my_model/main.py").write_text("def run():\n    print('trained')\n")
     (folder / "run.sh").write_text("#!/bin/sh\ntrain\n")
     (folder / "run.sh").chmod(0o755)
-    (folder / LOCK).write_text("# a lock\n")
     return read(folder)
 
 
@@ -99,6 +101,7 @@ def lock_for(tiny: Tiny, folder: Path) -> ProjectLock:
         base_digest="",
         contents=base_contents(base),
         inputs="0" * 64,
+        python=PYTHON,
         wheels=tuple(ProjectWheel(locked(path), path.as_uri()) for path in wheels),
         shadowed=tuple(wheel for wheel in base.wheels if wheel.name == "pip"),
     )
@@ -114,7 +117,9 @@ def push(
     project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tag: str = "latest",
     dist: Path = Path("/nonexistent"), **more: Any,
 ) -> Pushed:  # fmt: skip
-    return push_project(project, lock, registry, [tag], dist, tiny.context, **more)
+    inputs = inputs_of(project, collect(project, lock.python), lock.contents)
+    project.lock.write_text(render_lock(replace(lock, inputs=inputs)))
+    return push_project(project, registry, PushOptions((tag,), dist, **more), tiny.context)
 
 
 def manifest(registry: Registry, name: str) -> tuple[dict[str, Any], dict[str, Any]]:

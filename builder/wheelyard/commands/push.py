@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wheelyard.model import Plan
     from wheelyard.oci.layout import Layout
     from wheelyard.planning.facts import Upstream
+    from wheelyard.projects.model import Project
     from wheelyard.publish.attest.keys import PrivateKey, PublicKey
     from wheelyard.publish.published import PublicationSource
     from wheelyard.registry.push import NotPushed, Publication, Pushed
@@ -33,18 +34,27 @@ of sibling repositories are mounted. A tag moves only after its image is complet
 that fails leaves it unchanged, and the next push continues. Logins are those of
 `docker login` (credential helpers too) and `podman login`. The passphrase of an encrypted key is
 taken from WHEELYARD_SIGN_PASSPHRASE.
+
+In a project of your own (`wheelyard init`) no SELECTOR is needed: the image that it stands on plus
+what it adds is pushed, without pulling or running anything, as HOST/PREFIX/NAME:latest and under
+the project's version, or else its revision in git.
+
+  wheelyard push --registry registry.example/team
+  wheelyard push --tag staging                          this tag alone
+  wheelyard push --watch                                again after every change, until Ctrl-C
 """
 
 COMMAND = Command(
     "publish built images in a registry, or as an offline bundle",
     "Send verified images of an OCI image layout to a registry.",
     _EXAMPLES,
+    needs_project=False,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_selector(parser)
+    add_selector(parser, default=None)
     add_output(parser, "image layout to read")
     parser.add_argument(
         "--layout", type=Path, metavar="PATH",
@@ -78,12 +88,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sign each image and the catalogue as cosign does, or a bundle, with this "
         "ECDSA P-256 key (PEM)",
     )  # fmt: skip
-    add_verify_key(parser, "with --sign-key: also accept a catalogue that this older key signed")
+    add_verify_key(
+        parser,
+        "with --sign-key: also accept a catalogue that this older key signed; in a project: refuse "
+        "a base that this key has not signed",
+    )
+    parser.add_argument(
+        "--tag", action="append", metavar="TAG",
+        help="in a project: this tag instead of latest and the version; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--watch", action="store_true", help="in a project: push again after every change"
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Publish the selection; print the results and return the first failure's exit code."""
+    from wheelyard.projects.find import own_project
+
+    project = own_project(args, context, needs="SELECTOR")
+    return _push_set(args, context) if project is None else _push_project(project, args, context)
+
+
+def _push_project(project: Project, args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.errors import UsageError, WheelyardError
+    from wheelyard.projects.publish import PushOptions, push_project, watched
+    from wheelyard.publish.attest.trust import find_trust
+    from wheelyard.registry.client import open_registry
+
+    address = context.settings.registry
+    if address is None:
+        raise UsageError("the destination is missing: --registry HOST/PREFIX")
+    for option in ("known", "verify_known", "layout", "unverified"):
+        if getattr(args, option):
+            raise UsageError(f"--{option.replace('_', '-')} is for images of a set")
+    key = None
+    if args.sign_key is not None:
+        from wheelyard.publish.attest.keys import load_private_key
+
+        key = load_private_key(args.sign_key)
+    options = PushOptions(
+        tuple(args.tag or ()),
+        args.output.absolute(),
+        key,
+        find_trust(args.verify_key, None, context),
+    )
+    with open_registry(address, context.settings, context.reporter) as registry:
+        if not args.watch:
+            _show([push_project(project, registry, options, context)], as_json=args.json)
+            return 0
+        for current in watched(project, context):
+            try:
+                _show([push_project(current, registry, options, context)], as_json=args.json)
+            except WheelyardError as error:  # the next change may mend it
+                context.reporter.warn(str(error))
+    return 0
+
+
+def _push_set(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.errors import UsageError
     from wheelyard.planning.plan import load_inputs
     from wheelyard.publish.attest.keys import load_private_key, load_public_key

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.errors import ProjectError, ToolMissingError
+from wheelyard.errors import LockError, ProjectError, ToolMissingError, UsageError
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.oci.layout import Layout
 from wheelyard.projects.base import base_contents
+from wheelyard.projects.files import project_files
 from wheelyard.projects.image import ProjectImage, describe_project_image
 from wheelyard.projects.layers import Workshop, project_layers
+from wheelyard.projects.lock import lock_problems
 from wheelyard.projects.published import Documents, base_from_layout, base_from_registry
+from wheelyard.projects.pylock import read_lock
+from wheelyard.projects.table import read_project
 from wheelyard.registry.push import Publication, Pushed, push_image
 from wheelyard.system.subprocesses import run
 
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
     from wheelyard.publish.attest.trust import Trust
     from wheelyard.registry.client import Registry
 
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_POLL = 0.25  # seconds
 _DOCUMENTS = "documents"  # of the cache
 
 
@@ -109,23 +117,27 @@ def _place(layout: Layout, digest: str, source: Path) -> None:
         target.symlink_to(source)
 
 
-def push_project(
-    project: Project,
-    lock: ProjectLock,
-    registry: Registry,
-    tags: Sequence[str],
-    dist: Path,
-    context: Context,
-    *,
-    key: PrivateKey | None = None,
-    trust: Trust | None = None,
-) -> Pushed:
-    """Publish the project's image under `tags`; with `key` it is signed before a tag moves.
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How a project's image is published."""
 
-    Raises ProjectError and RegistryError; then no tag has moved.
+    tags: tuple[str, ...] = ()  # empty: `default_tags`
+    dist: Path = Path("dist")  # a layout that may have the base
+    key: PrivateKey | None = None  # that signs the image before a tag moves
+    trust: Trust | None = None  # whose signature the base must have
+
+
+def push_project(
+    project: Project, registry: Registry, options: PushOptions, context: Context
+) -> Pushed:
+    """Publish the project's image as it is locked and lies here.
+
+    Raises LockError, ProjectError and RegistryError; then no tag has moved.
     """
-    base = find_base(lock, registry, dist, context, trust)
-    name = project.table.name
+    lock = current_lock(project)
+    tags = _checked(options.tags or default_tags(project))
+    base = find_base(lock, registry, options.dist, context, options.trust)
+    name, key = project.table.name, options.key
     base_name = registry.address.reference(lock.base)
     with composed(project, base, lock, base_name, context) as (layout, image):
         digest = image.manifest.digest
@@ -154,6 +166,49 @@ def push_project(
             supply,
             complete=sign,
         )
+
+
+def current_lock(project: Project) -> ProjectLock:
+    """Read the project's lock; raise LockError if there is none or the project has changed."""
+    lock = read_lock(project.lock)
+    if problems := lock_problems(project, lock, None):
+        raise LockError(
+            f"{project.lock} is out of date ({'; '.join(problems)}); write it again: wheelyard lock"
+        )
+    return lock
+
+
+def _checked(tags: Sequence[str]) -> Sequence[str]:
+    for tag in tags:
+        if not _TAG.fullmatch(tag):
+            raise UsageError(
+                f"{tag!r} is not a tag: letters, digits, dots, dashes and underscores, 128 at most"
+            )
+    return tuple(dict.fromkeys(tags))
+
+
+def watched(project: Project, context: Context) -> Iterator[Project]:
+    """Yield the project now, and again after every change of its files, until interrupted."""
+    while True:
+        seen = _state(project)
+        yield project
+        context.reporter.info(f"waiting for changes in {project.folder} (Ctrl-C ends this)")
+        while (now := _state(project)) == seen:
+            time.sleep(_POLL)
+        while now != (now := _state(project)):  # an editor or git is still writing
+            time.sleep(_POLL)
+        project = read_project(project.folder) or project
+
+
+def _state(project: Project) -> list[tuple[str, int, int, int]]:
+    """Return what changes when any file of the project does."""
+    try:
+        return [
+            (one.path, one.status.st_size, one.status.st_mtime_ns, one.status.st_mode)
+            for one in project_files(project)
+        ]
+    except ProjectError:  # said when it is pushed
+        return []
 
 
 def default_tags(project: Project) -> tuple[str, ...]:
