@@ -193,7 +193,10 @@ def _run(argv: Sequence[str]) -> int:
     log = _log_to(reporter) if given.get("verbose") else contextlib.nullcontext()
     with contextlib.closing(reporter), log:
         try:
-            code: int = args.run(args, Context(settings, reporter))
+            context = Context(settings, reporter)
+            if given.get("needs_project"):
+                context.mention_packaged()
+            code: int = args.run(args, context)
         except ModuleNotFoundError as missing:
             if missing.name not in _POSIX:
                 raise

@@ -16,3 +16,11 @@ class Context:
 
     settings: Settings
     reporter: Reporter
+
+    def mention_packaged(self) -> None:
+        """Say it if the images are those that wheelyard was installed with."""
+        if self.settings.packaged:
+            self.reporter.info(
+                "no matrix.yaml here or above: these are the images that wheelyard was installed "
+                "with (--project FOLDER names others)"
+            )

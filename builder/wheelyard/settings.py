@@ -17,6 +17,7 @@ from typing import Any
 
 from wheelyard.errors import SettingsError, UsageError
 from wheelyard.oci.address import Address, parse_address
+from wheelyard.system.packaged import PACKAGED
 from wheelyard.system.urls import redact, url_problem
 
 __all__ = ["Settings", "find_project", "load_settings", "redact"]
@@ -45,6 +46,20 @@ class Settings:
     def __repr__(self) -> str:
         shown = ((field.name, getattr(self, field.name)) for field in fields(self))
         return f"Settings({', '.join(f'{name}={_shown(value)}' for name, value in shown)})"
+
+    @property
+    def packaged(self) -> bool:
+        """Whether the images are those that wheelyard was installed with."""
+        return self.project == PACKAGED
+
+    def require_own(self, what: str) -> None:
+        """Raise UsageError if `what` would change the images that wheelyard was installed with."""
+        if self.packaged:
+            raise UsageError(
+                f"{what} needs a project's own files, and the set of images that came with "
+                "wheelyard is read-only; run it in a clone of the repository, or name a project "
+                "of yours with --project FOLDER"
+            )
 
     def index(self, name: str) -> str:
         """Return the URL of the index that the matrix calls `name`; SettingsError if unset."""
@@ -192,8 +207,8 @@ def load_settings(
     """Load the settings from `options` (field name -> text; None: not given) and the rest.
 
     An empty environment variable counts as unset. Raises SettingsError with every problem at once,
-    and UsageError if no project folder is found; without `needs_project`, `cwd` is then used
-    instead.
+    and UsageError if no project folder is found: then the packaged set is used if there is one,
+    and without `needs_project`, else, `cwd`.
     """
     environ = os.environ if environ is None else environ
     cwd = _current_folder() if cwd is None else cwd
@@ -223,9 +238,10 @@ def load_settings(
     try:
         project = find_project(cwd, None if named is None else str(named))
     except UsageError:
-        if needs_project or named is not None:
+        is_installed = (PACKAGED / "matrix.yaml").is_file()
+        if named is not None or (needs_project and not is_installed):
             raise
-        project = cwd
+        project = PACKAGED if is_installed else cwd
     return Settings(project=project, **values)
 
 

@@ -18,7 +18,7 @@ from tiny import Tiny
 from tests.peers.project import REPOSITORY
 from tests.peers.pushed import RUNTIME, layout_digest
 from wheelyard.cli import main
-from wheelyard.errors import UsageError
+from wheelyard.planning.plan import load_plan
 from wheelyard.system.tools import find_tool
 
 TIMEOUT = 300
@@ -36,9 +36,9 @@ def uv(need: Callable[..., None]) -> str:
 def wheel(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built as for a release, from the files that git knows."""
     folder = tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "matrix.yaml"):
         shutil.copy(REPOSITORY / name, folder)
-    for name in ("builder", "templates"):
+    for name in ("builder", "templates", "images", "devcontainer"):
         leave_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=leave_out)
     argv = [uv, "build", "--wheel", "--quiet", "--out-dir", str(folder / "out"), str(folder)]
@@ -106,9 +106,10 @@ def test_pick_and_deploy_read_the_published_catalogue(
     assert [x.name for x in empty.iterdir() if not x.name.startswith(".")] == ["lab"]
 
 
-def test_without_a_registry_it_says_what_to_name(
+def test_without_a_registry_it_picks_from_the_set_that_it_came_with(
     pipx: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    done = pipx("pick", "--driver", "535.104")
-    assert done.returncode == UsageError.exit_code
-    assert "--registry HOST/PREFIX" in done.stderr
+    done = pipx("pick", "--driver", "535.104", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["id"] in {cell.id for cell in load_plan(REPOSITORY).cells}
+    assert "these are the images that wheelyard was installed with" in done.stderr

@@ -114,6 +114,7 @@ def _engine(args: argparse.Namespace, context: Context) -> Sequence[EngineImage 
     from wheelyard.planning.plan import load_plan
     from wheelyard.planning.selector import select
 
+    context.settings.require_own(f"--engine {args.engine}")
     plan = load_plan(context.settings.project)
     options = Options(args.output.absolute(), args.network, args.load, args.fail_fast)
     cells = select(plan, args.selector)

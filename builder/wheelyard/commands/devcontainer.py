@@ -108,6 +108,7 @@ def _show(args: argparse.Namespace, seen: Mapping[str, object], line: str) -> No
 
 def _pin(args: argparse.Namespace, context: Context) -> int:
     """Pin the images that the registry's catalogue has; print each changed path."""
+    context.settings.require_own("`wheelyard devcontainer pin`")
     from wheelyard.planning.plan import load_plan
     from wheelyard.publish.attest.signatures import require_entry
     from wheelyard.publish.attest.trust import find_trust
@@ -150,6 +151,7 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
 def _unpin(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.rendering.published import PUBLISHED
 
+    context.settings.require_own("`wheelyard devcontainer unpin`")
     (context.settings.project / PUBLISHED).unlink(missing_ok=True)
     return _render(args, context)
 

@@ -65,6 +65,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         else:
             print(f"{count} layers made again; all of them match the record")
         return 0
+    context.settings.require_own("`wheelyard layers record`")
     store = LayerStore(context.settings.cache_dir)
     if args.bases_only:
         record, results = record_bases(cells, plan, old, store, context)

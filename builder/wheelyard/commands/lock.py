@@ -180,6 +180,7 @@ def _lock(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.planning.selector import select
 
     settings = context.settings
+    settings.require_own("`wheelyard lock`")
     plan = load_plan(settings.project)
     cells = families(select(plan, args.selector or "all"), plan.cells)
     lock_run = LockRun(

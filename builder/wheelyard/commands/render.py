@@ -41,6 +41,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.planning.plan import load_plan
     from wheelyard.rendering.render import find_drift, render_all
 
+    context.settings.require_own("`wheelyard render`")
     if not args.check:
         write(context, as_json=args.json)
         return 0

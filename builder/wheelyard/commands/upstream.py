@@ -80,6 +80,8 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.planning.plan import MATRIX
     from wheelyard.system.textfiles import write_text
 
+    if args.data is None:
+        context.settings.require_own("`wheelyard upstream refresh`")
     project = context.settings.project
     path, known_by = (args.data or find(project) for find in (facts_target, facts_file))
     matrix = load_matrix(project / MATRIX)

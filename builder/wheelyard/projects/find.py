@@ -37,6 +37,7 @@ def own_project(
             )
     if getattr(args, "project", None) is None and not has_matrix(context.settings.project):
         find_project(Path.cwd())
+    context.mention_packaged()
     return None
 
 

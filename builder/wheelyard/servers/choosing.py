@@ -115,6 +115,7 @@ def read_entries(
             "no matrix.yaml here and no catalogue: name the registry (--registry HOST/PREFIX) or "
             "the project (--project FOLDER)"
         )
+    context.mention_packaged()
     _matrix, upstream, plan = load_inputs(settings.project)
     return plan_entries(plan.cells, upstream, read_report(dist.absolute()))
 

@@ -1,4 +1,4 @@
-"""What this installation is: its version, the commit it was made from, the project it carries."""
+"""What this installation is: its version, and the commit it was made from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _SECONDS = 5.0  # for git, on a slow disk
 
 def version_line() -> str:
     """Return the version, and the commit where one is known."""
-    known = revision()
+    commit, _, changed = (revision() or "").partition("-")
+    known = "-".join(filter(None, (commit[:12], changed)))
     return f"{wheelyard.__version__} (revision {known})" if known else wheelyard.__version__
 
 
@@ -33,7 +34,7 @@ def _described(checkout: Path) -> str | None:
 
     if not (checkout / ".git").exists() or not (checkout / "builder").is_dir():
         return None
-    words = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    words = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     env = {name: x for name, x in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = run(("git", "-C", str(checkout), *words), error=None, env=env, timeout=_SECONDS)

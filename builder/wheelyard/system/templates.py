@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from traceback import extract_tb
@@ -14,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from wheelyard.errors import StorageError
+from wheelyard.system.packaged import PACKAGED
 
 
 def find_templates(named: Path | None) -> Path:
@@ -21,11 +21,10 @@ def find_templates(named: Path | None) -> Path:
 
     Never those of a folder that somebody happens to be in: what they write is run by hosts.
     """
-    installed = Path(sysconfig.get_path("data"), "share/wheelyard")
-    ours = (Path(__file__).parents[3], installed)
+    ours = (Path(__file__).parents[3], PACKAGED)
     places = ours if named is None else (named, *ours)
     folders = (place / "templates" for place in places if (place / "templates/deploy").is_dir())
-    return next(folders, installed / "templates")
+    return next(folders, PACKAGED / "templates")
 
 
 def make_environment(templates: Path) -> Environment:

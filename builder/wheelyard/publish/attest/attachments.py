@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from wheelyard.lock.stages import load_stages
 from wheelyard.publish.attest import statements
 from wheelyard.publish.attest.statements import ProjectSource
+from wheelyard.system.distribution import revision
+from wheelyard.system.packaged import PACKAGED
 from wheelyard.system.subprocesses import run
 
 if TYPE_CHECKING:
@@ -87,6 +89,9 @@ def read_source(project: Path) -> ProjectSource:
     """Return the project's revision, if it is a git checkout and git is installed."""
     from wheelyard.system.tools import find_tool
 
+    if project == PACKAGED:  # git would tell of a checkout around it
+        commit, _, changed = (revision() or "").partition("-")
+        return ProjectSource(commit or None, bool(commit) and not changed, version("wheelyard"))
     if find_tool("git") is None:
         return ProjectSource(None, clean=False, version=version("wheelyard"))
     head = run([*_GIT, "rev-parse", "HEAD"], error=None, cwd=project)
