@@ -398,13 +398,21 @@ def test_the_project_itself_is_left_to_the_build(index: Index, tmp_path: Path) -
     assert "r.txt:1: the project itself goes in with its code" in made.notes
 
 
-def test_a_distribution_without_wheels_says_how_to_bring_one(index: Index, tmp_path: Path) -> None:
-    page = index.folder / "simple" / "sdist-only" / "index.html"
-    page.parent.mkdir(parents=True)
-    page.write_text(f'<a href="/files/sdist-only-1.0.tar.gz#sha256={"0" * 64}">x</a>')
-    said = refused(index, tmp_path, "sdist-only\n")
-    assert "sdist-only: images are made of wheels alone" in said
-    assert "wheelyard run pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel pip wheel" in said
+def test_all_that_has_no_wheel_is_named_and_how_to_bring_one(index: Index, tmp_path: Path) -> None:
+    for name in ("sdist-only", "other"):
+        page = index.folder / "simple" / name / "index.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(f'<a href="/files/{name}-1.0.tar.gz#sha256={"0" * 64}">x</a>')
+    said = refused(index, tmp_path, "sdist-only==1.0\nother\nnewer\n")
+    assert "no wheel for Python 3.11 on Linux x86_64: other==1.0, sdist-only==1.0; ask" in said
+    run = "wheelyard run pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel pip wheel --no-deps"
+    assert f"{run} --wheel-dir wheels other==1.0 sdist-only==1.0\n" in said
+    index.add("sdist-only", "1.0")
+    index.add("other", "1.0")
+    for path in (index.folder / "files").glob("[so][dt]*-1.0-*.whl"):
+        path.rename(tmp_path / "app" / path.name)
+    found = lock(index, tmp_path, "--find-links .\nsdist-only==1.0\nother\n")
+    assert versions(found) == {"sdist-only": "1.0", "other": "1.0"}
 
 
 def test_a_wheel_for_another_python_is_said_to_be_one(index: Index, tmp_path: Path) -> None:

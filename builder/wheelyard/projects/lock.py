@@ -45,7 +45,7 @@ FORMAT = 1  # part of every digest: raise it when the way projects are resolved 
 _DISTRIBUTIONS = {"pytorch": "torch"}  # framework -> distribution, where the names differ
 _SET = re.compile(r"(nvidia-.*|triton|cuda-.*)")  # goes with the framework
 _ADVICE = "change the project's requirements, or the image that it stands on"
-_NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`|([\w.-]+) has no usable wheels")
+_NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
 _OTHER_PYTHON = re.compile(r"no wheels? with a matching (Python|platform)|only has wheels with")
 
 
@@ -299,14 +299,29 @@ class _Resolver:
             indexes=self._indexes,
         )
         try:
-            packages = compile_requirements(
-                request, self._project.table.name, self._settings, _ADVICE, direct=True
-            )
+            packages = self._ask(request)
         except LockError as problem:
-            raise LockError("\n".join((str(problem), *self._hints(str(problem))))) from problem
+            hints = self._hints(str(problem), request)
+            raise LockError("\n".join((str(problem), *hints))) from problem
         found: dict[str, Package] = {package.name: package for package in packages}
         self._check_fixed(found)
         return found
+
+    def _ask(self, request: ResolutionRequest) -> tuple[Package, ...]:
+        name = self._project.table.name
+        return compile_requirements(request, name, self._settings, _ADVICE, direct=True)
+
+    def _without_wheels(self, problem: str, request: ResolutionRequest) -> list[str]:
+        """Return all that have no wheel: uv names one, so it is left out and uv asked again."""
+        pins: dict[str, str] = {}
+        while new := set(_NO_WHEEL.findall(problem)) - pins.keys():
+            pins |= {name: _pinned(name, problem) for name in new}
+            left_out = tuple(f"{name}; python_version < '3'" for name in pins)
+            try:
+                self._ask(replace(request, overrides=(*request.overrides, *left_out)))
+            except LockError as next_one:
+                problem = str(next_one)
+        return [pins[name] for name in sorted(pins)]
 
     def with_dependents(self, found: dict[str, Package]) -> tuple[dict[str, Package], list[str]]:
         """Resolve again with the rest of the base, some of which may need what is replaced."""
@@ -397,7 +412,7 @@ class _Resolver:
                     "it (an index line, or `@ ...`)"
                 )
 
-    def _hints(self, problem: str) -> Iterator[str]:
+    def _hints(self, problem: str, request: ResolutionRequest) -> Iterator[str]:
         """Say what helps against the usual reasons for which there is no solution."""
         if _OTHER_PYTHON.search(problem):
             yield (
@@ -405,10 +420,12 @@ class _Resolver:
                 "ask for another version of it, or take an image with another Python (`wheelyard "
                 "plan`)"
             )
-        elif missing := {one or other for one, other in _NO_WHEEL.findall(problem)}:
-            names = sorted(missing)
+        elif pins := self._without_wheels(problem, request):
             image = self._base.reference.removesuffix("-devel")
-            yield f"{', '.join(names)}: {wheel_advice(' '.join(names), image)}"
+            yield (
+                f"no wheel for Python {self._base.python} on Linux x86_64: {', '.join(pins)}; ask "
+                f"for a version that has one. Otherwise, {wheel_advice(' '.join(pins), image)}"
+            )
         for name in {one for entry in self._entries for one in frameworks_of(entry)}:
             yield from self._framework_hint(name, problem)
 
@@ -423,6 +440,12 @@ class _Resolver:
                 continue
             if found := images_with(asked, self._base, self._entries):
                 yield f'{asked}: an image of the set has it: image = "{found[0]}"'
+
+
+def _pinned(name: str, problem: str) -> str:
+    """Return the exact version that was asked for, if the message says one."""
+    found = re.search(rf"\b{re.escape(name)}(==[\w.+!-]*\w)", problem)
+    return name + (found[1] if found else "")
 
 
 def _secrets(urls: Iterable[str]) -> tuple[str, ...]:

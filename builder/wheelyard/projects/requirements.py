@@ -352,7 +352,8 @@ def _address(place: str, where: str, folder: Path, project: Path, name: str | No
     place = expanded(place) if place.startswith(("http", "file")) else place
     if not re.search(r"\.whl$", urlsplit(place).path, re.IGNORECASE) or _SOURCE.match(place):
         shown = redact(place)
-        raise ProjectError(f"{where}: {shown} is not a wheel; {wheel_advice(name or shown)}")
+        what = f"'{name} @ {shown}'" if name else shown
+        raise ProjectError(f"{where}: {shown} is not a wheel; {wheel_advice(what)}")
     if place.startswith(("http://", "https://")):
         if problem := url_problem(place):
             raise ProjectError(f"{where}: {problem}")
