@@ -65,8 +65,8 @@ def check(name: str, framework: str, place: Path) -> None:
     sys.path.insert(0, str(place))
     cli = importlib.import_module("selfcheck.cli")
     group, what, *_rest = name.split(".")
-    models = ["--model", what] if group == "train" else []
-    arguments = [group, "--device", "cpu", "--framework", framework, *models]
+    more = {"train": ["--model", what], "burn": ["--minutes", "0.05"]}.get(group, [])
+    arguments = [group, "--device", "cpu", "--framework", framework, *more]
     try:
         given = cli.make_parser().parse_args(arguments)
     except SystemExit:  # an earlier selfcheck does not know this model

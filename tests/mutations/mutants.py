@@ -52,6 +52,7 @@ KATTEND = "attention(normal, normal, use_causal_mask=True)"
 TRAINING, GPU = "test_selfcheck_training.py", "test_selfcheck_gpu.py"
 SELF = "test_selfcheck.py"
 METRICS = "test_selfcheck_metrics.py"
+BURN = "test_selfcheck_burn.py"
 ITSELF = (
     "both sides are computed by the same function, in two types: that it is the right function is "
     "not what the check asks, and the models' known numbers ask it"
@@ -297,6 +298,43 @@ JUDGED = (
            "    if waiting:\n", "    if False:\n", GPU),
     Mutant("no kernel is a fault under confidential computing", "judgement", "gpu/judge.py",
            'isinstance(driver, Driver) and driver.confidential', "False", GPU),
+    Mutant("torch: a bit of a product flips under load", "math", "gpu/torch_burn.py",
+           "            return torch.mm(left, right, out=into)\n",
+           "            torch.mm(left, right, out=into)\n            if torch.rand(()) < 0.01:\n"
+           "                into.view(torch.uint8)[7, 9] ^= 1\n            return into\n",
+           "burn.products.cpu.pytorch"),
+    Mutant("torch: two words of memory change places", "math", "gpu/torch_burn.py",
+           "    different = torch.zeros((), dtype=torch.int64, device=device)\n    for at, part in",
+           "    blocks[0][3], blocks[0][5] = int(blocks[0][5]), int(blocks[0][3])\n"
+           "    different = torch.zeros((), dtype=torch.int64, device=device)\n    for at, part in",
+           "burn.memory.cpu.pytorch"),
+    Mutant("torch: a bit of memory is stuck", "math", "gpu/torch_burn.py",
+           "    different = torch.zeros((), dtype=torch.int64, device=device)\n    for at, part in",
+           "    blocks[0][3] |= 2\n"
+           "    different = torch.zeros((), dtype=torch.int64, device=device)\n    for at, part in",
+           "burn.memory.cpu.pytorch"),
+    Mutant("keras: a product under load is another one", "math", "gpu/tensorflow_burn.py",
+           "tf.bitcast(tf.matmul(left, right), tf.int16)",
+           "tf.bitcast(tf.matmul(left, right + tf.cast(tf.random.uniform(()) < 0.01, right.dtype)),"
+           " tf.int16)", "burn.products.cpu.tensorflow"),
+    Mutant("changed bits are forgiven", "judgement", "gpu/burning.py",
+           "if each.different]", "if False]", BURN),
+    Mutant("nothing computed is a pass", "judgement", "gpu/burning.py",
+           "    if not any(each.count for each in found.values()):\n", "    if False:\n", BURN),
+    Mutant("any rate will do", "judgement", "gpu/burning.py", "RATE = 0.3", "RATE = 0.0", BURN),
+    Mutant("any power will do", "judgement", "gpu/burning.py", "POWER = 0.4", "POWER = 0.0", BURN),
+    Mutant("any clock will do", "judgement", "gpu/burning.py", "CLOCK = 0.35", "CLOCK = 0.0", BURN),
+    Mutant("clocks may be held down", "judgement", "gpu/burning.py", "HELD = 0.1", "HELD = 1.0",
+           BURN),
+    Mutant("any heat will do", "judgement", "gpu/burning.py",
+           "hottest >= limits.temperature", "False", BURN),
+    Mutant("wrong memory is forgiven", "judgement", "gpu/burning.py",
+           "    if any(wrong.values()):\n", "    if False:\n", BURN),
+    Mutant("milliwatts are watts", "judgement", "gpu/sampling.py",
+           'power / 1000,\n        optional(nvml, "nvmlDeviceGetTemperature",',
+           'power,\n        optional(nvml, "nvmlDeviceGetTemperature",', BURN),
+    Mutant("another GPU is watched", "judgement", "gpu/sampling.py",
+           "return at if equal and visible is None", "return 0 if equal and visible is None", BURN),
     Mutant("planes count as kernels", "judgement", "gpu/xplane.py",
            "for line in parts(plane, LINES) for _event in parts(line, EVENTS))",
            "for line in parts(plane, LINES))", GPU),

@@ -64,6 +64,14 @@ def simulated(name: str, changes: Mapping[str, Any] | None = None) -> ModuleType
     module.nvmlSystemGetConfComputeGpusReadyState = lambda: _ready(machine)
     module.c_nvmlGpuFabricInfo_t = SimpleNamespace
     module.nvmlDeviceGetGpuFabricInfo = lambda handle, info: _join(machine, handle, info)
+    module.nvmlDeviceGetClockInfo = lambda handle, _kind: _answer(machine, handle, "clock")
+    module.nvmlDeviceGetMaxClockInfo = lambda handle, _kind: _answer(machine, handle, "max_clock")
+    module.nvmlDeviceGetPowerUsage = lambda handle: _answer(machine, handle, "power")
+    module.nvmlDeviceGetEnforcedPowerLimit = lambda handle: _answer(machine, handle, "power_limit")
+    module.nvmlDeviceGetTemperature = lambda handle, _kind: _answer(machine, handle, "temperature")
+    module.nvmlDeviceGetTemperatureThreshold = lambda handle, _kind: _answer(
+        machine, handle, "slowdown"
+    )
     found: ModuleType = module
     return found
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from . import bench, distributed, gpu, libraries, report, train, versions
+from . import bench, burn, distributed, gpu, libraries, report, train, versions
 from . import compile as compiling
 from .cell import Cell, CellError, load_cell
 from .data.pictures import DataError
@@ -23,11 +23,19 @@ GROUPS: dict[str, Group] = {
     "compile": compiling.checks,
     "distributed": distributed.checks,
     "bench": bench.checks,
+    "burn": burn.checks,
 }
-COMPUTING = ("train", "compile", "distributed", "bench")  # nothing in them without a framework
-LEVELS = ("quick", "medium")
+COMPUTING = (
+    "train",
+    "compile",
+    "distributed",
+    "bench",
+    "burn",
+)  # nothing in them without a framework
+LEVELS = ("quick", "medium", "burn")
 # All that `--level quick` asks: what the start of a check's name is among.
 QUICK = ("versions.", "libraries.", "gpu.driver", "gpu.devices", "gpu.framework.", "gpu.each.")
+MOST_MINUTES = 7 * 24 * 60
 PASSED, FAILED, WRONG_USE = 0, 1, 2
 
 
@@ -44,7 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--level", choices=LEVELS, default="medium",
                         help="quick: a minute, versions, libraries, each GPU's health and one "
-                        "product; medium: everything (default)")  # fmt: skip
+                        "product; medium: all but burn (default); burn: that, too")  # fmt: skip
+    parser.add_argument("--minutes", type=_time, default=2.0, metavar="N",
+                        help="that burn loads each device (default: 2)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print a JSON report")
     parser.add_argument(
         "--require-gpu", action="store_true", help="a check skipped for want of a GPU has failed"
@@ -80,6 +90,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _time(text: str) -> float:
+    number = float(text)
+    if not 0 < number < MOST_MINUTES:
+        raise argparse.ArgumentTypeError(f"must be above 0 and below {MOST_MINUTES}")
+    return number
+
+
 def selected(names: Sequence[str]) -> tuple[str, ...]:
     """Group names in the order of the registry; raises ValueError for an unknown one."""
     unknown = [name for name in names if name != "all" and name not in GROUPS]
@@ -99,6 +116,8 @@ def run(
     """Run the groups' checks, one result as soon as it is known; `starting` is told each name."""
     missing = missing_framework(options)
     for name in names:
+        if name == "burn" and level != "burn":
+            continue
         if missing and level != "quick" and name in COMPUTING:
             skip: Check = (f"{name}.framework", lambda: skipped(missing, wants_gpu=True))
             yield run_check(skip, options)
@@ -117,7 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _options(given, cell)
     except (ValueError, CellError, DataError) as error:
         parser.error(str(error))
-    results = _run_and_show(names, options, given.level, as_json=given.json)
+    level = "burn" if "burn" in given.groups else given.level  # asked for by name
+    results = _run_and_show(names, options, level, as_json=given.json)
     if not results:  # nothing was asked, so nothing holds
         parser.error(f"no check is left of {', '.join(names)} with these options")
     return FAILED if any(result.status == "fail" for result in results) else PASSED
@@ -136,6 +156,7 @@ def _options(given: argparse.Namespace, cell: Cell | None) -> Options:
         samples=given.samples,
         batch=given.batch,
         log=given.logdir,
+        minutes=given.minutes,
         free_memory=gpu.free_memory,
     )
     if given.data is not None:

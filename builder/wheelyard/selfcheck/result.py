@@ -28,6 +28,7 @@ class Options:
     samples: int = 6000  # of that folder, to train with
     batch: int | None = None  # instead of each model's own
     log: Path | None = None  # where curves and checkpoints go
+    minutes: float = 2.0  # that `burn` loads each device
     free_memory: Callable[[], str | None] = lambda: None  # the GPUs' free memory, for people
 
     @property
