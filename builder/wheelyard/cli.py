@@ -178,6 +178,8 @@ def _run(argv: Sequence[str]) -> int:
         raise UsageError("no command given; `wheelyard --help` lists them")
     if not hasattr(os, "geteuid") and args.command not in _ANYWHERE:
         raise _elsewhere(args.command)
+    # httpx imports its own command line where click and rich are installed: a tenth of a second.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     # Imported here: `--help` and usage errors do not need them.
     from wheelyard.console.progress import make_reporter
     from wheelyard.console.table import set_wide

@@ -9,9 +9,6 @@ from wheelyard.contract.constraints import constraint_lines
 from wheelyard.errors import ProjectError
 from wheelyard.lock.inputs import cells_by_id, wheel_platform
 from wheelyard.lock.sealed import digest
-from wheelyard.lock.state import load_requirements_lock
-from wheelyard.planning.plan import load_plan
-from wheelyard.planning.selector import select
 from wheelyard.projects.model import BaseImage
 
 if TYPE_CHECKING:
@@ -37,6 +34,10 @@ def base_from_plan(cell: Cell, lock: RequirementsLock) -> BaseImage:
 
 def planned_base(image: str, folder: Path) -> BaseImage:
     """Return the image that a table names, from the matrix and the locks in `folder`."""
+    # Here: a project on a published base reads no matrix, and YAML is slow to import.
+    from wheelyard.lock.state import load_requirements_lock
+    from wheelyard.planning.plan import load_plan
+
     plan = load_plan(folder)
     cell = base_cell(image, plan)
     return base_from_plan(cell, load_requirements_lock(folder, cell, cells_by_id(plan.cells)))
@@ -44,6 +45,8 @@ def planned_base(image: str, folder: Path) -> BaseImage:
 
 def base_cell(image: str, plan: Plan) -> Cell:
     """Return the one cell that a table names; a runtime image where a word leaves that open."""
+    from wheelyard.planning.selector import select
+
     cells = select(plan, image)
     if len(cells) > 1:
         cells = tuple(cell for cell in cells if cell.parent is None) or cells

@@ -8,11 +8,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.errors import LockError, ProjectError, ToolMissingError, UsageError
+from wheelyard.errors import (
+    LockError,
+    ProjectError,
+    RegistryError,
+    ToolMissingError,
+    UsageError,
+)
+from wheelyard.fetching.replies import Gone
 from wheelyard.images.assemble.store import LayerStore
+from wheelyard.oci.documents import ImageManifest, UnreadableError, read_document
 from wheelyard.oci.layout import Layout
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.files import project_files
@@ -22,6 +31,7 @@ from wheelyard.projects.lock import lock_problems
 from wheelyard.projects.published import Documents, base_from_layout, base_from_registry
 from wheelyard.projects.pylock import read_lock
 from wheelyard.projects.table import read_project
+from wheelyard.registry.client import MANIFEST_TYPES, get_content
 from wheelyard.registry.push import Publication, Pushed, push_image
 from wheelyard.system.subprocesses import run
 
@@ -157,7 +167,8 @@ def push_project(
 
                 sign_image(registry, name, digest, key)
 
-        return push_image(
+        push = partial(
+            push_image,
             registry,
             layout,
             Publication(name, digest, tuple(f"{name}:{tag}" for tag in tags)),
@@ -166,6 +177,23 @@ def push_project(
             supply,
             complete=sign,
         )
+        if present := _present(registry, name, tags[0]):
+            try:
+                return push(present=present)
+            except RegistryError as error:  # it may have lost one of them: ask for each
+                context.reporter.info(f"asking for every layer: {error}")
+        return push()
+
+
+def _present(registry: Registry, name: str, tag: str) -> frozenset[str]:
+    """Return what the image consists of that the tag names now: one request instead of thirty."""
+    repository = registry.address.repository(name)
+    try:
+        content = get_content(registry, repository, "manifests", tag, ", ".join(MANIFEST_TYPES))
+        manifest = read_document(ImageManifest, content)
+    except (Gone, RegistryError, UnreadableError):  # another push says what is wrong
+        return frozenset()
+    return frozenset(blob.digest for blob in (manifest.config, *manifest.layers))
 
 
 def current_lock(project: Project) -> ProjectLock:

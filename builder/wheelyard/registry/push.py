@@ -6,7 +6,7 @@ A push that fails at any point leaves every tag unchanged.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -107,11 +107,13 @@ def push_image(
     notes: Path,
     supply: Supply | None = None,
     *,
+    present: Collection[str] = (),
     complete: Callable[[], object] | None = None,
 ) -> Pushed:
     """Publish one image; `siblings` are repositories to mount blobs from.
 
-    `complete` is called when the image is there and no tag has moved yet. Raises RegistryError, and
+    `present` are digests that the repository is known to have. `complete` is called when the image
+    is there and no tag has moved yet. Raises RegistryError, and
     StorageError for a blob that is missing or damaged here.
     """
     started = time.monotonic()
@@ -119,7 +121,7 @@ def push_image(
     repository = registry.address.repository(image.repository)
     manifest = layout.read_json(image.manifest)
     blobs = image_blobs(layout, manifest)
-    absent = _absent(registry, repository, blobs)
+    absent = _absent(registry, repository, [x for x in blobs if x.digest not in present])
     others = tuple(map(registry.address.repository, siblings))
     begun = each(
         lambda b: mount(registry, repository, b, others), absent, _LOOKUPS, "push", registry.stop
