@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish site test-site test-docs requirements clean
+.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish site test-site test-docs requirements distribution clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -154,6 +154,11 @@ test-site: site .venv/dev ## The site in Chromium: pick, list, links, accessibil
 
 test-docs: .venv/dev ## The commands of README and docs, without an engine, and in a Docker of its own (root; 25 GB free)
 	$(BIN)/pytest tests/docs $(ARGS)
+
+distribution: .venv/dev ## sdist and wheel into build/distribution, checked as an index does
+	rm -rf build/distribution
+	$(BIN)/uv --no-config build --quiet --no-build-isolation --out-dir build/distribution
+	$(BIN)/twine check --strict build/distribution/*.whl build/distribution/*.tar.gz
 
 clean: ## Remove dist/ and .venv/; the cache of wheels and layers stays
 	rm -rf dist .venv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -16,8 +17,10 @@ import pytest
 import yaml
 
 from tests.image.layout import BuiltImage, matches
+from wheelyard import __version__
 from wheelyard.cli import make_parser
 from wheelyard.planning.selector import select
+from wheelyard.registry.credentials import find_credential
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / ".github/workflows"
@@ -58,7 +61,7 @@ def targets() -> set[str]:
 
 def test_the_workflows_are_found() -> None:
     counted = {name: sum(1 for _ in calls(own(name), WHEELYARD)) for name in WORKFLOWS}
-    expected = {"ci.yml": 0, "nightly.yml": 1, "release.yml": 0, "site.yml": 0, "upstream.yml": 4}
+    expected = {"ci.yml": 0, "nightly.yml": 1, "release.yml": 3, "site.yml": 0, "upstream.yml": 4}
     assert counted == expected
 
 
@@ -122,7 +125,9 @@ def test_every_make_target_exists_and_runs_commands_that_can_be_parsed(name: str
         )  # fmt: skip
         assert not re.search(r"warning|undefined", done.stderr)
         run = list(calls(done.stdout, WHEELYARD))
-        assert run or re.search("-m tests.fuzz --minutes|-m wheelyard.site", done.stdout)
+        assert run or re.search(
+            "-m tests.fuzz --minutes|-m wheelyard.site|uv .*build ", done.stdout
+        )
         for command in run:
             assert make_parser(command).parse_args(command).command == command[0]
 
@@ -173,6 +178,50 @@ def test_what_was_installed_gets_no_token(name: str) -> None:
 )
 def test_the_rule_knows_what_was_installed(text: str) -> None:
     assert INSTALLED.search(text)
+
+
+def test_a_release_goes_only_where_the_maintainer_said() -> None:
+    """To an index and a registry by variables; to the index without a secret, by its own job."""
+    jobs = WORKFLOWS["release.yml"]["jobs"]
+    text = (FOLDER / "release.yml").read_text()
+    assert not re.search(r"https?://|ghcr|docker\.io|pypi\.org", text)
+    assert jobs["index"]["if"] == "vars.INDEX == 'yes'"
+    assert jobs["index"]["permissions"] == {"id-token": "write"}
+    assert "secrets." not in str(jobs["index"])
+    assert all("run" not in step for step in jobs["index"]["steps"])
+    assert jobs["images"]["if"] == "vars.REGISTRY != ''"
+    tested = [step.get("run", "") for step in jobs["images"]["steps"]]
+    assert tested.index(next(x for x in tested if "test-image" in x)) < len(tested) - 1
+    assert "wheelyard push" in tested[-1]
+    named = set(re.findall(r"(?:vars|secrets)\.(\w+)", text))
+    guide = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    assert [name for name in sorted(named) if f"`{name}" not in guide] == []
+
+
+def test_the_login_for_a_registry_is_one_that_push_reads(tmp_path: Path) -> None:
+    """The workflow's own lines, run by bash, with letters that shells and JSON treat specially."""
+    script = WORKFLOWS["release.yml"]["jobs"]["images"]["steps"][-1]["run"]
+    lines = script[: script.index("if [")]
+    env = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "REGISTRY_USER": "robot$team+x",
+        "REGISTRY_PASSWORD": 'a"b\\c:$d e', "WHEELYARD_REGISTRY": "registry.example:5000/team/x",
+    }  # fmt: skip
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    subprocess.run(["bash", "-eo", "pipefail", "-c", lines], env=env, check=True)
+    found = find_credential("registry.example:5000", "team/x/pytorch", env)
+    assert found is not None
+    assert (found.username, found.secret) == ("robot$team+x", 'a"b\\c:$d e')
+    assert (tmp_path / ".docker/config.json").stat().st_mode & 0o077 == 0
+
+
+def test_the_changelog_begins_with_the_version() -> None:
+    first = re.search(r"^## (.+)$", (REPOSITORY / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first
+    version = r"\d+\.\d+\.\d+"
+    assert re.fullmatch(version, __version__)
+    assert re.fullmatch(rf"({version}) \((?:not released yet|\d{{4}}-\d\d-\d\d)\)", first[1])
+    assert first[1].split()[0] == __version__
 
 
 def test_every_lock_of_programs_is_kept_new() -> None:
