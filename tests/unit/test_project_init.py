@@ -89,6 +89,12 @@ def test_a_framework_that_the_set_lacks_is_said(tmp_path: Path, text: str, said:
         chosen(tmp_path, {"requirements.txt": text})
 
 
+def test_without_a_gpu_here_the_driver_that_servers_need_is_said(tmp_path: Path) -> None:
+    made = draft(tmp_path, ENTRIES, ANY, None)
+    assert "where it runs, the NVIDIA driver must be 580" in made.reasons[-1]
+    assert "runs here" in draft(tmp_path, ENTRIES, OLD, None).reasons[-1]
+
+
 def test_a_machine_that_runs_none_of_them_is_said(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="needs driver"):
         chosen(tmp_path, {"requirements.txt": "torch==2.14.1\n"}, OLD)

@@ -18,7 +18,7 @@ from wheelyard.cli import main
 from wheelyard.errors import LockError, ProjectError
 from wheelyard.model import LockedWheel
 from wheelyard.planning.catalogue import CatalogueEntry
-from wheelyard.projects.lock import Resolution, lock_problems, lock_project
+from wheelyard.projects.lock import Resolution, _pinned, lock_problems, lock_project
 from wheelyard.projects.model import BaseImage, Project, ProjectLock
 from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
 from wheelyard.projects.table import read_project
@@ -413,6 +413,13 @@ def test_all_that_has_no_wheel_is_named_and_how_to_bring_one(index: Index, tmp_p
         path.rename(tmp_path / "app" / path.name)
     found = lock(index, tmp_path, "--find-links .\nsdist-only==1.0\nother\n")
     assert versions(found) == {"sdist-only": "1.0", "other": "1.0"}
+
+
+def test_a_pin_is_shown_as_it_was_asked_for() -> None:
+    said = "Because antlr4-python3-runtime==4.9.* has no usable wheels and you require it"
+    assert _pinned("antlr4-python3-runtime", said) == "antlr4-python3-runtime==4.9.*"
+    assert _pinned("antlr4", said) == "antlr4"
+    assert _pinned("x", "x==1.0, we can conclude") == "x==1.0"
 
 
 def test_a_wheel_for_another_python_is_said_to_be_one(index: Index, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from locking import Quiet, make_settings
 from wheelyard.context import Context
 from wheelyard.errors import ProjectError, UsageError
 from wheelyard.projects.find import own_project
-from wheelyard.projects.table import find_project_table, json_schema, read_project
+from wheelyard.projects.table import ProjectTable, find_project_table, json_schema, read_project
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,6 +175,12 @@ def test_a_command_without_selector_means_the_own_project(
     with pytest.raises(UsageError, match="the following arguments are required: SELECTOR"):
         own_project(args, context, needs="SELECTOR")
     assert own_project(args, context) is None
+
+
+def test_the_page_lists_every_key_in_the_tables_order() -> None:
+    page = (ROOT / "docs" / "projects.md").read_text(encoding="utf-8")
+    keys = [field.alias for field in ProjectTable.model_fields.values()]
+    assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == keys
 
 
 def test_the_committed_schema_is_current() -> None:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import SpecifierSet
 
 from wheelyard.errors import MachineError, ProjectError, UsageError
+from wheelyard.planning.drivers import driver_floor
+from wheelyard.planning.facts import CPU
 from wheelyard.projects.find import has_matrix
 from wheelyard.projects.ground import chosen_entry
 from wheelyard.projects.lock import frameworks_of
 from wheelyard.projects.look import FRAMEWORKS, Seen, look, table_lines
 from wheelyard.projects.table import OWN, PYPROJECT, read_project
-from wheelyard.servers.pick import Choice, Host, Selection, pick
+from wheelyard.servers.pick import Choice, Host, Selection, named, pick
 
 if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
@@ -47,7 +49,7 @@ def draft(folder: Path, entries: Sequence[CatalogueEntry], host: Host, image: st
     seen = look(folder)
     if image is None:
         choice = choose(seen, entries, host)
-        tag, reasons = choice.entry.tags[0], (*seen.reasons, choice.reason)
+        tag, reasons = choice.entry.tags[0], (*seen.reasons, _reason(choice, host))
     else:
         tag = chosen_entry(image, entries, "the set").tags[0]
         reasons = tuple(seen.reasons)
@@ -81,6 +83,17 @@ def choose(seen: Seen, entries: Sequence[CatalogueEntry], host: Host) -> Choice:
             if cuda is None:
                 raise
     raise AssertionError("the last choice is made or refused")
+
+
+def _reason(choice: Choice, host: Host) -> str:
+    """Say why the image was chosen; without a driver here, say what its servers need."""
+    if host.driver is not None or choice.entry.cuda == CPU:
+        return choice.reason
+    floor = driver_floor(choice.entry.cuda)
+    return (
+        f"{named(choice.entry)} is the newest that fits; where it runs, the NVIDIA driver must be "
+        f"{floor.minimum} or newer"
+    )
 
 
 def _fits(entry: CatalogueEntry, seen: Seen) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -424,7 +425,7 @@ class _Resolver:
             image = self._base.reference.removesuffix("-devel")
             yield (
                 f"no wheel for Python {self._base.python} on Linux x86_64: {', '.join(pins)}; ask "
-                f"for a version that has one. Otherwise, {wheel_advice(' '.join(pins), image)}"
+                f"for a version that has one. Otherwise, {wheel_advice(shlex.join(pins), image)}"
             )
         for name in {one for entry in self._entries for one in frameworks_of(entry)}:
             yield from self._framework_hint(name, problem)
@@ -444,7 +445,7 @@ class _Resolver:
 
 def _pinned(name: str, problem: str) -> str:
     """Return the exact version that was asked for, if the message says one."""
-    found = re.search(rf"\b{re.escape(name)}(==[\w.+!-]*\w)", problem)
+    found = re.search(rf"\b{re.escape(name)}(==[\w.+!-]*[\w*])", problem)
     return name + (found[1] if found else "")
 
 
