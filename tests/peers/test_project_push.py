@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,11 +23,13 @@ from wheels import make_wheel
 from tests.peers.registries import registry as serve_registry
 from wheelyard.contract.paths import UID, site_packages
 from wheelyard.errors import ProjectError, RegistryError
+from wheelyard.images.build.loading import find_loader
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import Layout
 from wheelyard.projects.base import base_contents, base_from_plan
+from wheelyard.projects.local import build_project, load_into_docker
 from wheelyard.projects.lock import inputs_of
 from wheelyard.projects.model import Project, ProjectLock, ProjectWheel
 from wheelyard.projects.publish import PushOptions, push_project
@@ -34,6 +40,9 @@ from wheelyard.publish.published import publications
 from wheelyard.registry.client import Registry, open_registry
 from wheelyard.registry.push import Pushed, push_images
 from wheelyard.system.storage import file_digest
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 SITE = site_packages(PYTHON)
 TABLE = """\
@@ -113,12 +122,16 @@ def lock(tiny: Tiny, tmp_path: Path) -> ProjectLock:
     return lock_for(tiny, tmp_path / "wheels")
 
 
+def write_project_lock(project: Project, lock: ProjectLock) -> None:
+    inputs = inputs_of(project, collect(project, lock.python), lock.contents)
+    project.lock.write_text(render_lock(replace(lock, inputs=inputs)))
+
+
 def push(
     project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tag: str = "latest",
     dist: Path = Path("/nonexistent"), **more: Any,
 ) -> Pushed:  # fmt: skip
-    inputs = inputs_of(project, collect(project, lock.python), lock.contents)
-    project.lock.write_text(render_lock(replace(lock, inputs=inputs)))
+    write_project_lock(project, lock)
     return push_project(project, registry, PushOptions((tag,), dist, **more), tiny.context)
 
 
@@ -280,3 +293,58 @@ def test_a_base_that_lost_its_layers(
         capture_output=True, check=False,
     )  # fmt: skip
     assert found.returncode, "a tag was set"
+
+
+def test_it_runs_in_docker(
+    project: Project, lock: ProjectLock, registry: Registry, engine: DockerClient, tiny: Tiny
+) -> None:
+    """The base comes from the registry, the project's own layers from here."""
+    write_project_lock(project, lock)
+    settings = replace(tiny.context.settings, registry=registry.address)
+    context = replace(tiny.context, settings=settings)
+    loader = find_loader(wanted=True, context=context)
+    assert loader is not None
+    built = build_project(project, project.folder / "dist", context)
+    assert not built.is_whole
+    load_into_docker(built, loader, context)
+    code = (
+        "import extra, my_model, os, sys; print(my_model.__file__, os.stat('/workspace').st_uid);"
+        "site = next(path for path in sys.path if path.endswith('site-packages'));"
+        "print(*sorted(x for x in os.listdir(site) if x.endswith('.dist-info') and x[0] in 'emp'))"
+    )
+    python = "/opt/venv/bin/python"
+    ran = engine.containers.run(built.tag, [python, "-c", code], entrypoint=[], remove=True)
+    assert ran.decode().splitlines() == [
+        "/workspace/src/my_model/__init__.py 1000",
+        "extra-1.0.dist-info my_model-1.2.dist-info pip-27.0.dist-info",
+    ]
+    ran = engine.containers.run(built.tag, ["/opt/venv/bin/train"], entrypoint=[], remove=True)
+    assert ran == b"trained\n"
+    first = built.manifest.digest
+    assert push(project, lock, registry, tiny).digest == first
+    assert build_project(project, project.folder / "dist", context).manifest.digest == first
+
+
+def test_an_interrupted_push_moves_no_tag(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tmp_path: Path
+) -> None:
+    """Ctrl-C while the largest layer is on its way; the next push goes on."""
+    push(project, lock, registry, tiny)
+    before = manifest(registry, "my-model:latest")
+    (project.folder / "weights.bin").write_bytes(os.urandom(60 << 20))
+    argv = [sys.executable, "-m", "wheelyard", "push", "--registry", f"http://{registry.address}"]
+    cache = {"WHEELYARD_CACHE": str(tiny.context.settings.cache_dir)}
+    running = subprocess.Popen(
+        argv, cwd=project.folder, env={**os.environ, **cache}, stderr=subprocess.DEVNULL
+    )
+    uploads = tmp_path / "registry/registry/docker/registry/v2/repositories/team/my-model/_uploads"
+    deadline = time.monotonic() + 60
+    while not any(x.stat().st_size > 1 << 20 for x in uploads.glob("*/data")):
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 130
+    assert manifest(registry, "my-model:latest") == before
+    assert push(project, lock, registry, tiny).sent > 50 << 20
+    assert manifest(registry, "my-model:latest") != before

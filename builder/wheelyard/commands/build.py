@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wheelyard.dockerfiles.batch import Engine, EngineBuild, Options
     from wheelyard.images.build.results import Built, EngineImage, Failed
     from wheelyard.model import Plan
+    from wheelyard.projects.model import Project
 
     Opener = Callable[
         [Sequence[EngineBuild], Plan, Options, Context], AbstractContextManager[Engine]
@@ -33,6 +34,9 @@ examples:
 One failure does not stop the other images; the exit code is that of the first failure.
 After an interruption, run the command again to continue. To load an image into Docker fastest, use
 --engine docker; to push it, use the default, assemble.
+
+In a project of your own (`wheelyard init`) no SELECTOR is needed: `wheelyard build` puts the
+project's image into dist/ and into the engine, which takes the base from its registry.
 """
 
 COMMAND = Command(
@@ -40,12 +44,13 @@ COMMAND = Command(
     "Assemble the chosen images into an OCI image layout, without a daemon; or "
     "with --engine let a container engine build their Dockerfiles.",
     _EXAMPLES,
+    needs_project=False,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_selector(parser)
+    add_selector(parser, default=None)
     parser.add_argument(
         "--engine", choices=("assemble", "docker", "bake"), default="assemble",
         help="assemble (default): no engine; docker: the engine that DOCKER_HOST or the docker "
@@ -76,13 +81,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Build the selection; print the results and return the first failure's exit code."""
     from wheelyard.images.build.results import Failed
+    from wheelyard.projects.find import own_project
 
+    if project := own_project(args, context, needs="SELECTOR"):
+        return _build_project(project, args, context)
     results = _assemble(args, context) if args.engine == "assemble" else _engine(args, context)
     _show(results, as_json=args.json)
     if not args.json:
         _say_where(results, args, context)
     failures = [result for result in results if isinstance(result, Failed)]
     return failures[0].error.exit_code if failures else 0
+
+
+def _build_project(project: Project, args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.console.amounts import amount
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.errors import UsageError
+    from wheelyard.images.build.loading import find_loader
+    from wheelyard.projects.local import build_project, load_into_docker
+
+    if args.engine != "assemble":
+        raise UsageError("--engine is for images of a set; a project is put together without one")
+    loader = find_loader(args.load, context)
+    built = build_project(project, args.output.absolute(), context)
+    if loader is not None:
+        load_into_docker(built, loader, context)
+    own = sum(layer.size for layer in built.layers)
+    if args.json:
+        show_json({"tag": built.tag, "digest": built.manifest.digest, "own_bytes": own})
+        return 0
+    row = (built.tag, built.manifest.digest[:19], amount(own, "bytes"))
+    show_table(("image", "digest", "beside the base"), [row])
+    if not built.is_whole:
+        context.reporter.info(
+            f"{args.output} refers to {built.base_name}, whose layers it does not hold"
+        )
+    return 0
 
 
 def _assemble(args: argparse.Namespace, context: Context) -> Sequence[Built | Failed]:

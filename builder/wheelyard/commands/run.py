@@ -10,6 +10,9 @@ from wheelyard.options import Command, add_output, completed
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
+    from wheelyard.contract.runtimes import Runtime
+    from wheelyard.projects.model import Project
+    from wheelyard.servers.running import Start
 
 _EXAMPLES = """\
 examples:
@@ -23,6 +26,13 @@ IMAGE is a selector (see `wheelyard plan --help`), a tag, or any image's name. W
 are meant, it is the one that `wheelyard pick` takes for this machine. What the engine lacks is
 pulled from --registry, or else built. The current folder is at /workspace, files that are written
 there are yours, and GPUs are passed on if there are any.
+
+In a project of your own (`wheelyard init`) IMAGE is `.`, or nothing: the project's image with its
+folder mounted over the code, and its ports.
+
+  wheelyard run                                      the project's command
+  wheelyard run . python train.py                    another one
+  wheelyard run --image-code                         what would be published: nothing is mounted
 """
 
 COMMAND = Command(
@@ -36,7 +46,12 @@ COMMAND = Command(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     completed(
-        parser.add_argument("image", metavar="IMAGE", help="selector, tag, or name of an image")
+        parser.add_argument(
+            "image",
+            metavar="IMAGE",
+            nargs="?",
+            help="selector, tag, or name of an image; `.` or nothing: your own project",
+        )
     )
     parser.add_argument(
         "command_line", metavar="CMD", nargs=argparse.REMAINDER,
@@ -49,6 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--runtime", choices=("docker", "podman"), help="default: what is here")
     parser.add_argument("--no-gpus", action="store_true", help="leave the GPUs alone")
+    parser.add_argument(
+        "--image-code", action="store_true",
+        help="in a project: run the code that is in the image, as --no-mount does",
+    )  # fmt: skip
     parser.add_argument("--no-mount", action="store_true", help="do not mount this folder")
     parser.add_argument(
         "--print", action="store_true", help="print the line instead; builds and pulls nothing"
@@ -58,11 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Become the engine's command; returns only with --print."""
-    import os
-    import shlex
-    import sys
-
     from wheelyard.errors import UsageError
+    from wheelyard.projects.find import own_project
     from wheelyard.servers import running
     from wheelyard.servers.pick import Selection
 
@@ -70,13 +86,57 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError(
             f"{args.command_line[0]}: options go before IMAGE; what follows IMAGE is run in it"
         )
+    args.image = None if args.image == "." else args.image
+    project = own_project(args, context, needs="IMAGE") if args.image is None else None
+    if project is not None:
+        return _run_project(project, running.find_runtime(args.runtime), args, context)
     dist = args.output.absolute()
     image, plan = running.find_image(args.image, Selection(flavour=args.flavour), dist, context)
     runtime = running.find_runtime(args.runtime)
     if not args.print:
         running.bring(image, plan, runtime, dist, context)
-    start = running.Start(
-        running.engine_name(image, runtime),
+    start = _start(running.engine_name(image, runtime), runtime, args, context)
+    return _become(runtime, start, only_print=args.print)
+
+
+def _run_project(
+    project: Project, runtime: Runtime, args: argparse.Namespace, context: Context
+) -> int:
+    """Build the project's image, load it, and start it with the project's folder."""
+    from dataclasses import replace
+
+    from wheelyard.errors import EngineError
+    from wheelyard.images.build.loading import find_loader
+    from wheelyard.projects.local import build_project, copy_into_podman, load_into_docker
+
+    args.no_mount |= args.image_code
+    table = project.table
+    name = f"{table.name}:latest"
+    if runtime.name == "podman":
+        name = f"localhost/{name}"
+    if not args.print:
+        built = build_project(project, args.output.absolute(), context)
+        if runtime.name == "podman":
+            copy_into_podman(built, context)
+        elif loader := find_loader(wanted=True, context=context):
+            load_into_docker(built, loader, context)
+        else:
+            raise EngineError("no Docker Engine answers; start one, or use --runtime podman")
+    start = _start(name, runtime, args, context)
+    folder = None if args.no_mount else project.folder
+    ports = tuple(dict.fromkeys((*table.ports, *start.ports)))
+    start = replace(start, folder=folder, ports=ports, place=table.workdir)
+    return _become(runtime, start, only_print=args.print)
+
+
+def _start(image: str, runtime: Runtime, args: argparse.Namespace, context: Context) -> Start:
+    import os
+    import sys
+
+    from wheelyard.servers import running
+
+    return running.Start(
+        image,
         tuple(args.command_line),
         None if args.no_mount else Path.cwd(),
         (os.getuid(), os.getgid()),
@@ -85,8 +145,17 @@ def run(args: argparse.Namespace, context: Context) -> int:
         terminal=args.print or (sys.stdin.isatty() and sys.stdout.isatty()),
         rootless=os.geteuid() != 0,
     )
+
+
+def _become(runtime: Runtime, start: Start, *, only_print: bool) -> int:
+    import os
+    import shlex
+    import sys
+
+    from wheelyard.servers import running
+
     line = running.start_line(runtime.name, start)
-    if args.print:
+    if only_print:
         print(shlex.join(line))
         return 0
     sys.stdout.flush()

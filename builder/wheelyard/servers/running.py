@@ -33,12 +33,13 @@ class Start:
 
     image: str
     command: tuple[str, ...]  # empty: the image's own
-    folder: Path | None  # at /workspace; None: what the image has there
+    folder: Path | None  # at `place`; None: what the image has there
     ids: tuple[int, int] | None  # user and group; None: the image's own
     gpus: bool
     ports: tuple[int, ...] = ()  # on loopback, under the same number
     terminal: bool = True  # a person is at it
     rootless: bool = False  # the engine is this user's, not root's
+    place: str = f"/{WORKDIR}"
 
 
 def start_line(runtime: str, start: Start) -> list[str]:
@@ -53,7 +54,7 @@ def start_line(runtime: str, start: Start) -> list[str]:
             line.append("--userns=keep-id")
         line += ["--user", ":".join(map(str, start.ids)), "--group-add", str(GID)]
     if start.folder is not None:
-        line += ["--volume", f"{start.folder}:/{WORKDIR}"]
+        line += ["--volume", f"{start.folder}:{start.place}"]
     line += [word for port in start.ports for word in ("--publish", f"127.0.0.1:{port}:{port}")]
     return [*line, start.image, *start.command]
 
