@@ -1,11 +1,14 @@
-"""Draw docs/pictures/overview-*.svg: the way from the matrix to a server, light and dark."""
+"""Draw docs/pictures: overview-*.svg, the way from the matrix to a server, and README's badges."""
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from wheelyard.planning.plan import load_plan
 
 PROJECT = Path(__file__).parents[1]
 PICTURES = PROJECT / "docs" / "pictures"
@@ -65,17 +68,43 @@ def draw(theme: str) -> str:
         Box(4 + number * step, HEIGHT + 60, title, tuple(rest), strong=False)
         for number, (title, *rest) in zip((5, 4, 3), ENDS, strict=True)
     ]
-    environment = Environment(
+    return (
+        _environment()
+        .get_template("overview.svg.j2")
+        .render(
+            boxes=[*row, *below],
+            arrows=_arrows(row, below),
+            theme=THEMES[theme],
+            width=len(STEPS) * step - GAP + 8,
+            height=2 * HEIGHT + 64,
+        )
+    )
+
+
+def badges() -> dict[str, tuple[str, str]]:
+    """Return file -> name and value: what this checkout proves by itself, without a server."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    start = "Programming Language :: Python :: 3."
+    minors = sorted(int(x.removeprefix(start)) for x in project["classifiers"] if start in x)
+    return {
+        "badge-images.svg": ("images", str(len(load_plan(PROJECT).cells))),
+        "badge-python.svg": ("Python", f"3.{minors[0]} to 3.{minors[-1]}"),
+        "badge-licence.svg": ("licence", project["license"]),
+    }
+
+
+def draw_badge(name: str, value: str) -> str:
+    """Return a badge; seven units a letter are enough for its font."""
+    left, right = (7 * len(text) + 12 for text in (name, value))
+    template = _environment().get_template("badge.svg.j2")
+    return template.render(name=name, value=value, left=left, right=right)
+
+
+def _environment() -> Environment:
+    return Environment(
         loader=FileSystemLoader(PROJECT / "templates"), undefined=StrictUndefined, autoescape=True,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    return environment.get_template("overview.svg.j2").render(
-        boxes=[*row, *below],
-        arrows=_arrows(row, below),
-        theme=THEMES[theme],
-        width=len(STEPS) * step - GAP + 8,
-        height=2 * HEIGHT + 64,
-    )
 
 
 def _arrows(row: list[Box], below: list[Box]) -> list[str]:
@@ -94,10 +123,12 @@ def _arrows(row: list[Box], below: list[Box]) -> list[str]:
 
 
 def main() -> None:
-    """Write both pictures."""
+    """Write both pictures and the badges."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     for theme in THEMES:
         (PICTURES / f"overview-{theme}.svg").write_text(draw(theme), encoding="utf-8")
+    for file, (name, value) in badges().items():
+        (PICTURES / file).write_text(draw_badge(name, value), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -133,6 +133,28 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in [slug(heading) for heading in headings], f"{target}#{anchor}"
 
 
+def test_badges_are_true_and_ask_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both READMEs show each as a file of this repository, drawn from what it says now."""
+    monkeypatch.syspath_prepend(str(PROJECT / "tools"))
+    overview = importlib.import_module("overview")
+    shown = re.compile(r"^!\[(.+?)\]\(docs/pictures/(badge-[a-z]+\.svg)\)", re.MULTILINE)
+    found = {file: (name, value) for file, (name, value) in overview.badges().items()}
+    for file, (name, value) in found.items():
+        drawn = (PROJECT / "docs" / "pictures" / file).read_text(encoding="utf-8")
+        assert drawn == overview.draw_badge(name, value)
+    for text in (README, CHINESE):
+        assert {file: alt for alt, file in shown.findall(text)} == {
+            file: f"{name}: {value}" for file, (name, value) in found.items()
+        }
+        assert not re.search(r"!\[[^]]*\]\(https?:", text)
+    assert int(found["badge-images.svg"][1]) == len(planning.committed_plan().cells)
+    tested = re.search(r"python: \[(.+)\]", (PROJECT / ".github/workflows/ci.yml").read_text())
+    assert tested
+    minors = re.findall(r"3\.\d+", tested[1])
+    assert found["badge-python.svg"][1] == f"{minors[0]} to {minors[-1]}"
+    assert "Apache License" in (PROJECT / "LICENSE").read_text()[:200]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_picture_is_what_its_script_draws(theme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(PROJECT / "tools"))
