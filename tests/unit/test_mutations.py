@@ -24,7 +24,7 @@ def test_every_fault_can_be_made(mutant: Mutant) -> None:
     if not mutant.in_image:
         assert (UNIT / mutant.seen_by).is_file()
     elif mutant.seen_by.startswith("train."):
-        known = {*SPECS, "loader", "seed", "amp", "distillation", "quantization"}
+        known = {*SPECS, "loader", "seed", "amp", "pruning", "distillation", "quantization"}
         assert mutant.seen_by.split(".")[1] in known
 
 

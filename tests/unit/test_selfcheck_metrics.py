@@ -7,6 +7,7 @@ import random
 import statistics
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,20 @@ def test_roc_auc_is_scikit_learns_with_ties_too(
     else:
         expected = reference.roc_auc_score(truth, scores)
         assert metrics.roc_auc(truth, scores) == pytest.approx(expected)
+
+
+def test_the_roc_curve_is_scikit_learns_and_its_area_the_auc(reference: Any) -> None:
+    chance = random.Random(5)
+    truth = [chance.random() < 0.4 for _ in range(200)]
+    scores = [round(chance.random() + 0.3 * yes, 1) for yes in truth]  # with ties
+    points = metrics.roc_curve(truth, scores)
+    wrong, found, _ = reference.roc_curve(truth, scores, drop_intermediate=False)
+    assert [point[0] for point in points] == pytest.approx(list(wrong))
+    assert [point[1] for point in points] == pytest.approx(list(found))
+    area = sum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points))
+    assert area == pytest.approx(metrics.roc_auc(truth, scores))
+    assert metrics.roc_curve([True, True], [0.1, 0.2]) == []
+    assert metrics.roc_curve([True, False], [0.1, math.nan]) == []
 
 
 def test_roc_auc_of_classes_is_scikit_learns_one_against_the_rest(reference: Any) -> None:

@@ -19,7 +19,7 @@ from wheelyard.selfcheck.data.pictures import Pictures, Split, copies
 from wheelyard.selfcheck.models.catalogue import SPECS, Spec
 from wheelyard.selfcheck.result import Options, run_check
 from wheelyard.selfcheck.train import judge, setup_of, wrong_type
-from wheelyard.selfcheck.training import known, throughput
+from wheelyard.selfcheck.training import known, pruning, throughput
 from wheelyard.selfcheck.training.distilling import divergence_of
 from wheelyard.selfcheck.training.figures import figures
 from wheelyard.selfcheck.training.known import close, dependence, formula, known_numbers
@@ -347,6 +347,20 @@ def test_known_numbers_may_differ_by_the_rounding_of_their_type(
     problem = known.fault(Typed, SPEC, "pytorch", "cpu")
     assert (problem is None) == fits
     assert fits or "not the recorded numbers" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [
+        ([0.0, 3.0, 0.0, -4.0], None),
+        ([0.0, 3.0, 2.0, -4.0], "1 of 4 weights are zero"),
+        ([0.0, 3.0, 0.0, -4.5], "changes weights that it keeps"),
+        ([0.0, 0.0, 2.0, -4.0], "takes larger weights than it keeps"),
+    ],
+)
+def test_the_smaller_half_of_the_weights_is_pruned(after: list[float], problem: str | None) -> None:
+    found = pruning.fault([-1.0, 3.0, 2.0, -4.0], after)
+    assert found is None if problem is None else problem in str(found)
 
 
 def test_every_model_has_known_numbers() -> None:

@@ -19,6 +19,7 @@ from .training import known
 from .training.distilling import check_distillation, check_quantization
 from .training.figures import figures
 from .training.learner import Learner, NotHereError, Setup
+from .training.pruning import check_pruning
 from .training.run import Run, train
 from .training.sides import learner_of
 
@@ -27,7 +28,7 @@ REPEATED = {"cpu": 1e-4, "cuda": 0.05}
 AMP = 0.03  # how far, relatively, losses in half precision may be from float32's
 TEACHER, STUDENT = "cnn-9216", "mlp"
 MORE = {"distillation": check_distillation, "quantization": check_quantization}
-NAMES = (*SPECS, "loader", "seed", "amp", *MORE)
+NAMES = (*SPECS, "loader", "seed", "amp", "pruning", *MORE)
 
 
 def checks(options: Options) -> Iterator[Check]:
@@ -46,6 +47,8 @@ def checks(options: Options) -> Iterator[Check]:
             yield f"train.seed.{framework}", partial(check_seed, framework, options)
         if "amp" in wanted:
             yield f"train.amp.{framework}", partial(check_amp, framework, options)
+        if "pruning" in wanted:
+            yield f"train.pruning.{framework}", partial(_pruned, framework, options)
         for name, check in MORE.items():
             if name in wanted:
                 yield f"train.{name}.{framework}", partial(_with_teacher, check, framework, options)
@@ -181,6 +184,10 @@ def trained(framework: str, setup: Setup, options: Options) -> Run:
 
 
 _kept = cache(train)
+
+
+def _pruned(framework: str, options: Options) -> Outcome:
+    return check_pruning(framework, setup_of(SPECS[STUDENT], framework, options))
 
 
 def _with_teacher(check: Callable[..., Outcome], framework: str, options: Options) -> Outcome:

@@ -10,7 +10,7 @@ Task = Literal["digits", "binary", "regression", "pixels", "copy", "tokens"]
 VOCABULARY = 17  # a pixel of 0 to 16
 TOKENS = 64  # 8 x 8 pixels
 WIDTH, LAYERS, HEADS, INNER = 64, 2, 4, 128  # of both transformers
-HIDDEN = 128  # of the LSTM
+HIDDEN = 128  # of LSTM, GRU and plain RNN
 # Where a sequence's task begins: what comes after this place is asked for. The second half of a
 # copy is all that is far away: a table of places or of previous words is right one time in 17.
 ASKED_AFTER = {"pixels": 0, "copy": TOKENS // 2 - 1}
@@ -27,7 +27,7 @@ class Spec:
     # pixels: the next pixel; copy: the next of words that come twice;
     # binary, regression: one number
     shape: tuple[int, ...]  # of one sample
-    optimizer: Literal["sgd", "adam"]
+    optimizer: Literal["sgd", "adam", "rmsprop"]
     rate: float
     epochs: int
     loss: float  # what the last epoch's mean training loss must stay below
@@ -64,7 +64,8 @@ def attention_blocks(tokens: int) -> int:
     return LAYERS * tokens * (projections + 2 * dense(WIDTH, tokens))
 
 
-MOMENTUM = 0.9
+MOMENTUM = 0.9  # of SGD
+DECAY = 0.9  # of RMSprop's mean square
 SPECS = {
     spec.name: spec
     for spec in (
@@ -85,6 +86,14 @@ SPECS = {
         Spec("lstm", "LSTM 28-128, state carried over", "digits", (28, 28), "adam", 0.003, 6,
              0.9, 0.70, 28 * dense(28 + HIDDEN, 4 * HIDDEN) + dense(HIDDEN, 10),
              28 * dense(28, 4 * HIDDEN)),
+        Spec("gru", "GRU 28-128", "digits", (28, 28), "adam", 0.003, 5, 0.9, 0.70,
+             28 * dense(28 + HIDDEN, 3 * HIDDEN) + dense(HIDDEN, 10), 28 * dense(28, 3 * HIDDEN)),
+        Spec("rnn", "plain RNN 28-128", "digits", (28, 28), "adam", 0.001, 9, 1.0, 0.60,
+             28 * dense(28 + HIDDEN, HIDDEN) + dense(HIDDEN, 10), 28 * dense(28, HIDDEN)),
+        Spec("cnn-norm", "CNN 1-16-32 with batch norm", "digits", (1, 28, 28), "rmsprop", 0.001, 4,
+             0.5, 0.80,
+             convolution(28, 16, 1) + convolution(14, 32, 16) + dense(1568, 10),
+             convolution(28, 16, 1)),
         Spec("transformer", "Transformer language model of pixels", "pixels", (TOKENS,), "adam",
              0.003, 4, 1.85, 0.52, attention_blocks(TOKENS) + TOKENS * dense(WIDTH, VOCABULARY), 0),
         Spec("copy", "the same Transformer: words that come again 32 places later", "copy",

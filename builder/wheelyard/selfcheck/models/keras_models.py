@@ -66,6 +66,24 @@ def cnn_2304() -> Any:
     ])  # fmt: skip
 
 
+def cnn_norm() -> Any:
+    """(N, 28, 28, 1) -> (N, 10), batch norm behind every convolution."""
+    model = keras.Sequential([keras.Input((28, 28, 1))])
+    for filters in (16, 32):
+        model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
+        model.add(layers.BatchNormalization(momentum=0.9))  # after some ninety steps
+        model.add(layers.ReLU())
+        model.add(layers.MaxPooling2D())
+    model.add(layers.Flatten())
+    model.add(_last(10))
+    return model
+
+
+def recurrent(kind: Any) -> Any:
+    """(N, 28, 28) -> (N, 10): a picture read row by row, by a layer of this kind."""
+    return keras.Sequential([keras.Input((28, 28)), kind(HIDDEN), _last(10)])
+
+
 def lstm(segments: int = SEGMENTS) -> Any:
     """(N, 28, 28) -> (N, 10): a picture read row by row, in segments that share one state."""
     rows = keras.Input((28, 28))
@@ -124,6 +142,9 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "cnn-6272": cnn_6272,
     "cnn-2304": cnn_2304,
     "lstm": lstm,
+    "gru": lambda: recurrent(layers.GRU),
+    "rnn": lambda: recurrent(layers.SimpleRNN),
+    "cnn-norm": cnn_norm,
     "transformer": transformer,
     "copy": transformer,
     "binary": binary,

@@ -65,6 +65,29 @@ def cnn_2304() -> nn.Module:
     )  # fmt: skip
 
 
+def cnn_norm() -> nn.Module:
+    """(N, 1, 28, 28) -> (N, 10), batch norm behind every convolution; 32 x 7 x 7 = 1568."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1568, 10),
+    )  # fmt: skip
+
+
+class LastOutput(nn.Module):  # type: ignore[misc]
+    """(N, 28, 28) -> (N, 10): a picture read row by row, by a layer of this kind."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.layer = kind(28, HIDDEN, batch_first=True)
+        self.head = nn.Linear(HIDDEN, 10)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Logits after the last row."""
+        logits: torch.Tensor = self.head(self.layer(rows)[0][:, -1])
+        return logits
+
+
 class CarriedLSTM(nn.Module):  # type: ignore[misc]
     """(N, 28, 28) -> (N, 10): a picture read row by row, in segments that share one state."""
 
@@ -162,6 +185,9 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "cnn-6272": cnn_6272,
     "cnn-2304": cnn_2304,
     "lstm": CarriedLSTM,
+    "gru": lambda: LastOutput(nn.GRU),
+    "rnn": lambda: LastOutput(nn.RNN),
+    "cnn-norm": cnn_norm,
     "transformer": LanguageModel,
     "copy": LanguageModel,
     "binary": binary,

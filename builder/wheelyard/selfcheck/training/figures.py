@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..training.metrics import roc_curve
 from ..training.peaks import stated_peak
 from ..training.run import Run
 
@@ -23,8 +24,19 @@ def figures(run: Run) -> dict[str, Any]:
         "first_step_seconds": round(curve.first_step, 3),
         "peak_memory_mib": round(run.peak_memory / 2**20, 1),
         **rates(run),
+        **_curve(run),
         "resumed": {"expected": run.resumed[0], "seen": run.resumed[1]},
     }
+
+
+def _curve(run: Run) -> dict[str, Any]:
+    """The ROC curve of the classifier that says yes or no, by false and true positives."""
+    if run.setup.spec.task != "binary":
+        return {}
+    answers = run.learner.answers()
+    points = roc_curve([bool(label) for label in answers.truth],
+                       [row[0] for row in answers.outputs])  # fmt: skip
+    return {"roc_curve": [[round(value, 4) for value in point] for point in points]}
 
 
 def rates(run: Run) -> dict[str, Any]:

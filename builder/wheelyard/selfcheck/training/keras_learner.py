@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ..data.pictures import Pictures, copies
 from ..machine import processor
-from ..models.catalogue import ASKED_AFTER, MOMENTUM, TOKENS, VOCABULARY, Spec
+from ..models.catalogue import ASKED_AFTER, DECAY, MOMENTUM, TOKENS, VOCABULARY, Spec
 from ..models.keras_models import make_model
 from ..training.known import formula
 from ..training.learner import Answers, Setup
@@ -192,6 +192,8 @@ def make_optimizer(spec: Spec) -> Any:
     """The spec's optimizer."""
     if spec.optimizer == "sgd":
         return keras.optimizers.SGD(spec.rate, momentum=MOMENTUM)
+    if spec.optimizer == "rmsprop":
+        return keras.optimizers.RMSprop(spec.rate, rho=DECAY)
     return keras.optimizers.Adam(spec.rate, epsilon=1e-8)
 
 

@@ -22,7 +22,14 @@ from .learner import Learner, Setup
 from .run import MakeLearner
 
 ROWS, STEPS, NUMBERS = 16, 4, 24
-PLACE = {"transformer": 40, "copy": 40, "lstm": 3, "bert": 40}  # a change there must be seen
+PLACE = {
+    "transformer": 40,
+    "copy": 40,
+    "lstm": 3,
+    "gru": 3,
+    "rnn": 20,
+    "bert": 40,
+}  # a change there must be seen
 STILL = 1e-5  # what does not depend on the change moves less than this, and what does, more
 DROPPED = 1e-4  # what dropout changes a loss by, at least; sums in another order change it less
 # Relative to the largest number, over STEPS optimizer steps. What rounding does was measured on a

@@ -57,6 +57,23 @@ def roc_auc(truth: Sequence[bool], scores: Numbers) -> float:
     return (total - positive * (positive + 1) / 2) / (positive * negative)
 
 
+def roc_curve(truth: Sequence[bool], scores: Numbers) -> list[tuple[float, float]]:
+    """False and true positives, as shares, for every threshold from high to low; from (0, 0).
+
+    Empty without both kinds, and where a score is none.
+    """
+    positive = sum(truth)
+    negative = len(truth) - positive
+    if not positive or not negative or any(map(math.isnan, scores)):
+        return []
+    points, found, wrong, last = [(0.0, 0.0)], 0, 0, None
+    for score, yes in sorted(zip(scores, truth, strict=True), key=lambda pair: -pair[0]):
+        if last is not None and score != last:
+            points.append((wrong / negative, found / positive))
+        found, wrong, last = found + bool(yes), wrong + (not yes), score
+    return [*points, (1.0, 1.0)]
+
+
 def roc_auc_of_classes(truth: Labels, scores: Sequence[Numbers]) -> float:
     """Each class against the rest, as the mean over the classes that occur."""
     kinds = sorted(set(truth))

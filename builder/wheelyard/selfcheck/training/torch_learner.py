@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ..data.pictures import Pictures, copies
 from ..machine import cores, processor
-from ..models.catalogue import ASKED_AFTER, MOMENTUM, TOKENS, VOCABULARY, Spec
+from ..models.catalogue import ASKED_AFTER, DECAY, MOMENTUM, TOKENS, VOCABULARY, Spec
 from ..models.torch_models import make_model
 from ..training.known import formula
 from ..training.learner import Answers, NotHereError, Setup
@@ -109,7 +109,7 @@ class TorchLearner:
         hooks = [
             module.register_forward_hook(lambda _m, _in, out: seen.add(_type_of(out)))
             for module in self.model.modules()
-            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.LSTM)
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.RNNBase)
         ]
         self.step(rows)
         for hook in hooks:
@@ -173,6 +173,8 @@ def make_optimizer(spec: Spec, model: torch.nn.Module) -> torch.optim.Optimizer:
     """The spec's optimizer."""
     if spec.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), lr=spec.rate, momentum=MOMENTUM)
+    if spec.optimizer == "rmsprop":
+        return torch.optim.RMSprop(model.parameters(), lr=spec.rate, alpha=DECAY)
     return torch.optim.Adam(model.parameters(), lr=spec.rate)
 
 
@@ -280,7 +282,7 @@ def _peak_type(spec: Spec, kind: str, *, on_gpu: bool) -> str:
     """The fastest type its arithmetic may use: by default cuDNN takes TF32, cuBLAS does not."""
     if kind != "float32" or not on_gpu:
         return kind
-    by_cudnn = len(spec.shape) == 3 or spec.name == "lstm"
+    by_cudnn = len(spec.shape) == 3 or spec.name in ("lstm", "gru", "rnn")
     switch = torch.backends.cudnn if by_cudnn else torch.backends.cuda.matmul
     return "tf32" if switch.allow_tf32 else "float32"
 
