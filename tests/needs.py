@@ -13,7 +13,9 @@ REQUIRED = "WHEELYARD_REQUIRE_PEERS"
 PACKAGES = {
     "dockerd": "docker.io",
     "docker": "docker.io",
+    "ctr-remote": "stargz-snapshotter",
     "docker-registry": "docker-registry",
+    "go": "golang-go",
     "ip": "iproute2",
     "losetup": "mount",
     "mkfs.ext4": "e2fsprogs",

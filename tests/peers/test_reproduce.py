@@ -75,6 +75,17 @@ def with_another_file(layout: Path, name: str, path: str) -> None:
     (layout / "index.json").write_text(json.dumps(index))
 
 
+def test_a_lazy_image_is_reproduced_to_the_bit(
+    published: str, tiny: Tiny, tmp_path: Path, capsys: Any
+) -> None:
+    output = ("--output", str(tmp_path / "dist"))
+    assert run(tiny, "push", "runtime", published, *output, "--compression", "estargz") == 0
+    capsys.readouterr()
+    assert run(tiny, "reproduce", RUNTIME, published, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["published"] == told["built"]
+
+
 def test_the_same_to_the_bit_by_tag_and_by_digest(
     tiny: Tiny, published: str, tmp_path: Path, capsys: Any
 ) -> None:

@@ -72,9 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="like --known, but first make every layer again from its wheels and compare",
     )
     parser.add_argument(
-        "--compression", choices=("gzip", "zstd"), default="gzip",
-        help="zstd: recompress layers, once; smaller and faster to unpack, for engines from "
-        "Docker 23 on (default: gzip, as they are built)",
+        "--compression", choices=("gzip", "zstd", "estargz"), default="gzip",
+        help="pack layers again, once. zstd: smaller and faster to unpack, for engines from "
+        "Docker 23 on; estargz: containerd's stargz snapshotter starts containers before the "
+        "image has arrived (default: gzip, as they are built)",
     )  # fmt: skip
     parser.add_argument(
         "--unverified", action="store_true", help="also push images that no build has inspected"
@@ -175,9 +176,10 @@ def _packed(args: argparse.Namespace, plan: Plan, context: Context) -> Iterator[
         if args.compression == "gzip":
             yield source
             return
-        from wheelyard.publish.zstdimages import zstd_images
+        from wheelyard.publish.recompress import PACKINGS
+        from wheelyard.publish.repacked import repacked_images
 
-        with zstd_images(source, context) as packed:
+        with repacked_images(source, PACKINGS[args.compression], context) as packed:
             yield packed
 
 

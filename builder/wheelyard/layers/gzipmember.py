@@ -46,9 +46,18 @@ def tail(crc: int, size: int) -> bytes:
     return struct.pack("<II", crc, size & 0xFFFFFFFF)
 
 
-def compressed(data: bytes) -> bytes:
+def compressed(data: bytes, level: int = _LEVEL) -> bytes:
     """Return one whole member that unpacks to `data`, compressed by libdeflate."""
-    return HEAD + bytes(deflate.deflate_compress(data, _LEVEL)) + tail(crc32(data), len(data))
+    return HEAD + bytes(deflate.deflate_compress(data, level)) + tail(crc32(data), len(data))
+
+
+def inflated(data: bytes, most: int) -> bytes:
+    """Return the content of one whole member; raise ValueError if it has more than `most` bytes."""
+    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    content: bytes = member.decompress(data, most)
+    if not member.eof:
+        raise ValueError(f"a gzip member is cut off, or has more than {most:,} bytes")
+    return content
 
 
 def _stored(data: bytes) -> bytes:

@@ -1,24 +1,28 @@
-"""Recompresses layers as zstd: smaller, and unpacked in a fraction of the time.
+"""Packs layers in another way, once: as zstd, or as eStargz, which can be mounted unfinished.
 
-The tar inside stays the same, and so do config and diff_ids; only the manifest differs. A layer is
-compressed once; the cache finds it by the digest of the gzip blob, so that what one machine has
-published stays the same blob there, whatever version of libzstd comes later.
+The files stay the same. A layer is packed once; the cache finds it by the digest of the gzip blob,
+so that what one machine has published stays the same blob there, whatever version of a library
+comes later.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from gzip import BadGzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wheelyard.errors import ToolMissingError
-from wheelyard.layers import toc
+from wheelyard.errors import StorageError, ToolMissingError
+from wheelyard.layers import estargz, toc
+from wheelyard.layers.errors import BlobError
 from wheelyard.layers.gzipmember import IsalError
 from wheelyard.layers.layer import Layer
+from wheelyard.oci.layout import LAYER_TYPE, ZSTD_TYPE
+from wheelyard.oci.reindex import reindex
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import damaged, storage_error
 from wheelyard.system.threads import each
@@ -26,6 +30,7 @@ from wheelyard.system.threads import each
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.images.assemble.store import LayerStore
+    from wheelyard.layers.toc import Entry
     from wheelyard.oci.blobs import StoredLayer
 
 _LEVEL = (
@@ -44,95 +49,142 @@ class Packed:
     path: Path
 
 
+# From a layer, the store, and an event that stops it: writes the blob to a path.
+_Write = Callable[[Packed, "LayerStore", Path, threading.Event], Layer]
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """One way of packing a layer."""
+
+    name: str  # "zstd"
+    version: str  # raised whenever its bytes change on purpose
+    media_type: str
+    write: _Write
+    require: Callable[[], object]  # raises ToolMissingError where something is not installed
+    annotate: Callable[[StoredLayer], Mapping[str, str]]  # of the layer's descriptor
+
+    def key(self, digest: str) -> str:
+        """Return the store's key of the layer that is packed from the blob `digest`."""
+        return hashlib.sha256(f"{self.name} {self.version} {digest}".encode()).hexdigest()
+
+
 def recompress(
-    layers: Sequence[Packed], store: LayerStore, context: Context
+    packing: Packing, layers: Sequence[Packed], store: LayerStore, context: Context
 ) -> dict[str, StoredLayer]:
-    """Return digest -> the same layer as zstd; compress those that the store lacks.
+    """Return digest -> the same layer in another packing; pack those that the store lacks.
 
     Raises StorageError for a blob that is damaged and for a full disk, ToolMissingError without the
-    extra `zstd`.
+    extra `zstd` where it is needed.
     """
-    packed = {x.digest: stored for x in layers if (stored := store.find(_key(x.digest)))}
+    packed = {x.digest: stored for x in layers if (stored := store.find(packing.key(x.digest)))}
     missing = list({x.digest: x for x in layers if x.digest not in packed}.values())
     if not missing:
         return packed
-    _compressor(_LEVEL)  # fails here, before any thread
+    packing.require()  # fails here, before any thread
     stop = threading.Event()
-    with context.reporter.task("zstd layers", sum(x.size for x in missing), "bytes") as task:
+    name = f"{packing.name} layers"
+    with context.reporter.task(name, sum(x.size for x in missing), "bytes") as task:
 
         def pack(layer: Packed) -> None:
-            packed[layer.digest] = _packed(layer, store, stop)
+            packed[layer.digest] = _packed(packing, layer, store, stop)
             task.advance(layer.size)
 
         missing.sort(key=lambda x: -x.size)
-        each(pack, missing, context.settings.workers, "zstd", stop)
+        each(pack, missing, context.settings.workers, packing.name, stop)
     return packed
 
 
-def is_packed(digest: str, store: LayerStore) -> bool:
-    """Tell whether the store has the layer as zstd."""
-    return store.find(_key(digest)) is not None
-
-
-def _key(digest: str) -> str:
-    return hashlib.sha256(f"zstd {_LEVEL} {digest}".encode()).hexdigest()
-
-
-def _packed(layer: Packed, store: LayerStore, stop: threading.Event) -> StoredLayer:
+def _packed(
+    packing: Packing, layer: Packed, store: LayerStore, stop: threading.Event
+) -> StoredLayer:
     scratch = store.scratch()
     try:
-        made = _write(layer, scratch, stop)
+        made = packing.write(layer, store, scratch, stop)
         toc.beside(scratch).write_text(toc.dump([], made.digest))  # the gzip blob's serves both
-        return store.add(_key(layer.digest), scratch, made)
+        return store.add(packing.key(layer.digest), scratch, made)
     except OSError as error:
         raise storage_error(error, scratch.parent, layer.size) from error
     finally:
         scratch.unlink(missing_ok=True)
 
 
-def _unpacked(layer: Packed) -> Iterator[bytes]:
+class _Stream:
+    """The tar of a gzip blob: what was read is hashed, and reading ends when it is told to."""
+
+    def __init__(self, file: Any, stop: threading.Event) -> None:
+        self._file, self._stop = file, stop
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes; raise InterruptedError if the work was stopped."""
+        if self._stop.is_set():
+            raise InterruptedError
+        data: bytes = self._file.read(size)
+        self._digest.update(data)
+        self.size += len(data)
+        return data
+
+    def require(self, layer: Packed) -> None:
+        """Read to the end; raise StorageError if it is not the layer's tar."""
+        while self.read(_READ):
+            pass
+        if f"sha256:{self._digest.hexdigest()}" != layer.diff_id:
+            raise damaged(layer.path, f"the tar inside is not {layer.diff_id}")
+
+
+@contextmanager
+def _tar(layer: Packed, stop: threading.Event) -> Iterator[_Stream]:
+    """Open the layer's tar; at the end of the block its digest is checked."""
     try:
-        with open_gzip(layer.path) as stream:
-            while data := stream.read(_READ):
-                yield data
+        with open_gzip(layer.path) as file:
+            stream = _Stream(file, stop)
+            yield stream
+            stream.require(layer)
     except (EOFError, IsalError, BadGzipFile) as error:
         raise damaged(layer.path, str(error)) from error
+    except BlobError as error:
+        raise damaged(layer.path, error.why) from error
 
 
-def _write(layer: Packed, scratch: Path, stop: threading.Event) -> Layer:
-    pack, end = _compressor(_LEVEL)
-    tar, blob = hashlib.sha256(), hashlib.sha256()
-    sizes = [0, 0]
-    with scratch.open("wb") as file:
-
-        def write(data: bytes) -> None:
-            file.write(data)
-            blob.update(data)
-            sizes[1] += len(data)
-
-        for data in _unpacked(layer):
-            if stop.is_set():
-                raise InterruptedError
-            tar.update(data)
-            sizes[0] += len(data)
-            write(pack(data))
-        write(end())
-    if f"sha256:{tar.hexdigest()}" != layer.diff_id:
-        raise damaged(layer.path, f"the tar inside is not {layer.diff_id}")
-    return Layer(f"sha256:{blob.hexdigest()}", layer.diff_id, sizes[1], sizes[0])
+def _write_zstd(layer: Packed, _: LayerStore, scratch: Path, stop: threading.Event) -> Layer:
+    """Compress as one stream: the result depends only on the level and libzstd's version."""
+    packer, blob, size = _zstd().ZstdCompressor(level=_LEVEL), hashlib.sha256(), 0
+    with _tar(layer, stop) as tar, scratch.open("wb") as file:
+        while data := tar.read(_READ):
+            packed = packer.compress(data)
+            file.write(packed)
+            blob.update(packed)
+        rest = packer.flush()
+        file.write(rest)
+        blob.update(rest)
+        size = file.tell()
+    return Layer(f"sha256:{blob.hexdigest()}", layer.diff_id, size, tar.size)
 
 
-def _compressor(level: int) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
-    """Return two functions: one compresses a stream piece by piece, one ends it.
-
-    One thread compresses one stream: the result depends only on the level and libzstd's version.
-    Raises ToolMissingError without the extra `zstd`.
-    """
-    packer = _library().ZstdCompressor(level=level)
-    return packer.compress, packer.flush
+def _write_estargz(layer: Packed, store: LayerStore, scratch: Path, stop: threading.Event) -> Layer:
+    entries = _entries(layer, store)
+    with _tar(layer, stop) as tar:
+        return estargz.write_estargz(layer.path, entries, tar, scratch)
 
 
-def _library() -> Any:
+def _entries(layer: Packed, store: LayerStore) -> list[Entry]:
+    try:
+        return store.entries(Layer(layer.digest, layer.diff_id, layer.size, 0))
+    except StorageError:  # the store does not have it, the layout does
+        return reindex(layer.path, layer.digest, layer.diff_id, lambda _: None)
+
+
+def _of_estargz(stored: StoredLayer) -> dict[str, str]:
+    return {
+        estargz.TOC_DIGEST: estargz.toc_digest(stored.path),
+        estargz.UNPACKED_SIZE: str(stored.layer.unpacked_size),
+    }
+
+
+def _zstd() -> Any:
+    """Return the library; raise ToolMissingError without the extra `zstd`."""
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
@@ -143,3 +195,10 @@ def _library() -> Any:
                 "zstd layers need the Python package backports.zstd: pip install 'wheelyard[zstd]'"
             ) from error
     return zstd
+
+
+ZSTD = Packing("zstd", str(_LEVEL), ZSTD_TYPE, _write_zstd, _zstd, lambda _: {})
+ESTARGZ = Packing(
+    "estargz", str(estargz.FORMAT), LAYER_TYPE, _write_estargz, lambda: None, _of_estargz
+)
+PACKINGS = {packing.name: packing for packing in (ZSTD, ESTARGZ)}

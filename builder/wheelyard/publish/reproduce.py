@@ -21,6 +21,7 @@ from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import share_systems
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.results import Built
+from wheelyard.layers.estargz import TOC_DIGEST
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.documents import (
     CellLabel,
@@ -33,7 +34,11 @@ from wheelyard.oci.layout import MANIFEST_TYPE, ZSTD_TYPE, Layout, digest_of
 from wheelyard.oci.reindex import reindex
 from wheelyard.publish.attest.signatures import require_signed
 from wheelyard.publish.difference import Difference, Published, as_files, first_difference
+from wheelyard.publish.published import PublicationSource
+from wheelyard.publish.recompress import ESTARGZ
+from wheelyard.publish.repacked import repacked_images
 from wheelyard.registry.client import Registry, get_content
+from wheelyard.registry.push import Publication
 from wheelyard.system.storage import storage_error
 
 if TYPE_CHECKING:
@@ -88,6 +93,10 @@ def reproduce(
         if not isinstance(built, Built):
             raise built.error
         ours = _ours(layout, built)
+        if _is_lazy(theirs):
+            lazily = _lazily(layout, built, own)
+            difference = first_difference(theirs, lazily, lambda _: (), lambda _: ())
+            return Reproduction(cell, theirs.digest, lazily.digest, difference)
         if any(layer.get("mediaType") == ZSTD_TYPE for layer in theirs.manifest["layers"]):
             difference = first_difference(
                 as_files(theirs), as_files(ours), lambda _: (), lambda _: ()
@@ -160,6 +169,22 @@ def _ours(layout: Layout, built: Built) -> Published:
     manifest = layout.read_json(built.image.manifest.digest)
     config = layout.read_json(built.image.config.digest)
     return Published(built.image.manifest.digest, manifest, config)
+
+
+def _is_lazy(image: Published) -> bool:
+    return any(TOC_DIGEST in layer.get("annotations", {}) for layer in image.manifest["layers"])
+
+
+def _lazily(layout: Layout, built: Built, context: Context) -> Published:
+    """Return our image as eStargz, which is a function of its layers."""
+    publication = Publication(built.cell.id, built.image.manifest.digest, built.cell.tags)
+    with repacked_images(PublicationSource(layout, (publication,)), ESTARGZ, context) as packed:
+        if packed.failed:
+            raise packed.failed[0].error
+        digest = packed.images[0].manifest
+        manifest = packed.layout.read_json(digest)
+        config = packed.layout.read_json(manifest["config"]["digest"])
+    return Published(digest, manifest, config)
 
 
 def _their_entries(
