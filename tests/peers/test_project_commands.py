@@ -1,0 +1,81 @@
+"""A newcomer's three commands: a requirements file and a published set become a pushed image."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from locking import Index
+from tiny import Tiny
+
+from tests.peers.command import wheelyard
+from tests.peers.registries import registry as serve_registry
+from wheelyard.images.build.report import read_report
+from wheelyard.oci.address import parse_address
+from wheelyard.oci.layout import Layout
+from wheelyard.planning.catalogue import plan_entries
+from wheelyard.planning.plan import load_inputs
+from wheelyard.publish.catalogue import publish_catalogue
+from wheelyard.publish.published import publications
+from wheelyard.registry.client import open_registry
+from wheelyard.registry.push import Pushed, push_images
+
+
+@pytest.fixture
+def published(registry_tools: None, tmp_path: Path, tiny: Tiny, tiny_dist: Path) -> Iterator[str]:
+    """The address of a registry that has the tiny set with its catalogue."""
+    (tmp_path / "registry").mkdir()
+    with serve_registry(tmp_path / "registry") as host:
+        address = parse_address(f"http://{host}/team")
+        with open_registry(address, tiny.context.settings, tiny.context.reporter) as opened:
+            layout = Layout(tiny_dist)
+            images = publications(layout, tiny.plan.cells, unverified=True)
+            results = push_images(opened, layout, images, (), tmp_path / "notes")
+            assert all(isinstance(result, Pushed) for result in results), results
+            _matrix, upstream, plan = load_inputs(tiny.folder)
+            built = read_report(tiny_dist)
+            publish_catalogue(opened, plan_entries(plan.cells, upstream, built))
+        yield f"http://{host}/team"
+
+
+def test_three_commands_publish_a_project(published: str, tiny: Tiny, tmp_path: Path) -> None:
+    index = Index(tmp_path / "index")
+    index.add("extra", "1.0")
+    folder = tmp_path / "My Model"
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("extra\n")
+    (folder / "train.py").write_text("import extra\n")
+    env = {"WHEELYARD_REGISTRY": published, "WHEELYARD_CACHE": str(tmp_path / "cache")}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return wheelyard(words, folder, env)
+
+    with index.serve() as url:
+        env["WHEELYARD_INDEX_URL"] = url
+        for command in ("init", "lock", "push"):
+            done = run(command)
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert run("lock", "--check").returncode == 0
+    image = tiny.cell("runtime").tags[0]
+    assert tomllib.loads((folder / "wheelyard.toml").read_text())["image"] == image
+    lock = tomllib.loads((folder / "pylock.toml").read_text())
+    assert [package["name"] for package in lock["packages"]] == ["extra"]
+    base = manifest(f"{published}/{image}")
+    assert lock["tool"]["wheelyard"]["base"] == image
+    assert lock["tool"]["wheelyard"]["base-digest"] == base[1]
+    layers = manifest(f"{published}/my-model:latest")[0]["layers"]
+    assert layers[: len(base[0]["layers"])] == base[0]["layers"]
+
+
+def manifest(address: str) -> tuple[dict[str, list[object]], str]:
+    """An image's manifest and its digest, as a stranger sees them."""
+    name = f"docker://{address.partition('//')[2]}"
+    raw = ["skopeo", "inspect", "--tls-verify=false", "--raw", name]
+    text = subprocess.run(raw, capture_output=True, check=True).stdout
+    told = ["skopeo", "inspect", "--tls-verify=false", "--format", "{{.Digest}}", name]
+    digest = subprocess.run(told, capture_output=True, check=True, text=True).stdout.strip()
+    return json.loads(text), digest
