@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from locking import Index, make_settings, torch_index
+from answering import BASIC, Answer, Asked, answering
+from locking import Index, Quiet, make_settings, torch_index
 from uv import find_uv_bin
 from wheels import make_wheel
 
 from wheelyard.cli import main
-from wheelyard.errors import LockError, ProjectError
+from wheelyard.context import Context
+from wheelyard.errors import FetchError, LockError, ProjectError
 from wheelyard.model import LockedWheel
 from wheelyard.planning.catalogue import CatalogueEntry
+from wheelyard.projects.layers import fetch_wheels
 from wheelyard.projects.lock import Resolution, _pinned, lock_problems, lock_project
 from wheelyard.projects.model import BaseImage, Project, ProjectLock
 from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
 from wheelyard.projects.table import read_project
 
 ROOT = Path(__file__).parents[2]
+PASSWORD = "pa55-of-the-index"
 CONSTRAINTS = (
     "torch==2.3.1",
     "nvidia-cuda-runtime-cu12==12.1.105",
@@ -433,19 +439,79 @@ def test_a_pre_release_is_taken_only_where_it_is_named(index: Index, tmp_path: P
     assert versions(lock(index, tmp_path, "demo==2.0rc1\n"))["demo"] == "2.0rc1"
 
 
-def test_no_login_is_in_the_lock(
+@contextmanager
+def guarded(folder: Path) -> Iterator[str]:
+    """An index with the package `inner` that only `me` may read, by a password."""
+    index = Index(folder)
+    index.add("inner", "1.0")
+    index.publish()
+    login = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+
+    def answer(asked: Asked) -> Answer:
+        if asked.login != login:
+            return BASIC
+        path = folder / asked.path.strip("/")
+        path = path / "index.html" if path.is_dir() else path
+        if not path.is_file():
+            return Answer(404)
+        kind = "text/html" if path.suffix == ".html" else "application/octet-stream"
+        return Answer(200, {"Content-Type": kind}, (path.read_bytes(),))
+
+    with answering(answer) as origin:
+        yield f"{origin.url}/simple/"
+
+
+def test_a_private_index_is_read_and_its_login_is_not_in_the_lock(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    private = Index(tmp_path / "private")
-    private.add("inner", "1.0")
-    monkeypatch.setenv("INNER_TOKEN", "0123456789abcdef0123")
-    with private.serve() as url:
+    monkeypatch.setenv("INNER_TOKEN", PASSWORD)
+    with guarded(tmp_path / "private") as url:
         named = url.replace("//", "//me:${INNER_TOKEN}@")
         made = lock(index, tmp_path, f"--extra-index-url {named}\ninner\n").lock
         text = render_lock(made)
+        project = read_project(tmp_path / "app")
+        assert project is not None
+        context = Context(make_settings(tmp_path), Quiet())
+        (found,) = fetch_wheels(made.wheels, project, "3.11", context).values()
+        assert found.name == "inner-1.0-py3-none-any.whl"
     assert versions(made) == {"inner": "1.0"}
-    assert "0123456789abcdef0123" not in text
+    assert PASSWORD not in text
     assert "@" not in text
+
+
+@pytest.mark.parametrize("setting", [False, True])
+def test_a_wrong_login_is_refused_without_being_shown(
+    index: Index, tmp_path: Path, setting: bool
+) -> None:
+    with guarded(tmp_path / "private") as url:
+        named = url.replace("//", "//me:wr0ng-secret@")
+        project = write(tmp_path, {"r.txt": "inner\n"})
+        settings = make_settings(tmp_path, named)
+        if not setting:
+            (project.folder / "r.txt").write_text(f"--index-url {named}\ninner\n")
+            settings = make_settings(tmp_path)
+        with pytest.raises((LockError, FetchError)) as caught:
+            lock_project(project, base(index), None, (), settings)
+    assert "wr0ng-secret" not in str(caught.value)
+    assert "inner" in str(caught.value)
+
+
+def test_a_token_in_an_indexs_path_is_not_in_the_lock(index: Index, tmp_path: Path) -> None:
+    token = "0a1b2c3d4e5f60718293a4b5"
+    for name in ("files", "simple"):
+        (index.folder / token).mkdir(exist_ok=True)
+        (index.folder / token / name).symlink_to(index.folder / name)
+    project = write(tmp_path, {"r.txt": "newer\n"})
+    with index.serve() as url:
+        for page in (index.folder / "simple").rglob("index.html"):
+            page.write_text(page.read_text().replace("/files/", f"/{token}/files/"))
+        settings = make_settings(tmp_path, url.replace("/simple", f"/{token}/simple"))
+        made = lock_project(project, base(index), None, (), settings).lock
+    text = render_lock(made)
+    assert token not in text
+    assert "/***/files/newer-1.0-py3-none-any.whl" in text
+    project.lock.write_text(text)
+    assert [item.url for item in read_lock(project.lock).wheels] == [None, None]
 
 
 def test_a_changed_requirement_or_base_makes_the_lock_stale(index: Index, tmp_path: Path) -> None:

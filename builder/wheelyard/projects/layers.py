@@ -67,7 +67,7 @@ def project_layers(
     files = project_files(project)  # first: it is quick, and refuses what nobody wants to publish
     layers = [
         *_removal(lock.shadowed, base.python, shop),
-        *_wheels(lock.added(base), project.folder, base.python, shop),
+        *_wheels(lock.added(base), project, base.python, shop),
         *_metadata(project, base.python, shop),
     ]
     blob = shop.scratch / "code"
@@ -91,14 +91,14 @@ def _metadata(project: Project, python: str, shop: Workshop) -> Iterator[ImageLa
 
 
 def _wheels(
-    wheels: Sequence[ProjectWheel], folder: Path, python: str, shop: Workshop
+    wheels: Sequence[ProjectWheel], project: Project, python: str, shop: Workshop
 ) -> list[ImageLayer]:
     planned = added_layers([one.wheel for one in wheels], python)
     found = {x.key: stored for x in planned if (stored := shop.store.find(x.key)) is not None}
     if missing := [x for x in planned if x.key not in found]:
         of_hash = {one.wheel.sha256: one for one in wheels}
         needed = [of_hash[w.sha256] for x in missing for w in x.wheels]
-        files = fetch_wheels(needed, folder, python, shop.context)
+        files = fetch_wheels(needed, project, python, shop.context)
         found |= _made([_job(x, files, python, shop) for x in missing], shop)
         _require_apart([found[x.key] for x in planned], shop)
     return [ImageLayer(found[x.key], x.title, True) for x in planned]
@@ -156,9 +156,12 @@ def _require_apart(layers: Sequence[StoredLayer], shop: Workshop) -> None:
 
 
 def fetch_wheels(
-    wheels: Sequence[ProjectWheel], folder: Path, python: str, context: Context
+    wheels: Sequence[ProjectWheel], project: Project | None, python: str, context: Context
 ) -> dict[str, Path]:
-    """Return SHA-256 -> file in the cache of wheels; fetch those that are not there."""
+    """Return SHA-256 -> file in the cache of wheels; fetch those that are not there.
+
+    The indexes of `project` are asked, too, with the logins that its requirements name.
+    """
     from wheelyard.fetching.fetch import fetch_all
     from wheelyard.fetching.wanted import Download, cached
 
@@ -171,15 +174,24 @@ def fetch_wheels(
         if path := cached(files, wheel.sha256, wheel.filename, wheel.size):
             there[wheel.sha256] = path
             continue
-        url = one.url if one.path is None else (folder / one.path).resolve().as_uri()
+        url = one.url
+        if one.path is not None and project is not None:
+            url = (project.folder / one.path).resolve().as_uri()
         if url is None:
             unlocated.append(wheel)
         else:
             downloads.append(Download(url, wheel.filename, wheel.sha256, wheel.size))
+    indexes: tuple[str, ...] = ()
+    if project is not None and (downloads or unlocated):
+        from wheelyard.projects.lock import index_settings, own_indexes
+        from wheelyard.projects.requirements import collect
+
+        settings = index_settings(collect(project, python), settings)
+        indexes = own_indexes(settings)
     if unlocated:
         from wheelyard.lock.index import locate
 
-        downloads += locate(unlocated, python, settings)
+        downloads += locate(unlocated, python, settings, indexes)
     return there | fetch_all(downloads, files, settings, context.reporter)
 
 
@@ -192,7 +204,7 @@ def _removal(wheels: Sequence[LockedWheel], python: str, shop: Workshop) -> Iter
     names = ", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels)
     stored = shop.store.find(key)
     if stored is None:
-        files = fetch_wheels(list(map(ProjectWheel, wheels)), Path(), python, shop.context)
+        files = fetch_wheels(list(map(ProjectWheel, wheels)), None, python, shop.context)
         scratch = shop.store.scratch()
         stored = shop.store.add(key, scratch, write_removal(scratch, wheels, files, python))
     yield ImageLayer(stored, f"without {names}", False)

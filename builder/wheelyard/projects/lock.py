@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # part of every digest: raise it when the way projects are resolved changes
 _DISTRIBUTIONS = {"pytorch": "torch"}  # framework -> distribution, where the names differ
 _SET = re.compile(r"(nvidia-.*|triton|cuda-.*)")  # goes with the framework
+_OWN_INDEX = "project-"  # how the settings call the project's own indexes
 _ADVICE = "change the project's requirements, or the image that it stands on"
 _NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
 _OTHER_PYTHON = re.compile(r"no wheels? with a matching (Python|platform)|only has wheels with")
@@ -131,13 +132,18 @@ def inputs_of(project: Project, wanted: Wanted, contents: str) -> str:
 
 def index_settings(wanted: Wanted, settings: Settings) -> Settings:
     """Return the settings with the project's own indexes; one that the user set comes first."""
-    named = [(f"project-{at}", expanded(url)) for at, url in enumerate(wanted.indexes)]
+    named = [(f"{_OWN_INDEX}{at}", expanded(url)) for at, url in enumerate(wanted.indexes)]
     own = None if wanted.index is None else expanded(wanted.index)
     return replace(
         settings,
         index_url=settings.index_url or own,
         indexes=(*settings.indexes, *named),
     )
+
+
+def own_indexes(settings: Settings) -> tuple[str, ...]:
+    """Return the project's own indexes among those of `index_settings`."""
+    return tuple(url for name, url in settings.indexes if name.startswith(_OWN_INDEX))
 
 
 def images_with(
@@ -285,7 +291,7 @@ class _Resolver:
             *((item.wheel.name, item.wheel.version) for item in before),
         )
         self._secrets = _secrets([settings.index_url or "", *(url for _, url in settings.indexes)])
-        self._indexes = tuple(url for name, url in settings.indexes if name.startswith("project-"))
+        self._indexes = own_indexes(settings)
 
     def resolve(self, requirements: Iterable[str]) -> dict[str, Package]:
         """Return the solution by name; raise LockError with what can be done if there is none."""
