@@ -74,12 +74,15 @@ def test_exit_codes_are_distinct() -> None:
 
 def test_version_and_revision(tmp_path: Path) -> None:
     """In a checkout git says it; without git or a checkout the version is there all the same."""
-    root, git = Path(__file__).parents[2], shutil.which("git")
+    root, git = Path(__file__).parents[2], shutil.which("git") or "/bin/false"
     said = wheelyard("--version").stdout
-    if git is not None and (root / ".git").exists():
-        argv = [git, "-C", str(root), "rev-parse", "--short=12", "HEAD"]
-        head = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
-        assert re.fullmatch(rf"wheelyard {__version__} \(revision {head}(-dirty)?\)\n", said)
+    argv = [git, "-C", str(root), "rev-parse", "HEAD"]
+    head = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if head.returncode == 0:  # not where the checkout is another user's, as in CI's containers
+        known = rf" \(revision {head.stdout[:12]}(-dirty)?\)"
+        assert re.fullmatch(rf"wheelyard {__version__}{known}\n", said)
+    else:
+        assert said == f"wheelyard {__version__}\n"
     lone = tmp_path / "site-packages"
     leave_out = shutil.ignore_patterns("__pycache__")
     shutil.copytree(root / "builder" / "wheelyard", lone / "wheelyard", ignore=leave_out)
