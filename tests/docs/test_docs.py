@@ -53,7 +53,9 @@ def small(folder: Path) -> tuple[Path, Path]:
     """A checkout whose matrix is the tiny project's, and that project's cache."""
     tiny = make_tiny(folder / "tiny")
     copy = copy_checkout(folder / "clone", images=False)
-    shutil.copy(tiny.folder / "matrix.yaml", copy)
+    for name in ("matrix.yaml", "upstream.json"):
+        if (tiny.folder / name).exists():
+            shutil.copy(tiny.folder / name, copy)
     shutil.copytree(tiny.folder / "images", copy / "images")
     return copy, tiny.context.settings.cache_dir
 

@@ -36,6 +36,7 @@ from wheelyard.lock.packages import render_package_lock
 from wheelyard.lock.stages import Stage, load_stages
 from wheelyard.model import Cell, LockedDeb, LockedWheel, PackageLock, Plan, RequirementsLock
 from wheelyard.oci.blobs import StoredLayer
+from wheelyard.planning.facts import OWN, dump_upstream, load_upstream
 from wheelyard.planning.plan import load_plan
 from wheelyard.settings import Settings
 
@@ -94,11 +95,22 @@ def _template() -> Path:
     atexit.register(_remove, folder, os.getpid())
     (folder / "project").mkdir()
     (folder / "project/matrix.yaml").write_text(MATRIX)
+    _facts(folder / "project")
     _wheels(folder / "wheels")
     tiny = _tiny(folder)
     _write_locks(tiny)
     _fill_cache(tiny, folder / "cache")
     return folder
+
+
+def _facts(project: Path) -> None:
+    """PyTorch 2.3.1 has no wheel for a Python from 3.13 on: the project's own facts have one."""
+    upstream = load_upstream()
+    release = upstream["pytorch"]["2.3.1"]
+    if PYTHON not in release.pythons:
+        made = replace(release, pythons=(*release.pythons, PYTHON))
+        facts = {**upstream, "pytorch": {**upstream["pytorch"], "2.3.1": made}}
+        (project / OWN).write_text(dump_upstream(facts))
 
 
 def _remove(folder: Path, owner: int) -> None:
