@@ -282,7 +282,7 @@ def write_root(stage: Stage, folder: Path) -> RootTar:
     base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     stdlib = Path(sysconfig.get_path("stdlib"))
     names = list(stdlib.glob("*.py"))
-    for package in ("collections", "encodings", "importlib", "json", "re", "urllib", "zipfile"):
+    for package in _PACKAGES:
         names += (stdlib / package).rglob("*.py")
     names += [p for p in (stdlib / "lib-dynload").glob("*.so") if p.name.split(".")[0] in _NEEDED]
     for path in names:
@@ -303,6 +303,11 @@ def write_root(stage: Stage, folder: Path) -> RootTar:
 
 
 # Extension modules that zipfile, json and their imports need.
+# pathlib is a folder from Python 3.13 on, string and compression from 3.14.
+_PACKAGES = (
+    "collections", "compression", "encodings", "importlib", "json", "pathlib", "re", "string",
+    "urllib", "zipfile",
+)  # fmt: skip
 _NEEDED = {"_bisect", "_datetime", "_json", "_random", "_sha512", "_struct", "binascii", "math"}
 _NEEDED |= {"zlib"}
 
