@@ -377,7 +377,7 @@ def test_a_report_of_wrong_types_is_none(bundle: Path, content: Any, tmp_path: P
     "change",
     [
         {"config": f"sha256:{'0' * 64}"}, {"layers": []}, {"id": "tensorflow-2.16.1"},
-        {"python": "3.13"}, {"id": "x\x1b[2J"}, {"inspected": {"a": 1}}, {"unpacked_bytes": -1},
+        {"python": "3.8"}, {"id": "x\x1b[2J"}, {"inspected": {"a": 1}}, {"unpacked_bytes": -1},
         {"layers": [{"title": "x", "digest": "../..", "diff_id": "x", "size": 1}]},
     ],
 )  # fmt: skip

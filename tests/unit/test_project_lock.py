@@ -172,7 +172,9 @@ def test_the_file_is_read_back_and_installed_by_uv_and_pip(index: Index, tmp_pat
     make_wheel(project.folder / "wheels", "local", "3.0")
     with index.serve() as url:
         settings = make_settings(tmp_path, url)
-        made = lock_project(project, base(index), None, (), settings).lock
+        # Both refuse the lock of another Python than the one that they install for.
+        image = replace(base(index), python=".".join(map(str, sys.version_info[:2])))
+        made = lock_project(project, image, None, (), settings).lock
         text = render_lock(made)
         project.lock.write_text(text)
         assert read_lock(project.lock) == made
