@@ -322,6 +322,18 @@ JUDGED = (
            "    if waiting:\n", "    if False:\n", GPU),
     Mutant("no kernel is a fault under confidential computing", "judgement", "gpu/judge.py",
            'isinstance(driver, Driver) and driver.confidential', "False", GPU),
+    Mutant("torch: a large model without its last convolutions", "math", "models/large_torch.py",
+           "*(Bottleneck(*block) for block in blocks)", "*(Bottleneck(*block) for block in blocks[:-1])",  # noqa: E501
+           "bench.resnet50.pytorch"),
+    Mutant("torch: a large model takes no step", "training", "models/large_torch.py",
+           "        self.scaler.step(self.optimizer)\n", "", "bench.gpt2.pytorch"),
+    Mutant("keras: a large model with a layer less", "math", "models/large_keras.py",
+           "for _ in range(shape.layers)]", "for _ in range(shape.layers - 1)]",
+           "bench.gpt2.tensorflow"),
+    Mutant("a large model may lack weights", "judgement", "bench.py",
+           "    if counted != FULL[name].parameters:\n", "    if False:\n", TRAINING),
+    Mutant("a large model need not learn", "judgement", "bench.py",
+           "    if not (math.isfinite(last) and last < first):\n", "    if False:\n", TRAINING),
     Mutant("torch: a bit of a product flips under load", "math", "gpu/torch_burn.py",
            "            return torch.mm(left, right, out=into)\n",
            "            torch.mm(left, right, out=into)\n            if torch.rand(()) < 0.01:\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from wheelyard.selfcheck import bench
 from wheelyard.selfcheck.data import digits
 from wheelyard.selfcheck.data.pictures import Pictures, Split, copies
 from wheelyard.selfcheck.models.catalogue import SPECS, Spec
+from wheelyard.selfcheck.models.large import FULL, TINY
 from wheelyard.selfcheck.result import Options, run_check
 from wheelyard.selfcheck.train import judge, setup_of, wrong_type
 from wheelyard.selfcheck.training import known, pruning, throughput
@@ -361,6 +363,58 @@ def test_known_numbers_may_differ_by_the_rounding_of_their_type(
 def test_the_smaller_half_of_the_weights_is_pruned(after: list[float], problem: str | None) -> None:
     found = pruning.fault([-1.0, 3.0, 2.0, -4.0], after)
     assert found is None if problem is None else problem in str(found)
+
+
+def test_operations_of_large_models_are_the_published_ones() -> None:
+    resnet, gpt2 = (FULL[name] for name in ("resnet50", "gpt2"))
+    assert resnet.operations == pytest.approx(2 * 4.089e9, rel=0.001)  # torchvision: 4.09 GMAC
+    places, attention = 1024 * 768, 4 * 12 * 1024 * 768
+    by_weights = 2 * (124_439_808 - places) + attention  # Kaplan et al., 2N a token and attention
+    assert gpt2.operations == pytest.approx(1024 * by_weights, rel=0.001)
+
+
+class Memorizing:
+    """A large model's side, with the losses it is told to have."""
+
+    name, type = "abacus", "torch.float32"
+
+    def __init__(self, losses: Sequence[float], weights: int = 25_557_032) -> None:
+        self.losses, self.weights = list(losses), weights
+
+    def Large(self, shape: object, device: str) -> Memorizing:  # noqa: N802 - the side's class
+        return self
+
+    def parameters(self, shape: object) -> int:
+        return self.weights
+
+    def step(self) -> float:
+        time.sleep(0.05)
+        return self.losses.pop(0) if len(self.losses) > 1 else self.losses[0]
+
+    def wait(self) -> None:
+        pass
+
+    def memory(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("side", "reason"),
+    [
+        (Memorizing([7.0, 3.0]), None),
+        (Memorizing([7.0, 7.0]), "the loss went from 7 to 7"),
+        (Memorizing([7.0, math.nan]), "the loss went from 7 to nan"),
+        (Memorizing([7.0, 3.0], 25_557_031), "resnet50 has 25557031 weights"),
+    ],
+)
+def test_a_large_model_has_all_its_weights_and_learns(
+    side: Memorizing, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throughput, "SECONDS", 0.05)
+    outcome = bench.large_outcome(side, "resnet50", TINY["resnet50"], "cpu")
+    assert outcome.reason == reason or (reason is None and outcome.status == "pass")
+    assert (outcome.status == "fail") == (reason is not None)
+    assert set(outcome.seen) >= {"samples_per_second", "tflops", "of_peak", "peak_memory_mib"}
 
 
 def test_every_model_has_known_numbers() -> None:

@@ -5,6 +5,9 @@ Several timed windows each, so that two reports can be compared beyond noise.
 
 from __future__ import annotations
 
+import importlib
+import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -13,15 +16,18 @@ from typing import Any
 from .frameworks import import_framework, pick_device, usable_frameworks
 from .machine import flags
 from .models.catalogue import SPECS, Spec
+from .models.large import FULL, TINY, Gpt2, ResNet
 from .result import Check, Options, Outcome, failed, passed, skipped
 from .train import setup_of, wrong_type
 from .training.learner import NotHereError
 from .training.peaks import stated_peak
 from .training.sides import learner_of
-from .training.throughput import Speed, finite, measure
+from .training.throughput import Speed, finite, measure, rates
 from .trouble import explain, is_out_of_memory
 
 LARGER = 16  # times the batch on a GPU, where 64 samples leave it idle
+LARGE = tuple(FULL)
+SMALL = "a tiny one on the processor: that it learns, and no speed"
 SIZES = {"cpu": 1024, "cuda": 8192}  # of the large matrix product
 
 
@@ -36,6 +42,8 @@ def checks(options: Options) -> Iterator[Check]:
                     f"bench.{spec.name}.{framework}",
                     partial(check_speed, spec, framework, options),
                 )
+        for name in LARGE if not options.models else ():
+            yield f"bench.{name}.{framework}", partial(check_large, name, framework, options)
 
 
 def check_speed(spec: Spec, framework: str, options: Options) -> Outcome:
@@ -76,6 +84,53 @@ def _speed(spec: Spec, framework: str, options: Options, device: str) -> Outcome
     except NotHereError as missing:
         return skipped(f"{missing} (devel images have it)")
     return passed(seen)
+
+
+def check_large(name: str, framework: str, options: Options) -> Outcome:
+    """A model that fills a GPU, in mixed precision; on a processor, a tiny one of the same code."""
+    device = pick_device(options, framework)
+    module = _large_side(framework)
+    shape = FULL[name] if device == "cuda" else TINY[name]
+    if options.batch is not None:
+        shape = replace(shape, batch=options.batch)
+    while True:
+        try:
+            return large_outcome(module, name, shape, device)
+        except Exception as error:
+            if not is_out_of_memory(error) or shape.batch == 1 or options.batch is not None:
+                raise
+        shape = replace(shape, batch=shape.batch // 2)  # the first try's memory is free here
+
+
+def large_outcome(module: Any, name: str, shape: ResNet | Gpt2, device: str) -> Outcome:
+    """Train on one batch, which a model has to learn by heart; how fast it goes."""
+    model = module.Large(shape, device)
+    counted = module.parameters(FULL[name])
+    first = float(model.step())
+    runs = rates(model.step, model.wait, shape.training_operations * shape.batch)
+    last = float(model.step())
+    rate = statistics.median(runs)
+    kind = str(model.type).removeprefix("torch.")
+    peak = stated_peak(model.name, kind)
+    seen = {
+        "device": model.name, "type": kind, "batch": shape.batch, "parameters": counted,
+        "losses": [round(first, 4), round(last, 4)],
+        "samples_per_second": round(rate * 1e12 / shape.training_operations, 2),
+        "tflops": round(rate, 4), "of_peak": round(rate / peak.rate, 4) if peak else None,
+        "peak_memory_mib": round(model.memory() / 2**20, 1),
+        "runs": [round(value, 4) for value in runs],
+    }  # fmt: skip
+    if counted != FULL[name].parameters:
+        return failed(f"{name} has {counted} weights", seen, FULL[name].parameters)
+    if not (math.isfinite(last) and last < first):
+        return failed(f"the loss went from {first:.4g} to {last:.4g}", seen)
+    return passed(seen, reason=None if device == "cuda" else SMALL)
+
+
+def _large_side(framework: str) -> Any:
+    import_framework(framework)
+    side = "keras" if framework == "tensorflow" else "torch"
+    return importlib.import_module(f"{__package__}.models.large_{side}")
 
 
 def no_mixed(device: str) -> str | None:
