@@ -54,7 +54,7 @@ exit codes:
 _MORE = "`--help-all` shows the options of every command as well."
 
 # Commands without file locks, other programs and file owners: they also work on Windows.
-_ANYWHERE = ("pick", "plan")
+_ANYWHERE = ("init", "lock", "pick", "plan")
 _POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
 
 

@@ -250,6 +250,7 @@ def test_another_build_of_the_framework_is_the_bases_own(index: Index, tmp_path:
     ("line", "hint"),
     [
         ("torch==2.4.1", 'image = "pytorch:2.4.1-cuda12.1-cudnn9.1-py3.11"'),
+        ("torch==2.4.1+cu124", 'image = "pytorch:2.4.1-cuda12.1-cudnn9.1-py3.11"'),
         ("torch>=2.4", 'image = "pytorch:2.5.1-cuda12.4-cudnn9.1-py3.11"'),
         ("torch==1.13.1", "no image of the set has torch==1.13.1"),
         ("too-new", 'image = "pytorch:2.5.1-cuda12.4-cudnn9.1-py3.11"'),
@@ -259,6 +260,44 @@ def test_another_torch_is_answered_with_the_image_that_has_it(
     index: Index, tmp_path: Path, line: str, hint: str
 ) -> None:
     assert hint in refused(index, tmp_path, f"{line}\n")
+
+
+def test_a_build_of_pytorchs_index_is_the_indexs_own_unless_a_source_may_have_it(
+    index: Index, tmp_path: Path
+) -> None:
+    made = lock(index, tmp_path, "newer==1.0+cu121\n")
+    assert versions(made)["newer"] == "1.0"
+    assert "newer==1.0+cu121: newer==1.0 is taken" in made.notes
+    (tmp_path / "app" / "wheels").mkdir()
+    make_wheel(tmp_path / "app" / "wheels", "newer", "1.0+cu121")
+    made = lock(index, tmp_path, "--find-links wheels\nnewer==1.0+cu121\n")
+    assert versions(made)["newer"] == "1.0+cu121"
+
+
+def test_another_build_of_the_framework_in_an_own_index_is_refused(
+    index: Index, tmp_path: Path
+) -> None:
+    own = Index(tmp_path / "own")
+    own.add("torch", "2.3.1+own", ("filelock",))
+    with own.serve() as url:
+        said = refused(index, tmp_path, f"--extra-index-url {url}\ndemo\n")
+    assert "torch 2.3.1+own, another build than the base's 2.3.1" in said
+
+
+def test_the_bases_own_file_stays_where_the_index_has_another_since(
+    index: Index, tmp_path: Path
+) -> None:
+    lower = base(index)
+    file = index.folder / "files" / "filelock-3.1-py3-none-any.whl"
+    better = make_wheel(tmp_path, "filelock", "3.1", {"filelock/new.py": ""})
+    better.rename(file.with_name("filelock-3.1-cp311-cp311-manylinux_2_17_x86_64.whl"))
+    project = write(tmp_path, {"r.txt": "demo\n"})
+    with index.serve() as url:
+        made = lock_project(project, lower, None, (), make_settings(tmp_path, url)).lock
+    (found,) = [item for item in made.wheels if item.wheel.name == "filelock"]
+    assert found.wheel in lower.wheels
+    assert found.url is not None
+    assert found.url.endswith(f"/files/{file.name}")
 
 
 def test_a_bound_of_the_base_is_named(index: Index, tmp_path: Path) -> None:
@@ -591,3 +630,32 @@ def test_the_command_locks_the_project_that_it_is_in(
     project.lock.unlink()
     assert command(["--check"], project.folder, monkeypatch, capsys)[0] == 6
     assert command(["--bases-only"], project.folder, monkeypatch, capsys)[0] == 2
+
+
+WITHOUT_POSIX = """\
+import os, sys
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+del os.geteuid
+from wheelyard.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_init_and_lock_need_nothing_that_windows_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index(tmp_path / "index")
+    index.add("six", "1.17.0")
+    monkeypatch.delenv("WHEELYARD_REGISTRY", raising=False)
+    monkeypatch.setenv("WHEELYARD_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("six\n")
+    with index.serve() as url:
+        monkeypatch.setenv("WHEELYARD_INDEX_URL", url)
+        for words in (["init"], ["lock"], ["lock", "--check"]):
+            argv = [sys.executable, "-c", WITHOUT_POSIX, *words]
+            done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+    assert versions(read_lock(folder / "pylock.toml")) == {"six": "1.17.0"}

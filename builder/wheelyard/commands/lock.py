@@ -144,12 +144,15 @@ def _check_project(project: Project, args: argparse.Namespace, context: Context)
     from wheelyard.projects.lock import lock_problems
     from wheelyard.projects.pylock import read_lock
 
-    folder = set_folder(context) if context.settings.registry is None else None
-    base = None if folder is None else planned_base(project.table.image, folder)
     try:
-        problems = lock_problems(project, read_lock(project.lock), base)
+        lock = read_lock(project.lock)
     except LockError as unusable:
         problems = [str(unusable)]
+    else:
+        # A published image is named by its digest: a matrix that is here says nothing of it.
+        folder = None if lock.base_digest else set_folder(context)
+        base = None if folder is None else planned_base(project.table.image, folder)
+        problems = lock_problems(project, lock, base)
     if args.json:
         show_json([{"lock": str(project.lock), "message": problem} for problem in problems])
     if problems:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # part of every digest: raise it when the way projects are resolved changes
 _DISTRIBUTIONS = {"pytorch": "torch"}  # framework -> distribution, where the names differ
+_BUILD = re.compile(r"cpu|cu\d+|rocm[\d.]+")  # local versions of PyTorch's own index
 _SET = re.compile(r"(nvidia-.*|triton|cuda-.*)")  # goes with the framework
 _OWN_INDEX = "project-"  # how the settings call the project's own indexes
 _ADVICE = "change the project's requirements, or the image that it stands on"
@@ -172,7 +174,8 @@ def frameworks_of(entry: CatalogueEntry) -> dict[str, str]:
 
 def _fit(wanted: Wanted, base: BaseImage, entries: Sequence[CatalogueEntry]) -> Wanted:
     """Express the requirements in the base's terms; raise LockError if they contradict it."""
-    fitter = _Fitter(base, entries)
+    own = bool(wanted.indexes or wanted.index or wanted.find_links)
+    fitter = _Fitter(base, entries, own=own)
     requirements = [fitter.fit(line, "the project requires") for line in wanted.requirements]
     constraints = [fitter.fit(line, "a constraint says") for line in wanted.constraints]
     constraints += list(fitter.pins(wanted.locked))
@@ -192,7 +195,9 @@ def _fit(wanted: Wanted, base: BaseImage, entries: Sequence[CatalogueEntry]) -> 
 class _Fitter:
     """Compares requirements with what a base fixes."""
 
-    def __init__(self, base: BaseImage, entries: Sequence[CatalogueEntry]) -> None:
+    def __init__(self, base: BaseImage, entries: Sequence[CatalogueEntry], *, own: bool) -> None:
+        """Prepare; `own`: the project has sources of its own, which may have other builds."""
+        self._own = own
         self.problems: list[str] = []
         self.notes: list[str] = []
         self._base = base
@@ -210,11 +215,13 @@ class _Fitter:
         except InvalidRequirement as error:
             raise LockError(f"{line!r} is not a PEP 508 requirement") from error
         name = canonicalize_name(wanted.name)
-        if wanted.url is not None or name not in self._versions or not self._holds(wanted):
+        if wanted.url is not None or not self._holds(wanted):
             return line
         relaxed = SpecifierSet(",".join(self._relax(name, one) for one in wanted.specifier))
         if relaxed != wanted.specifier:
-            self.notes.append(f"{line}: the base has {name} {self._versions[name]}")
+            there = self._versions.get(name)
+            taken = f"{name}{relaxed} is taken" if there is None else f"the base has {name} {there}"
+            self.notes.append(f"{line}: {taken}")
             wanted.specifier = relaxed
         if self._is_fixed(name) and not relaxed.contains(self._versions[name], prereleases=True):
             self._conflict(f"{said} {line}", wanted)
@@ -252,12 +259,13 @@ class _Fitter:
         self.problems.append(f"{said}, but {has}; {hint}")
 
     def _relax(self, name: str, one: Specifier) -> str:
-        """Drop `+cu121` of a pin whose version the base has."""
+        """Drop `+cu121` of a pin: the base's build, or the index's, is for the base's CUDA."""
         if one.operator not in ("==", "===") or "+" not in one.version:
             return str(one)
-        public, _, _ = one.version.partition("+")
-        there = Version(self._versions[name]).public
-        return f"=={public}" if public == there else str(one)
+        public, _, local = one.version.partition("+")
+        there = name in self._versions and Version(self._versions[name]).public == public
+        build = _BUILD.fullmatch(local) and (self._is_fixed(name) or not self._own)
+        return f"=={public}" if there or build else str(one)
 
     def _is_fixed(self, name: str) -> bool:
         bound = self._bounds.get(name)
@@ -387,7 +395,7 @@ class _Resolver:
         local = file.path is not None or where.startswith("file:")
         name, version, sha256 = package.name, str(package.version), file.hashes["sha256"]
         if local:
-            path = Path(unquote(urlsplit(where).path) if where.startswith("file:") else where)
+            path = Path(url2pathname(urlsplit(where).path) if where.startswith("file:") else where)
             wheel = LockedWheel(name, version, filename, sha256, path.stat().st_size)
             relative = os.path.relpath(path.resolve(), self._project.folder.resolve())
             return ProjectWheel(wheel, path=PurePosixPath(relative).as_posix())

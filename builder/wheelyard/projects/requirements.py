@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+from urllib.request import url2pathname
 
 from packaging.dependency_groups import resolve_dependency_groups
 from packaging.markers import InvalidMarker, Marker
@@ -363,7 +364,7 @@ def _address(place: str, where: str, folder: Path, project: Path, name: str | No
                 "~/.netrc, or take the wheel from an index"
             )
         return place
-    path = Path(unquote(urlsplit(place).path)) if place.startswith("file:") else Path(place)
+    path = Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place)
     target = folder / path
     if not target.is_file():
         raise ProjectError(
