@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish site test-site test-docs requirements distribution clean
+.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish bench-project site test-site test-docs requirements distribution clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -136,6 +136,9 @@ bench-engines: .venv/dev ## One image by pip, docker, bake, buildah and assemble
 
 bench-publish: .venv/dev ## Wheels to a registry to a training step, by Docker and by us (root; 20 minutes, 20 GB)
 	$(BIN)/python -m tests.benchmark.publish $(ARGS)
+
+bench-project: .venv/dev ## From a change in a user's project to a pushed image, by Docker and by us (root; 15 minutes, 20 GB)
+	$(BIN)/python -m tests.benchmark.project $(ARGS)
 
 requirements: .venv/dev ## Pin the tool's own dependencies again
 	$(BIN)/uv --no-config pip compile pyproject.toml --extra build --universal --python-version 3.11 \

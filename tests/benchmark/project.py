@@ -1,0 +1,391 @@
+"""`python -m tests.benchmark.project`: from a change in a user's project to a pushed image.
+
+A project on an image of the set, changed step by step, by `docker buildx build` and `docker push`
+of a well-written Dockerfile (requirements before code, a cache of wheels), and by `wheelyard lock`
+and `wheelyard push`. Registry and index are on loopback, so no step waits for the Internet; the
+base is published beforehand. Bytes are all that crossed loopback, both ways.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from tests.benchmark.engines.projects import REPOSITORY
+from tests.benchmark.environment import environment
+from tests.benchmark.measure import NotMeasuredError, say
+from tests.benchmark.place import IMAGE, Place
+from tests.benchmark.publication import run_as_program
+from tests.engines import trixie
+from tests.engines.daemons import INSTALLED, Kind, client_environment, own_engine, temporary_folder
+from tests.peers.registries import registry
+from wheelyard.console.table import show_table
+from wheelyard.fetching.wanted import cached
+from wheelyard.lock.lockfile import read_requirements_lock
+from wheelyard.model import LockedWheel
+from wheelyard.planning.plan import load_plan
+from wheelyard.planning.selector import select
+from wheelyard.projects.layers import fetch_wheels
+from wheelyard.projects.pylock import read_lock
+from wheelyard.settings import Settings, load_settings
+from wheelyard.system.textfiles import write_text
+
+RESULT = REPOSITORY / "docs" / "results" / "project.json"
+REQUIREMENTS = ("transformers", "datasets", "peft", "fastapi", "opencv-python-headless")
+SMALL = "uvicorn"  # the wheel that is added
+LOOPBACK = Path("/sys/class/net/lo/statistics/rx_bytes")
+CODE = "import fastapi\n\napp = fastapi.FastAPI()\nVERSION = {}\n"
+DOCKERFILE = """\
+FROM {base}
+COPY requirements.txt .
+RUN --mount=type=cache,target=/home/dev/.cache/pip,uid=1000 \\
+    pip install --index-url {index}/simple/ -r requirements.txt
+COPY . .
+CMD ["python", "-m", "app"]
+"""
+ENGINES: dict[str, Callable[[Settings], Kind]] = {
+    "docker-20.10": lambda _settings: INSTALLED,
+    "docker-26.1": trixie.classic,
+    "docker-26.1-containerd": trixie.containerd,
+}
+# Step -> what people wait for, and the share of Docker's time that is wanted.
+STEPS = {
+    "empty": ("CI runner with nothing", 1 / 10),
+    "wheel": ("one small wheel more", 1 / 8),
+    "code": ("one line of code", None),
+    "fresh": ("first push of base and all", 1 / 8),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one side took for one step."""
+
+    side: str
+    step: str
+    seconds: float
+    loopback_bytes: int
+    peak_bytes: int  # resident, of the largest process that the side started
+    parts: Mapping[str, float]  # command -> seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything that both sides use."""
+
+    folder: Path
+    settings: Settings
+    base: str  # "pytorch:2.3.1-..."
+    dist: Path
+    index: str
+    kind: Kind
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON; 1 if something could not be measured."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmark.project", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--engine", choices=list(ENGINES), default="docker-20.10")
+    parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
+    parser.add_argument("--sides", nargs="+", choices=("docker", "wheelyard"),
+                        default=["wheelyard", "docker"])  # fmt: skip
+    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--folder", type=Path, help="for 20 GB (default: the cache's folder)")
+    args = parser.parse_args(argv)
+    settings = load_settings({"project": str(REPOSITORY)})
+    taken: list[Taken] = []
+    failures: dict[str, str] = {}
+    with ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder(args.folder or settings.cache_dir))
+        machine = environment(Place(REPOSITORY, settings.cache_dir, folder))
+        site = stack.enter_context(prepared(folder, settings, ENGINES[args.engine](settings)))
+        for side in args.sides:
+            try:
+                taken += SIDES[side](site, args.steps)
+            except (NotMeasuredError, OSError, subprocess.CalledProcessError) as error:
+                failures[side] = str(error)
+                say(f"{side} was not measured to the end: {error}")
+    report(args.output, machine, args.engine, taken, failures)
+    return 1 if failures else 0
+
+
+@contextmanager
+def prepared(folder: Path, settings: Settings, kind: Kind) -> Iterator[Site]:
+    """The base in a layout, and an index of all wheels: what is not measured."""
+    (cell,) = select(load_plan(REPOSITORY), IMAGE)
+    dist = folder / "dist"
+    say(f"the base, {cell.id}")
+    wheelyard(REPOSITORY, "build", cell.id, "--no-load", "--output", str(dist))
+    say("the project's wheels")
+    project = write_project(folder / "all", cell.tags[0], [*REQUIREMENTS, SMALL])
+    wheelyard(project, "lock", "--project", str(REPOSITORY))
+    lock = read_lock(project / "pylock.toml")
+    from wheelyard.console.progress import QuietReporter
+    from wheelyard.context import Context
+
+    files = fetch_wheels(lock.wheels, project, cell.python, Context(settings, QuietReporter(None)))
+    own = {one.wheel.sha256: one.wheel for one in lock.wheels}
+    below = read_requirements_lock(REPOSITORY / cell.lock).wheels
+    for wheel in below:
+        path = cached(settings.cache_dir / "files", wheel.sha256, wheel.filename, wheel.size)
+        if path is None:
+            raise NotMeasuredError(f"{wheel.filename} is not in the cache: wheelyard build {IMAGE}")
+        files[wheel.sha256] = path
+    own |= {wheel.sha256: wheel for wheel in below}
+    write_index(folder / "index", own, files)
+    with serving(folder / "index") as index:
+        yield Site(folder, settings, cell.tags[0], dist, index, kind)
+
+
+def write_project(folder: Path, base: str, requirements: Sequence[str], line: int = 0) -> Path:
+    """Write the project, or change it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "requirements.txt").write_text("".join(f"{text}\n" for text in requirements))
+    (folder / "wheelyard.toml").write_text(
+        f'image = "{base}"\nname = "app"\nrequirements = ["requirements.txt"]\n'
+        'command = ["python", "-m", "app"]\n'
+    )
+    (folder / "app.py").write_text(CODE.format(line))
+    return folder
+
+
+def write_index(folder: Path, wheels: Mapping[str, LockedWheel], files: Mapping[str, Path]) -> None:
+    """A simple index (PEP 503) with metadata beside the wheels (PEP 658), as PyPI has them."""
+    pages: dict[str, list[str]] = {}
+    (folder / "files").mkdir(parents=True)
+    for sha256, wheel in wheels.items():
+        (folder / "files" / wheel.filename).symlink_to(files[sha256])
+        metadata = read_metadata(files[sha256])
+        (folder / "files" / f"{wheel.filename}.metadata").write_bytes(metadata)
+        digest = f"sha256={hashlib.sha256(metadata).hexdigest()}"
+        pages.setdefault(canonicalize_name(wheel.name), []).append(
+            f'<a href="../../files/{escape(wheel.filename)}#sha256={sha256}" '
+            f'data-core-metadata="{digest}">{escape(wheel.filename)}</a>'
+        )
+    for name, links in pages.items():
+        page = folder / "simple" / name / "index.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>")
+
+
+def read_metadata(wheel: Path) -> bytes:
+    """A wheel's METADATA."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(x for x in archive.namelist() if x.endswith(".dist-info/METADATA"))
+        return archive.read(name)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def wheelyard(folder: Path, *words: str, **environ: str) -> int:
+    """Run the program as a user does; its peak of memory in bytes."""
+    argv = [sys.executable, "-m", "wheelyard", "--quiet", *words]
+    return run(argv, folder, {**os.environ, **environ})
+
+
+def run(argv: Sequence[str], folder: Path, environ: Mapping[str, str]) -> int:
+    """Run a program to its end; the resident peak of its largest process, in bytes."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(argv, cwd=folder, env=dict(environ), stdout=log, stderr=log)
+        _pid, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            log.seek(0)
+            raise NotMeasuredError(f"{' '.join(argv[:6])}: {log.read()[-800:]}")
+    return usage.ru_maxrss * 1024
+
+
+def take(side: str, step: str, commands: Mapping[str, Callable[[], int]]) -> Taken:
+    """Run a step's commands one after the other."""
+    before, parts, peak = int(LOOPBACK.read_text()), {}, 0
+    for name, command in commands.items():
+        start = time.perf_counter()
+        peak = max(peak, command())
+        parts[name] = round(time.perf_counter() - start, 3)
+    crossed = int(LOOPBACK.read_text()) - before
+    seconds = round(sum(parts.values()), 3)
+    say(f"{side}, {STEPS[step][0]}: {seconds:.2f} s {parts}, {crossed / 1e6:.1f} MB")
+    return Taken(side, step, seconds, crossed, peak, parts)
+
+
+def changes(project: Path, base: str) -> dict[str, Callable[[], object]]:
+    """What is done to the project before each step."""
+    more = [*REQUIREMENTS, SMALL]
+    return {
+        "empty": lambda: write_project(project, base, REQUIREMENTS),
+        "wheel": lambda: write_project(project, base, more),
+        "code": lambda: write_project(project, base, more, line=1),
+        "fresh": lambda: write_project(project, base, more, line=1),
+    }
+
+
+def by_wheelyard(site: Site, steps: Sequence[str]) -> Iterator[Taken]:
+    """An empty cache, a registry that has the base."""
+    cache = site.folder / "new-cache"
+    project = site.folder / "app"
+    environ = {"WHEELYARD_CACHE": str(cache), "WHEELYARD_INDEX_URL": f"{site.index}/simple/"}
+    with base_published(site) as address:
+        target = f"http://{address}/team"
+        lock = functools.partial(wheelyard, project, "lock", "--registry", target, **environ)
+        push = functools.partial(wheelyard, project, "push", "--registry", target, **environ)
+        for step, change in changes(project, site.base).items():
+            change()
+            if step == "empty":
+                lock()  # a runner finds the lock in the repository
+                shutil.rmtree(cache)
+            if step == "fresh":
+                break
+            commands = {"lock": lock, "push": push} if step == "wheel" else {"push": push}
+            result = take("wheelyard", step, commands)
+            if step in steps:
+                yield result
+    if "fresh" in steps:
+        with empty_registry(site) as address:
+            words = ("push", "--registry", f"http://{address}/team", "--output", str(site.dist))
+            yield take(
+                "wheelyard", "fresh",
+                {"push": lambda: wheelyard(project, *words, **environ)},
+            )  # fmt: skip
+    shutil.rmtree(cache)
+
+
+def by_docker(site: Site, steps: Sequence[str]) -> Iterator[Taken]:
+    """An empty engine, a registry that has the base."""
+    project = site.folder / "app-docker"
+    with ExitStack() as stack:
+        address = stack.enter_context(base_published(site))
+        folder = stack.enter_context(temporary_folder(site.folder))
+        stack.enter_context(own_engine(folder, site.kind))
+        config = trixie.client_configuration(folder, trixie.trixie_root(site.settings))
+        variables = client_environment(folder) | {"DOCKER_CONFIG": str(config)}
+        image = f"{address}/team/app:latest"
+        build = functools.partial(
+            run, ["docker", "buildx", "build", "--load", "--network=host", "-t", image, "."],
+            project, variables,
+        )  # fmt: skip
+        push = functools.partial(run, ["docker", "push", image], project, variables)
+        base = f"{address}/team/{site.base}"
+        for step, change in changes(project, site.base).items():
+            change()
+            if step == "fresh":
+                break
+            (project / "Dockerfile").write_text(DOCKERFILE.format(base=base, index=site.index))
+            result = take("docker", step, {"build": build, "push": push})
+            if step in steps:
+                yield result
+        if "fresh" in steps:
+            with empty_registry(site) as other:
+                name = f"{other}/team/app:latest"
+                run(["docker", "tag", image, name], project, variables)
+                again = functools.partial(run, ["docker", "push", name], project, variables)
+                yield take("docker", "fresh", {"push": again})
+
+
+SIDES = {"wheelyard": by_wheelyard, "docker": by_docker}
+
+
+@contextmanager
+def empty_registry(site: Site) -> Iterator[str]:
+    """A registry of our own, gone afterwards."""
+    with temporary_folder(site.folder) as folder, registry(folder) as address:
+        yield address
+
+
+@contextmanager
+def base_published(site: Site) -> Iterator[str]:
+    """A registry that has the base."""
+    with empty_registry(site) as address:
+        wheelyard(
+            REPOSITORY, "push", IMAGE, "--registry", f"http://{address}/team", "--no-attest",
+            "--output", str(site.dist),
+        )  # fmt: skip
+        yield address
+
+
+def report(
+    output: Path, machine: Mapping[str, Any], engine: str, taken: Sequence[Taken],
+    failures: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Write JSON and a page, and print the table."""
+    of = {(x.side, x.step): x for x in taken}
+    rows = []
+    for step, (what, wanted) in STEPS.items():
+        ours, theirs = of.get(("wheelyard", step)), of.get(("docker", step))
+        if ours is None and theirs is None:
+            continue
+        rows.append(
+            (
+                what,
+                "-" if theirs is None else f"{theirs.seconds:.1f} s",
+                "-" if ours is None else f"{ours.seconds:.2f} s",
+                f"1/{theirs.seconds / ours.seconds:.1f}" if ours and theirs else "-",
+                "-" if wanted is None else f"1/{1 / wanted:.0f}",
+                "-" if theirs is None else f"{theirs.loopback_bytes / 1e6:.0f} MB",
+                "-" if ours is None else f"{ours.loopback_bytes / 1e6:.1f} MB",
+                "-" if ours is None else f"{ours.peak_bytes / 1e6:.0f} MB",
+            )
+        )
+    columns = (
+        "change -> pushed", "Docker", "ours", "ratio", "wanted", "Docker's bytes", "our bytes",
+        "our memory",
+    )  # fmt: skip
+    data = {
+        "version": 1,
+        "environment": {**machine, "load_after": list(os.getloadavg()), "engine": engine},
+        "requirements": [*REQUIREMENTS, SMALL],
+        "runs": [asdict(x) for x in taken],
+        "not_measured": dict(failures),
+    }
+    write_text(output, json.dumps(data, indent=1) + "\n")
+    lines = ["| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns), *rows)]
+    loads = [f"{load:.1f}" for load in (machine["load_before"][0], os.getloadavg()[0])]
+    write_text(
+        output.with_suffix(".md"),
+        f"# From a project's change to a pushed image\n\n`make bench-project`, {engine}, on "
+        f"{machine['cores']} cores ({machine['processor']}); the machine's load was {loads[0]} "
+        f"before and {loads[1]} after (above the number of cores, others worked beside).\n\n"
+        + "\n".join(lines) + "\n",
+    )  # fmt: skip
+    show_table(columns, rows)
+
+
+if __name__ == "__main__":
+    run_as_program(main)
