@@ -23,7 +23,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from tests.benchmark.place import IMAGE, Place
 from tests.benchmark.publication import run_as_program
 from tests.engines import trixie
 from tests.engines.daemons import INSTALLED, Kind, client_environment, own_engine, temporary_folder
+from tests.peers.island import leave_the_network
 from tests.peers.registries import registry
 from wheelyard.console.table import show_table
 from wheelyard.fetching.wanted import cached
@@ -52,7 +53,7 @@ from wheelyard.system.textfiles import write_text
 RESULT = REPOSITORY / "docs" / "results" / "project.json"
 REQUIREMENTS = ("transformers", "datasets", "peft", "fastapi", "opencv-python-headless")
 SMALL = "uvicorn"  # the wheel that is added
-LOOPBACK = Path("/sys/class/net/lo/statistics/rx_bytes")
+NETWORK = Path("/proc/thread-self/net/dev")  # of the network that this thread is in
 CODE = "import fastapi\n\napp = fastapi.FastAPI()\nVERSION = {}\n"
 DOCKERFILE = """\
 FROM {base}
@@ -119,7 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(args.folder or settings.cache_dir))
         machine = environment(Place(REPOSITORY, settings.cache_dir, folder))
-        site = stack.enter_context(prepared(folder, settings, ENGINES[args.engine](settings)))
+        site = prepare(folder, settings, ENGINES[args.engine](settings))
+        leave_the_network()  # nobody else's bytes are on this loopback
+        site = replace(site, index=stack.enter_context(serving(folder / "index")))
         for side in args.sides:
             try:
                 taken += SIDES[side](site, args.steps)
@@ -130,8 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-@contextmanager
-def prepared(folder: Path, settings: Settings, kind: Kind) -> Iterator[Site]:
+def prepare(folder: Path, settings: Settings, kind: Kind) -> Site:
     """The base in a layout, and an index of all wheels: what is not measured."""
     (cell,) = select(load_plan(REPOSITORY), IMAGE)
     dist = folder / "dist"
@@ -154,8 +156,7 @@ def prepared(folder: Path, settings: Settings, kind: Kind) -> Iterator[Site]:
         files[wheel.sha256] = path
     own |= {wheel.sha256: wheel for wheel in below}
     write_index(folder / "index", own, files)
-    with serving(folder / "index") as index:
-        yield Site(folder, settings, cell.tags[0], dist, index, kind)
+    return Site(folder, settings, cell.tags[0], dist, "", kind)
 
 
 def write_project(folder: Path, base: str, requirements: Sequence[str], line: int = 0) -> Path:
@@ -207,7 +208,12 @@ def serving(folder: Path) -> Iterator[str]:
             """Say nothing."""
 
     handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Say nothing: uv leaves when it has read enough."""
+
+    with Server(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
@@ -235,15 +241,21 @@ def run(argv: Sequence[str], folder: Path, environ: Mapping[str, str]) -> int:
 
 def take(side: str, step: str, commands: Mapping[str, Callable[[], int]]) -> Taken:
     """Run a step's commands one after the other."""
-    before, parts, peak = int(LOOPBACK.read_text()), {}, 0
+    before, parts, peak = received(), {}, 0
     for name, command in commands.items():
         start = time.perf_counter()
         peak = max(peak, command())
         parts[name] = round(time.perf_counter() - start, 3)
-    crossed = int(LOOPBACK.read_text()) - before
+    crossed = received() - before
     seconds = round(sum(parts.values()), 3)
     say(f"{side}, {STEPS[step][0]}: {seconds:.2f} s {parts}, {crossed / 1e6:.1f} MB")
     return Taken(side, step, seconds, crossed, peak, parts)
+
+
+def received() -> int:
+    """Bytes that have crossed loopback."""
+    lines = NETWORK.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.split()[0] == "lo:")
 
 
 def changes(project: Path, base: str) -> dict[str, Callable[[], object]]:
