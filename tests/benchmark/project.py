@@ -47,6 +47,7 @@ from wheelyard.planning.plan import load_plan
 from wheelyard.planning.selector import select
 from wheelyard.projects.layers import fetch_wheels
 from wheelyard.projects.pylock import read_lock
+from wheelyard.projects.table import read_project
 from wheelyard.settings import Settings, load_settings
 from wheelyard.system.textfiles import write_text
 
@@ -146,7 +147,9 @@ def prepare(folder: Path, settings: Settings, kind: Kind) -> Site:
     from wheelyard.console.progress import QuietReporter
     from wheelyard.context import Context
 
-    files = fetch_wheels(lock.wheels, project, cell.python, Context(settings, QuietReporter(None)))
+    files = fetch_wheels(
+        lock.wheels, read_project(project), cell.python, Context(settings, QuietReporter(None))
+    )
     own = {one.wheel.sha256: one.wheel for one in lock.wheels}
     below = read_requirements_lock(REPOSITORY / cell.lock).wheels
     for wheel in below:

@@ -348,3 +348,18 @@ def test_an_interrupted_push_moves_no_tag(
     assert manifest(registry, "my-model:latest") == before
     assert push(project, lock, registry, tiny).sent > 50 << 20
     assert manifest(registry, "my-model:latest") != before
+
+
+def test_bytecode_by_the_bases_own_python(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tmp_path: Path
+) -> None:
+    settings = replace(tiny.context.settings, cache_dir=tmp_path / "other")  # it has no layer
+    other = replace(tiny, context=replace(tiny.context, settings=settings))
+    lock = replace(lock, shadowed=(), wheels=lock.wheels[:1])
+    plain = push(project, lock, registry, other)
+    pushed = push(project, lock, registry, other, bytecode=True)
+    assert pushed.digest != plain.digest
+    with unpacked(registry, "my-model:latest", tmp_path / "copy") as files:
+        compiled = f"{SITE}/extra/__pycache__/__init__.cpython-{PYTHON.replace('.', '')}.pyc"
+        assert files[compiled].mode == 0o664
+    assert push(project, lock, registry, tiny, bytecode=True).digest == pushed.digest

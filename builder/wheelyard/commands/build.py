@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from wheelyard.options import Command, add_json, add_load, add_output, add_selector
+from wheelyard.options import Command, add_bytecode, add_json, add_load, add_output, add_selector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make every layer of wheels again, inflated and hashed whole; trust neither the "
         "layers in the cache nor images/layers.json",
     )
+    add_bytecode(parser)
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     add_json(parser)
 
@@ -103,7 +104,7 @@ def _build_project(project: Project, args: argparse.Namespace, context: Context)
     if args.engine != "assemble":
         raise UsageError("--engine is for images of a set; a project is put together without one")
     loader = find_loader(args.load, context)
-    built = build_project(project, args.output.absolute(), context)
+    built = build_project(project, args.output.absolute(), context, bytecode=args.bytecode)
     if loader is not None:
         load_into_docker(built, loader, context)
     own = sum(layer.size for layer in built.layers)

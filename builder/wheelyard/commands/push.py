@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wheelyard.options import Command, add_json, add_output, add_selector, add_verify_key
+from wheelyard.options import (
+    Command,
+    add_bytecode,
+    add_json,
+    add_output,
+    add_selector,
+    add_verify_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tag", action="append", metavar="TAG",
         help="in a project: this tag instead of latest and the version; may be repeated",
     )  # fmt: skip
+    add_bytecode(parser)
     parser.add_argument(
         "--watch", action="store_true", help="in a project: push again after every change"
     )
@@ -134,6 +142,7 @@ def _push_project(project: Project, args: argparse.Namespace, context: Context) 
         args.output.absolute(),
         key,
         find_trust(args.verify_key, None, context),
+        args.bytecode,
     )
     with open_registry(address, context.settings, context.reporter) as registry:
         if not args.watch:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.exclusions import is_compiled
-from wheelyard.contract.recipe import WheelLayer, added_layers
+from wheelyard.contract.recipe import BytecodeLayer, added_layers
 from wheelyard.errors import ProjectError, WheelError, WheelyardError
 from wheelyard.images.assemble.accounts import empty_environment
 from wheelyard.images.assemble.image import ImageLayer
@@ -34,12 +34,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wheelyard.context import Context
+    from wheelyard.images.assemble.bytecode import Interpreter
     from wheelyard.images.assemble.store import LayerStore
     from wheelyard.model import LockedWheel
     from wheelyard.projects.model import BaseImage, Project, ProjectLock
 
 _FEW = 32 << 20  # bytes of wheels that are not worth starting processes for
+_BYTECODE_COST = 40  # a byte of a wheel, compiled, takes as long as this many copied ones
+_EMPTY = 1024  # bytes of a tar without entries
 _LAYERS_MAX = 125  # Docker's overlay2 mounts no more than 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A layer of wheels or of their bytecode, before it is made."""
+
+    key: str
+    title: str
+    wheels: tuple[LockedWheel, ...]
+    compiled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,7 @@ class Workshop:
     store: LayerStore
     scratch: Path  # a folder for layers that are not kept in the cache: they change too often
     context: Context
+    interpreter: Interpreter | None = None  # the base's, to compile with; None: no bytecode
 
 
 def project_layers(
@@ -93,18 +107,27 @@ def _metadata(project: Project, python: str, shop: Workshop) -> Iterator[ImageLa
 def _wheels(
     wheels: Sequence[ProjectWheel], project: Project, python: str, shop: Workshop
 ) -> list[ImageLayer]:
-    planned = added_layers([one.wheel for one in wheels], python)
+    of_wheels = added_layers([one.wheel for one in wheels], python)
+    planned = [_Planned(x.key, x.title, x.wheels, compiled=False) for x in of_wheels]
+    if (interpreter := shop.interpreter) is not None:
+        bytecode = [BytecodeLayer(x.wheels, python) for x in of_wheels]
+        planned += [
+            _Planned(x.key(interpreter.identity), x.title, x.wheels, compiled=True)
+            for x in bytecode
+        ]
     found = {x.key: stored for x in planned if (stored := shop.store.find(x.key)) is not None}
     if missing := [x for x in planned if x.key not in found]:
         of_hash = {one.wheel.sha256: one for one in wheels}
-        needed = [of_hash[w.sha256] for x in missing for w in x.wheels]
+        needed = [of_hash[sha256] for sha256 in {w.sha256: 0 for x in missing for w in x.wheels}]
         files = fetch_wheels(needed, project, python, shop.context)
         found |= _made([_job(x, files, python, shop) for x in missing], shop)
         _require_apart([found[x.key] for x in planned], shop)
-    return [ImageLayer(found[x.key], x.title, True) for x in planned]
+    layers = [ImageLayer(found[x.key], x.title, True) for x in planned]
+    # A wheel of libraries alone has no module that could be compiled.
+    return [x for x in layers if x.stored.layer.unpacked_size > _EMPTY]
 
 
-def _job(layer: WheelLayer, files: Mapping[str, Path], python: str, shop: Workshop) -> WheelJob:
+def _job(layer: _Planned, files: Mapping[str, Path], python: str, shop: Workshop) -> WheelJob:
     return WheelJob(
         key=layer.key,
         title=layer.title,
@@ -113,7 +136,8 @@ def _job(layer: WheelLayer, files: Mapping[str, Path], python: str, shop: Worksh
         ),
         python=python,
         scratch=shop.store.scratch(),
-        weight=sum(w.size for w in layer.wheels),
+        interpreter=shop.interpreter if layer.compiled else None,
+        weight=sum(w.size for w in layer.wheels) * (_BYTECODE_COST if layer.compiled else 1),
     )
 
 

@@ -12,8 +12,10 @@ from wheelyard.errors import EngineError
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.oci.layout import Descriptor, Layout
 from wheelyard.projects.image import describe_project_image
+from wheelyard.projects.interpreter import find_interpreter
 from wheelyard.projects.layers import Workshop, project_layers
-from wheelyard.projects.publish import FoundBase, current_lock, find_base
+from wheelyard.projects.publish import current_lock
+from wheelyard.projects.published import FoundBase, find_base
 from wheelyard.registry.client import open_registry
 from wheelyard.system.subprocesses import run
 
@@ -37,7 +39,9 @@ class BuiltProject:
     is_whole: bool  # False: the layout lacks the base's layers, which a registry has
 
 
-def build_project(project: Project, dist: Path, context: Context) -> BuiltProject:
+def build_project(
+    project: Project, dist: Path, context: Context, *, bytecode: bool = False
+) -> BuiltProject:
     """Put the project's image into the layout `dist`; raise as `push_project` does."""
     lock, address = current_lock(project), context.settings.registry
     opened = (
@@ -47,12 +51,13 @@ def build_project(project: Project, dist: Path, context: Context) -> BuiltProjec
     )
     with opened as registry:
         base = find_base(lock, registry, dist, context)
+        python = find_interpreter(base, registry, context) if bytecode else None
     layout = Layout(dist)
     layout.create()
     base_name = lock.base if address is None else address.reference(lock.base)
     store = LayerStore(context.settings.cache_dir)
     with tempfile.TemporaryDirectory(prefix=".project-", dir=dist) as scratch:
-        shop = Workshop(store, Path(scratch), context)
+        shop = Workshop(store, Path(scratch), context, python)
         layers = project_layers(project, base.image, lock, shop)
         for layer in layers:
             layout.put_layer(layer.stored)

@@ -23,12 +23,12 @@ from wheelyard.fetching.replies import Gone
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.oci.documents import ImageManifest, UnreadableError, read_document
 from wheelyard.oci.layout import Layout
-from wheelyard.projects.base import base_contents
 from wheelyard.projects.files import project_files
 from wheelyard.projects.image import ProjectImage, describe_project_image
+from wheelyard.projects.interpreter import find_interpreter
 from wheelyard.projects.layers import Workshop, project_layers
 from wheelyard.projects.lock import lock_problems
-from wheelyard.projects.published import Documents, base_from_layout, base_from_registry
+from wheelyard.projects.published import FoundBase, find_base
 from wheelyard.projects.pylock import read_lock
 from wheelyard.projects.table import read_project
 from wheelyard.registry.client import MANIFEST_TYPES, get_content
@@ -37,71 +37,24 @@ from wheelyard.system.subprocesses import run
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.projects.model import BaseImage, Project, ProjectLock
+    from wheelyard.images.assemble.bytecode import Interpreter
+    from wheelyard.projects.model import Project, ProjectLock
     from wheelyard.publish.attest.keys import PrivateKey
     from wheelyard.publish.attest.trust import Trust
     from wheelyard.registry.client import Registry
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _POLL = 0.25  # seconds
-_DOCUMENTS = "documents"  # of the cache
-
-
-@dataclass(frozen=True, slots=True)
-class FoundBase:
-    """The base image, and the layout that holds its layers; None: only a registry has them."""
-
-    image: BaseImage
-    layout: Layout | None
-
-
-def find_base(
-    lock: ProjectLock,
-    registry: Registry | None,
-    dist: Path,
-    context: Context,
-    trust: Trust | None = None,
-) -> FoundBase:
-    """Return the image that the project was locked for, from the registry, else from `dist`.
-
-    Raises ProjectError if neither has it, or has another one under its name.
-    """
-    digest = lock.base_digest or None
-    layout = Layout(dist)
-    if registry is not None:
-        documents = Documents(context.settings.cache_dir / _DOCUMENTS)
-        try:
-            base = base_from_registry(registry, lock.base, documents, digest=digest, trust=trust)
-            return _locked(FoundBase(base, _holding(layout, base)), lock)
-        except ProjectError:
-            if not _has(layout, lock):
-                raise
-    return _locked(FoundBase(base_from_layout(layout, lock.base, digest=digest), layout), lock)
-
-
-def _has(layout: Layout, lock: ProjectLock) -> bool:
-    if lock.base_digest:
-        return layout.blob(lock.base_digest).is_file()
-    return lock.base in layout.references()
-
-
-def _holding(layout: Layout, base: BaseImage) -> Layout | None:
-    """Return the layout if it holds every layer of the base."""
-    blobs = (layout.blob(layer["digest"]) for layer in base.manifest["layers"])
-    return layout if all(blob.is_file() for blob in blobs) else None
-
-
-def _locked(found: FoundBase, lock: ProjectLock) -> FoundBase:
-    if base_contents(found.image) != lock.contents:
-        raise ProjectError(
-            f"{lock.base} has changed since the project was locked; run `wheelyard lock` again"
-        )
-    return found
 
 
 @contextmanager
 def composed(
-    project: Project, base: FoundBase, lock: ProjectLock, base_name: str, context: Context
+    project: Project,
+    base: FoundBase,
+    lock: ProjectLock,
+    base_name: str,
+    context: Context,
+    interpreter: Interpreter | None = None,
 ) -> Iterator[tuple[Layout, ProjectImage]]:
     """Yield the project's image in a layout that lasts as long as the context.
 
@@ -110,7 +63,8 @@ def composed(
     store = LayerStore(context.settings.cache_dir)
     with tempfile.TemporaryDirectory(prefix="wheelyard-project-") as name:
         scratch = Path(name)
-        layers = project_layers(project, base.image, lock, Workshop(store, scratch, context))
+        shop = Workshop(store, scratch, context, interpreter)
+        layers = project_layers(project, base.image, lock, shop)
         layout = Layout(scratch / "image")
         layout.create()
         for layer in layers:
@@ -135,6 +89,7 @@ class PushOptions:
     dist: Path = Path("dist")  # a layout that may have the base
     key: PrivateKey | None = None  # that signs the image before a tag moves
     trust: Trust | None = None  # whose signature the base must have
+    bytecode: bool = False  # compile the project's wheels with the base's Python
 
 
 def push_project(
@@ -149,7 +104,8 @@ def push_project(
     base = find_base(lock, registry, options.dist, context, options.trust)
     name, key = project.table.name, options.key
     base_name = registry.address.reference(lock.base)
-    with composed(project, base, lock, base_name, context) as (layout, image):
+    python = find_interpreter(base, registry, context) if options.bytecode else None
+    with composed(project, base, lock, base_name, context, python) as (layout, image):
         digest = image.manifest.digest
 
         def supply(missing: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ from wheelyard.oci.documents import (
     read_document,
 )
 from wheelyard.oci.layout import LAYER_TYPE, Layout, digest_of
+from wheelyard.projects.base import base_contents
 from wheelyard.projects.model import BaseImage
 from wheelyard.registry.client import MANIFEST_TYPES, Registry, get_content
 from wheelyard.system.tarfiles import open_tar
@@ -43,7 +44,9 @@ from wheelyard.system.textfiles import write_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from wheelyard.context import Context
     from wheelyard.model import LockedWheel
+    from wheelyard.projects.model import ProjectLock
     from wheelyard.publish.attest.trust import Trust
 
 _LAYER_MAX = 8 << 20  # bytes of the final layer; it has some 150,000
@@ -52,6 +55,8 @@ _TEXT_MAX = 4 << 20  # bytes of one of the files that are read
 _SUITE = re.compile(r"wheelyard: Debian ([a-z]{3,20}),")
 
 _OLDEST = "bookworm"  # of the suites: what runs there runs on every base
+
+DOCUMENTS = "documents"  # folder of the cache
 
 Read = Callable[[str, str], bytes]  # "manifests" or "blobs", and a digest -> content
 
@@ -252,3 +257,55 @@ def _inflated(blob: bytes) -> bytes:
             raise tarfile.ReadError("it ends early")
         blob = member.unused_data
     return bytes(tar)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBase:
+    """The base image, and the layout that holds its layers; None: only a registry has them."""
+
+    image: BaseImage
+    layout: Layout | None
+
+
+def find_base(
+    lock: ProjectLock,
+    registry: Registry | None,
+    dist: Path,
+    context: Context,
+    trust: Trust | None = None,
+) -> FoundBase:
+    """Return the image that the project was locked for, from the registry, else from `dist`.
+
+    Raises ProjectError if neither has it, or has another one under its name.
+    """
+    digest = lock.base_digest or None
+    layout = Layout(dist)
+    if registry is not None:
+        documents = Documents(context.settings.cache_dir / DOCUMENTS)
+        try:
+            base = base_from_registry(registry, lock.base, documents, digest=digest, trust=trust)
+            return _locked(FoundBase(base, _holding(layout, base)), lock)
+        except ProjectError:
+            if not _has(layout, lock):
+                raise
+    return _locked(FoundBase(base_from_layout(layout, lock.base, digest=digest), layout), lock)
+
+
+def _has(layout: Layout, lock: ProjectLock) -> bool:
+    if lock.base_digest:
+        return layout.blob(lock.base_digest).is_file()
+    return lock.base in layout.references()
+
+
+def _holding(layout: Layout, base: BaseImage) -> Layout | None:
+    """Return the layout if it holds every layer of the base."""
+    blobs = (layout.blob(layer["digest"]) for layer in base.manifest["layers"])
+    return layout if all(blob.is_file() for blob in blobs) else None
+
+
+def _locked(found: FoundBase, lock: ProjectLock) -> FoundBase:
+    if base_contents(found.image) != lock.contents:
+        raise ProjectError(
+            f"{lock.base} has changed since the project was locked; run `wheelyard lock` again"
+        )
+    return found
