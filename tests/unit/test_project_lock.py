@@ -365,7 +365,9 @@ def test_wheels_of_folders_files_and_addresses(index: Index, tmp_path: Path) -> 
     with index.serve() as url:
         root = url.removesuffix("simple/")
         (project.folder / "r.txt").write_text(
-            "--find-links 'my wheels'\nfoldered\n./local-3.0-py3-none-any.whl\n"
+            "--find-links 'my wheels'\nfoldered\n"
+            "./local-3.0-py3-none-any.whl[more] ; python_version > '3'\n"
+            "./local-3.0-py3-none-any.whl ; sys_platform == 'win32'\n"
             f"far @ {root}other/{far.name}\n"
         )
         made = lock_project(project, base(index), None, (), make_settings(tmp_path, url)).lock

@@ -272,7 +272,10 @@ class _Fitter:
         return bound is not None and any(one.operator == "==" for one in bound.specifier)
 
     def _holds(self, wanted: Requirement) -> bool:
-        return wanted.marker is None or wanted.marker.evaluate(self._target)
+        try:
+            return wanted.marker is None or wanted.marker.evaluate(self._target)
+        except ValueError as error:  # of values that cannot be compared
+            raise LockError(f"{wanted}: its marker cannot be judged: {error}") from error
 
 
 class _Resolver:

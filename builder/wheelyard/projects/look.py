@@ -13,9 +13,10 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from wheelyard.errors import ProjectError
-from wheelyard.projects.requirements import logical_lines, read_requirements
+from wheelyard.projects.requirements import logical_lines, read_requirements, uv_packages
 from wheelyard.projects.table import PYPROJECT, read_toml
 
 FRAMEWORKS = {"torch": "pytorch", "tensorflow": "tensorflow"}  # distribution -> in tags
@@ -163,12 +164,10 @@ def _uv_lock(folder: Path, seen: Seen) -> None:
     path = folder / "uv.lock"
     if not path.is_file():
         return
-    packages = read_toml(path).get("package", [])
-    for package in packages if isinstance(packages, list) else []:
-        if isinstance(package, dict) and package.get("name") in FRAMEWORKS:
-            public = str(package.get("version", "")).partition("+")[0]
-            seen.wanted[package["name"]] = SpecifierSet(f"=={public}")
-            seen.reasons.append(f"uv.lock has {package['name']} {package['version']}")
+    for name, version, _ in uv_packages(path):
+        if name in FRAMEWORKS:
+            seen.wanted[name] = SpecifierSet(f"=={Version(version).public}")
+            seen.reasons.append(f"uv.lock has {name} {version}")
     seen.reasons.append("versions: those of uv.lock, which `wheelyard lock` honours")
 
 

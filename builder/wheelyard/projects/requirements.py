@@ -13,9 +13,10 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
 from packaging.dependency_groups import resolve_dependency_groups
-from packaging.markers import InvalidMarker, Marker
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
 
 from wheelyard.errors import ProjectError
 from wheelyard.projects.model import Project
@@ -28,6 +29,10 @@ _FILES = 64  # requirements files that include each other
 _CUDA_INDEX = re.compile(r"https?://download(-r2)?\.pytorch\.org/|https?://pypi\.nvidia\.com")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")  # what pip expands
 _DIRECT = re.compile(r"(git|hg|svn|bzr)\+|[a-z]+://|\.{0,2}/|\.$|file:", re.IGNORECASE)
+# A wheel's path or address, its hash, extras, and a marker.
+_WHEEL = re.compile(
+    r"([^@;]+\.whl|https?://[^;\s]+?\.whl)(#[^\[\s]+)?(\[[^\]]+\])?\s*(?:;\s*(.+))?", re.IGNORECASE
+)
 _HASH = re.compile(r"\s--hash=sha256:([0-9a-f]{64})(?=\s|$)")
 _ANY_HASH = re.compile(r"\s--hash[= ]\S+")
 _SOURCE = re.compile(r"(git|hg|svn|bzr)\+|\.(tar\.\w+|tgz|zip)$|\.git(@|$)", re.IGNORECASE)
@@ -140,8 +145,7 @@ def _from_pyproject(
             "[tool.poetry] is not read: move its dependencies to [project] (poetry 2), or "
             "`poetry export -o requirements.txt`"
         )
-    dynamic = metadata.get("dynamic", ())
-    if "dependencies" in dynamic:
+    if "dependencies" in _list(metadata.get("dynamic")):
         _dynamic(project, data, files, wanted)
     for line in _strings(metadata.get("dependencies", []), f"{where}: project.dependencies"):
         _add(line, f"{where}: project.dependencies", project.folder, wanted)
@@ -149,7 +153,7 @@ def _from_pyproject(
     own = canonicalize_name(str(metadata.get("name", "")))
     _extras(table.extras, extras, own, project, wanted)
     if table.groups:
-        groups = _dig(data, "dependency-groups") or {}
+        groups = _table(data.get("dependency-groups"))
         known = {str(canonicalize_name(str(name))): str(name) for name in groups}
         chosen = [known[_known(name, known, "dependency group", where)] for name in table.groups]
         try:
@@ -202,25 +206,25 @@ def _dynamic(
 def _from_uv(project: Project, data: Mapping[str, Any], wanted: Wanted) -> None:
     """Take [tool.uv]: sources, indexes, constraints and overrides."""
     where = f"{project.folder / PYPROJECT}: tool.uv"
-    uv = _dig(data, "tool", "uv") or {}
+    uv = _table(_dig(data, "tool", "uv"))
     for key, target in (
         ("constraint-dependencies", wanted.constraints),
         ("override-dependencies", wanted.overrides),
     ):
         target += _strings(uv.get(key, []), f"{where}.{key}")
-    sources = {canonicalize_name(str(k)): v for k, v in (_dig(uv, "sources") or {}).items()}
+    sources = {canonicalize_name(str(k)): v for k, v in _table(uv.get("sources")).items()}
     for at, line in enumerate(wanted.requirements):
         found = _parsed(line, where)
         source = sources.get(canonicalize_name(found.name))
         if source is None or found.url is not None:
             continue
         for one in source if isinstance(source, list) else [source]:
-            address = _source(found.name, one if isinstance(one, dict) else {}, where, project)
+            address = _source(found.name, _table(one), where, project)
             if address is not None:
                 marker = f" ; {found.marker}" if found.marker else ""
                 extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
                 wanted.requirements[at] = f"{found.name}{extras} @ {address}{marker}"
-    for index in uv.get("index", []):
+    for index in _list(uv.get("index")):
         if isinstance(index, dict) and isinstance(index.get("url"), str):
             _index(index["url"], wanted, default=index.get("default") is True)
 
@@ -241,17 +245,24 @@ def _source(name: str, source: Mapping[str, Any], where: str, project: Project) 
 def _uv_pins(path: Path, target: dict[str, str]) -> Iterator[Requirement]:
     """Yield the versions that uv.lock has for this Python and platform."""
     found: dict[str, set[str]] = {}
-    packages = read_toml(path).get("package", [])
-    for package in packages if isinstance(packages, list) else []:
-        if not isinstance(package, dict) or "registry" not in package.get("source", {}):
-            continue
-        markers = package.get("resolution-markers", [])
-        name, version = package.get("name"), package.get("version")
-        if isinstance(name, str) and isinstance(version, str) and _holds(markers, target, path):
-            found.setdefault(canonicalize_name(name), set()).add(version)
+    for name, version, package in uv_packages(path):
+        markers = package.get("resolution-markers")
+        if "registry" in _table(package.get("source")) and _holds(markers, target, path):
+            found.setdefault(name, set()).add(version)
     for name, versions in sorted(found.items()):
         if len(versions) == 1:  # several: extras that exclude each other
             yield _parsed(f"{name}=={versions.pop()}", str(path))
+
+
+def uv_packages(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield name, version and the whole table of each package in uv.lock that has a version."""
+    for package in map(_table, _list(read_toml(path).get("package"))):
+        name, version = package.get("name"), package.get("version")
+        if isinstance(name, str) and isinstance(version, str):
+            try:
+                yield canonicalize_name(name), str(Version(version)), package
+            except InvalidVersion as error:
+                raise ProjectError(f"{path}: {name}: {error}; write it again: uv lock") from error
 
 
 def _holds(markers: object, target: dict[str, str], path: Path) -> bool:
@@ -259,7 +270,7 @@ def _holds(markers: object, target: dict[str, str], path: Path) -> bool:
         return True
     try:
         return any(Marker(str(marker)).evaluate(target) for marker in markers)
-    except InvalidMarker as error:
+    except ValueError as error:  # of markers that cannot be read or compared
         raise ProjectError(f"{path}: {error}; write it again: uv lock") from error
 
 
@@ -319,13 +330,13 @@ def _add(line: str, where: str, folder: Path, wanted: Wanted, project: Path | No
     project = project or folder
     hashes = set(_HASH.findall(line))
     text = _ANY_HASH.sub("", line).partition(" --")[0].strip()
-    if _DIRECT.match(text) or re.match(r"[^@;]+\.whl(\s|;|$)", text, re.IGNORECASE):
-        place = text.partition(" ;")[0].strip()
-        if not re.search(r"\.whl(#|$)", place, re.IGNORECASE):
-            _folder(place, where, folder, project, wanted)
-            return
-        address = _address(place, where, folder, project)
-        text = f"{_wheel_name(address, where)} @ {address}"
+    if wheel := _WHEEL.fullmatch(text):
+        address = _address(wheel[1] + (wheel[2] or ""), where, folder, project)
+        text = f"{_wheel_name(address, where)}{wheel[3] or ''} @ {address}"
+        text += f" ; {wheel[4]}" if wheel[4] else ""
+    elif _DIRECT.match(text):
+        _folder(text.partition(" ;")[0].strip(), where, folder, project, wanted)
+        return
     else:
         found = _parsed(text, where)
         if found.url is not None:
@@ -470,6 +481,15 @@ def _strings(value: object, where: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ProjectError(f"{where} must be a list of texts")
     return value
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    """Return a table; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _dig(data: Mapping[str, Any], *keys: str) -> Any:
