@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from wheels import make_wheel
 
 from tests.peers.registries import registry as serve_registry
 from wheelyard.contract.paths import UID, site_packages
-from wheelyard.errors import ProjectError, RegistryError
+from wheelyard.errors import ProjectError, RegistryError, SignatureError
 from wheelyard.images.build.loading import find_loader
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.lock.stages import load_stages
@@ -36,8 +36,10 @@ from wheelyard.projects.publish import PushOptions, push_project
 from wheelyard.projects.pylock import render_lock
 from wheelyard.projects.requirements import collect
 from wheelyard.projects.table import read_project
+from wheelyard.publish.attest import signatures
+from wheelyard.publish.attest.trust import Trust
 from wheelyard.publish.published import publications
-from wheelyard.registry.client import Registry, open_registry
+from wheelyard.registry.client import Registry, manifest_digest, open_registry
 from wheelyard.registry.push import Pushed, push_images
 from wheelyard.system.storage import file_digest
 
@@ -242,9 +244,6 @@ def test_signed_before_a_tag_moves(
     project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from wheelyard.publish.attest import signatures
-    from wheelyard.publish.attest.trust import Trust
-
     key = ec.generate_private_key(ec.SECP256R1())
     pushed = push(project, lock, registry, tiny, key=key)
     trust = Trust((key.public_key(),), tiny.folder)
@@ -348,6 +347,81 @@ def test_an_interrupted_push_moves_no_tag(
     assert manifest(registry, "my-model:latest") == before
     assert push(project, lock, registry, tiny).sent > 50 << 20
     assert manifest(registry, "my-model:latest") != before
+
+
+def digest_of_tag(registry: Registry, name: str) -> str | None:
+    return manifest_digest(registry, registry.address.repository(name), "latest")
+
+
+def test_watching_pushes_what_changes(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny
+) -> None:
+    """An error of the project is said, and the next change pushes again."""
+    first = push(project, lock, registry, tiny).digest
+    argv = [sys.executable, "-m", "wheelyard", "push", "--watch", "--tag", "latest",
+            "--registry", f"http://{registry.address}"]  # fmt: skip
+    cache = {"WHEELYARD_CACHE": str(tiny.context.settings.cache_dir)}
+    log = project.folder.parent / "log"
+    with log.open("w") as output:
+        watching = subprocess.Popen(
+            argv, cwd=project.folder, env={**os.environ, **cache}, stderr=output, stdout=output
+        )
+
+    def wait_for(done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not done():
+            assert watching.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+    wait_for(lambda: "waiting for changes" in log.read_text())
+    (project.folder / ".env").write_text("TOKEN=1")
+    wait_for(lambda: "looks like a secret" in log.read_text())
+    (project.folder / ".env").unlink()
+    (project.folder / "run.sh").write_text("#!/bin/sh\n")
+    wait_for(lambda: digest_of_tag(registry, "my-model") != first)
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(60) == 130
+
+
+def test_a_base_that_the_key_has_not_signed(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny
+) -> None:
+    key, stranger = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    base = manifest_digest(
+        registry, registry.address.repository("pytorch"), lock.base.partition(":")[2]
+    )
+    assert base is not None
+    signatures.sign_image(registry, "pytorch", base, key)
+    trust = Trust((stranger.public_key(),), tiny.folder)
+    with pytest.raises(SignatureError):
+        push(project, lock, registry, tiny, trust=trust)
+    assert digest_of_tag(registry, "my-model") is None
+    push(project, lock, registry, tiny, trust=Trust((key.public_key(),), tiny.folder))
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ([], "the destination is missing: --registry"),
+        (["--registry", "http://127.0.0.1:9", "--known"], "--known is for images of a set"),
+        (["--registry", "http://127.0.0.1:9", "--tag", "a b"], "'a b' is not a tag"),
+        (["--registry", "http://127.0.0.1:9"], "is out of date"),
+    ],
+)
+def test_what_is_refused_before_anything_is_asked(
+    project: Project, lock: ProjectLock, words: list[str], what: str
+) -> None:
+    write_project_lock(project, lock)
+    if "out of date" in what:
+        text = (project.folder / "pyproject.toml").read_text()
+        (project.folder / "pyproject.toml").write_text(text.replace("demo>=1", "demo>=2"))
+    ran = subprocess.run(
+        [sys.executable, "-m", "wheelyard", "push", *words],
+        cwd=project.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode
+    assert what in ran.stderr
 
 
 def test_bytecode_by_the_bases_own_python(
