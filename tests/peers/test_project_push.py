@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from tiny import PYTHON, Tiny, locked
 from wheels import make_wheel
@@ -422,6 +423,34 @@ def test_what_is_refused_before_anything_is_asked(
     )  # fmt: skip
     assert ran.returncode
     assert what in ran.stderr
+
+
+def test_files_that_run_what_was_pushed(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny
+) -> None:
+    def deploy(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "wheelyard", "deploy", "--kind", "compose", "--force", *words],
+            cwd=project.folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def read_service() -> dict[str, Any]:
+        data = yaml.safe_load((project.folder / "compose.yaml").read_text())
+        (found,) = data["services"].values()
+        return dict(found)
+
+    write_project_lock(project, lock)
+    there = ("--registry", f"http://{registry.address}")
+    assert "does not exist; run: wheelyard push" in deploy(*there).stderr
+    pushed = push(project, lock, registry, tiny)
+    ran = deploy(*there)
+    assert ran.returncode == 0, ran.stderr
+    service = read_service()
+    assert service["image"] == f"{registry.address.reference('my-model')}@{pushed.digest}"
+    assert service["command"] == ["train", "--fast"]
+    assert service["ports"] == ["127.0.0.1:8000:8000"]
+    assert deploy().returncode == 0
+    assert read_service()["image"] == "my-model:latest"
 
 
 def test_bytecode_by_the_bases_own_python(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
+    from wheelyard.projects.model import Project
+    from wheelyard.publish.attest.trust import Trust
     from wheelyard.rendering.deployments import Deployment
 
 _EXAMPLES = """\
@@ -30,6 +32,11 @@ The image is named by its digest if the registry's catalogue or a local build ha
 --command, a devel image runs JupyterLab; any other image and every Job run `selfcheck`. JupyterLab
 requires a token, which it generates unless JUPYTER_TOKEN is set. Without a token it does not start
 on an address that others can reach.
+
+In a project of your own (`wheelyard init`) no IMAGE is needed: the pushed image, with the table's
+command and port.
+
+  wheelyard deploy --kind compose --registry registry.example/team
 """
 
 COMMAND = Command(
@@ -44,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     completed(
         parser.add_argument(
-            "image", metavar="IMAGE", help="id or tag, as listed by `wheelyard plan`"
+            "image",
+            metavar="IMAGE",
+            nargs="?",
+            help="id or tag, as listed by `wheelyard plan`; nothing: your own project",
         )
     )
     parser.add_argument("--kind", required=True, choices=KINDS, help="what to write files for")
@@ -86,6 +96,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Write the files; print their paths."""
     from wheelyard.console.table import show_json
     from wheelyard.errors import UsageError
+    from wheelyard.projects.find import own_project
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.rendering.deployments import render_deployment
     from wheelyard.servers.choosing import read_entries, require_entry_signed
@@ -93,10 +104,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.system.textfiles import write_text
 
     trust = find_trust(args.verify_key, args.signed_as, context)
-    entry = _find(read_entries(args.dist, context, trust), args.image)
-    if trust is not None:
-        require_entry_signed(entry, trust, context)
-    deployment = _deployment(entry, args, context)
+    project = own_project(args, context, needs="IMAGE") if args.image is None else None
+    if project is not None:
+        deployment = _project_deployment(project, args, context, trust)
+    else:
+        entry = _find(read_entries(args.dist, context, trust), args.image)
+        if trust is not None:
+            require_entry_signed(entry, trust, context)
+        deployment = _deployment(entry, args, context)
     environment = make_environment(_templates(args, context))
     files = render_deployment(environment, deployment)
     folder = args.output.absolute()
@@ -166,6 +181,50 @@ def _deployment(entry: CatalogueEntry, args: argparse.Namespace, context: Contex
         with_gpus=gpus,
         gpus=args.gpus or None,
         workspace=args.workspace or (VOLUME if jupyter else IMAGE),
+    )
+
+
+def _project_deployment(
+    project: Project, args: argparse.Namespace, context: Context, trust: Trust | None
+) -> Deployment:
+    """Describe the project's image as it was pushed, or without a registry as it was loaded."""
+    from wheelyard.errors import ProjectError, UsageError
+    from wheelyard.oci.address import pinned
+    from wheelyard.planning.facts import CPU
+    from wheelyard.projects.pylock import read_lock
+    from wheelyard.publish.attest.signatures import require_signed
+    from wheelyard.registry.client import manifest_digest, open_registry
+    from wheelyard.rendering.deployments import IMAGE, Deployment
+
+    table, address = project.table, context.settings.registry
+    image = tag = f"{table.name}:latest"
+    base = read_lock(project.lock).base
+    if address is not None:
+        with open_registry(address, context.settings, context.reporter) as registry:
+            digest = manifest_digest(registry, address.repository(table.name), "latest")
+            if digest is None:
+                raise ProjectError(f"{address.reference(tag)} does not exist; run: wheelyard push")
+            if trust is not None:
+                require_signed(registry, table.name, digest, trust)
+        image = pinned(address.reference(tag), digest)
+    command = table.command if args.words is None else _command(args, jupyter=False, gpus=False)
+    if not command:
+        raise UsageError(f"what runs is missing: `command` in {project.source}, or --command")
+    gpus = f"-{CPU}-" not in f"{base}-" and args.gpus != 0
+    return Deployment(
+        kind=args.kind,
+        name=args.name or table.name.rpartition("/")[2],
+        title=f"{table.name} on {base}".replace(":", " ").replace("/", " "),
+        tag=tag,
+        image=image,
+        local=address is None,
+        command=command,
+        jupyter=False,
+        port=args.port or next(iter(table.ports), None),
+        listen=args.listen,
+        with_gpus=gpus,
+        gpus=args.gpus or None,
+        workspace=args.workspace or IMAGE,
     )
 
 
