@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from wheelyard import errors
 from wheelyard.console.streams import ReaderGoneError, plain_streams
@@ -62,6 +62,11 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors name what was probably meant, without the usage of everything."""
 
     commands: tuple[argparse.ArgumentParser, ...] = ()  # the parsers of its commands
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        # Python 3.14 colours help; our streams show escape sequences as text (console/streams.py).
+        self.color = False
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
