@@ -506,6 +506,36 @@ def test_bench_compares_like_with_like(
     assert "1 of 1 measurements were made on another device" in said.err
 
 
+def test_between_folders_the_spread_between_processes_is_the_noise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Windows of a process differ by 1 % here, processes by 20 %: 15 % slower is noise."""
+    for side, speeds in (("old", (90, 100, 110)), ("new", (80, 85, 95)), ("slow", (40, 45, 50))):
+        (tmp_path / side).mkdir()
+        for at, speed in enumerate(speeds):
+            report(tmp_path / side / f"{at}.json", speed, speed * 1.01, speed * 0.99, speed, speed)
+    old, new, slow = (str(tmp_path / name) for name in ("old", "new", "slow"))
+    assert main(["bench", "--compare", f"{old}/1.json", f"{new}/1.json"]) == VerifyError.exit_code
+    capsys.readouterr()
+    assert main(["bench", "--compare", old, new, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["before"], row["after"], row["verdict"]) == (100, 85, "same")
+    assert main(["bench", "--compare", old, slow]) == VerifyError.exit_code
+
+
+def test_a_folder_needs_two_reports_that_are_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(tmp_path / "a.json", 100, 100, 100, 100)
+    assert main(["bench", "--compare", str(tmp_path), str(tmp_path)]) == 2
+    assert "has 1 reports (*.json); at least 2 are compared" in capsys.readouterr().err
+    other = bench("bench.mlp.pytorch", 100, 100, 100, 100)
+    other["seen"] |= {"batch": 7}
+    (tmp_path / "b.json").write_text(json.dumps({"checks": [other]}))
+    assert main(["bench", "--compare", str(tmp_path), str(tmp_path)]) == 2
+    assert "several batches" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"checks": []}', '{"checks": [{"name": "x"}]}'])
 def test_bench_names_a_file_that_is_no_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str

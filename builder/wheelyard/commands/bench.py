@@ -17,8 +17,10 @@ A report is what `selfcheck bench --json` prints, in an image or outside.
 examples:
   docker run --rm --gpus all IMAGE selfcheck bench --json > new.json
   wheelyard bench --compare old.json new.json       exit code 18 if something became slower
+  wheelyard bench --compare old/ new/               folders of several processes' reports
 
-A difference counts if it is larger than 5 % and twice the spread of both reports' windows.
+A difference counts if it is larger than 5 % and twice the spread of both reports' windows. Of
+folders it is the spread between processes, which is larger: three reports or more are best.
 Measurements on another device, or with another batch or type, are shown as OTHER and do not count.
 """
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
         "--compare", nargs=2, type=Path, required=True, metavar=("BEFORE", "AFTER"),
-        help="reports of `selfcheck bench --json`",
+        help="reports of `selfcheck bench --json`, or folders of them",
     )  # fmt: skip
     add_json(parser)
 

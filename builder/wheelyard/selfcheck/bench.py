@@ -112,13 +112,18 @@ def large_outcome(module: Any, name: str, shape: ResNet | Gpt2, device: str) -> 
     rate = statistics.median(runs)
     kind = str(model.type).removeprefix("torch.")
     peak = stated_peak(model.name, kind)
-    seen = {
-        "device": model.name, "type": kind, "batch": shape.batch, "parameters": counted,
-        "losses": [round(first, 4), round(last, 4)],
+    speed = {
+        "type": kind,
         "samples_per_second": round(rate * 1e12 / shape.training_operations, 2),
-        "tflops": round(rate, 4), "of_peak": round(rate / peak.rate, 4) if peak else None,
+        "tflops": round(rate, 4),
+        "of_peak": round(rate / peak.rate, 4) if peak else None,
         "peak_memory_mib": round(model.memory() / 2**20, 1),
         "runs": [round(value, 4) for value in runs],
+    }
+    seen = {
+        "device": model.name, "batch": shape.batch, "parameters": counted,
+        "losses": [round(first, 4), round(last, 4)],
+        "float32" if kind == "float32" else "mixed": speed,
     }  # fmt: skip
     if counted != FULL[name].parameters:
         return failed(f"{name} has {counted} weights", seen, FULL[name].parameters)

@@ -104,7 +104,7 @@ def _value(seen: object) -> str:
     if isinstance(seen, dict):
         if isinstance(seen.get("losses"), list) and isinstance(seen.get("scores"), dict):
             seen = {"loss": seen["losses"][-1], **seen["scores"]}
-        elif isinstance(seen.get("float32"), dict):
+        elif isinstance(seen.get("float32", seen.get("mixed")), dict):
             kinds = {name: value for name, value in seen.items() if isinstance(value, dict)}
             seen = {name: _speed(value) for name, value in kinds.items()}
         plain = {name: value for name, value in seen.items() if not isinstance(value, dict | list)}

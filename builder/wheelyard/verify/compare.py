@@ -22,6 +22,7 @@ class Series:
     name: str  # "bench.cnn-9216.pytorch float32"
     runs: tuple[float, ...]
     setting: tuple[object, ...] = ()  # the device's name, the batch, the type
+    processes: bool = False  # each run is the median of a process of its own
 
     @property
     def middle(self) -> float:
@@ -30,7 +31,12 @@ class Series:
 
     @property
     def spread(self) -> float:
-        """Half of the range of the middle half of the runs, relative to the median."""
+        """Half of the range of the middle half of the runs, relative to the median.
+
+        Of processes, which are few, half of the whole range.
+        """
+        if self.processes:
+            return (max(self.runs) - min(self.runs)) / 2 / self.middle
         if len(self.runs) < 4 or not self.middle:
             return 0.0
         low, _, high = statistics.quantiles(self.runs, n=4)
@@ -63,7 +69,32 @@ class Comparison:
 
 
 def read_series(path: Path) -> dict[str, Series]:
-    """Return every throughput of a report of `selfcheck bench --json`; else UsageError."""
+    """Return every throughput of a report of `selfcheck bench --json`; else UsageError.
+
+    A folder holds the reports of several processes: one run each, and their spread is the noise.
+    """
+    if path.is_dir():
+        return _of_processes(path, [_read(file) for file in sorted(path.glob("*.json"))])
+    return _read(path)
+
+
+def _of_processes(folder: Path, reports: Sequence[Mapping[str, Series]]) -> dict[str, Series]:
+    if len(reports) < 2:
+        raise UsageError(f"{folder} has {len(reports)} reports (*.json); at least 2 are compared")
+    found = {}
+    for name in (name for name in reports[0] if all(name in report for report in reports)):
+        series = [report[name] for report in reports]
+        if len({each.setting for each in series}) > 1:
+            raise UsageError(
+                f"{folder}: {name} was measured on several devices, or with several batches or "
+                "types; use one folder for each"
+            )
+        runs = tuple(each.middle for each in series)
+        found[name] = Series(name, runs, series[0].setting, processes=True)
+    return found
+
+
+def _read(path: Path) -> dict[str, Series]:
     try:
         checks = json.loads(path.read_text(encoding="utf-8"))["checks"]
         found = {series.name: series for check in checks for series in _series(check)}
