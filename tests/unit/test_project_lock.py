@@ -482,6 +482,32 @@ def test_a_pre_release_is_taken_only_where_it_is_named(index: Index, tmp_path: P
     assert versions(lock(index, tmp_path, "demo==2.0rc1\n"))["demo"] == "2.0rc1"
 
 
+def test_a_distribution_that_has_only_pre_releases_is_taken_and_named(
+    index: Index, tmp_path: Path
+) -> None:
+    index.add("always-beta", "0.9b1")
+    index.add("telemetry", "2.0", ("always-beta==0.9b1",))
+    index.add("telemetry", "1.0")
+    made = lock(index, tmp_path, "telemetry\n")
+    assert versions(made) == {"telemetry": "2.0", "always-beta": "0.9b1"}
+    assert "always-beta 0.9b1 is a pre-release: it has no other versions" in made.notes
+
+
+def test_a_pre_release_in_the_place_of_releases_without_wheels_is_refused(
+    index: Index, tmp_path: Path
+) -> None:
+    index.add("deep", "0.3.1.dev5")
+    index.publish()
+    page = index.folder / "simple" / "deep" / "index.html"
+    sdist = f'<a href="/files/deep-0.19.2.tar.gz#sha256={"0" * 64}">deep-0.19.2.tar.gz</a>'
+    whole = page.read_text().replace("</body>", f"{sdist}</body>")
+    index.before = lambda _path, _agent: (page.write_text(whole), None)[1]
+    said = refused(index, tmp_path, "deep\n")
+    assert "only the pre-release 0.3.1.dev5 has; to have that one, name it" in said
+    assert "--wheel-dir wheels deep==0.19.2\n" in said
+    assert versions(lock(index, tmp_path, "deep==0.3.1.dev5\n")) == {"deep": "0.3.1.dev5"}
+
+
 @contextmanager
 def guarded(folder: Path) -> Iterator[str]:
     """An index with the package `inner` that only `me` may read, by a password."""

@@ -53,6 +53,7 @@ class ResolutionRequest:
     overrides: tuple[str, ...] = ()
     preferences: tuple[tuple[str, str], ...] = ()  # name, version: taken where still possible
     dependencies: bool = True
+    prerelease: str = "explicit"  # uv's word for when pre-releases are taken
     indexes: tuple[str, ...] = ()  # URLs; a project that one of them has is taken only from it
 
 
@@ -112,7 +113,7 @@ def compile_argv(uv: str, request: ResolutionRequest, cache: Path) -> tuple[str,
         *("--overrides", "overrides.txt", "--python", sys.executable),
         *("--python-version", request.python, *target, "--only-binary", ":all:"),
         # Otherwise a project without wheels would resolve to a years-old pre-release.
-        *("--prerelease", "explicit"),
+        *("--prerelease", request.prerelease),
         *("--generate-hashes", "--format", "pylock.toml", "--output-file", _OUTPUT, "--quiet"),
         *(() if request.dependencies else ("--no-deps",)),
     )

@@ -26,6 +26,7 @@ from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.model import LockedWheel
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel
+from wheelyard.projects.prereleases import check_prereleases
 from wheelyard.projects.requirements import (
     LOCAL,
     Wanted,
@@ -85,6 +86,11 @@ def lock_project(
     if resolver.shadowed(found):
         found, told = resolver.with_dependents(found)
         notes += told
+    asked = [*map(Requirement, [*fitted.requirements, *fitted.constraints])]
+    there = {(wheel.name, wheel.version) for wheel in base.wheels}
+    new = {name: x for name, x in found.items() if (name, str(x.version)) not in there}
+    image = base.reference.removesuffix("-devel")
+    notes += check_prereleases(new, asked, own_indexes(settings), image, settings)
     wheels = resolver.located(found)
     _check_hashes(wheels, fitted)
     shadowed = resolver.shadowed(found)
@@ -314,6 +320,7 @@ class _Resolver:
             constraints=(*self._base.constraints, *self._wanted.constraints),
             overrides=(*self._base.overrides, *self._wanted.overrides),
             preferences=self._preferences,
+            prerelease="if-necessary-or-explicit",  # those that were taken are judged
             indexes=self._indexes,
         )
         try:
