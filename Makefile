@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish bench-project site test-site test-docs requirements distribution clean
+.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish bench-project bench-lazy site test-site test-docs requirements distribution clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -139,6 +139,9 @@ bench-publish: .venv/dev ## Wheels to a registry to a training step, by Docker a
 
 bench-project: .venv/dev ## From a change in a user's project to a pushed image, by Docker and by us (root; 15 minutes, 20 GB)
 	$(BIN)/python -m tests.benchmark.project $(ARGS)
+
+bench-lazy: .venv/dev ## Bytes and seconds to a training step, pulled whole and lazily (root; containerd, stargz-snapshotter; half an hour, 20 GB)
+	$(BIN)/python -m tests.benchmark.lazy $(ARGS)
 
 requirements: .venv/dev ## Pin the tool's own dependencies again
 	$(BIN)/uv --no-config pip compile pyproject.toml --extra build --universal --python-version 3.11 \

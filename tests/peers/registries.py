@@ -21,8 +21,11 @@ HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuEpHRRKIlpAGo.iP7Bpa.htQEJMAAnRe
 
 
 @contextmanager
-def registry(folder: Path, **sections: Any) -> Iterator[str]:
-    """A registry on loopback; host and port. `sections` go into its configuration."""
+def registry(folder: Path, *, keep: bool = False, **sections: Any) -> Iterator[str]:
+    """A registry on loopback; host and port. `sections` go into its configuration.
+
+    Its blobs are removed at the end, unless they are to be kept.
+    """
     address = f"127.0.0.1:{free_port()}"
     config = {
         "version": "0.1",
@@ -36,7 +39,8 @@ def registry(folder: Path, **sections: Any) -> Iterator[str]:
         with serving(["docker-registry", "serve", str(path)], address, folder / "registry.log"):
             yield address
     finally:
-        shutil.rmtree(folder / "registry", ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder / "registry", ignore_errors=True)
 
 
 @contextmanager

@@ -76,13 +76,26 @@ class Containerd:
 
     def inside(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a program among the daemons' mounts."""
-        argv = ["nsenter", "--mount", "--pid", "--target", self.children()[0], *map(str, words)]
-        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=120)
+        argv = [
+            "nsenter",
+            "--mount",
+            "--pid",
+            "--net",
+            "--target",
+            self.children()[0],
+            *map(str, words),
+        ]
+        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=1800)
 
 
 @contextmanager
-def containerd(folder: Path, snapshotter: Path) -> Iterator[Containerd]:
-    """Start both daemons with their state in `folder`; all ends with the context."""
+def containerd(
+    folder: Path, snapshotter: Path, first: str = "", more: Sequence[str] = ()
+) -> Iterator[Containerd]:
+    """Start both daemons with their state in `folder`; all ends with the context.
+
+    `first` is run in a shell before them, and `more` are options of unshare, such as --net.
+    """
     config = {
         "version": 2,
         "root": f"{folder}/root",
@@ -92,8 +105,8 @@ def containerd(folder: Path, snapshotter: Path) -> Iterator[Containerd]:
         "proxy_plugins": {"stargz": {"type": "snapshot", "address": f"{folder}/s.sock"}},
     }
     (folder / "config.toml").write_text("".join(_toml(config)))
-    script = '"$1" "$2/s.sock" "$2/snap" & exec containerd --config "$2/config.toml"'
-    argv = [*ALONE, "--mount-proc", "sh", "-c", script, "sh", str(snapshotter), str(folder)]
+    script = f'{first}\n"$1" "$2/s.sock" "$2/snap" & exec containerd --config "$2/config.toml"'
+    argv = [*ALONE, "--mount-proc", *more, "sh", "-c", script, "sh", str(snapshotter), str(folder)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
