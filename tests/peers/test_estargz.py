@@ -116,6 +116,7 @@ def test_containerd_mounts_it_and_fetches_what_is_read(
         assert mounts.count("fuse.rawBridge") == len(manifest["layers"])
         running.mount(diff_ids(manifest, place[1]), target)
         cell = running.inside("cat", target / "opt/wheelyard/cell.json")
+        assert not cell.returncode, (cell.stderr, (tmp_path / "log").read_text()[-2500:])
         assert json.loads(cell.stdout)["id"] == "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
         listed = running.inside("sh", "-c", f"find {target} -type f -exec sha256sum {{}} + | wc -l")
         assert int(listed.stdout) > 20, listed.stderr
@@ -136,7 +137,10 @@ def test_another_content_is_an_error_and_never_a_file(
         running.mount(diff_ids(manifest, place[1]), target)
         read = running.inside("cat", target / "opt/wheelyard/cell.json")
         assert (read.returncode, read.stdout) == (1, "")
-        assert "Input/output error" in read.stderr
+        assert "Input/output error" in read.stderr, (
+            read.stderr,
+            (tmp_path / "log").read_text()[-3000:],
+        )
 
 
 def toc_of(blob: bytes) -> bytes:
