@@ -12,7 +12,6 @@ from wheelyard.errors import EngineError
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.oci.layout import Descriptor, Layout
 from wheelyard.projects.image import describe_project_image
-from wheelyard.projects.interpreter import find_interpreter
 from wheelyard.projects.layers import Workshop, project_layers
 from wheelyard.projects.publish import current_lock
 from wheelyard.projects.published import FoundBase, find_base
@@ -51,7 +50,11 @@ def build_project(
     )
     with opened as registry:
         base = find_base(lock, registry, dist, context)
-        python = find_interpreter(base, registry, context) if bytecode else None
+        python = None
+        if bytecode:
+            from wheelyard.projects.interpreter import find_interpreter
+
+            python = find_interpreter(base, registry, context)
     layout = Layout(dist)
     layout.create()
     base_name = lock.base if address is None else address.reference(lock.base)

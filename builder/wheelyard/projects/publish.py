@@ -25,7 +25,6 @@ from wheelyard.oci.documents import ImageManifest, UnreadableError, read_documen
 from wheelyard.oci.layout import Layout
 from wheelyard.projects.files import project_files
 from wheelyard.projects.image import ProjectImage, describe_project_image
-from wheelyard.projects.interpreter import find_interpreter
 from wheelyard.projects.layers import Workshop, project_layers
 from wheelyard.projects.lock import lock_problems
 from wheelyard.projects.published import FoundBase, find_base
@@ -104,7 +103,11 @@ def push_project(
     base = find_base(lock, registry, options.dist, context, options.trust)
     name, key = project.table.name, options.key
     base_name = registry.address.reference(lock.base)
-    python = find_interpreter(base, registry, context) if options.bytecode else None
+    python = None
+    if options.bytecode:
+        from wheelyard.projects.interpreter import find_interpreter
+
+        python = find_interpreter(base, registry, context)
     with composed(project, base, lock, base_name, context, python) as (layout, image):
         digest = image.manifest.digest
 
