@@ -83,8 +83,9 @@ def _lock_project(project: Project, args: argparse.Namespace, context: Context) 
     before = previous_lock(project.lock)
     ground = find_ground(project, context)
     kept = None if args.upgrade else before
-    with context.reporter.task(f"lock {project.table.name}", None, "items"):
+    with context.reporter.task(f"lock {project.table.name}", 1, "items") as task:
         made = lock_project(project, ground.base, kept, ground.entries, context.settings)
+        task.advance(1)
     text = render_lock(made.lock)
     if not project.lock.is_file() or project.lock.read_text(encoding="utf-8") != text:
         write_text(project.lock, text)

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wheelyard.errors import ProjectError, UsageError
+from wheelyard.errors import ProjectError, RegistryError, UsageError
 from wheelyard.planning.catalogue import plan_entries
 from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.selector import is_described
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.projects.model import BaseImage, Project
     from wheelyard.publish.attest.trust import Trust
+    from wheelyard.registry.client import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def find_ground(project: Project, context: Context, trust: Trust | None = None) 
     settings = context.settings
     if settings.registry is not None:
         with open_registry(settings.registry, settings, context.reporter) as registry:
-            entries = fetch_catalogue(registry, trust) or ()
+            entries = _published(registry, trust)
             entry = chosen_entry(project.table.image, entries, str(settings.registry))
             documents = Documents(settings.cache_dir / "documents")
             base = base_from_registry(
@@ -58,8 +59,18 @@ def known_entries(context: Context, trust: Trust | None = None) -> tuple[Catalog
     settings = context.settings
     if settings.registry is not None:
         with open_registry(settings.registry, settings, context.reporter) as registry:
-            return fetch_catalogue(registry, trust) or ()
+            return _published(registry, trust)
     return _planned_entries(_set_folder(context))
+
+
+def _published(registry: Registry, trust: Trust | None) -> tuple[CatalogueEntry, ...]:
+    entries = fetch_catalogue(registry, trust)
+    if entries is None:
+        raise RegistryError(
+            f"{registry.address} has no catalogue, so no images to stand on: publish the set there "
+            "(`wheelyard push` in it), or leave out --registry to take the images of the matrix"
+        )
+    return entries
 
 
 def _set_folder(context: Context) -> Path:
