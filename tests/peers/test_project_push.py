@@ -425,6 +425,26 @@ def test_what_is_refused_before_anything_is_asked(
     assert what in ran.stderr
 
 
+def test_a_build_from_a_folder_of_the_project(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny
+) -> None:
+    """The layout lies in the project, and is not part of it."""
+    write_project_lock(project, lock)
+    argv = [sys.executable, "-m", "wheelyard", "build", "--no-load", "--json",
+            "--registry", f"http://{registry.address}"]  # fmt: skip
+    cache = {"WHEELYARD_CACHE": str(tiny.context.settings.cache_dir)}
+    results = [
+        subprocess.run(
+            argv, cwd=project.folder / "src", env={**os.environ, **cache}, check=True,
+            capture_output=True, text=True,
+        ).stdout
+        for _ in range(2)
+    ]  # fmt: skip
+    assert results[0] == results[1]
+    assert (project.folder / "dist/oci-layout").is_file()
+    assert not (project.folder / "src/dist").exists()
+
+
 def test_files_that_run_what_was_pushed(
     project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny
 ) -> None:

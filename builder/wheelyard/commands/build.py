@@ -99,12 +99,15 @@ def _build_project(project: Project, args: argparse.Namespace, context: Context)
     from wheelyard.console.table import show_json, show_table
     from wheelyard.errors import UsageError
     from wheelyard.images.build.loading import find_loader
+    from wheelyard.projects.find import project_output
     from wheelyard.projects.local import build_project, load_into_docker
 
     if args.engine != "assemble":
         raise UsageError("--engine is for images of a set; a project is put together without one")
     loader = find_loader(args.load, context)
-    built = build_project(project, args.output.absolute(), context, bytecode=args.bytecode)
+    built = build_project(
+        project, project_output(project, args.output), context, bytecode=args.bytecode
+    )
     if loader is not None:
         load_into_docker(built, loader, context)
     own = sum(layer.size for layer in built.layers)

@@ -122,6 +122,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def _push_project(project: Project, args: argparse.Namespace, context: Context) -> int:
     from wheelyard.errors import UsageError, WheelyardError
+    from wheelyard.projects.find import project_output
     from wheelyard.projects.publish import PushOptions, push_project, watched
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.registry.client import open_registry
@@ -139,7 +140,7 @@ def _push_project(project: Project, args: argparse.Namespace, context: Context) 
         key = load_private_key(args.sign_key)
     options = PushOptions(
         tuple(args.tag or ()),
-        args.output.absolute(),
+        project_output(project, args.output),
         key,
         find_trust(args.verify_key, None, context),
         args.bytecode,

@@ -107,6 +107,7 @@ def _run_project(
 
     from wheelyard.errors import EngineError
     from wheelyard.images.build.loading import find_loader
+    from wheelyard.projects.find import project_output
     from wheelyard.projects.local import build_project, copy_into_podman, load_into_docker
 
     args.no_mount |= args.image_code
@@ -115,7 +116,7 @@ def _run_project(
     if runtime.name == "podman":
         name = f"localhost/{name}"
     if not args.print:
-        built = build_project(project, args.output.absolute(), context)
+        built = build_project(project, project_output(project, args.output), context)
         if runtime.name == "podman":
             copy_into_podman(built, context)
         elif loader := find_loader(wanted=True, context=context):

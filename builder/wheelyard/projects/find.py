@@ -10,6 +10,8 @@ from wheelyard.errors import UsageError
 from wheelyard.projects.table import find_project_table
 from wheelyard.settings import find_project
 
+DIST = "dist"  # the commands' own default
+
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.projects.model import Project
@@ -39,6 +41,11 @@ def own_project(
         find_project(Path.cwd())
     context.mention_packaged()
     return None
+
+
+def project_output(project: Project, output: Path) -> Path:
+    """Return the folder of the layout; the default one lies in the project, wherever one stands."""
+    return project.folder / output if output == Path(DIST) else output.absolute()
 
 
 def set_folder(context: Context) -> Path | None:
