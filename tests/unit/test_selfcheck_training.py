@@ -21,7 +21,7 @@ from wheelyard.selfcheck.models.catalogue import SPECS, Spec
 from wheelyard.selfcheck.models.large import FULL, TINY
 from wheelyard.selfcheck.result import Options, run_check
 from wheelyard.selfcheck.train import judge, setup_of, wrong_type
-from wheelyard.selfcheck.training import known, pruning, throughput
+from wheelyard.selfcheck.training import augmenting, known, pruning, throughput
 from wheelyard.selfcheck.training.distilling import divergence_of
 from wheelyard.selfcheck.training.figures import figures
 from wheelyard.selfcheck.training.known import close, dependence, formula, known_numbers
@@ -416,6 +416,17 @@ def test_a_large_model_has_all_its_weights_and_learns(
     assert (outcome.status == "fail") == (reason is not None)
     speed = outcome.seen["float32"]
     assert set(speed) >= {"samples_per_second", "tflops", "of_peak", "peak_memory_mib", "runs"}
+
+
+def test_augmented_pictures_are_the_picture_moved_and_mirrored() -> None:
+    picture = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    allowed = list(augmenting.ways(picture))
+    assert len(allowed) == 18
+    assert ((0, 3, 2), (0, 6, 5), (0, 9, 8)) in allowed  # mirrored, and moved to the right
+    assert augmenting.fault(picture, allowed) is None
+    assert "is not the picture" in str(augmenting.fault(picture, [*allowed, picture[::-1]]))
+    for never in (allowed[:9], allowed[9:], [allowed[4], allowed[13]]):
+        assert "never" in str(augmenting.fault(picture, never))
 
 
 def test_every_model_has_known_numbers() -> None:

@@ -16,6 +16,7 @@ from .frameworks import import_framework, pick_device, usable_frameworks
 from .models.catalogue import SPECS, Spec
 from .result import Check, Options, Outcome, failed, passed, skipped
 from .training import known
+from .training.augmenting import check_augmentation
 from .training.distilling import check_distillation, check_quantization
 from .training.figures import figures
 from .training.learner import Learner, NotHereError, Setup
@@ -28,7 +29,7 @@ REPEATED = {"cpu": 1e-4, "cuda": 0.05}
 AMP = 0.03  # how far, relatively, losses in half precision may be from float32's
 TEACHER, STUDENT = "cnn-9216", "mlp"
 MORE = {"distillation": check_distillation, "quantization": check_quantization}
-NAMES = (*SPECS, "loader", "seed", "amp", "pruning", *MORE)
+NAMES = (*SPECS, "loader", "seed", "amp", "augmentation", "pruning", *MORE)
 
 
 def checks(options: Options) -> Iterator[Check]:
@@ -47,6 +48,8 @@ def checks(options: Options) -> Iterator[Check]:
             yield f"train.seed.{framework}", partial(check_seed, framework, options)
         if "amp" in wanted:
             yield f"train.amp.{framework}", partial(check_amp, framework, options)
+        if "augmentation" in wanted:
+            yield f"train.augmentation.{framework}", partial(_augmented, framework, options)
         if "pruning" in wanted:
             yield f"train.pruning.{framework}", partial(_pruned, framework, options)
         for name, check in MORE.items():
@@ -184,6 +187,11 @@ def trained(framework: str, setup: Setup, options: Options) -> Run:
 
 
 _kept = cache(train)
+
+
+def _augmented(framework: str, options: Options) -> Outcome:
+    import_framework(framework)
+    return check_augmentation(framework, options.seed)
 
 
 def _pruned(framework: str, options: Options) -> Outcome:
