@@ -112,7 +112,7 @@ lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/shellcheck tools/make-venv .ci/run tests/devcontainer/gpu-host devcontainer/features/wheelyard/install.sh
-	$(BIN)/hadolint images/*/Dockerfile
+	$(BIN)/hadolint images/*/Dockerfile images/bases/*/Dockerfile
 
 drift: .venv/dev ## Locks are up to date with the matrix, generated files with both
 	$(BIN)/wheelyard lock --check

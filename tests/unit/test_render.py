@@ -15,7 +15,7 @@ from wheelyard.contract.imageconfig import image_config
 from wheelyard.errors import LockError, MatrixError, StorageError
 from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs
 from wheelyard.lock.lockfile import render_requirements_lock
-from wheelyard.lock.packages import render_package_lock
+from wheelyard.lock.packages import read_package_lock, render_package_lock
 from wheelyard.model import Cell, LockedWheel, PackageLock, RequirementsLock
 from wheelyard.planning.drivers import driver_floor, require_cuda
 from wheelyard.rendering.render import (
@@ -89,6 +89,20 @@ def test_every_dockerfile_keeps_the_image_contract(cell: Cell) -> None:
         "--chmod",
     )  # than Docker 20.10's BuildKit and buildah read
     assert [word for word in (*newer, "://") if word in text] == []
+
+
+@pytest.mark.parametrize("base", ["bookworm-runtime", "trixie-runtime"])
+def test_a_base_by_an_engine_alone_has_the_locked_packages_and_its_context(base: str) -> None:
+    text = (ROOT / "images/bases" / base / "Dockerfile").read_text()
+    lock = read_package_lock(ROOT / "images/bases" / f"{base}.lock")
+    assert lock.packages
+    for deb in lock.packages:
+        assert f"'{deb.sha256} {deb.archive} {deb.path}'" in text
+    assert f"ARG DEBIAN=debian:{lock.suite}-slim\n" in text
+    copied = [line.split()[1] for line in text.splitlines() if line.startswith("COPY builder/")]
+    assert len(copied) > 1
+    sent = tuple(x[1:] for x in (ROOT / ".dockerignore").read_text().split("\n") if x[:1] == "!")
+    assert [path for path in copied if not path.startswith(sent)] == []
 
 
 def test_without_mounts_every_builder_reads_it() -> None:

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from wheelyard.contract.compiler import HOME, PROFILE, PROFILE_TEXT, has_compiler
 from wheelyard.contract.constraints import constraint_files
-from wheelyard.contract.exclusions import NOT_COMPILED
+from wheelyard.contract.exclusions import NOT_COMPILED, path_rules
 from wheelyard.contract.imageconfig import (
     CELL_LABEL,
     base_config,
@@ -23,7 +23,7 @@ from wheelyard.contract.imageconfig import (
 )
 from wheelyard.contract.installer import load_installer
 from wheelyard.contract.paths import LOCK, VENV
-from wheelyard.contract.users import PIP_UMASK, PTH, text_files
+from wheelyard.contract.users import PIP_UMASK, PTH, SAFE, text_files
 from wheelyard.errors import StorageError
 from wheelyard.lock.inputs import Cells, cells_by_id, parent_of
 from wheelyard.lock.lockfile import render_requirements_lock
@@ -118,7 +118,7 @@ def _dockerfiles(
         locks = _locks(project, cell, index)
         recipes.append(_dockerfile(environment, cell, locks, mounts=True))
         files[cell.folder / DOCKERFILE] = recipes[-1].text
-        if cell.base.image is not None and cell.parent is None:
+        if cell.parent is None and _has_base(cell, locks[0]):
             text = _base(environment, cell, locks[0], mounts=True)
             files[base_folder(cell) / DOCKERFILE] = text
     bake = json.dumps(bake_file(recipes), indent=2, ensure_ascii=False)
@@ -181,9 +181,17 @@ def _dockerfile(
     return BakeRecipe(cell, text, tuple(step.stage for step in steps), tuple(texts), config)
 
 
+def _has_base(cell: Cell, locks: Locks) -> bool:
+    """Tell whether a base has a Dockerfile: one of ours needs the locked pip."""
+    return cell.base.image is not None or any(x.name == "pip" for x in locks.wheels.wheels)
+
+
 def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -> str:
-    """Render the Dockerfile of a base that starts from a registry's image."""
-    step = PackageStep("base", f"Debian packages of {base_image(cell)}", locks.packages.packages)
+    """Render the Dockerfile of a base: on a registry's image, or on Debian's own."""
+    title, debs = f"Debian packages of {base_image(cell)}", locks.packages.packages
+    own = cell.base.image is None
+    rules = path_rules(locks.packages) if own else ()
+    step = PackageStep("base", title, debs, rules, exact=own)
     names = {"cell": cell, "venv": f"/{VENV}", "mounts": mounts}
     return environment.get_template("base.j2").render(
         text=environment.get_template("partials/packages.j2").render(step=step, **names),
@@ -192,6 +200,9 @@ def _base(environment: Environment, cell: Cell, locks: Locks, *, mounts: bool) -
         pth=PTH,
         texts={home: text_files(home, cell.python) for home in ("usr/local", "usr")},
         base_image=base_image(cell),
+        base_folder=base_folder(cell),
+        debian=f"debian:{cell.base.suite}-slim",
+        safe=SAFE,
         config=base_config(cell),
         **CONTRACT,
         **names,

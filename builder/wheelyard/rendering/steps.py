@@ -58,13 +58,14 @@ class PackageStep:
     """Install Debian packages on top of those of a lower flavour.
 
     With `rules`, dpkg's rules for what is left out change, and packages that they had trimmed are
-    installed again.
+    installed again. `exact`: every other package is removed.
     """
 
     stage: str
     title: str
     packages: tuple[LockedDeb, ...]
     rules: tuple[str, ...] = ()
+    exact: bool = False
     kind: Literal["packages"] = "packages"
 
 
