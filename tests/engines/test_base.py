@@ -34,6 +34,7 @@ REASONS = {
     "etc/gshadow": "the same",
     "etc/shells": "the same",
     "usr/local/bin/selfcheck": "the same call, in other words",
+    "var/lib/dpkg/diversions": "packages of the image it starts from had made diversions, too",
 }
 
 
