@@ -110,6 +110,8 @@ lint: .venv/dev ## ruff, mypy, yamllint, shellcheck, hadolint
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows docs/examples/project-github.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci docs/examples/project-gitlab.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/shellcheck tools/make-venv .ci/run tests/devcontainer/gpu-host devcontainer/features/wheelyard/install.sh
 	$(BIN)/hadolint images/*/Dockerfile images/bases/*/Dockerfile

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # A command is a module in commands/ with COMMAND, add_arguments(parser) and run(args, context).
 COMMANDS = (
     "plan", "lock", "render", "build", "run", "base", "inspect", "verify", "bench",
-    "layers", "push", "import", "pick", "pull", "doctor", "reproduce", "audit", "clean",
+    "layers", "login", "push", "import", "pick", "pull", "doctor", "reproduce", "audit", "clean",
     "upstream", "devcontainer", "deploy", "init", "completion",
 )  # fmt: skip
 
@@ -54,7 +54,7 @@ exit codes:
 _MORE = "`--help-all` shows the options of every command as well."
 
 # Commands without file locks, other programs and file owners: they also work on Windows.
-_ANYWHERE = ("init", "lock", "pick", "plan")
+_ANYWHERE = ("init", "lock", "login", "pick", "plan")
 _POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
 
 

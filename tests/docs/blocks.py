@@ -32,7 +32,9 @@ NOT_RUN = (
     (r"--engine |^wheelyard base ", "elsewhere", "tests/engines builds this way"),
     (r"\bfar\b", "elsewhere", "a builder on another machine; tests/engines has one"),
     (r"python train\.py$", "elsewhere", "a program of the reader's"),
-    (r"^cd my-project ", "elsewhere", "a project of the reader's; tests/peers pushes one"),
+    (r"^cd my-project\b|^wheelyard (init|lock|push) --registry registry\.example/team$",
+     "elsewhere", "a project of the reader's; tests/peers pushes one"),
+    (r"^ctr-remote ", "elsewhere", "containerd with a snapshotter; tests/peers has one"),
     (r"jupyter lab", "elsewhere", "runs until it is stopped; tests/devcontainer opens it"),
     (r"^wheelyard devcontainer init ", "gpu", "chooses by this machine's driver"),
 )  # fmt: skip

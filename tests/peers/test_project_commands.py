@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from locking import Index
 from tiny import Tiny
 
 from tests.peers.command import wheelyard
+from tests.peers.project import REPOSITORY
 from tests.peers.registries import registry as serve_registry
 from wheelyard.images.build.report import read_report
 from wheelyard.oci.address import parse_address
@@ -72,6 +77,44 @@ def test_three_commands_publish_a_project(published: str, tiny: Tiny, tmp_path: 
     assert lock["tool"]["wheelyard"]["base-digest"] == base[1]
     layers = manifest(f"{published}/my-model:latest")[0]["layers"]
     assert layers[: len(base[0]["layers"])] == base[0]["layers"]
+
+
+def script(example: str) -> str:
+    """What an example's jobs run, without the installation of wheelyard itself."""
+    text = (REPOSITORY / "docs/examples" / example).read_text()
+    jobs = yaml.safe_load(text)
+    if example == "project-github.yml":
+        lines = [step["run"] for step in jobs["jobs"]["image"]["steps"] if "run" in step]
+    else:
+        lines = [*jobs["lock"]["script"], *jobs["publish"]["script"]]
+    return "\n".join(line for line in lines if not re.match(r"pipx? install|apt-get", line))
+
+
+@pytest.mark.parametrize("example", ["project-github.yml", "project-gitlab.yml"])
+def test_the_examples_for_runners_lock_push_and_sign(
+    published: str, tmp_path: Path, example: str
+) -> None:
+    (folder := tmp_path / "project").mkdir()
+    (folder / "train.py").write_text("print(1)\n")
+    key, word = tmp_path / "sign.pem", "for tests"
+    make = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    more = ["-aes256", "-pass", f"pass:{word}", "-out", str(key)]
+    subprocess.run([*make, *more], check=True, capture_output=True)
+    env = {
+        "WHEELYARD_REGISTRY": published, "WHEELYARD_CACHE": str(tmp_path / "cache"),
+        "WHEELYARD_SIGN_PASSPHRASE": word, "REGISTRY_USER": "anna", "REGISTRY_PASSWORD": "x",
+        "SIGN_KEY": key.read_text() if "github" in example else str(key),
+        "RUNNER_TEMP": str(tmp_path), "DOCKER_CONFIG": str(tmp_path / "docker"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    for command in ("init", "lock"):
+        assert wheelyard((command,), folder, env).returncode == 0
+    argv = ["bash", "-euo", "pipefail", "-c", script(example)]
+    done = subprocess.run(argv, cwd=folder, env=os.environ | env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    digest = manifest(f"{published}/project:latest")[1]
+    tag = f"{published}/project:{digest.replace(':', '-')}.sig"  # where cosign looks
+    assert "layers" in manifest(tag)[0]
 
 
 def manifest(address: str) -> tuple[dict[str, list[object]], str]:

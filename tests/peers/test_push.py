@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ from tests.peers.registries import PASSWORD, USER, registry, with_passwords, wit
 from tests.peers.tokens import token_server
 from wheelyard.cli import main
 from wheelyard.console.progress import QuietReporter
-from wheelyard.errors import InspectError, RegistryError, StorageError
+from wheelyard.errors import InspectError, RegistryError, StorageError, UsageError
 from wheelyard.images.build.build import build_images
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.oci.address import parse_address
@@ -331,7 +332,7 @@ class TestLogins:
 
     def test_without_one(self, push: Callable[..., int], guarded: str, capsys: Any) -> None:
         assert push("runtime", "--registry", f"http://{guarded}") == RegistryError.exit_code
-        assert f"docker login {guarded}" in capsys.readouterr().err
+        assert f"wheelyard login {guarded}" in capsys.readouterr().err
 
     def test_a_wrong_one_is_not_repeated(
         self, push: Callable[..., int], guarded: str, tmp_path: Path, capsys: Any
@@ -352,6 +353,33 @@ class TestLogins:
         self.log_in(tmp_path, self.login(guarded))
         assert push("runtime", "--registry", f"http://{guarded}") == 0
         assert digest_there(guarded, RUNTIME, *self.credentials()) == layout_digest(tiny_dist)
+
+    def test_from_wheelyard_login(
+        self,
+        push: Callable[..., int],
+        guarded: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """What the registry refuses is not kept; what it accepts others find, too."""
+        where = f"http://{guarded}"
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "config"))
+        words = ["login", where, "--username", USER, "--password-stdin"]
+        monkeypatch.setattr("sys.stdin", io.StringIO("wrong-word\n"))
+        assert main(words) == RegistryError.exit_code
+        assert "wrong-word" not in capsys.readouterr().err
+        assert not (tmp_path / "config").exists()
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+        assert main([*words, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["kept"] == str(tmp_path / "config/config.json")
+        assert push("runtime", "--registry", where) == 0
+        argv = ["skopeo", "inspect", "--tls-verify=false", f"docker://{guarded}/{RUNTIME}"]
+        file = {"REGISTRY_AUTH_FILE": said["kept"]}
+        assert subprocess.run(argv, check=False, env=os.environ | file).returncode == 0
+        monkeypatch.setattr("sys.stdin", io.StringIO("x"))
+        assert main(["login", where]) == UsageError.exit_code  # no terminal to ask
 
     def test_from_a_credential_helper(
         self,

@@ -42,7 +42,7 @@ def test_a_good_machine() -> None:
         (replace(GOOD, cache_free=10**9), "cache /c", "--cache-dir"),
         (replace(GOOD, ca_problem="SSL_CERT_FILE is not there"), "CA", "--ca-bundle"),
         (replace(GOOD, index_problem="HTTP 403"), "index", "--index-url"),
-        (replace(GOOD, registry_problem="HTTP 401"), "registry", "docker login"),
+        (replace(GOOD, registry_problem="HTTP 401"), "registry", "wheelyard login"),
         (replace(GOOD, engine=Engine(None, "may not be used")), "Docker", "DOCKER_HOST"),
         (replace(GOOD, engine=Engine(DOCKER, free=10**9)), "images in /var/lib/docker", "prune"),
         (

@@ -16,7 +16,7 @@ from wheelyard.errors import SettingsError, ToolMissingError
 from wheelyard.fetching.replies import Gone, Interrupted, RangeRefused, Refused
 from wheelyard.oci.address import HUB, HUB_API, HUB_LOGIN, parse_address
 from wheelyard.registry.client import get_content, open_registry
-from wheelyard.registry.credentials import Credential, find_credential
+from wheelyard.registry.credentials import Credential, find_credential, keep_credential
 from wheelyard.registry.login import Login, parse_challenge, token_request
 from wheelyard.registry.replies import DigestRefused, connection_failure, registry_failure
 from wheelyard.settings import load_settings
@@ -52,7 +52,7 @@ class TestAddress:
             parse_address(text)
 
     def test_a_login_is_not_repeated(self) -> None:
-        with pytest.raises(ValueError, match="docker login") as caught:
+        with pytest.raises(ValueError, match="wheelyard login") as caught:
             parse_address("https://anna:word@host/x")
         assert "word" not in str(caught.value)
 
@@ -76,7 +76,7 @@ class TestCredentials:
 
     @pytest.mark.parametrize("key", [HUB_LOGIN, HUB, f"{HUB}/team"])
     def test_docker_hubs_login(self, tmp_path: Path, key: str) -> None:
-        """`docker login` keeps it under an old URL, podman under the name."""
+        """`wheelyard login` keeps it under an old URL, podman under the name."""
         assert self.find(tmp_path, {"auths": {key: auth("anna", "x")}}, HUB) is not None
         assert self.find(tmp_path, {"auths": {key: auth("anna", "x")}}) is None
 
@@ -191,6 +191,44 @@ class TestCredentials:
         with pytest.raises(SettingsError, match="not JSON"):
             find_credential("h", "x", {"DOCKER_CONFIG": str(tmp_path)})
 
+    @pytest.mark.parametrize("link", [False, True])
+    def test_one_is_kept_beside_what_is_there(self, tmp_path: Path, link: bool) -> None:
+        place = tmp_path / "docker" / "config.json"
+        environ = {"DOCKER_CONFIG": str(place.parent)}
+        kept = {"currentContext": "x", "auths": {"other.example": auth("b", "y")}}
+        if link:
+            place.parent.mkdir()
+            (tmp_path / "real.json").write_text(json.dumps(kept))
+            place.symlink_to(tmp_path / "real.json")
+        anna = Credential("anna", "wörd:x")
+        assert Path(keep_credential("reg.example", anna, environ)) == place.resolve()
+        assert find_credential("reg.example", "team/x", environ) == anna
+        assert place.is_symlink() == link
+        assert place.stat().st_mode & 0o777 == 0o600
+        if link:
+            assert find_credential("other.example", "x", environ) == Credential("b", "y")
+            assert json.loads(place.read_text())["currentContext"] == "x"
+        else:
+            assert place.parent.stat().st_mode & 0o777 == 0o700
+
+    @pytest.mark.parametrize("key", ["credsStore", "credHelpers"])
+    def test_a_helper_keeps_it_and_the_file_does_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+    ) -> None:
+        self.helper(tmp_path, monkeypatch, "")
+        config = {key: {"credsStore": "mine", "credHelpers": {"reg.example": "mine"}}[key]}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        environ = {"DOCKER_CONFIG": str(tmp_path)}
+        place = keep_credential("reg.example", Credential("anna", "s3cret"), environ)
+        assert place == "docker-credential-mine"
+        asked = json.loads((tmp_path / "asked").read_text())
+        assert asked == {"ServerURL": "reg.example", "Username": "anna", "Secret": "s3cret"}
+        assert "s3cret" not in (tmp_path / "config.json").read_text()
+        self.helper(tmp_path, monkeypatch, "echo s3cret; exit 3")
+        with pytest.raises(SettingsError, match="exit code 3") as caught:
+            keep_credential("reg.example", Credential("anna", "s3cret"), environ)
+        assert "s3cret" not in str(caught.value)
+
     def test_its_repr_shows_no_secret(self) -> None:
         assert "word" not in repr(Credential("anna", "word"))
 
@@ -268,7 +306,7 @@ def reply(status: int, **error: Any) -> httpx.Response:
 @pytest.mark.parametrize(
     ("response", "kind", "words"),
     [
-        (reply(401), Refused, "docker login reg"),
+        (reply(401), Refused, "wheelyard login reg"),
         (reply(403, code="DENIED"), Refused, "is not permitted to do that"),
         (reply(404, code="NAME_UNKNOWN"), Gone, "NAME_UNKNOWN"),
         (reply(405, code="UNSUPPORTED"), Refused, "does not accept pushes"),

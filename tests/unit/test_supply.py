@@ -202,7 +202,7 @@ def test_every_source_that_was_asked_is_named_with_its_reason(moved: Moved) -> N
     for failed, reason in (
         (other, "the server's file has"),
         (lacking, "lacks sha256:"),
-        (denied, "docker login 127.0.0.1:"),
+        (denied, "wheelyard login 127.0.0.1:"),
         (nobody, "registry: none is set (--registry, WHEELYARD_REGISTRY)"),
     ):
         assert isinstance(failed, Failed)

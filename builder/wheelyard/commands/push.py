@@ -38,7 +38,7 @@ examples:
 
 Images go to HOST/PREFIX/FRAMEWORK under all their tags. Existing blobs are not sent again; blobs
 of sibling repositories are mounted. A tag moves only after its image is complete; a push
-that fails leaves it unchanged, and the next push continues. Logins are those of
+that fails leaves it unchanged, and the next push continues. Logins are those of `wheelyard login`,
 `docker login` (credential helpers too) and `podman login`. The passphrase of an encrypted key is
 taken from WHEELYARD_SIGN_PASSPHRASE.
 

@@ -54,7 +54,9 @@ def pinned(reference: str, digest: str) -> str:
 def parse_address(text: str) -> Address:
     """Read an address; raise ValueError, without the secrets that the text may contain."""
     if "@" in text:
-        raise ValueError("a registry's address must not contain a login; use `docker login HOST`")
+        raise ValueError(
+            "a registry's address must not contain a login; use `wheelyard login HOST`"
+        )
     match = _ADDRESS.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not HOST[:PORT][/PREFIX], PREFIX in lower case")

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -76,6 +76,18 @@ def open_registry(
         http.close()
         raise
     http.close()  # not when interrupted: a thread may still be reading
+
+
+def check_login(
+    address: Address, credential: Credential, settings: Settings, reporter: Reporter
+) -> None:
+    """Ask the registry whether it accepts a login; raise RegistryError if not."""
+    with closing(make_client(settings, 1, Login(address.url, lambda _: credential))) as http:
+        registry = Registry(address, http, reporter, PATIENCE)
+        try:
+            ask(registry, "GET", address.url, ok=(httpx.codes.OK,))
+        except Gone as error:
+            raise RegistryError(f"{address.host} is not a registry: {error}") from error
 
 
 def _finder(address: Address, reporter: Reporter) -> Callable[[str], Credential | None]:

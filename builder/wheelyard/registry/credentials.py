@@ -1,4 +1,7 @@
-"""Logins for registries: Docker's config.json and credential helpers, podman's auth.json."""
+"""Logins for registries: Docker's config.json and credential helpers, podman's auth.json.
+
+They are read from all of these, and written where Docker itself would write them.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from typing import Any
 from wheelyard.errors import SettingsError, ToolMissingError
 from wheelyard.oci.address import HUB, HUB_LOGIN
 from wheelyard.system.subprocesses import run
+from wheelyard.system.textfiles import write_text
 
 # A credential helper's answer in place of a user name for an identity token:
 # docker-credential-helpers, credentials/credentials.go.
@@ -55,6 +59,40 @@ def find_credential(
     return None
 
 
+def keep_credential(
+    host: str, credential: Credential, environ: Mapping[str, str] = os.environ
+) -> str:
+    """Keep the login of a registry; return where: a file, or the name of a credential helper.
+
+    A helper that config.json names gets it by a pipe. Otherwise it goes into that file, which only
+    the user can read. Raises SettingsError, ToolMissingError and StorageError.
+    """
+    files = _config_files(environ)
+    if not files:
+        raise SettingsError("this user has no home folder: set DOCKER_CONFIG to a folder")
+    path = files[0].resolve()  # the file may be a link
+    config = {**(_read(path) or {})}
+    name = HUB_LOGIN if host == HUB else host
+    helpers = config.get("credHelpers") or {}
+    if helper := helpers.get(name) or helpers.get(host) or config.get("credsStore"):
+        login = {"ServerURL": name, "Username": credential.username, "Secret": credential.secret}
+        program = f"docker-credential-{helper}"
+        result = run([program, "store"], error=None, stdin=json.dumps(login), timeout=60)
+        if result.returncode:
+            raise SettingsError(
+                f"{program} did not keep the login (exit code {result.returncode}); repair it, or "
+                f"take it out of {path}"
+            )
+        return program
+    pair = f"{credential.username}:{credential.secret}".encode()
+    entry = {"auth": base64.b64encode(pair).decode()}
+    config["auths"] = {**(config.get("auths") or {}), name: entry}
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o700, parents=True)
+    write_text(path, json.dumps(config, indent="\t") + "\n", 0o600)
+    return str(path)
+
+
 def _config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the files with logins, in order of precedence."""
     docker = environ.get("DOCKER_CONFIG")
@@ -78,7 +116,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise SettingsError(f"{path} is not JSON; log in again with `docker login`") from error
+        raise SettingsError(f"{path} is not JSON; log in again with `wheelyard login`") from error
     return config if isinstance(config, dict) else None
 
 
@@ -116,7 +154,7 @@ def _entry(entry: object) -> Credential | None:
             text = base64.b64decode(str(entry["auth"]), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             raise SettingsError(
-                "a login in Docker's config.json is damaged; log in again with `docker login`"
+                "a login in Docker's config.json is damaged; log in again with `wheelyard login`"
             ) from None
         name, _, secret = text.rstrip("\0").partition(":")
         return Credential(name, secret)
@@ -139,5 +177,5 @@ def _ask_helper(name: str, host: str) -> Credential | None:
         raise SettingsError(
             f"docker-credential-{name} did not return a login for {host} (exit code "
             f"{result.returncode}); "
-            f"try `docker login {host}`"
+            f"try `wheelyard login {host}`"
         ) from None

@@ -34,7 +34,7 @@ def registry_failure(response: httpx.Response, host: str) -> Refused | Interrupt
     if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
         return RangeRefused(text)
     if response.status_code == httpx.codes.UNAUTHORIZED:
-        return Refused(f"{text}: log in with `docker login {host}`, or check that login")
+        return Refused(f"{text}: log in with `wheelyard login {host}`, or check that login")
     if response.status_code == httpx.codes.FORBIDDEN:
         return Refused(f"{text}: this login is not permitted to do that; ask the registry's owner")
     if response.status_code == httpx.codes.METHOD_NOT_ALLOWED or "UNSUPPORTED" in detail:

@@ -73,7 +73,7 @@ def _build(machine: Machine) -> Iterator[Line]:
     yield _outcome("build", "index", machine.index_problem, "answers",
                    "see --index-url, --ca-bundle and HTTPS_PROXY")  # fmt: skip
     yield _outcome("build", "registry", machine.registry_problem, "answers, or is not set",
-                   "see --registry, --ca-bundle and `docker login`")  # fmt: skip
+                   "see --registry, --ca-bundle and `wheelyard login`")  # fmt: skip
 
 
 def _tool(name: str) -> Line:

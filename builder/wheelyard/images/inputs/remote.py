@@ -45,7 +45,7 @@ def registry_layer(work: Assembly, address: Address, key: str, layer: Layer) -> 
                 return stored
     others = [error for error in refused if not isinstance(error, FileGone)]
     if others:
-        raise FetchError(f"{others[0]} (for a login: `docker login {address.host}`)")
+        raise FetchError(f"{others[0]} (for a login: `wheelyard login {address.host}`)")
     raise FetchError(f"{address} lacks {layer.digest} (asked: {', '.join(work.repositories)})")
 
 
