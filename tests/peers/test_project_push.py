@@ -35,11 +35,13 @@ from wheelyard.projects.lock import inputs_of
 from wheelyard.projects.model import Project, ProjectLock, ProjectWheel
 from wheelyard.projects.publish import PushOptions, push_project
 from wheelyard.projects.pylock import render_lock
+from wheelyard.projects.reproduce import reproduce_project
 from wheelyard.projects.requirements import collect
 from wheelyard.projects.table import read_project
 from wheelyard.publish.attest import signatures
 from wheelyard.publish.attest.trust import Trust
 from wheelyard.publish.published import publications
+from wheelyard.publish.reproduce import Reproduction
 from wheelyard.registry.client import Registry, manifest_digest, open_registry
 from wheelyard.registry.push import Pushed, push_images
 from wheelyard.system.storage import file_digest
@@ -239,6 +241,24 @@ def test_two_machines_make_the_same_image(
     for path in project.folder.rglob("*"):
         path.touch()
     assert push(project, lock, registry, other).digest == first.digest
+
+
+def test_it_is_made_again_to_the_bit(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tmp_path: Path
+) -> None:
+    pushed = push(project, lock, registry, tiny)
+
+    def again() -> Reproduction:
+        none = tmp_path / "none"
+        return reproduce_project(project, "latest", registry, none, tiny.context)
+
+    same = again()
+    assert (same.theirs, same.ours, same.difference) == (pushed.digest, pushed.digest, None)
+    (project.folder / "run.sh").write_text("#!/bin/sh\nrm -r /\n")
+    difference = again().difference
+    assert difference is not None
+    assert "code of my-model" in difference.what
+    assert "workspace/run.sh" in str(difference.file)
 
 
 def test_signed_before_a_tag_moves(

@@ -21,7 +21,7 @@ from wheelyard.images.build.results import Failed
 from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from wheelyard.planning.plan import load_plan
-from wheelyard.publish.reproduce import _published
+from wheelyard.publish.reproduce import read_published
 from wheelyard.registry.client import open_registry
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -156,5 +156,5 @@ def test_reproduce_takes_neither_a_path_nor_a_tag(tiny: Tiny, which: str, text: 
             open_registry(address, tiny.context.settings, QuietReporter(None)) as client,
             pytest.raises(RegistryError, match="SHA-256"),
         ):
-            _published(client, "x", "latest", "x:latest")
+            read_published(client, "x", "latest", "x:latest")
         assert len(registry.asked) == 1

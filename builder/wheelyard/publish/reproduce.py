@@ -54,7 +54,7 @@ _FETCHED = ("files", "uv", "interpreters")
 class Reproduction:
     """The result of building an image again."""
 
-    cell: Cell
+    id: str  # the cell, or the name of a project's image
     theirs: str  # digests of the manifests
     ours: str
     difference: Difference | None
@@ -72,7 +72,7 @@ def reproduce(
     """
     repository, reference = _split(name)
     full = registry.address.repository(repository)
-    theirs = _published(registry, full, reference, name)
+    theirs = read_published(registry, full, reference, name)
     if trust is not None:
         require_signed(registry, repository, theirs.digest, trust)
     cell = _cell(theirs, plan, name)
@@ -96,19 +96,19 @@ def reproduce(
         if _is_lazy(theirs):
             lazily = _lazily(layout, built, own)
             difference = first_difference(theirs, lazily, lambda _: (), lambda _: ())
-            return Reproduction(cell, theirs.digest, lazily.digest, difference)
+            return Reproduction(cell.id, theirs.digest, lazily.digest, difference)
         if any(layer.get("mediaType") == ZSTD_TYPE for layer in theirs.manifest["layers"]):
             difference = first_difference(
                 as_files(theirs), as_files(ours), lambda _: (), lambda _: ()
             )
-            return Reproduction(cell, theirs.digest, ours.digest, difference)
+            return Reproduction(cell.id, theirs.digest, ours.digest, difference)
         difference = first_difference(
             theirs,
             ours,
-            lambda number: _their_entries(registry, full, theirs, number, Path(scratch)),
-            lambda number: _entries(layout.blob(ours.layers[number]), ours, number),
+            lambda number: entries_there(registry, full, theirs, number, Path(scratch)),
+            lambda number: entries_here(layout.blob(ours.layers[number]), ours, number),
         )
-    return Reproduction(cell, theirs.digest, ours.digest, difference)
+    return Reproduction(cell.id, theirs.digest, ours.digest, difference)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -119,7 +119,8 @@ def _split(name: str) -> tuple[str, str]:
     return repository, reference
 
 
-def _published(registry: Registry, repository: str, reference: str, name: str) -> Published:
+def read_published(registry: Registry, repository: str, reference: str, name: str) -> Published:
+    """Read the manifest and config of an image; raise RegistryError if it is not there."""
     try:
         data = get_content(registry, repository, "manifests", reference, MANIFEST_TYPE)
         manifest = read_document(ImageManifest, data)
@@ -187,7 +188,7 @@ def _lazily(layout: Layout, built: Built, context: Context) -> Published:
     return Published(digest, manifest, config)
 
 
-def _their_entries(
+def entries_there(
     registry: Registry, repository: str, image: Published, number: int, scratch: Path
 ) -> Sequence[Entry]:
     """Fetch one layer, resumed and checked, and list its entries."""
@@ -196,8 +197,9 @@ def _their_entries(
     url = registry.url(repository, f"blobs/{digest}")
     item = Download(url, f"{digest.sha256[:12]}.tar.gz", digest.sha256, int(layer["size"]))
     session = Session(registry.http, registry.reporter, registry.patience)
-    return _entries(download(item, scratch / "theirs", session), image, number)
+    return entries_here(download(item, scratch / "theirs", session), image, number)
 
 
-def _entries(blob: Path, image: Published, number: int) -> Sequence[Entry]:
+def entries_here(blob: Path, image: Published, number: int) -> Sequence[Entry]:
+    """List the entries of one layer, whose blob is a file."""
     return reindex(blob, image.layers[number], image.diff_ids[number], lambda _: None)
