@@ -34,6 +34,16 @@ def test_a_good_machine() -> None:
     assert {line.topic for line in diagnose(GOOD, TOPICS)} == set(TOPICS)
 
 
+@pytest.mark.parametrize("program", ["containerd-stargz-grpc", "k3s"])
+def test_a_machine_that_starts_images_unfinished_is_told(program: str) -> None:
+    def said(*programs: str) -> list[str]:
+        machine = replace(GOOD, programs=frozenset(programs))
+        return [line.seen for line in diagnose(machine, ("run",)) if line.name == "lazy pulls"]
+
+    assert said("podman") == []
+    assert said(program, "podman")[0].startswith(f"{program}: ")
+
+
 @pytest.mark.parametrize(
     ("machine", "name", "fix"),
     [

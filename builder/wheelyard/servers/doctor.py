@@ -52,6 +52,7 @@ def diagnose(machine: Machine, wanted: tuple[Topic, ...]) -> tuple[Line, ...]:
     )
 
 
+_LAZY = {"containerd-stargz-grpc", "k3s"}  # k3s has the snapshotter built in
 _REQUIRED = ("container runtime", "driver", "GPU")
 
 
@@ -127,6 +128,9 @@ def _run(machine: Machine) -> Iterator[Line]:
     others = [r.name for r in find_runtimes(None, machine.programs, cdi=machine.cdi)]
     if others:
         yield Line("run", "other runtimes", "ok", ", ".join(others))
+    if lazily := sorted(_LAZY & machine.programs):
+        seen = f"{', '.join(lazily)}: images of `push --compression estargz` start unfinished"
+        yield Line("run", "lazy pulls", "ok", seen)
     if engine.facts is None and engine.problem is None and not others:
         fix = "install docker, podman, apptainer or enroot"
         yield Line("run", "container runtime", "note", "none", fix)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _PROGRAMS = (
     "podman", "apptainer", "singularity", "enroot", "nvidia-ctk", "nvidia-container-cli",
-    "nvidia-container-runtime-hook", "nvidia-smi",
+    "nvidia-container-runtime-hook", "nvidia-smi", "containerd-stargz-grpc", "k3s",
 )  # fmt: skip
 _CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
