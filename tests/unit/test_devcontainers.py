@@ -402,6 +402,29 @@ class TestTheTemplate:
         assert (self.folder / launch["configurations"][0]["program"]).is_file()
 
 
+@pytest.mark.parametrize("address", [None, "registry.example/team"])
+def test_a_project_opens_its_own_image_with_its_folder_over_the_code(
+    tmp_path: Path, address: str | None
+) -> None:
+    table = '[tool.wheelyard]\nimage = "pytorch:2.3.1"\nname = "my-model"\nworkdir = "/srv/app"\n'
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "my-model"\n{table}')
+    words = ["devcontainer", "init", "--output", str(tmp_path), "--project", str(ROOT)]
+    assert main([*words, *(["--registry", address] if address else [])]) == 0
+    config = read_config((tmp_path / ".devcontainer/devcontainer.json").read_text())
+    assert problems(config) == []
+    assert config["image"] == (
+        "my-model:latest" if address is None else f"{address}/my-model:latest"
+    )
+    assert config["workspaceFolder"] == "/srv/app"
+    assert config["workspaceMount"].endswith("target=/srv/app,type=bind")
+    assert ("wheelyard build" in str(config["initializeCommand"])) == (address is None)
+    if address is None:  # what is asked for is chosen, as anywhere
+        assert main([*words, "--force", "--framework", "tensorflow"]) == 0
+        config = read_config((tmp_path / ".devcontainer/devcontainer.json").read_text())
+        assert config["image"].startswith("tensorflow:")
+        assert "workspaceMount" not in config
+
+
 def test_init_makes_the_folder(tmp_path: Path) -> None:
     mine = tmp_path / "new" / "mine"
     assert main(["devcontainer", "init", "--output", str(mine), "--project", str(ROOT)]) == 0

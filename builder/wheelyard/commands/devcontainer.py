@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
+    from wheelyard.projects.model import Project
     from wheelyard.rendering.devcontainers import Devcontainer
     from wheelyard.servers.pick import Host
 
 _EXAMPLES = """\
 init writes .devcontainer/devcontainer.json for the newest devel image that runs on this machine's
-driver and GPUs, or the newest one if there are none. feature writes .devcontainer/wheelyard,
+driver and GPUs, or the newest one if there are none; in a project of your own (`wheelyard init`)
+for the project's image. feature writes .devcontainer/wheelyard,
 for a project with its own image: selfcheck, and an environment that its user can write to.
 prepare makes the image of one of this repository's configurations (devcontainer/NAME) and loads
 it; `make devcontainer` calls it. pin names the images of this repository's configurations that are
@@ -164,29 +166,61 @@ def _render(args: argparse.Namespace, context: Context) -> int:
 
 
 def _init(args: argparse.Namespace, context: Context) -> int:
-    from wheelyard.contract.editor import DEVELOPMENT
-    from wheelyard.publish.attest.trust import find_trust
+    from wheelyard.projects.table import find_project_table
     from wheelyard.rendering.devcontainers import FILE, SEEN, render_devcontainer
-    from wheelyard.servers.choosing import read_entries, require_entry_signed
-    from wheelyard.servers.pick import Selection, pick
     from wheelyard.system.templates import find_templates, make_environment
     from wheelyard.system.textfiles import write_text
 
     target = args.output.absolute() / SEEN / FILE
     _check_target(args, target)
+    asked = args.framework or args.cuda or args.python
+    project = None if asked else find_project_table(args.output.absolute())
+    config, reason = (
+        _chosen(args, context)
+        if project is None
+        else (project_configuration(project, args, context), f"the project's own: {project.source}")
+    )
+    named = context.settings.project if getattr(args, "project", None) is not None else None
+    environment = make_environment(find_templates(named))
+    write_text(target, render_devcontainer(environment, config, written=False))
+    seen = {"file": str(target), "image": config.image, "reason": reason}
+    _show(args, seen, "file    {file}\nimage   {image}\nreason  {reason}")
+    return 0
+
+
+def _chosen(args: argparse.Namespace, context: Context) -> tuple[Devcontainer, str]:
+    """Choose an image of the set for this machine; return the reason, too."""
+    from wheelyard.contract.editor import DEVELOPMENT
+    from wheelyard.publish.attest.trust import find_trust
+    from wheelyard.servers.choosing import read_entries, require_entry_signed
+    from wheelyard.servers.pick import Selection, pick
+
     trust = find_trust(args.verify_key, args.signed_as, context)
     entries = read_entries(args.dist, context, trust)
     selection = Selection(args.framework, args.cuda, args.python, DEVELOPMENT)
     choice = pick(entries, _host(args, context), selection)
     if trust is not None:
         require_entry_signed(choice.entry, trust, context)
-    config = configuration(choice.entry, args, context)
-    named = context.settings.project if getattr(args, "project", None) is not None else None
-    environment = make_environment(find_templates(named))
-    write_text(target, render_devcontainer(environment, config, written=False))
-    seen = {"file": str(target), "image": config.image, "reason": choice.reason}
-    _show(args, seen, "file    {file}\nimage   {image}\nreason  {reason}")
-    return 0
+    return configuration(choice.entry, args, context), choice.reason
+
+
+def project_configuration(
+    project: Project, args: argparse.Namespace, context: Context
+) -> Devcontainer:
+    """Return the configuration of a project's own image, with its folder over the image's code."""
+    from wheelyard.rendering.devcontainers import (
+        LEFT_OVER,
+        Devcontainer,
+        initialize_elsewhere,
+        named,
+    )
+
+    title = named(project.table.name, requires_gpu=args.require_gpu)
+    image, address = f"{project.table.name}:latest", context.settings.registry
+    before = initialize_elsewhere(image, "make it in the project: wheelyard build")
+    if address is not None:
+        image, before = address.reference(image), {"left over": LEFT_OVER}
+    return Devcontainer(title, image, before, args.require_gpu, project.table.workdir)
 
 
 def _feature(args: argparse.Namespace, context: Context) -> int:
@@ -228,6 +262,7 @@ def configuration(
     from wheelyard.rendering.devcontainers import (
         LEFT_OVER,
         Devcontainer,
+        clone_advice,
         initialize_elsewhere,
         named,
     )
@@ -236,7 +271,7 @@ def configuration(
     title = named(f"{image_name(entry)}, Python {entry.python}", requires_gpu=args.require_gpu)
     address = context.settings.registry
     if address is None:
-        before = initialize_elsewhere(entry.tags[0], entry.id)
+        before = initialize_elsewhere(entry.tags[0], clone_advice(entry.id))
         return Devcontainer(title, entry.tags[0], before, args.require_gpu)
     digest = f"@{entry.digest}" if entry.digest else ""
     image = address.reference(entry.tags[0]) + digest

@@ -43,6 +43,7 @@ LEFT_OVER = [
     "--format", "container {{.ID}} is left over from a start that failed, and would be started "
     "again: if that fails too, remove it: docker rm -v {{.ID}}",
 ]  # fmt: skip
+_FOLDER = re.compile(r"(/[A-Za-z0-9._-]+){1,20}")
 _TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")
 _WITH_GPU = {True: "GPU required", False: "GPU if there is one"}
 
@@ -67,6 +68,7 @@ class Devcontainer:
     image: str
     initialize: Mapping[str, Command]  # run outside before the container is made, by name
     requires_gpu: bool
+    folder: str | None = None  # where the project is mounted; None: where the editor does
 
 
 def variants(cells: Sequence[Cell]) -> tuple[Variant, ...]:
@@ -117,9 +119,13 @@ def _initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
     return {"image": look, "left over": LEFT_OVER}
 
 
-def initialize_elsewhere(image: str, cell_id: str) -> dict[str, Command]:
-    """Return the command for a project that cannot make the image: it says where to do so."""
-    advice = f"make it in a clone of Wheelyard: make build MATRIX={cell_id}"
+def clone_advice(cell_id: str) -> str:
+    """Return how an image of the set is made."""
+    return f"make it in a clone of Wheelyard: make build MATRIX={cell_id}"
+
+
+def initialize_elsewhere(image: str, advice: str) -> dict[str, Command]:
+    """Return the command for a project that cannot make the image: it says what to do."""
     line = (
         f"docker image inspect {shlex.quote(image)} >/dev/null 2>&1 || "
         f"{{ echo {shlex.quote(f'{image} is not in the Docker Engine; {advice}')} >&2; exit 1; }}"
@@ -133,9 +139,12 @@ def render_devcontainer(environment: Environment, config: Devcontainer, *, writt
     Raises SelectionError for an image whose name or title is more than a name: dev container
     programs expand `${localEnv:NAME}`.
     """
-    if not is_reference(config.image) or not _TITLE.fullmatch(config.title):
-        said = f"{config.image!a} ({config.title!a})"
-        raise SelectionError(f"{said} is not an image's name and title, so it is not written")
+    is_folder = config.folder is None or _FOLDER.fullmatch(config.folder)
+    if not is_reference(config.image) or not _TITLE.fullmatch(config.title) or not is_folder:
+        said = f"{config.image!a} ({config.title!a}, {config.folder!a})"
+        raise SelectionError(
+            f"{said} is not an image's name, title and folder, so it is not written"
+        )
     return environment.get_template(f"{FILE}.j2").render(
         config=config,
         written=written,
@@ -180,7 +189,9 @@ def _for_the_template(
     """Return the only file of the project template that depends on the matrix."""
     tag = variant.cell.tags[0]
     before: dict[str, Command] = (
-        {"left over": LEFT_OVER} if tag in published else initialize_elsewhere(tag, variant.cell.id)
+        {"left over": LEFT_OVER}
+        if tag in published
+        else initialize_elsewhere(tag, clone_advice(variant.cell.id))
     )
     name = named(title(variant.cell), requires_gpu=False)
     config = Devcontainer(name, published.get(tag, tag), before, requires_gpu=False)
