@@ -17,11 +17,11 @@ from wheelyard.images.build.loading import find_loader
 from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor, Layout
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.local import build_project, load_into_docker
-from wheelyard.projects.lock import inputs_of
 from wheelyard.projects.model import ProjectLock, ProjectWheel
 from wheelyard.projects.published import base_from_layout
 from wheelyard.projects.pylock import render_lock
 from wheelyard.projects.requirements import collect
+from wheelyard.projects.state import inputs_of
 from wheelyard.projects.table import read_project
 from wheelyard.settings import load_settings
 

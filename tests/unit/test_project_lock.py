@@ -23,9 +23,10 @@ from wheelyard.errors import FetchError, LockError, ProjectError
 from wheelyard.model import LockedWheel
 from wheelyard.planning.catalogue import CatalogueEntry
 from wheelyard.projects.layers import fetch_wheels
-from wheelyard.projects.lock import Resolution, _pinned, lock_problems, lock_project
+from wheelyard.projects.lock import Resolution, _pinned, lock_project
 from wheelyard.projects.model import BaseImage, Project, ProjectLock
 from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
+from wheelyard.projects.state import lock_problems
 from wheelyard.projects.table import read_project
 
 ROOT = Path(__file__).parents[2]

@@ -142,8 +142,8 @@ def _show_project(
 def _check_project(project: Project, args: argparse.Namespace, context: Context) -> int:
     from wheelyard.projects.base import planned_base
     from wheelyard.projects.find import set_folder
-    from wheelyard.projects.lock import lock_problems
     from wheelyard.projects.pylock import read_lock
+    from wheelyard.projects.state import lock_problems
 
     try:
         lock = read_lock(project.lock)

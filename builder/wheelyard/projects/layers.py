@@ -207,8 +207,8 @@ def fetch_wheels(
             downloads.append(Download(url, wheel.filename, wheel.sha256, wheel.size))
     indexes: tuple[str, ...] = ()
     if project is not None and (downloads or unlocated):
-        from wheelyard.projects.lock import index_settings, own_indexes
         from wheelyard.projects.requirements import collect
+        from wheelyard.projects.state import index_settings, own_indexes
 
         settings = index_settings(collect(project, python), settings)
         indexes = own_indexes(settings)

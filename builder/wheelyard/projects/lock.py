@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
@@ -21,7 +21,6 @@ from wheelyard.errors import LockError
 from wheelyard.lock.index import locate
 from wheelyard.lock.pylock import first_wheel, wheel_url
 from wheelyard.lock.resolve import wheel_size
-from wheelyard.lock.sealed import digest
 from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.model import LockedWheel
 from wheelyard.projects.base import base_contents
@@ -35,7 +34,7 @@ from wheelyard.projects.requirements import (
     expanded,
     wheel_advice,
 )
-from wheelyard.system.storage import is_file_of
+from wheelyard.projects.state import index_settings, inputs_of, own_indexes
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
@@ -44,11 +43,9 @@ if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.settings import Settings
 
-FORMAT = 1  # part of every digest: raise it when the way projects are resolved changes
 _DISTRIBUTIONS = {"pytorch": "torch"}  # framework -> distribution, where the names differ
 _BUILD = re.compile(r"cpu|cu\d+|rocm[\d.]+")  # local versions of PyTorch's own index
 _SET = re.compile(r"(nvidia-.*|triton|cuda-.*)")  # goes with the framework
-_OWN_INDEX = "project-"  # how the settings call the project's own indexes
 _ADVICE = "change the project's requirements, or the image that it stands on"
 _NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
 _OTHER_PYTHON = re.compile(r"no wheels? with a matching (Python|platform)|only has wheels with")
@@ -108,50 +105,6 @@ def lock_project(
         python=base.python,
     )
     return Resolution(lock, tuple(notes))
-
-
-def lock_problems(project: Project, lock: ProjectLock, base: BaseImage | None) -> list[str]:
-    """Say what has changed since the lock was written. Offline.
-
-    Without `base`, it is taken to be the one that was locked.
-    """
-    contents = lock.contents if base is None else base_contents(base)
-    problems = []
-    if base is not None and contents != lock.contents:
-        problems.append(f"{base.reference} is no longer what {lock.base} was")
-    if inputs_of(project, collect(project, lock.python), lock.contents) != lock.inputs:
-        problems.append("the table or the requirements have changed")
-    for item in lock.wheels:
-        if item.path is not None and not _is_file(project.folder / item.path, item.wheel):
-            problems.append(f"{item.path} is missing, or another file than was locked")
-    return problems
-
-
-def inputs_of(project: Project, wanted: Wanted, contents: str) -> str:
-    """Return the digest (SHA-256 hex) of all that a project's lock depends on."""
-    facts: dict[str, Any] = {
-        "format": FORMAT,
-        "image": project.table.image,
-        "contents": contents,
-        **wanted.facts(),
-    }
-    return digest(facts)
-
-
-def index_settings(wanted: Wanted, settings: Settings) -> Settings:
-    """Return the settings with the project's own indexes; one that the user set comes first."""
-    named = [(f"{_OWN_INDEX}{at}", expanded(url)) for at, url in enumerate(wanted.indexes)]
-    own = None if wanted.index is None else expanded(wanted.index)
-    return replace(
-        settings,
-        index_url=settings.index_url or own,
-        indexes=(*settings.indexes, *named),
-    )
-
-
-def own_indexes(settings: Settings) -> tuple[str, ...]:
-    """Return the project's own indexes among those of `index_settings`."""
-    return tuple(url for name, url in settings.indexes if name.startswith(_OWN_INDEX))
 
 
 def images_with(
@@ -518,10 +471,3 @@ def _absolute(line: str, folder: Path) -> str:
 
 def _expanded(line: str) -> str:
     return expanded(line) if "@ http" in line else line
-
-
-def _is_file(path: Path, wheel: LockedWheel) -> bool:
-    try:
-        return path.stat().st_size == wheel.size and is_file_of(path, wheel.sha256)
-    except OSError:
-        return False

@@ -26,9 +26,9 @@ from wheelyard.oci.layout import Layout
 from wheelyard.projects.files import project_files
 from wheelyard.projects.image import ProjectImage, describe_project_image
 from wheelyard.projects.layers import Workshop, project_layers
-from wheelyard.projects.lock import lock_problems
 from wheelyard.projects.published import FoundBase, find_base
 from wheelyard.projects.pylock import read_lock
+from wheelyard.projects.state import lock_problems
 from wheelyard.projects.table import read_project
 from wheelyard.registry.client import MANIFEST_TYPES, get_content
 from wheelyard.registry.push import Publication, Pushed, push_image

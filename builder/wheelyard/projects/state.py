@@ -1,0 +1,71 @@
+"""What a project's lock depends on, and whether that has changed. Offline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wheelyard.lock.sealed import digest
+from wheelyard.model import LockedWheel
+from wheelyard.projects.base import base_contents
+from wheelyard.projects.model import BaseImage, Project, ProjectLock
+from wheelyard.projects.requirements import Wanted, collect, expanded
+from wheelyard.system.storage import is_file_of
+
+if TYPE_CHECKING:
+    from wheelyard.settings import Settings
+
+FORMAT = 1  # part of every digest: raise it when the way projects are resolved changes
+_OWN_INDEX = "project-"  # how the settings call the project's own indexes
+
+
+def lock_problems(project: Project, lock: ProjectLock, base: BaseImage | None) -> list[str]:
+    """Say what has changed since the lock was written. Offline.
+
+    Without `base`, it is taken to be the one that was locked.
+    """
+    contents = lock.contents if base is None else base_contents(base)
+    problems = []
+    if base is not None and contents != lock.contents:
+        problems.append(f"{base.reference} is no longer what {lock.base} was")
+    if inputs_of(project, collect(project, lock.python), lock.contents) != lock.inputs:
+        problems.append("the table or the requirements have changed")
+    for item in lock.wheels:
+        if item.path is not None and not _is_file(project.folder / item.path, item.wheel):
+            problems.append(f"{item.path} is missing, or another file than was locked")
+    return problems
+
+
+def inputs_of(project: Project, wanted: Wanted, contents: str) -> str:
+    """Return the digest (SHA-256 hex) of all that a project's lock depends on."""
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "image": project.table.image,
+        "contents": contents,
+        **wanted.facts(),
+    }
+    return digest(facts)
+
+
+def index_settings(wanted: Wanted, settings: Settings) -> Settings:
+    """Return the settings with the project's own indexes; one that the user set comes first."""
+    named = [(f"{_OWN_INDEX}{at}", expanded(url)) for at, url in enumerate(wanted.indexes)]
+    own = None if wanted.index is None else expanded(wanted.index)
+    return replace(
+        settings,
+        index_url=settings.index_url or own,
+        indexes=(*settings.indexes, *named),
+    )
+
+
+def own_indexes(settings: Settings) -> tuple[str, ...]:
+    """Return the project's own indexes among those of `index_settings`."""
+    return tuple(url for name, url in settings.indexes if name.startswith(_OWN_INDEX))
+
+
+def _is_file(path: Path, wheel: LockedWheel) -> bool:
+    try:
+        return path.stat().st_size == wheel.size and is_file_of(path, wheel.sha256)
+    except OSError:
+        return False
