@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  wheelyard login registry.example                      asks for user and password
-  wheelyard login --registry registry.example/team      the host of this address
-  printf %s "$TOKEN" | wheelyard login registry.example --username ci --password-stdin
+  wheelyard login registry.example              asks for user and password
+  wheelyard login --registry registry.example/team
+  printf %s "$TOKEN" | wheelyard login registry.example \\
+      --username ci --password-stdin
 
-No engine is needed. The registry is asked first; a login that it refuses is not kept. It is kept in
-Docker's config.json ($DOCKER_CONFIG, else ~/.docker), or by the credential helper that this file
-names. $REGISTRY_AUTH_FILE, podman's, comes first.
+No engine is needed. The registry is asked first; a login that it refuses is not
+kept. It is kept in Docker's config.json ($DOCKER_CONFIG, else ~/.docker), or by
+the credential helper that this file names; $REGISTRY_AUTH_FILE, podman's, comes
+first.
 """
 
 COMMAND = Command(
