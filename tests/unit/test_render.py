@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -12,10 +14,12 @@ import pytest
 from locking import devel_cell, runtime_cell
 
 from wheelyard.contract.imageconfig import image_config
+from wheelyard.dockerfiles.contexts import image_context
 from wheelyard.errors import LockError, MatrixError, StorageError
 from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs
 from wheelyard.lock.lockfile import render_requirements_lock
 from wheelyard.lock.packages import read_package_lock, render_package_lock
+from wheelyard.lock.state import load_requirements_lock
 from wheelyard.model import Cell, LockedWheel, PackageLock, RequirementsLock
 from wheelyard.planning.drivers import driver_floor, require_cuda
 from wheelyard.rendering.render import (
@@ -113,6 +117,21 @@ def test_without_mounts_every_builder_reads_it() -> None:
         assert [word for word in newer if word in text] == []
         assert text.count("://") == text.count(r"http://\1:\2")  # what /etc/hosts names alone
         assert text.endswith((ROOT / cell.folder / "Dockerfile").read_text()[-500:])
+
+
+def test_a_builder_is_sent_what_the_dockerfile_copies() -> None:
+    cells = planning.committed_plan().cells
+    cell = cells[0]
+    text = render_cell(ROOT, cell, cells, mounts=False)
+    lock = load_requirements_lock(ROOT, cell, cells_by_id(cells))
+    with tarfile.open(fileobj=io.BytesIO(image_context(text.encode(), lock))) as tar:
+        sent = {member.name: tar.extractfile(member) for member in tar}
+    copied = [line.split()[1] for line in text.splitlines() if line.startswith("COPY ")]
+    assert copied == ["requirements.lock"]
+    assert sent.keys() == {"Dockerfile", *copied}
+    content = sent["requirements.lock"]
+    assert content is not None
+    assert content.read() == (ROOT / cell.lock).read_bytes()  # what a build by hand copies
 
 
 def test_rendering_knows_neither_clock_nor_environment(

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import io
 import tarfile
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from wheelyard.contract.paths import WHEELYARD
+from wheelyard.contract.paths import LOCK, WHEELYARD
 from wheelyard.contract.users import SCRIPTS
 from wheelyard.images.assemble.final_layer import base_files
+from wheelyard.lock.lockfile import render_requirements_lock
 from wheelyard.rendering.bakefile import DOCKERFILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from wheelyard.model import RequirementsLock
+
 _PACKAGE = "builder/wheelyard"  # in a project, which a Dockerfile may be built from by hand
 
 
-def image_context(dockerfile: bytes) -> bytes:
-    """Return the context of an image's Dockerfile, a tar that holds only the Dockerfile."""
-    return _pack({DOCKERFILE: dockerfile})
+def image_context(dockerfile: bytes, lock: RequirementsLock) -> bytes:
+    """Return the context of an image's Dockerfile, a tar: itself, and the lock of its wheels."""
+    text = render_requirements_lock(lock)
+    return _pack({DOCKERFILE: dockerfile, PurePosixPath(LOCK).name: text.encode()})
 
 
 def pinned_context(dockerfile: bytes) -> bytes:

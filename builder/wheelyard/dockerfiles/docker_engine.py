@@ -116,7 +116,7 @@ class DockerEngine:
             raise missing
         with job.timed("build"):
             text = render_cell(self._project, job.cell, self._plan.cells, mounts=False)
-            tar = image_context(text.encode())
+            tar = image_context(text.encode(), job.stages[-1].lock)
             request = self._request(job.cell.id, tar, job.log, base)
             with self._local_only_name(base) as name:
                 image = self._build(replace(request, arguments={"BASE": name, **request.arguments}))

@@ -22,11 +22,10 @@ from wheelyard.contract.imageconfig import (
     title,
 )
 from wheelyard.contract.installer import load_installer
-from wheelyard.contract.paths import LOCK, VENV
+from wheelyard.contract.paths import VENV
 from wheelyard.contract.users import PIP_UMASK, PTH, SAFE, text_files
 from wheelyard.errors import StorageError
 from wheelyard.lock.inputs import Cells, cells_by_id, parent_of
-from wheelyard.lock.lockfile import render_requirements_lock
 from wheelyard.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
 from wheelyard.model import Cell, RequirementsLock
 from wheelyard.planning.facts import facts_file, load_upstream
@@ -162,10 +161,7 @@ def _dockerfile(
         "venv": f"/{VENV}",
         "config": config,
         "cell_json": dict(config.labels)[CELL_LABEL],
-        "texts": {
-            **constraint_files(cell, locks[-1].wheels.wheels),
-            LOCK: render_requirements_lock(locks[-1].wheels),
-        },
+        "texts": constraint_files(cell, locks[-1].wheels.wheels),
         "compiler": _COMPILER if has_compiler(locks[-1].wheels.wheels) else None,
         "installer": load_installer(),
         "not_compiled": NOT_COMPILED,
