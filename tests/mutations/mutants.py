@@ -369,7 +369,7 @@ JUDGED = (
     Mutant("changed bits are forgiven", "judgement", "gpu/burning.py",
            "if each.different]", "if False]", BURN),
     Mutant("nothing computed is a pass", "judgement", "gpu/burning.py",
-           "    if not any(each.count for each in found.values()):\n", "    if False:\n", BURN),
+           "    if not any(each.count for each in products.values()):\n", "    if False:\n", BURN),
     Mutant("any rate will do", "judgement", "gpu/burning.py", "RATE = 0.3", "RATE = 0.0", BURN),
     Mutant("any power will do", "judgement", "gpu/burning.py", "POWER = 0.4", "POWER = 0.0", BURN),
     Mutant("any clock will do", "judgement", "gpu/burning.py", "CLOCK = 0.35", "CLOCK = 0.0", BURN),

@@ -32,7 +32,7 @@ SIZES = {"cpu": 1024, "cuda": 8192}  # of the large matrix product
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """A large matrix product, then every model, a framework at a time."""
+    """List a large matrix product, then every model, a framework at a time."""
     for framework in usable_frameworks(options):
         if not options.models:
             yield f"bench.matmul.{framework}", partial(check_matmul, framework, options)
@@ -87,7 +87,7 @@ def _speed(spec: Spec, framework: str, options: Options, device: str) -> Outcome
 
 
 def check_large(name: str, framework: str, options: Options) -> Outcome:
-    """A model that fills a GPU, in mixed precision; on a processor, a tiny one of the same code."""
+    """Train a model that fills a GPU, in mixed precision; on a processor a tiny one of its code."""
     device = pick_device(options, framework)
     module = _large_side(framework)
     shape = FULL[name] if device == "cuda" else TINY[name]

@@ -31,13 +31,13 @@ class Fire(Protocol):
     """A framework's side."""
 
     def name(self, device: str) -> str:
-        """The device, as its maker names it."""
+        """Return the device, as its maker names it."""
 
     def uuid(self, device: str) -> str | None:
-        """What NVML knows it by; None where the framework does not say."""
+        """Return what NVML knows it by; None where the framework does not say."""
 
     def kinds(self, device: str) -> tuple[str, ...]:
-        """The types to multiply in."""
+        """Return the types to multiply in."""
 
     def product(self, kind: str, device: str, size: int) -> Callable[[], int]:
         """Work that computes the product TIMES times; how many elements differ from the first."""
@@ -66,13 +66,13 @@ def devices(framework: str, options: Options) -> Sequence[str]:
 
 
 def check_products(framework: str, device: str, options: Options) -> Outcome:
-    """The same products for some minutes: not one bit may change, nor the device be held down."""
+    """Repeat products for some minutes: not one bit may change, nor the device be held down."""
     if reason := _idle(device, options):
         return skipped(reason, wants_gpu=True)
     fire = _side(framework)
     with sampled(_place(fire, device)) as (samples, limits):
-        found = multiplied(fire, device, 60 * options.minutes)
-    return judge_products(fire.name(device), found, samples, limits)
+        products = multiplied(fire, device, 60 * options.minutes)
+    return judge_products(fire.name(device), products, samples, limits)
 
 
 def multiplied(fire: Fire, device: str, seconds: float) -> dict[str, Products]:
@@ -105,9 +105,9 @@ def check_memory(framework: str, device: str, options: Options) -> Outcome:
     if free is None:
         return skipped(f"{MODULES[framework]} does not say how much memory is free")
     size = int(free * FREE)
-    found = {name: fire.wrong(value, device, size) for name, value in PATTERNS.items()}
-    found["places"] = fire.wrong(None, device, size)
-    return judge_memory(size, found)
+    wrong = {name: fire.wrong(value, device, size) for name, value in PATTERNS.items()}
+    wrong["places"] = fire.wrong(None, device, size)
+    return judge_memory(size, wrong)
 
 
 def _idle(device: str, options: Options) -> str | None:

@@ -35,12 +35,12 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def module(*arguments: str) -> list[str]:
-    """The command that runs `python -m ARGUMENTS`."""
+    """Return the command that runs `python -m ARGUMENTS`."""
     return [sys.executable, "-m", *arguments]
 
 
 def run(command: Sequence[str], extra: Mapping[str, str]) -> str:
-    """What it prints; raises ChildError when it fails or takes too long."""
+    """Return what it prints; raise ChildError when it fails or takes too long."""
     # Files, not pipes: a grandchild that outlives a launcher would keep a pipe open for ever.
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
@@ -78,7 +78,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_json(output: str) -> Any:
-    """The value on the last line."""
+    """Return the value on the last line."""
     lines = output.strip().splitlines()
     if not lines:
         raise ChildError("the process printed nothing")
@@ -86,12 +86,12 @@ def last_json(output: str) -> Any:
 
 
 def gist(log: str, lines: int = 6, causes: int = 3) -> str:
-    """The first lines that name an error, wherever they stand, and the end of a log; on one line.
+    """Return the first lines that name an error, and the end of a log, on one line.
 
     A launcher's own words come last and say that a process failed; why is far above them.
     """
-    found = [line.strip() for line in log.strip().splitlines()]
-    end = found[-lines:]
-    named = [line[:MOST] for line in found[:-lines] if ERROR.search(line) or is_known(line)]
+    said = [line.strip() for line in log.strip().splitlines()]
+    end = said[-lines:]
+    named = [line[:MOST] for line in said[:-lines] if ERROR.search(line) or is_known(line)]
     told = [*dict.fromkeys(named)][:causes] + [line[:MOST] for line in end]
     return " | ".join(told) or "no message"

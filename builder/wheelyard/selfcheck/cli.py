@@ -40,7 +40,7 @@ PASSED, FAILED, WRONG_USE = 0, 1, 2
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="selfcheck",
         description="Check that driver, GPU, CUDA, cuDNN, NCCL and framework work together here.",
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(given: argparse.Namespace, cell: Cell | None) -> Options:
-    """What the checks get; raises DataError for a data folder that cannot be used."""
+    """Return what the checks get; raise DataError for a data folder that cannot be used."""
     options = Options(
         cell,
         require_gpu=given.require_gpu,

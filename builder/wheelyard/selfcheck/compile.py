@@ -33,7 +33,7 @@ def checks(options: Options) -> Iterator[Check]:
 
 
 def check_xla(options: Options) -> Outcome:
-    """A function compiled by XLA agrees with the same function run step by step."""
+    """Check that a function compiled by XLA agrees with the same function run step by step."""
     tf = import_framework("tensorflow")
     device = pick_device(options, "tensorflow")
 
@@ -59,7 +59,7 @@ def check_xla(options: Options) -> Outcome:
 
 
 def check_inductor(options: Options) -> Outcome:
-    """A compiled function agrees with the same function run step by step."""
+    """Check that a compiled function agrees with the same function run step by step."""
     import torch
 
     if sys.version_info >= (3, 12) and torch.__version__ < "2.4":
@@ -86,7 +86,7 @@ def check_inductor(options: Options) -> Outcome:
 
 
 def mixture(values: torch.Tensor) -> torch.Tensor:
-    """A few pointwise operations and a reduction, enough for a fused kernel."""
+    """Do a few pointwise operations and a reduction, enough for a fused kernel."""
     scaled = (values * 2 + 1).sin() * (-values.abs()).exp()
     return scaled + scaled.sum() / len(values)
 

@@ -22,27 +22,27 @@ MANGLED = re.compile(r"[-.][0-9a-f]{8}$")  # auditwheel; torchvision's own reloc
 def site_packages() -> tuple[Path, ...]:
     """Every folder on `sys.path` that wheels are installed in."""
     paths = (Path(entry) for entry in sys.path)
-    found = (path for path in paths if path.name in ("site-packages", "dist-packages"))
-    return tuple(dict.fromkeys(path for path in found if path.is_dir()))
+    folders = (path for path in paths if path.name in ("site-packages", "dist-packages"))
+    return tuple(dict.fromkeys(path for path in folders if path.is_dir()))
 
 
 def stem(soname: str) -> str:
-    """The library's name without version: `libcudnn.so.8` and `libcudnn.so.9` are one library."""
+    """Cut off the version: `libcudnn.so.8` and `libcudnn.so.9` are one library."""
     return MANGLED.sub("", soname.split(".so", 1)[0])
 
 
 def is_stub(path: Path) -> bool:
-    """A stub carries symbols for the linker and no code."""
+    """Say whether it is a stub, which carries symbols for the linker and no code."""
     return "stubs" in path.parts
 
 
 def is_cuda_library(library: SharedObject) -> bool:
-    """A library of NVIDIA's, by the folder it was installed to or by its name."""
+    """Say whether it is NVIDIA's, by the folder it was installed to or by its name."""
     return in_nvidia_wheel(library.path) or CUDA_NAME.match(library.name) is not None
 
 
 def in_nvidia_wheel(path: Path) -> bool:
-    """True below `site-packages/nvidia`: `nvidia/cudnn/lib` (CUDA 12) or `nvidia/cu13/lib`."""
+    """Say whether it is below `site-packages/nvidia`: `cudnn/lib` (CUDA 12) or `cu13/lib`."""
     return any(path.is_relative_to(folder / "nvidia") for folder in site_packages())
 
 
@@ -50,13 +50,13 @@ def in_nvidia_wheel(path: Path) -> bool:
 def shared_objects() -> tuple[SharedObject, ...]:
     """Every shared object in site-packages, links left out, sorted by path."""
     files = (path for folder in site_packages() for path in _shared_files(folder))
-    return tuple(found for path in sorted(files) if (found := read_shared_object(path)))
+    return tuple(library for path in sorted(files) if (library := read_shared_object(path)))
 
 
 def cuda_libraries() -> tuple[SharedObject, ...]:
-    """The CUDA libraries of NVIDIA's wheels, stubs left out."""
-    libraries = (found for found in shared_objects() if in_nvidia_wheel(found.path))
-    return tuple(found for found in libraries if not is_stub(found.path))
+    """Return the CUDA libraries of NVIDIA's wheels, stubs left out."""
+    libraries = (library for library in shared_objects() if in_nvidia_wheel(library.path))
+    return tuple(library for library in libraries if not is_stub(library.path))
 
 
 def by_dependency(libraries: tuple[SharedObject, ...]) -> tuple[SharedObject, ...]:
@@ -82,7 +82,7 @@ def by_dependency(libraries: tuple[SharedObject, ...]) -> tuple[SharedObject, ..
 def load(name: str) -> ctypes.CDLL | None:
     """Load the CUDA library with this stem and what it needs; None when no wheel brought it."""
     libraries = cuda_libraries()
-    wanted = next((found for found in libraries if stem(found.name) == name), None)
+    wanted = next((library for library in libraries if stem(library.name) == name), None)
     if wanted is None:
         return None
     for library in by_dependency(_closure(wanted, libraries)):
@@ -92,14 +92,14 @@ def load(name: str) -> ctypes.CDLL | None:
 
 def _closure(wanted: SharedObject, libraries: tuple[SharedObject, ...]) -> tuple[SharedObject, ...]:
     by_name = {library.name: library for library in libraries}
-    found: dict[Path, SharedObject] = {}
+    ordered: dict[Path, SharedObject] = {}
     waiting = [wanted]
     while waiting:
         library = waiting.pop()
-        if library.path not in found:
-            found[library.path] = library
+        if library.path not in ordered:
+            ordered[library.path] = library
             waiting += [by_name[name] for name in library.needed if name in by_name]
-    return tuple(found.values())
+    return tuple(ordered.values())
 
 
 def _shared_files(folder: Path) -> Iterator[Path]:

@@ -18,19 +18,19 @@ class NoGpuError(RuntimeError):
 
 
 def chosen_frameworks(options: Options) -> tuple[str, ...]:
-    """The cell's frameworks, or those installed; cut down to the one the options name."""
+    """Return the cell's frameworks, or those installed; cut down to the one the options name."""
     names = tuple(options.cell.frameworks) if options.cell else installed_frameworks()
     wanted = options.framework
     return names if wanted is None else tuple(name for name in names if name == wanted)
 
 
 def installed_frameworks() -> tuple[str, ...]:
-    """The frameworks that are installed here."""
+    """Return the frameworks that are installed here."""
     return tuple(name for name, module in MODULES.items() if importlib.util.find_spec(module))
 
 
 def usable_frameworks(options: Options) -> tuple[str, ...]:
-    """The chosen ones that are installed; `versions` alone speaks of one that is not."""
+    """Return the chosen ones that are installed; `versions` alone speaks of one that is not."""
     there = installed_frameworks()
     return tuple(name for name in chosen_frameworks(options) if name in there)
 
@@ -47,7 +47,7 @@ def missing_framework(options: Options) -> str | None:
 
 
 def import_framework(name: str) -> ModuleType:
-    """The framework's module; TensorFlow without its notices, and with memory as it needs it."""
+    """Import the framework; TensorFlow without its notices, and with memory as it needs it."""
     if name == "tensorflow":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

@@ -58,15 +58,15 @@ def no_libraries(options: Options) -> Outcome:
 
 def check_none() -> Outcome:
     """No library of NVIDIA's is there at all, stubs and private copies included."""
-    found = [str(library.path) for library in shared_objects() if is_cuda_library(library)]
-    if found:
-        return failed(f"{CPU_ONLY}, but there is {', '.join(found)}", found)
+    paths = [str(library.path) for library in shared_objects() if is_cuda_library(library)]
+    if paths:
+        return failed(f"{CPU_ONLY}, but there is {', '.join(paths)}", paths)
     return passed({"libraries": 0})
 
 
 def check_load(library: SharedObject) -> Outcome:
-    """The dynamic linker loads the library and resolves its symbols."""
-    error = load_all(tuple(found.path for found in by_dependency(cuda_libraries())))[library.path]
+    """Check that the dynamic linker loads the library and resolves its symbols."""
+    error = load_all(tuple(each.path for each in by_dependency(cuda_libraries())))[library.path]
     if error is None:
         return passed(library.soname)
     missing = error.split(":", 1)[0]
@@ -111,11 +111,11 @@ def _ending(code: int) -> str:
 
 def check_unique() -> Outcome:
     """No CUDA library is found twice, in whatever version: two copies crash or waste gigabytes."""
-    found = [library for library in shared_objects() if is_cuda_library(library)]
-    stubs = [str(library.path) for library in found if is_stub(library.path)]
-    private = {str(item.path): reason for item in found if (reason := private_copy(item.path))}
-    copies = duplicates(item for item in found if str(item.path) not in (*stubs, *private))
-    seen = {"libraries": len(found), "stubs": stubs, "private": private, "twice": copies}
+    libraries = [library for library in shared_objects() if is_cuda_library(library)]
+    stubs = [str(library.path) for library in libraries if is_stub(library.path)]
+    private = {str(item.path): reason for item in libraries if (reason := private_copy(item.path))}
+    copies = duplicates(item for item in libraries if str(item.path) not in (*stubs, *private))
+    seen = {"libraries": len(libraries), "stubs": stubs, "private": private, "twice": copies}
     if copies:
         listing = "; ".join(f"{name}: {', '.join(paths)}" for name, paths in copies.items())
         return failed(f"more than one copy of a CUDA library: {listing}", seen)

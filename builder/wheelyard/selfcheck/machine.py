@@ -12,7 +12,7 @@ _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     return _field(Path("/proc/cpuinfo"), "model name") or "unknown processor"
 
 
@@ -69,7 +69,7 @@ def forget_peak() -> bool:
 
 
 def peak_memory() -> int:
-    """The most memory this process had at once since `forget_peak`, in bytes; 0 if not known."""
+    """Return the most bytes this process had at once since `forget_peak`; 0 if not known."""
     kilobytes = (_field(_STATUS, "VmHWM") or "0").split()[0]
     return int(kilobytes) * 1024
 
@@ -84,5 +84,5 @@ def _field(path: Path, name: str) -> str | None:
 
 
 def flags() -> frozenset[str]:
-    """What the processor can do, in the kernel's words."""
+    """Return what the processor can do, in the kernel's words."""
     return frozenset((_field(Path("/proc/cpuinfo"), "flags") or "").split())

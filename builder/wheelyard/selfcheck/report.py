@@ -25,15 +25,15 @@ INDENT: dict[str, Any] = {"initial_indent": " " * 6, "subsequent_indent": " " * 
 
 
 def to_json(results: list[Result], header: Mapping[str, Any]) -> str:
-    """The machine-readable report: where and by what it was made, then the checks."""
+    """Make the machine-readable report: where and by what it was made, then the checks."""
     content = without_nan({**header, "checks": [result.to_json() for result in results]})
     return json.dumps(content, indent=2, allow_nan=False)
 
 
 def header(options: Options, level: str) -> dict[str, Any]:
     """When and where a report was made; None for what nobody here knows."""
-    found = find_driver()
-    driver = None if isinstance(found, NoDriverError) else found
+    answer = find_driver()
+    driver = None if isinstance(answer, NoDriverError) else answer
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017
         "host": platform.node(),
@@ -47,7 +47,7 @@ def header(options: Options, level: str) -> dict[str, Any]:
 
 
 def revision(folder: Path) -> str:
-    """What selfcheck this is: a digest of its files, since no version number names it."""
+    """Return a digest of selfcheck's files, since no version number names it."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
@@ -57,7 +57,7 @@ def revision(folder: Path) -> str:
 
 
 def without_nan(value: Any) -> Any:
-    """The same with null for every number that JSON does not have: nan and the infinities."""
+    """Replace every number that JSON does not have (nan, the infinities) by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -100,7 +100,7 @@ def summary(results: list[Result]) -> str:
 
 
 def _value(seen: object) -> str:
-    """What was seen, for people: a training's end, a speed, or the plain values there are."""
+    """Show what was seen to people: a training's end, a speed, or the plain values there are."""
     if isinstance(seen, dict):
         if isinstance(seen.get("losses"), list) and isinstance(seen.get("scores"), dict):
             seen = {"loss": seen["losses"][-1], **seen["scores"]}

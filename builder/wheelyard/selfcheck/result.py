@@ -60,7 +60,7 @@ class Result:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The mapping that `--json` prints."""
+        """Return the mapping that `--json` prints."""
         return asdict(self)
 
 
@@ -69,17 +69,17 @@ Group = Callable[[Options], Iterator[Check]]
 
 
 def passed(seen: Any = None, expected: Any = None, reason: str | None = None) -> Outcome:
-    """The check holds."""
+    """Say that the check holds."""
     return Outcome("pass", reason, seen, expected)
 
 
 def failed(reason: str, seen: Any = None, expected: Any = None) -> Outcome:
-    """The check does not hold; the reason says what to do where that is known."""
+    """Say that the check does not hold; the reason says what to do where that is known."""
     return Outcome("fail", reason, seen, expected)
 
 
 def skipped(reason: str, seen: Any = None, *, wants_gpu: bool = False) -> Outcome:
-    """The check could not be made."""
+    """Say that the check could not be made."""
     return Outcome("skip", reason, seen, None, wants_gpu)
 
 

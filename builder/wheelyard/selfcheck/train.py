@@ -58,7 +58,7 @@ def checks(options: Options) -> Iterator[Check]:
 
 
 def check_model(spec: Spec, framework: str, options: Options) -> Outcome:
-    """The arithmetic is right; the loss falls, the score rises, and a checkpoint repeats both."""
+    """Check that arithmetic is right, that it learns, and that a checkpoint repeats it."""
     setup = setup_of(spec, framework, options)
     try:
         if problem := known.fault(learner_of(framework), spec, framework, setup.device):
@@ -105,7 +105,7 @@ def check_loader() -> Outcome:
 
 
 def check_seed(framework: str, options: Options) -> Outcome:
-    """The same seed gives the same weights and losses twice, another seed gives others."""
+    """Check that a seed gives the same weights and losses twice, and another seed others."""
     setup = setup_of(SPECS["mlp"], framework, options)
     short = replace(setup, spec=replace(setup.spec, epochs=2))
     make = learner_of(framework)
@@ -147,7 +147,7 @@ def check_amp(framework: str, options: Options) -> Outcome:
 
 
 def wrong_type(learner: Learner) -> str | None:
-    """What is wrong with the types that a step really computes in; None where nothing is.
+    """Say what is wrong with the types that a step really computes in; None: nothing.
 
     Mixed precision keeps some of a model in float32; without it, nothing may be lower.
     """
@@ -170,7 +170,7 @@ def setup_of(spec: Spec, framework: str, options: Options) -> Setup:
 
 
 def pictures(options: Options) -> Split:
-    """The digits, or the folder that the options name; read once."""
+    """Read the digits, or the folder that the options name, once."""
     return _pictures(options.data, options.samples)
 
 

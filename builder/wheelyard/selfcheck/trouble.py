@@ -50,7 +50,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda: None) -> str:
-    """A sentence for the report: what happened, and what to do where that is known.
+    """Say in a sentence what happened, and what to do where that is known.
 
     `free_memory` says how much GPU memory is free now, if anything can.
     """
@@ -132,9 +132,9 @@ def _out_of_memory(first: str, free: str | None) -> str:
 
 
 def _not_run(error: BaseException, text: str) -> str | None:
-    """What has the right to be run, or is a library, and was refused: its file system has not."""
-    if found := NOEXEC.search(text):
-        return found[1]
+    """Name what may be run, or is a library, and was refused: its file system is the reason."""
+    if match := NOEXEC.search(text):
+        return match[1]
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
         return None
     program = Path(error.filename)

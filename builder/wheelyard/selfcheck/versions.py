@@ -121,7 +121,7 @@ def _installed(name: str) -> str | None:
 
 
 def _absences() -> Iterator[Check]:
-    """The same names in an image without CUDA, where none of these libraries may be."""
+    """List the same names for an image without CUDA, where none of these libraries may be."""
     yield "versions.driver", lambda: skipped(f"{CPU_ONLY}, so it needs no driver")
     for name in (*CALLS, *PROPERTY_LIBRARIES):
         yield f"versions.{name}", partial(check_absent, f"lib{name}")
@@ -129,31 +129,31 @@ def _absences() -> Iterator[Check]:
 
 def check_absent(library: str) -> Outcome:
     """No wheel brought a library that an image without CUDA has no use for."""
-    found = [str(item.path) for item in cuda_libraries() if stem(item.name) == library]
-    if found:
-        return failed(f"{CPU_ONLY}, but there is {', '.join(found)}", found)
+    paths = [str(item.path) for item in cuda_libraries() if stem(item.name) == library]
+    if paths:
+        return failed(f"{CPU_ONLY}, but there is {', '.join(paths)}", paths)
     return skipped(CPU_ONLY)
 
 
 def check_python(expected: str | None) -> Outcome:
-    """The interpreter is the cell's."""
+    """Check that the interpreter is the cell's."""
     return compared_version(platform.python_version(), expected, "Python")
 
 
 def check_there(name: str) -> Outcome:
-    """A framework of the cell that nobody can import any more."""
+    """Fail: a framework of the cell cannot be imported any more."""
     return failed(f"{MODULES[name]} is not installed, and the image was made with it: {ADVICE}")
 
 
 def check_framework(name: str, expected: str | None) -> Outcome:
-    """The framework imports and has the cell's version; a local part such as `+cu121` is free."""
+    """Check that the framework imports and has the cell's version; `+cu121` may follow."""
     version = import_framework(name).__version__
     seen = version if expected and "+" in expected else version.split("+")[0]
     return compared(seen, expected, name)
 
 
 def check_built_cuda(name: str, expected: str | None) -> Outcome:
-    """The CUDA version the framework was compiled for is the cell's.
+    """Check that the CUDA version the framework was compiled for is the cell's.
 
     A cell may ship another minor version (TensorFlow 2.20 is built for 12.5 and runs on 12.9):
     minor-version compatibility covers that, and the report says it.
@@ -176,13 +176,13 @@ def check_built_cuda(name: str, expected: str | None) -> Outcome:
 
 
 def check_architectures(name: str) -> Outcome:
-    """The GPU generations that the framework's wheel has code for."""
-    found = architectures(name)
-    return passed(found) if found else skipped(f"{name} is a CPU build")
+    """List the GPU generations that the framework's wheel has code for."""
+    built = architectures(name)
+    return passed(built) if built else skipped(f"{name} is a CPU build")
 
 
 def check_floor(options: Options) -> Outcome:
-    """The driver that the host needs; without one that answers, it is stated and proves nothing."""
+    """State the driver that the host needs; where none answers, this proves nothing."""
     names = usable_frameworks(options)
     cuda = options.cell.cuda if options.cell else built_cuda(names)
     if cuda is None:
@@ -197,7 +197,7 @@ def check_floor(options: Options) -> Outcome:
 
 
 def check_call(call: VersionCall, expected: str | None) -> Outcome:
-    """The library's own version function agrees with the expected version, as far as that goes."""
+    """Check that the library's own version function agrees, as far as the expected one goes."""
     library = load(call.library)
     if library is None:
         return _absent(call.library, expected)
@@ -234,7 +234,7 @@ def check_property(name: str) -> Outcome:
 
 
 def wheel_version(library: str, parts: int) -> str | None:
-    """The version, cut to `parts` numbers, of the wheel that brought a library."""
+    """Return the version, cut to `parts` numbers, of the wheel that brought a library."""
     path = next((item.path for item in cuda_libraries() if stem(item.name) == library), None)
     if path is None:
         return None

@@ -21,7 +21,7 @@ def load_digits() -> tuple[list[list[int]], list[int]]:
 
 
 def digits() -> Split:
-    """The same digits as pictures: 1,500 to train with, 297 to test with."""
+    """Return the same digits as pictures: 1,500 to train with, 297 to test with."""
     rows, labels = load_digits()
     pixels = bytes(pixel for row in rows for pixel in row)
     whole = Pictures("digits", SIDE, 1, 16, pixels, bytes(labels))

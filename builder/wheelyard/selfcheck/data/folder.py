@@ -21,7 +21,7 @@ AGAIN = "copy or download it again"
 
 
 def read_folder(folder: Path, limit: int) -> Split:
-    """The pictures in `folder`, at most `limit` to train with and a fifth of that to test with.
+    """Read the pictures in `folder`, at most `limit` to train with and a fifth of that to test.
 
     Raises DataError for a folder or file that is missing, truncated or something else.
     """
@@ -50,10 +50,10 @@ def _find(folder: Path, start: str) -> Path | None:
 
 
 def _required(folder: Path, start: str) -> Path:
-    found = _find(folder, start)
-    if found is None:
+    file = _find(folder, start)
+    if file is None:
         raise DataError(f"{folder} has no {start}*: the data set is not complete; {AGAIN}")
-    return found
+    return file
 
 
 def _mnist(folder: Path, part: str, limit: int) -> Pictures:
@@ -70,7 +70,7 @@ def _mnist(folder: Path, part: str, limit: int) -> Pictures:
 
 
 def _idx(path: Path, magic: int) -> tuple[tuple[int, ...], bytes]:
-    """An idx file's dimensions and its bytes."""
+    """Read an idx file's dimensions and its bytes."""
     content = _content(path)
     dimensions = magic & 0xFF
     start = 4 + 4 * dimensions

@@ -29,7 +29,7 @@ class Pictures:
         return len(self.labels)
 
     def part(self, start: int, stop: int | None) -> Pictures:
-        """The pictures from `start` up to `stop`."""
+        """Return the pictures from `start` up to `stop`."""
         size = self.channels * self.side * self.side
         end = self.count if stop is None else min(stop, self.count)
         return replace(

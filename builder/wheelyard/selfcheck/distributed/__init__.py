@@ -47,7 +47,7 @@ def check_gloo() -> Outcome:
 
 
 def check_nccl(options: Options) -> Outcome:
-    """A process a GPU, at most two, started by torchrun."""
+    """Train in a process a GPU, at most two, started by torchrun."""
     if options.cpu_only:
         return skipped(CPU_ONLY, wants_gpu=True)
     gpus = min(PROCESSES, gpu_count("pytorch"))
@@ -69,7 +69,7 @@ def check_mirrored(options: Options) -> Outcome:
 
 
 def remarked(outcome: Outcome, reason: str | None) -> Outcome:
-    """A pass that proves less than its name says it: why."""
+    """Give a pass that proves less than its name the reason why."""
     return replace(outcome, reason=reason) if reason and outcome.status == "pass" else outcome
 
 
@@ -137,7 +137,7 @@ def loopback() -> bool:
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
+    """Find a port nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

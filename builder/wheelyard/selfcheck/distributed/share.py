@@ -14,7 +14,7 @@ MODEL, BATCH, STEPS, SEED = "cnn-9216", 64, 12, 7
 
 
 def joint_setup(device: str) -> Setup:
-    """The CNN without dropout, whose masks would differ between processes."""
+    """Set up the CNN without dropout, whose masks would differ between processes."""
     spec = replace(SPECS[MODEL], batch=BATCH)
     return Setup(spec, digits(), device, SEED, dropout=False, threads=1)
 

@@ -22,7 +22,7 @@ REPLICAS = 2
 
 
 def strategy_of(mode: str, device: str) -> Any:
-    """The strategy; made before anything else of TensorFlow."""
+    """Make the strategy, before anything else of TensorFlow."""
     if mode == "workers":
         return tf.distribute.MultiWorkerMirroredStrategy()
     if device == "cpu":
@@ -35,7 +35,7 @@ def strategy_of(mode: str, device: str) -> Any:
 
 
 def train(strategy: Any) -> list[float]:
-    """The loss of every step; gradients are summed over the replicas and applied by hand.
+    """Return the loss of every step; gradients are summed over the replicas, applied by hand.
 
     Keras 3's optimizers know nothing of several workers, so momentum is four lines here.
     """

@@ -60,7 +60,7 @@ def _checks(options: Options) -> Iterator[Check]:
 
 @cache
 def find_driver() -> Driver | NoDriverError:
-    """The driver, or the error that says why there is none; asked once."""
+    """Ask once for the driver, or the error that says why there is none."""
     try:
         return read_driver()
     except NoDriverError as error:
@@ -68,13 +68,13 @@ def find_driver() -> Driver | NoDriverError:
 
 
 def check_driver(options: Options) -> Outcome:
-    """The driver is new enough for the image's CUDA."""
+    """Check that the driver is new enough for the image's CUDA."""
     cuda = options.cell.cuda if options.cell else built_cuda(usable_frameworks(options))
     return judge_driver(find_driver(), cuda)
 
 
 def check_framework(name: str) -> Outcome:
-    """The framework sees the GPUs, and its wheel has code for them."""
+    """Check that the framework sees the GPUs, and its wheel has code for them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return judge_framework(
         name, find_driver(), gpu_count(name), architectures(name), visible, built_cuda((name,))
@@ -106,6 +106,6 @@ def _other(name: str, what: str) -> Outcome:
 
 
 def _side(name: str, part: str) -> ModuleType:
-    """The framework's own module: ops (computations) or use (memory, NCCL, profiler)."""
+    """Import the framework's own module: ops (computations) or use (memory, NCCL, profiler)."""
     import_framework(name)
     return importlib.import_module(f"{__package__}.{MODULES[name]}_{part}")

@@ -9,7 +9,7 @@ from ..frameworks import import_framework
 
 
 def architectures(name: str) -> list[str]:
-    """What the wheel has code for: `sm_90` machine code, `compute_90` PTX; nothing: CPU build."""
+    """Return what the wheel has code for: `sm_90`, `compute_90` (PTX); nothing in a CPU build."""
     if name == "tensorflow":
         return list(_build_info().get("cuda_compute_capabilities", ()))
     torch = import_framework(name)
@@ -18,7 +18,7 @@ def architectures(name: str) -> list[str]:
 
 
 def built_cuda(names: Sequence[str]) -> str | None:
-    """The CUDA version that the first framework was compiled for; None for a CPU build."""
+    """Return the CUDA version that the first framework was compiled for; None for a CPU build."""
     for name in names:
         version = (
             _build_info().get("cuda_version")

@@ -53,32 +53,32 @@ class Products:
 
 
 def judge_products(
-    device: str, found: Mapping[str, Products], samples: Sequence[Sample], limits: Limits
+    device: str, products: Mapping[str, Products], samples: Sequence[Sample], limits: Limits
 ) -> Outcome:
     """No bit changed, and the device was as fast, as cool and as busy as it has to be."""
     seen = {
         "device": device,
-        "products": {kind: asdict(each) for kind, each in found.items()},
+        "products": {kind: asdict(each) for kind, each in products.items()},
         "samples": len(samples),
         "clock": _range([each.clock for each in samples]),
         "power": _range([each.power for each in samples]),
         "temperature": _range([each.temperature for each in samples]),
         "limits": asdict(limits),
     }
-    if not any(each.count for each in found.values()):
+    if not any(each.count for each in products.values()):
         return failed("nothing was computed", seen)
-    if wrong := [kind for kind, each in found.items() if each.different]:
+    if wrong := [kind for kind, each in products.items() if each.different]:
         return failed(
             f"the same product came out differently in {', '.join(wrong)}: the device computes "
             "wrongly under load; take it out of use, and look for Xid lines in dmesg", seen,
         )  # fmt: skip
-    if faults := [*_slow(device, found), *_held(samples, limits)]:
+    if faults := [*_slow(device, products), *_held(samples, limits)]:
         return failed("; ".join(faults), seen)
     return passed(seen, reason="; ".join(_remarks(samples)) or None)
 
 
-def _slow(device: str, found: Mapping[str, Products]) -> Iterator[str]:
-    for kind, each in found.items():
+def _slow(device: str, products: Mapping[str, Products]) -> Iterator[str]:
+    for kind, each in products.items():
         peak = stated_peak(device, kind)
         if peak and not each.tflops >= RATE * peak.rate:
             yield (
@@ -131,6 +131,6 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 
 def _range(values: Sequence[float | None]) -> list[float] | None:
-    """The least, the middle and the most."""
+    """Return the least, the middle and the most."""
     known = _known(values)
     return [min(known), statistics.median(known), max(known)] if known else None

@@ -26,7 +26,7 @@ _SHARED_GPU = re.compile(r"^GRID |-\d+[ABCQ]$")
 
 
 def no_kernel(device: str, seen: object, release: str | None = None) -> Outcome:
-    """What it means that a profiler saw no kernel: a fault, or that there is no CUPTI here."""
+    """Judge that a profiler saw no kernel: a fault, or that there is no CUPTI here."""
     if "microsoft" in (platform.release() if release is None else release).lower():
         return skipped(
             f"no profiler sees kernels here: WSL has no CUPTI by default ({device})", seen
@@ -40,10 +40,10 @@ class Side(Protocol):
     """A framework's computations."""
 
     def kinds(self, what: str, device: str) -> tuple[str, ...]:
-        """The types in which this computation exists on this device."""
+        """Return the types in which this computation exists on this device."""
 
     def difference(self, what: str, kind: str, device: str) -> float:
-        """The largest difference, as a part of the largest value."""
+        """Return the largest difference, as a part of the largest value."""
 
 
 class MovedError(RuntimeError):
@@ -51,7 +51,7 @@ class MovedError(RuntimeError):
 
 
 def each(side: Side, count: int) -> Outcome:
-    """A matrix product on every GPU, one after the other: the rest computes on the first."""
+    """Multiply matrices on every GPU, one after the other: the rest computes on the first."""
     seen = {f"cuda:{at}": side.difference("matmul", "float32", f"cuda:{at}") for at in range(count)}
     wrong = [device for device, value in seen.items() if not value <= TOLERANCES["float32"]]
     if wrong:

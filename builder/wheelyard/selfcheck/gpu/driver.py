@@ -104,7 +104,7 @@ def _from_nvml() -> Driver:
 
 
 def not_answering(kind: str, text: str, source: str = "NVML") -> NoDriverError:
-    """What an error of NVML means: no driver in this container, or one that is broken."""
+    """Say what an error of NVML means: no driver in this container, or one that is broken."""
     if kind == "NVMLError_LibraryNotFound":
         return NoDriverError(f"no NVIDIA driver answers ({source}: {text}); {START}")
     advice = {
@@ -159,7 +159,7 @@ def _fabric(nvml: Any, handle: Any) -> str | None:
 
 
 def _handles(nvml: Any) -> tuple[list[Any], int]:
-    """The GPUs that this process may ask about, and how many others there are.
+    """List the GPUs that this process may ask about, and count the others.
 
     A batch job's control group leaves it some GPUs of a node: NVML counts all of them, and gives no
     permission for the others. Raises NVMLError where there is none left.
@@ -211,7 +211,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
 
 
 def _memory(nvml: Any, handle: Any) -> list[Any]:
-    """What NVML says of a GPU's memory; in a container with slices of it, of each slice.
+    """Ask NVML about a GPU's memory; in a container with slices of it, about each slice.
 
     The whole GPU may not be asked there (nvidia-container-toolkit#842).
     """
@@ -227,12 +227,12 @@ def _mebibytes(memory: Sequence[Any], name: str) -> int | None:
 
 
 def _slices(nvml: Any, handle: Any) -> list[Any]:
-    """The MIG devices of a GPU that are shown to this process."""
+    """Return the MIG devices of a GPU that are shown to this process."""
     count = _asked(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
-    found = (
+    devices = (
         _asked(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, at) for at in range(count)
     )
-    return [device for device in found if device is not None]
+    return [device for device in devices if device is not None]
 
 
 def _nvlinks(nvml: Any, handle: Any) -> list[bool]:
@@ -260,10 +260,10 @@ def _slowed(nvml: Any, handle: Any) -> tuple[str, ...]:
 def _pcie(nvml: Any, handle: Any) -> str | None:
     asked = ("CurrPcieLinkGeneration", "MaxPcieLinkGeneration",
              "CurrPcieLinkWidth", "MaxPcieLinkWidth")  # fmt: skip
-    found = [optional(nvml, f"nvmlDeviceGet{name}", handle) for name in asked]
-    if None in found:
+    values = [optional(nvml, f"nvmlDeviceGet{name}", handle) for name in asked]
+    if None in values:
         return None
-    return "{} of {}, x{} of x{}".format(*found)
+    return "{} of {}, x{} of x{}".format(*values)
 
 
 def optional(nvml: Any, name: str, *arguments: Any) -> Any:
@@ -280,17 +280,17 @@ LEVELS = {
 
 
 def _links(nvml: Any, handles: Sequence[Any]) -> list[str]:
-    found = []
+    links = []
     for left, first in enumerate(handles):
         for right in range(left + 1, len(handles)):
             level = _asked(nvml, nvml.nvmlDeviceGetTopologyCommonAncestor, first, handles[right])
             if level is not None:
-                found.append(f"{left}-{right} {LEVELS.get(level, f'level {level}')}")
-    return found
+                links.append(f"{left}-{right} {LEVELS.get(level, f'level {level}')}")
+    return links
 
 
 def _asked(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """The answer; None where this GPU or driver does not know the question. A lost GPU raises."""
+    """Return the answer; None where GPU or driver do not know the question. A lost GPU raises."""
     try:
         return function(*arguments)
     except nvml.NVMLError as error:

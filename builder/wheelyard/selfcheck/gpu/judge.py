@@ -15,7 +15,7 @@ SLOW_START = "persistence mode is off: first calls wait for the driver (nvidia-s
 
 
 def driver_floor(cuda: str) -> str | None:
-    """The least driver for a CUDA version `12.1`; None when its major version is unknown here."""
+    """Return the least driver for CUDA `12.1`; None when its major version is unknown here."""
     return FLOORS.get(cuda.split(".")[0])
 
 
@@ -140,7 +140,7 @@ def judge_framework(
     visible: str | None,
     cuda: str | None = None,
 ) -> Outcome:
-    """The framework can use the GPUs that the driver shows, and its wheel has code for them.
+    """Check that the framework can use the GPUs that are shown, and has code for them.
 
     `usable` is how many it sees, `visible` the value of CUDA_VISIBLE_DEVICES, `cuda` what the
     framework was built for.
@@ -189,7 +189,7 @@ def least_seen(gpus: Sequence[Gpu]) -> int:
 
 
 def judge_trace(outcome: Outcome, driver: Driver | NoDriverError) -> Outcome:
-    """A profiler's outcome: that it saw no kernel is no fault under confidential computing."""
+    """Excuse a profiler that saw no kernel where confidential computing is on."""
     confidential = isinstance(driver, Driver) and driver.confidential
     if outcome.status == "fail" and outcome.reason == NO_KERNEL and confidential:
         return skipped(
@@ -262,7 +262,7 @@ def _not_ready(driver: Driver) -> str | None:
 
 
 def has_code_for(capability: str, architectures: Sequence[str]) -> bool:
-    """True when machine code of the same generation, or PTX of an older one, is in the list.
+    """Say whether machine code of the same generation, or PTX of an older one, is listed.
 
     `sm_86` runs on 8.6 and later 8.x; `compute_70` is compiled by the driver for anything newer.
     A trailing letter (`sm_90a`) binds the code to exactly that capability, `f` to its family.

@@ -23,7 +23,7 @@ class CudaError(RuntimeError):
 
 
 def check_nvcc(driver: Driver | NoDriverError) -> Outcome:
-    """The compiler works for the GPU that is here, and what it made computes the right numbers."""
+    """Check that the compiler works for this GPU, and that what it made computes rightly."""
     nvcc = find_nvcc()
     if nvcc is None:
         return skipped("no nvcc here: devel images have it from CUDA 13 on")
@@ -47,10 +47,10 @@ def check_nvcc(driver: Driver | NoDriverError) -> Outcome:
 
 
 def find_nvcc() -> Path | None:
-    """The compiler on the path, or the one that a wheel brought."""
-    found = shutil.which("nvcc")
-    if found:
-        return Path(found)
+    """Find the compiler on the path, or the one that a wheel brought."""
+    path = shutil.which("nvcc")
+    if path:
+        return Path(path)
     places = (path for site in site_packages() for path in site.glob("nvidia/*/bin/nvcc"))
     return next(places, None)
 
@@ -64,15 +64,15 @@ def compile_command(nvcc: Path, target: Path, capability: str | None) -> list[st
 
 
 def capability_of(cuda: ctypes.CDLL) -> str:
-    """That of CUDA's GPU 0, `9.0`; NVML's 0 may be another (CUDA_VISIBLE_DEVICES, the order)."""
+    """Ask for that of CUDA's GPU 0, `9.0`; NVML's may be another (CUDA_VISIBLE_DEVICES)."""
     device, number = ctypes.c_int(), ctypes.c_int()
     _call(cuda, "cuInit", 0)
     _call(cuda, "cuDeviceGet", ctypes.byref(device), 0)
-    found = []
+    numbers = []
     for attribute in CAPABILITY:
         _call(cuda, "cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
-        found.append(str(number.value))
-    return ".".join(found)
+        numbers.append(str(number.value))
+    return ".".join(numbers)
 
 
 def run_kernel(cuda: ctypes.CDLL, code: bytes) -> list[float]:

@@ -34,7 +34,7 @@ def check_determinism(framework: str, device: str = "cuda") -> Outcome:
 
 
 def losses(framework: str, device: str) -> list[float]:
-    """A few steps' losses, under the determinism switch."""
+    """Return a few steps' losses, under the determinism switch."""
     module = import_framework(framework)
     if framework == "tensorflow":
         module.config.experimental.enable_op_determinism()

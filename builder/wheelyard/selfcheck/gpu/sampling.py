@@ -60,7 +60,7 @@ def sampled(place: int | None) -> Iterator[tuple[list[Sample], Limits]]:
 
 
 def sample(nvml: Any, handle: Any) -> Sample:
-    """The GPU now."""
+    """Ask what the GPU does now."""
     power = optional(nvml, "nvmlDeviceGetPowerUsage", handle)
     return Sample(
         optional(nvml, "nvmlDeviceGetClockInfo", handle, SM_CLOCK),
@@ -71,7 +71,7 @@ def sample(nvml: Any, handle: Any) -> Sample:
 
 
 def limits(nvml: Any, handle: Any) -> Limits:
-    """What the GPU may reach."""
+    """Ask what the GPU may reach."""
     power = optional(nvml, "nvmlDeviceGetEnforcedPowerLimit", handle)
     return Limits(
         optional(nvml, "nvmlDeviceGetMaxClockInfo", handle, SM_CLOCK),

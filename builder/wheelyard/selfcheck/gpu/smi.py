@@ -33,7 +33,7 @@ PROBLEMS = {
 
 
 def ask_smi() -> Driver:
-    """The driver and its GPUs; raises NoDriverError, or BrokenDriverError when it fails."""
+    """Ask for driver and GPUs; raise NoDriverError, or BrokenDriverError when it fails."""
     answer = _run(FIELDS)
     if "is not a valid field" in answer.stdout:  # 470 does not know compute_cap (candle#733)
         answer = _run(BASIC)
@@ -112,7 +112,7 @@ def _gpu(row: Mapping[str, str]) -> Gpu:
 
 
 def _number(text: str) -> int | None:
-    """A number, or None for "[N/A]" and "[Insufficient Permissions]"."""
+    """Read a number; None for "[N/A]" and "[Insufficient Permissions]"."""
     return int(float(text)) if text.replace(".", "", 1).isdigit() else None
 
 

@@ -13,7 +13,7 @@ from ..machine import processor
 
 
 def name(device: str) -> str:
-    """The device, as its maker names it."""
+    """Return the device, as its maker names it."""
     return processor() if device == "cpu" else str(_details(device).get("device_name", "GPU"))
 
 
@@ -23,7 +23,7 @@ def uuid(device: str) -> str | None:  # noqa: ARG001 - PyTorch's side does know
 
 
 def kinds(device: str) -> tuple[str, ...]:
-    """The types to multiply in."""
+    """Return the types to multiply in."""
     if device == "cpu":
         return ("float32", "bfloat16")
     new = tuple(_details(device).get("compute_capability", AMPERE)) >= AMPERE
@@ -69,7 +69,7 @@ def _place(device: str) -> str:
 
 def _details(device: str) -> dict[str, Any]:
     gpus = tf.config.list_physical_devices("GPU")
-    found: dict[str, Any] = tf.config.experimental.get_device_details(
+    details: dict[str, Any] = tf.config.experimental.get_device_details(
         gpus[int(device.partition(":")[2])]
     )
-    return found
+    return details

@@ -29,17 +29,17 @@ PLACES = {"cpu": "/CPU:0", "cuda": "/GPU:0"}
 
 
 def kinds(what: str, device: str) -> tuple[str, ...]:
-    """The types to try here."""
+    """Return the types to try here."""
     if device == "cpu":
         return ("float32",)
     (gpu, *_rest) = tf.config.list_physical_devices("GPU")
-    found = tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE)
-    old = tuple(found) < AMPERE
+    capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE)
+    old = tuple(capability) < AMPERE
     return tuple(kind for kind in KINDS[what] if not (old and kind in ("tf32", "bfloat16")))
 
 
 def difference(what: str, kind: str, device: str) -> float:
-    """The largest difference from the CPU's float64, as a part of the largest value."""
+    """Compute the largest difference from the CPU's float64, as a part of the largest value."""
     data_type = tf.float32 if kind == "tf32" else tf.as_dtype(kind)
     tf.random.set_seed(1)
     with tf.device(PLACES["cpu"]):

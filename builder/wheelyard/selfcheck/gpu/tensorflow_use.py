@@ -56,7 +56,7 @@ def allreduce() -> Outcome:
 
 
 def nccl_sums(gpus: Sequence[str]) -> Any:
-    """A graph that adds up 1, 2, ... over the GPUs; in a graph all of them take part at once.
+    """Make a graph that adds up 1, 2, ... over the GPUs; all of them take part at once.
 
     NCCL's operation itself: tf.distribute copies instead of asking NCCL when there is one GPU.
     """
@@ -78,7 +78,7 @@ def nccl_sums(gpus: Sequence[str]) -> Any:
 
 
 def trace() -> Outcome:
-    """The profiler sees kernels of a computation, which takes CUPTI."""
+    """Check that the profiler sees kernels of a computation, which takes CUPTI."""
     values = tf.random.uniform((256, 256))
     with tempfile.TemporaryDirectory(prefix="selfcheck-") as folder:
         tf.profiler.experimental.start(folder)

@@ -17,28 +17,28 @@ BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 
 
 def name(device: str) -> str:
-    """The device, as its maker names it."""
+    """Return the device, as its maker names it."""
     return processor() if device == "cpu" else str(torch.cuda.get_device_name(device))
 
 
 def uuid(device: str) -> str | None:
-    """What NVML knows it by; PyTorch says so from 2.4 on."""
-    found = None if device == "cpu" else torch.cuda.get_device_properties(device)
-    value = getattr(found, "uuid", None)
+    """Return what NVML knows it by; PyTorch says so from 2.4 on."""
+    properties = None if device == "cpu" else torch.cuda.get_device_properties(device)
+    value = getattr(properties, "uuid", None)
     return None if value is None else str(value)
 
 
 def kinds(device: str) -> tuple[str, ...]:
-    """The types to multiply in."""
+    """Return the types to multiply in."""
     if device == "cpu":
         return ("float32", "bfloat16")
     capability = torch.cuda.get_device_capability(device)
-    found = ["float32", "float16"]
+    types = ["float32", "float16"]
     if capability >= AMPERE:
-        found += ["tf32", "bfloat16"]
+        types += ["tf32", "bfloat16"]
     if capability >= ADA and hasattr(torch, "float8_e4m3fn") and hasattr(torch, "_scaled_mm"):
-        found.append("float8")
-    return tuple(found)
+        types.append("float8")
+    return tuple(types)
 
 
 def product(kind: str, device: str, size: int) -> Callable[[], int]:
@@ -77,15 +77,15 @@ def _scaled(left: torch.Tensor, right: torch.Tensor) -> Callable[[], torch.Tenso
     one = torch.ones((), device=left.device)
 
     def work() -> torch.Tensor:
-        found = torch._scaled_mm(left, right, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
-        result: torch.Tensor = found[0] if isinstance(found, tuple) else found  # up to 2.4
+        product = torch._scaled_mm(left, right, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+        result: torch.Tensor = product[0] if isinstance(product, tuple) else product  # up to 2.4
         return result
 
     return work
 
 
 def _bits(values: torch.Tensor) -> torch.Tensor:
-    """The same memory as whole numbers: no nan differs from itself, and -0 is not 0."""
+    """View the same memory as whole numbers: no nan differs from itself, and -0 is not 0."""
     return values.view(BITS[values.element_size()])
 
 

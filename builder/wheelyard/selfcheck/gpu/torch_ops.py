@@ -25,7 +25,7 @@ AMPERE = (8, 0)
 
 
 def kinds(what: str, device: str) -> tuple[str, ...]:
-    """The types to try here."""
+    """Return the types to try here."""
     if device == "cpu":
         return ("float32",)
     old = torch.cuda.get_device_capability() < AMPERE
@@ -33,7 +33,7 @@ def kinds(what: str, device: str) -> tuple[str, ...]:
 
 
 def difference(what: str, kind: str, device: str) -> float:
-    """The largest difference from the CPU's float64, as a part of the largest value."""
+    """Compute the largest difference from the CPU's float64, as a part of the largest value."""
     data_type = torch.float32 if kind == "tf32" else getattr(torch, kind)
     compute = OPERATIONS[what]
     torch.manual_seed(1)

@@ -56,7 +56,7 @@ def allreduce() -> Outcome:
 
 
 def trace() -> Outcome:
-    """The profiler sees kernels of a training step, which takes CUPTI."""
+    """Check that the profiler sees kernels of a training step, which takes CUPTI."""
     from torch.profiler import ProfilerActivity, profile
 
     model = torch.nn.Linear(256, 256).cuda()

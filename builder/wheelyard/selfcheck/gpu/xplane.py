@@ -13,15 +13,15 @@ GPU = b"/device:GPU"
 
 def kernels_in(trace: bytes) -> int:
     """Events on the lines of GPUs' planes."""
-    found = 0
+    count = 0
     for plane in parts(trace, PLANES):
         if any(name.startswith(GPU) for name in parts(plane, NAME)):
-            found += sum(1 for line in parts(plane, LINES) for _event in parts(line, EVENTS))
-    return found
+            count += sum(1 for line in parts(plane, LINES) for _event in parts(line, EVENTS))
+    return count
 
 
 def parts(message: bytes, field: int) -> Iterator[bytes]:
-    """The values of one length-delimited field; ValueError for what is no Protocol Buffer."""
+    """Yield one length-delimited field's values; ValueError for what is no Protocol Buffer."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

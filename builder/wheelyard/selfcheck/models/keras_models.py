@@ -25,7 +25,7 @@ layers = keras.layers
 
 
 def make_model(spec: Spec, *, dropout: bool = True) -> Any:
-    """A new model with random weights; without dropout, two processes compute the same."""
+    """Make a model with random weights; without dropout, two processes compute the same."""
     if spec.dropout:
         return BUILDERS[spec.name](1.0 if dropout else 0.0)
     return BUILDERS[spec.name]()
@@ -132,7 +132,7 @@ def binary() -> Any:
 
 
 def _last(outputs: int) -> Any:
-    """The output layer, in float32 under mixed precision too."""
+    """Make the output layer, in float32 under mixed precision too."""
     return layers.Dense(outputs, dtype="float32")
 
 

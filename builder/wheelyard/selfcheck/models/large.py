@@ -80,11 +80,11 @@ TINY: dict[str, ResNet | Gpt2] = {
 
 
 def stages(shape: ResNet) -> list[tuple[int, int, int]]:
-    """Inputs, width and stride of every block, in order."""
-    found, inputs = [], shape.width
+    """List inputs, width and stride of every block, in order."""
+    order, inputs = [], shape.width
     for stage, blocks in enumerate(shape.blocks):
         width = shape.width << stage
         for block in range(blocks):
-            found.append((inputs, width, 2 if stage and not block else 1))
+            order.append((inputs, width, 2 if stage and not block else 1))
             inputs = 4 * width
-    return found
+    return order

@@ -17,23 +17,23 @@ layers = keras.layers
 
 def _convolved(images: Any, filters: int, size: int, stride: int = 1) -> Any:
     padded = layers.ZeroPadding2D(size // 2)(images) if size > 1 else images
-    found = layers.Conv2D(filters, size, stride, use_bias=False)(padded)
-    return layers.BatchNormalization(epsilon=1e-5)(found)
+    convolved = layers.Conv2D(filters, size, stride, use_bias=False)(padded)
+    return layers.BatchNormalization(epsilon=1e-5)(convolved)
 
 
 def resnet(shape: ResNet) -> Any:
     """(N, side, side, 3) -> (N, classes)."""
     images = keras.Input((shape.side, shape.side, 3))
-    found = layers.ReLU()(_convolved(images, shape.width, 7, 2))
-    found = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(found))
+    values = layers.ReLU()(_convolved(images, shape.width, 7, 2))
+    values = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(values))
     for inputs, width, stride in stages(shape):
-        body = layers.ReLU()(_convolved(found, width, 1))
+        body = layers.ReLU()(_convolved(values, width, 1))
         body = layers.ReLU()(_convolved(body, width, 3, stride))
         body = _convolved(body, 4 * width, 1)
         same = stride == 1 and inputs == 4 * width
-        around = found if same else _convolved(found, 4 * width, 1, stride)
-        found = layers.ReLU()(layers.Add()([body, around]))
-    pooled = layers.GlobalAveragePooling2D()(found)
+        around = values if same else _convolved(values, 4 * width, 1, stride)
+        values = layers.ReLU()(layers.Add()([body, around]))
+    pooled = layers.GlobalAveragePooling2D()(values)
     return keras.Model(images, layers.Dense(shape.classes, dtype="float32")(pooled))
 
 
@@ -149,8 +149,8 @@ def _type(on_gpu: bool) -> str:
     if not on_gpu:
         return "float32"
     (gpu, *_rest) = tf.config.list_physical_devices("GPU")
-    found = tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE)
-    return "bfloat16" if tuple(found) >= AMPERE else "float16"
+    capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE)
+    return "bfloat16" if tuple(capability) >= AMPERE else "float16"
 
 
 def data(shape: ResNet | Gpt2) -> tuple[Any, Any]:

@@ -130,7 +130,7 @@ class Large:
 
 
 def make(shape: ResNet | Gpt2) -> nn.Module:
-    """The model with fresh weights."""
+    """Make the model with fresh weights."""
     return resnet(shape) if isinstance(shape, ResNet) else Decoder(shape)
 
 

@@ -24,7 +24,7 @@ from ..models.catalogue import (
 
 
 def make_model(spec: Spec, *, dropout: bool = True) -> nn.Module:
-    """A new model with random weights; without dropout, two processes compute the same."""
+    """Make a model with random weights; without dropout, two processes compute the same."""
     model = BUILDERS[spec.name]()
     if not dropout:
         for module in model.modules():

@@ -16,7 +16,7 @@ Picture = Sequence[Sequence[int]]
 
 
 def check_augmentation(framework: str, seed: int) -> Outcome:
-    """What comes out is the picture, moved and mirrored; a seed repeats it, another does not."""
+    """Check that pictures come out moved or mirrored; a seed repeats it, another does not."""
     picture = _first_digit()
     try:
         augment: Any = importlib.import_module(f"{__package__}.augmenting_{MODULES[framework]}")
@@ -34,12 +34,12 @@ def check_augmentation(framework: str, seed: int) -> Outcome:
 
 
 def fault(picture: Picture, outputs: Sequence[Picture]) -> str | None:
-    """What is wrong with augmented pictures; None where nothing is."""
+    """Say what is wrong with augmented pictures; None where nothing is."""
     allowed = ways(picture)
-    found = [allowed.get(_fixed(output)) for output in outputs]
-    if None in found:
+    taken = [allowed.get(_fixed(output)) for output in outputs]
+    if None in taken:
         return "an augmented picture is not the picture, moved by a pixel at most and mirrored"
-    mirrored, moved = ({way[at] for way in found if way} for at in range(2))
+    mirrored, moved = ({way[at] for way in taken if way} for at in range(2))
     if len(mirrored) < 2 or len(moved) < 2:
         return "pictures are never mirrored or never moved, or always are"
     return None
@@ -48,15 +48,15 @@ def fault(picture: Picture, outputs: Sequence[Picture]) -> str | None:
 def ways(picture: Picture) -> dict[tuple[tuple[int, ...], ...], tuple[bool, tuple[int, int]]]:
     """Every picture that may come out, and how it comes about."""
     size = len(picture)
-    found = {}
+    pictures = {}
     for mirrored in (False, True):
         rows = [list(row[::-1] if mirrored else row) for row in picture]
         wide = [[0] * (size + 2), *([0, *row, 0] for row in rows), [0] * (size + 2)]
         for down in range(3):
             for right in range(3):
                 window = [row[right : right + size] for row in wide[down : down + size]]
-                found[_fixed(window)] = (mirrored, (down, right))
-    return found
+                pictures[_fixed(window)] = (mirrored, (down, right))
+    return pictures
 
 
 def _fixed(picture: Picture) -> tuple[tuple[int, ...], ...]:

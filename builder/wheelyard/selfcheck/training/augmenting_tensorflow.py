@@ -10,7 +10,7 @@ layers = tf.keras.layers
 
 
 def augmented(picture: Sequence[Sequence[int]], times: int, seed: int) -> list[list[list[int]]]:
-    """The picture, augmented so many times."""
+    """Augment the picture so many times."""
     size = len(picture)
     tf.keras.utils.set_random_seed(seed)  # Keras 2 goes on counting under a layer's own seed
     parts = [
@@ -20,8 +20,8 @@ def augmented(picture: Sequence[Sequence[int]], times: int, seed: int) -> list[l
     ]
     with tf.device("/CPU:0"):
         values = tf.constant(picture, tf.float32)[None, :, :, None]
-        found = []
+        pictures = []
         for _ in range(times):
             output = parts[2](parts[1](parts[0](values, training=True)), training=True)
-            found.append(tf.cast(tf.round(output[0, :, :, 0]), tf.int32).numpy().tolist())
-    return found
+            pictures.append(tf.cast(tf.round(output[0, :, :, 0]), tf.int32).numpy().tolist())
+    return pictures

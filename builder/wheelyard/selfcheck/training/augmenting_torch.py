@@ -10,7 +10,7 @@ from ..training.learner import NotHereError
 
 
 def augmented(picture: Sequence[Sequence[int]], times: int, seed: int) -> list[list[list[int]]]:
-    """The picture, augmented so many times."""
+    """Augment the picture so many times."""
     try:
         from torchvision import transforms
     except ModuleNotFoundError as missing:  # any other ImportError: there, and broken

@@ -20,7 +20,7 @@ SMALLER = 0.35  # of the float32 size: a quarter, and the scales
 
 
 def check_distillation(framework: str, teacher: Run, setup: Setup) -> Outcome:
-    """The student learns from the teacher's answers: it comes far nearer to them than one alone."""
+    """Check that a student comes far nearer to its teacher's answers than one alone."""
     student, alone = distilled(framework, teacher, setup), train(learner_of(framework), setup)
     taught, untaught = (divergence(teacher, each) for each in (student, alone))
     seen = {
@@ -41,7 +41,7 @@ def check_distillation(framework: str, teacher: Run, setup: Setup) -> Outcome:
 
 
 def divergence(teacher: Run, student: Run) -> float:
-    """The Kullback-Leibler divergence of two models' answers to unseen pictures, as a mean."""
+    """Compute the mean Kullback-Leibler divergence of two models' answers to unseen pictures."""
     wanted, said = teacher.learner.answers().outputs, student.learner.answers().outputs
     parts = [divergence_of(one, other) for one, other in zip(wanted, said, strict=True)]
     return math.fsum(parts) / len(parts)
@@ -75,7 +75,7 @@ def check_quantization(framework: str, teacher: Run, setup: Setup) -> Outcome:
 
 
 def distilled(framework: str, teacher: Run, setup: Setup) -> Run:
-    """A student of `teacher`; both see the same pictures in the same order."""
+    """Train a student of `teacher`; both see the same pictures in the same order."""
     wise: Any = teacher.learner
     answers = wise.outputs(wise.train_data[0])
     make: Any = learner_of(framework)

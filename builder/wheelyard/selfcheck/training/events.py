@@ -16,7 +16,7 @@ _TABLE: list[int] = []
 
 
 def event_path(folder: Path) -> Path:
-    """A name that TensorBoard looks for."""
+    """Make a name that TensorBoard looks for."""
     name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
     return folder / name
 
@@ -75,6 +75,6 @@ def _entry(number: int) -> int:
 
 
 def masked_crc(data: bytes) -> bytes:
-    """The checksum as records carry it: rotated, and moved by a constant."""
+    """Compute the checksum as records carry it: rotated, and moved by a constant."""
     crc = crc32c(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

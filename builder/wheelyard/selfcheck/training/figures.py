@@ -30,7 +30,7 @@ def figures(run: Run) -> dict[str, Any]:
 
 
 def _curve(run: Run) -> dict[str, Any]:
-    """The ROC curve of the classifier that says yes or no, by false and true positives."""
+    """Return the ROC curve of the classifier that says yes or no, by false and true positives."""
     if run.setup.spec.task != "binary":
         return {}
     answers = run.learner.answers()

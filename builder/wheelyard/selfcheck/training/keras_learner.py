@@ -70,7 +70,7 @@ class KerasLearner:
         return Answers(outputs.numpy().tolist(), truth.numpy().ravel().tolist(), loss)
 
     def outputs(self, inputs: Any) -> Any:
-        """What the model says, in float32 and without learning from it."""
+        """Ask the model, in float32 and without learning from it."""
         with tf.device(self.place):
             parts = [self._say(inputs[at : at + 256]) for at in range(0, len(inputs), 256)]
             return tf.cast(tf.concat(parts, 0), tf.float32)
@@ -96,15 +96,15 @@ class KerasLearner:
         return [float(value) for value in tf.reduce_max(flat, 1)]
 
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
-        """The types in which the graph of a training step multiplies matrices."""
+        """Return the types in which the graph of a training step multiplies matrices."""
         self.step(rows)
         graph = self._step.get_concrete_function(tf.constant(rows, tf.int32)).graph.as_graph_def()
         nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
-        found = {tf.as_dtype(node.attr["T"].type).name for node in nodes if node.op in PRODUCTS}
-        return frozenset(found)
+        types = {tf.as_dtype(node.attr["T"].type).name for node in nodes if node.op in PRODUCTS}
+        return frozenset(types)
 
     def state(self) -> dict[str, str]:
-        """A digest of the variables of model and optimizer, by place: names are counted on."""
+        """Digest the variables of model and optimizer, by place: names are counted on."""
         self._make_slots()
         optimizer = self.optimizer.variables
         parts = {
@@ -183,13 +183,13 @@ def device_of(device: str) -> str:
 
 
 def gpu_name() -> str:
-    """The first GPU's name."""
+    """Return the first GPU's name."""
     (gpu, *_rest) = tf.config.list_physical_devices("GPU")
     return str(tf.config.experimental.get_device_details(gpu).get("device_name", "GPU"))
 
 
 def make_optimizer(spec: Spec) -> Any:
-    """The spec's optimizer."""
+    """Make the spec's optimizer."""
     if spec.optimizer == "sgd":
         return keras.optimizers.SGD(spec.rate, momentum=MOMENTUM)
     if spec.optimizer == "rmsprop":
@@ -198,7 +198,7 @@ def make_optimizer(spec: Spec) -> Any:
 
 
 def loss_of(spec: Spec, outputs: Any, truth: Any) -> Any:
-    """The task's loss; a language model's is that of every word that is asked for."""
+    """Compute the task's loss; a language model's is that of every word that is asked for."""
     outputs = tf.cast(outputs, tf.float32)
     if spec.task == "regression":
         return tf.reduce_mean(tf.square(outputs - truth))
@@ -218,7 +218,7 @@ def imitation(outputs: Any, teacher: Any, heat: float = 4.0) -> Any:
 
 
 def prepare(spec: Spec, pictures: Pictures) -> tuple[Any, Any]:
-    """Inputs and truth of a task, as the models of the catalogue take them."""
+    """Make inputs and truth of a task, as the models of the catalogue take them."""
     shape = (pictures.count, pictures.channels, pictures.side, pictures.side)
     pixels = tf.reshape(tf.io.decode_raw(pictures.pixels, tf.uint8), shape)
     images = tf.cast(tf.transpose(pixels, (0, 2, 3, 1)), tf.float32) / pictures.levels

@@ -39,7 +39,7 @@ TOLERANCES = {"float32": 5e-4, "tf32": 5e-3}
 
 
 def formula(places: Any, at: int, inputs: int | None) -> Any:
-    """The weights of variable `at`, from the places of a tensor of whole numbers.
+    """Compute the weights of variable `at`, from the places of a tensor of whole numbers.
 
     `inputs` is how many numbers a sum goes over; a vector (a bias, a scale) has none.
     """
@@ -48,7 +48,7 @@ def formula(places: Any, at: int, inputs: int | None) -> Any:
 
 
 def compute(learner: Learner) -> dict[str, list[float]]:
-    """The numbers that must be as they are recorded."""
+    """Compute the numbers that must be as they are recorded."""
     learner.known_weights()
     answers = learner.answers()
     few = [number for row in answers.outputs[:64:8] for number in row][:NUMBERS]
@@ -60,13 +60,13 @@ def compute(learner: Learner) -> dict[str, list[float]]:
 
 
 def setup_of(spec: Spec, device: str, **changes: Any) -> Setup:
-    """A few of our digits, without chance."""
+    """Set up a few of our digits, without chance."""
     small = replace(spec, batch=ROWS)
     return Setup(small, digits(), device, seed=1, **{"dropout": False, "threads": 1, **changes})
 
 
 def fault(make: MakeLearner, spec: Spec, framework: str, device: str) -> str | None:
-    """What is wrong with a model's arithmetic; None where nothing is."""
+    """Say what is wrong with a model's arithmetic; None where nothing is."""
     if recorded := known_numbers(framework).get(spec.name):
         learner = make(setup_of(spec, device))
         seen = compute(learner)
@@ -89,7 +89,7 @@ def _of_dependence(make: MakeLearner, spec: Spec, device: str) -> str | None:
 
 
 def dependence(moved: Sequence[float], place: int, *, causal: bool) -> str | None:
-    """What is wrong with how the outputs move when the data at `place` change."""
+    """Say what is wrong with how the outputs move when the data at `place` change."""
     if causal and not all(change < STILL for change in moved[:place]):
         return f"outputs before place {place} change with the word there: nothing masks the future"
     if not all(change > STILL for change in (moved[place + 1 :] if causal else moved)):
@@ -127,8 +127,8 @@ def _shown(numbers: Sequence[float]) -> str:
 
 @cache
 def known_numbers(framework: str) -> dict[str, dict[str, list[float]]]:
-    """What is recorded, by model."""
+    """Read what is recorded, by model."""
     package = __package__.rpartition(".")[0]
     text = files(f"{package}.data").joinpath("known.json").read_text(encoding="utf-8")
-    found: dict[str, dict[str, list[float]]] = json.loads(text)[framework]
-    return found
+    numbers: dict[str, dict[str, list[float]]] = json.loads(text)[framework]
+    return numbers

@@ -62,10 +62,10 @@ class Learner(Protocol):
         """How far the output at each place moves when the data at `place` are changed."""
 
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
-        """The types in which a training step multiplies matrices."""
+        """Return the types in which a training step multiplies matrices."""
 
     def state(self) -> dict[str, str]:
-        """A digest of everything that a checkpoint must bring back, by name."""
+        """Digest everything that a checkpoint must bring back, by name."""
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""

@@ -13,12 +13,12 @@ from ..training.throughput import rates
 
 
 def product_rates(device: str, size: int) -> tuple[str, dict[str, list[float]]]:
-    """The device's name, and TFLOP/s by type, several windows each."""
+    """Measure TFLOP/s by type, several windows each; return the device's name, too."""
     if device == "cpu":
         return processor(), {"float32": _rates(device, size, "float32")}
     (gpu, *_rest) = tf.config.list_physical_devices("GPU")
-    found = tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE)
-    kinds = ["float32", "float16", *(["tf32", "bfloat16"] if tuple(found) >= AMPERE else [])]
+    capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE)
+    kinds = ["float32", "float16", *(["tf32", "bfloat16"] if tuple(capability) >= AMPERE else [])]
     results = {}
     for kind in kinds:
         with precise(allow_tf32=kind == "tf32"):

@@ -12,18 +12,18 @@ from ..training.throughput import rates
 
 
 def product_rates(device: str, size: int) -> tuple[str, dict[str, list[float]]]:
-    """The device's name, and TFLOP/s by type, several windows each."""
+    """Measure TFLOP/s by type, several windows each; return the device's name, too."""
     if device == "cpu":
         return processor(), {"float32": _rates(device, size, torch.float32, _nothing)}
     kinds = ["float32", "float16"]
     if torch.cuda.get_device_capability() >= AMPERE:
         kinds += ["tf32", "bfloat16"]
-    found = {}
+    rates = {}
     for kind in kinds:
         with precise(allow_tf32=kind == "tf32"):
             data_type = torch.float32 if kind == "tf32" else getattr(torch, kind)
-            found[kind] = _rates(device, size, data_type, torch.cuda.synchronize)
-    return torch.cuda.get_device_name(), found
+            rates[kind] = _rates(device, size, data_type, torch.cuda.synchronize)
+    return torch.cuda.get_device_name(), rates
 
 
 def _rates(device: str, size: int, data_type: torch.dtype, wait: Callable[[], None]) -> list[float]:
@@ -33,4 +33,4 @@ def _rates(device: str, size: int, data_type: torch.dtype, wait: Callable[[], No
 
 
 def _nothing() -> None:
-    """A CPU is done when a call returns."""
+    """Do not wait: a CPU is done when a call returns."""

@@ -15,7 +15,7 @@ Numbers = Sequence[float]
 
 
 def accuracy(truth: Labels, answers: Labels) -> float:
-    """The share that is right."""
+    """Compute the share that is right."""
     return sum(a == b for a, b in zip(truth, answers, strict=True)) / len(truth)
 
 
@@ -27,7 +27,7 @@ def recall(truth: Labels, answers: Labels) -> float:
 
 
 def f1(truth: Labels, answers: Labels) -> float:
-    """The harmonic mean of precision and recall, as the mean over the classes (macro)."""
+    """Compute the harmonic mean of precision and recall, as the mean over the classes."""
     kinds = sorted({*truth, *answers})
     hits, there, said = _hits(truth, answers), Counter(truth), Counter(answers)
     return _mean([2 * hits[kind] / (there[kind] + said[kind]) for kind in kinds])
@@ -42,7 +42,7 @@ def cohen_kappa(truth: Labels, answers: Labels) -> float:
 
 
 def roc_auc(truth: Sequence[bool], scores: Numbers) -> float:
-    """The chance that a positive scores above a negative, ties counting half.
+    """Compute the chance that a positive scores above a negative, ties counting half.
 
     nan without both, and where a score is none.
     """
@@ -58,7 +58,7 @@ def roc_auc(truth: Sequence[bool], scores: Numbers) -> float:
 
 
 def roc_curve(truth: Sequence[bool], scores: Numbers) -> list[tuple[float, float]]:
-    """False and true positives, as shares, for every threshold from high to low; from (0, 0).
+    """Compute the shares of false and true positives for every threshold, from (0, 0) on.
 
     Empty without both kinds, and where a score is none.
     """
@@ -66,11 +66,11 @@ def roc_curve(truth: Sequence[bool], scores: Numbers) -> list[tuple[float, float
     negative = len(truth) - positive
     if not positive or not negative or any(map(math.isnan, scores)):
         return []
-    points, found, wrong, last = [(0.0, 0.0)], 0, 0, None
+    points, hits, wrong, last = [(0.0, 0.0)], 0, 0, None
     for score, yes in sorted(zip(scores, truth, strict=True), key=lambda pair: -pair[0]):
         if last is not None and score != last:
-            points.append((wrong / negative, found / positive))
-        found, wrong, last = found + bool(yes), wrong + (not yes), score
+            points.append((wrong / negative, hits / positive))
+        hits, wrong, last = hits + bool(yes), wrong + (not yes), score
     return [*points, (1.0, 1.0)]
 
 
@@ -84,7 +84,7 @@ def roc_auc_of_classes(truth: Labels, scores: Sequence[Numbers]) -> float:
 
 
 def mean_squared_error(truth: Numbers, answers: Numbers) -> float:
-    """The mean of the squared differences."""
+    """Compute the mean of the squared differences."""
     return _mean([(a - b) ** 2 for a, b in zip(truth, answers, strict=True)])
 
 

@@ -21,7 +21,7 @@ class Peak:
 
 
 def stated_peak(device: str, kind: str) -> Peak | None:
-    """The rate of `device` (as NVML names it) for "float32", "tf32", "float16" or "bfloat16".
+    """Look up the rate of `device` (as NVML names it) for "float32", "tf32" and so on.
 
     None for a device that is not listed, and for a part of one (MIG, vGPU): nothing is guessed.
     """

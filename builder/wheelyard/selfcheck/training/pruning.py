@@ -31,7 +31,7 @@ def check_pruning(framework: str, setup: Setup) -> Outcome:
 
 
 def fault(old: Sequence[float], new: Sequence[float]) -> str | None:
-    """What is wrong with one layer's weights after pruning; None where nothing is."""
+    """Say what is wrong with one layer's weights after pruning; None where nothing is."""
     gone = [abs(was) for was, now in zip(old, new, strict=True) if now == 0]
     kept = [(was, now) for was, now in zip(old, new, strict=True) if now != 0]
     if len(gone) != round(SHARE * len(old)):

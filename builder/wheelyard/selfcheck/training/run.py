@@ -95,7 +95,7 @@ def train(make: MakeLearner, setup: Setup, log: Path | None = None) -> Run:
 def resume(
     make: MakeLearner, setup: Setup, folder: Path, state: Mapping[str, str]
 ) -> tuple[tuple[str, ...], float]:
-    """What of `state` the checkpoint in `folder` does not bring back, and the last epoch's loss.
+    """Return what of `state` a checkpoint does not bring back, and the last epoch's loss.
 
     The loss is the mean when a new learner trains that epoch from there. A learner whose
     checkpoint leaves out its random state gives the loss on the test pictures.
@@ -138,18 +138,18 @@ def _rows(setup: Setup, epoch: int) -> Iterator[list[int]]:
 
 
 def score(task: str, answers: Answers) -> dict[str, float]:
-    """The task's scores on the test pictures, and their loss."""
+    """Compute the task's scores on the test pictures, and their loss."""
     truth, outputs = answers.truth, answers.outputs
     if task == "regression":
         values = [row[0] for row in outputs]
-        found = {
+        scores = {
             "mse": metrics.mean_squared_error(truth, values),
             "rmse": metrics.root_mean_squared_error(truth, values),
             "pearson": metrics.pearson(truth, values),
         }
     else:
-        found = _of_classes([int(label) for label in truth], outputs)
-    return {"loss": answers.loss, **found}
+        scores = _of_classes([int(label) for label in truth], outputs)
+    return {"loss": answers.loss, **scores}
 
 
 def _of_classes(truth: Sequence[int], outputs: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -166,7 +166,7 @@ def _of_classes(truth: Sequence[int], outputs: Sequence[Sequence[float]]) -> dic
 
 
 def write_curves(folder: Path, curve: Curve, scores: dict[str, float]) -> None:
-    """What TensorBoard shows."""
+    """Write what TensorBoard shows."""
     events = EventFile(folder)
     try:
         for epoch, loss in enumerate(curve.losses, start=1):

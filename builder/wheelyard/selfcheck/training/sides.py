@@ -7,7 +7,7 @@ from ..training.run import MakeLearner
 
 
 def learner_of(framework: str) -> MakeLearner:
-    """What makes a Learner from a Setup."""
+    """Return what makes a Learner from a Setup."""
     import_framework(framework)
     if framework == "tensorflow":
         from ..training.keras_learner import KerasLearner

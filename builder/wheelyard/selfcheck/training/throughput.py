@@ -82,11 +82,11 @@ def rates(work: Callable[[], object], wait: Callable[[], object], operations: fl
     start = time.perf_counter()
     work(), wait()
     times = max(1, min(MOST, round(SECONDS / (time.perf_counter() - start))))
-    found = []
+    windows = []
     for _ in range(WINDOWS):
         start = time.perf_counter()
         for _ in range(times):
             work()
         wait()
-        found.append(times * operations / (time.perf_counter() - start) / 1e12)
-    return found
+        windows.append(times * operations / (time.perf_counter() - start) / 1e12)
+    return windows

@@ -76,7 +76,7 @@ class TorchLearner:
         return Answers(outputs.cpu().tolist(), truth.cpu().flatten().tolist(), loss)
 
     def outputs(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the model says, in float32 and without learning from it."""
+        """Ask the model, in float32 and without learning from it."""
         self.model.eval()
         with torch.no_grad(), self._precision():
             parts = [self.model(part) for part in inputs.split(256)]
@@ -104,7 +104,7 @@ class TorchLearner:
         return [float(value) for value in change.reshape(-1, change.shape[-1]).amax(1)]
 
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
-        """The types that the layers' matrix products of a training step come out in."""
+        """Return the types that the layers' matrix products of a training step come out in."""
         seen: set[str] = set()
         hooks = [
             module.register_forward_hook(lambda _m, _in, out: seen.add(_type_of(out)))
@@ -117,7 +117,7 @@ class TorchLearner:
         return frozenset(seen)
 
     def state(self) -> dict[str, str]:
-        """A digest of model, optimizer, loss scale and random state, by name."""
+        """Digest model, optimizer, loss scale and random state, by name."""
         parts = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -163,14 +163,14 @@ class TorchLearner:
 
 
 def make_scaler(*, enabled: bool) -> Any:
-    """What keeps float16 gradients from vanishing."""
+    """Make what keeps float16 gradients from vanishing."""
     if hasattr(torch.amp, "GradScaler"):  # from PyTorch 2.3 on
         return torch.amp.GradScaler("cuda", enabled=enabled)
     return torch.cuda.amp.GradScaler(enabled=enabled)
 
 
 def make_optimizer(spec: Spec, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """The spec's optimizer."""
+    """Make the spec's optimizer."""
     if spec.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), lr=spec.rate, momentum=MOMENTUM)
     if spec.optimizer == "rmsprop":
@@ -179,7 +179,7 @@ def make_optimizer(spec: Spec, model: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def loss_of(spec: Spec, outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """The task's loss; a language model's is that of every word that is asked for."""
+    """Compute the task's loss; a language model's is that of every word that is asked for."""
     if spec.task == "regression":
         return functional.mse_loss(outputs, truth)
     if spec.task == "binary":
@@ -201,7 +201,7 @@ def imitation(outputs: torch.Tensor, teacher: torch.Tensor, heat: float = 4.0) -
 def prepare(
     spec: Spec, pictures: Pictures, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and truth of a task, as the models of the catalogue take them."""
+    """Make inputs and truth of a task, as the models of the catalogue take them."""
     shape = (pictures.count, pictures.channels, pictures.side, pictures.side)
     pixels = torch.frombuffer(bytearray(pictures.pixels), dtype=torch.uint8).reshape(shape)
     images = pixels.to(device).float() / pictures.levels
@@ -259,8 +259,8 @@ def _comparable(
 
 def _type_of(output: Any) -> str:
     """Of a layer's output; an LSTM's comes with its state."""
-    found = output[0] if isinstance(output, tuple) else output
-    return str(found.dtype).removeprefix("torch.")
+    tensor = output[0] if isinstance(output, tuple) else output
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _digests(name: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -279,7 +279,7 @@ def _digests(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _peak_type(spec: Spec, kind: str, *, on_gpu: bool) -> str:
-    """The fastest type its arithmetic may use: by default cuDNN takes TF32, cuBLAS does not."""
+    """Return the fastest type it may compute in: by default cuDNN takes TF32, cuBLAS does not."""
     if kind != "float32" or not on_gpu:
         return kind
     by_cudnn = len(spec.shape) == 3 or spec.name in ("lstm", "gru", "rnn")
