@@ -7,6 +7,8 @@ from pathlib import PurePosixPath
 
 from packaging.utils import canonicalize_name
 
+from wheelyard.architecture import DEFAULT
+
 
 @dataclass(frozen=True, slots=True)
 class FrameworkPin:
@@ -31,6 +33,14 @@ class Base:
     suite: str  # Debian suite the root file system is made of
     python: str  # "3.11", the system interpreter of that suite
     image: str | None = None  # "name@sha256:...": a registry's image in place of wheelyard's own
+    architecture: str = DEFAULT.name  # "arm64"
+
+    @property
+    def full_name(self) -> str:
+        """The name with the architecture, where that is not the default: "bookworm-arm64"."""
+        return (
+            self.name if self.architecture == DEFAULT.name else f"{self.name}-{self.architecture}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,16 @@ class Cell:
     about: tuple[tuple[str, str], ...] = ()  # OCI label, without its prefix -> what it says
 
     @property
+    def architecture(self) -> str:
+        """The processors that it runs on: "amd64"."""
+        return self.base.architecture
+
+    @property
+    def sibling(self) -> str:
+        """The id of the same image for the default architecture; its own, if it is for that."""
+        return self.id.removesuffix(f"-{self.architecture}")
+
+    @property
     def framework(self) -> str:
         """Framework name; several are joined by `+`."""
         return "+".join(pin.name for pin in self.frameworks)
@@ -95,7 +115,7 @@ class Cell:
     @property
     def base_lock(self) -> PurePosixPath:
         """The Debian package lock of base and flavour, relative to the project."""
-        return PurePosixPath("images", "bases", f"{self.base.name}-{self.flavour.name}.lock")
+        return PurePosixPath("images", "bases", f"{self.base.full_name}-{self.flavour.name}.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +151,7 @@ class LockedDeb:
 
     name: str
     version: str
-    architecture: str  # "amd64" or "all"
+    architecture: str  # "amd64", "arm64" or "all"
     sha256: str  # hex
     size: int  # bytes
     archive: str  # "debian" or "debian-security": which archive's pool
@@ -158,3 +178,9 @@ class PackageLock:
     inputs: str  # sha256 hex of the package names that were resolved
     packages: tuple[LockedDeb, ...]  # sorted by name
     date: str | None = None  # "20261128T021501Z": the archives had all of them then
+
+    @property
+    def architecture(self) -> str:
+        """The processors that the packages are for: "amd64"."""
+        own = (deb.architecture for deb in self.packages if deb.architecture != "all")
+        return next(own, DEFAULT.name)

@@ -91,11 +91,14 @@ def open_small_site(folder: Path, settings: Settings, place: Place = HERE) -> It
     small_project(folder, settings)
     (cell,) = load_plan(folder / "project").cells
     cache = folder / "cache" / "files"
-    own = locate([load_installer()], cell.python, settings)
+    own = locate([load_installer(cell.architecture)], cell.python, settings)
     fetch_all(own, cache, settings, QuietReporter(None))  # if it was not lent
     shelf, files = folder / "shelf", dict[str, Path | bytes]()
     shelf.mkdir()
-    for wheel in (load_installer(), *read_requirements_lock(folder / "project" / cell.lock).wheels):
+    for wheel in (
+        load_installer(cell.architecture),
+        *read_requirements_lock(folder / "project" / cell.lock).wheels,
+    ):
         known = place_of(cache, wheel.sha256, wheel.filename)
         files |= index_files(wheel.name, Path(shutil.copy(known, shelf / wheel.filename)))
     ca = trustme.CA()

@@ -64,7 +64,7 @@ def wheelhouse(folder: Path, settings: Settings) -> Iterator[str]:
 
 def lend_installer(cache: Path) -> None:
     """Spare the download of what installs the wheels, where this machine has it."""
-    wheel = load_installer()
+    wheel = load_installer("amd64")
     known = cached(machine_cache() / "files", wheel.sha256, wheel.filename, wheel.size)
     if known is not None:
         put_wheel(cache, known)

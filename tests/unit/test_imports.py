@@ -19,6 +19,7 @@ ROOMS = (
     "layers",
     "errors",
     "digests",
+    "architecture",
     "model",
     "versions",
     "console",

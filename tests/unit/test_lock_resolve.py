@@ -49,7 +49,8 @@ def lock(
     with index.serve() as url:
         settings = make_settings(tmp_path, url)
         chosen = runtime_cell() if cell is None else cell
-        return resolve_cell(chosen, INPUTS, parent, previous, settings)  # type: ignore[arg-type]
+        kept = {} if previous is None else versions(previous)
+        return resolve_cell(chosen, INPUTS, parent, kept, settings)  # type: ignore[arg-type]
 
 
 def test_every_distribution_is_pinned_to_the_file_the_index_has(
@@ -180,9 +181,9 @@ def test_an_extra_ca_is_trusted_and_a_missing_one_named(index: Index, tmp_path: 
     with index.serve(context) as url:
         settings = make_settings(tmp_path, url)
         with pytest.raises(FetchError, match="--ca-bundle"):
-            resolve_cell(runtime_cell(), INPUTS, None, None, settings)
+            resolve_cell(runtime_cell(), INPUTS, None, {}, settings)
         trusting = replace(settings, ca_bundle=bundle)
-        assert resolve_cell(runtime_cell(), INPUTS, None, None, trusting).wheels
+        assert resolve_cell(runtime_cell(), INPUTS, None, {}, trusting).wheels
 
 
 @pytest.mark.parametrize(

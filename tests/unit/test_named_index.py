@@ -109,7 +109,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def lock(cell: Cell, plan: Plan, settings: Settings) -> RequirementsLock:
     inputs = requirements_inputs(cell, cells_by_id(plan.cells))
-    return resolve_cell(cell, inputs, None, None, settings)
+    return resolve_cell(cell, inputs, None, {}, settings)
 
 
 def test_the_default_index_wins_where_it_has_the_build(plan: Plan) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,36 @@ def test_a_build_without_cuda(tmp_path: Path, index: FactsIndex) -> None:
     index.add("torch", name, wheel)
     release = read(tmp_path, index, local="cpu")["2.3.1+cpu"]
     assert (release.cuda, release.cudnn, release.requires) == (CPU, "none", {})
+
+
+def test_builds_for_other_architectures_are_read_beside_the_default(
+    tmp_path: Path, index: FactsIndex
+) -> None:
+    metadata = METADATA.replace('"x86_64"', '"aarch64"').replace("8.9.2.26", "9.19.0.56")
+    index.add("torch", NAME, torch_wheel())
+    index.add("torch", NAME.replace("x86_64", "aarch64"), torch_wheel(metadata=metadata))
+    known = read(tmp_path, index)
+    release = known["2.3.1"]
+    assert (release.machine, release.cudnn) == ("amd64", "8.9.2.26")
+    build = release.builds["arm64"]
+    assert (build.machine, build.cudnn, build.wheel) == (
+        "arm64",
+        "9.19.0.56",
+        NAME.replace("x86_64", "aarch64"),
+    )
+    index.sent.clear()
+    assert read(tmp_path, index, known) == known
+    assert index.sent == []
+
+
+def test_a_wheel_that_only_asks_for_another_is_no_build(tmp_path: Path, index: FactsIndex) -> None:
+    """TensorFlow 2.15's for arm64: nothing but its metadata."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("torch-2.3.1.dist-info/METADATA", "Name: torch\n")
+    index.add("torch", NAME, torch_wheel())
+    index.add("torch", NAME.replace("x86_64", "aarch64"), content.getvalue())
+    assert read(tmp_path, index)["2.3.1"].builds == {}
 
 
 @pytest.mark.parametrize(

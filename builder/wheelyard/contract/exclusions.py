@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import ARCHITECTURES
+
 if TYPE_CHECKING:
     from wheelyard.model import PackageLock
 
@@ -26,9 +28,9 @@ _COMPILER_RULES = (
     "path-exclude=/usr/lib/gcc/*/lto1",
     "path-exclude=/usr/lib/gcc/*/lib*san.*",
     "path-exclude=/usr/lib/gcc/*/lib*san_preinit.o",
-    "path-exclude=/usr/lib/x86_64-linux-gnu/lib*san.so*",
-    "path-exclude=/usr/lib/x86_64-linux-gnu/libgprofng.so*",
-    "path-exclude=/usr/lib/x86_64-linux-gnu/gprofng/*",
+    "path-exclude=/usr/lib/{multiarch}/lib*san.so*",
+    "path-exclude=/usr/lib/{multiarch}/libgprofng.so*",
+    "path-exclude=/usr/lib/{multiarch}/gprofng/*",
     "path-exclude=/usr/bin/gp-*",
     "path-exclude=/usr/bin/*gprofng",
     "path-exclude=/usr/bin/*dwp",
@@ -48,7 +50,8 @@ def path_rules(lock: PackageLock) -> tuple[str, ...]:
     """Return dpkg's options for what is left out; they stay in the image for later packages."""
     if any(deb.name == _BUILD for deb in lock.packages):
         return _PATH_RULES
-    return _PATH_RULES + _COMPILER_RULES
+    multiarch = ARCHITECTURES[lock.architecture].multiarch
+    return _PATH_RULES + tuple(x.replace("{multiarch}", multiarch) for x in _COMPILER_RULES)
 
 
 def is_trimmed(name: str) -> bool:

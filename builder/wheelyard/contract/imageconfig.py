@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.contract.compiler import HOME, has_compiler
 from wheelyard.contract.editor import metadata
 from wheelyard.contract.paths import UID, VENV, WORKDIR
@@ -38,6 +39,7 @@ class ImageConfig:
     cmd: tuple[str, ...]
     stop_signal: str = _STOP_SIGNAL
     created: str | None = None  # RFC 3339; None: nothing says when its files came to be
+    architecture: str = DEFAULT.name
 
 
 def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
@@ -50,6 +52,7 @@ def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
         entrypoint=ENTRYPOINT,
         cmd=("bash",),
         created=lock.newest,
+        architecture=cell.architecture,
     )
 
 
@@ -68,12 +71,13 @@ def base_config(cell: Cell, created: str | None = None) -> ImageConfig:
         entrypoint=ENTRYPOINT,
         cmd=("bash",),
         created=created,
+        architecture=cell.architecture,
     )
 
 
 def base_image(cell: Cell) -> str:
     """Return the name that a cell's base has in an engine: the system of its lowest flavour."""
-    return f"wheelyard/base:{cell.base.name}-{cell.flavour.root or cell.flavour.name}"
+    return f"wheelyard/base:{cell.base.full_name}-{cell.flavour.root or cell.flavour.name}"
 
 
 def base_folder(cell: Cell) -> PurePosixPath:

@@ -14,6 +14,7 @@ from wheelyard.model import LockedWheel
 DATA = "data/installer.json"
 
 
-def load_installer() -> LockedWheel:
+def load_installer(architecture: str) -> LockedWheel:
     """Return the wheel of uv that Dockerfiles use."""
-    return LockedWheel(**json.loads(files("wheelyard").joinpath(DATA).read_text(encoding="utf-8")))
+    known = json.loads(files("wheelyard").joinpath(DATA).read_text(encoding="utf-8"))
+    return LockedWheel(**known[architecture])

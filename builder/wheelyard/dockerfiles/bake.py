@@ -116,14 +116,17 @@ class BakeEngine:
         self._file = context.settings.project / BAKE_FILE
         self._override = scratch / "override.json"
         self._targets: dict[str, Any] = {}
-        self._installer = scratch
+        self._installers: dict[str, Path] = {}  # architecture -> folder
         self._old = options.network is not None and not knows_networks()
 
     def prepare(self, jobs: Sequence[EngineBuild]) -> None:
         """Write this machine's settings; with several images, build them in parallel."""
         declared = json.loads(self._file.read_text(encoding="utf-8"))["target"]
         targets = self._targets
-        self._installer = _unpack_installer(self._context, self._scratch / "installer")
+        self._installers = {
+            name: _unpack_installer(self._context, name, self._scratch / f"installer-{name}")
+            for name in {job.cell.architecture for job in jobs}
+        }
         for job in jobs:
             secrets = write_secrets(job.cell, self._context, self._scratch)
             override = {"secret": [f"id={name},src={path}" for name, path in secrets.items()]}
@@ -143,7 +146,8 @@ class BakeEngine:
         more: dict[str, Any] = {} if network is None else {"network": network}
         base = base_image(job.cell)
         bases = {base: self._bases[base]} if base in self._bases else {}
-        contexts = {**declared.get("contexts", {}), _INSTALLER: str(self._installer), **bases}
+        installer = str(self._installers[job.cell.architecture])
+        contexts = {**declared.get("contexts", {}), _INSTALLER: installer, **bases}
         return {**more, "contexts": contexts}
 
     def build(self, job: EngineBuild) -> EngineImage:
@@ -219,9 +223,9 @@ class BakeEngine:
         return EngineImage(job.cell, found["digest"], size, job.seconds, findings, job.log)
 
 
-def _unpack_installer(context: Context, folder: Path) -> Path:
+def _unpack_installer(context: Context, architecture: str, folder: Path) -> Path:
     """Unpack the program that installs wheels, as the stage `installer` would."""
-    wheel = load_installer()
+    wheel = load_installer(architecture)
     files = context.settings.cache_dir / "files"
     path = checked(files, wheel.sha256, wheel.filename, wheel.size)
     if path is None:

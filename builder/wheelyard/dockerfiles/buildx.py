@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.dockerfiles.docker_engine import need_engine
 from wheelyard.errors import EngineError, ToolMissingError
-from wheelyard.rendering.bakefile import PLATFORM
 from wheelyard.system.subprocesses import failure, run
 
 if TYPE_CHECKING:
@@ -49,7 +48,13 @@ def build_argv(
     named = (f"--build-context={name}={source}" for name, source in contexts.items())
     allowed = (f"--allow={HOST_NETWORK}",) if network == "host" else ()
     return (
-        *(*_BUILDX, "build", "--progress=plain", f"--platform={PLATFORM}", f"--network={network}"),
+        *(
+            *_BUILDX,
+            "build",
+            "--progress=plain",
+            f"--platform=linux/{job.cell.architecture}",
+            f"--network={network}",
+        ),
         *(*allowed, *secrets, *named, *options, f"--tag={unchecked(job)}"),
         str(job.folder),
     )

@@ -29,7 +29,9 @@ def locate_content(jobs: Sequence[EngineBuild], context: Context) -> Content:
     wheels: dict[str, LockedWheel] = {}
     debs: dict[str, LockedDeb] = {}
     for job in jobs:
-        wheels |= {wheel.sha256: wheel for wheel in (load_installer(), *_wheels(job))}
+        wheels |= {
+            wheel.sha256: wheel for wheel in (load_installer(job.cell.architecture), *_wheels(job))
+        }
         debs |= {deb.sha256: deb for deb in _debs(job)}
     wanted = [
         *(Wanted(w.filename, w.sha256, w.size) for w in wheels.values()),
@@ -59,7 +61,11 @@ def locate_content(jobs: Sequence[EngineBuild], context: Context) -> Content:
 
 def _locate(job: EngineBuild, left: Collection[str], context: Context) -> list[Download]:
     """Return addresses of an image's files, for those in `left`."""
-    asked = [wheel for wheel in (load_installer(), *_wheels(job)) if wheel.sha256 in left]
+    asked = [
+        wheel
+        for wheel in (load_installer(job.cell.architecture), *_wheels(job))
+        if wheel.sha256 in left
+    ]
     indexes = index_urls(job.cell, context.settings)
     located = locate(asked, job.cell.python, context.settings, indexes)
     packages = [deb for deb in _debs(job) if deb.sha256 in left]
@@ -71,7 +77,7 @@ def _locate(job: EngineBuild, left: Collection[str], context: Context) -> list[D
 
 def _names(job: EngineBuild) -> set[str]:
     """Return everything that an image needs, by SHA-256."""
-    wheels = {wheel.sha256 for wheel in (load_installer(), *_wheels(job))}
+    wheels = {wheel.sha256 for wheel in (load_installer(job.cell.architecture), *_wheels(job))}
     return wheels | {deb.sha256 for deb in _debs(job)}
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.errors import FetchError, LockError
 from wheelyard.fetching.trust import CA_ADVICE, trust_file
-from wheelyard.lock.inputs import ARCHITECTURE
 from wheelyard.system.subprocesses import Result, failure, run
 from wheelyard.system.tools import find_tool, require_tool
 
@@ -58,9 +58,13 @@ class Apt:
 
 @contextmanager
 def isolated_apt(
-    sources: Sequence[Source], settings: Settings, reporter: Reporter, lists: Path | None = None
+    sources: Sequence[Source],
+    settings: Settings,
+    reporter: Reporter,
+    lists: Path | None = None,
+    architecture: str = DEFAULT.name,
 ) -> Iterator[Apt]:
-    """Yield an apt that knows only `sources`, while the context lasts.
+    """Yield an apt that knows only `sources` and one architecture, while the context lasts.
 
     `lists` is a folder that keeps the package lists: the next apt there fetches only what changed.
     Only one apt at a time may use it. Runs as root and as any other user. Raises FetchError if an
@@ -74,7 +78,8 @@ def isolated_apt(
         folder = Path(name)
         lists = lists or folder / "state" / "lists"
         _write_tree(folder, lists, sources, keyring)
-        config = _apt_config(folder, lists, trust_file(settings, folder), settings.timeout)
+        trust = trust_file(settings, folder)
+        config = _apt_config(folder, lists, trust, settings.timeout, architecture)
         (folder / "apt.conf").write_text(config, encoding="utf-8")
         env = {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"}
         apt = Apt(folder, env, lists)
@@ -134,7 +139,9 @@ def machine_config() -> tuple[tuple[str, str], ...]:
     return tuple((match[1], match[2]) for match in _SETTING.finditer(dump))
 
 
-def _apt_config(folder: Path, lists: Path, trust: Path | None, timeout: float) -> str:
+def _apt_config(
+    folder: Path, lists: Path, trust: Path | None, timeout: float, architecture: str
+) -> str:
     """Return an apt.conf with all folders but `lists` in `folder`, and no machine configuration."""
     options = {
         "Dir": f"{folder}/",
@@ -151,7 +158,7 @@ def _apt_config(folder: Path, lists: Path, trust: Path | None, timeout: float) -
         "Dir::Etc::preferencesparts": "/dev/null",
         "Dir::Etc::trusted": "/dev/null",
         "Dir::Etc::trustedparts": "/dev/null",
-        "APT::Architecture": ARCHITECTURE,
+        "APT::Architecture": architecture,
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "root",
         "APT::Update::Error-Mode": "any",
@@ -162,7 +169,7 @@ def _apt_config(folder: Path, lists: Path, trust: Path | None, timeout: float) -
         **({} if trust is None else {"Acquire::https::CAInfo": str(trust)}),
     }
     lines = [f'{key} "{value}";' for key, value in options.items()]
-    return "\n".join((*lines, f'APT::Architectures {{ "{ARCHITECTURE}"; }};')) + "\n"
+    return "\n".join((*lines, f'APT::Architectures {{ "{architecture}"; }};')) + "\n"
 
 
 def _preferences(pins: Mapping[str, str]) -> str:

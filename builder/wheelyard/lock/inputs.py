@@ -8,12 +8,12 @@ from functools import cache
 from importlib.resources import files
 from pathlib import PurePosixPath
 
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.errors import LockError
 from wheelyard.lock.sealed import digest
 from wheelyard.model import Base, Cell
 
 FORMAT = 1  # part of every digest: raise it when the way locks are resolved changes
-ARCHITECTURE = "amd64"
 
 Cells = Mapping[str, Cell]
 
@@ -53,7 +53,7 @@ def package_inputs(cell: Cell, cells: Cells) -> str:
         {
             "format": FORMAT,
             "suite": cell.base.suite,
-            "architecture": ARCHITECTURE,
+            "architecture": cell.architecture,
             "packages": sorted(cell.flavour.packages),
             "parent": None if parent is None else package_inputs(parent, cells),
         }
@@ -78,7 +78,7 @@ def wheel_platform(base: Base) -> str:
             f"the glibc of the Debian suite {base.suite!r} is unknown"
             f" (known: {', '.join(sorted(known))}); add it to builder/wheelyard/data/suites.json"
         )
-    return known[base.suite]
+    return f"{ARCHITECTURES[base.architecture].machine}-{known[base.suite]}"
 
 
 @cache

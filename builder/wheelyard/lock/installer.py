@@ -10,6 +10,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.contract.installer import DATA
 from wheelyard.lock.pylock import first_wheel, locked_wheel
 from wheelyard.lock.uv import ResolutionRequest, compile_requirements
@@ -18,18 +19,22 @@ from wheelyard.settings import Settings, load_settings
 from wheelyard.system.textfiles import write_text
 
 # The oldest platform of all bases: the file then runs on all of them.
-_PLATFORM = "x86_64-manylinux_2_28"
+_PLATFORM = "manylinux_2_28"
 _PYTHON = "3.11"
 
 
-def _pin_installer(settings: Settings) -> LockedWheel:
+def _pin_installer(settings: Settings, machine: str) -> LockedWheel:
     """Ask the index for this version of uv; FetchError or LockError if it has no wheel."""
-    request = ResolutionRequest((f"uv=={version('uv')}",), _PYTHON, _PLATFORM, dependencies=False)
+    asked, platform = (f"uv=={version('uv')}",), f"{machine}-{_PLATFORM}"
+    request = ResolutionRequest(asked, _PYTHON, platform, dependencies=False)
     (found,) = compile_requirements(request, "the installer of the Dockerfiles", settings)
     return locked_wheel(found, first_wheel(found).size or 0)
 
 
 if __name__ == "__main__":
-    pinned = _pin_installer(load_settings({}))
-    text = json.dumps(asdict(pinned), indent=1)
+    pinned = {
+        name: asdict(_pin_installer(load_settings({}), architecture.machine))
+        for name, architecture in ARCHITECTURES.items()
+    }
+    text = json.dumps(pinned, indent=1)
     write_text(Path(__file__).parents[1] / DATA, f"{text}\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -24,15 +24,15 @@ def resolve_cell(
     cell: Cell,
     inputs: str,
     parent: RequirementsLock | None,
-    previous: RequirementsLock | None,
+    preferred: Mapping[str, str],
     settings: Settings,
 ) -> RequirementsLock:
-    """Resolve a cell; keep the parent's pins, and those of `previous` if possible.
+    """Resolve a cell; keep the parent's pins, and those `preferred` (name -> version) if possible.
 
     `inputs` is the digest that goes into the lock. Raises LockError if there is no solution or the
     result does not have the cell's CUDA and cuDNN, FetchError if the index fails.
     """
-    request = _resolution_request(cell, parent, previous, index_urls(cell, settings))
+    request = _resolution_request(cell, parent, preferred, index_urls(cell, settings))
     resolved = compile_requirements(request, cell.id, settings)
     inherited = {} if parent is None else {wheel.name: wheel for wheel in parent.wheels}
     wheels = sorted(
@@ -59,7 +59,7 @@ def index_urls(cell: Cell, settings: Settings) -> tuple[str, ...]:
 def _resolution_request(
     cell: Cell,
     parent: RequirementsLock | None,
-    previous: RequirementsLock | None,
+    preferred: Mapping[str, str],
     indexes: tuple[str, ...] = (),
 ) -> ResolutionRequest:
     """Return what uv must resolve for a cell.
@@ -76,7 +76,7 @@ def _resolution_request(
             *(f"{name}=={version}" for name, version in _pins(parent)),
         ),
         overrides=cell.overrides,
-        preferences=_pins(previous),
+        preferences=tuple(preferred.items()),
         indexes=indexes,
     )
 

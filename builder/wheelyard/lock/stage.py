@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.errors import LockError
 from wheelyard.lock.apt import Apt, isolated_apt, release_date
 from wheelyard.lock.changes import LockChange, package_pins, pin_changes, requirements_pins
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from wheelyard.console.tasks import Reporter
     from wheelyard.settings import Settings
 
+_Lock = TypeVar("_Lock")
 _RESOLVERS = 4  # at once: uv waits for the index most of the time
 
 
@@ -56,7 +58,12 @@ def families(selected: Iterable[Cell], plan: Iterable[Cell]) -> tuple[Cell, ...]
     cells = cells_by_id(everything)
     roots = {_line(cell, cells)[-1].id for cell in selected}
     members = [cell for cell in everything if _line(cell, cells)[-1].id in roots]
-    return tuple(sorted(members, key=lambda cell: len(_line(cell, cells))))
+    return tuple(sorted(members, key=lambda cell: _generation(cell, cells)))
+
+
+def _generation(cell: Cell, cells: Cells) -> tuple[int, bool]:
+    """Return what orders locks: after the parent's, and after the default architecture's."""
+    return len(_line(cell, cells)), cell.architecture != DEFAULT.name
 
 
 def lock_images(lock_run: LockRun, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
@@ -74,7 +81,7 @@ def lock_images(lock_run: LockRun, cells: Sequence[Cell]) -> tuple[LockChange, .
             task.advance(1)
             return outcome
 
-        for _, members in groupby(cells, key=lambda cell: len(_line(cell, lock_run.cells))):
+        for _, members in groupby(cells, key=lambda cell: _generation(cell, lock_run.cells)):
             generation = list(members)
             outcomes = each(lock, generation, _RESOLVERS, "resolve")
             for cell, outcome in zip(generation, outcomes, strict=True):
@@ -99,19 +106,29 @@ def _outcome(lock_run: LockRun, cell: Cell, failed: Mapping[str, str]) -> LockCh
 
 def lock_bases(lock_run: LockRun, cells: Sequence[Cell]) -> tuple[LockChange, ...]:
     """Write the package lock of each base and flavour that `cells` use, parents first."""
-    users = sorted(base_cells(cells).values(), key=lambda cell: cell.base.suite)
+
+    def archive(cell: Cell) -> tuple[str, str]:
+        return cell.base.suite, cell.architecture  # amd64 comes before the others
+
+    users = sorted(base_cells(cells).values(), key=archive)
     return tuple(
         change
-        for suite, members in groupby(users, key=lambda cell: cell.base.suite)
-        for change in _lock_suite(lock_run, suite, _parents_first(members, lock_run.cells))
+        for (suite, architecture), members in groupby(users, key=archive)
+        for change in _lock_suite(
+            lock_run, suite, architecture, _parents_first(members, lock_run.cells)
+        )
     )
 
 
-def _lock_suite(lock_run: LockRun, suite: str, cells: Sequence[Cell]) -> Iterator[LockChange]:
+def _lock_suite(
+    lock_run: LockRun, suite: str, architecture: str, cells: Sequence[Cell]
+) -> Iterator[LockChange]:
     sources = debian_sources(suite, lock_run.settings, lock_run.reporter)
     with (
         lock_run.reporter.task(f"resolving Debian {suite}", len(cells), "items") as task,
-        isolated_apt(sources, lock_run.settings, lock_run.reporter) as apt,
+        isolated_apt(
+            sources, lock_run.settings, lock_run.reporter, architecture=architecture
+        ) as apt,
     ):
         for cell in cells:
             yield _lock_base(lock_run, apt, sources, cell)
@@ -125,7 +142,10 @@ def _lock_image(lock_run: LockRun, cell: Cell) -> LockChange:
         cell,
         requirements_inputs(cell, lock_run.cells),
         None if above is None else read_requirements_lock(lock_run.project / above.lock),
-        None if lock_run.upgrade else previous,
+        {
+            **_versions(_sibling(lock_run, cell, _previous_requirements)),
+            **_versions(None if lock_run.upgrade else previous),
+        },
         lock_run.settings,
     )
     written = _write(lock_run.project / cell.lock, render_requirements_lock(lock))
@@ -143,17 +163,37 @@ def _lock_base(lock_run: LockRun, apt: Apt, sources: Sequence[Source], cell: Cel
         parent=pins(
             None if above is None else read_package_lock(lock_run.project / above.base_lock)
         ),
-        preferred=pins(None if lock_run.upgrade else previous),
+        preferred={
+            **pins(_sibling(lock_run, cell, _previous_packages)),
+            **pins(None if lock_run.upgrade else previous),
+        },
         reporter=lock_run.reporter,
     )
     inputs = package_inputs(cell, lock_run.cells)
     date = snapshot_id(release_date(apt))
     if previous is not None and previous.date and previous.packages == packages:
         date = previous.date  # an archive that publishes every few hours must not touch the lock
-    lock = PackageLock(cell.base.name, cell.flavour.name, cell.base.suite, inputs, packages, date)
+    lock = PackageLock(
+        cell.base.full_name, cell.flavour.name, cell.base.suite, inputs, packages, date
+    )
     written = _write(lock_run.project / cell.base_lock, render_package_lock(lock))
     changes = pin_changes(package_pins(previous), package_pins(lock))
     return LockChange(cell.base_lock, len(packages), written, previous is None, changes)
+
+
+def _sibling(
+    lock_run: LockRun, cell: Cell, read: Callable[[LockRun, Cell], _Lock | None]
+) -> _Lock | None:
+    """Return the lock of the same image for the default architecture, whose versions it takes.
+
+    So that both share the layers that fit every processor.
+    """
+    sibling = lock_run.cells.get(cell.sibling, cell)
+    return None if sibling is cell else read(lock_run, sibling)
+
+
+def _versions(lock: RequirementsLock | None) -> dict[str, str]:
+    return {} if lock is None else {wheel.name: wheel.version for wheel in lock.wheels}
 
 
 def _previous_requirements(lock_run: LockRun, cell: Cell) -> RequirementsLock | None:

@@ -57,7 +57,7 @@ def load_package_lock(project: Path, cell: Cell, cells: Cells) -> PackageLock:
     path = project / cell.base_lock
     lock = read_package_lock(path)
     if (lock.base, lock.flavour, lock.suite) != (
-        cell.base.name,
+        cell.base.full_name,
         cell.flavour.name,
         cell.base.suite,
     ):
@@ -66,8 +66,9 @@ def load_package_lock(project: Path, cell: Cell, cells: Cells) -> PackageLock:
         )
     if lock.inputs != package_inputs(cell, cells):
         raise LockError(
-            f"{path} is stale: the suite or the packages of {cell.base.name} {cell.flavour.name}"
-            f" have changed since it was written; write it again: {BASES_COMMAND}"
+            f"{path} is stale: the suite or the packages of {cell.base.full_name} "
+            f"{cell.flavour.name} have changed since it was written; "
+            f"write it again: {BASES_COMMAND}"
         )
     return lock
 

@@ -25,7 +25,7 @@ from wheelyard.oci.documents import (
     UnreadableError,
     read_document,
 )
-from wheelyard.planning.facts import release_of
+from wheelyard.planning.facts import for_architecture, release_of
 
 if TYPE_CHECKING:
     from wheelyard.model import Cell
@@ -102,6 +102,7 @@ def plan_entries(
 
 def _entry(cell: Cell, upstream: Upstream, image: Mapping[str, Any] | None) -> CatalogueEntry:
     layers = [] if image is None else image["layers"]
+    facts = for_architecture(upstream, cell.architecture)
     return CatalogueEntry(
         id=cell.id,
         tags=cell.tags,
@@ -111,7 +112,7 @@ def _entry(cell: Cell, upstream: Upstream, image: Mapping[str, Any] | None) -> C
         cudnn=cell.cudnn,
         python=cell.python,
         flavour=cell.flavour.name,
-        architectures=tuple(release_of(upstream, pin).architectures for pin in cell.frameworks),
+        architectures=tuple(release_of(facts, pin).architectures for pin in cell.frameworks),
         special=bool(cell.overrides),
         digest=None if image is None else str(image["digest"]),
         layers=tuple((str(layer["diff_id"]), int(layer["size"])) for layer in layers),

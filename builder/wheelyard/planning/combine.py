@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from wheelyard.planning.facts import Upstream
+from wheelyard.planning.facts import Upstream, for_architecture
 from wheelyard.planning.matrix_model import Include, Matrix, Policy, When
 from wheelyard.planning.shipped import override, pins, releases, why_not
-from wheelyard.planning.tags import image_id
+from wheelyard.planning.tags import image_id, named
 from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads, short
 
@@ -25,6 +25,7 @@ class Combination(NamedTuple):
     python: str
     base: str
     flavour: str
+    architecture: str
 
 
 @dataclass(slots=True)
@@ -62,20 +63,24 @@ def identify(matrix: Matrix, combination: Combination) -> str:
 def identify_all(matrix: Matrix, combinations: Iterable[Combination]) -> Iterator[str]:
     """Give each combination's id; a matrix may exclude tens of thousands of combinations."""
     defaults, pinned = default_bases(matrix), cache(lambda name: pins(matrix, name))
-    for framework, cuda, cudnn, python, base, flavour in combinations:
+    for framework, cuda, cudnn, python, base, flavour, architecture in combinations:
         shown = "" if defaults.get(python) == base else base
-        yield image_id(pinned(framework), cuda, cudnn, python, shown, flavour)
+        last = (flavour, named(architecture))
+        yield image_id(pinned(framework), cuda, cudnn, python, shown, *last)
 
 
 def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> None:
     axes, used = matrix.axes, set[int]()
     known = [name for name in axes.framework if _defined(matrix, name)]
-    sets = itertools.product(known, axes.cuda, axes.cudnn, axes.python)
+    sets = itertools.product(axes.architecture, known, axes.cuda, axes.cudnn, axes.python)
     flavours = sorted(axes.flavour, key=lambda name: len(ancestry(matrix, name)))
-    for framework, cuda, cudnn, python in sets:
-        unshipped = why_not(matrix, upstream, framework, cuda, cudnn, python, matrix.policy)
+    facts = {name: for_architecture(upstream, name) for name in axes.architecture}
+    for architecture, framework, cuda, cudnn, python in sets:
+        unshipped = why_not(
+            matrix, facts[architecture], framework, cuda, cudnn, python, matrix.policy
+        )
         for base, flavour in itertools.product(axes.base, flavours):
-            combination = Combination(framework, cuda, cudnn, python, base, flavour)
+            combination = Combination(framework, cuda, cudnn, python, base, flavour, architecture)
             asked_for = _excluded(matrix, combination, used)
             reason = asked_for or unshipped or _wrong_python(matrix, combination)
             if reason:
@@ -95,15 +100,17 @@ def _include(
     """Judge one include: here a combination that upstream does not ship is an error."""
     if not _defined(matrix, entry.framework):
         return
-    problem, swapped = _include_problem(matrix, upstream, entry)
+    facts = for_architecture(upstream, entry.architecture)
+    problem, swapped = _include_problem(matrix, facts, entry)
     if problem:
         verdicts.problems.append(Problem(("include", at), problem))
         return
     known = [name for name in entry.flavours if name in matrix.flavours]
     for flavour in sorted(known, key=lambda name: len(ancestry(matrix, name))):
         combination = Combination(
-            entry.framework, entry.cuda, entry.cudnn, entry.python, entry.base, flavour
-        )
+            entry.framework, entry.cuda, entry.cudnn, entry.python, entry.base, flavour,
+            entry.architecture,
+        )  # fmt: skip
         if entry.base not in matrix.bases:
             verdicts.unresolved.add(combination)
         elif combination in verdicts.images:

@@ -6,10 +6,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import SelectionError
 from wheelyard.model import Cell, Plan
 from wheelyard.planning.drivers import runs_on, too_old
-from wheelyard.planning.facts import CPU, Release, Upstream, fits_cuda, known_as, misfit, release_of
+from wheelyard.planning.facts import (
+    CPU,
+    Release,
+    Upstream,
+    fits_cuda,
+    for_architecture,
+    known_as,
+    misfit,
+    release_of,
+)
 from wheelyard.planning.matrix_model import Matrix
 from wheelyard.planning.selector import excluded_because, select, words
 from wheelyard.planning.shipped import instead, unknown_release
@@ -26,7 +36,8 @@ def explain(
     """
     cells = [cell for cell in plan.cells if name == cell.id or name in cell.tags]
     if cells:
-        return "\n".join(_image(matrix, upstream, plan, cells[0], driver))
+        facts = for_architecture(upstream, cells[0].architecture)
+        return "\n".join(_image(matrix, facts, plan, cells[0], driver))
     reasons = [exclusion.reason for exclusion in plan.excluded if exclusion.id == name]
     if reasons:
         return f"{name} is excluded: {reasons[0]}"
@@ -95,6 +106,7 @@ class _Asked:
     cuda: str | None
     cudnn: str | None
     python: str | None
+    architecture: str
 
 
 def _parse(known: set[str], name: str) -> _Asked:
@@ -108,9 +120,11 @@ def _parse(known: set[str], name: str) -> _Asked:
             versions[match[1]] = match[2]
         elif word == CPU:
             versions["cuda"] = CPU
-    return _Asked(
-        tuple(frameworks), versions.get("cuda"), versions.get("cudnn"), versions.get("py")
-    )
+        elif word in ARCHITECTURES:
+            versions["architecture"] = word
+    cuda, cudnn, python = (versions.get(axis) for axis in ("cuda", "cudnn", "py"))
+    architecture = versions.get("architecture", DEFAULT.name)
+    return _Asked(tuple(frameworks), cuda, cudnn, python, architecture)
 
 
 def _stranger(
@@ -121,6 +135,7 @@ def _stranger(
         select(plan, name)  # re-raise: its message already lists the near matches
         raise SelectionError(f"{name} names several images; `wheelyard plan {name}` lists them")
     yield f"{name} is not an id of the plan"
+    upstream = for_architecture(upstream, asked.architecture)
     obstacles = [
         obstacle
         for framework, version in asked.frameworks

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import MatrixError
 from wheelyard.model import FrameworkPin
 from wheelyard.versions import leads, order, overlaps, short
@@ -28,7 +29,7 @@ _NCCL = re.compile(r"nvidia-nccl(-cu\d+)?")
 
 @dataclass(frozen=True)  # no slots: cached properties need a dictionary
 class Release:
-    """One release of a framework, by the metadata of its Linux x86-64 wheel."""
+    """One release of a framework, by the metadata of its Linux wheel for one architecture."""
 
     version: str  # "2.3.1"; "2.3.1+cu118" is a build from a separate index
     wheel: str  # the file that the facts were read from
@@ -40,6 +41,8 @@ class Release:
     sha256: str | None = None  # of the wheel; unchanged, it need not be read again
     built_cudnn: str | None = None  # "9": the cuDNN of the build, where a file inside says it
     architectures: tuple[str, ...] = ()  # "sm_80" machine code, "compute_90" PTX
+    machine: str = DEFAULT.name  # the processors that the wheel is for
+    builds: Mapping[str, Release] = field(default_factory=dict)  # for other architectures
 
     @cached_property
     def cuda_requirement(self) -> tuple[str, str]:
@@ -104,6 +107,7 @@ def make_release(
     sha256: str | None = None,
     built_cudnn: str | None = None,
     architectures: tuple[str, ...] = (),
+    machine: str = DEFAULT.name,
 ) -> Release:
     """Derive cuDNN and NCCL from the stated requirements; ValueError without cuDNN."""
     cudnn, nccl = _find(_CUDNN, requires), _find(_NCCL, requires)
@@ -113,7 +117,7 @@ def make_release(
         version, wheel, cuda, lowest(cudnn[1]) if cudnn else NONE,
         lowest(nccl[1]) if nccl else None,
         tuple(sorted(pythons, key=order)), dict(sorted(requires.items())),
-        sha256, built_cudnn, architectures,
+        sha256, built_cudnn, architectures, machine,
     )  # fmt: skip
 
 
@@ -121,6 +125,16 @@ def release_of(upstream: Upstream, pin: FrameworkPin) -> Release:
     """Return the facts of the build that a pin names; KeyError if there are none."""
     local = "" if pin.local is None else f"+{pin.local}"
     return upstream[pin.name][f"{pin.version}{local}"]
+
+
+def for_architecture(upstream: Upstream, architecture: str) -> Upstream:
+    """Return the facts of one architecture's wheels; releases without such a wheel are left out."""
+    if architecture == DEFAULT.name:
+        return upstream
+    return {
+        name: {v: r.builds[architecture] for v, r in known.items() if architecture in r.builds}
+        for name, known in upstream.items()
+    }
 
 
 def fits_cuda(release: Release, cuda: str) -> bool:
@@ -145,13 +159,22 @@ def misfit(title: str, release: Release, cuda: str, cudnn: str | None, python: s
     name = f"{title} {release.version}"
     if not fits_cuda(release, cuda):
         built = "without CUDA" if release.cuda == CPU else f"for CUDA {short(release.cuda)}"
-        return f"{name} is built {built}"
+        return f"{name} is built {built}{_where(release)}"
     if cudnn is not None and not fits_cudnn(release, cudnn):
         asks = "for no cuDNN" if release.cudnn == NONE else f"for cuDNN {short(release.cudnn)}"
         return f"{name} asks {asks}"
     if python not in release.pythons:
         return f"{name} has no wheel for Python {python}, only for {', '.join(release.pythons)}"
     return None
+
+
+def _where(release: Release) -> str:
+    """Say for which architecture a build is, and name a trap: CUDA's wheels beside a CPU build."""
+    if release.machine == DEFAULT.name:
+        return ""
+    unused = release.cuda == CPU and any(map(_CUDA.fullmatch, release.requires))
+    trap = "; it asks for CUDA's libraries all the same, and would not use them" if unused else ""
+    return f" on {release.machine}{trap}"
 
 
 def newest_for(releases: Mapping[str, Release], cuda: str, python: str | None) -> str | None:
@@ -184,7 +207,7 @@ def lowest(specifiers: str) -> str:
     return match[1]
 
 
-def _release(version: str, facts: Mapping[str, object]) -> Release:
+def _release(version: str, facts: Mapping[str, object], machine: str = DEFAULT.name) -> Release:
     pythons, requires = facts["pythons"], facts["requires"]
     architectures = facts["architectures"]
     if not isinstance(pythons, list) or not isinstance(requires, dict):
@@ -196,7 +219,16 @@ def _release(version: str, facts: Mapping[str, object]) -> Release:
         _text(facts["nccl"]), tuple(map(str, pythons)),
         {str(name): str(spec) for name, spec in requires.items()},
         _text(facts["sha256"]), _text(facts["built_cudnn"]), tuple(map(str, architectures)),
+        machine, dict(_builds(version, facts)) if machine == DEFAULT.name else {},
     )  # fmt: skip
+
+
+def _builds(version: str, facts: Mapping[str, object]) -> Iterator[tuple[str, Release]]:
+    """Yield the builds for other architectures, which lie inside the default one's facts."""
+    for name in ARCHITECTURES:
+        build = facts.get(name)
+        if isinstance(build, dict):
+            yield name, _release(version, build, name)
 
 
 def _text(value: object) -> str | None:
@@ -215,4 +247,5 @@ def release_facts(release: Release) -> dict[str, object]:
         "pythons": list(release.pythons),
         "architectures": list(release.architectures),
         "requires": dict(release.requires),
+        **{name: release_facts(build) for name, build in sorted(release.builds.items())},
     }

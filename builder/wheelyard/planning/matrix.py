@@ -25,6 +25,7 @@ _WANTED = {  # what a pattern requires, in words
     "^(\\d+(\\.\\d+)?|cpu)$": "a CUDA version such as 12.1 or 13, or cpu",
     "^(\\d+\\.\\d+(\\.\\d+){0,2}|none)$": "a cuDNN version, such as 8.9 or 8.9.7, or none",
     "^[a-z0-9][a-z0-9.+-]+$": "a Debian package name",
+    "^(amd64|arm64)$": "an architecture: amd64 or arm64",
 }
 _SHAPES = {  # what pydantic requires, in YAML's terms
     "string_type": "text",

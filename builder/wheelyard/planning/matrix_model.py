@@ -10,6 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from pydantic.json_schema import WithJsonSchema
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.planning.yamlmap import Positions
 
 _WORD = r"[a-z][a-z0-9]*"  # no dash: ids and tags are words joined by dashes
@@ -56,6 +57,7 @@ _CudaPrefix = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|cpu)$")]
 _CudnnVersion = Annotated[str, Field(pattern=r"^(\d+\.\d+(\.\d+){0,2}|none)$")]
 _IndexName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 _LocalVersion = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$")]
+_Architecture = Annotated[str, Field(pattern=r"^(amd64|arm64)$")]
 Policy = Literal["match-build", "upstream-latest"]
 _ImageDigest = Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
 _DebianName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
@@ -100,6 +102,7 @@ class Axes(_Mapping):
     python: Annotated[tuple[_MajorMinor, ...], Field(min_length=1)]
     base: Annotated[tuple[_Word, ...], Field(min_length=1)]
     flavour: Annotated[tuple[_Word, ...], Field(min_length=1)]
+    architecture: Annotated[tuple[_Architecture, ...], Field(min_length=1)] = (DEFAULT.name,)
 
 
 class Bound(_Mapping):
@@ -183,6 +186,7 @@ class When(_Mapping):
     python: _OneOrMore | None = None
     base: _OneOrMore | None = None
     flavour: _OneOrMore | None = None
+    architecture: _OneOrMore | None = None
 
 
 class Exclude(_Mapping):
@@ -202,6 +206,7 @@ class Include(_Mapping):
     base: _Word
     flavours: Annotated[tuple[_Word, ...], Field(min_length=1)]
     policy: Policy | None = None  # None: the matrix's
+    architecture: _Architecture = DEFAULT.name
 
 
 class About(_Mapping):

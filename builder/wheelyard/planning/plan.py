@@ -19,11 +19,11 @@ from wheelyard.planning.combine import (
     identify_all,
     judge,
 )
-from wheelyard.planning.facts import Upstream, facts_file, load_upstream
+from wheelyard.planning.facts import Upstream, facts_file, for_architecture, load_upstream
 from wheelyard.planning.matrix import read_matrix
 from wheelyard.planning.matrix_model import CudaEntry, Matrix
 from wheelyard.planning.shipped import floating, index_of, override, pins, releases
-from wheelyard.planning.tags import assign_aliases, full_tag
+from wheelyard.planning.tags import assign_aliases, full_tag, named
 from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads, order
 
@@ -79,7 +79,8 @@ def _expand(matrix: Matrix, upstream: Upstream) -> tuple[Plan, list[Problem]]:
 
 
 def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdicts) -> Cell:
-    shipped = releases(matrix, upstream, item.framework, item.cuda)
+    known = for_architecture(upstream, item.architecture)
+    shipped = releases(matrix, known, item.framework, item.cuda)
     facts = {} if isinstance(shipped, str) else shipped
     frameworks = tuple(facts) or pins(matrix, item.framework)
     policy = verdicts.policies.get(item, matrix.policy)
@@ -90,6 +91,7 @@ def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdi
     default = default_bases(matrix)[item.python] == item.base
     shown = "" if default else item.base
     suffix = "" if item.flavour == next(iter(matrix.flavours)) else item.flavour
+    machine = named(item.architecture)
     return Cell(
         id=identify(matrix, item),
         frameworks=frameworks,
@@ -97,12 +99,12 @@ def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdi
         cudnn=item.cudnn,
         python=item.python,
         flavour=flavour,
-        base=Base(item.base, base.suite, base.python, base.image),
+        base=Base(item.base, base.suite, base.python, base.image, item.architecture),
         requirements=(*map(_requirement, frameworks), *flavour.tools),
         constraints=tuple(sorted({*bounds, *floating(facts, item.cuda, item.cudnn, policy)})),
         reasons=tuple(sorted(bounds.items())),
         parent=flavour.extends and identify(matrix, item._replace(flavour=flavour.extends)),
-        tags=(full_tag(frameworks, item.cuda, item.cudnn, item.python, shown, suffix),),
+        tags=(full_tag(frameworks, item.cuda, item.cudnn, item.python, shown, suffix, machine),),
         default_base=default,
         policy=policy,
         overrides=() if swapped is None else (swapped,),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wheelyard.model import Cell
-from wheelyard.planning.facts import CPU, Release, Upstream, release_of
+from wheelyard.planning.facts import CPU, Release, Upstream, for_architecture, release_of
 
 NVIDIA = "nvidia-"  # prefix of all distribution names that are looked up in a lock
 _RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
@@ -39,7 +39,8 @@ class Provenance:
 
 def provenance(cell: Cell, upstream: Upstream, pins: Mapping[str, str] | None) -> Provenance:
     """Say what a cell's frameworks were built for and require, and what its lock ships."""
-    facts = [release_of(upstream, pin) for pin in cell.frameworks]
+    known = for_architecture(upstream, cell.architecture)
+    facts = [release_of(known, pin) for pin in cell.frameworks]
     return Provenance(
         Versions(_joined(r.cuda for r in facts), _joined(_built_cudnn(r) for r in facts)),
         Versions(

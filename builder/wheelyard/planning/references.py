@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.planning.matrix_model import Matrix
 from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads
 
-_RESERVED = {"all", "latest"}  # words that selectors and tags already use
+_RESERVED = {"all", "latest", *ARCHITECTURES}  # words that selectors and tags already use
 
 
 def check_references(matrix: Matrix) -> list[Problem]:

@@ -5,11 +5,11 @@
     cuda12.1-cudnn8.9   pytorch-2.3   2.3.1-devel     axis words; every one must hold
     all
 
-A word is a name (framework, flavour, base), a version of a framework, or cuda, cudnn, py with a
-version. Versions match by leading components: cuda12 is every CUDA 12, 2.3 is not 2.30. A version
-behind a framework's name is that framework's, which matters for combined images. An image whose
-cuDNN was put in the place of upstream's is chosen by words only where they name that cuDNN in full,
-or nothing of what images hold (`runtime`).
+A word is a name (framework, flavour, base, architecture), a version of a framework, or cuda, cudnn,
+py with a version. Versions match by leading components: cuda12 is every CUDA 12, 2.3 is not 2.30. A
+version behind a framework's name is that framework's, which matters for combined images. An image
+whose cuDNN was put in the place of upstream's is chosen by words only where they name that cuDNN in
+full, or nothing of what images hold (`runtime`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def words(selector: str, frameworks: Collection[str]) -> list[str]:
 def continuations(plan: Plan, start: str) -> list[str]:
     """Return the selectors that begin with `start`; ids and tags only once a letter is there."""
     before, comma, part = start.rpartition(",")
-    known = {word for cell in plan.cells for word in _vocabulary(cell.id, cell.base.name)}
+    known = {word for cell in plan.cells for word in _words_of(cell)}
     if part:
         known |= {name for cell in plan.cells for name in (cell.id, *cell.tags)}
     else:
@@ -85,15 +85,13 @@ def _globbed(plan: Plan, part: str) -> list[Cell]:
 def _described(plan: Plan, part: str) -> list[Cell]:
     wanted = words(part, _frameworks(plan))
     return [
-        cell
-        for cell in plan.cells
-        if _all_hold(wanted, _vocabulary(cell.id, cell.base.name)) and _meant(cell, wanted)
+        cell for cell in plan.cells if _all_hold(wanted, _words_of(cell)) and _meant(cell, wanted)
     ]
 
 
 def _meant(cell: Cell, wanted: list[str]) -> bool:
     """Match an image with an overridden cuDNN only if the words name that cuDNN, or no contents."""
-    apart = (cell.flavour.name, f"py{cell.python}")
+    apart = (cell.flavour.name, f"py{cell.python}", cell.architecture)
     contents = _vocabulary("-".join(word for word in cell.id.split("-") if word not in apart))
     about = any(leads(word, known) for word in wanted for known in contents)
     return not cell.overrides or f"cudnn{cell.cudnn}" in wanted or not about
@@ -109,6 +107,11 @@ def _vocabulary(identifier: str, *more: str) -> set[str]:
     single = identifier.split("-")
     pairs = itertools.pairwise(single)  # in an id only a framework precedes a bare version
     return {*single, *more, *(f"{name}-{word}" for name, word in pairs if word[:1].isdigit())}
+
+
+def _words_of(cell: Cell) -> set[str]:
+    """Return every word that applies to a cell, those that its id leaves out included."""
+    return _vocabulary(cell.id, cell.base.name, cell.architecture)
 
 
 def _frameworks(plan: Plan) -> set[str]:
@@ -139,7 +142,7 @@ def _nothing(plan: Plan, part: str) -> str:
 
 def _hints(plan: Plan, part: str) -> Iterator[str]:
     ids = [cell.id for cell in plan.cells]
-    vocabulary = {word for cell in plan.cells for word in _vocabulary(cell.id, cell.base.name)}
+    vocabulary = {word for cell in plan.cells for word in _words_of(cell)}
     wanted = words(part, _frameworks(plan))
     lost = [word for word in wanted if not any(leads(word, known) for known in vocabulary)]
     names = [word for word in vocabulary if not _VERSION.search(word)]

@@ -1,21 +1,22 @@
 """Ids, tags and aliases: how an image is called, and which image owns a short name.
 
-Id    pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11[-BASE]-FLAVOUR
-Tag   pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11[-FLAVOUR][-BASE]
+Id    pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11[-BASE]-FLAVOUR[-ARCHITECTURE]
+Tag   pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11[-FLAVOUR][-BASE][-ARCHITECTURE]
 
 A combined image has the id pytorch-2.9.1-tensorflow-2.20.0-... and the tag
 pytorch-tensorflow:2.9.1-2.20.0-..., because a tag may not hold a plus sign. The base is named
 only where it is not the default base of its Python, the flavour in tags only where it is not the
-first one of the matrix.
+first one of the matrix, the architecture only where it is not amd64. A registry has an image of
+another architecture under its amd64 sibling's tags as well, in one index.
 
 Aliases shorten the tag: VERSION is the full version or its first two components.
 
     VERSION-cuda12.1[-FLAVOUR]    VERSION[-FLAVOUR]    latest, or FLAVOUR alone
 
-Of all images that an alias could mean, one owns it: the newest framework, then the newest CUDA,
-cuDNN and Python, then the default base. Pre-releases own none, nor does an image whose cuDNN was
-swapped for another than upstream's or that follows another policy than the matrix: they are for
-those who ask for them by name.
+Of all images of an architecture that an alias could mean, one owns it: the newest framework, then
+the newest CUDA, cuDNN and Python, then the default base. Pre-releases own none, nor does an image
+whose cuDNN was swapped for another than upstream's or that follows another policy than the matrix:
+they are for those who ask for them by name.
 """
 
 from __future__ import annotations
@@ -24,18 +25,31 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from packaging.version import Version
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.model import Cell, FrameworkPin
 from wheelyard.planning.facts import CPU, NONE
 from wheelyard.versions import order, short
 
 
 def image_id(
-    pins: Sequence[FrameworkPin], cuda: str, cudnn: str, python: str, base: str, flavour: str
+    pins: Sequence[FrameworkPin],
+    cuda: str,
+    cudnn: str,
+    python: str,
+    base: str,
+    flavour: str,
+    architecture: str = "",
 ) -> str:
-    """Join an id; `base` is empty for the default base of the Python."""
-    named = (f"{pin.name}-{pin.version}" for pin in pins)
-    words = (*named, _cuda_word(cuda), _cudnn_word(cudnn), f"py{python}", base, flavour)
+    """Join an id; `base` is empty for the Python's default, `architecture` for amd64."""
+    names = (f"{pin.name}-{pin.version}" for pin in pins)
+    contents = (*names, _cuda_word(cuda), _cudnn_word(cudnn), f"py{python}")
+    words = (*contents, base, flavour, architecture)
     return "-".join(word for word in words if word)
+
+
+def named(architecture: str) -> str:
+    """Return an architecture as in ids and tags; empty for the default."""
+    return "" if architecture == DEFAULT.name else architecture
 
 
 def axes(cell: Cell) -> dict[str, str]:
@@ -48,6 +62,7 @@ def axes(cell: Cell) -> dict[str, str]:
         "python": cell.python,
         "flavour": cell.flavour.name,
         "base": cell.base.name,
+        **({"architecture": cell.architecture} if named(cell.architecture) else {}),
     }
 
 
@@ -62,11 +77,17 @@ def _cudnn_word(cudnn: str) -> str:
 
 
 def full_tag(
-    pins: Sequence[FrameworkPin], cuda: str, cudnn: str, python: str, base: str, flavour: str
+    pins: Sequence[FrameworkPin],
+    cuda: str,
+    cudnn: str,
+    python: str,
+    base: str,
+    flavour: str,
+    architecture: str = "",
 ) -> str:
-    """Join the full tag; `base` and `flavour` are empty if they are the default."""
-    versions = (pin.version for pin in pins)
-    words = (*versions, _cuda_word(cuda), _cudnn_word(cudnn), f"py{python}", flavour, base)
+    """Join the full tag; what follows the Python is empty if it is the default."""
+    contents = (*(pin.version for pin in pins), _cuda_word(cuda), _cudnn_word(cudnn))
+    words = (*contents, f"py{python}", flavour, base, architecture)
     return f"{repository(pins)}:{'-'.join(word for word in words if word)}"
 
 
@@ -105,11 +126,12 @@ def _claims(cell: Cell, default_flavour: str) -> Iterator[str]:
         return
     image = repository(cell.frameworks)
     flavour = "" if cell.flavour.name == default_flavour else cell.flavour.name
-    suffix = f"-{flavour}" if flavour else ""
+    machine = named(cell.architecture)
+    suffix = "".join(f"-{word}" for word in (flavour, machine) if word)
     full = "-".join(pin.version for pin in cell.frameworks)
     brief = "-".join(short(pin.version) for pin in cell.frameworks)
     for version in dict.fromkeys((full, brief)):
         yield f"{image}:{version}-{_cuda_word(cell.cuda)}{suffix}"
     for version in dict.fromkeys((full, brief)):
         yield f"{image}:{version}{suffix}"
-    yield f"{image}:{flavour or 'latest'}"
+    yield f"{image}:{suffix[1:] or 'latest'}"

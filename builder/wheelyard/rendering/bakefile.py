@@ -17,7 +17,6 @@ from wheelyard.model import Cell
 from wheelyard.rendering.steps import chain
 
 DOCKERFILE = "Dockerfile"
-PLATFORM = "linux/amd64"
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -94,9 +93,13 @@ def _target(recipe: BakeRecipe, below: _Stage | None) -> dict[str, Any]:
         contexts[base_image(recipe.cell)] = f"target:{_base_name(recipe.cell)}"
     return {
         "context": str(recipe.cell.folder),
-        "platforms": [PLATFORM],
+        "platforms": [_platform(recipe.cell)],
         **({"contexts": contexts} if contexts else {}),
     }
+
+
+def _platform(cell: Cell) -> str:
+    return f"linux/{cell.architecture}"
 
 
 def _base_name(cell: Cell) -> str:
@@ -106,4 +109,4 @@ def _base_name(cell: Cell) -> str:
 def _base_target(cell: Cell) -> dict[str, Any]:
     """Return the target of a base that starts from a registry's image; its context: the project."""
     dockerfile = str(base_folder(cell) / DOCKERFILE)
-    return {"context": ".", "dockerfile": dockerfile, "platforms": [PLATFORM]}
+    return {"context": ".", "dockerfile": dockerfile, "platforms": [_platform(cell)]}

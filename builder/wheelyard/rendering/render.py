@@ -163,7 +163,7 @@ def _dockerfile(
         "cell_json": dict(config.labels)[CELL_LABEL],
         "texts": constraint_files(cell, locks[-1].wheels.wheels),
         "compiler": _COMPILER if has_compiler(locks[-1].wheels.wheels) else None,
-        "installer": load_installer(),
+        "installer": load_installer(cell.architecture),
         "not_compiled": NOT_COMPILED,
         "mounts": mounts,
     }

@@ -31,6 +31,8 @@ TOOLS = {
     "apt-get": Tool("apt", "resolves the base's Debian packages"),
     "apt-cache": Tool("apt", "reads the base's Debian packages"),
     "dpkg-deb": Tool("dpkg", "reads Debian packages"),
+    "qemu-aarch64-static": Tool("qemu-user-static", "runs arm64's programs while its base is made"),
+    "qemu-x86_64-static": Tool("qemu-user-static", "runs amd64's programs while its base is made"),
     "gpgv": Tool("gpgv", "apt checks the archive's signature with it"),
     "debian-archive-keyring": Tool(
         "debian-archive-keyring", "the archive's signature is checked against it", _KEYRING

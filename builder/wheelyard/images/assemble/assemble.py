@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from wheelyard.contract.paths import LOCK, site_packages
 from wheelyard.contract.recipe import BytecodeLayer
 from wheelyard.errors import WheelError, WheelyardError
 from wheelyard.images.assemble.assembly import CACHE, Assembly
+from wheelyard.images.assemble.base import emulator
 from wheelyard.images.assemble.final_layer import (
     base_files,
     final_layer_files,
@@ -141,14 +143,20 @@ def _is_bytecode(planned: PlannedLayer) -> bool:
 
 
 def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
-    stage = work.stages[0]
+    stage = work.stages[0].compiling
+    if stage is not work.stages[0]:
+        native = replace(work, stages=(stage,))
+        with Roots(native, _with_base(native, {})) as others:
+            return _interpreter(native, others)
     cache = work.context.settings.cache_dir / "interpreters"
     identity = interpreter_identity(stage.packages, stage.cell.base)
     foreign = stage.cell.base.image is not None
     try:
         return unpack_interpreter(
-            roots.whole(0), identity, stage.cell.python, cache, foreign=foreign
-        )
+            roots.whole(0), identity, stage.cell.python, cache, foreign=foreign,
+            architecture=stage.cell.architecture,
+            emulator=emulator(stage.cell.architecture, work.context.reporter),
+        )  # fmt: skip
     except OSError as error:
         raise storage_error(error, cache) from error
 

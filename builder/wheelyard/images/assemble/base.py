@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.contract.exclusions import path_rules
 from wheelyard.errors import BaseImageError
 from wheelyard.images.assemble.roots import RootTar
+from wheelyard.system.emulate import REFUSED, emulated
 from wheelyard.system.subprocesses import run
 from wheelyard.system.tools import require_tool
 
@@ -28,6 +31,13 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # part of the key: raise it whenever the same packages result in another tar
 # Packages are unpacked in one go, so /bin, /lib ... must be links to /usr before the first.
+# qemu is registered in a user namespace of its own (system/emulate.py): mmdebstrap's check looks
+# elsewhere for it, and device nodes, which no layer holds, cannot be made there.
+_EMULATED = ("--skip=check/qemu,output/mknod,output/dev",)
+_NOT_EMULATED = (
+    "\nA base for another architecture is made by qemu in a user namespace with a binfmt_misc of "
+    "its own: that takes Linux 6.7 or newer, and no container that forbids namespaces"
+)
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 
 
@@ -54,19 +64,32 @@ def make_rootfs(
         reporter.task(f"base {lock.base}-{lock.flavour}", len(lock.packages), "items") as task,
         tempfile.TemporaryDirectory(prefix="wheelyard-base-") as folder,
     ):
-        _bootstrap(lock, debs, Path(folder), tar)
+        _bootstrap(lock, debs, Path(folder), tar, emulator(lock.architecture, reporter))
         task.advance(len(lock.packages))
     return RootTar(tar, sources_list)
+
+
+def emulator(architecture: str, reporter: Reporter) -> str | None:
+    """Return the program that runs an architecture's programs here; None: this machine does.
+
+    Raises ToolMissingError if it is not installed and cannot be.
+    """
+    machine = ARCHITECTURES[architecture].machine
+    if machine == platform.machine():
+        return None
+    return require_tool(f"qemu-{machine}-static", reporter)
 
 
 def bootstrap_command(lock: PackageLock, repository: Path, tar: Path) -> list[str]:
     """Return the argument list for mmdebstrap."""
     names = ",".join(sorted(f"{deb.name}={deb.version}" for deb in lock.packages))
+    machine = ARCHITECTURES[lock.architecture].machine
     return [
         "mmdebstrap",
         "--mode=auto",
         "--variant=apt",
-        "--architectures=amd64",
+        f"--architectures={lock.architecture}",
+        *(_EMULATED if machine != platform.machine() else ()),
         f"--hook-dir={_MERGED_USR}",
         f"--include={names}",
         *(f"--dpkgopt={rule}" for rule in path_rules(lock)),
@@ -90,7 +113,9 @@ def source_date(debs: Sequence[Path]) -> int:
     return max(dates)
 
 
-def _bootstrap(lock: PackageLock, debs: Mapping[str, Path], folder: Path, tar: Path) -> None:
+def _bootstrap(
+    lock: PackageLock, debs: Mapping[str, Path], folder: Path, tar: Path, qemu: str | None
+) -> None:
     folder.chmod(0o755)  # unprivileged modes read it as another user
     repository = folder / "repository"
     repository.mkdir(mode=0o755)
@@ -108,9 +133,13 @@ def _bootstrap(lock: PackageLock, debs: Mapping[str, Path], folder: Path, tar: P
         "TZ": "UTC",
         "SOURCE_DATE_EPOCH": str(source_date(files)),
     }
-    result = run(bootstrap_command(lock, repository, output), env=environment, error=None)
+    command = bootstrap_command(lock, repository, output)
+    if qemu is not None:
+        command = emulated(command, qemu, ARCHITECTURES[lock.architecture].elf)
+    result = run(command, env=environment, error=None)
     if result.returncode:
-        raise BaseImageError(_failure(lock, result.tail))
+        refused = qemu is not None and result.returncode == REFUSED
+        raise BaseImageError(_failure(lock, result.tail) + (_NOT_EMULATED if refused else ""))
     shutil.move(output, tar)
 
 

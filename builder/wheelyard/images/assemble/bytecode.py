@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import BaseImageError, WheelError
 from wheelyard.system.confine import REFUSED, confined
 from wheelyard.system.subprocesses import failure, run
@@ -41,14 +42,18 @@ class Interpreter:
     identity: str  # sha256 hex over the packages that it consists of
     prefix: str = "usr"  # its place in the base; or "usr/local"
     foreign: bool = False  # of a registry's image: it must run confined
+    architecture: str = DEFAULT.name  # the processors that it runs on
+    emulator: str | None = None  # qemu, where this machine is another
 
     def command(self, *arguments: str) -> list[str]:
         """Return the argument list that runs it, in `root`: the cache's path may hold a colon."""
-        multiarch = "lib/x86_64-linux-gnu"
+        here = ARCHITECTURES[self.architecture]
+        multiarch = f"lib/{here.multiarch}"
         libraries = f"{multiarch}:usr/{multiarch}:{self.prefix}/lib"
         search = ["--inhibit-cache", "--library-path", libraries]  # not this machine's cache
         program = f"{self.prefix}/bin/python{self.python}"
-        return ["lib64/ld-linux-x86-64.so.2", *search, program, "-s", "-S", *arguments]
+        start = [] if self.emulator is None else [self.emulator]
+        return [*start, here.loader, *search, program, "-s", "-S", *arguments]
 
     def environment(self) -> dict[str, str]:
         """Return the interpreter's whole environment; it inherits nothing of ours."""

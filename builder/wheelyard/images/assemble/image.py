@@ -84,7 +84,7 @@ def _config_json(config: ImageConfig, layers: Sequence[ImageLayer]) -> dict[str,
     created = config.created or _CREATED
     return {
         "created": created,
-        "architecture": "amd64",
+        "architecture": config.architecture,
         "os": "linux",
         "config": {
             "User": config.user,

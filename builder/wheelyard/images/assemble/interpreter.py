@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import BaseImageError
 from wheelyard.images.assemble.bytecode import Interpreter
+from wheelyard.lock.stages import is_python
 from wheelyard.system.filelock import claim_folder, sweep
 from wheelyard.system.rootfolder import Attributes, RootFolder
 from wheelyard.system.storage import TREE_SUM, is_tree_of, remove, tree_digest
@@ -29,14 +31,20 @@ def interpreter_identity(lock: PackageLock, base: Base | None = None) -> str:
     if base is not None and base.image is not None:
         digest = base.image.rpartition("@")[2]
         return hashlib.sha256(f"image {digest}\nformat {FORMAT}".encode()).hexdigest()
-    of_python = re.compile(r"(lib)?python3\.\d+(?!-venv)")
-    parts = [f"{d.name} {d.sha256}" for d in lock.packages if of_python.match(d.name)]
+    parts = [f"{d.name} {d.sha256}" for d in lock.packages if is_python(d.name)]
     parts.append(f"format {FORMAT}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
 def unpack_interpreter(
-    root: Root, identity: str, python: str, cache: Path, *, foreign: bool = False
+    root: Root,
+    identity: str,
+    python: str,
+    cache: Path,
+    *,
+    foreign: bool = False,
+    architecture: str = DEFAULT.name,
+    emulator: str | None = None,
 ) -> Interpreter:
     """Unpack the interpreter from `root` into `cache`, once; `foreign`: it is a registry's.
 
@@ -51,7 +59,7 @@ def unpack_interpreter(
         try:
             partial.mkdir()
             with root.open(python) as rootfs:
-                _unpack(rootfs, python, partial)
+                _unpack(rootfs, python, partial, architecture)
             (partial / TREE_SUM).write_text(tree_digest(partial))
             os.utime(partial / TREE_SUM, (0, 0))
             partial.chmod(0o755)
@@ -59,7 +67,8 @@ def unpack_interpreter(
         finally:
             release()
     local = (folder / f"usr/local/bin/python{python}").exists()
-    return Interpreter(folder, python, identity, "usr/local" if local else "usr", foreign)
+    prefix = "usr/local" if local else "usr"
+    return Interpreter(folder, python, identity, prefix, foreign, architecture, emulator)
 
 
 def _publish(partial: Path, folder: Path) -> None:
@@ -76,17 +85,17 @@ def _publish(partial: Path, folder: Path) -> None:
             return
 
 
-def _unpack(rootfs: RootFS, python: str, folder: Path) -> None:
+def _unpack(rootfs: RootFS, python: str, folder: Path, architecture: str) -> None:
     """Unpack the standard library, the loader and shared libraries.
 
     Times are kept: Debian's bytecode refers to them, and without it every start would compile the
     standard library again. Links are resolved inside the root and point directly at their target:
     an absolute one would lead to this machine's file of that name.
     """
-    version = re.escape(python)
+    version, multiarch = re.escape(python), ARCHITECTURES[architecture].multiarch
     wanted = re.compile(
         rf"(lib|(usr/)?lib64(/.*)?|usr/bin/python{version}|usr/lib/python{version}/.*"
-        r"|(usr/)?lib/x86_64-linux-gnu/[^/]*\.so[^/]*"
+        rf"|(usr/)?lib/(ld-linux-[^/]*\.so[^/]*|{multiarch}/[^/]*\.so[^/]*)"
         rf"|usr/local/bin/python{version}|usr/local/lib/libpython[^/]*\.so[^/]*"
         rf"|usr/local/lib/python{version}/(?!site-packages/).*)"
     )

@@ -45,6 +45,7 @@ def _system(stages: Sequence[Stage], index: int) -> PlannedLayer:
 
 def _of_wheels(layer: WheelLayer | BytecodeLayer, stages: Sequence[Stage]) -> PlannedLayer:
     if isinstance(layer, BytecodeLayer):
-        key = layer.key(interpreter_identity(stages[0].packages, stages[0].cell.base))
+        compiling = stages[0].compiling
+        key = layer.key(interpreter_identity(compiling.packages, compiling.cell.base))
         return PlannedLayer(key, layer.title, layer)
     return PlannedLayer(layer.key, layer.title, layer)

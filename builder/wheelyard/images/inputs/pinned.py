@@ -95,11 +95,14 @@ def _manifest(work: Assembly, registry: Registry, repository: str, digest: str) 
     content = _content(work, registry, repository, "manifests", digest)
     if content.get("mediaType") not in _INDEX_TYPES:
         return content
+    machine = work.stages[0].cell.architecture
     for entry in content["manifests"]:
         platform = entry.get("platform") or {}
-        if (platform.get("os"), platform.get("architecture")) == ("linux", "amd64"):
+        if (platform.get("os"), platform.get("architecture")) == ("linux", machine):
             return _content(work, registry, repository, "manifests", entry["digest"])
-    raise BaseImageError(f"{registry.address}/{repository}@{digest} has no image for linux/amd64")
+    raise BaseImageError(
+        f"{registry.address}/{repository}@{digest} has no image for linux/{machine}"
+    )
 
 
 def _content(work: Assembly, registry: Registry, repository: str, kind: str, digest: str) -> Any:

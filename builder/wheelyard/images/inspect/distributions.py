@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import InspectError, unreadable
 from wheelyard.images.inspect.licences import Licence, wheel_licence
 
@@ -39,20 +40,28 @@ def installed(tree: Tree, site: str) -> list[Distribution]:
     return sorted(names, key=lambda d: d.name.lower())
 
 
-def dependency_problems(tree: Tree, site: str, python: str) -> list[str]:
+def dependency_problems(
+    tree: Tree, site: str, python: str, architecture: str = DEFAULT.name
+) -> list[str]:
     """List what `pip check` would: requirements that are missing or of another version."""
     distributions = installed(tree, site)
     versions: dict[str, str] = {canonicalize_name(d.name): d.version for d in distributions}
     problems = []
     for distribution in distributions:
         for text in distribution.requires:
-            problem = _problem(text, versions, environment(python))
+            problem = _problem(text, versions, environment(python, architecture))
             if problem:
                 problems.append(f"{distribution.name} {distribution.version} {problem}")
     return problems
 
 
-def overridden(tree: Tree, site: str, python: str, overrides: Sequence[str]) -> list[str]:
+def overridden(
+    tree: Tree,
+    site: str,
+    python: str,
+    overrides: Sequence[str],
+    architecture: str = DEFAULT.name,
+) -> list[str]:
     """Select the problems that the cell's own overrides of upstream's pins cause."""
     pins = {canonicalize_name(pin.name): pin.specifier for pin in map(Requirement, overrides)}
     excused = []
@@ -62,19 +71,19 @@ def overridden(tree: Tree, site: str, python: str, overrides: Sequence[str]) -> 
             excused.append(f", but {name} {distribution.version} is installed")
     return [
         problem
-        for problem in dependency_problems(tree, site, python)
+        for problem in dependency_problems(tree, site, python, architecture)
         if problem.endswith(tuple(excused)) and excused
     ]
 
 
-def environment(python: str) -> dict[str, str]:
-    """Return the PEP 508 markers of the images: CPython on Linux x86_64."""
+def environment(python: str, architecture: str = DEFAULT.name) -> dict[str, str]:
+    """Return the PEP 508 markers of the images: CPython on Linux."""
     return {
         "extra": "",
         "implementation_name": "cpython",
         "implementation_version": f"{python}.0",
         "os_name": "posix",
-        "platform_machine": "x86_64",
+        "platform_machine": ARCHITECTURES[architecture].machine,
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": "Linux",

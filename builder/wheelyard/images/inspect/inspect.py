@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.contract.paths import GID, GROUP, UID, USER, VENV, site_packages
 from wheelyard.errors import InspectError
 from wheelyard.images.assemble.accounts import PRIVILEGES
@@ -63,6 +64,8 @@ def inspect_image(
         _privileges(cell, tree),
         Finding("runs as", str(UID), str(config["config"]["User"])),
     ]
+    if cell.architecture != DEFAULT.name:  # what the default's images hold, this machine runs
+        findings.append(_architecture(cell, config, tree, site))
     return tuple(findings)
 
 
@@ -126,8 +129,8 @@ def _cuda_set(
 
 def _dependencies(cell: Cell, tree: Tree, site: str) -> Finding:
     """Run `pip check`: only upstream's pins that the cell overrides may be violated."""
-    expected = overridden(tree, site, cell.python, cell.overrides)
-    seen = dependency_problems(tree, site, cell.python)
+    expected = overridden(tree, site, cell.python, cell.overrides, cell.architecture)
+    seen = dependency_problems(tree, site, cell.python, cell.architecture)
     return Finding("pip check", "; ".join(expected), "; ".join(seen))
 
 
@@ -162,6 +165,7 @@ def _component(name: str, expected: str, seen: str) -> Finding:
     return Finding(name, expected, expected if same else seen)
 
 
+_FOREIGN = re.compile(r"amd64|x86|i386")
 # A wheel that auditwheel or its own build repaired has a hash in the name of a copied library.
 _REPAIRED = re.compile(r"[-.][0-9a-f]{8}(?=\.so)")
 _CUDA_LIBRARY = re.compile(
@@ -195,6 +199,35 @@ def _distributions(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
     missing = sorted(f"{n} {v} missing" for n, v in expected - seen)
     extra = sorted(f"{n} {v} not in the lock" for n, v in seen - expected)
     return Finding("distributions", "", "; ".join(missing + extra))
+
+
+def _architecture(cell: Cell, config: Mapping[str, Any], tree: Tree, site: str) -> Finding:
+    """Require one architecture of the config, of every wheel's tags, of Python and libraries."""
+    machine = ARCHITECTURES[cell.architecture]
+    strangers = [] if config["architecture"] == machine.name else ["the config"]
+    for entry in tree:
+        folder, _, name = entry.path.rpartition("/")
+        if name == "WHEEL" and folder.startswith(site) and folder.endswith(".dist-info"):
+            tags = re.findall(r"(?m)^Tag: .*-(.+?)\s*$", tree.text(entry.path))
+            if tags and not any(tag == "any" or tag.endswith(machine.machine) for tag in tags):
+                strangers.append(entry.path)
+        elif entry.kind == "file" and _is_program(entry.path, cell.python, site):
+            head = tree.head(entry.path)
+            if head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") != machine.elf:
+                strangers.append(entry.path)
+    first, *others = sorted(strangers) or [machine.name]
+    return Finding(
+        "architecture", machine.name, first + (f" and {len(others)} more" * bool(others))
+    )
+
+
+def _is_program(path: str, python: str, site: str) -> bool:
+    """Tell whether a file is Python itself, or a library that is not named after another machine.
+
+    debugpy brings its helper for every machine.
+    """
+    library = path.startswith(site) and ".so" in path and not _FOREIGN.search(path)
+    return library or path == f"usr/bin/python{python}"
 
 
 def _account(tree: Tree, path: str, name: str) -> str:

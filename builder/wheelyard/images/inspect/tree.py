@@ -77,6 +77,11 @@ class Tree:
             placed = self._get(placed.entry.link)
         return blobs.read_content(placed.layer.blob, placed.entry)
 
+    def head(self, path: str) -> bytes:
+        """Return the first bytes of the file at `path`, unchecked."""
+        placed = self._get(path)
+        return next(blobs.stream_content(placed.layer.blob, placed.entry), b"")
+
     def text(self, path: str) -> str:
         """Return the content of the file at `path` as UTF-8."""
         return self.read(path).decode("utf-8", "replace")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.fetching.fetch import CONNECTIONS
 from wheelyard.fetching.replies import Gone, Interrupted, Refused
 from wheelyard.fetching.transport import make_client, open_body
@@ -44,13 +45,13 @@ Record = Mapping[str, str]  # control fields, SHA256 and Filename of one version
 def check_packages(context: Context) -> list[UpstreamChange]:
     """Check every locked Debian package with the archives; FetchError if one is unreachable."""
     project = context.settings.project
-    by_suite: defaultdict[str, list[PackageLock]] = defaultdict(list)
+    by_suite: defaultdict[tuple[str, str], list[PackageLock]] = defaultdict(list)
     for path in sorted(base_cells(load_plan(project).cells)):
         lock = read_package_lock(project / path)
-        by_suite[lock.suite].append(lock)
+        by_suite[lock.suite, lock.architecture].append(lock)
     return [
         finding
-        for suite, locks in sorted(by_suite.items())
+        for (suite, _), locks in sorted(by_suite.items())
         for finding in check_suite(
             context, locks, debian_sources(suite, context.settings, context.reporter)
         )
@@ -60,7 +61,7 @@ def check_packages(context: Context) -> list[UpstreamChange]:
 def check_suite(
     context: Context, locks: Sequence[PackageLock], sources: Sequence[Source]
 ) -> list[UpstreamChange]:
-    """Compare the locks of one suite with the package lists of its archives."""
+    """Compare the locks of one suite and architecture with the package lists of its archives."""
     records = _offered(context, locks, sources)
     changes = _with_pool(context, list(package_findings(locks, records)), locks, sources)
     return _with_fixes(context, changes, locks, records, sources)
@@ -79,10 +80,12 @@ def _offered(
 ) -> tuple[Record, ...]:
     """Return the suite's records of the locked packages today."""
     names = sorted({deb.name for lock in locks for deb in lock.packages})
+    architecture = locks[0].architecture
+    suffix = "" if architecture == DEFAULT.name else f"-{architecture}"
     with (
         context.reporter.task(f"asking Debian {locks[0].suite}", None, "items"),
-        _lists(context, locks[0].suite) as lists,
-        isolated_apt(sources, context.settings, context.reporter, lists) as apt,
+        _lists(context, f"{locks[0].suite}{suffix}") as lists,
+        isolated_apt(sources, context.settings, context.reporter, lists, architecture) as apt,
     ):
         return offered(apt, names)
 

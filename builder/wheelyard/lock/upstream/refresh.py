@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT, Architecture
 from wheelyard.errors import FetchError
 from wheelyard.lock.upstream.listing import IndexFile, WheelName, wheel_name
 from wheelyard.lock.upstream.simpleindex import CONNECTIONS
@@ -24,7 +25,6 @@ from wheelyard.versions import order
 if TYPE_CHECKING:
     import httpx
 
-_LINUX = re.compile(r"(many)?linux.*_x86_64")
 _PREFERRED = "3.11"  # wheels of one release differ by Python in markers at most
 
 
@@ -59,8 +59,10 @@ class Change:
     detail: str
 
 
-def offered_releases(listing: FrameworkListing) -> dict[str, OfferedRelease]:
-    """Return version -> what the index offers on Linux x86-64, final releases only.
+def offered_releases(
+    listing: FrameworkListing, architecture: Architecture = DEFAULT
+) -> dict[str, OfferedRelease]:
+    """Return version -> what the index offers on Linux, final releases only.
 
     Of several builds of one version, the one with the highest build tag counts, as for installers.
     A release counts as yanked if nothing else of it is left.
@@ -68,17 +70,17 @@ def offered_releases(listing: FrameworkListing) -> dict[str, OfferedRelease]:
     builds: dict[str, list[tuple[WheelName, IndexFile]]] = {}
     for file in listing.files:
         name = wheel_name(file.filename)
-        if name and _wanted(listing, name):
+        if name and _wanted(listing, name, architecture):
             builds.setdefault(str(name.version), []).append((name, file))
     return {
         version: _offered_release(version, builds[version]) for version in sorted(builds, key=order)
     }
 
 
-def _wanted(listing: FrameworkListing, name: WheelName) -> bool:
-    version = name.version
+def _wanted(listing: FrameworkListing, name: WheelName, architecture: Architecture) -> bool:
+    version, linux = name.version, rf"(many)?linux.*_{architecture.machine}"
     return (
-        any(_LINUX.fullmatch(platform) for platform in name.platforms)
+        any(re.fullmatch(linux, platform) for platform in name.platforms)
         and not version.is_prerelease
         and version.local == listing.local
         and Version(version.public) >= order(listing.since)
@@ -112,28 +114,48 @@ def read_releases(
     *,
     reread: bool,
 ) -> dict[str, Release]:
-    """Return the facts of every release on an index; FetchError lists each file that failed."""
-    wanted = [offer for offer in offered_releases(listing).values() if offer.yanked is None]
+    """Return the facts of every release on an index; FetchError lists each file that failed.
+
+    They hold those of its wheels for other architectures, if it has some.
+    """
+    wanted = [
+        (architecture, offer)
+        for architecture in ARCHITECTURES.values()
+        for offer in offered_releases(listing, architecture).values()
+        if offer.yanked is None
+    ]
     requirement = Requirement(listing.distribution)
     failures: list[str] = []
 
-    def one(offer: OfferedRelease) -> Release | None:
+    def one(asked: tuple[Architecture, OfferedRelease]) -> Release | None:
+        architecture, offer = asked
         before = known.get(offer.version)
+        if before and architecture != DEFAULT:
+            before = before.builds.get(architecture.name)
         if before and not reread and before.sha256 == offer.file.sha256 is not None:
             return _with_pythons(before, offer)
         try:
-            return _read(offer, requirement, client, on_bytes)
+            return _read(offer, requirement, client, on_bytes, architecture)
         except FetchError as problem:
             failures.append(str(problem))
             return None
 
-    read = each(one, wanted, CONNECTIONS, "facts")
+    read = [release for release in each(one, wanted, CONNECTIONS, "facts") if release]
     if failures:
         listed = "".join(f"\n  {failure}" for failure in sorted(failures))
         raise FetchError(
             f"the facts of {len(failures)} wheel(s) of {listing.framework} cannot be read:{listed}"
         )
-    return {release.version: release for release in read if release}
+    return {
+        release.version: replace(release, builds=_builds(release.version, read))
+        for release in read
+        if release.machine == DEFAULT.name
+    }
+
+
+def _builds(version: str, read: Iterable[Release]) -> dict[str, Release]:
+    """Return a release's builds for other architectures."""
+    return {r.machine: r for r in read if r.version == version and r.machine != DEFAULT.name}
 
 
 def _read(
@@ -141,12 +163,16 @@ def _read(
     wanted: Requirement,
     client: httpx.Client,
     on_bytes: Callable[[int], None],
-) -> Release:
-    facts = read_wheel(offer.file, wanted, client, on_bytes)
+    architecture: Architecture,
+) -> Release | None:
+    facts = read_wheel(offer.file, wanted, client, on_bytes, architecture)
+    if facts is None:
+        return None
     try:
         return make_release(
             offer.version, offer.file.filename, facts.cuda, offer.pythons, facts.requires,
             sha256=offer.file.sha256, built_cudnn=facts.cudnn, architectures=facts.architectures,
+            machine=architecture.name,
         )  # fmt: skip
     except ValueError as problem:
         raise FetchError(f"{offer.file.filename}: {problem}") from problem
@@ -157,7 +183,7 @@ def _with_pythons(release: Release, offer: OfferedRelease) -> Release:
     return make_release(
         release.version, release.wheel, release.cuda, offer.pythons, release.requires,
         sha256=release.sha256, built_cudnn=release.built_cudnn,
-        architectures=release.architectures,
+        architectures=release.architectures, machine=release.machine,
     )  # fmt: skip
 
 
@@ -206,13 +232,15 @@ def summary(release: Release) -> str:
 
 def _difference(old: Release, new: Release) -> str:
     one, other = release_facts(old), release_facts(new)
-    differing = [key for key in one if one[key] != other[key]]
-    return "; ".join(f"{key}: {_shown(one[key])} -> {_shown(other[key])}" for key in differing)
+    differing = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return "; ".join(
+        f"{key}: {_shown(one.get(key))} -> {_shown(other.get(key))}" for key in differing
+    )
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value)) or "-"
     if isinstance(value, dict):
-        return f"{len(value)} requirements"
+        return f"{len(value)} requirements" if "wheel" not in value else str(value["wheel"])
     return "-" if value is None else str(value)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from wheelyard.architecture import DEFAULT, Architecture
 from wheelyard.errors import FetchError
 from wheelyard.fetching.replies import Interrupted, Refused
 from wheelyard.lock.upstream.remotefile import RemoteFile, buffered
@@ -46,17 +47,23 @@ def read_wheel(
     wanted: Requirement,
     client: httpx.Client,
     on_bytes: Callable[[int], None] = lambda _: None,
-) -> WheelFacts:
+    architecture: Architecture = DEFAULT,
+) -> WheelFacts | None:
     """Read a wheel's directory, its METADATA and the files that state what it was built for.
 
+    None for a wheel with nothing in it, which only asks for another distribution: TensorFlow 2.15
+    for arm64.
     `wanted` names the extras whose requirements count. Raises FetchError, which names the file, if
     it cannot be read, lacks one of those files, or is not the file that the index describes.
     """
     try:
         with zipfile.ZipFile(buffered(RemoteFile(file.url, client, on_bytes))) as wheel:
             metadata = _metadata(wheel, file)
+            if all(".dist-info/" in name for name in wheel.namelist()):
+                return None
             cuda, cudnn, architectures = _build(wheel)
-            return WheelFacts(cuda, cudnn, architectures, dict(_requires(metadata, wanted)))
+            requires = dict(_requires(metadata, wanted, architecture))
+            return WheelFacts(cuda, cudnn, architectures, requires)
     except (Refused, Interrupted) as problem:
         raise FetchError(f"{file.filename}: cannot be read from the index: {problem}") from problem
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as problem:
@@ -118,7 +125,9 @@ def _stated(key: str, text: str) -> str | None:
     return match[1] if match else None
 
 
-def _requires(metadata: str, wanted: Requirement) -> Iterator[tuple[str, str]]:
+def _requires(
+    metadata: str, wanted: Requirement, architecture: Architecture
+) -> Iterator[tuple[str, str]]:
     """Yield NVIDIA's and Triton's requirements that apply on Linux with the wanted extras."""
     for line in Parser().parsestr(metadata).get_all("Requires-Dist", []):
         try:
@@ -126,13 +135,14 @@ def _requires(metadata: str, wanted: Requirement) -> Iterator[tuple[str, str]]:
         except InvalidRequirement as problem:
             raise ValueError(f"its METADATA has an invalid requirement: {line}") from problem
         name = canonicalize_name(requirement.name)
-        if _KEPT.fullmatch(name) and _holds(requirement, wanted.extras):
+        if _KEPT.fullmatch(name) and _holds(requirement, wanted.extras, architecture):
             yield name, str(requirement.specifier)
 
 
-def _holds(requirement: Requirement, extras: set[str]) -> bool:
+def _holds(requirement: Requirement, extras: set[str], architecture: Architecture) -> bool:
     environment = {
-        "platform_system": "Linux", "sys_platform": "linux", "platform_machine": "x86_64",
+        "platform_system": "Linux", "sys_platform": "linux",
+        "platform_machine": architecture.machine,
         "python_version": "3.11", "python_full_version": "3.11.0",
     }  # fmt: skip
     marker = requirement.marker
