@@ -62,12 +62,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
     trust = find_trust(args.verify_key, args.signed_as, context)
     with open_registry(address, context.settings, context.reporter) as registry:
         parts = published_parts(registry, args.image, trust)
-    found = {} if args.licences_only else _findings(parts, args.advisories, context)
-    _show(args, parts, found)
-    if found:
+    findings = {} if args.licences_only else _findings(parts, args.advisories, context)
+    _show(args, parts, findings)
+    if findings:
         raise UpstreamError(
-            f"{args.image}: updates of {len(found)} part(s) fix something, or advisories speak of "
-            "them; lock and build again"
+            f"{args.image}: updates of {len(findings)} part(s) fix something, or advisories speak "
+            "of them; lock and build again"
         )
     return 0
 
@@ -81,23 +81,23 @@ def _findings(
     from wheelyard.lock.upstream.packages import fixed_packages
     from wheelyard.model import PackageLock
 
-    found: list[UpstreamChange] = []
+    changes: list[UpstreamChange] = []
     if parts.suite is not None:
         lock = PackageLock("image", "", parts.suite, "", parts.debs)
         sources = debian_sources(parts.suite, context.settings, context.reporter)
-        found += [x for x in fixed_packages(context, lock, sources) if x.fixes]
+        changes += [x for x in fixed_packages(context, lock, sources) if x.fixes]
     if advisories:
         known = read_advisories(context, advisories)
-        found += advisory_findings(dict.fromkeys(parts.wheels, ()), known)
+        changes += advisory_findings(dict.fromkeys(parts.wheels, ()), known)
     by_part: dict[tuple[str, str], list[UpstreamChange]] = {}
-    for finding in found:
+    for finding in changes:
         name, _, version = finding.subject.partition(" ")
         by_part.setdefault((name, version), []).append(finding)
     return by_part
 
 
 def _show(
-    args: argparse.Namespace, parts: Parts, found: Mapping[tuple[str, str], list[UpstreamChange]]
+    args: argparse.Namespace, parts: Parts, findings: Mapping[tuple[str, str], list[UpstreamChange]]
 ) -> None:
     from wheelyard.console.table import show_json, show_table
     from wheelyard.lock.upstream.changelog import NOTE
@@ -105,16 +105,18 @@ def _show(
     every: list[LockedWheel | LockedDeb] = [*parts.wheels, *parts.debs]
     every.sort(key=lambda part: (part.name, part.version))
     if args.json:
-        listed = [_as_json(part, parts, found.get((part.name, part.version), [])) for part in every]
+        listed = [
+            _as_json(part, parts, findings.get((part.name, part.version), [])) for part in every
+        ]
         show_json({"digest": parts.digest, "parts": listed})
         return
     rows = [
         (part.name, part.version, ", ".join(parts.licences[part]) or "-",
-         _told(found.get((part.name, part.version), [])))
+         _told(findings.get((part.name, part.version), [])))
         for part in every
     ]  # fmt: skip
     show_table(("part", "version", "licences, as declared", "fixes"), rows)
-    if found:
+    if findings:
         print(NOTE)
 
 

@@ -44,12 +44,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.errors import VerifyError
     from wheelyard.verify.compare import compare, read_series, regressions
 
-    found = compare(*map(read_series, args.compare))
-    others = sum(item.verdict == "other" for item in found)
+    compared = compare(*map(read_series, args.compare))
+    others = sum(item.verdict == "other" for item in compared)
     if others:
         context.reporter.warn(
-            f"{others} of {len(found)} measurements were made on another device, or with another "
-            "batch or type: they are not compared"
+            f"{others} of {len(compared)} measurements were made on another device, or with "
+            "another batch or type: they are not compared"
         )
     if args.json:
         show_json(
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
                 {"name": item.name, "before": item.before, "after": item.after,
                  "ratio": round(item.ratio, 4), "noise": round(item.noise, 4),
                  "verdict": item.verdict}
-                for item in found
+                for item in compared
             ]
         )  # fmt: skip
     else:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
                 (item.name, item.verdict if item.verdict == "same" else item.verdict.upper(),
                  f"{item.before:,.4g}", f"{item.after:,.4g}", f"{item.ratio:.3f}",
                  f"{item.noise:.0%}")
-                for item in found
+                for item in compared
             ],
         )  # fmt: skip
-    return VerifyError.exit_code if regressions(found) else 0
+    return VerifyError.exit_code if regressions(compared) else 0

@@ -136,10 +136,10 @@ def _templates(args: argparse.Namespace, context: Context) -> Path:
     project = context.settings.project
     if getattr(args, "project", None) is not None:
         return find_templates(project)
-    found, here = find_templates(None), project / "templates"
-    if (here / "deploy").is_dir() and not here.samefile(found):
+    templates, here = find_templates(None), project / "templates"
+    if (here / "deploy").is_dir() and not here.samefile(templates):
         context.reporter.info(f"{here} is not used; --project {project} would use its templates")
-    return found
+    return templates
 
 
 def _find(entries: Sequence[CatalogueEntry], wanted: str) -> CatalogueEntry:

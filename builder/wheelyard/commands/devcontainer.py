@@ -138,15 +138,15 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
         for entry in entries:
             if trust is not None and entry.id in ids and entry.digest is not None:
                 require_entry(registry, entry, trust)
-    found = find_published(wanted, entries, settings.registry)
+    published = find_published(wanted, entries, settings.registry)
     images = dict.fromkeys(x.cell.tags[0] for x in wanted)
-    missing = [tag for tag in images if tag not in found]
+    missing = [tag for tag in images if tag not in published]
     advice = f"{settings.registry} does not have {', '.join(missing)}; `wheelyard push` publishes"
-    if not found:
+    if not published:
         raise RegistryError(f"{advice} them")
     if missing:
         context.reporter.warn(f"{advice}: made locally until then")
-    write_text(settings.project / PUBLISHED, published_text(kept | found))
+    write_text(settings.project / PUBLISHED, published_text(kept | published))
     return _render(args, context)
 
 

@@ -60,15 +60,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.servers.choosing import choose
 
-    found = choose(request_of(args), find_trust(args.verify_key, args.signed_as, context), context)
+    choice = choose(request_of(args), find_trust(args.verify_key, args.signed_as, context), context)
     if args.json:
-        show_json(found)
+        show_json(choice)
         return 0
     for name in ("image", "reason", "build", "run"):
-        if found[name] is not None:
-            print(f"{name:<8}{one_line(found[name])}")
-    print(f"{'pull':<8}{_pull_text(found)}")
-    for note in found["notes"]:
+        if choice[name] is not None:
+            print(f"{name:<8}{one_line(choice[name])}")
+    print(f"{'pull':<8}{_pull_text(choice)}")
+    for note in choice["notes"]:
         print(f"{'note':<8}{one_line(note)}")
     return 0
 
@@ -82,10 +82,10 @@ def request_of(args: argparse.Namespace) -> Request:
     return Request(selection, args.output, args.driver, tuple(args.gpu), args.runtime)
 
 
-def _pull_text(found: dict[str, Any]) -> str:
+def _pull_text(choice: dict[str, Any]) -> str:
     from wheelyard.console.amounts import amount
 
-    if found["pull_bytes"] is None:
+    if choice["pull_bytes"] is None:
         return "unknown: the image was not built here and is not in a catalogue"
-    pull, whole = amount(found["pull_bytes"], "bytes"), amount(found["image_bytes"], "bytes")
+    pull, whole = amount(choice["pull_bytes"], "bytes"), amount(choice["image_bytes"], "bytes")
     return f"{pull} of {whole}" if pull != whole else whole

@@ -105,7 +105,7 @@ def _show(
     from wheelyard.console.table import show_json_list, show_table
     from wheelyard.planning.provenance import provenance
 
-    found = ((cell, provenance(cell, upstream, _locked(cell, project))) for cell in cells)
+    origins = ((cell, provenance(cell, upstream, _locked(cell, project))) for cell in cells)
     if args.json:
         show_json_list(
             (
@@ -118,14 +118,14 @@ def _show(
                         ("ships", origin.ships),
                     )
                 }
-                for cell, origin in found
+                for cell, origin in origins
             ),
             sys.stdout,
         )
         return
     rows = [
         [cell.id, origin.built_for, origin.asks_for, origin.ships, " ".join(cell.tags)]
-        for cell, origin in found
+        for cell, origin in origins
     ]
     show_table(["id", "built for", "asks for", "ships", "tags"], rows, sys.stdout)
 
@@ -173,9 +173,9 @@ def _show_totals(args: argparse.Namespace, parts: dict[Cell, Any], known: Any) -
     groups = {name: [p for c, p in parts.items() if c.flavour.name == name] for name in flavours}
     if len(groups) > 1:
         groups["together"] = list(parts.values())
-    found = {name: measure(images, known) for name, images in groups.items()}
+    sharing_of = {name: measure(images, known) for name, images in groups.items()}
     if args.json:
-        show_json({name: asdict(sharing) for name, sharing in found.items()})
+        show_json({name: asdict(sharing) for name, sharing in sharing_of.items()})
         return
     rows = [
         [
@@ -184,7 +184,7 @@ def _show_totals(args: argparse.Namespace, parts: dict[Cell, Any], known: Any) -
             f"{amount(s.docker, 'bytes')} ({s.docker / s.unique:.2f} x registry)",
             f"{s.known / s.unique:.0%}",
         ]
-        for name, s in found.items()
+        for name, s in sharing_of.items()
     ]  # fmt: skip
     headers = ["images", "count", "one by one", "lower bound", "registry", "Docker", "measured"]
     show_table(headers, rows, sys.stdout)
@@ -195,15 +195,15 @@ def _show_pulls(args: argparse.Namespace, parts: dict[Cell, Any], there: Any) ->
     from wheelyard.console.table import show_json, show_table
     from wheelyard.images.build.sharing import to_pull
 
-    found = {
+    sizes = {
         cell.id: (sum(part.size for part in wanted), *to_pull(wanted, there))
         for cell, wanted in parts.items()
     }
     if args.json:
         keys = ("size", "registry", "docker")
-        show_json([{"id": i, **dict(zip(keys, row, strict=True))} for i, row in found.items()])
+        show_json([{"id": i, **dict(zip(keys, row, strict=True))} for i, row in sizes.items()])
         return
-    rows = [[i, *(amount(size, "bytes") for size in row)] for i, row in found.items()]
+    rows = [[i, *(amount(size, "bytes") for size in row)] for i, row in sizes.items()]
     show_table(["image", "size", "to pull", "to pull by Docker"], rows, sys.stdout)
 
 

@@ -42,15 +42,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if context.settings.registry is None:
         raise UsageError("the registry to pull from is missing: --registry HOST/PREFIX")
     trust = find_trust(args.verify_key, args.signed_as, context)
-    found = choose(pick.request_of(args), trust, context)
-    for note in found["notes"]:
+    choice = choose(pick.request_of(args), trust, context)
+    for note in choice["notes"]:
         context.reporter.warn(note)
-    context.reporter.info(f"{found['image']}: {found['reason']}")
-    found["pulled"] = pull_image(
-        found["tag"], found["digest"], found["runtime"], context.settings, context.reporter
+    context.reporter.info(f"{choice['image']}: {choice['reason']}")
+    choice["pulled"] = pull_image(
+        choice["tag"], choice["digest"], choice["runtime"], context.settings, context.reporter
     )
     if args.json:
-        show_json(found)
+        show_json(choice)
     else:
-        print(found["run"])
+        print(choice["run"])
     return 0

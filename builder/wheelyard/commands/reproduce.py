@@ -57,22 +57,22 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if address is None:
         raise UsageError("the registry of the image is missing: --registry HOST/PREFIX")
     with open_registry(address, context.settings, context.reporter) as registry:
-        found = _reproduced(args, registry, context)
-    difference = found.difference
+        outcome = _reproduced(args, registry, context)
+    difference = outcome.difference
     if args.json:
         show_json(
             {
-                "id": found.id,
-                "published": found.theirs,
-                "built": found.ours,
+                "id": outcome.id,
+                "published": outcome.theirs,
+                "built": outcome.ours,
                 "same": difference is None,
                 "difference": difference and asdict(difference),
             }
         )
     elif difference is None:
-        print(f"{found.id}: identical, {found.ours}")
+        print(f"{outcome.id}: identical, {outcome.ours}")
     else:
-        print(f"{found.id}: published {found.theirs}, built {found.ours}")
+        print(f"{outcome.id}: published {outcome.theirs}, built {outcome.ours}")
         told = f"{difference.what}: {difference.theirs}, ours {difference.ours}"
         print(one_line(f"first difference: {told}"))
         if difference.file is not None:

@@ -101,12 +101,12 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
             known = before.get(listing.framework, {})
             read = read_releases(listing, known, client, on_bytes, reread=args.all)
             after = merge(after, listing, read)
-    found = changes(before, after, listings)
+    changed = changes(before, after, listings)
     text = dump_upstream(after)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
     context.reporter.info(f"read {amount(sum(received), 'bytes')} of wheels")
-    _show_changes(found, as_json=args.json)
+    _show_changes(changed, as_json=args.json)
     return 0
 
 
@@ -141,10 +141,10 @@ def _check(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _show_changes(found: Sequence[Change], *, as_json: bool) -> None:
+def _show_changes(changed: Sequence[Change], *, as_json: bool) -> None:
     from wheelyard.console.table import show_json, show_table
 
-    rows = [(c.framework, c.version, c.kind, c.detail) for c in found]
+    rows = [(c.framework, c.version, c.kind, c.detail) for c in changed]
     if as_json:
         names = ("framework", "version", "kind", "detail")
         show_json([dict(zip(names, row, strict=True)) for row in rows])

@@ -99,10 +99,10 @@ def _built(cells: Sequence[Cell], references: Collection[str]) -> tuple[Cell, ..
     """Expand `all` to all built images; VerifyError if there is none."""
     from wheelyard.errors import VerifyError
 
-    found = tuple(cell for cell in cells if cell.tags[0] in references)
-    if not found:
+    named = tuple(cell for cell in cells if cell.tags[0] in references)
+    if not named:
         raise VerifyError("no image has been built; run: wheelyard build SELECTOR")
-    return found
+    return named
 
 
 def _show(results: Sequence[tuple[Record, bool]]) -> None:
