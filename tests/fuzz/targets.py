@@ -35,11 +35,11 @@ from wheelyard.model import LockedDeb, LockedWheel, PackageLock, RequirementsLoc
 from wheelyard.oci.documents import UnreadableError
 from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE, Layout
 from wheelyard.oci.reindex import reindex
+from wheelyard.oci.unpack import unpack
 from wheelyard.planning.catalogue import plan_entries, read_catalogue, to_json
 from wheelyard.planning.facts import load_upstream
 from wheelyard.planning.plan import load_plan
 from wheelyard.publish.unbundle import import_bundle
-from wheelyard.verify.unpack import unpack
 
 ROOT = Path(__file__).parents[2]
 HEX = hashlib.sha256(b"").hexdigest()

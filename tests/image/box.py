@@ -30,8 +30,8 @@ from wheelyard.engines.containers import passes_gpus
 from wheelyard.engines.docker import connect
 from wheelyard.engines.load import load
 from wheelyard.errors import EngineError
+from wheelyard.oci.unpack import make_mount_points, unpack
 from wheelyard.verify.chroot import enter_command
-from wheelyard.verify.unpack import make_mount_points, unpack
 
 if TYPE_CHECKING:
     from docker import DockerClient

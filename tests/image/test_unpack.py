@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wheelyard.errors import StorageError
-from wheelyard.verify.unpack import unpack
+from wheelyard.oci.unpack import unpack
 
 
 def write_layer(path: Path, *entries: tuple[str, bytes | None]) -> Path:

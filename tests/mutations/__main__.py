@@ -28,11 +28,11 @@ from typing import Any
 from tests.mutations.inside import NO_CHECK
 from tests.mutations.mutants import MUTANTS, Mutant
 from wheelyard.oci.layout import Layout
+from wheelyard.oci.unpack import make_mount_points, unpack
 from wheelyard.planning.plan import load_plan
 from wheelyard.planning.selector import select
 from wheelyard.selfcheck.machine import processor
 from wheelyard.verify.places import chroot_command
-from wheelyard.verify.unpack import make_mount_points, unpack
 
 PROJECT = Path(__file__).parents[2]
 PACKAGE = "builder/wheelyard/selfcheck"

@@ -26,6 +26,7 @@ from wheelyard.projects.layers import fetch_wheels
 from wheelyard.projects.lock import Resolution, _pinned, lock_project
 from wheelyard.projects.model import BaseImage, Project, ProjectLock
 from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
+from wheelyard.projects.requirements import collect
 from wheelyard.projects.state import lock_problems
 from wheelyard.projects.table import read_project
 
@@ -398,6 +399,11 @@ def test_a_hash_that_does_not_match_is_refused(index: Index, tmp_path: Path) -> 
         ("b @ git+https://host.example/a/b.git@v1\n", "pip wheel --no-deps --wheel-dir wheels"),
         ("https://host.example/b-1.0.tar.gz\n", "is not a wheel"),
         ("-e ./sub\n", "r.txt:1: ./sub is not a wheel"),
+        ("b @ git+https://u:secret@host.example/a.git\n", "holds a login"),
+        ("b @ git+https://secret@host.example/a.git\n", "holds a login"),
+        ("https://u:secret@host.example/b-1.0.tar.gz\n", "holds a login"),
+        ("./b-1.0.tar.gz\n", "r.txt:1: b-1.0.tar.gz does not exist here"),
+        ("hg+https://host.example/a/b\n", "is not a wheel"),
         ("numpy @ file:///croot/numpy-1.26.4-cp311-cp311-linux_x86_64.whl\n", "conda's"),
         ("numpy=1.26.4=py311_0\n", "pip needs numpy==1.26.4"),
         ("x @ https://u:secret@host.example/x-1-py3-none-any.whl\n", "holds a login"),
@@ -463,6 +469,30 @@ def test_all_that_has_no_wheel_is_named_and_how_to_bring_one(index: Index, tmp_p
         path.rename(tmp_path / "app" / path.name)
     found = lock(index, tmp_path, "--find-links .\nsdist-only==1.0\nother\n")
     assert versions(found) == {"sdist-only": "1.0", "other": "1.0"}
+
+
+def test_sources_of_uv_and_of_other_environments(tmp_path: Path) -> None:
+    text = """\
+[project]
+name = "app"
+dependencies = ["one[fast]", "two ; python_version < '3'", "three"]
+[tool.uv.sources]
+one = {git = "https://host.example/a/one", tag = "v1", subdirectory = "python"}
+three = {url = "https://host.example/three-1.0.tar.gz"}
+[tool.wheelyard]
+image = "pytorch:2.3.1"
+requirements = ["r.txt"]
+"""
+    more = "four @ git+https://${TOKEN}@host.example/four.git ; sys_platform == 'win32'\n"
+    project = write(tmp_path, {"pyproject.toml": text, "r.txt": more})
+    wanted = collect(project, "3.11")
+    assert [str(source) for source in wanted.sources] == [
+        'four @ git+https://${TOKEN}@host.example/four.git ; sys_platform == "win32"',
+        "one[fast] @ git+https://host.example/a/one@v1#subdirectory=python",
+        "three @ https://host.example/three-1.0.tar.gz",
+    ]
+    assert wanted.requirements == ["two ; python_version < '3'"]
+    assert len(wanted.facts()["sources"]) == 3
 
 
 def test_a_pin_is_shown_as_it_was_asked_for() -> None:

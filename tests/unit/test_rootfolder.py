@@ -16,8 +16,8 @@ import pytest
 
 from wheelyard.errors import BaseImageError, StorageError
 from wheelyard.images.assemble.flatten import flatten
+from wheelyard.oci.unpack import make_mount_points, unpack
 from wheelyard.system.rootfolder import OutsideError, entry_path, resolve
-from wheelyard.verify.unpack import make_mount_points, unpack
 
 LINK, HARD, FOLDER = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 Entry = tuple[str, bytes | None, Any]  # name, type (None: a file), target or content

@@ -24,8 +24,8 @@ from tests.image.loadable import loadable
 from tests.use.users import OUTSIDE, User, hand_over
 from wheelyard.console.progress import QuietReporter
 from wheelyard.engines.load import load
+from wheelyard.oci.unpack import make_mount_points, unpack
 from wheelyard.verify.chroot import enter_command
-from wheelyard.verify.unpack import make_mount_points, unpack
 
 if TYPE_CHECKING:
     from docker import DockerClient

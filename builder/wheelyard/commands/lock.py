@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wheelyard.lock.state import LockProblem
     from wheelyard.projects.lock import Resolution
     from wheelyard.projects.model import BaseImage, Project, ProjectLock
+    from wheelyard.projects.wheels import WheelBuilder
 
 _EXAMPLES = """\
 Only this command changes versions. It keeps the versions that are locked already
@@ -83,8 +84,18 @@ def _lock_project(project: Project, args: argparse.Namespace, context: Context) 
     before = previous_lock(project.lock)
     ground = find_ground(project, context)
     kept = None if args.upgrade else before
+
+    def builder() -> WheelBuilder | None:
+        try:
+            from wheelyard.projects.places import Places
+            from wheelyard.projects.wheels import WheelBuilder
+        except ImportError:  # on Windows
+            return None
+        places = Places(project, ground.base, ground.entries, context)
+        return WheelBuilder(project, ground.base, places, context)
+
     with context.reporter.task(f"lock {project.table.name}", 1, "items") as task:
-        made = lock_project(project, ground.base, kept, ground.entries, context.settings)
+        made = lock_project(project, ground.base, kept, ground.entries, context.settings, builder)
         task.advance(1)
     text = render_lock(made.lock)
     if not project.lock.is_file() or project.lock.read_text(encoding="utf-8") != text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,14 @@ from wheelyard.errors import EngineError
 from wheelyard.system.threads import Helper
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from docker import DockerClient
 
 _SHM_SIZE = "1g"  # loader processes and NCCL; an engine's default is 64 MiB
 _LINE_LENGTH = 1 << 16
+_TAIL_LINES = 40
+_LONGEST = 24 * 3600  # seconds of a build
 _GPUS: list[Any] = [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]
 
 
@@ -61,6 +65,48 @@ def run_once(
         return code, _log(container, stdout=True), _log(container, stdout=False)
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"{' '.join(argv[:3])} in a container: {error}") from error
+    finally:
+        container.remove(force=True)
+
+
+def run_contained(
+    client: DockerClient,
+    image: str,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    folder: Path,
+    place: str,
+    ids: tuple[int, int],
+) -> tuple[int, str]:
+    """Run a program that is not trusted in a container without network or privileges.
+
+    It sees `folder` of this machine at `place`, and nothing else. Returns its exit code and the end
+    of its output; raises EngineError if the engine refuses.
+    """
+    try:
+        rootless = "name=rootless" in (client.info().get("SecurityOptions") or ())
+        container: Any = client.containers.create(
+            image,
+            list(argv[1:]),
+            entrypoint=list(argv[:1]),
+            environment=dict(env),
+            user="0:0" if rootless else f"{ids[0]}:{ids[1]}",
+            network_mode="none",
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            shm_size=_SHM_SIZE,
+            volumes={str(folder): {"bind": place, "mode": "rw"}},
+        )
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine could not create a container of {image}: {error}") from error
+    try:
+        container.start()
+        code = int(container.wait(timeout=_LONGEST)["StatusCode"])
+        content: bytes = container.logs(tail=_TAIL_LINES)
+        return code, content.decode("utf-8", "replace")[-_LINE_LENGTH:]
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"{' '.join(argv[:2])} in a container: {error}") from error
     finally:
         container.remove(force=True)
 

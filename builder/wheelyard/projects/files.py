@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from wheelyard.errors import ProjectError, ToolMissingError
 from wheelyard.layers.wheel import is_plain
+from wheelyard.projects.model import BUILT
 from wheelyard.system.subprocesses import run
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _SECRET = re.compile(
 _HARMLESS = re.compile(r"\.env\.(example|sample|template|dist|defaults?)", re.IGNORECASE)
 _SECRET_PATHS = re.compile(r"(.*/)?(\.docker/config\.json|\.kube/config|\.ssh/.*|\.gnupg/.*)")
 PRIVATE_KEY = re.compile(rb"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----")
+_BUILT = re.compile(rf"{BUILT}/[^/]+\.whl")  # is installed, so it is not code
 _INDEX = "oci-layout"  # the file that makes a folder an image layout, such as dist/
 
 
@@ -61,7 +63,11 @@ def project_files(project: Project) -> list[ProjectFile]:
     """Return what goes in, sorted by path; raise ProjectError for what may not."""
     folder, table = project.folder, project.table
     left_out = [*_dockerignore(folder / _IGNORED), *table.exclude]
-    listed = [path for path in _listed(folder) if not is_matched(path, left_out)]
+    listed = [
+        path
+        for path in _listed(folder)
+        if not is_matched(path, left_out) and not _BUILT.fullmatch(path)
+    ]
     if table.include:
         listed += [path for path in _walked(folder) if is_matched(path, table.include)]
     paths = sorted(set(_without_layouts(listed, folder)))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from wheelyard.errors import LockError
@@ -24,7 +25,7 @@ from wheelyard.lock.resolve import wheel_size
 from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.model import LockedWheel
 from wheelyard.projects.base import base_contents
-from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel
+from wheelyard.projects.model import BUILT, BaseImage, Project, ProjectLock, ProjectWheel
 from wheelyard.projects.prereleases import check_prereleases
 from wheelyard.projects.requirements import (
     LOCAL,
@@ -34,13 +35,14 @@ from wheelyard.projects.requirements import (
     expanded,
     wheel_advice,
 )
-from wheelyard.projects.state import index_settings, inputs_of, own_indexes
+from wheelyard.projects.state import index_settings, inputs_of, is_locked_file, own_indexes
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
     from packaging.pylock import Package
 
     from wheelyard.planning.catalogue import CatalogueEntry
+    from wheelyard.projects.wheels import WheelBuilder
     from wheelyard.settings import Settings
 
 _DISTRIBUTIONS = {"pytorch": "torch"}  # framework -> distribution, where the names differ
@@ -59,25 +61,43 @@ class Resolution:
     notes: tuple[str, ...]
 
 
+class _Late:
+    """A builder that is made when the first wheel must be built."""
+
+    def __init__(self, make: Callable[[], WheelBuilder | None]) -> None:
+        self._make: Callable[[], WheelBuilder | None] | None = make
+        self.made: WheelBuilder | None = None
+
+    def get(self) -> WheelBuilder | None:
+        """Return the builder; None where nothing can be built."""
+        if self._make is not None:
+            self.made, self._make = self._make(), None
+        return self.made
+
+
 def lock_project(
     project: Project,
     base: BaseImage,
     previous: ProjectLock | None,
     entries: Iterable[CatalogueEntry],
     settings: Settings,
+    make_builder: Callable[[], WheelBuilder | None] = lambda: None,
 ) -> Resolution:
     """Resolve what the project requires on `base`; versions of `previous` are kept if possible.
 
     `entries` are the images of the set: where the project needs another framework, the message
-    names one that has it. Raises ProjectError for requirements that cannot be read, LockError if
-    there is no solution, FetchError if the index fails.
+    names one that has it. `make_builder` is called if something has no wheel; without a builder,
+    the message says how to bring one. Raises ProjectError for requirements that cannot be read,
+    LockError if there is no solution, FetchError if the index fails.
     """
     wanted = collect(project, base.python)
     inputs = inputs_of(project, wanted, base_contents(base))
     entries = tuple(entries)
-    fitted = _fit(wanted, base, entries)
     settings = index_settings(wanted, settings)
-    resolver = _Resolver(project, base, fitted, previous, entries, settings)
+    builder = _Late(make_builder)
+    wanted = _with_sources(wanted, project, base, previous, settings, builder)
+    fitted = _fit(wanted, base, entries)
+    resolver = _Resolver(project, base, fitted, previous, entries, settings, builder)
     found = resolver.resolve(fitted.requirements)
     notes = list(fitted.notes)
     if resolver.shadowed(found):
@@ -95,6 +115,7 @@ def lock_project(
         f"{wheel.name} {wheel.version} of the base is replaced by {found[wheel.name].version}"
         for wheel in shadowed
     ]
+    notes += builder.made.notes if builder.made is not None else []
     lock = ProjectLock(
         base=base.reference,
         base_digest=base.digest,
@@ -105,6 +126,36 @@ def lock_project(
         python=base.python,
     )
     return Resolution(lock, tuple(notes))
+
+
+def _with_sources(
+    wanted: Wanted,
+    project: Project,
+    base: BaseImage,
+    previous: ProjectLock | None,
+    settings: Settings,
+    builder: _Late,
+) -> Wanted:
+    """Require the wheels of repositories and archives: those that are locked, or built now."""
+    target, requirements = environment(base.python), list(wanted.requirements)
+    before = {item.source: item for item in (() if previous is None else previous.wheels)}
+    for source in wanted.sources:
+        if source.marker and not Marker(source.marker.lstrip(" ;")).evaluate(target):
+            continue
+        text = str(source)
+        known = before.get(text)
+        if known is not None and is_locked_file(project, known):
+            path = str(known.path)
+        elif (able := builder.get()) is not None:
+            made = able.direct(source.place, text, source.name, settings)
+            path = f"{BUILT}/{made.name}"
+        else:
+            raise LockError(
+                f"{source.where}: {redact(source.place)} is not a wheel; {wheel_advice(text)}"
+            )
+        name = parse_wheel_filename(path.rpartition("/")[2])[0]
+        requirements.append(f"{name}{source.extras} @ {LOCAL}{quote(path)}{source.marker}")
+    return replace(wanted, requirements=requirements)
 
 
 def images_with(
@@ -248,7 +299,10 @@ class _Resolver:
         previous: ProjectLock | None,
         entries: Sequence[CatalogueEntry],
         settings: Settings,
+        builder: _Late,
     ) -> None:
+        self._builder = builder
+        self._built: set[str] = set()  # what was built by name
         self._project = project
         self._base = base
         self._wanted = wanted
@@ -256,6 +310,7 @@ class _Resolver:
         self._settings = settings
         self._there = {wheel.name: wheel for wheel in base.wheels}
         before = () if previous is None else previous.wheels
+        self._before = {item.wheel.sha256: item for item in before}
         self._preferences = (
             *((wheel.name, wheel.version) for wheel in base.wheels),
             *((item.wheel.name, item.wheel.version) for item in before),
@@ -276,11 +331,18 @@ class _Resolver:
             prerelease="if-necessary-or-explicit",  # those that were taken are judged
             indexes=self._indexes,
         )
-        try:
-            packages = self._ask(request)
-        except LockError as problem:
-            hints = self._hints(str(problem), request)
-            raise LockError("\n".join((str(problem), *hints))) from problem
+        while True:
+            try:
+                packages = self._ask(request)
+                break
+            except LockError as problem:
+                pins = self._without_wheels(str(problem), request)
+                if self._builds(pins):
+                    own = f"--find-links {(folder / BUILT).as_uri()}"
+                    request = replace(request, requirements=(own, *request.requirements))
+                    continue
+                hints = self._hints(str(problem), pins)
+                raise LockError("\n".join((str(problem), *hints))) from problem
         found: dict[str, Package] = {package.name: package for package in packages}
         self._check_fixed(found)
         return found
@@ -291,6 +353,8 @@ class _Resolver:
 
     def _without_wheels(self, problem: str, request: ResolutionRequest) -> list[str]:
         """Return all that have no wheel: uv names one, so it is left out and uv asked again."""
+        if _OTHER_PYTHON.search(problem):
+            return []
         pins: dict[str, str] = {}
         while new := set(_NO_WHEEL.findall(problem)) - pins.keys():
             pins |= {name: _pinned(name, problem) for name in new}
@@ -300,6 +364,16 @@ class _Resolver:
             except LockError as next_one:
                 problem = str(next_one)
         return [pins[name] for name in sorted(pins)]
+
+    def _builds(self, pins: Iterable[str]) -> bool:
+        """Build wheels of source distributions; False if there is nothing new to build."""
+        new = [pin for pin in pins if pin not in self._built]
+        if not new or (builder := self._builder.get()) is None:
+            return False
+        for pin in new:
+            builder.named(pin, self._settings)
+            self._built.add(pin)
+        return True
 
     def with_dependents(self, found: dict[str, Package]) -> tuple[dict[str, Package], list[str]]:
         """Resolve again with the rest of the base, some of which may need what is replaced."""
@@ -361,12 +435,26 @@ class _Resolver:
             path = Path(url2pathname(urlsplit(where).path) if where.startswith("file:") else where)
             wheel = LockedWheel(name, version, filename, sha256, path.stat().st_size)
             relative = os.path.relpath(path.resolve(), self._project.folder.resolve())
-            return ProjectWheel(wheel, path=PurePosixPath(relative).as_posix())
+            made = ProjectWheel(wheel, path=PurePosixPath(relative).as_posix())
+            return self._with_origin(made)
         size = file.size if file.size is not None else wheel_size(file, self._settings)
         wheel = LockedWheel(name, version, filename, sha256, size)
         return ProjectWheel(wheel, url=_public(where, self._secrets))
 
+    def _with_origin(self, item: ProjectWheel) -> ProjectWheel:
+        """Say what a wheel was built of, now or before."""
+        sha256 = item.wheel.sha256
+        builder = self._builder.made
+        if builder is not None and (origin := builder.origins.get(sha256)):
+            return replace(item, source=origin.source, revision=origin.revision)
+        if (known := self._before.get(sha256)) is not None:
+            return replace(item, source=known.source, revision=known.revision)
+        return item
+
     def _options(self) -> Iterator[str]:
+        built = self._project.folder.resolve() / BUILT
+        if built.is_dir():
+            yield f"--find-links {built.as_uri()}"
         for place in self._wanted.find_links:
             if "://" in place:
                 yield f"--find-links {expanded(place)}"
@@ -390,7 +478,7 @@ class _Resolver:
                     "it (an index line, or `@ ...`)"
                 )
 
-    def _hints(self, problem: str, request: ResolutionRequest) -> Iterator[str]:
+    def _hints(self, problem: str, pins: Sequence[str]) -> Iterator[str]:
         """Say what helps against the usual reasons for which there is no solution."""
         if _OTHER_PYTHON.search(problem):
             yield (
@@ -398,7 +486,7 @@ class _Resolver:
                 "ask for another version of it, or take an image with another Python (`wheelyard "
                 "plan`)"
             )
-        elif pins := self._without_wheels(problem, request):
+        elif pins:
             image = self._base.reference.removesuffix("-devel")
             yield (
                 f"no wheel for Python {self._base.python} on Linux x86_64: {', '.join(pins)}; ask "
@@ -452,7 +540,8 @@ def _check_hashes(wheels: Iterable[ProjectWheel], wanted: Wanted) -> None:
     """Require one of the hashes that a requirements file pins."""
     for item in wheels:
         allowed = wanted.hashes.get(item.wheel.name)
-        if allowed is not None and item.wheel.sha256 not in allowed:
+        of_source = (item.revision or "").removeprefix("sha256:")
+        if allowed is not None and not {item.wheel.sha256, of_source} & allowed:
             raise LockError(
                 f"{item.wheel.filename} has a hash that the requirements file does not list: it "
                 "pins files for another Python or platform, or the file was replaced; write its "

@@ -8,6 +8,7 @@ from typing import Any
 
 from wheelyard.model import LockedWheel
 
+BUILT = "wheels"  # folder of a project that keeps the wheels built of sources
 LOCK = PurePosixPath("pylock.toml")  # beside the project's table (PEP 751)
 
 
@@ -75,6 +76,8 @@ class ProjectWheel:
     wheel: LockedWheel
     url: str | None = None  # of the file: an index's, or the user's own; None: the index has it
     path: str | None = None  # relative to the project, for a wheel that lies there
+    source: str | None = None  # what it was built of: a requirement, or an archive's name
+    revision: str | None = None  # of the source: "sha256:..." or "git:..."
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,17 @@ def _wheels(lock: Pylock, path: Path) -> Iterator[ProjectWheel]:
         _check_name(wheel, path)
         # An address whose token was left out is no address: the index has the file.
         url = None if file.url is None or "***" in file.url else file.url
-        yield ProjectWheel(wheel, url, file.path)
+        yield ProjectWheel(wheel, url, file.path, *_origin(package.tool))
+
+
+def _origin(tool: object) -> tuple[str | None, str | None]:
+    """Return what a wheel was built of."""
+    own = tool.get("wheelyard") if isinstance(tool, Mapping) else None
+    found = own if isinstance(own, Mapping) else {}
+    source, revision = found.get("built-from"), found.get("revision")
+    if not isinstance(source, str) or not isinstance(revision, str):
+        return None, None
+    return source, revision
 
 
 def _filename(file: PackageArchive) -> str:
@@ -190,7 +200,16 @@ def _package(item: ProjectWheel) -> str:
     )
     return (
         f"\n[[packages]]\nname = {_text(wheel.name)}\nversion = {_text(wheel.version)}\n"
-        f"wheels = [{file}]\n"
+        f"wheels = [{file}]\n{_built(item)}"
+    )
+
+
+def _built(item: ProjectWheel) -> str:
+    if item.source is None or item.revision is None:
+        return ""
+    return (
+        f"\n[packages.tool.wheelyard]\nbuilt-from = {_text(item.source)}\n"
+        f"revision = {_text(item.revision)}\n"
     )
 
 

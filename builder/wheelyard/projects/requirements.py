@@ -36,6 +36,9 @@ _WHEEL = re.compile(
 _HASH = re.compile(r"\s--hash=sha256:([0-9a-f]{64})(?=\s|$)")
 _ANY_HASH = re.compile(r"\s--hash[= ]\S+")
 _SOURCE = re.compile(r"(git|hg|svn|bzr)\+|\.(tar\.\w+|tgz|zip)$|\.git(@|$)", re.IGNORECASE)
+# Sources of which a wheel can be built.
+_GIT = re.compile(r"git\+(https?|ssh|file)://[^\s]+")
+_ARCHIVE = re.compile(r"\.(tar\.gz|tgz|zip)$", re.IGNORECASE)
 # Options of pip that change nothing here: wheels alone are taken, each pinned by its hash.
 _NEEDLESS = (
     "--prefer-binary", "--require-hashes", "--trusted-host", "--use-feature", "--only-binary",
@@ -43,11 +46,28 @@ _NEEDLESS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A requirement that names a source: a repository, or an archive that is not a wheel."""
+
+    place: str  # "git+https://...@v1", an address, or LOCAL and a path; `${NAME}` not expanded
+    where: str  # the line that requires it
+    name: str | None = None  # None: only its wheel says
+    extras: str = ""  # "[serve]"
+    marker: str = ""  # " ; python_version < '3.12'"
+
+    def __str__(self) -> str:
+        """Return the requirement's text."""
+        head = f"{self.name}{self.extras} @ " if self.name else ""
+        return f"{head}{self.place}{self.marker}"
+
+
 @dataclass
 class Wanted:
     """What a project requires. Its texts hold no login and no path of this machine."""
 
     requirements: list[str] = field(default_factory=list)  # PEP 508; LOCAL for its own wheels
+    sources: list[Source] = field(default_factory=list)  # of which wheels must be built
     constraints: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     locked: list[Requirement] = field(default_factory=list)  # the pins of uv.lock
@@ -66,6 +86,7 @@ class Wanted:
             "indexes": [redact(index or "") for index in (*self.indexes, self.index)],
             "find-links": self.find_links,
             "hashes": {name: sorted(found) for name, found in self.hashes.items()},
+            **({"sources": sorted(map(str, self.sources))} if self.sources else {}),
         }
 
 
@@ -108,7 +129,7 @@ def environment(python: str) -> dict[str, str]:
 def wheel_advice(what: str, image: str = "IMAGE") -> str:
     """Say how a wheel is brought for a distribution that has none."""
     return (
-        "images are made of wheels alone, and nothing is compiled here; build the wheel once, in "
+        "images are made of wheels alone, and this cannot be built here; build the wheel once, in "
         "the devel image of the same tag, and name its folder:\n"
         f"  wheelyard run {image}-devel pip wheel --no-deps --wheel-dir wheels {what}\n"
         '  find-links = ["wheels"]     in the table (or --find-links wheels in a requirements '
@@ -218,12 +239,18 @@ def _from_uv(project: Project, data: Mapping[str, Any], wanted: Wanted) -> None:
         source = sources.get(canonicalize_name(found.name))
         if source is None or found.url is not None:
             continue
+        marker = f" ; {found.marker}" if found.marker else ""
+        extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
         for one in source if isinstance(source, list) else [source]:
-            address = _source(found.name, _table(one), where, project)
-            if address is not None:
-                marker = f" ; {found.marker}" if found.marker else ""
-                extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
+            if (address := _source(found.name, _table(one), where, project)) is None:
+                continue
+            if built := _buildable(address, where, project.folder, project.folder):
+                name = canonicalize_name(found.name)
+                wanted.sources.append(Source(built, where, name, extras, marker))
+                wanted.requirements[at] = ""
+            else:
                 wanted.requirements[at] = f"{found.name}{extras} @ {address}{marker}"
+    wanted.requirements = [line for line in wanted.requirements if line]
     for index in _list(uv.get("index")):
         if isinstance(index, dict) and isinstance(index.get("url"), str):
             _index(index["url"], wanted, default=index.get("default") is True)
@@ -233,12 +260,21 @@ def _source(name: str, source: Mapping[str, Any], where: str, project: Project) 
     """Return the address of one of uv's sources; None if it is an index."""
     if "index" in source:
         return None
+    if isinstance(source.get("git"), str):
+        ref = next((source[key] for key in ("rev", "tag", "branch") if key in source), None)
+        below = source.get("subdirectory")
+        return (
+            f"git+{source['git']}"
+            + (f"@{ref}" if ref else "")
+            + (f"#subdirectory={below}" if below else "")
+        )
     place = source.get("url") or source.get("path")
+    if isinstance(place, str) and _ARCHIVE.search(urlsplit(place).path):
+        return place
     if isinstance(place, str) and place.lower().partition("#")[0].endswith(".whl"):
         return _address(place, where, project.folder, project.folder)
     raise ProjectError(
-        f"{where}.sources: {name} comes from {'git' if 'git' in source else 'a folder'}; "
-        + wheel_advice(f"git+{source['git']}" if "git" in source else str(place or name))
+        f"{where}.sources: {name} comes from a folder; " + wheel_advice(str(place or name))
     )
 
 
@@ -335,19 +371,52 @@ def _add(line: str, where: str, folder: Path, wanted: Wanted, project: Path | No
         text = f"{_wheel_name(address, where)}{wheel[3] or ''} @ {address}"
         text += f" ; {wheel[4]}" if wheel[4] else ""
     elif _DIRECT.match(text):
-        _folder(text.partition(" ;")[0].strip(), where, folder, project, wanted)
+        place, _, marker = text.partition(" ;")
+        if source := _buildable(place.strip(), where, folder, project):
+            marker = f" ; {marker.strip()}" if marker else ""
+            wanted.sources.append(Source(source, where, marker=marker))
+            return
+        _folder(place.strip(), where, folder, project, wanted)
         return
     else:
         found = _parsed(text, where)
         if found.url is not None:
-            address = _address(found.url, where, folder, project, found.name)
             marker = f" ; {found.marker}" if found.marker else ""
             extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
+            if source := _buildable(found.url, where, folder, project):
+                name = canonicalize_name(found.name)
+                wanted.sources.append(Source(source, where, name, extras, marker))
+                if hashes:
+                    wanted.hashes.setdefault(name, set()).update(hashes)
+                return
+            address = _address(found.url, where, folder, project, found.name)
             text = f"{found.name}{extras} @ {address}{marker}"
     wanted.requirements.append(text)
     if hashes:
         name = canonicalize_name(_parsed(text, where).name)
         wanted.hashes.setdefault(name, set()).update(hashes)
+
+
+def _buildable(place: str, where: str, folder: Path, project: Path) -> str | None:
+    """Return the address of a source of which a wheel can be built; None for anything else."""
+    bare, _, fragment = place.partition("#")
+    if not _GIT.fullmatch(bare):
+        if not _ARCHIVE.search(urlsplit(bare).path) or re.match(r"(git|hg|svn|bzr)\+", bare):
+            return None
+        if not bare.startswith(("http://", "https://")):
+            path = Path(url2pathname(urlsplit(bare).path) if bare.startswith("file:") else bare)
+            if not (folder / path).is_file():
+                raise ProjectError(f"{where}: {path} does not exist here")
+            relative = PurePosixPath(os.path.relpath(folder / path, project)).as_posix()
+            return f"{LOCAL}{quote(relative)}" + (f"#{fragment}" if fragment else "")
+    user = urlsplit(bare).netloc.rpartition("@")[0]
+    name, _, password = _VARIABLE.sub("", user).partition(":")
+    if password or (name not in ("", "git") and "${" not in user):
+        raise ProjectError(
+            f"{where}: {redact(place)} holds a login, which would be in the lock; write ${{TOKEN}} "
+            "in its place, or give it by ~/.netrc or git's credential helper"
+        )
+    return place
 
 
 def _folder(place: str, where: str, folder: Path, project: Path, wanted: Wanted) -> None:

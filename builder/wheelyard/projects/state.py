@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.lock.sealed import digest
-from wheelyard.model import LockedWheel
 from wheelyard.projects.base import base_contents
-from wheelyard.projects.model import BaseImage, Project, ProjectLock
+from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel
 from wheelyard.projects.requirements import Wanted, collect, expanded
 from wheelyard.system.storage import is_file_of
 
@@ -32,8 +30,8 @@ def lock_problems(project: Project, lock: ProjectLock, base: BaseImage | None) -
     if inputs_of(project, collect(project, lock.python), lock.contents) != lock.inputs:
         problems.append("the table or the requirements have changed")
     for item in lock.wheels:
-        if item.path is not None and not _is_file(project.folder / item.path, item.wheel):
-            problems.append(f"{item.path} is missing, or another file than was locked")
+        if item.path is not None and not is_locked_file(project, item):
+            problems.append(f"{item.path} is missing, or another file than was locked{_of(item)}")
     return problems
 
 
@@ -64,8 +62,17 @@ def own_indexes(settings: Settings) -> tuple[str, ...]:
     return tuple(url for name, url in settings.indexes if name.startswith(_OWN_INDEX))
 
 
-def _is_file(path: Path, wheel: LockedWheel) -> bool:
+def is_locked_file(project: Project, item: ProjectWheel) -> bool:
+    """Tell whether a wheel of the project is there as it was locked."""
+    path = project.folder / str(item.path)
     try:
-        return path.stat().st_size == wheel.size and is_file_of(path, wheel.sha256)
+        return path.stat().st_size == item.wheel.size and is_file_of(path, item.wheel.sha256)
     except OSError:
         return False
+
+
+def _of(item: ProjectWheel) -> str:
+    """Say how a wheel that was built comes back."""
+    if item.source is None:
+        return ""
+    return f": copy it from where it was built (of {item.source}), or have it built again"

@@ -16,10 +16,10 @@ from wheelyard.contract.paths import GID, UID, USER
 from wheelyard.errors import EngineError, ToolMissingError, VerifyError
 from wheelyard.images.build.loading import loadable
 from wheelyard.images.build.report import unpacked_sizes
+from wheelyard.oci.unpack import make_mount_points, unpack
 from wheelyard.selfcheck.gpu.driver import NoDriverError, read_driver
 from wheelyard.system.subprocesses import run
 from wheelyard.verify.chroot import enter_command
-from wheelyard.verify.unpack import make_mount_points, unpack
 
 if TYPE_CHECKING:
     from docker import DockerClient

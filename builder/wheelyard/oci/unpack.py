@@ -18,18 +18,24 @@ from wheelyard.system.tarfiles import open_tar
 
 _NOBODY = 65534
 _CHUNK = 1 << 20
+_ENTRY = 512  # bytes that an entry counts for beside its content
 _LATEST = 1 << 33  # seconds since 1970; file systems cannot store later times
 _LAST_ID = (1 << 32) - 2
 
 
 def unpack(
-    layers: Iterable[Path], root: Path, on_layer: Callable[[int], None] = lambda _: None
+    layers: Iterable[Path],
+    root: Path,
+    on_layer: Callable[[int], None] = lambda _: None,
+    largest: int | None = None,
 ) -> None:
     """Apply layer blobs, lowest first, to the empty folder `root`; call `on_layer` with each.
 
     Device nodes are left out: a program that runs in the folder gets its own /dev. Raises
-    StorageError for a layer that is damaged, or that would reach out of the folder.
+    StorageError for a layer that is damaged, that would reach out of the folder, or that has more
+    than `largest` bytes unpacked.
     """
+    left = largest
     with RootFolder(root) as target:
         for layer in layers:
             try:
@@ -39,6 +45,8 @@ def unpack(
                     open_tar(file, "r|") as tar,
                 ):
                     for entry in tar:
+                        if left is not None and (left := left - entry.size - _ENTRY) < 0:
+                            raise tarfile.ReadError(f"more than {largest:,} bytes unpacked")
                         _apply(tar, entry, target)
             except OSError as error:
                 raise storage_error(error, root) from error

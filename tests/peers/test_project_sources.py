@@ -1,0 +1,347 @@
+"""Source distributions and repositories: built confined, once, and locked as wheels."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from locking import Index, sha256
+from tiny import Tiny
+
+from tests.built import need_devel
+from tests.image.layout import BuiltImage
+from wheelyard.context import Context
+from wheelyard.errors import LockError
+from wheelyard.images.build.loading import find_loader
+from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor, Layout
+from wheelyard.projects.files import project_files
+from wheelyard.projects.lock import Resolution, lock_project
+from wheelyard.projects.model import BaseImage, Project, ProjectLock
+from wheelyard.projects.places import Places
+from wheelyard.projects.publish import current_lock
+from wheelyard.projects.published import base_from_layout
+from wheelyard.projects.pylock import read_lock, render_lock
+from wheelyard.projects.state import lock_problems
+from wheelyard.projects.table import read_project
+from wheelyard.projects.wheels import WheelBuilder
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+# A build backend that needs nothing but Python, and says in its wheel what it saw.
+BACKEND = """\
+import os, zipfile
+
+def tried(act):
+    try:
+        return act()
+    except OSError as error:
+        return error.strerror
+
+def interfaces():
+    with open("/proc/net/dev") as file:
+        return [line.partition(":")[0].strip() for line in file if ":" in line]
+
+def build_wheel(folder, settings=None, metadata=None):
+    with open("NAME") as file:
+        name, tag = file.read().split()
+    seen = {
+        "network": interfaces(),
+        "victim": os.path.exists(open("VICTIM").read()) if os.path.exists("VICTIM") else None,
+        "user": os.getuid(),
+        "worker": tried(lambda: open("/build/worker.py", "a") and "writable"),
+        "home": os.environ["HOME"],
+    }
+    files = {f"{name}/__init__.py": f"SEEN = {seen!r}\\n", **made()}
+    info = f"{name}-1.0.dist-info"
+    files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\n"
+    files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\\nRoot-Is-Purelib: false\\nTag: {tag}\\n"
+    files[f"{info}/RECORD"] = "".join(f"{path},,\\n" for path in [*files, f"{info}/RECORD"])
+    wheel = f"{name}-1.0-{tag}.whl"
+    with zipfile.ZipFile(os.path.join(folder, wheel), "w") as archive:
+        for path, content in files.items():
+            archive.writestr(zipfile.ZipInfo(path), content)
+    return wheel
+
+def made():
+    return {}
+"""
+COMPILE = """\
+
+def made():
+    import subprocess, sysconfig
+    include = sysconfig.get_paths()["include"]
+    argv = ["gcc", "-shared", "-fPIC", f"-I{include}", "fast.c", "-o", "/build/scratch/fast.so"]
+    subprocess.run(argv, check=True)
+    with open("/build/scratch/fast.so", "rb") as file:
+        return {"fastsum/fast.so": file.read()}
+"""
+FAST = """\
+#include <Python.h>
+static PyObject *sum(PyObject *self, PyObject *args) {
+    long a, b;
+    if (!PyArg_ParseTuple(args, "ll", &a, &b)) return NULL;
+    return PyLong_FromLong(a + b);
+}
+static PyMethodDef methods[] = {{"sum", sum, METH_VARARGS, ""}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "fast", NULL, -1, methods};
+PyMODINIT_FUNC PyInit_fast(void) { return PyModule_Create(&module); }
+"""
+PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def source(name: str, tag: str = "py3-none-any", **files: str) -> dict[str, str]:
+    return {
+        "pyproject.toml": PYPROJECT,
+        "backend.py": BACKEND,
+        "NAME": f"{name} {tag}",
+        **{path.replace("__", "."): text for path, text in files.items()},
+    }
+
+
+def sdist(index: Index, name: str, files: dict[str, str]) -> str:
+    """Offer a source distribution, and return its SHA-256."""
+    target = index.folder / "files" / f"{name}-1.0.tar.gz"
+    with tarfile.open(target, "w:gz") as archive:
+        for path, text in files.items():
+            info = tarfile.TarInfo(f"{name}-1.0/{path}")
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    page = index.folder / "simple" / name / "index.html"
+    page.parent.mkdir(parents=True)
+    link = f'<a href="/files/{target.name}#sha256={sha256(target)}">{target.name}</a>'
+    page.write_text(f"<!DOCTYPE html><html><body>{link}</body></html>")
+    return sha256(target)
+
+
+class Place:
+    """A project on the tiny set, and an index."""
+
+    def __init__(self, folder: Path, tiny: Tiny, base: BaseImage) -> None:
+        self.folder, self.base = folder / "app", base
+        self.folder.mkdir()
+        self.index = Index(folder / "index")
+        self.context: Context = tiny.with_cache(folder / "cache").context
+
+    def lock(self, requirements: str, previous: ProjectLock | None = None) -> Resolution:
+        (self.folder / "r.txt").write_text(requirements)
+        table = f'image = "{self.base.reference}"\nrequirements = ["r.txt"]\nexclude = ["dist"]\n'
+        (self.folder / "wheelyard.toml").write_text(table)
+        project = self.project
+        with self.index.serve() as url:
+            settings = replace(self.context.settings, index_url=url)
+            context = replace(self.context, settings=settings)
+            places = Places(project, self.base, (), context)
+            builder = WheelBuilder(project, self.base, places, context)
+            made = lock_project(
+                project, self.base, previous, (), settings, make_builder=lambda: builder
+            )
+        project.lock.write_text(render_lock(made.lock))
+        return made
+
+    @property
+    def project(self) -> Project:
+        found = read_project(self.folder)
+        assert found is not None
+        return found
+
+    def seen(self, wheel: str) -> dict[str, object]:
+        """What the build of a wheel saw."""
+        with zipfile.ZipFile(self.folder / "wheels" / wheel) as archive:
+            text = archive.read(f"{wheel.partition('-')[0]}/__init__.py").decode()
+        found: dict[str, object] = {}
+        exec(text, found)
+        seen = found["SEEN"]
+        assert isinstance(seen, dict)
+        return seen
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny: Tiny, tiny_dist: Path) -> Place:
+    base = base_from_layout(Layout(tiny_dist), tiny.cell("runtime").tags[0])
+    made = Place(tmp_path, tiny, base)
+    (made.folder / "dist").symlink_to(tiny_dist)
+    return made
+
+
+def test_a_source_distribution_is_built_confined_and_locked(place: Place, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    digest = sdist(place.index, "plain", source("plain", VICTIM=str(victim)))
+    made = place.lock(f"plain --hash=sha256:{digest}\n")
+    (item,) = made.lock.wheels
+    assert item.path == "wheels/plain-1.0-py3-none-any.whl"
+    assert (item.source, item.revision) == ("plain-1.0.tar.gz", f"sha256:{digest}")
+    assert item.wheel.sha256 == sha256(place.folder / item.path)
+    assert any("was built of plain-1.0.tar.gz" in note for note in made.notes)
+    seen = place.seen("plain-1.0-py3-none-any.whl")
+    assert seen["network"] == ["lo"]
+    assert seen["victim"] is False
+    assert seen["user"] != 0
+    assert seen["worker"] != "writable"
+    assert seen["home"] == "/build/home"
+    assert read_lock(place.project.lock) == made.lock
+    assert "wheels/plain-1.0-py3-none-any.whl" not in [x.path for x in project_files(place.project)]
+
+
+def test_a_built_wheel_is_not_built_again_and_its_loss_is_said(place: Place) -> None:
+    sdist(place.index, "plain", source("plain"))
+    first = place.lock("plain\n")
+    wheel = place.folder / "wheels/plain-1.0-py3-none-any.whl"
+    (place.index.folder / "files/plain-1.0.tar.gz").unlink()  # nothing can be built of it any more
+    again = place.lock("plain\n", first.lock)
+    assert again.lock == first.lock
+    wheel.unlink()
+    assert lock_problems(place.project, first.lock, None) == [
+        "wheels/plain-1.0-py3-none-any.whl is missing, or another file than was locked: copy it "
+        "from where it was built (of plain-1.0.tar.gz), or have it built again"
+    ]
+    with pytest.raises(LockError, match="is missing, or another file than was locked: copy it"):
+        current_lock(place.project)
+
+
+def test_the_same_source_gives_the_same_bytes_and_comes_from_the_cache(place: Place) -> None:
+    sdist(place.index, "plain", source("plain"))
+    first = place.lock("plain\n").lock.wheels
+    for name in ("built", "files"):
+        (place.context.settings.cache_dir / name).rename(place.folder.parent / f"away-{name}")
+    (place.folder / "wheels/plain-1.0-py3-none-any.whl").unlink()
+    assert place.lock("plain\n").lock.wheels == first
+    (place.folder / "wheels/plain-1.0-py3-none-any.whl").unlink()
+    record = next((place.context.settings.cache_dir / "built").iterdir())
+    before = record.stat().st_mtime_ns
+    assert place.lock("plain\n").lock.wheels == first
+    assert record.stat().st_mtime_ns == before
+
+
+def test_a_repository_is_built_at_its_commit(place: Place, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    (repository / "sub").mkdir(parents=True)
+    for path, text in source("fromgit").items():
+        (repository / "sub" / path).write_text(text)
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        argv = ["git", "-C", str(repository), *who, *words]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet", "--initial-branch=main")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "one")
+    commit = git("rev-parse", "HEAD")
+    text = f"git+file://{repository}@main#subdirectory=sub"
+    made = place.lock(f"fromgit @ {text}\n")
+    (item,) = made.lock.wheels
+    assert item.source == f"fromgit @ {text}"
+    assert item.revision == f"git:{commit}#sub"
+    git("commit", "--quiet", "--allow-empty", "-m", "two")
+    again = place.lock(f"fromgit @ {text}\n", made.lock)
+    assert again.lock == made.lock  # --upgrade takes the new commit
+    assert place.lock(f"{text}\n").lock.wheels[0].revision == f"git:{git('rev-parse', 'HEAD')}#sub"
+    with pytest.raises(LockError, match="is fromgit, not other"):
+        place.lock(f"other @ {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ("raise SystemExit('no luck')", "no luck"),
+        ("def build_wheel(*_):\n    pass\n", "wrote 0 wheels"),
+        (
+            "import os\ndef build_wheel(out, *_):\n    os.symlink('/etc/shadow', "
+            "out + '/bad-1.0-py3-none-any.whl')\n",
+            "output cannot be read",
+        ),
+        (
+            "import os\ndef build_wheel(out, *_):\n    os.rename(out, out + 'x')\n",
+            "no wheel can be built",
+        ),
+        (
+            "def build_wheel(out, *_):\n    open(out + '/bad-1.0-py3-none-any.whl', 'w')\n",
+            "not valid",
+        ),
+        ("def get_requires_for_build_wheel(_):\n    return ['x @ file:///etc']\n", "an address"),
+        (
+            "import os\ndef get_requires_for_build_wheel(_):\n"
+            "    os.mkfifo('/build/out/requires.json')\n    os._exit(0)\n",
+            "requirements cannot be read",
+        ),
+    ],
+)
+def test_a_build_that_fails_or_cheats_is_an_error(place: Place, backend: str, said: str) -> None:
+    sdist(place.index, "bad", source("bad") | {"backend.py": backend})
+    with pytest.raises(LockError) as caught:
+        place.lock("bad\n")
+    assert said in str(caught.value)
+    assert not (place.folder / "wheels").exists()
+    chambers = place.context.settings.cache_dir / "chambers"
+    assert [path for path in chambers.iterdir() if path.is_dir()] == []
+
+
+def test_what_must_be_compiled_needs_the_devel_image(place: Place, tmp_path: Path) -> None:
+    sdist(place.index, "fastsum", source("fastsum", fast__c=FAST))
+    (place.folder / "dist").unlink()
+    settings = replace(place.context.settings, cache_dir=tmp_path / "empty")
+    place.context = replace(place.context, settings=settings)
+    with pytest.raises(LockError) as caught:
+        place.lock("fastsum\n")
+    devel = f"{place.base.reference}-devel"
+    assert f"it is built in {devel}" in str(caught.value)
+    assert f"`wheelyard build {devel}`" in str(caught.value)
+
+
+def test_a_container_builds_as_a_chamber_does(
+    place: Place, tiny: Tiny, tiny_dist: Path, engine: DockerClient
+) -> None:
+    layout = Layout(tiny_dist)
+    tag = tiny.cell("devel").tags[0]
+    loader = find_loader(wanted=True, context=place.context)
+    assert loader is not None
+    loader.manifest(layout, layout.references()[tag].digest, [tag], {})
+    sdist(place.index, "fastsum", source("fastsum", fast__c=FAST))
+    made = place.lock("fastsum\n")
+    seen = place.seen("fastsum-1.0-py3-none-any.whl")
+    assert seen["network"] == ["lo"]
+    assert seen["user"] == 1000
+    assert len(made.lock.wheels) == 1
+    assert engine.containers.list(all=True) == []
+
+
+@pytest.fixture
+def real(dist: Path, tmp_path: Path, tiny: Tiny) -> tuple[Place, BuiltImage]:
+    """A project on an image with compilers."""
+    image = need_devel(dist)
+    own = Layout(tmp_path / "app/dist")
+    base = base_from_layout(_lent(image, Layout(tmp_path / "lent")), image.tags[0])
+    place = Place(tmp_path, tiny, base)
+    own.create()
+    _lent(image, own)
+    return place, image
+
+
+def _lent(image: BuiltImage, layout: Layout) -> Layout:
+    layout.create()
+    for digest in (image.digest, image.manifest["config"]["digest"], *image.layers):
+        layout.blob(digest).symlink_to(image.blob(digest))
+    size = image.blob(image.digest).stat().st_size
+    layout.set_references({image.tags[0]: Descriptor(MANIFEST_TYPE, image.digest, size)})
+    return layout
+
+
+def test_an_extension_in_c_is_compiled_and_works(real: tuple[Place, BuiltImage]) -> None:
+    place, image = real
+    python = image.cell["python"].replace(".", "")
+    tag = f"cp{python}-cp{python}-linux_x86_64"
+    files = source("fastsum", tag, fast__c=FAST) | {"backend.py": BACKEND + COMPILE}
+    sdist(place.index, "fastsum", files)
+    (item,) = place.lock("fastsum\n").lock.wheels
+    assert item.wheel.filename == f"fastsum-1.0-{tag}.whl"
+    with zipfile.ZipFile(place.folder / str(item.path)) as archive:
+        assert archive.read("fastsum/fast.so").startswith(b"\x7fELF")
+        assert b"PyInit_fast" in archive.read("fastsum/fast.so")
