@@ -1,23 +1,31 @@
-"""Layers as zstd: another manifest of the same files, packed once."""
+"""Layers as zstd: another manifest of the same files, packed once; podman fetches what it lacks."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Tiny
+from tiny import Tiny, put_wheel, write_lock
+from wheels import make_wheel
 
+from tests.engines.daemons import ALONE, ENTER
 from tests.peers.pushed import RUNTIME, digest_there, layout_digest
 from wheelyard.cli import main
 from wheelyard.errors import StorageError, UsageError
+from wheelyard.images.build.build import build_images
+from wheelyard.images.build.results import Built
+from wheelyard.layers import zstdchunked
 from wheelyard.oci.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
+CUDNN = "Requires-Dist: nvidia-cudnn-cu12==8.9.2.26\n"
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
@@ -36,8 +44,8 @@ def run(tiny: Tiny, address: str, tiny_dist: Path) -> Callable[..., int]:
 @pytest.fixture
 def push(run: Callable[..., int], tiny_dist: Path) -> Callable[..., int]:
     def call(*words: str | Path, cache: Path | None = None) -> int:
-        options = ("--compression", "zstd", "--json", "--output", tiny_dist)
-        return run("push", *words, *options, cache=cache)
+        options = ("--output", tiny_dist, "--compression", "zstd", "--json")
+        return run("push", *options, *words, cache=cache)
 
     return call
 
@@ -69,6 +77,8 @@ def test_another_compression_of_the_same_files(
     ours = Layout(tiny_dist).read_json(layout_digest(tiny_dist))
     assert manifest["config"] == ours["config"]
     assert {layer["mediaType"] for layer in manifest["layers"]} == {ZSTD}
+    chunked = {zstdchunked.CHECKSUM, zstdchunked.POSITION, zstdchunked.TAR_SPLIT}
+    assert all(layer["annotations"].keys() == chunked for layer in manifest["layers"])
     unpacked = tmp_path / "unpacked"
     pull(address, f"dir:{unpacked}", "--dest-decompress")
     hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in unpacked.iterdir()}
@@ -125,3 +135,100 @@ def test_a_damaged_layer_is_not_packed(
 
 def test_a_bundle_keeps_its_layers(push: Callable[..., int], tmp_path: Path) -> None:
     assert push("runtime", "--layout", tmp_path / "x.tar") == UsageError.exit_code
+
+
+class Partial:
+    """skopeo of Debian trixie with podman's storage, told to fetch only what is not there."""
+
+    def __init__(self, root: Path, folder: Path, registry_log: Path) -> None:
+        self._log = registry_log
+        self._enter = [*ALONE, "sh", "-e", "-c", ENTER, "enter", str(root), str(folder)]
+        folder.mkdir()
+        (folder / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        (folder / "storage.conf").write_text(
+            '[storage]\ndriver = "overlay"\nrunroot = "/mnt/run"\ngraphroot = "/mnt/storage"\n'
+            '[storage.options.pull_options]\nenable_partial_images = "true"\n'
+        )
+
+    def pull(self, name: str) -> tuple[subprocess.CompletedProcess[str], dict[str, int]]:
+        """Pull an image; the bytes that the registry sent of each blob."""
+        before = self._log.stat().st_size
+        argv = ["skopeo", "--debug", "--policy=/mnt/policy.json", "copy", "--src-tls-verify=false"]
+        argv += [f"docker://{name}", f"containers-storage:{name}"]
+        environment = ["env", "CONTAINERS_STORAGE_CONF=/mnt/storage.conf"]
+        done = subprocess.run(
+            [*self._enter, *environment, *argv], check=False, capture_output=True, text=True
+        )
+        sent: dict[str, int] = {}
+        log = self._log.read_text()[before:]
+        for digest, size in re.findall(r'/blobs/(\S+) HTTP/1\.1" 20[06] (\d+)', log):
+            sent[digest] = sent.get(digest, 0) + int(size)
+        return done, sent
+
+
+@pytest.fixture
+def partial(trixie_tools: Path, address: str, tmp_path: Path) -> Partial:
+    return Partial(trixie_tools, tmp_path / "podman", tmp_path / "registry.log")
+
+
+def layers_there(address: str, name: str) -> list[dict[str, Any]]:
+    command = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{address}/{name}"]
+    done = subprocess.run(command, check=True, capture_output=True)
+    return list(json.loads(done.stdout)["layers"])
+
+
+def test_podman_fetches_only_the_files_that_it_lacks(
+    push: Callable[..., int], partial: Partial, tiny: Tiny, address: str, tmp_path: Path
+) -> None:
+    """The same wheel with one file changed is another layer; its large file is there already."""
+    assert push("runtime") == 0
+    _, sent = partial.pull(f"{address}/{RUNTIME}")
+    old = {layer["digest"]: layer["size"] for layer in layers_there(address, RUNTIME)}
+    assert old.keys() < sent.keys()
+
+    library = random.Random(1).randbytes(3_000_000)
+    for version in "12":
+        files: dict[str, bytes | str] = {
+            "torch/__init__.py": "",
+            "torch/version.py": "__version__ = '2.3.1+cu121'\ncuda = '12.1'\n",
+            "torch/lib/libtorch.so": library,
+            "torch/changed.py": f"VERSION = {version}\n",
+        }
+        wheel = make_wheel(tmp_path, "torch", "2.3.1", files, metadata=CUDNN)
+        put_wheel(tiny.context.settings.cache_dir, wheel)
+        others = [path for name, path in tiny.wheels.items() if name not in ("demo", "torch")]
+        cell = tiny.cell("runtime")
+        lock = (tiny.folder / cell.lock).read_text()
+        write_lock(tiny, cell, [*others, wheel])
+        dist = tmp_path / f"dist-{version}"
+        (built,) = build_images([cell], tiny.plan, dist, tiny.context)
+        (tiny.folder / cell.lock).write_text(lock)
+        assert isinstance(built, Built), built
+        assert push("runtime", "--unverified", "--output", dist) == 0
+        done, sent = partial.pull(f"{address}/{RUNTIME}")
+        assert done.returncode == 0, done.stderr[-2000:]
+        largest = max(
+            (x for x in layers_there(address, RUNTIME) if x["digest"] not in old),
+            key=lambda layer: int(layer["size"]),
+        )
+        assert largest["size"] > 3_000_000
+        if version == "1":
+            assert sent[largest["digest"]] > 3_000_000
+        else:
+            assert 0 < sent[largest["digest"]] < 20_000
+            assert f"Retrieved partial blob {largest['digest']}" in done.stderr
+
+
+def test_podman_notices_another_content(
+    push: Callable[..., int], partial: Partial, address: str, tmp_path: Path
+) -> None:
+    assert push("runtime") == 0
+    largest = max(layers_there(address, RUNTIME), key=lambda layer: int(layer["size"]))
+    sha256 = largest["digest"].partition(":")[2]
+    blob = tmp_path / f"registry/docker/registry/v2/blobs/sha256/{sha256[:2]}/{sha256}/data"
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    blob.write_bytes(data)
+    done, _ = partial.pull(f"{address}/{RUNTIME}")
+    assert done.returncode != 0
+    assert largest["digest"] in done.stderr

@@ -81,8 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compression", choices=("gzip", "zstd", "estargz"), default="gzip",
         help="pack layers again, once. zstd: smaller and faster to unpack, for engines from "
-        "Docker 23 on; estargz: containerd's stargz snapshotter starts containers before the "
-        "image has arrived (default: gzip, as they are built)",
+        "Docker 23 on, and podman can fetch only the files that it lacks; estargz: containerd's "
+        "stargz snapshotter starts containers before the image has arrived (default: gzip, as "
+        "they are built)",
     )  # fmt: skip
     parser.add_argument(
         "--unverified", action="store_true", help="also push images that no build has inspected"

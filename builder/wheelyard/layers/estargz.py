@@ -15,10 +15,9 @@ import hashlib
 import json
 import struct
 import tarfile
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from wheelyard.layers import gzipmember
+from wheelyard.layers import gzipmember, walk
 from wheelyard.layers.errors import BlobError, unreadable
 from wheelyard.layers.hashing import BlobSink
 from wheelyard.layers.layer import Layer
@@ -36,23 +35,12 @@ UNPACKED_SIZE = "io.containers.estargz.uncompressed-size"
 TOC = "stargz.index.json"
 LANDMARK = ".no.prefetch.landmark"
 _LANDMARK_CONTENT = b"\x0f"
-_CHUNK = 4 << 20
 _LEVEL = 6  # once a layer, for all who pull it: as small as the wheels were; level 1: 3.1 % more
 _FOOTER = 51  # bytes
 _TOC_MAX = 256 << 20  # bytes; torch's, of 12,000 files and 1,300 chunks, has 4 MB
-_HEADERS_MAX = 1 << 20  # bytes of one entry's headers, long names included
-_KINDS = {"file": "reg", "dir": "dir", "symlink": "symlink", "hardlink": "hardlink"}
-_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
-class Tar(Protocol):
-    """A stream of the inflated blob."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next bytes, at most `size`."""
-
-
-def write_estargz(blob: Path, entries: Sequence[Entry], tar: Tar, target: Path) -> Layer:
+def write_estargz(blob: Path, entries: Sequence[Entry], tar: walk.Tar, target: Path) -> Layer:
     """Write the layer at `blob` as eStargz to `target`.
 
     `entries` is its table of contents, and `tar` the inflated blob. The result is a function of
@@ -67,13 +55,9 @@ def write_estargz(blob: Path, entries: Sequence[Entry], tar: Tar, target: Path) 
         writer = _Writer(sink)
         writer.add(Entry(LANDMARK, "file", 0o444, 0, 0, 1), None, iter([_LANDMARK_CONTENT]))
         shared = any(entry.skip for entry in entries)  # members hold the headers, too
-        for entry in entries:
-            headers = _headers(tar)
-            _check(blob, entry, headers)
+        for entry, headers, content in walk.walk(blob, entries, tar):
             copied = None if shared else _own_member(packed, entry)
-            writer.add(entry, headers, _content(tar, entry), copied)
-        if tar.read(BLOCK).strip(b"\0"):
-            raise BlobError(blob, "it has more entries than its table of contents")
+            writer.add(entry, headers, content, copied)
         return writer.finish()
 
 
@@ -109,19 +93,18 @@ class _Writer:
         content: Iterator[bytes],
         copied: bytes | None = None,
     ) -> None:
-        """Add an entry with its headers (None: new ones) and content in pieces of `_CHUNK`.
+        """Add an entry with its headers (None: new ones) and content in pieces of a chunk.
 
         `copied` is the gzip member that holds the content already.
         """
         headers = headers or tar_header(entry, 0)
         self._pending += headers
-        row = _row(entry, headers)
+        row = walk.row(entry, headers)
         self._rows.append(row)
         if entry.kind != "file":
             return
         whole, done = hashlib.sha256(), 0
         for data in content:
-            whole.update(data)
             part: dict[str, Any] = row if not done else {"name": entry.path, "type": "chunk"}
             if done:
                 self._rows.append(part)
@@ -130,7 +113,12 @@ class _Writer:
             if done < entry.size:
                 part["chunkSize"] = len(data)
             part["offset"] = self._flush()
-            part["chunkDigest"] = f"sha256:{hashlib.sha256(data).hexdigest()}"
+            chunk = hashlib.sha256(data)
+            part["chunkDigest"] = f"sha256:{chunk.hexdigest()}"
+            if len(data) == entry.size:
+                whole = chunk
+            else:
+                whole.update(data)
             self._sink.blob(copied or gzipmember.compressed(data, _LEVEL))
             self._sink.tar(data)
         row["digest"] = f"sha256:{whole.hexdigest()}"
@@ -159,80 +147,9 @@ class _Writer:
         return self._sink.size
 
 
-def _row(entry: Entry, headers: bytes) -> dict[str, Any]:
-    """Return what the table of contents says of an entry, its content aside."""
-    info = tarfile.TarInfo.frombuf(headers[-BLOCK:], "utf-8", "surrogateescape")
-    moment = datetime.fromtimestamp(info.mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    row: dict[str, Any] = {
-        "name": f"{entry.path}/" if entry.kind == "dir" else entry.path,
-        "type": _KINDS[entry.kind],
-        "modtime": moment,
-        "mode": info.mode,
-        "uid": entry.uid,
-        "gid": entry.gid,
-    }
-    if entry.kind == "file" and entry.size:
-        row["size"] = entry.size
-    if entry.link:
-        row["linkName"] = entry.link
-    return row
-
-
-def _headers(tar: Tar) -> bytes:
-    """Read an entry's header, with those that hold a long name before it."""
-    headers = b""
-    while len(headers) <= _HEADERS_MAX:
-        block = tar.read(BLOCK)
-        headers += block
-        if block[156:157] not in _EXTENDED:
-            return headers
-        size = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape").size
-        headers += tar.read(min(size + -size % BLOCK, _HEADERS_MAX))
-    raise ValueError(f"an entry with more than {_HEADERS_MAX:,} bytes of headers")
-
-
-def _check(blob: Path, entry: Entry, headers: bytes) -> None:
-    """Raise BlobError if the tar has another entry than the table of contents."""
-    info = tarfile.TarInfo.frombuf(headers[-BLOCK:], "utf-8", "surrogateescape")
-    same_kind = {
-        "file": info.isreg,
-        "dir": info.isdir,
-        "symlink": info.issym,
-        "hardlink": info.islnk,
-    }
-    is_plain = len(headers) == BLOCK
-    if (
-        not same_kind[entry.kind]()
-        or (is_plain and info.size != entry.size)
-        or (is_plain and info.name.strip("/").removeprefix("./") != entry.path)
-    ):
-        raise BlobError(blob, f"{entry.path} is not there in the tar, or is something else")
-
-
-def _content(tar: Tar, entry: Entry) -> Iterator[bytes]:
-    """Yield a file's content from the tar, and pass by the padding after it."""
-    left = entry.size
-    while left:
-        data = _exactly(tar, min(left, _CHUNK))
-        left -= len(data)
-        yield data
-    _exactly(tar, -entry.size % BLOCK)
-
-
-def _exactly(tar: Tar, size: int) -> bytes:
-    pieces = []
-    while size:
-        data = tar.read(size)
-        if not data:
-            raise EOFError("the tar ends in the middle of a file")
-        pieces.append(data)
-        size -= len(data)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
 def _own_member(packed: BinaryIO, entry: Entry) -> bytes | None:
     """Return the one gzip member that holds a small file; None if there is not one."""
-    if not 0 < entry.size <= _CHUNK:
+    if not 0 < entry.size <= walk.CHUNK:
         return None
     packed.seek(entry.offset)
     member = packed.read(entry.length)

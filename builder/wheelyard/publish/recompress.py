@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from gzip import BadGzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.errors import StorageError, ToolMissingError
-from wheelyard.layers import estargz, toc
+from wheelyard.layers import estargz, toc, zstdchunked
 from wheelyard.layers.errors import BlobError
 from wheelyard.layers.gzipmember import IsalError
 from wheelyard.layers.layer import Layer
@@ -148,9 +148,21 @@ def _tar(layer: Packed, stop: threading.Event) -> Iterator[_Stream]:
         raise damaged(layer.path, error.why) from error
 
 
-def _write_zstd(layer: Packed, _: LayerStore, scratch: Path, stop: threading.Event) -> Layer:
-    """Compress as one stream: the result depends only on the level and libzstd's version."""
-    packer, blob, size = _zstd().ZstdCompressor(level=_LEVEL), hashlib.sha256(), 0
+def _write_zstd(layer: Packed, store: LayerStore, scratch: Path, stop: threading.Event) -> Layer:
+    """Compress as zstd:chunked, or as one stream where podman could not make the tar again.
+
+    The result depends only on the level and libzstd's version.
+    """
+    entries, packer = _entries(layer, store), zstd_library().ZstdCompressor(level=_LEVEL)
+    made = None
+    with _tar(layer, stop) as tar, suppress(zstdchunked.NotChunkedError, BlobError):
+        made = zstdchunked.write_chunked(layer.path, entries, tar, scratch, packer)
+    is_same = made is not None and made.diff_id == layer.diff_id
+    return made if made and is_same else _write_stream(layer, scratch, stop)
+
+
+def _write_stream(layer: Packed, scratch: Path, stop: threading.Event) -> Layer:
+    packer, blob, size = zstd_library().ZstdCompressor(level=_LEVEL), hashlib.sha256(), 0
     with _tar(layer, stop) as tar, scratch.open("wb") as file:
         while data := tar.read(_READ):
             packed = packer.compress(data)
@@ -183,7 +195,7 @@ def _of_estargz(stored: StoredLayer) -> dict[str, str]:
     }
 
 
-def _zstd() -> Any:
+def zstd_library() -> Any:
     """Return the library; raise ToolMissingError without the extra `zstd`."""
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]
@@ -197,7 +209,10 @@ def _zstd() -> Any:
     return zstd
 
 
-ZSTD = Packing("zstd", str(_LEVEL), ZSTD_TYPE, _write_zstd, _zstd, lambda _: {})
+ZSTD = Packing(
+    "zstd", f"{_LEVEL} {zstdchunked.FORMAT}", ZSTD_TYPE, _write_zstd, zstd_library,
+    lambda stored: zstdchunked.read_annotations(stored.path),
+)  # fmt: skip
 ESTARGZ = Packing(
     "estargz", str(estargz.FORMAT), LAYER_TYPE, _write_estargz, lambda: None, _of_estargz
 )
