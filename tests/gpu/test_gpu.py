@@ -8,7 +8,7 @@ from tests.gpu.report import Report
 from tests.image.box import Box
 
 COMPUTATIONS = (
-    "matmul", "convolution", "batchnorm", "attention", "lstm", "fft", "sparse", "solver",
+    "matmul", "convolution", "batchnorm", "attention", "lstm", "fft", "sparse", "solver", "svd",
 )  # fmt: skip
 
 
@@ -30,8 +30,11 @@ def test_framework(report: Report, framework: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("framework", "name"),
     [
+        ("pytorch", "gpu.graph.pytorch"),
         ("pytorch", "compile.inductor"),
+        ("pytorch", "compile.step.pytorch"),
         ("tensorflow", "compile.xla"),
+        ("tensorflow", "compile.step.tensorflow"),
         ("pytorch", "distributed.gloo.pytorch"),
         ("pytorch", "distributed.nccl.pytorch"),
         ("tensorflow", "distributed.mirrored.tensorflow"),
@@ -57,6 +60,13 @@ from selfcheck.gpu.repeating import check_determinism
 side = import_module("selfcheck.gpu." + MODULES[framework] + "_ops")
 found = {{what: compare(side, what, "cpu").status for what in side.KINDS}}
 found["determinism"] = check_determinism(framework, "cpu").status
+if framework == "pytorch":  # no CUDA graph: that Python runs again must be seen
+    from selfcheck.gpu.compare import judge_graph
+    from selfcheck.gpu.torch_use import STEPS, graph_losses
+    eager, again, calls = graph_losses(lambda step: step, "cpu")
+    assert calls == STEPS and judge_graph(eager, again, 0).status == "pass", (eager, again)
+    assert judge_graph(eager, again, calls).status == "fail"
+    assert judge_graph(*graph_losses(lambda step: lambda: None, "cpu")).status == "fail"
 low = {{what: side.difference(what, "bfloat16", "cpu") / TOLERANCES["bfloat16"]
        for what in ("matmul", "convolution", "attention")}}
 right = side.OPERATIONS["matmul"]
@@ -94,6 +104,7 @@ def test_every_gpu_check_of_the_image_has_a_test(report: Report) -> None:
             "allreduce",
             "trace",
             "determinism",
+            *(("graph",) if framework == "pytorch" else ()),
         )
     }
     assert set(report.group("gpu")) == known

@@ -13,7 +13,14 @@ import pytest
 from nvml import simulated
 
 from wheelyard.selfcheck.gpu import driver as drivers
-from wheelyard.selfcheck.gpu.compare import TOLERANCES, MovedError, compare, each, no_kernel
+from wheelyard.selfcheck.gpu.compare import (
+    TOLERANCES,
+    MovedError,
+    compare,
+    each,
+    judge_graph,
+    no_kernel,
+)
 from wheelyard.selfcheck.gpu.driver import (
     BrokenDriverError,
     Driver,
@@ -493,3 +500,21 @@ def test_a_trace_is_counted_by_its_kernels_and_not_by_its_planes() -> None:
     for damaged in (busy[:-3], b"\xff" * 20, message(1, b"")[:-1] + b"\x7f"):
         with pytest.raises(ValueError, match="damaged"):
             kernels_in(damaged)
+
+
+@pytest.mark.parametrize(
+    ("replayed", "calls", "reason"),
+    [
+        ([2.3, 2.1, 1.9], 3, "ran again instead of being replayed"),
+        ([2.3, 2.1, 1.8], 0, "computes something else"),
+        ([2.3, 2.1, float("nan")], 0, "computes something else"),
+    ],
+)
+def test_a_replayed_graph_runs_no_python_and_is_the_eager_step(
+    replayed: list[float], calls: int, reason: str
+) -> None:
+    eager = [2.3, 2.1, 1.9]
+    assert judge_graph(eager, [2.3, 2.1, 1.9002], 0).status == "pass"
+    outcome = judge_graph(eager, replayed, calls)
+    assert (outcome.status, reason in (outcome.reason or "")) == ("fail", True)
+    assert judge_graph([2.3, 2.3], [2.3, 2.3], 0).reason == "a replayed CUDA graph changes nothing"

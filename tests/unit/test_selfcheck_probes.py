@@ -325,3 +325,23 @@ def test_a_cpu_image_trains_on_the_cpu(cpu_torch: Path) -> None:
 def test_a_driver_without_a_cuda_to_judge_by_is_only_told() -> None:
     outcome = judge_driver(Driver("535.104.05", (), "nvml"), None)
     assert (outcome.status, outcome.reason) == ("skip", "a CPU build needs no driver")
+
+
+@pytest.mark.parametrize(
+    ("built", "loaded", "status"),
+    [
+        ((8, 9, 2), (8, 9, 2), "pass"),
+        ((9, 1, 0), (9, 10, 2), "pass"),
+        ((9,), (9, 3, 0), "pass"),
+        ((9, 10, 2), (9, 1, 0), "fail"),
+        ((8, 9, 2), (9, 1, 0), "fail"),
+        ((9,), (8, 9, 7), "fail"),
+    ],
+)
+def test_the_cudnn_that_is_loaded_fits_what_the_framework_was_compiled_for(
+    built: tuple[int, ...], loaded: tuple[int, ...], status: str
+) -> None:
+    outcome = versions.judge_cudnn(built, loaded)
+    assert outcome.status == status
+    newer = loaded != (8, 9, 2) and len(built) == 3
+    assert bool(outcome.reason) == (newer or status == "fail")

@@ -15,13 +15,14 @@ from types import SimpleNamespace
 import pytest
 
 from wheelyard.selfcheck import bench
+from wheelyard.selfcheck.compile import judge_step
 from wheelyard.selfcheck.data import digits
 from wheelyard.selfcheck.data.pictures import Pictures, Split, copies
 from wheelyard.selfcheck.models.catalogue import SPECS, Spec
 from wheelyard.selfcheck.models.large import FULL, TINY
 from wheelyard.selfcheck.result import Options, run_check
-from wheelyard.selfcheck.train import judge, setup_of, wrong_type
-from wheelyard.selfcheck.training import augmenting, known, pruning, throughput
+from wheelyard.selfcheck.train import judge, setup_of, unscaled, wrong_type
+from wheelyard.selfcheck.training import attention, augmenting, known, pruning, throughput
 from wheelyard.selfcheck.training.distilling import divergence_of
 from wheelyard.selfcheck.training.figures import figures
 from wheelyard.selfcheck.training.known import close, dependence, formula, known_numbers
@@ -44,6 +45,7 @@ class Softmax:
     """Ten weights a pixel."""
 
     device_name, mixed_type, peak_type, repeats = "abacus", "float32", "float32", True
+    halves: tuple[str, ...] = ("float32",)
 
     def __init__(self, given: Setup) -> None:
         self.given = given
@@ -58,6 +60,9 @@ class Softmax:
 
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
         return frozenset({"float32"})
+
+    def loss_scale(self) -> float:
+        return 1.0
 
     def state(self) -> dict[str, str]:
         return {"weights": json.dumps(self.weights)}
@@ -480,3 +485,56 @@ def test_mixed_precision_is_what_the_products_are_computed_in(
             return frozenset(seen)
 
     assert (wrong_type(Mixed(setup())) is None) == right
+
+
+def test_float16_needs_its_losses_scaled_and_bfloat16_does_not() -> None:
+    assert unscaled("float16", 65536.0) is None
+    assert unscaled("bfloat16", 1.0) is None
+    assert "multiplied by 1 before" in (unscaled("float16", 1.0) or "")
+    assert unscaled("bfloat16", 2.0)
+    assert unscaled("float16", math.nan)
+
+
+FLASH = attention.Part("ScaledDotProductFlashAttentionForCpuBackward0", 1e-6, 1e-6)
+MATH = {"float32": attention.Part("", 1e-6, 1e-6)}
+
+
+@pytest.mark.parametrize(
+    ("backends", "reason"),
+    [
+        ({"flash": replace(FLASH, by="")}, "flash was asked for in float32, and the definition's"),
+        ({"flash": replace(FLASH, by="ScaledDotProductEfficientAttentionBackward0")},
+         "and ScaledDotProductEfficientAttentionBackward0 computed"),
+        ({"math": FLASH}, "math was asked for in float32"),
+        ({"flash": replace(FLASH, forward=1e-3)}, "flash in float32 is wrong forward"),
+        ({"flash": replace(FLASH, backward=math.nan)}, "flash in float32 is wrong backward"),
+    ],
+)  # fmt: skip
+def test_attention_is_wrong_in_many_ways(backends: dict[str, attention.Part], reason: str) -> None:
+    parts = {"math": MATH, "flash": {"float32": FLASH}, "efficient": {}, "cudnn": {}}
+    found = {**parts, **{name: {"float32": part} for name, part in backends.items()}}
+    outcome = attention.judge(found, "cpu")
+    assert (outcome.status, reason in (outcome.reason or "")) == ("fail", True), outcome.reason
+
+
+def test_attention_passes_with_what_the_device_has_and_says_what_it_has_not() -> None:
+    outcome = attention.judge({"math": MATH, "flash": {"float32": FLASH}}, "cpu")
+    assert (outcome.status, outcome.reason) == ("pass", "not on this device: efficient, cudnn")
+    assert attention.judge({"math": MATH}, "cuda").reason == (
+        "attention has no fused backend on this cuda"
+    )
+    assert attention.judge({"flash": {"float32": FLASH}}, "cpu").status == "fail"
+
+
+def test_a_compiled_step_is_the_eager_one_learns_and_was_compiled() -> None:
+    eager = [2.3, 2.1, 1.9]
+    assert judge_step("cpu", eager, [2.3, 2.1, 1.9001], {"kernels": 1}).status == "pass"
+    for compiled, made, reason in (
+        (eager, {"kernels": 0}, "nothing was compiled"),
+        ([2.3, 2.1, 1.8], {"kernels": 1}, "computes something else"),
+        ([2.3, 2.1, math.nan], {"kernels": 1}, "computes something else"),
+    ):
+        outcome = judge_step("cpu", eager, compiled, made)
+        assert (outcome.status, reason in (outcome.reason or "")) == ("fail", True)
+    still = judge_step("cpu", [2.3, 2.3], [2.3, 2.3], {"kernels": 1})
+    assert still.reason == "the compiled training step does not learn"

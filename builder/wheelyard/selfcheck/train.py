@@ -16,12 +16,13 @@ from .frameworks import import_framework, pick_device, usable_frameworks
 from .models.catalogue import SPECS, Spec
 from .result import Check, Options, Outcome, failed, passed, skipped
 from .training import known
+from .training.attention import check_attention
 from .training.augmenting import check_augmentation
 from .training.distilling import check_distillation, check_quantization
 from .training.figures import figures
 from .training.learner import Learner, NotHereError, Setup
 from .training.pruning import check_pruning
-from .training.run import Run, train
+from .training.run import MakeLearner, Run, train
 from .training.sides import learner_of
 
 # A GPU adds in no fixed order unless it is told to (gpu.determinism does).
@@ -29,7 +30,7 @@ REPEATED = {"cpu": 1e-4, "cuda": 0.05}
 AMP = 0.03  # how far, relatively, losses in half precision may be from float32's
 TEACHER, STUDENT = "cnn-9216", "mlp"
 MORE = {"distillation": check_distillation, "quantization": check_quantization}
-NAMES = (*SPECS, "loader", "seed", "amp", "augmentation", "pruning", *MORE)
+NAMES = (*SPECS, "loader", "attention", "seed", "amp", "augmentation", "pruning", *MORE)
 
 
 def checks(options: Options) -> Iterator[Check]:
@@ -43,7 +44,9 @@ def checks(options: Options) -> Iterator[Check]:
                     partial(check_model, spec, framework, options),
                 )
         if "loader" in wanted and framework == "pytorch":
-            yield "train.loader.pytorch", check_loader
+            yield "train.loader.pytorch", partial(check_loader, options)
+        if "attention" in wanted and framework == "pytorch":
+            yield "train.attention.pytorch", partial(_attended, options)
         if "seed" in wanted:
             yield f"train.seed.{framework}", partial(check_seed, framework, options)
         if "amp" in wanted:
@@ -66,11 +69,14 @@ def check_model(spec: Spec, framework: str, options: Options) -> Outcome:
         run = trained(framework, setup, options)
     except NotHereError as missing:
         return skipped(f"{missing} (devel images have it)")
-    seen = figures(run)
-    wanted = {"loss_below": spec.loss, "score_at_least": spec.score}
-    if options.data is not None:  # thresholds are for the digits: elsewhere the loss must fall
-        wanted = {"loss_below": run.curve.losses[0]}
-    return judge(run, seen, wanted)
+    return judge(run, figures(run), wanted_of(spec, run, options))
+
+
+def wanted_of(spec: Spec, run: Run, options: Options) -> dict[str, float]:
+    """Return a model's thresholds, which are the digits'; on other data the loss must fall."""
+    if options.data is not None:
+        return {"loss_below": run.curve.losses[0]}
+    return {"loss_below": spec.loss, "score_at_least": spec.score}
 
 
 def judge(run: Run, seen: object, wanted: dict[str, float]) -> Outcome:
@@ -96,12 +102,12 @@ def judge(run: Run, seen: object, wanted: dict[str, float]) -> Outcome:
     return passed(seen, wanted)
 
 
-def check_loader() -> Outcome:
-    """Loader processes and shared memory."""
+def check_loader(options: Options) -> Outcome:
+    """Loader processes, shared memory and, with a GPU, pinned memory."""
     import_framework("pytorch")
     from .training import loader
 
-    return loader.check_loader()
+    return loader.check_loader(pick_device(options, "pytorch"))
 
 
 def check_seed(framework: str, options: Options) -> Outcome:
@@ -128,22 +134,50 @@ def check_seed(framework: str, options: Options) -> Outcome:
 
 
 def check_amp(framework: str, options: Options) -> Outcome:
-    """Mixed precision computes in its type, and its first losses are float32's, nearly."""
-    make, device = learner_of(framework), pick_device(options, framework)
+    """Mixed precision computes in its type, its first losses are float32's nearly, and it learns.
+
+    In every type that the device has: float16 with its losses scaled, and bfloat16.
+    """
+    make, setup = learner_of(framework), setup_of(SPECS["mlp"], framework, options)
     seen: dict[str, Any] = {}
-    for name in ("mlp", "transformer"):  # SGD and Adam
-        setup = known.setup_of(SPECS[name], device, mixed=True)
-        if problem := wrong_type(make(setup)):
-            return failed(f"{name}: {problem}", seen)
-        learner = make(setup)
-        learner.known_weights()
-        rows = list(range(known.ROWS))
-        losses = learner.numbers([learner.step(rows) for _ in range(known.STEPS)])
-        wanted = known.known_numbers(framework)[name]["losses"]
-        seen[name] = {"type": learner.mixed_type, "losses": losses, "float32": wanted}
-        if not known.close(losses, wanted, AMP):
-            return failed(f"{name}: the losses in {learner.mixed_type} are not float32's", seen)
+    for half in make(replace(setup, mixed=True)).halves:
+        known_losses: dict[str, Any] = {}
+        seen[half] = {"first": known_losses}
+        for name in ("mlp", "transformer"):  # SGD and Adam
+            first = known.setup_of(SPECS[name], setup.device, mixed=True, half=half)
+            known_losses[name], problem = _first_losses(make, first, framework)
+            if problem:
+                return failed(f"{name}: {problem}", seen)
+        run = train(make, replace(setup, mixed=True, half=half))
+        seen[half] |= figures(run)
+        if problem := unscaled(half, run.learner.loss_scale()):
+            return failed(problem, seen)
+        outcome = judge(run, seen, wanted_of(setup.spec, run, options))
+        if outcome.status != "pass":
+            return replace(outcome, reason=f"in {half}: {outcome.reason}")
     return passed(seen, {"relative_difference": AMP})
+
+
+def _first_losses(
+    make: MakeLearner, setup: Setup, framework: str
+) -> tuple[dict[str, Any], str | None]:
+    """Return the losses of the first steps beside float32's, and what is wrong with them."""
+    problem = wrong_type(make(setup))
+    learner = make(setup)
+    learner.known_weights()
+    rows = list(range(known.ROWS))
+    losses = learner.numbers([learner.step(rows) for _ in range(known.STEPS)])
+    wanted = known.known_numbers(framework)[setup.spec.name]["losses"]
+    if not known.close(losses, wanted, AMP):
+        problem = problem or f"the losses in {learner.mixed_type} are not float32's"
+    return {"losses": losses, "float32": wanted}, problem
+
+
+def unscaled(half: str, scale: float) -> str | None:
+    """Say what is wrong with a loss scale: float16 needs one, bfloat16 has float32's range."""
+    if (scale > 1) == (half == "float16"):
+        return None
+    return f"losses in {half} are multiplied by {scale:g} before gradients are computed"
 
 
 def wrong_type(learner: Learner) -> str | None:
@@ -187,6 +221,10 @@ def trained(framework: str, setup: Setup, options: Options) -> Run:
 
 
 _kept = cache(train)
+
+
+def _attended(options: Options) -> Outcome:
+    return check_attention(pick_device(options, "pytorch"))
 
 
 def _augmented(framework: str, options: Options) -> Outcome:

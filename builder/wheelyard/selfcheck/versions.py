@@ -6,7 +6,7 @@ import ctypes
 import importlib.metadata
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from .frameworks import (
     usable_frameworks,
 )
 from .gpu import find_driver
-from .gpu.architectures import architectures, built_cuda
+from .gpu.architectures import architectures, built_cuda, built_cudnn
 from .gpu.driver import NoDriverError
 from .gpu.judge import driver_floor, judge_driver
 from .result import Check, Options, Outcome, compared, failed, passed, skipped
@@ -84,6 +84,8 @@ def checks(options: Options) -> Iterator[Check]:
         yield f"versions.{name}", partial(check_framework, name, expected)
         yield f"versions.{SHORT[name]}-cuda", partial(check_built_cuda, name, cuda)
         yield f"versions.{SHORT[name]}-architectures", partial(check_architectures, name)
+        if not options.cpu_only:
+            yield f"versions.{SHORT[name]}-cudnn", partial(check_built_cudnn, name)
     if options.cpu_only:
         yield from _absences()
         return
@@ -173,6 +175,28 @@ def check_built_cuda(name: str, expected: str | None) -> Outcome:
     if seen.split(".")[0] == expected.split(".")[0]:
         return passed(seen, expected, f"built for CUDA {seen}, shipped with {expected}")
     return failed(f"{name} was built for CUDA {seen}, the image has {expected}", seen, expected)
+
+
+def check_built_cudnn(name: str) -> Outcome:
+    """Check that the cuDNN that is loaded is the one the framework was compiled for, or newer."""
+    library = load("libcudnn")
+    built = built_cudnn(name)
+    if library is None or built is None:
+        return skipped("no cuDNN here" if library is None else f"{name} is a CPU build")
+    return judge_cudnn(built, decode_cudnn(ask(library, CALLS["cudnn"])))
+
+
+def judge_cudnn(built: Sequence[int], loaded: Sequence[int]) -> Outcome:
+    """Compare versions: cuDNN keeps its interface within a major version, and only adds to it."""
+    seen = {"built_for": ".".join(map(str, built)), "loaded": ".".join(map(str, loaded))}
+    same = tuple(loaded[: len(built)])
+    if same[:1] != tuple(built[:1]) or same < tuple(built):
+        return failed(
+            f"cuDNN {seen['loaded']} is loaded, and the framework was compiled for "
+            f"{seen['built_for']}: {ADVICE}", seen,
+        )  # fmt: skip
+    told = f"compiled for cuDNN {seen['built_for']}, with {seen['loaded']}"
+    return passed(seen, reason=None if same == tuple(built) else told)
 
 
 def check_architectures(name: str) -> Outcome:

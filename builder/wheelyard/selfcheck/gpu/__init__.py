@@ -29,8 +29,10 @@ COMPUTATIONS = (
     "fft",
     "sparse",
     "solver",
+    "svd",
 )
 OTHERS = ("memory", "allreduce", "trace")
+ALONE = {"pytorch": ("graph",)}  # what one framework has
 
 
 def checks(options: Options) -> Iterator[Check]:
@@ -52,7 +54,7 @@ def _checks(options: Options) -> Iterator[Check]:
         for what in COMPUTATIONS:
             yield f"gpu.{what}.{name}", partial(on_gpu, name, partial(_compute, name, what))
         yield f"gpu.each.{name}", partial(on_gpu, name, partial(_each, name))
-        for what in OTHERS:
+        for what in (*OTHERS, *ALONE.get(name, ())):
             yield f"gpu.{what}.{name}", partial(on_gpu, name, partial(_other, name, what))
         yield f"gpu.determinism.{name}", partial(on_gpu, name, partial(check_determinism, name))
     yield "gpu.nvcc", lambda: check_nvcc(find_driver())

@@ -30,5 +30,14 @@ def built_cuda(names: Sequence[str]) -> str | None:
     return None
 
 
+def built_cudnn(name: str) -> tuple[int, ...] | None:
+    """Return the cuDNN that the framework was compiled for, as far as it says; None: CPU build."""
+    if name == "tensorflow":
+        said = str(_build_info().get("cudnn_version") or "")
+        return tuple(int(part) for part in said.split(".") if part.isdigit()) or None
+    binding = getattr(import_framework(name)._C, "_cudnn", None)
+    return None if binding is None else tuple(binding.getCompileVersion())
+
+
 def _build_info() -> dict[str, Any]:
     return dict(import_framework("tensorflow").sysconfig.get_build_info())

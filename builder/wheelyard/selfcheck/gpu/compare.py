@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..result import Outcome, failed, passed, skipped
 
-# The largest difference allowed, as a part of the largest value. Steps of one type: float32 6e-8,
-# tf32 and float16 5e-4, bfloat16 4e-3 (half of 2^-23, 2^-10, 2^-7); the rest is for sums of some
-# hundred terms in another order.
-TOLERANCES = {"float32": 1e-4, "tf32": 5e-3, "float16": 1e-2, "bfloat16": 4e-2}
+# The largest difference allowed, as a part of the largest value. Steps of one type: float64 1e-16,
+# float32 6e-8, tf32 and float16 5e-4, bfloat16 4e-3 (half of 2^-52, 2^-23, 2^-10, 2^-7); the rest
+# is for sums of some hundred terms in another order.
+TOLERANCES = {
+    "float64": 1e-12, "float32": 1e-4, "tf32": 5e-3, "float16": 1e-2, "bfloat16": 4e-2,
+}  # fmt: skip
 
 
 NO_KERNEL = (
@@ -20,6 +24,7 @@ NO_KERNEL = (
 )
 
 
+REPLAYED = 1e-3  # relative: the same kernels, maybe chosen otherwise for a graph
 ONE_GPU = "one GPU: nothing went between GPUs"
 # Where a hypervisor, or Windows below WSL, keeps the counters: GRID A100-10C, NVIDIA L40S-8Q.
 _SHARED_GPU = re.compile(r"^GRID |-\d+[ABCQ]$")
@@ -34,6 +39,19 @@ def no_kernel(device: str, seen: object, release: str | None = None) -> Outcome:
     if _SHARED_GPU.search(device):
         return skipped(f"no profiler sees kernels here: {device} is a part of a GPU (vGPU)", seen)
     return failed(NO_KERNEL, seen)
+
+
+def judge_graph(eager: Sequence[float], replayed: Sequence[float], calls: int) -> Outcome:
+    """Compare the losses of eager and replayed steps; a replay runs no Python."""
+    seen = {"eager": list(eager), "replayed": list(replayed), "calls_in_replay": calls}
+    if calls:
+        return failed("the step ran again instead of being replayed from a CUDA graph", seen)
+    pairs = zip(eager, replayed, strict=True)
+    if not all(math.isclose(one, other, rel_tol=REPLAYED) for one, other in pairs):
+        return failed("a replayed CUDA graph computes something else", seen, REPLAYED)
+    if len(set(replayed)) < 2:
+        return failed("a replayed CUDA graph changes nothing", seen)
+    return passed(seen, REPLAYED)
 
 
 class Side(Protocol):

@@ -13,14 +13,15 @@ from ..gpu.compare import MovedError
 
 LOW = ("float16", "bfloat16")
 KINDS = {
-    "matmul": ("float32", "tf32", *LOW),
-    "convolution": ("float32", "tf32", *LOW),
+    "matmul": ("float64", "float32", "tf32", *LOW),
+    "convolution": ("float64", "float32", "tf32", *LOW),
     "batchnorm": ("float32",),
     "attention": ("float32", *LOW),
     "lstm": ("float32",),
     "fft": ("float32",),
     "sparse": ("float32",),
-    "solver": ("float32",),
+    "solver": ("float64", "float32"),
+    "svd": ("float64", "float32"),
 }
 AMPERE = (8, 0)
 
@@ -32,10 +33,14 @@ def kinds(what: str, device: str) -> tuple[str, ...]:
     """Return the types to try here."""
     if device == "cpu":
         return ("float32",)
-    (gpu, *_rest) = tf.config.list_physical_devices("GPU")
-    capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE)
-    old = tuple(capability) < AMPERE
+    old = gpu_capability() < AMPERE
     return tuple(kind for kind in KINDS[what] if not (old and kind in ("tf32", "bfloat16")))
+
+
+def gpu_capability() -> tuple[int, ...]:
+    """Return the first GPU's compute capability."""
+    (gpu, *_rest) = tf.config.list_physical_devices("GPU")
+    return tuple(tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE))
 
 
 def difference(what: str, kind: str, device: str) -> float:
@@ -118,6 +123,13 @@ def _solver(values: Any, right: Any) -> Any:
     return tf.linalg.solve(values + len(values) * tf.eye(len(values), dtype=values.dtype), right)
 
 
+def _svd(values: Any) -> Any:
+    """Factor, put together again, and see that one factor is orthogonal: signs are free."""
+    sizes, left, right = tf.linalg.svd(values)
+    again = tf.matmul(left * sizes, right, transpose_b=True)
+    return tf.concat((tf.linalg.diag(sizes), again, tf.matmul(left, left, transpose_a=True)), 0)
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "matmul": tf.matmul,
     "convolution": _convolution,
@@ -127,6 +139,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "fft": lambda values: tf.signal.rfft2d(values),
     "sparse": _sparse,
     "solver": _solver,
+    "svd": _svd,
 }
 INPUTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "matmul": lambda: (_noise(512, 512), _noise(512, 512)),
@@ -137,4 +150,5 @@ INPUTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "fft": lambda: (_noise(8, 128, 128),),
     "sparse": lambda: (_noise(256, 256), _noise(256, 64)),
     "solver": lambda: (_noise(128, 128), _noise(128, 16)),
+    "svd": lambda: (_noise(128, 64),),
 }

@@ -12,14 +12,15 @@ from torch.nn import functional
 LOW = ("float16", "bfloat16")
 # float16 has no sums worth trusting on a CPU; TF32 is a GPU's.
 KINDS = {
-    "matmul": ("float32", "tf32", *LOW),
-    "convolution": ("float32", "tf32", *LOW),
+    "matmul": ("float64", "float32", "tf32", *LOW),
+    "convolution": ("float64", "float32", "tf32", *LOW),
     "batchnorm": ("float32", *LOW),
     "attention": ("float32", *LOW),
     "lstm": ("float32", *LOW),
     "fft": ("float32",),
     "sparse": ("float32",),
-    "solver": ("float32",),
+    "solver": ("float64", "float32"),
+    "svd": ("float64", "float32"),
 }
 AMPERE = (8, 0)
 
@@ -83,6 +84,12 @@ def _solver(values: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve(heavy, right)
 
 
+def _svd(values: torch.Tensor) -> torch.Tensor:
+    """Factor, put together again, and see that one factor is orthogonal: signs are free."""
+    left, sizes, right = torch.linalg.svd(values, full_matrices=False)
+    return torch.cat((torch.diag(sizes), (left * sizes) @ right, left.t() @ left))
+
+
 OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "matmul": torch.matmul,
     "convolution": lambda images, kernel: functional.conv2d(images, kernel, padding=1),
@@ -92,6 +99,7 @@ OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "fft": torch.fft.rfft2,
     "sparse": _sparse,
     "solver": _solver,
+    "svd": _svd,
 }
 INPUTS: dict[str, Callable[[], tuple[torch.Tensor, ...]]] = {
     "matmul": lambda: (_noise(512, 512), _noise(512, 512)),
@@ -102,4 +110,5 @@ INPUTS: dict[str, Callable[[], tuple[torch.Tensor, ...]]] = {
     "fft": lambda: (_noise(8, 128, 128),),
     "sparse": lambda: (_noise(256, 256), _noise(256, 64)),
     "solver": lambda: (_noise(128, 128), _noise(128, 16)),
+    "svd": lambda: (_noise(128, 64),),
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 
 import torch
 
-from ..gpu.compare import ONE_GPU, no_kernel
+from ..gpu.compare import ONE_GPU, judge_graph, no_kernel
 from ..result import Outcome, failed, passed
 
 BLOCK = 16 << 20  # bytes
+STEPS = 6  # of a training, as a CUDA graph
 
 
 def memory() -> Outcome:
@@ -53,6 +55,69 @@ def allreduce() -> Outcome:
     if any(pair != [wanted, wanted] for pair in seen["sums"]):
         return failed("NCCL's sum over the GPUs is wrong", seen, wanted)
     return passed(seen, wanted, ONE_GPU if count == 1 else None)
+
+
+def graph() -> Outcome:
+    """Replay a training step that was captured as a CUDA graph: it is the eager one."""
+    return judge_graph(*graph_losses(captured, "cuda"))
+
+
+def graph_losses(
+    capture: Callable[[Callable[[], None]], Callable[[], object]], device: str
+) -> tuple[list[float], list[float], int]:
+    """Return losses of eager steps and of replayed ones, and how often Python ran in a replay."""
+    torch.manual_seed(1)
+    batches = torch.randn(STEPS, 64, 32, device=device)
+    truth = torch.randint(10, (64,), device=device)
+    eager, model = (_small().to(device) for _ in range(2))
+    place, loss = batches[0].clone(), torch.zeros((), device=device)
+    calls = 0
+
+    def step() -> None:
+        nonlocal calls
+        calls += 1
+        loss.copy_(_train_step(model, place, truth))
+
+    replay = capture(step)
+    model.load_state_dict(eager.state_dict())  # what warming up has changed
+    calls = 0
+    wanted, seen = [], []
+    for batch in batches:
+        wanted.append(float(_train_step(eager, batch, truth)))
+        place.copy_(batch)
+        replay()
+        seen.append(float(loss))
+    return wanted, seen, calls
+
+
+def captured(step: Callable[[], None]) -> Callable[[], object]:
+    """Warm up on another stream, then capture; as PyTorch's notes on CUDA graphs have it."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    whole = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(whole):
+        step()
+    replay: Callable[[], object] = whole.replay
+    return replay
+
+
+def _small() -> torch.nn.Module:
+    layers = (torch.nn.Linear(32, 32), torch.nn.GELU(), torch.nn.Linear(32, 10))
+    return torch.nn.Sequential(*layers)
+
+
+def _train_step(model: torch.nn.Module, inputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """One step by plain gradient descent, which keeps no state; the loss before it."""
+    loss = torch.nn.functional.cross_entropy(model(inputs), truth)
+    weights = list(model.parameters())
+    with torch.no_grad():
+        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+            weight -= 0.5 * gradient
+    return loss.detach()
 
 
 def trace() -> Outcome:

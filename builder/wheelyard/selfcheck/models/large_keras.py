@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..gpu.tensorflow_ops import AMPERE
+from ..gpu.tensorflow_ops import AMPERE, gpu_capability
 from ..machine import processor
 from ..models.large import Gpt2, ResNet, stages
 from ..training.keras_learner import device_of, gpu_name
@@ -148,9 +148,7 @@ def parameters(shape: ResNet | Gpt2) -> int:
 def _type(on_gpu: bool) -> str:
     if not on_gpu:
         return "float32"
-    (gpu, *_rest) = tf.config.list_physical_devices("GPU")
-    capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE)
-    return "bfloat16" if tuple(capability) >= AMPERE else "float16"
+    return "bfloat16" if gpu_capability() >= AMPERE else "float16"
 
 
 def data(shape: ResNet | Gpt2) -> tuple[Any, Any]:

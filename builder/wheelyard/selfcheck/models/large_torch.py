@@ -105,7 +105,7 @@ class Large:
             self.model = self.model.to(memory_format=torch.channels_last)
             self.inputs = self.inputs.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=shape.rate)
-        self.scaler = make_scaler(enabled=self.type == torch.float16)
+        self.scaler = make_scaler(self.device.type, enabled=self.type == torch.float16)
 
     def step(self) -> torch.Tensor:
         """One optimizer step; the loss, not waited for."""

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..data.pictures import Pictures, copies
+from ..gpu.tensorflow_ops import AMPERE, gpu_capability
 from ..machine import processor
 from ..models.catalogue import ASKED_AFTER, DECAY, MOMENTUM, TOKENS, VOCABULARY, Spec
 from ..models.keras_models import make_model
@@ -31,7 +32,8 @@ class KerasLearner:
         self.on_gpu = setup.device == "cuda"
         self.device_name = gpu_name() if self.on_gpu else processor()
         self.repeats = not setup.spec.dropout  # its random state is in no checkpoint
-        self.mixed_type = _mixed_type(self.on_gpu) if setup.mixed else "float32"
+        self.halves = _halves(self.on_gpu)
+        self.mixed_type = setup.half or self.halves[0] if setup.mixed else "float32"
         tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
         is_tf32 = self.on_gpu and tf32 and not setup.mixed
         self.peak_type = "tf32" if is_tf32 else self.mixed_type
@@ -42,6 +44,9 @@ class KerasLearner:
             with tf.device(self.place):
                 self.model = make_model(setup.spec, dropout=setup.dropout)
                 self.optimizer = self._optimizer()
+                # Once, so that a checkpoint finds its variables: Keras 3 makes a new loss scale
+                # whenever it is asked to.
+                self.optimizer.build(self.model.trainable_variables)
                 self.train_data = prepare(setup.spec, setup.split.train)
                 self.test_data = prepare(setup.spec, setup.split.test)
         finally:
@@ -105,7 +110,6 @@ class KerasLearner:
 
     def state(self) -> dict[str, str]:
         """Digest the variables of model and optimizer, by place: names are counted on."""
-        self._make_slots()
         optimizer = self.optimizer.variables
         parts = {
             "model": self.model.weights,
@@ -117,13 +121,16 @@ class KerasLearner:
             for at, weight in enumerate(weights)
         }
 
+    def loss_scale(self) -> float:
+        """Return what losses are multiplied with before gradients are computed."""
+        return float(self._scaled(tf.constant(1.0)))
+
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
         self._checkpoint().write(str(folder / FILE))
 
     def load(self, folder: Path) -> None:
         """Go on from a checkpoint."""
-        self._make_slots()
         self._checkpoint().read(str(folder / FILE)).assert_existing_objects_matched()
 
     def peak_memory(self) -> int | None:
@@ -163,10 +170,6 @@ class KerasLearner:
             return loss
         scale = getattr(self.optimizer, "get_scaled_loss", None) or self.optimizer.scale_loss
         return scale(loss)
-
-    def _make_slots(self) -> None:
-        """Let the optimizer make its variables, so that a checkpoint finds them."""
-        self.optimizer.build(self.model.trainable_variables)
 
     def _checkpoint(self) -> Any:
         return tf.train.Checkpoint(model=self.model, optimizer=self.optimizer)
@@ -274,6 +277,8 @@ def _comparable(spec: Spec, outputs: Any, truth: Any) -> tuple[Any, Any]:
     return tf.nn.softmax(outputs), truth
 
 
-def _mixed_type(on_gpu: bool) -> str:
-    """float16 on a GPU, as everywhere; bfloat16 on a processor, which has no fast float16."""
-    return "float16" if on_gpu else "bfloat16"
+def _halves(on_gpu: bool) -> tuple[str, ...]:
+    """List float16 first on a GPU, as everywhere; a processor has no fast one, but can do it."""
+    if not on_gpu:
+        return ("bfloat16", "float16")
+    return ("float16", "bfloat16") if gpu_capability() >= AMPERE else ("float16",)

@@ -24,6 +24,7 @@ class Setup:
     device: str  # "cpu" or "cuda"
     seed: int
     mixed: bool = False  # automatic mixed precision
+    half: str | None = None  # its type; None: the usual one of the device
     dropout: bool = True
     threads: int | None = None  # None: the framework's own choice
 
@@ -43,6 +44,7 @@ class Learner(Protocol):
     model: Any
     device_name: str  # "NVIDIA H100 80GB HBM3", or the processor's
     mixed_type: str  # the type that mixed precision computes in, "float32" without it
+    halves: tuple[str, ...]  # the types that it may compute in on this device
     peak_type: str  # the stated rate that its arithmetic is held to: "tf32" where that is used
     repeats: bool  # a checkpoint holds all that decides the next losses
 
@@ -63,6 +65,9 @@ class Learner(Protocol):
 
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
         """Return the types in which a training step multiplies matrices."""
+
+    def loss_scale(self) -> float:
+        """Return what losses are multiplied with before gradients are computed."""
 
     def state(self) -> dict[str, str]:
         """Digest everything that a checkpoint must bring back, by name."""

@@ -5,6 +5,7 @@ That is /dev/shm, 64 MiB in a container that was given no --shm-size.
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -28,11 +29,11 @@ class Numbers(Dataset[torch.Tensor]):  # type: ignore[misc]
         return torch.full((NUMBERS,), float(row))
 
 
-def check_loader() -> Outcome:
-    """Two loader processes deliver every batch."""
+def check_loader(device: str) -> Outcome:
+    """Two loader processes deliver every batch, into pinned memory where a GPU fetches it."""
     free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else 0
     try:
-        rows = [float(batch[0, 0]) for batch in DataLoader(Numbers(), num_workers=WORKERS)]
+        rows, pinned = delivered(device)
     except RuntimeError as error:  # of a bus error it says no more than that a process is gone
         if free >= ENOUGH:
             raise
@@ -40,8 +41,22 @@ def check_loader() -> Outcome:
             f"loader processes died with {free >> 20} MiB of {SHARED} free ({error}): start the "
             "container with --shm-size 1g or --ipc host", {"shared_memory_free_mib": free >> 20},
         )  # fmt: skip
-    seen = {"rows": rows, "shared_memory_free_mib": free >> 20}
+    seen = {"rows": rows, "pinned": pinned, "shared_memory_free_mib": free >> 20}
     if rows != [float(row) for row in range(BATCHES)]:
         return failed("the loader processes delivered something else", seen)
+    if device != "cpu" and not pinned:
+        return failed("the loader's batches are not in pinned memory, as was asked for", seen)
     remark = f"{SHARED} has {free >> 20} MiB free: larger batches need --shm-size 1g or --ipc host"
     return passed(seen, reason=None if free >= ENOUGH else remark)
+
+
+def delivered(device: str) -> tuple[list[float], bool]:
+    """Return what each batch holds once it is on the device, and whether all came pinned."""
+    rows, pinned = [], []
+    loader = DataLoader(Numbers(), num_workers=WORKERS, pin_memory=device != "cpu")
+    for batch in loader:
+        pinned.append(device != "cpu" and batch.is_pinned())
+        fetched = batch.to(device, non_blocking=True)
+        least, most = float(fetched.min()), float(fetched.max())
+        rows.append(least if least == most else math.nan)
+    return rows, all(pinned)

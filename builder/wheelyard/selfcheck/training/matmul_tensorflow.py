@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..gpu.tensorflow_ops import AMPERE, PLACES, precise
+from ..gpu.tensorflow_ops import AMPERE, PLACES, gpu_capability, precise
 from ..machine import processor
 from ..training.keras_learner import gpu_name
 from ..training.throughput import rates
@@ -16,9 +16,8 @@ def product_rates(device: str, size: int) -> tuple[str, dict[str, list[float]]]:
     """Measure TFLOP/s by type, several windows each; return the device's name, too."""
     if device == "cpu":
         return processor(), {"float32": _rates(device, size, "float32")}
-    (gpu, *_rest) = tf.config.list_physical_devices("GPU")
-    capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", AMPERE)
-    kinds = ["float32", "float16", *(["tf32", "bfloat16"] if tuple(capability) >= AMPERE else [])]
+    new = gpu_capability() >= AMPERE
+    kinds = ["float32", "float16", *(["tf32", "bfloat16"] if new else [])]
     results = {}
     for kind in kinds:
         with precise(allow_tf32=kind == "tf32"):

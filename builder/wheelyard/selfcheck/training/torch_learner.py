@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from ..data.pictures import Pictures, copies
+from ..gpu.torch_ops import AMPERE
 from ..machine import cores, processor
 from ..models.catalogue import ASKED_AFTER, DECAY, MOMENTUM, TOKENS, VOCABULARY, Spec
 from ..models.torch_models import make_model
@@ -37,10 +38,11 @@ class TorchLearner:
         except ModuleNotFoundError as missing:  # any other ImportError: there, and broken
             raise NotHereError(f"{missing.name} is not installed here") from missing
         self.optimizer = make_optimizer(setup.spec, self.model)
-        self.type = _mixed_type(self.device) if setup.mixed else torch.float32
+        self.halves = _halves(self.device)
+        self.type = getattr(torch, setup.half or self.halves[0]) if setup.mixed else torch.float32
         self.mixed_type = str(self.type).removeprefix("torch.")
         self.peak_type = _peak_type(setup.spec, self.mixed_type, on_gpu=self.on_gpu)
-        self.scaler = make_scaler(enabled=self.type == torch.float16)
+        self.scaler = make_scaler(self.device.type, enabled=self.type == torch.float16)
         self.train_data = prepare(setup.spec, setup.split.train, self.device)
         self.test_data = prepare(setup.spec, setup.split.test, self.device)
         self.teacher = teacher
@@ -116,6 +118,10 @@ class TorchLearner:
             hook.remove()
         return frozenset(seen)
 
+    def loss_scale(self) -> float:
+        """Return what losses are multiplied with before gradients are computed."""
+        return float(self.scaler.get_scale())
+
     def state(self) -> dict[str, str]:
         """Digest model, optimizer, loss scale and random state, by name."""
         parts = {
@@ -162,10 +168,10 @@ class TorchLearner:
         return context
 
 
-def make_scaler(*, enabled: bool) -> Any:
+def make_scaler(device: str, *, enabled: bool) -> Any:
     """Make what keeps float16 gradients from vanishing."""
     if hasattr(torch.amp, "GradScaler"):  # from PyTorch 2.3 on
-        return torch.amp.GradScaler("cuda", enabled=enabled)
+        return torch.amp.GradScaler(device, enabled=enabled)
     return torch.cuda.amp.GradScaler(enabled=enabled)
 
 
@@ -287,6 +293,10 @@ def _peak_type(spec: Spec, kind: str, *, on_gpu: bool) -> str:
     return "tf32" if switch.allow_tf32 else "float32"
 
 
-def _mixed_type(device: torch.device) -> torch.dtype:
-    """float16 on a GPU, as everywhere; bfloat16 on a processor, which has no fast float16."""
-    return torch.float16 if device.type == "cuda" else torch.bfloat16
+def _halves(device: torch.device) -> tuple[str, ...]:
+    """List float16 first on a GPU, as everywhere; a processor has no fast one, but can do it."""
+    if device.type == "cuda":
+        new = torch.cuda.get_device_capability(device) >= AMPERE
+        return ("float16", "bfloat16") if new else ("float16",)
+    scales = hasattr(torch.amp, "GradScaler")  # up to PyTorch 2.2 losses are scaled on GPUs alone
+    return ("bfloat16", "float16") if scales else ("bfloat16",)
