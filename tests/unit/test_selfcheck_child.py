@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -9,9 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from wheelyard.selfcheck import child
-from wheelyard.selfcheck.distributed import free_port, judge, loopback, tf_config, torchrun_command
+from wheelyard.selfcheck import child, distributed
+from wheelyard.selfcheck.distributed import (
+    check_nodes,
+    free_port,
+    judge,
+    judge_elastic,
+    loopback,
+    tf_config,
+    torchrun_command,
+)
+from wheelyard.selfcheck.result import Options
 from wheelyard.selfcheck.trouble import explain
+
+PRINTED = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
 def test_output_and_environment_arrive() -> None:
@@ -63,6 +75,45 @@ def test_several_processes_must_compute_what_one_does() -> None:
     assert judge(alone, {"world": 2, "losses": [2.3, 2.1]}, 2).status == "fail"
     lonely = judge(alone, {"world": 1, "losses": [2.3, 2.2]}, 2)
     assert (lonely.status, lonely.reason) == ("fail", "1 took part instead of 2")
+
+
+def test_a_group_that_was_killed_goes_on_from_its_checkpoint() -> None:
+    alone = {"world": 1, "losses": [2.3, 2.2]}
+    whole = {"world": 2, "losses": [2.3, 2.2], "restarts": 1, "resumed": 1}
+    assert judge_elastic(alone, whole).status == "pass"
+    for wrong in ({"restarts": 0}, {"resumed": 0}, {"losses": [2.3, 2.1]}, {"world": 1}):
+        outcome = judge_elastic(alone, {**whole, **wrong})
+        assert outcome.status == "fail"
+        assert outcome.reason
+
+
+def test_a_launchers_variables_reach_no_group_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under torchrun, and in pods whose operator sets them, our processes are not that group's."""
+    given = {
+        "RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2",
+        "MASTER_ADDR": "node0", "MASTER_PORT": "29500", "PET_NNODES": "2",
+        "TORCHELASTIC_RUN_ID": "none", "TF_CONFIG": "{}",
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RANKING", "kept")
+    said = json.loads(child.run([sys.executable, "-c", PRINTED], tf_config([1, 2], 0)))
+    assert child.launched() == given
+    assert {name for name in said if name in given} == {"TF_CONFIG"}
+    assert said["TF_CONFIG"] == tf_config([1, 2], 0)["TF_CONFIG"]
+    assert said["RANKING"] == "kept"
+
+
+def test_under_torchrun_its_own_group_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "usable_frameworks", lambda _options: ["pytorch"])
+    names = [name for name, _check in distributed.checks(Options(None))]
+    assert "distributed.nodes.pytorch" not in names
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert [name for name, _check in distributed.checks(Options(None))] == [
+        "distributed.nodes.pytorch"
+    ]
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert check_nodes(Options(None)).status == "skip"  # 64 pictures, 3 processes
 
 
 def test_commands_of_the_launchers() -> None:

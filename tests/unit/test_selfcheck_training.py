@@ -81,6 +81,9 @@ class Softmax:
             self.weights[kind] = [weight - moved for weight, moved in pairs]
         return total / len(rows)
 
+    def accumulated(self, parts: Sequence[Sequence[int]]) -> float:
+        return self.step([row for rows in parts for row in rows])
+
     def chances(self, pixels: Sequence[float]) -> list[float]:
         sums = [sum(w * p for w, p in zip(row, pixels, strict=True)) for row in self.weights]
         powers = [math.exp(value - max(sums)) for value in sums]

@@ -23,15 +23,30 @@ MOST = 400  # characters of a line
 ERROR = re.compile(r"^(?:\[[\w: ]+\]:? *)?[\w.]*(?:Error|Exception|Interrupt)\b.*:")
 
 
+# By these a launcher tells a process its place in a group. We start groups of our own, and they
+# must not take themselves for a part of that one.
+LAUNCHED = re.compile(
+    r"(?:(?:LOCAL_|GROUP_|ROLE_)?(?:RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(?:ADDR|PORT)|TF_CONFIG|"
+    r"(?:PET|TORCHELASTIC)_\w+)"
+)
+STARTED = "TORCHELASTIC_RUN_ID"  # torchrun's
+
+
 class ChildError(RuntimeError):
     """The process failed; the message holds the end of what it said."""
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Our own environment, in which `selfcheck` can be imported, and `extra`."""
+    """Our own environment without a launcher's; `selfcheck` can be imported; and `extra`."""
     package = str(Path(__file__).parents[len(NAME.split("."))])
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, **extra}
+    own = {name: value for name, value in os.environ.items() if name not in launched()}
+    return {**own, "PYTHONPATH": path, **extra}
+
+
+def launched() -> dict[str, str]:
+    """What a launcher told this process about its place in a group."""
+    return {name: value for name, value in os.environ.items() if LAUNCHED.fullmatch(name)}
 
 
 def module(*arguments: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,7 +31,10 @@ REPEATED = {"cpu": 1e-4, "cuda": 0.05}
 AMP = 0.03  # how far, relatively, losses in half precision may be from float32's
 TEACHER, STUDENT = "cnn-9216", "mlp"
 MORE = {"distillation": check_distillation, "quantization": check_quantization}
-NAMES = (*SPECS, "loader", "attention", "seed", "amp", "augmentation", "pruning", *MORE)
+PARTS = (0, 5, 10, 16)  # of a batch of known.ROWS: not of one size, as at an epoch's end
+NAMES = (
+    *SPECS, "loader", "attention", "seed", "amp", "accumulation", "augmentation", "pruning", *MORE
+)  # fmt: skip
 
 
 def checks(options: Options) -> Iterator[Check]:
@@ -51,6 +55,8 @@ def checks(options: Options) -> Iterator[Check]:
             yield f"train.seed.{framework}", partial(check_seed, framework, options)
         if "amp" in wanted:
             yield f"train.amp.{framework}", partial(check_amp, framework, options)
+        if "accumulation" in wanted:
+            yield f"train.accumulation.{framework}", partial(check_accumulation, framework, options)
         if "augmentation" in wanted:
             yield f"train.augmentation.{framework}", partial(_augmented, framework, options)
         if "pruning" in wanted:
@@ -178,6 +184,23 @@ def unscaled(half: str, scale: float) -> str | None:
     if (scale > 1) == (half == "float16"):
         return None
     return f"losses in {half} are multiplied by {scale:g} before gradients are computed"
+
+
+def check_accumulation(framework: str, options: Options) -> Outcome:
+    """The gradients of a batch's parts, added up, lead to the losses of the whole batch."""
+    make, device = learner_of(framework), pick_device(options, framework)
+    rows = list(range(known.ROWS))
+    parts = [rows[start:end] for start, end in itertools.pairwise(PARTS)]
+    seen: dict[str, Any] = {}
+    for name in ("mlp", "lstm"):  # SGD and Adam
+        learner = make(known.setup_of(SPECS[name], device))
+        learner.known_weights()
+        losses = learner.numbers([learner.accumulated(parts) for _ in range(known.STEPS)])
+        wanted = known.known_numbers(framework)[name]["losses"]
+        seen[name] = {"accumulated": losses, "whole": wanted}
+        if not known.close(losses, wanted, known.TOLERANCES[learner.peak_type]):
+            return failed(f"{name}: gradients of parts, added up, are not the batch's", seen)
+    return passed(seen, {"relative_difference": known.TOLERANCES})
 
 
 def wrong_type(learner: Learner) -> str | None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from .. import child
 from ..cell import CPU_ONLY
 from ..frameworks import gpu_count, usable_frameworks
 from ..result import Check, Options, Outcome, failed, passed, skipped
+from .share import BATCH
 
 PROCESSES = 2
 TOLERANCE = 1e-3  # relative: sums in another order, over STEPS optimizer steps
@@ -28,11 +30,15 @@ LOCAL = {
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """DDP over gloo and NCCL; mirrored and multi-worker strategies."""
+    """DDP over gloo and NCCL; mirrored and multi-worker strategies; or torchrun's own group."""
     names = usable_frameworks(options)
+    if "pytorch" in names and child.STARTED in child.launched():
+        yield "distributed.nodes.pytorch", partial(check_nodes, options)
+        return
     if "pytorch" in names:
         yield "distributed.gloo.pytorch", check_gloo
         yield "distributed.nccl.pytorch", partial(check_nccl, options)
+        yield "distributed.elastic.pytorch", check_elastic
     if "tensorflow" in names:
         yield "distributed.mirrored.tensorflow", partial(check_mirrored, options)
         yield "distributed.workers.tensorflow", check_workers
@@ -55,6 +61,41 @@ def check_nccl(options: Options) -> Outcome:
         return skipped("torch sees no GPU", wants_gpu=True)
     outcome = judge(_alone(TORCH, "alone", "cuda"), _torchrun(gpus, "nccl"), gpus)
     return remarked(outcome, "one GPU: nothing went between GPUs" if gpus == 1 else None)
+
+
+def check_elastic() -> Outcome:
+    """Two processes on the CPU, one of which is killed: torchrun starts both again."""
+    if not loopback():
+        return skipped(NO_LOOPBACK)
+    with tempfile.TemporaryDirectory(prefix="selfcheck-") as folder:
+        together = _torchrun(PROCESSES, "elastic", folder, restarts=1)
+    return judge_elastic(_alone(TORCH, "alone", "cpu"), together)
+
+
+def judge_elastic(alone: dict[str, Any], together: dict[str, Any]) -> Outcome:
+    """Compare the losses; there was one restart, and it went on from a checkpoint."""
+    outcome = judge(alone, together, PROCESSES)
+    told = {name: together[name] for name in ("restarts", "resumed")}
+    outcome = replace(outcome, seen={**outcome.seen, **told})
+    if outcome.status == "pass" and told["restarts"] != 1:
+        return replace(outcome, status="fail", reason="torchrun did not start the processes again")
+    if outcome.status == "pass" and not told["resumed"]:
+        return replace(outcome, status="fail", reason="the restarted processes found no checkpoint")
+    return outcome
+
+
+def check_nodes(options: Options) -> Outcome:
+    """Take part in the group that torchrun started, on one machine or several."""
+    launched = child.launched()
+    world, nodes = int(launched["WORLD_SIZE"]), launched.get("GROUP_WORLD_SIZE", "1")
+    if BATCH % world:
+        return skipped(f"{world} processes cannot share a batch of {BATCH} evenly")
+    on_gpus = options.device != "cpu" and not options.cpu_only and gpu_count("pytorch") > 0
+    backend, device = ("nccl", "cuda") if on_gpus else ("gloo", "cpu")
+    command = child.module(TORCH, backend, "all")
+    together = child.last_json(child.run(command, {"OMP_NUM_THREADS": "1", **launched}))
+    outcome = judge(_alone(TORCH, "alone", device), together, world)
+    return remarked(outcome, f"{world} processes on {nodes} nodes over {backend}")
 
 
 def check_mirrored(options: Options) -> Outcome:
@@ -97,17 +138,18 @@ def judge(alone: dict[str, Any], together: dict[str, Any], processes: int) -> Ou
     return passed(seen, wanted)
 
 
-def _torchrun(processes: int, backend: str) -> dict[str, Any]:
-    command = torchrun_command(processes, free_port(), backend)
+def _torchrun(processes: int, *words: str, restarts: int = 0) -> dict[str, Any]:
+    command = torchrun_command(processes, free_port(), *words, restarts=restarts)
     result: dict[str, Any] = child.last_json(child.run(command, LOCAL))
     return result
 
 
-def torchrun_command(processes: int, port: int, backend: str) -> list[str]:
+def torchrun_command(processes: int, port: int, *words: str, restarts: int = 0) -> list[str]:
     """`torchrun`, as the module it is: the script may not be on the path."""
     return child.module(
         "torch.distributed.run", f"--nproc-per-node={processes}", "--nnodes=1",
-        "--master-addr=127.0.0.1", f"--master-port={port}", "-m", TORCH, backend,
+        "--master-addr=127.0.0.1", f"--master-port={port}", f"--max-restarts={restarts}",
+        "--monitor-interval=0.2", "-m", TORCH, *words,
     )  # fmt: skip
 
 
@@ -118,6 +160,7 @@ def tf_config(ports: Sequence[int], index: int) -> dict[str, str]:
     return {"TF_CONFIG": json.dumps(value), "CUDA_VISIBLE_DEVICES": "-1"}
 
 
+@cache
 def _alone(worker: str, mode: str, device: str) -> dict[str, Any]:
     result: dict[str, Any] = child.last_json(child.run(child.module(worker, mode, device), LOCAL))
     return result

@@ -59,8 +59,12 @@ class KerasLearner:
 
     def step(self, rows: Sequence[int]) -> Any:
         """One optimizer step; the loss is scaled under float16."""
+        return self.accumulated([rows])
+
+    def accumulated(self, parts: Sequence[Sequence[int]]) -> Any:
+        """One optimizer step, by the gradients of the parts of a batch."""
         with tf.device(self.place):
-            return self._step(tf.constant(rows, tf.int32))
+            return self._step(*(tf.constant(rows, tf.int32) for rows in parts))
 
     def numbers(self, losses: Sequence[Any]) -> list[float]:
         """Wait for losses."""
@@ -139,7 +143,17 @@ class KerasLearner:
             return None
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
 
-    def _learn(self, rows: Any) -> Any:
+    def _learn(self, *parts: Any) -> Any:
+        count = sum(len(rows) for rows in parts)
+        losses, found = zip(*(self._part(rows, len(rows) / count) for rows in parts), strict=True)
+        gradients = list(map(tf.add_n, zip(*found, strict=True)))
+        if hasattr(self.optimizer, "get_unscaled_gradients"):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+        return tf.add_n(losses)
+
+    def _part(self, rows: Any, share: float) -> tuple[Any, list[Any]]:
+        """What these rows add to a step's loss and gradients."""
         inputs, truth = (tf.gather(part, rows) for part in self.train_data)
         with tf.GradientTape() as tape:
             outputs = self.model(inputs, training=True)
@@ -147,17 +161,14 @@ class KerasLearner:
             if self.teacher is not None:
                 wanted = tf.gather(self.teacher, rows)
                 loss = 0.3 * loss + 0.7 * imitation(outputs, wanted)
+            loss *= share
             scaled = self._scaled(loss)
         # An embedding's are sparse: Keras 3 squares their parts before it adds up what belongs to
         # one word, Keras 2 after it, as Adam is defined. Dense ones mean the same to both.
-        gradients = [
+        return loss, [
             tf.convert_to_tensor(gradient)
             for gradient in tape.gradient(scaled, self.model.trainable_variables)
         ]
-        if hasattr(self.optimizer, "get_unscaled_gradients"):
-            gradients = self.optimizer.get_unscaled_gradients(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-        return loss
 
     def _optimizer(self) -> Any:
         optimizer = make_optimizer(self.spec)

@@ -51,6 +51,9 @@ class Learner(Protocol):
     def step(self, rows: Sequence[int]) -> Any:
         """Train on these rows of the training pictures; the loss, not waited for."""
 
+    def accumulated(self, parts: Sequence[Sequence[int]]) -> Any:
+        """Take one step by the gradients of the parts of a batch; the loss, not waited for."""
+
     def numbers(self, losses: Sequence[Any]) -> list[float]:
         """Wait for losses."""
 

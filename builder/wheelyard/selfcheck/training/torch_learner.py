@@ -51,19 +51,21 @@ class TorchLearner:
 
     def step(self, rows: Sequence[int]) -> torch.Tensor:
         """One optimizer step; gradients are scaled under float16."""
-        chosen = torch.tensor(rows, device=self.device)
-        inputs, truth = (part[chosen] for part in self.train_data)
+        return self.accumulated([rows])
+
+    def accumulated(self, parts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """One optimizer step, by the gradients of the parts of a batch."""
+        count = sum(map(len, parts))
         self.model.train()
         self.optimizer.zero_grad()
-        with self._precision():
-            outputs = self.model(inputs)
-            loss = loss_of(self.spec, outputs, truth)
-            if self.teacher is not None:
-                loss = 0.3 * loss + 0.7 * imitation(outputs, self.teacher[chosen])
-        self.scaler.scale(loss).backward()
+        losses = []
+        for rows in parts:
+            loss = self._loss(rows) * (len(rows) / count)
+            self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach()
+        return torch.stack(losses).sum()
 
     def numbers(self, losses: Sequence[torch.Tensor]) -> list[float]:
         """Wait for losses."""
@@ -158,6 +160,16 @@ class TorchLearner:
     def peak_memory(self) -> int | None:
         """Bytes that PyTorch held for tensors on the GPU, at most."""
         return int(torch.cuda.max_memory_allocated(self.device)) if self.on_gpu else None
+
+    def _loss(self, rows: Sequence[int]) -> torch.Tensor:
+        chosen = torch.tensor(rows, device=self.device)
+        inputs, truth = (part[chosen] for part in self.train_data)
+        with self._precision():
+            outputs = self.model(inputs)
+            loss = loss_of(self.spec, outputs, truth)
+            if self.teacher is not None:
+                loss = 0.3 * loss + 0.7 * imitation(outputs, self.teacher[chosen])
+        return loss
 
     def _precision(self) -> AbstractContextManager[Any]:
         wanted = self.type != torch.float32
