@@ -45,7 +45,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def launched() -> dict[str, str]:
-    """What a launcher told this process about its place in a group."""
+    """Return what a launcher told this process about its place in a group."""
     return {name: value for name, value in os.environ.items() if LAUNCHED.fullmatch(name)}
 
 

@@ -187,7 +187,7 @@ def unscaled(half: str, scale: float) -> str | None:
 
 
 def check_accumulation(framework: str, options: Options) -> Outcome:
-    """The gradients of a batch's parts, added up, lead to the losses of the whole batch."""
+    """Add up the gradients of a batch's parts: the losses must be those of the whole batch."""
     make, device = learner_of(framework), pick_device(options, framework)
     rows = list(range(known.ROWS))
     parts = [rows[start:end] for start, end in itertools.pairwise(PARTS)]

@@ -38,7 +38,7 @@ def alone(device: str) -> list[float]:
 
 
 def joined(backend: str) -> tuple[TorchLearner, Setup]:
-    """A learner whose gradients are exchanged with the other processes."""
+    """Return a learner whose gradients are exchanged with the other processes."""
     distributed.init_process_group(backend, timeout=PATIENCE)
     device = "cpu"
     if backend == "nccl":

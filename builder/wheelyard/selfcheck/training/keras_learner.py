@@ -153,7 +153,7 @@ class KerasLearner:
         return tf.add_n(losses)
 
     def _part(self, rows: Any, share: float) -> tuple[Any, list[Any]]:
-        """What these rows add to a step's loss and gradients."""
+        """Return what these rows add to a step's loss and gradients."""
         inputs, truth = (tf.gather(part, rows) for part in self.train_data)
         with tf.GradientTape() as tape:
             outputs = self.model(inputs, training=True)
