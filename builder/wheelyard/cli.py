@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from wheelyard import errors
-from wheelyard.console.streams import ReaderGoneError, plain_streams
+from wheelyard.console.plain import fitted, plain
+from wheelyard.console.streams import ReaderGoneError, fitting, plain_streams
 from wheelyard.errors import INTERRUPTED, MachineError, ToolMissingError, UsageError, WheelyardError
 from wheelyard.options import Command, add_global_options
 
@@ -51,11 +52,24 @@ environment over the file.
 exit codes:
 """
 
+_WIDEST = 100  # columns of help: longer lines are hard to read
+
 _MORE = "`--help-all` shows the options of every command as well."
 
 # Commands without file locks, other programs and file owners: they also work on Windows.
 _ANYWHERE = ("init", "lock", "login", "pick", "plan")
 _POSIX = ("fcntl", "grp", "pwd", "resource", "termios")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help whose paragraphs fill the width; what is indented keeps its lines if they fit."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        width = min(width, _WIDEST) - len(indent)
+        paragraphs = re.sub(r"(?m)^(\S.*)\n(?=\S)", r"\1 ", text)
+        return "\n".join(
+            f"{indent}{line}" for line in fitted(paragraphs, width, hang=0).split("\n")
+        )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,7 +106,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         prog="wheelyard",
         description="GPU deep-learning images, assembled from wheels.",
         epilog=_EXAMPLES + exit_codes(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     add_global_options(parser)
@@ -105,7 +119,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             help=command.summary,
             description=command.description,
             epilog=f"{command.examples}\n{_MORE}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
         )
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run, needs_project=command.needs_project)
@@ -318,7 +332,7 @@ def _bug() -> int:
 
 def _say(message: str) -> None:
     """Write a line to stderr; without stderr, the run still ends with its exit code."""
-    print(message, file=sys.stderr, flush=True)
+    print(fitting(plain(message), sys.stderr), file=sys.stderr, flush=True)
 
 
 def _flush_stdout() -> None:

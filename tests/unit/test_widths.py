@@ -102,13 +102,88 @@ def test_what_make_lists_fits(columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-@pytest.mark.parametrize("words", [["plan", "all"], ["doctor", "--offline"], ["plan", "--help"]])
+@pytest.mark.parametrize("words", [["plan", "all"], ["doctor", "--offline"]])
 def test_tables_fit(columns: int, words: list[str]) -> None:
     lines = seen(columns, sys.executable, "-m", "wheelyard", *words, codes=(0, 17))
-    assert max(map(len, lines)) <= max(columns, 100 if "--help" in words else 0)
+    assert max(map(len, lines)) <= columns
     if words[0] == "doctor":
         runtimes = "other runtimes|container runtime|Docker"  # what a machine has of them
         assert any(re.search(rf"^run +({runtimes})", line) for line in lines)
+
+
+HELPS = """
+from wheelyard.cli import COMMANDS, main
+main(["--help"])
+for name in COMMANDS:
+    main([name, "--help"])
+"""
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_help_fits_and_fills_its_paragraphs(columns: int) -> None:
+    lines = seen(columns, sys.executable, "-c", HELPS)
+    assert max(map(len, lines)) <= columns
+    start = next(at for at, line in enumerate(lines) if line.startswith("One failure does not"))
+    first, word = lines[start], lines[start + 1].split()[0]
+    assert len(first) + 1 + len(word) > min(columns - 2, 100)  # not a line of the source
+
+
+NOBODY = "http://127.0.0.1:9/team"
+LAYOUT = ["--output", "/nonexistent"]
+PICK = ["pick", "--driver", "535.104", "--gpu"]
+SAID = [
+    ["plan", "pytroch"],
+    ["plan", "nothing"],
+    ["plan", "--explain", "pytorch-2.3"],
+    ["bild"],
+    ["build", "nothing-1.0"],
+    ["build", "pytorch:2.3", "--index-url", "ftp://x"],
+    [*PICK, "sm_90"],
+    [*PICK, "sm_90", "--framework", "tensorflow"],
+    [*PICK, "sm_120"],
+    ["inspect", "pytorch:2.3", *LAYOUT],
+    ["verify", "pytorch:2.3", *LAYOUT],
+    ["push", "pytorch:2.3", "--registry", NOBODY],
+    ["push", "pytorch:2.3"],
+    ["reproduce", "pytorch:2.3"],
+    ["audit", "pytorch:2.3"],
+    ["run", "nothing"],
+    ["deploy", "pytorch:2.3", "--kind", "quadlet", "--workspace", "pvc:x"],
+    ["devcontainer", "prepare", "nothing"],
+    ["devcontainer", "init", "--driver", "1"],
+    ["lock", "--check", "nothing"],
+]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_what_commands_say_fits(columns: int) -> None:
+    program = f"from wheelyard.cli import main\nfor words in {SAID!r}: main(words)"
+    lines = seen(columns, sys.executable, "-c", program)
+    assert max(map(len, lines)) <= columns
+    assert len([line for line in lines if line.startswith("error: ")]) == len(SAID) - 3
+
+
+def test_a_wrapped_command_can_be_pasted_and_a_named_one_stays_whole() -> None:
+    picked = seen(80, sys.executable, "-m", "wheelyard", *PICK, "sm_90")
+    at = next(at for at, line in enumerate(picked) if line.startswith("run "))
+    assert picked[at].endswith(" --shm-size=8g \\")
+    assert picked[at + 1] == "        pytorch:2.10.0-cuda12.8-cudnn9.10-py3.13"
+    argv = [sys.executable, "-m", "wheelyard", "inspect", "pytorch:2.3", *LAYOUT]
+    told = seen(80, *argv, codes=(10,))
+    assert told[-1] == "  run: wheelyard build pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_nothing_is_wrapped_in_a_pipe_nor_for_programs(more: list[str]) -> None:
+    argv = [sys.executable, "-m", "wheelyard", *PICK, "sm_90", *more]
+    piped = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    line = next(line for line in piped.splitlines() if "is the newest that runs here" in line)
+    assert line.endswith(("the machine has 535.104", 'the machine has 535.104",'))
+    if more:
+        assert line in seen(80, *argv)
+    failed = [sys.executable, "-m", "wheelyard", *PICK, "sm_120", *more]
+    error = subprocess.run(failed, capture_output=True, text=True, cwd=ROOT, check=False).stderr
+    assert len(error.splitlines()) == 1
 
 
 def test_wide_shows_all() -> None:

@@ -99,7 +99,7 @@ def _findings(
 def _show(
     args: argparse.Namespace, parts: Parts, findings: Mapping[tuple[str, str], list[UpstreamChange]]
 ) -> None:
-    from wheelyard.console.table import show_json, show_table
+    from wheelyard.console.table import show_json, show_table, show_text
     from wheelyard.lock.upstream.changelog import NOTE
 
     every: list[LockedWheel | LockedDeb] = [*parts.wheels, *parts.debs]
@@ -117,7 +117,7 @@ def _show(
     ]  # fmt: skip
     show_table(("part", "version", "licences, as declared", "fixes"), rows)
     if findings:
-        print(NOTE)
+        show_text(NOTE)
 
 
 def _told(findings: list[UpstreamChange]) -> str:

@@ -100,12 +100,12 @@ def _prepare(args: argparse.Namespace, context: Context) -> int:
 
 def _show(args: argparse.Namespace, seen: Mapping[str, object], line: str) -> None:
     """Print what was done: `line` filled from `seen`, or all of it for programs."""
-    from wheelyard.console.table import show_json
+    from wheelyard.console.table import show_json, show_text
 
     if args.json:
         show_json(seen)
     else:
-        print(line.format(**seen))
+        show_text(line.format(**seen))
 
 
 def _pin(args: argparse.Namespace, context: Context) -> int:

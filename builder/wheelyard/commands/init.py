@@ -71,12 +71,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
             context.reporter.info(reason)
     else:
         from wheelyard.console.plain import one_line
+        from wheelyard.console.table import show_text
 
         for path, _ in made.more:
             print(f"{'file':<8}{path}")
         print(f"{'file':<8}{made.path}\n{'image':<8}{made.image}")
         for reason in made.reasons:
-            print(f"{'reason':<8}{one_line(reason)}")
+            show_text(f"{'reason':<8}{one_line(reason)}")
         print(f"{'next':<8}wheelyard lock")
     return 0
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wheelyard.console.table import show_json, show_table
+from wheelyard.console.table import show_json, show_table, show_text
 from wheelyard.errors import DriftError, LockError, UsageError
 from wheelyard.options import Command, add_json, add_selector
 
@@ -144,7 +144,7 @@ def _show_project(
     if before is not None and changes:
         rows = [(c["name"] or "", c["before"] or "-", c["after"] or "-") for c in changes]
         show_table(("name", "before", "after"), rows)
-    print(
+    show_text(
         f"{project.lock}: {len(new)} distributions, {len(added)} of them ({amount(size, 'bytes')}) "
         f"beside {base.reference}"
     )

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print the choice; raise MachineError if no image runs."""
     from wheelyard.console.plain import one_line
-    from wheelyard.console.table import show_json
+    from wheelyard.console.table import show_json, show_text
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.servers.choosing import choose
 
@@ -66,10 +66,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
         return 0
     for name in ("image", "reason", "build", "run"):
         if choice[name] is not None:
-            print(f"{name:<8}{one_line(choice[name])}")
-    print(f"{'pull':<8}{_pull_text(choice)}")
+            show_text(f"{name:<8}{one_line(choice[name])}")
+    show_text(f"{'pull':<8}{_pull_text(choice)}")
     for note in choice["notes"]:
-        print(f"{'note':<8}{one_line(note)}")
+        show_text(f"{'note':<8}{one_line(note)}")
     return 0
 
 

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print the selected images, one explanation, or what they share, to stdout."""
-    from wheelyard.console.table import show_json
+    from wheelyard.console.table import show_json, show_text
     from wheelyard.errors import UsageError
     from wheelyard.planning.explain import explain
     from wheelyard.planning.plan import load_inputs
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         if args.json:
             show_json({"id": args.explain, "explanation": told.splitlines()})
         else:
-            print(told)
+            show_text(told)
         return 0
     cells = _chosen(plan, args)
     if args.sharing:

@@ -33,7 +33,7 @@ add_arguments = pick.add_arguments
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Pull the choice with Docker, else podman; print how to start it."""
-    from wheelyard.console.table import show_json
+    from wheelyard.console.table import show_json, show_text
     from wheelyard.errors import UsageError
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.servers.choosing import choose
@@ -52,5 +52,5 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.json:
         show_json(choice)
     else:
-        print(choice["run"])
+        show_text(choice["run"])
     return 0

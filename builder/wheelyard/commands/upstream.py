@@ -111,7 +111,7 @@ def _refresh(args: argparse.Namespace, context: Context) -> int:
 
 
 def _check(args: argparse.Namespace, context: Context) -> int:
-    from wheelyard.console.table import show_json, show_table
+    from wheelyard.console.table import show_json, show_table, show_text
     from wheelyard.lock.upstream.advisories import check_advisories
     from wheelyard.lock.upstream.changelog import NOTE, fixes_text
     from wheelyard.lock.upstream.packages import check_packages
@@ -129,7 +129,7 @@ def _check(args: argparse.Namespace, context: Context) -> int:
         ]
         show_table(("kind", "what", "detail", "locks", "fixes"), rows)
         if any(finding.fixes for finding in findings):
-            print(NOTE)
+            show_text(NOTE)
     else:
         print("nothing changed: every locked file is available, and no lock is old")
     if findings:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 _UNUSUAL = re.compile(r"[^ -~\n\t]")
 _UNUSUAL_OR_END = re.compile(r"[^ -~]")
+_LABEL = re.compile(r"( *\S.*?  +)(?=\S)")  # `reason  ...`, `  wheelyard plan    ...`
+_PIECE = re.compile(r"\brun: .*|\S*`[^`]*`\S*|\S+")  # what is copied stays in one piece
+_WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')
+_COMMAND = re.compile(r"(wheelyard|docker|podman) ")
 
 
 def plain(text: object) -> str:
@@ -21,3 +26,43 @@ def one_line(text: object) -> str:
 
 def _written(match: re.Match[str]) -> str:
     return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
+
+
+def fitted(text: str, columns: int, hang: int = 2) -> str:
+    """Wrap lines that are longer than `columns` at spaces, and align what follows a label.
+
+    Other lines continue `hang` columns further in. A command that is wrapped can be pasted:
+    its lines end in a backslash.
+    """
+    lines = text.split("\n")
+    return "\n".join(part for line in lines for part in _fitted_line(line, columns, hang))
+
+
+def _fitted_line(line: str, columns: int, hang: int) -> Iterator[str]:
+    if len(line) <= columns:
+        yield line
+        return
+    lead = len(line) - len(line.lstrip(" "))
+    label = _LABEL.match(line)
+    if label and label.end() <= columns // 2:
+        yield from _wrapped(label[0], line[label.end() :], label.end(), columns)
+    elif label and lead:
+        yield from _fitted_line(label[0].rstrip(), columns, hang)
+        yield from _wrapped(" " * (lead + 4), line[label.end() :], lead + 4, columns)
+    else:
+        yield from _wrapped(" " * lead, line[lead:], lead + hang, columns)
+
+
+def _wrapped(first: str, text: str, indent: int, columns: int) -> Iterator[str]:
+    """Yield `text` in lines that start with `first`, then with `indent` spaces."""
+    is_command = first and _COMMAND.match(text)
+    more = " \\" if is_command else ""
+    room = columns - indent - len(more)
+    pieces = (_WORD if is_command else _PIECE).findall(text)
+    line, is_empty = first, True
+    for piece in (word for p in pieces for word in ([p] if len(p) <= room else p.split())):
+        if not is_empty and len(line) + 1 + len(piece) > indent + room:
+            yield line + more
+            line, is_empty = " " * indent, True
+        line, is_empty = f"{line}{'' if is_empty else ' '}{piece}", False
+    yield line

@@ -11,6 +11,7 @@ from typing import Literal, TextIO
 
 from wheelyard.console.amounts import Unit, amount, summary
 from wheelyard.console.plain import one_line, plain
+from wheelyard.console.streams import fitting
 from wheelyard.console.tasks import ClosableReporter, Task
 
 Mode = Literal["auto", "terminal", "plain", "quiet"]
@@ -54,7 +55,7 @@ class QuietReporter:
     def warn(self, message: str) -> None:
         """Write a warning line."""
         if self._stream is not None:
-            self._stream.write(f"warning: {plain(message)}\n")
+            self._stream.write(fitting(f"warning: {plain(message)}\n", self._stream))
             self._stream.flush()
 
     def task(self, label: str, total: int | None, unit: Unit) -> AbstractContextManager[Task]:  # noqa: ARG002

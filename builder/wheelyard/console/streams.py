@@ -8,12 +8,13 @@ escape anything itself.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
-from wheelyard.console.plain import plain
+from wheelyard.console.plain import fitted, plain
 from wheelyard.errors import StorageError
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
@@ -38,6 +39,20 @@ def plain_streams() -> Iterator[None]:
 def terminal(stream: TextIO) -> TextIO:
     """Return the terminal behind a plain stream, for code that controls it directly."""
     return cast("TextIO", _Terminal(stream.below if isinstance(stream, _Plain) else stream))
+
+
+def fitting(text: str, stream: TextIO) -> str:
+    """Return `text` wrapped at the width of a terminal; unchanged for a file or pipe."""
+    return fitted(text, columns(stream)) if stream.isatty() else text
+
+
+def columns(stream: TextIO) -> int:
+    """Return the width of a terminal; COLUMNS takes precedence."""
+    if not os.environ.get("COLUMNS"):
+        with suppress(OSError, ValueError):
+            if width := os.get_terminal_size(stream.fileno()).columns:
+                return width
+    return shutil.get_terminal_size().columns
 
 
 class _Plain:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from wheelyard.console.plain import one_line, plain
+from wheelyard.console.streams import columns, fitting
 
 _NARROWEST = 16  # columns of a cell that is wrapped
 
@@ -37,6 +37,11 @@ def _dumps(value: object, stream: TextIO) -> str:
     return plain(json.dumps(value, indent=2, ensure_ascii=not letters))
 
 
+def show_text(text: object) -> None:
+    """Print lines for people, wrapped where a terminal is too narrow for them."""
+    print(fitting(str(text), sys.stdout))
+
+
 def show_table(
     headers: Sequence[str],
     rows: Sequence[Sequence[object]],
@@ -55,7 +60,7 @@ def show_table(
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     left_out = 0
     if stream.isatty() and not _wide:
-        room = shutil.get_terminal_size().columns
+        room = columns(stream)
         if fold:
             lines, widths = _folded(lines, widths, fold, room)
         while len(widths) > 1 and _total(widths) > room and not fold:
@@ -66,7 +71,8 @@ def show_table(
         print("  ".join(cells).rstrip(), file=stream)
     if left_out:
         names = ", ".join(headers[-left_out:])
-        print(f"not shown in this width: {names} (--wide shows all)", file=sys.stderr)
+        told = f"not shown in this width: {names} (--wide shows all)"
+        print(fitting(told, sys.stderr), file=sys.stderr)
 
 
 _wide = False  # --wide
@@ -86,16 +92,36 @@ def _folded(
     lines: Sequence[tuple[str, ...]], widths: list[int], fold: Sequence[int], room: int
 ) -> tuple[list[tuple[str, ...]], list[int]]:
     """Wrap the columns `fold` so that the table fits into `room` columns."""
-    over = _total(widths) - room
-    if over <= 0:
+    if _total(widths) <= room:
         return list(lines), widths
-    share = max(_NARROWEST, (sum(widths[at] for at in fold) - over) // len(fold))
-    long = [at for at in fold if widths[at] > share]
-    free = sum(share - widths[at] for at in fold if at not in long)  # what short columns leave
-    each = share + free // max(1, len(long))
-    widths = [min(width, each) if at in long else width for at, width in enumerate(widths)]
+    widths = _shared_out(lines, widths, fold, room)
     wrapped = []
     for line in lines:
-        cells = [textwrap.wrap(cell, widths[at]) or [""] for at, cell in enumerate(line)]
+        cells = [
+            textwrap.wrap(cell, widths[at], break_on_hyphens=False) or [""]
+            for at, cell in enumerate(line)
+        ]
         wrapped += list(itertools.zip_longest(*cells, fillvalue=""))
     return wrapped, widths
+
+
+def _shared_out(
+    lines: Sequence[tuple[str, ...]], widths: Sequence[int], fold: Sequence[int], room: int
+) -> list[int]:
+    """Return widths that fill `room`: each word of `fold` in one line, if there is room for it."""
+    words = [
+        max(len(word) for line in lines for word in [*line[at].split(), ""])
+        for at in range(len(widths))
+    ]
+    fitting_widths = list(widths)
+    for longest in (room // 3, _NARROWEST):
+        for at in fold:
+            fitting_widths[at] = min(widths[at], max(_NARROWEST, min(words[at], longest)))
+        if _total(fitting_widths) <= room:
+            break
+    while _total(fitting_widths) < room:
+        at = min(
+            (at for at in fold if fitting_widths[at] < widths[at]), key=fitting_widths.__getitem__
+        )
+        fitting_widths[at] += 1
+    return fitting_widths

@@ -22,7 +22,7 @@ from rich.table import Column
 from rich.text import Text
 
 from wheelyard.console.amounts import Unit, amount, summary
-from wheelyard.console.plain import one_line, plain
+from wheelyard.console.plain import fitted, one_line, plain
 from wheelyard.console.streams import terminal
 
 if TYPE_CHECKING:
@@ -57,11 +57,15 @@ class TerminalReporter:
 
     def info(self, message: str) -> None:
         """Write a line above the bars."""
-        self._console.print(plain(message), markup=False, soft_wrap=True)
+        self._console.print(self._fitted(message), markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Write a highlighted line above the bars."""
-        self._console.print(Text(f"warning: {plain(message)}", style="yellow"), soft_wrap=True)
+        text = self._fitted(f"warning: {message}")
+        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+
+    def _fitted(self, message: str) -> str:
+        return fitted(plain(message), self._console.width)
 
     @contextmanager
     def task(self, label: str, total: int | None, unit: Unit) -> Iterator[Task]:
