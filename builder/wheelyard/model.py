@@ -75,6 +75,7 @@ class Cell:
     built_for: tuple[tuple[str, str], ...] = ()  # framework -> its build's CUDA, where another
     index: str | None = None  # name of the index that has the build; None: the default one
     reasons: tuple[tuple[str, str], ...] = ()  # of `constraints`, those of the matrix -> why
+    shared_tags: tuple[str, ...] = ()  # of an index with the images for other architectures
     about: tuple[tuple[str, str], ...] = ()  # OCI label, without its prefix -> what it says
 
     @property

@@ -18,7 +18,8 @@ H100 = Driver("580.159.04", (Gpu("NVIDIA H100", 81559, "9.0"),), "nvml", "13.0")
 DOCKER = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
 GOOD = Machine(
     kernel="6.1", architecture="x86_64", root=False, overlay=True, user_namespaces=True,
-    missing_tools=(), cache=Path("/c"), cache_free=10**12, proxies=("HTTPS_PROXY",),
+    missing_tools=(), emulates=frozenset({"arm64"}), cache=Path("/c"), cache_free=10**12,
+    proxies=("HTTPS_PROXY",),
     ca_problem=None, index_problem=None, registry_problem=None, programs=frozenset(), cdi=False,
     engine=Engine(DOCKER, free=10**12), gpus=Gpus(H100),
 )  # fmt: skip
@@ -47,7 +48,7 @@ def test_a_machine_that_starts_images_unfinished_is_told(program: str) -> None:
 @pytest.mark.parametrize(
     ("machine", "name", "fix"),
     [
-        (replace(GOOD, architecture="aarch64"), "architecture", "x86_64"),
+        (replace(GOOD, architecture="riscv64"), "architecture", "x86_64"),
         (replace(GOOD, missing_tools=("mmdebstrap",)), "mmdebstrap", "apt-get install mmdebstrap"),
         (replace(GOOD, cache_free=10**9), "cache /c", "--cache-dir"),
         (replace(GOOD, ca_problem="SSL_CERT_FILE is not there"), "CA", "--ca-bundle"),
@@ -137,5 +138,11 @@ def test_a_warning_of_nvidia_smi_is_shown() -> None:
     assert off(replace(GOOD, gpus=Gpus(said)))["nvidia-smi"].seen == "WARNING: infoROM"
 
 
+def test_bases_of_another_architecture_want_qemu() -> None:
+    line = off(replace(GOOD, emulates=frozenset()))["bases for arm64"]
+    assert (line.state, line.fix) == ("note", "apt-get install qemu-user-static")
+
+
 def test_a_foreign_architecture_runs_nothing() -> None:
-    assert off(replace(GOOD, architecture="aarch64"), "run")["architecture"].state == "wrong"
+    assert off(replace(GOOD, architecture="riscv64"), "run")["architecture"].state == "wrong"
+    assert "architecture" not in off(replace(GOOD, architecture="aarch64"), "run")

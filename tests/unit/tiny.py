@@ -23,6 +23,7 @@ from pathlib import Path
 
 from wheels import make_wheel
 
+from wheelyard.architecture import ARCHITECTURES, ARM64
 from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
 from wheelyard.fetching.wanted import place
@@ -36,7 +37,7 @@ from wheelyard.lock.packages import render_package_lock
 from wheelyard.lock.stages import Stage, load_stages
 from wheelyard.model import Cell, LockedDeb, LockedWheel, PackageLock, Plan, RequirementsLock
 from wheelyard.oci.blobs import StoredLayer
-from wheelyard.planning.facts import OWN, dump_upstream, load_upstream
+from wheelyard.planning.facts import OWN, dump_upstream, facts_file, load_upstream
 from wheelyard.planning.plan import load_plan
 from wheelyard.settings import Settings
 
@@ -77,6 +78,28 @@ class Tiny:
         settings = replace(self.context.settings, cache_dir=folder, workers=workers)
         _fill_cache(self, folder)
         return replace(self, context=replace(self.context, settings=settings))
+
+
+def make_both(folder: Path) -> Tiny:
+    """Make the project for amd64 and arm64: libraries and Python say so in their ELF headers."""
+    shutil.copytree(_template(), folder, symlinks=True, dirs_exist_ok=True)
+    project = folder / "project"
+    axes = "  flavour: [runtime, devel]\n"
+    matrix = MATRIX.replace(axes, f"{axes}  architecture: [amd64, arm64]\n")
+    (project / "matrix.yaml").write_text(matrix)
+    upstream = load_upstream(facts_file(project))
+    release = upstream["pytorch"]["2.3.1"]
+    build = replace(release, machine="arm64")
+    made = replace(release, builds={"arm64": build})
+    facts = {**upstream, "pytorch": {**upstream["pytorch"], "2.3.1": made}}
+    (project / OWN).write_text(dump_upstream(facts))
+    for path in (folder / "wheels").iterdir():
+        path.unlink()
+    _wheels(folder / "wheels", ARM64.elf)  # no test runs them
+    tiny = _tiny(folder)
+    _write_locks(tiny)
+    _fill_cache(tiny, folder / "cache")
+    return tiny
 
 
 def make_tiny(folder: Path) -> Tiny:
@@ -142,8 +165,9 @@ def _tiny(folder: Path) -> Tiny:
     )
 
 
-def _wheels(folder: Path) -> list[Path]:
-    folder.mkdir()
+def _wheels(folder: Path, machine: int | None = None) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    elf = b"\x7fELF" if machine is None else b"\x7fELF" + bytes(14) + machine.to_bytes(2, "little")
     runtime = "#define CUDART_VERSION  12010\n"
     cudnn = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 9\n#define CUDNN_PATCHLEVEL 2\n"
     nccl = "#define NCCL_MAJOR 2\n#define NCCL_MINOR 20\n#define NCCL_PATCH 5\n"
@@ -157,7 +181,7 @@ def _wheels(folder: Path) -> list[Path]:
                 "torch/__init__.py": "from torch.version import __version__\n",
                 "torch/version.py": "__version__ = '2.3.1+cu121'\ncuda = '12.1'\n",
                 "torch/broken_template.py": "def {{ not python }}\n",
-                "torch/lib/libtorch.so": b"\x7fELF" + bytes(range(256)) * 4000,
+                "torch/lib/libtorch.so": elf + bytes(range(256)) * 4000,
                 **modules,
             },
             metadata="Requires-Dist: nvidia-cudnn-cu12==8.9.2.26\n",
@@ -171,7 +195,7 @@ def _wheels(folder: Path) -> list[Path]:
                     "nvidia/__init__.py": "",
                     f"nvidia/{name}/__init__.py": "",
                     f"nvidia/{name}/include/{header}": text,
-                    f"nvidia/{name}/lib/{library}": b"\x7fELF" + name.encode() * 1000,
+                    f"nvidia/{name}/lib/{library}": elf + name.encode() * 1000,
                 },
             )
             for name, version, header, text, library in (
@@ -212,13 +236,16 @@ def write_lock(tiny: Tiny, cell: Cell, wheels: list[Path]) -> None:
 
 def _package_lock(tiny: Tiny, cell: Cell) -> PackageLock:
     names = sorted({f"python{PYTHON}", *cell.flavour.packages})
+    other = "" if cell.architecture == "amd64" else cell.architecture
     debs = tuple(
-        LockedDeb(name, "1.0", "all", hashlib.sha256(name.encode()).hexdigest(), 1, "debian",
-                  f"pool/{name}_1.0_all.deb")
+        LockedDeb(
+            name, "1.0", other or "all", hashlib.sha256(f"{name}{other}".encode()).hexdigest(), 1,
+            "debian", f"pool/{name}_1.0_{other or 'all'}.deb",
+        )
         for name in names
     )  # fmt: skip
     inputs = package_inputs(cell, cells_by_id(tiny.plan.cells))
-    return PackageLock(cell.base.name, cell.flavour.name, cell.base.suite, inputs, debs)
+    return PackageLock(cell.base.full_name, cell.flavour.name, cell.base.suite, inputs, debs)
 
 
 def _write_locks(tiny: Tiny) -> None:
@@ -266,7 +293,7 @@ def put_wheel(cache: Path, path: Path) -> Path:
 
 def write_root(stage: Stage, folder: Path) -> RootTar:
     """A flavour's root file system, as if mmdebstrap had made it."""
-    target = folder / f"{stage.cell.flavour.name}.tar"
+    target = folder / f"{stage.cell.flavour.name}-{stage.cell.architecture}.tar"
     files: dict[str, bytes] = {
         "etc/passwd": b"root:x:0:0:root:/root:/bin/bash\n",
         "etc/group": b"root:x:0:\n",
@@ -295,7 +322,9 @@ def write_root(stage: Stage, folder: Path) -> RootTar:
     with tarfile.open(target, "w") as archive:
         for name, content in sorted(files.items()):
             _add(archive, name, content, 0o755 if name.startswith("lib") else 0o644)
-        _add(archive, f"usr/bin/python{PYTHON}", base.read_bytes(), 0o755)
+        program = bytearray(base.read_bytes())
+        program[18:20] = ARCHITECTURES[stage.cell.architecture].elf.to_bytes(2, "little")
+        _add(archive, f"usr/bin/python{PYTHON}", bytes(program), 0o755)
         loader = tarfile.TarInfo("lib64/ld-linux-x86-64.so.2")  # an absolute link, as Debian's is
         loader.type, loader.linkname = tarfile.SYMTYPE, "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
         archive.addfile(loader)

@@ -33,6 +33,7 @@ COMMAND = Command(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `pick`, which `pull` has, too."""
+    from wheelyard.architecture import ARCHITECTURES, DEFAULT
     from wheelyard.contract.runtimes import COMMANDS
 
     parser.add_argument("--driver", metavar="VERSION", help="NVIDIA driver of another machine")
@@ -43,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SM",
         help="its compute capability, such as sm_90",
     )
+    parser.add_argument(
+        "--architecture", choices=tuple(ARCHITECTURES), default=DEFAULT.name,
+        help=f"its processor's (default: {DEFAULT.name})",
+    )  # fmt: skip
     parser.add_argument("--runtime", choices=COMMANDS, help="its container runtime")
     parser.add_argument("--framework", metavar="NAME[-VERSION]", help="such as pytorch-2.3")
     parser.add_argument("--cuda", metavar="VERSION", help="only images with this CUDA, or cpu")
@@ -79,7 +84,8 @@ def request_of(args: argparse.Namespace) -> Request:
     from wheelyard.servers.pick import Selection
 
     selection = Selection(args.framework, args.cuda, args.python, args.flavour)
-    return Request(selection, args.output, args.driver, tuple(args.gpu), args.runtime)
+    other = args.driver, tuple(args.gpu), args.runtime, args.architecture
+    return Request(selection, args.output, *other)
 
 
 def _pull_text(choice: dict[str, Any]) -> str:

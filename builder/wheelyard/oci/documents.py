@@ -112,6 +112,7 @@ _CudnnVersion = Annotated[
 ]
 _PythonVersion = Annotated[str, _text(r"[0-9]\.[0-9]{1,3}", "a version of Python such as 3.11", 10)]
 Architecture = Annotated[str, _text(r"(?:sm|compute)_[0-9]{2,3}[af]?", "sm_90 or compute_90", 20)]
+Processor = Annotated[str, _text(r"[a-z0-9][a-z0-9_.-]*", "an architecture", 32)]
 _MediaType = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+/-]*", "a media type", 255)]
 
 
@@ -136,6 +137,7 @@ class ImageManifest(Document):
 
     config: BlobDescriptor
     layers: tuple[BlobDescriptor, ...] = Field(max_length=512)
+    media_type: _MediaType = Field("", alias="mediaType")
 
 
 class _Rootfs(Document):
@@ -150,6 +152,7 @@ class ConfigDocument(Document):
     """The parts of an image's config that are read."""
 
     rootfs: _Rootfs
+    architecture: Processor | None = None
     config: _Settings | None = None
 
     def label(self, name: str) -> str | None:
@@ -167,6 +170,30 @@ class CellLabel(Document):
     cudnn: _CudnnVersion
     python: _PythonVersion
     flavour: _Word
+
+
+class Platform(Document):
+    """The machines that a manifest of an index is for."""
+
+    architecture: Processor
+    os: Processor
+
+    def fits(self, architecture: str) -> bool:
+        """Tell whether it is Linux on this architecture."""
+        return (self.os, self.architecture) == ("linux", architecture)
+
+
+class PlatformManifest(BlobDescriptor):
+    """A manifest of an index; documents that builders add are for no platform, or an unknown."""
+
+    platform: Platform | None = None
+
+
+class ImageIndex(Document):
+    """A list of the images of several architectures."""
+
+    manifests: tuple[PlatformManifest, ...] = Field(max_length=64)
+    media_type: _MediaType = Field("", alias="mediaType")
 
 
 class Listed(BlobDescriptor):

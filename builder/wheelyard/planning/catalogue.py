@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.errors import RegistryError
 from wheelyard.oci.archive import shared_layers
 from wheelyard.oci.documents import (
@@ -21,6 +22,7 @@ from wheelyard.oci.documents import (
     Counter,
     Document,
     ImageTag,
+    Processor,
     Sha256,
     UnreadableError,
     read_document,
@@ -49,6 +51,7 @@ class _Image(CellLabel):
     architectures: tuple[Annotated[tuple[Architecture, ...], Field(max_length=64)], ...] = Field(
         max_length=8
     )
+    architecture: Processor = DEFAULT.name
     special: bool = False
     digest: Sha256 | None = None
     layers: tuple[tuple[Sha256, Bytes], ...] = Field((), max_length=512)
@@ -77,6 +80,7 @@ class CatalogueEntry:
     python: str
     flavour: str
     architectures: tuple[tuple[str, ...], ...]  # of each framework: "sm_90", "compute_90" (PTX)
+    architecture: str = DEFAULT.name  # of the processor, where `architectures` are the GPU's
     special: bool = False  # differs from what upstream pins: only for those who ask for it
     digest: str | None = None  # of the manifest; None: not built
     layers: tuple[tuple[str, int], ...] = ()  # (diff_id, compressed bytes), lowest first
@@ -113,6 +117,7 @@ def _entry(cell: Cell, upstream: Upstream, image: Mapping[str, Any] | None) -> C
         python=cell.python,
         flavour=cell.flavour.name,
         architectures=tuple(release_of(facts, pin).architectures for pin in cell.frameworks),
+        architecture=cell.architecture,
         special=bool(cell.overrides),
         digest=None if image is None else str(image["digest"]),
         layers=tuple((str(layer["diff_id"]), int(layer["size"])) for layer in layers),

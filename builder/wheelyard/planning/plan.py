@@ -68,7 +68,8 @@ def _expand(matrix: Matrix, upstream: Upstream) -> tuple[Plan, list[Problem]]:
     ]  # fmt: skip
     names = identify_all(matrix, verdicts.excluded)
     excluded = tuple(map(Exclusion, names, verdicts.excluded.values()))
-    plan = Plan(_with_aliases(cells, plain, next(iter(matrix.flavours))), excluded)
+    tagged = _with_aliases(cells, plain, next(iter(matrix.flavours)))
+    plan = Plan(_with_shared_tags(tagged), excluded)
     problems = [
         *verdicts.problems,
         *_clashes(cells, verdicts.images.values()),
@@ -182,6 +183,16 @@ def _with_aliases(
 ) -> tuple[Cell, ...]:
     owned = assign_aliases(eligible, default_flavour, (cell.tags[0] for cell in cells))
     return tuple(replace(cell, tags=(*cell.tags, *owned.get(cell.id, ()))) for cell in cells)
+
+
+def _with_shared_tags(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    """Give images that differ in their architecture alone the tags of the default's."""
+    tags = {cell.id: cell.tags for cell in cells}
+    several = {cell.sibling for cell in cells if cell.sibling != cell.id and cell.sibling in tags}
+    return tuple(
+        replace(cell, shared_tags=tags[cell.sibling]) if cell.sibling in several else cell
+        for cell in cells
+    )
 
 
 def _clashes(cells: Iterable[Cell], origins: Iterable[YamlPath]) -> Iterator[Problem]:

@@ -38,6 +38,7 @@ from wheelyard.oci.layout import LAYER_TYPE, Layout, digest_of
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.model import BaseImage
 from wheelyard.registry.client import MANIFEST_TYPES, Registry, get_content
+from wheelyard.registry.indexes import image_manifest
 from wheelyard.system.tarfiles import open_tar
 from wheelyard.system.textfiles import write_bytes
 
@@ -107,7 +108,7 @@ def base_from_registry(
     where = registry.address.reference(reference)
     try:
         if digest is None:
-            manifest = get_content(registry, repository, "manifests", tag, _ACCEPT)
+            manifest = image_manifest(registry, repository, tag)
             digest = digest_of(manifest)
             documents.put(digest, manifest)
         if trust is not None:

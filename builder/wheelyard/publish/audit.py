@@ -30,6 +30,7 @@ from wheelyard.publish.attest.envelope import unseal
 from wheelyard.publish.attest.signatures import require_signed
 from wheelyard.publish.attest.statements import BILL, BILL_TYPE
 from wheelyard.registry.client import get_content
+from wheelyard.registry.indexes import image_manifest
 from wheelyard.registry.referrers import referrers
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def published_parts(registry: Registry, name: str, trust: Trust | None) -> Parts
         raise SelectionError(f"{name}: write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST")
     full = registry.address.repository(repository)
     try:
-        digest = digest_of(get_content(registry, full, "manifests", reference, MANIFEST_TYPE))
+        digest = digest_of(image_manifest(registry, full, reference))
     except Gone as error:
         raise RegistryError(f"{registry.address} does not have {name}: {error}") from error
     if trust is None:

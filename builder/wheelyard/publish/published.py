@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wheelyard.errors import InspectError, StorageError
 from wheelyard.images.build.report import read_report
+from wheelyard.registry.indexes import Shared
 from wheelyard.registry.push import Publication
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def publications(
             for tag in cell.tags
             if (there := references.get(tag)) is not None and there.digest == manifest.digest
         )
-        images.append(Publication(cell.id, manifest.digest, tags))
+        shared = Shared(cell.architecture, cell.shared_tags) if cell.shared_tags else None
+        images.append(Publication(cell.id, manifest.digest, tags, shared))
     if not images:
         raise StorageError(f"{layout.folder} has none of these images; run `wheelyard build`")
     return tuple(images)

@@ -99,6 +99,8 @@ def _signed(registry: Registry, result: Pushed | NotPushed, key: PrivateKey) -> 
     name = result.references[0].rpartition("/")[2].partition(":")[0]
     try:
         new = sign_image(registry, name, result.digest, key)
+        if result.index is not None:  # what cosign finds behind a shared tag
+            sign_image(registry, name, result.index, key)
     except RegistryError as error:
         registry.reporter.warn(f"{result.id} was pushed, but not signed: {error}")
         return NotPushed(result.id, error)

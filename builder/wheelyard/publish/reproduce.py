@@ -30,7 +30,7 @@ from wheelyard.oci.documents import (
     UnreadableError,
     read_document,
 )
-from wheelyard.oci.layout import MANIFEST_TYPE, ZSTD_TYPE, Layout, digest_of
+from wheelyard.oci.layout import ZSTD_TYPE, Layout, digest_of
 from wheelyard.oci.reindex import reindex
 from wheelyard.publish.attest.signatures import require_signed
 from wheelyard.publish.difference import Difference, Published, as_files, first_difference
@@ -38,6 +38,7 @@ from wheelyard.publish.published import PublicationSource
 from wheelyard.publish.recompress import ESTARGZ
 from wheelyard.publish.repacked import repacked_images
 from wheelyard.registry.client import Registry, get_content
+from wheelyard.registry.indexes import image_manifest
 from wheelyard.registry.push import Publication
 from wheelyard.system.storage import storage_error
 
@@ -122,7 +123,7 @@ def _split(name: str) -> tuple[str, str]:
 def read_published(registry: Registry, repository: str, reference: str, name: str) -> Published:
     """Read the manifest and config of an image; raise RegistryError if it is not there."""
     try:
-        data = get_content(registry, repository, "manifests", reference, MANIFEST_TYPE)
+        data = image_manifest(registry, repository, reference)
         manifest = read_document(ImageManifest, data)
         config_bytes = get_content(registry, repository, "blobs", manifest.config.digest)
         config = read_document(ConfigDocument, config_bytes)

@@ -22,7 +22,7 @@ from wheelyard.fetching.guard import SMALL
 from wheelyard.fetching.patience import PATIENCE, GaveUp, Patience, patiently
 from wheelyard.fetching.replies import Gone, Interrupted, Refused
 from wheelyard.fetching.transport import make_client
-from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
+from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from wheelyard.registry.credentials import Credential, find_credential
 from wheelyard.registry.login import Login
 from wheelyard.registry.replies import connection_failure, registry_failure
@@ -37,10 +37,13 @@ if TYPE_CHECKING:
 CONNECTIONS = 4  # blobs under way at once
 MANIFEST_LIMIT = 4 << 20  # bytes, as the specification has it for registries
 _BLOB_LIMIT = 16 << 20  # bytes of a blob that is read whole: a config, a catalogue, a signature
+_DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 MANIFEST_TYPES = (
     MANIFEST_TYPE,
     "application/vnd.docker.distribution.manifest.v2+json",
 )
+IMAGE_MANIFEST = ", ".join(MANIFEST_TYPES)
+ANY_MANIFEST = ", ".join((*MANIFEST_TYPES, INDEX_TYPE, _DOCKER_LIST))  # indexes as well
 _DIGEST_HEADER = "Docker-Content-Digest"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # "Pulling manifests"
 
@@ -194,7 +197,7 @@ def has_blob(registry: Registry, repository: str, digest: str, size: int) -> boo
 def manifest_digest(registry: Registry, repository: str, reference: str) -> str | None:
     """Return the digest of a tag (or digest) in the registry; None if it does not exist."""
     url = registry.url(repository, f"manifests/{_reference(registry, reference)}")
-    accept = {"Accept": ", ".join(MANIFEST_TYPES)}
+    accept = {"Accept": ANY_MANIFEST}
     try:
         response = ask(registry, "HEAD", url, ok=(httpx.codes.OK,), headers=accept)
     except Gone:

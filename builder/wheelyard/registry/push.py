@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.errors import RegistryError, WheelyardError
 from wheelyard.fetching.replies import Interrupted
+from wheelyard.oci.layout import Descriptor
 from wheelyard.registry.client import (
     CONNECTIONS,
     Registry,
@@ -22,6 +23,7 @@ from wheelyard.registry.client import (
     manifest_digest,
     put_manifest,
 )
+from wheelyard.registry.indexes import Shared, move_shared
 from wheelyard.registry.upload import Blob, Upload, mount, send_blob
 from wheelyard.system.failures import reported
 from wheelyard.system.threads import each
@@ -40,11 +42,17 @@ class Publication:
     id: str
     manifest: str  # digest
     tags: tuple[str, ...]  # "pytorch:2.3.1-cuda12.1", all of one repository
+    shared: Shared | None = None  # tags that name an index of several architectures
 
     @property
     def repository(self) -> str:
         """The repository's name below the prefix."""
         return self.tags[0].partition(":")[0]
+
+    @property
+    def all_tags(self) -> tuple[str, ...]:
+        """Its own tags, and those that it shares."""
+        return tuple(dict.fromkeys((*self.tags, *(self.shared.tags if self.shared else ()))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class Pushed:
     mounted: int
     present: int
     seconds: float
+    index: str | None = None  # digest of the index that the shared tags name
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +144,19 @@ def push_image(
         put_manifest(registry, repository, image.manifest, data, kind)
     if complete is not None:
         complete()
-    moved = _move_tags(registry, repository, data, kind, image)
+    moved, index = _move_tags(registry, repository, data, kind, image)
     sent = sum(blob.size for blob, _ in missing)
     mounted = sum(blob.size for blob in absent) - sent
     return Pushed(
         id=image.id,
         digest=image.manifest,
-        references=tuple(map(registry.address.reference, image.tags)),
+        references=tuple(map(registry.address.reference, image.all_tags)),
         moved=moved,
         sent=sent,
         mounted=mounted,
         present=sum(blob.size for blob in blobs) - sent - mounted,
         seconds=time.monotonic() - started,
+        index=index,
     )
 
 
@@ -186,12 +196,19 @@ def _send_all(
 
 def _move_tags(
     registry: Registry, repository: str, data: bytes, kind: str, image: Publication
-) -> tuple[str, ...]:
-    """Move the tags to the image; return the moved ones."""
+) -> tuple[tuple[str, ...], str | None]:
+    """Move the tags to the image, and shared ones to its index; return the moved, and the index."""
     moved = []
+    shared = image.shared
     for tag in image.tags:
+        if shared is not None and tag in shared.tags:
+            continue
         name = tag.partition(":")[2]
         if manifest_digest(registry, repository, name) != image.manifest:
             put_manifest(registry, repository, name, data, kind)
             moved.append(registry.address.reference(tag))
-    return tuple(moved)
+    if shared is None:
+        return tuple(moved), None
+    described = Descriptor(kind, image.manifest, len(data))
+    index, others = move_shared(registry, repository, described, shared)
+    return (*moved, *map(registry.address.reference, others)), index

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.console.amounts import amount
 from wheelyard.contract.runtimes import Runtime, best, find_runtimes, run_line
 from wheelyard.errors import MachineError, RegistryError, SignatureError, UsageError
@@ -39,6 +40,7 @@ class Request:
     driver: str | None = None  # NVIDIA driver of another machine
     gpus: tuple[str, ...] = ()  # its compute capabilities: "sm_90"
     runtime: str | None = None  # its container runtime
+    architecture: str = DEFAULT.name  # of its processor
 
     @property
     def elsewhere(self) -> bool:
@@ -74,7 +76,8 @@ def _host(request: Request, *, cpu: bool) -> Host:
     """Describe the given machine, or else this one; `cpu`: there are CPU-only images."""
     if request.elsewhere:
         driver = None if request.driver is None else check_driver(request.driver)
-        return Host(driver, tuple(map(parse_gpu, request.gpus)))
+        machine_name = ARCHITECTURES[request.architecture].machine
+        return Host(driver, tuple(map(parse_gpu, request.gpus)), machine_name)
     if request.selection.cuda == CPU:
         return Host(None, architecture=platform.machine())
     seen = machine.read_gpus()

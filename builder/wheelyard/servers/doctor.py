@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from wheelyard.architecture import ARCHITECTURES, Architecture, of_machine
 from wheelyard.console.amounts import amount
 from wheelyard.contract.runtimes import best, find_runtimes
 from wheelyard.planning.drivers import newest_major
-from wheelyard.servers.pick import at_least, code_name, is_served, unknown_to_driver
+from wheelyard.servers.pick import at_least, code_name, unknown_to_driver
 from wheelyard.system.tools import TOOLS
 
 if TYPE_CHECKING:
@@ -57,12 +58,17 @@ _REQUIRED = ("container runtime", "driver", "GPU")
 
 
 def _build(machine: Machine) -> Iterator[Line]:
-    if not is_served(machine.architecture):
-        fix = "build on Linux x86_64: the images have wheels for it only"
+    here = of_machine(machine.architecture)
+    if here is None:
+        fix = "build on Linux x86_64 or aarch64: the images have wheels for these"
         yield Line("build", "architecture", "wrong", machine.architecture, fix)
     yield from map(_tool, machine.missing_tools)
     if not machine.missing_tools:
-        yield Line("build", "tools", "ok", ", ".join(TOOLS))
+        needed = (name for name, tool in TOOLS.items() if not tool.optional)
+        yield Line("build", "tools", "ok", ", ".join(needed))
+    for other in ARCHITECTURES.values():
+        if here is not None and other is not here:
+            yield _emulator(machine, other)
     yield _privileges(machine)
     yield _space("build", f"cache {machine.cache}", machine.cache_free, _LEAST_CACHE, _GOOD_CACHE,
                  "free space, run `wheelyard clean`, or choose another folder: "
@@ -80,6 +86,15 @@ def _build(machine: Machine) -> Iterator[Line]:
 def _tool(name: str) -> Line:
     tool = TOOLS[name]
     return Line("build", name, "wrong", "not installed", f"apt-get install {tool.package}")
+
+
+def _emulator(machine: Machine, other: Architecture) -> Line:
+    """Say whether bases of another architecture can be made."""
+    name = f"bases for {other.name}"
+    if other.name in machine.emulates:
+        return Line("build", name, "ok", "by qemu, in a namespace of its own")
+    package = TOOLS[f"qemu-{other.machine}-static"].package
+    return Line("build", name, "note", "qemu is not installed", f"apt-get install {package}")
 
 
 def _privileges(machine: Machine) -> Line:
@@ -112,8 +127,8 @@ def _outcome(topic: Topic, name: str, problem: str | None, good: str, fix: str) 
 
 def _run(machine: Machine) -> Iterator[Line]:
     yield Line("run", "kernel", "ok", machine.kernel)
-    if not is_served(machine.architecture):
-        fix = "the images are for x86_64: run them there"
+    if of_machine(machine.architecture) is None:
+        fix = "the images are for x86_64 and aarch64: run them there"
         yield Line("run", "architecture", "wrong", machine.architecture, fix)
     if not machine.overlay:
         fix = "modprobe overlay; without it engines copy every layer"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import ARCHITECTURES, of_machine
 from wheelyard.contract.runtimes import EngineFacts
 from wheelyard.errors import EngineError, FetchError, SettingsError, ToolMissingError
 from wheelyard.selfcheck.gpu.driver import (
@@ -62,6 +63,7 @@ class Machine:
     overlay: bool  # the kernel has overlayfs
     user_namespaces: bool  # an ordinary user may make them
     missing_tools: tuple[str, ...]  # of those that make a base
+    emulates: frozenset[str]  # other architectures whose programs qemu runs here
     cache: Path
     cache_free: int | None  # bytes
     proxies: tuple[str, ...]  # names of the variables that are set
@@ -126,7 +128,12 @@ def read_machine(settings: Settings, *, online: bool = True) -> Machine:
         root=is_root(),
         overlay="overlay" in _text(Path("/proc/filesystems")).split(),
         user_namespaces=_user_namespaces(),
-        missing_tools=tuple(name for name in TOOLS if find_tool(name) is None),
+        missing_tools=tuple(n for n, t in TOOLS.items() if not t.optional and not find_tool(n)),
+        emulates=frozenset(
+            x.name
+            for x in ARCHITECTURES.values()
+            if x is not of_machine(platform.machine()) and find_tool(f"qemu-{x.machine}-static")
+        ),
         cache=settings.cache_dir,
         cache_free=free_bytes(_existing(settings.cache_dir)),
         proxies=tuple(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT, of_machine
 from wheelyard.errors import MachineError, UsageError
 from wheelyard.planning.drivers import driver_floor, generation_floor
 from wheelyard.planning.facts import CPU
@@ -20,8 +21,6 @@ from wheelyard.versions import leads, order
 if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
 
-_ARCHITECTURE = "x86_64"  # of all images: the locked wheels are only for it
-_SAME = frozenset({_ARCHITECTURE, "amd64"})  # as Windows and the OCI name it
 _GPU = re.compile(r"(?:sm_?|compute_)?(\d{1,2})\.?(\d)[a-z]?")
 
 
@@ -31,7 +30,7 @@ class Host:
 
     driver: str | None  # "535.104.05"; its first two components will do
     gpus: tuple[str, ...] = ()  # compute capabilities: "9.0"
-    architecture: str = _ARCHITECTURE  # as `uname -m` prints it
+    architecture: str = DEFAULT.machine  # as `uname -m` prints it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +74,7 @@ def check_driver(text: str) -> str:
 
 def pick(entries: Sequence[CatalogueEntry], host: Host, selection: Selection) -> Choice:
     """Return the newest image that runs; raise MachineError with the condition that fails."""
-    if not is_served(host.architecture):
-        raise MachineError(
-            f"the images are for {_ARCHITECTURE} (amd64), this machine is {host.architecture}: it "
-            "would end in `exec format error`; for another machine: --driver 550.54.14 --gpu sm_90"
-        )
+    entries = _for_machine(entries, host.architecture)
     too_new = filter(None, (unknown_to_driver(gpu, host.driver) for gpu in host.gpus))
     if problem := next(too_new, None):
         raise MachineError(problem)
@@ -91,14 +86,26 @@ def pick(entries: Sequence[CatalogueEntry], host: Host, selection: Selection) ->
             return Choice(entry, _reason(entry, host, passed), tuple(passed))
         passed.append((entry.id, problem))
     if not passed:
-        raise MachineError(f"the catalogue has no such image: {_told(selection)}")
+        where = "" if host.architecture == DEFAULT.machine else f" for {host.architecture}"
+        raise MachineError(f"the catalogue has no such image{where}: {_told(selection)}")
     reasons = list(dict.fromkeys(reason for _, reason in passed))
     raise MachineError("no image runs on this machine:" + "".join(f"\n  {r}" for r in reasons[:5]))
 
 
-def is_served(architecture: str) -> bool:
-    """Tell whether the images are for a machine of this architecture, as `uname -m` prints it."""
-    return architecture.lower() in _SAME
+def _for_machine(entries: Sequence[CatalogueEntry], machine: str) -> list[CatalogueEntry]:
+    """Return the images for a machine, as `uname -m` calls it; MachineError if there are none."""
+    here = of_machine(machine)
+    fitting = [entry for entry in entries if here and entry.architecture == here.name]
+    if fitting or not entries:
+        return fitting
+    there = dict.fromkeys(entry.architecture for entry in entries)
+    told = ", ".join(
+        f"{ARCHITECTURES[x].machine} ({x})" if x in ARCHITECTURES else x for x in there
+    )
+    raise MachineError(
+        f"the images are for {told}, this machine is {machine}: it would end in `exec format "
+        "error`; for another machine: --driver 550.54.14 --gpu sm_90"
+    )
 
 
 def unknown_to_driver(gpu: str, driver: str | None) -> str | None:

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import Record, read_record
 from wheelyard.images.build.report import read_report
@@ -88,12 +89,16 @@ def read_images(context: Context, reports: Path | None = None) -> tuple[ImageFac
 
 
 def picker_data(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
-    """Return what `pick` in the page goes by: the images without layers, and the driver floors."""
+    """Return what `pick` in the page goes by: the images without layers, and the driver floors.
+
+    It asks for no processor, so it has the images for amd64.
+    """
     drivers = json.loads(files("wheelyard").joinpath("data/drivers.json").read_text("utf-8"))
-    left_out = ("layers", "unpacked", "digest", "cudnn")
+    left_out = ("layers", "unpacked", "digest", "cudnn", "architecture")
     images = [
         {name: value for name, value in asdict(entry).items() if name not in left_out}
         for entry in entries
+        if entry.architecture == DEFAULT.name
     ]
     floors = {name: drivers[name] for name in ("minor_version", "native", "generations")}
     return {"images": images, "drivers": floors}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.errors import ToolMissingError
 from wheelyard.system.subprocesses import Result, failure, run
 
@@ -24,6 +25,7 @@ class Tool:
     package: str
     purpose: str
     path: Path | None = None  # for what is a file, not a command
+    optional: bool = False  # only some builds need it
 
 
 TOOLS = {
@@ -31,8 +33,12 @@ TOOLS = {
     "apt-get": Tool("apt", "resolves the base's Debian packages"),
     "apt-cache": Tool("apt", "reads the base's Debian packages"),
     "dpkg-deb": Tool("dpkg", "reads Debian packages"),
-    "qemu-aarch64-static": Tool("qemu-user-static", "runs arm64's programs while its base is made"),
-    "qemu-x86_64-static": Tool("qemu-user-static", "runs amd64's programs while its base is made"),
+    **{
+        f"qemu-{x.machine}-static": Tool(
+            "qemu-user-static", f"runs {x.name}'s programs while its base is made", optional=True
+        )
+        for x in ARCHITECTURES.values()
+    },
     "gpgv": Tool("gpgv", "apt checks the archive's signature with it"),
     "debian-archive-keyring": Tool(
         "debian-archive-keyring", "the archive's signature is checked against it", _KEYRING

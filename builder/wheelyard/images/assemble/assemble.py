@@ -146,7 +146,9 @@ def _interpreter(work: Assembly, roots: Roots) -> Interpreter:
     stage = work.stages[0].compiling
     if stage is not work.stages[0]:
         native = replace(work, stages=(stage,))
-        with Roots(native, _with_base(native, {})) as others:
+        key = system_key(native.stages, 0)
+        stored = work.store.find(key, prove=work.remade is not None)
+        with Roots(native, {} if stored is None else {key: stored}) as others:
             return _interpreter(native, others)
     cache = work.context.settings.cache_dir / "interpreters"
     identity = interpreter_identity(stage.packages, stage.cell.base)

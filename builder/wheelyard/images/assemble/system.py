@@ -75,6 +75,8 @@ def share_systems(stages: Sequence[Stage], store: LayerStore, other: LayerStore)
     """Give another store the layers of Debian packages that this one has."""
     for index in range(len(stages)):
         store.copy_to(system_key(stages, index), other)
+    if stages[0].native is not None:  # whose Python compiles
+        store.copy_to(system_key((stages[0].native,), 0), other)
 
 
 class Roots:

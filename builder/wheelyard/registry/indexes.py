@@ -1,0 +1,152 @@
+"""Image indexes: one tag for the images of several architectures.
+
+The full tag is the source of truth: it says which image of each architecture there is, and the
+short tags get the same index. A registry cannot make moving a tag conditional on its present
+target, so what another push wrote meanwhile is read again and merged.
+
+Source: OCI image-spec 1.1, image-index.md.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
+from wheelyard.errors import RegistryError
+from wheelyard.fetching.replies import Gone
+from wheelyard.oci.documents import (
+    ConfigDocument,
+    ImageIndex,
+    ImageManifest,
+    UnreadableError,
+    read_document,
+)
+from wheelyard.oci.layout import INDEX_TYPE, Descriptor, canonical, digest_of
+from wheelyard.registry.client import (
+    ANY_MANIFEST,
+    IMAGE_MANIFEST,
+    MANIFEST_TYPES,
+    get_content,
+    manifest_digest,
+    put_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wheelyard.registry.client import Registry
+
+_ATTEMPTS = 5
+_SETTLED = 0.3  # seconds after which a push that has read the tag has moved it
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The tags that an image shares with its siblings for other architectures."""
+
+    architecture: str
+    tags: tuple[str, ...]  # "pytorch:2.15.0-cuda13.2-cudnn9.26-py3.13", the full one first
+
+
+def image_manifest(
+    registry: Registry, repository: str, reference: str, architecture: str = DEFAULT.name
+) -> bytes:
+    """Fetch the manifest of an image; of an index, the one for an architecture.
+
+    Raises Gone if it is not there, and RegistryError for an index without that architecture.
+    """
+    data = get_content(registry, repository, "manifests", reference, ANY_MANIFEST)
+    index = _as_index(data)
+    if index is None:
+        return data
+    for entry in index.manifests:
+        if entry.platform is not None and entry.platform.fits(architecture):
+            return get_content(registry, repository, "manifests", entry.digest, IMAGE_MANIFEST)
+    there = ", ".join(x.platform.architecture for x in index.manifests if x.platform) or "none"
+    raise RegistryError(
+        f"{registry.address}: {repository}:{reference} has no image for linux/{architecture}, "
+        f"only for: {there}"
+    )
+
+
+def move_shared(
+    registry: Registry, repository: str, image: Descriptor, shared: Shared
+) -> tuple[str, tuple[str, ...]]:
+    """Put an image into the index of its shared tags; return its digest and the moved tags.
+
+    Short tags wait for the default architecture's image, which most machines ask for.
+    """
+    full = shared.tags[0].partition(":")[2]
+    moved: dict[str, None] = {}
+    for attempt in range(_ATTEMPTS):
+        images = {**_present(registry, repository, full), shared.architecture: image}
+        data = _index(images)
+        digest = digest_of(data)
+        tags = shared.tags if DEFAULT.name in images else shared.tags[:1]
+        names = [tag for tag in tags if _target(registry, repository, tag) != digest]
+        if not names:
+            return digest, tuple(moved)
+        put_manifest(registry, repository, digest, data, INDEX_TYPE)
+        for tag in names:
+            put_manifest(registry, repository, tag.partition(":")[2], data, INDEX_TYPE)
+        moved |= dict.fromkeys(names)
+        time.sleep(_SETTLED * (1 + attempt))
+    raise RegistryError(
+        f"{registry.address}: {repository}: other pushes keep moving {full}; push again when they "
+        "are done"
+    )
+
+
+def _target(registry: Registry, repository: str, tag: str) -> str | None:
+    return manifest_digest(registry, repository, tag.partition(":")[2])
+
+
+def _present(registry: Registry, repository: str, tag: str) -> dict[str, Descriptor]:
+    """Return the image of each architecture that a tag names now: an index, or one image."""
+    try:
+        data = get_content(registry, repository, "manifests", tag, ANY_MANIFEST)
+    except Gone:
+        return {}
+    index = _as_index(data)
+    if index is None:
+        architecture = _architecture(registry, repository, data)
+        manifest = read_document(ImageManifest, data)
+        image = Descriptor(manifest.media_type, digest_of(data), len(data))
+        return {} if architecture is None else {architecture: image}
+    return {
+        name: Descriptor(entry.media_type, entry.digest, entry.size)
+        for name in ARCHITECTURES
+        for entry in index.manifests
+        if entry.platform is not None and entry.platform.fits(name)
+    }
+
+
+def _architecture(registry: Registry, repository: str, manifest: bytes) -> str | None:
+    """Return the architecture of an image that a tag names directly; None if it states none."""
+    try:
+        config = read_document(ImageManifest, manifest).config.digest
+        data = get_content(registry, repository, "blobs", config)
+        return read_document(ConfigDocument, data).architecture
+    except (Gone, UnreadableError):
+        return None
+
+
+def _as_index(data: bytes) -> ImageIndex | None:
+    """Read an index; None for the manifest of one image."""
+    try:
+        index = read_document(ImageIndex, data)
+    except UnreadableError:
+        return None
+    return None if index.media_type in MANIFEST_TYPES else index  # it must not be both
+
+
+def _index(images: Mapping[str, Descriptor]) -> bytes:
+    """Return the index of images, the default architecture's first."""
+    manifests = [
+        images[name].as_json() | {"platform": {"architecture": name, "os": "linux"}}
+        for name in ARCHITECTURES
+        if name in images
+    ]
+    return canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests})

@@ -1,0 +1,145 @@
+"""One tag for two architectures: what other people's tools find, copy and pull."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import Tiny, make_both
+
+from tests.peers.pushed import RUNTIME, digest_there, layout_digest
+from wheelyard.cli import main
+from wheelyard.images.build.build import build_images
+from wheelyard.images.build.results import Built
+
+pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
+
+ARM = f"{RUNTIME}-arm64"
+SHORT = "pytorch:2.3.1"
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_both(tmp_path_factory.mktemp("both"))
+
+
+@pytest.fixture(scope="module")
+def dist(both: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("both-out") / "dist"
+    results = build_images(both.plan.cells, both.plan, folder, both.context)
+    assert all(isinstance(result, Built) for result in results), results
+    return folder
+
+
+@pytest.fixture
+def push(both: Tiny, dist: Path, tmp_path: Path, address: str) -> Callable[..., int]:
+    def call(*words: str) -> int:
+        given = ["push", "--project", both.folder, "--output", dist, "--timeout", 5]
+        where = ["--cache-dir", tmp_path / "cache", "--registry", f"http://{address}/team"]
+        return main([*map(str, (*given, *where)), *words])
+
+    return call
+
+
+def raw(address: str, tag: str) -> Any:
+    command = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{address}/team/{tag}"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def listed(address: str, tag: str) -> dict[str, str]:
+    """Architecture -> digest, of the index that a tag names."""
+    entries = raw(address, tag)["manifests"]
+    return {entry["platform"]["architecture"]: entry["digest"] for entry in entries}
+
+
+def test_layers_that_fit_every_processor_are_shared(dist: Path) -> None:
+    layers = {
+        tag: [
+            layer["digest"] for layer in json.loads(blob(dist, layout_digest(dist, tag)))["layers"]
+        ]
+        for tag in (RUNTIME, ARM)
+    }
+    here, there = layers[RUNTIME], layers[ARM]
+    assert here[0] != there[0]  # the bases
+    assert here[1:-1] == there[1:-1]  # wheels for any platform, and their bytecode
+    assert here[-1] != there[-1]  # the cells
+
+
+def blob(dist: Path, digest: str) -> bytes:
+    return (dist / "blobs/sha256" / digest.partition(":")[2]).read_bytes()
+
+
+def test_a_tag_is_an_index_of_both(
+    push: Callable[..., int], address: str, dist: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert push("runtime", "--json") == 0
+    seen = {image["id"]: image for image in json.loads(capsys.readouterr().out)}
+    assert len(seen) == 2
+    both = {"amd64": layout_digest(dist), "arm64": layout_digest(dist, ARM)}
+    for tag in (RUNTIME, SHORT, "pytorch:latest"):
+        assert listed(address, tag) == both
+        assert raw(address, tag)["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    assert digest_there(f"{address}/team", ARM) == both["arm64"]
+    for name, digest in both.items():
+        config = json.loads(blob(dist, json.loads(blob(dist, digest))["config"]["digest"]))
+        assert config["architecture"] == name
+    copied = tmp_path / "copied"
+    command = ["skopeo", "copy", "--all", "--src-tls-verify=false"]
+    source = f"docker://{address}/team/{RUNTIME}"
+    subprocess.run([*command, source, f"oci:{copied}:x"], check=True, capture_output=True)
+    for digest in both.values():
+        assert blob(copied, digest) == blob(dist, digest)
+    assert push("runtime", "--json") == 0
+    assert [image["moved"] for image in json.loads(capsys.readouterr().out)] == [[], []]
+
+
+def test_an_image_that_was_there_alone_joins_the_index(
+    push: Callable[..., int], address: str, dist: Path
+) -> None:
+    """As published before arm64 was: the tag names the image itself."""
+    source, target = f"oci:{dist}:{RUNTIME}", f"docker://{address}/team/{RUNTIME}"
+    command = ["skopeo", "copy", "--dest-tls-verify=false", source, target]
+    subprocess.run(command, check=True, capture_output=True)
+    assert push(ARM) == 0
+    assert listed(address, RUNTIME) == {
+        "amd64": layout_digest(dist),
+        "arm64": layout_digest(dist, ARM),
+    }
+
+
+def test_short_tags_wait_for_the_image_that_most_machines_need(
+    push: Callable[..., int], address: str
+) -> None:
+    assert push(ARM) == 0
+    assert list(listed(address, RUNTIME)) == ["arm64"]
+    assert digest_there(f"{address}/team", SHORT) is None
+    assert push(RUNTIME) == 0
+    assert list(listed(address, SHORT)) == ["amd64", "arm64"]
+
+
+def test_an_image_is_made_again_by_a_shared_tag(
+    push: Callable[..., int], both: Tiny, address: str, tmp_path: Path, capsys: Any
+) -> None:
+    assert push("runtime") == 0
+    given = ["reproduce", "--project", both.folder, "--cache-dir", both.context.settings.cache_dir]
+    for tag in (RUNTIME, ARM):
+        capsys.readouterr()
+        where = ["--registry", f"http://{address}/team", tag, "--json"]
+        assert main([*map(str, given), *where]) == 0
+        made = json.loads(capsys.readouterr().out)
+        assert made["id"].endswith("arm64") == (tag == ARM)
+
+
+def test_pick_goes_by_the_machine(
+    push: Callable[..., int], dist: Path, address: str, tmp_path: Path, capsys: Any
+) -> None:
+    assert push("runtime") == 0
+    given = ["pick", "--registry", f"http://{address}/team", "--gpu", "sm_90", "--json"]
+    for name, tag in (("amd64", RUNTIME), ("arm64", ARM)):
+        capsys.readouterr()
+        assert main([*given, "--architecture", name]) == 0
+        assert json.loads(capsys.readouterr().out)["digest"] == layout_digest(dist, tag)
