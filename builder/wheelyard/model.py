@@ -18,6 +18,7 @@ class FrameworkPin:
     version: str  # "2.3.1"
     distribution: str  # "torch"
     local: str | None = None  # "cu118": the build from a separate index
+    build: str | None = None  # "jax-cuda12": whose facts count; None: those of `name`
 
     @property
     def wheel(self) -> str:

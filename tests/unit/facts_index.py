@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,16 @@ BUILD_INFO = (
     "build_info = collections.OrderedDict([('cuda_compute_capabilities', ['sm_60', 'compute_90']),"
     " ('cuda_version', '12.5.1'), ('cudnn_version', '9'), ('is_cuda_build', True)])\n"
 )
+JAX_METADATA = """\
+Metadata-Version: 2.1
+Name: jax-cuda12-plugin
+Version: 0.12.0
+Requires-Dist: jax-cuda12-pjrt==0.12.0
+Requires-Dist: nvidia-cuda-nvcc-cu12>=12.6.85; sys_platform == "linux" and extra == "with-cuda"
+Requires-Dist: nvidia-cuda-runtime-cu12>=12.1.105; sys_platform == "linux" and extra == "with-cuda"
+Requires-Dist: nvidia-cudnn-cu12<10.0,>=9.10.2.21; sys_platform == "linux" and extra == "with-cuda"
+Requires-Dist: nvidia-nccl-cu12>=2.18.1; sys_platform == "linux" and extra == "with-cuda"
+"""
 JSON = "application/vnd.pypi.simple.v1+json"
 
 
@@ -57,7 +68,37 @@ def tensorflow_wheel(build_info: str = BUILD_INFO) -> bytes:
     )
 
 
-def zipped(members: dict[str, str]) -> bytes:
+def _fat_binary(*entries: tuple[int, int]) -> bytes:
+    """CUDA's container of code: kind (1: PTX, 2: machine code) and architecture of each entry."""
+    body = b"".join(
+        struct.pack("<HHIQ12xI32x", kind, 0x101, 64, 16, number) + bytes(16)
+        for kind, number in entries
+    )
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
+
+
+FAT_BINARY = b"\x7fELF" + _fat_binary((2, 80), (2, 120)) + bytes(9) + _fat_binary((1, 120))
+
+
+def jax_wheel(
+    cuda: int = 12090,
+    cudnn: int = 91002,
+    names: bytes = b"cuda_runtime_build_version\0cudnn_build_version",
+    kernels: bytes | None = FAT_BINARY,
+) -> bytes:
+    """JAX's plugin in miniature: functions that return a constant, and a fat binary."""
+    code = b"".join(
+        b"\x55\x48\x89\xe5\xbf" + struct.pack("<I", value) + b"\xe8\x62\x2d\x05\x00\x5d\xc3"
+        for value in (cuda, cudnn, 120901)
+    )
+    members: dict[str, str | bytes] = {
+        "jax_cuda12_plugin/_versions.so": b"\x7fELF" + code + names,
+        "jax_cuda12_plugin-0.12.0.dist-info/METADATA": JAX_METADATA,
+    }
+    return zipped(members | ({} if kernels is None else {"jax_cuda12_plugin/_linalg.so": kernels}))
+
+
+def zipped(members: Mapping[str, str | bytes]) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("ballast.bin", b"\0" * 5_000_000)

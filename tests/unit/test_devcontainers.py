@@ -47,7 +47,7 @@ from wheelyard.settings import load_settings
 from wheelyard.system.templates import make_environment
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["combined", "pytorch", "tensorflow"]
+NAMES = ["combined", "jax", "pytorch", "tensorflow"]
 SHIPPED = sorted(ROOT.glob("devcontainer/*/devcontainer.json"))
 SEEN = ROOT / ".devcontainer"
 RECURSIVE = re.compile(rb"chown (-[a-zA-Z]*R|--recursive)")
@@ -189,8 +189,8 @@ class TestFindingOne:
     def test_by_name(self) -> None:
         cells = planning.committed_plan().cells
         assert find_variant(cells, "tensorflow-gpu").requires_gpu
-        with pytest.raises(SelectionError, match=r"'jax'; there are combined, combined-gpu, py"):
-            find_variant(cells, "jax")
+        with pytest.raises(SelectionError, match=r"'mxnet'; there are combined, combined-gpu, jax"):
+            find_variant(cells, "mxnet")
 
     def test_what_was_rendered_once_is_stale_and_what_somebody_wrote_is_not(
         self, tmp_path: Path
@@ -267,7 +267,7 @@ class TestInit:
     @pytest.mark.parametrize(
         ("options", "code", "said"),
         [
-            (["--framework", "jax"], 17, "framework jax"),
+            (["--framework", "mxnet"], 17, "framework mxnet"),
             (["--cuda", "9.0"], 17, "CUDA 9.0"),
         ],
     )

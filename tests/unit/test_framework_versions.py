@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from wheelyard.errors import InspectError
-from wheelyard.images.inspect.inspect import FRAMEWORKS
+from wheelyard.images.inspect.inspect import framework_version
 from wheelyard.images.inspect.tree import Tree
 
 HEADER = "tensorflow/include/tensorflow/core/public/version.h"
@@ -25,7 +25,7 @@ class Files:
 
 
 def version(name: str, files: dict[str, str]) -> str:
-    return FRAMEWORKS[name](cast(Tree, Files(files)), "site")
+    return framework_version(name, cast(Tree, Files(files)), "site")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ def version(name: str, files: dict[str, str]) -> str:
             {HEADER: "#define TF_GRAPH_DEF_VERSION 2\n", PACKAGE: "x = 1\n_VERSION = '2.21.0'\n"},
             "2.21.0",
         ),
+        ("jax", {"jax/version.py": '_version = "0.12.0.1"\n'}, "0.12.0.1"),
     ],
 )  # fmt: skip
 def test_each_release_says_its_version(name: str, files: dict[str, str], expected: str) -> None:

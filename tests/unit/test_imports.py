@@ -27,6 +27,7 @@ ROOMS = (
     "oci",
     "settings",
     "context",
+    "frameworks",
     "planning",
     "fetching",
     "contract",
@@ -72,7 +73,7 @@ OWNERS = {
     "subprocess": ("wheelyard.system.subprocesses",),
 }
 # Rooms that turn data into data: they can be tested, and trusted, without any machine.
-PURE = ("planning", "contract", "rendering")
+PURE = ("frameworks", "planning", "contract", "rendering")
 OUTSIDE = ("httpx", "docker", "subprocess", "wheelyard.engines", "wheelyard.system.subprocesses")
 # Is given its inputs, and asks no network for anything.
 OFFLINE = ("images.assemble", "images.inspect")

@@ -114,7 +114,10 @@ def test_missing_and_unreadable_file(tmp_path: Path) -> None:
             {"cuda": {"13": {"tools": {"develop": ["x"]}}}},
             "flavour 'develop' is not defined; did you",
         ),
-        ({"policy": "newest"}, "policy: must be 'match-build' or 'upstream-latest', not 'newest'"),
+        (
+            {"policy": "newest"},
+            "policy: must be 'match-build', 'upstream-latest' or 'follow-cuda', not 'newest'",
+        ),
         ({"exclude": [{"when": {"os": "x"}, "reason": "y"}]}, "when.os: unknown key; known here:"),
         ({"cuda": {"12.1": {"constraint": []}}}, 'cuda."12.1".constraint: unknown key; did you'),
     ],
@@ -159,6 +162,16 @@ def test_includes_are_checked(tmp_path: Path, change: dict[str, Any], says: str)
         **change,
     }
     assert says in problems(tmp_path, planning.document(include=[entry]))
+
+
+def test_a_framework_without_a_record_is_refused(tmp_path: Path) -> None:
+    """Before anything is fetched: its image could not be inspected, nor its facts be read."""
+    entry = {"title": "MXNet", "distribution": "mxnet"}
+    data = planning.document(axes={"framework": ["mxnet 1.9.1"]}, frameworks={"mxnet": entry})
+    told = problems(tmp_path, data)
+    assert "frameworks.mxnet: Wheelyard has no record of the framework 'mxnet'" in told
+    assert "known are pytorch, tensorflow, jax" in told
+    assert "CONTRIBUTING.md, Add a framework" in told
 
 
 def test_a_version_keeps_the_digits_it_was_written_with(tmp_path: Path) -> None:

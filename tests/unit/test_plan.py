@@ -15,8 +15,10 @@ from wheelyard.commands import plan as command
 from wheelyard.console.tasks import Reporter
 from wheelyard.context import Context
 from wheelyard.errors import MatrixError, SelectionError, WheelyardError
+from wheelyard.model import Plan
 from wheelyard.planning.explain import explain
-from wheelyard.planning.facts import load_upstream
+from wheelyard.planning.facts import Release, load_upstream, make_release
+from wheelyard.planning.matrix import load_matrix
 from wheelyard.planning.plan import make_plan
 from wheelyard.settings import load_settings
 from wheelyard.versions import order, short
@@ -207,6 +209,77 @@ def test_match_build_refuses_what_only_a_range_allows(
     assert says in failure(tmp_path, axes=axes, include=[entry])
     entry["policy"] = "upstream-latest"
     assert planning.plan(tmp_path, axes=axes, include=[entry]).cells[-1].cuda == cuda
+
+
+def jax(major: str, cuda: str, nvcc: str) -> Release:
+    suffix = "-cu12" if major == "12" else ""
+    requires = {
+        f"nvidia-cublas{suffix}": ">=12.1.3.1",
+        f"nvidia-cuda-nvcc{suffix}": f">={nvcc}",
+        f"nvidia-cuda-runtime{suffix}": f">={major}.0.1",
+        f"nvidia-cudnn-cu{major}": "<10.0,>=9.8",
+        f"nvidia-nvjitlink{suffix}": f">={major}.0.39",
+    }
+    return make_release("0.12.0", f"jax_cuda{major}_plugin.whl", cuda, ("3.11",), requires)
+
+
+JAX = {
+    **planning.UPSTREAM,
+    "jax-cuda12": {"0.12.0": jax("12", "12.9", "12.6.85")},
+    "jax-cuda13": {"0.12.0": jax("13", "13.0", "13.0.48")},
+}
+
+
+def jax_plan(folder: Path, cuda: str, framework: str = "jax 0.12.0", cudnn: str = "9.10") -> Plan:
+    bound = {"require": "nvidia-nccl-cu12<3", "reason": "x", "cuda": "12"}
+    entry = {"title": "JAX", "distribution": "jax", "policy": "follow-cuda", "constraints": [bound]}
+    data = planning.document(
+        axes={"framework": [framework], "cuda": [cuda], "cudnn": [cudnn]},
+        frameworks=planning.MATRIX["frameworks"] | {"jax": entry}, cuda={},
+    )  # fmt: skip
+    return make_plan(load_matrix(planning.write(folder, data)), JAX)
+
+
+def test_a_framework_that_follows_the_cuda_of_the_cell(tmp_path: Path) -> None:
+    """Its ranges have no upper end: the toolkit and all that is numbered like it are held."""
+    cell = jax_plan(tmp_path, "12.8").cells[0]
+    assert (cell.policy, cell.requirements[0]) == ("follow-cuda", "jax[cuda12]==0.12.0")
+    assert cell.constraints == (
+        "cuda-toolkit==12.8.*",
+        "nvidia-cuda-nvcc-cu12==12.8.*",
+        "nvidia-cuda-runtime-cu12==12.8.*",
+        "nvidia-cudnn-cu12==9.10.*",
+        "nvidia-nccl-cu12<3",
+        "nvidia-nvjitlink-cu12==12.8.*",
+    )
+    assert cell.built_for == (("jax", "12.9"),)
+
+
+def test_each_cuda_major_has_its_plugin(tmp_path: Path) -> None:
+    cell = jax_plan(tmp_path, "13.2").cells[0]
+    assert cell.requirements[0] == "jax[cuda13]==0.12.0"
+    assert "nvidia-cudnn-cu13==9.10.*" in cell.constraints
+    assert "nvidia-nccl-cu12<3" not in cell.constraints
+    assert cell.tags[0] == "jax:0.12.0-cuda13.2-cudnn9.10-py3.11"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "says"),
+    [
+        ("11.8", "JAX 0.12.0: it has plugins for CUDA 12 and 13 only"),
+        ("12.4", "JAX 0.12.0 is built for CUDA 12.9"),  # its nvcc is 12.6's, or newer
+    ],
+)
+def test_a_cuda_that_its_parts_do_not_allow(tmp_path: Path, cuda: str, says: str) -> None:
+    with pytest.raises(MatrixError, match=says):
+        jax_plan(tmp_path, cuda)
+
+
+def test_beside_a_framework_with_pins_the_rest_follows(tmp_path: Path) -> None:
+    cell = jax_plan(tmp_path, "12.8", "pytorch 2.9.1 + jax 0.12.0").cells[0]
+    assert cell.policy == "follow-cuda"
+    assert "nvidia-cuda-nvcc-cu12==12.8.*" in cell.constraints
+    assert "nvidia-cuda-runtime-cu12==12.8.*" not in cell.constraints  # PyTorch pins it
 
 
 def test_bases_other_than_the_default_are_named(tmp_path: Path) -> None:

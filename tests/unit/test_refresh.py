@@ -12,9 +12,11 @@ from typing import Any
 import planning
 import pytest
 from facts_index import (
+    FAT_BINARY,
     METADATA,
     VERSION,
     FactsIndex,
+    jax_wheel,
     serving,
     settings_for,
     tensorflow_wheel,
@@ -24,6 +26,7 @@ from facts_index import (
 from wheelyard.cli import main
 from wheelyard.errors import FetchError
 from wheelyard.fetching.transport import make_client
+from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.lock.upstream.listing import parse_listing
 from wheelyard.lock.upstream.refresh import FrameworkListing, offered_releases, read_releases
 from wheelyard.lock.upstream.simpleindex import read_listing
@@ -47,6 +50,7 @@ def read(
     wanted: dict[str, Any] = {
         "framework": "pytorch", "distribution": "torch", "since": "2.1", "local": None, **listing,
     }  # fmt: skip
+    wanted["built"] = FRAMEWORKS[wanted["framework"].partition("-")[0]].built
     received: list[int] = []
     project = wanted["distribution"].partition("[")[0]
     settings = settings_for(folder, index)
@@ -82,6 +86,56 @@ def test_tensorflow_says_what_it_was_built_for(tmp_path: Path, index: FactsIndex
     release = read(tmp_path, index, distribution="tensorflow", framework="tensorflow")["2.20.0"]
     assert (release.cuda, release.built_cudnn) == ("12.5.1", "9")
     assert release.architectures == ("sm_60", "compute_90")
+
+
+def test_tensorflow_that_states_no_cuda(tmp_path: Path, index: FactsIndex) -> None:
+    name = "tensorflow-2.20.0-cp311-cp311-manylinux2014_x86_64.whl"
+    index.add("tensorflow", name, tensorflow_wheel("build_info = {}"))
+    with pytest.raises(FetchError, match="does not state its CUDA version"):
+        read(tmp_path, index, distribution="tensorflow", framework="tensorflow")
+
+
+PLUGIN = "jax_cuda12_plugin-0.12.0-cp313-cp313-manylinux_2_27_x86_64.whl"
+
+
+def plugin(folder: Path, index: FactsIndex, wheel: bytes) -> Release:
+    index.add("jax-cuda12-plugin", PLUGIN, wheel)
+    found = read(
+        folder, index, since="0.10", framework="jax-cuda12",
+        distribution="jax-cuda12-plugin[with-cuda]",
+    )  # fmt: skip
+    return found["0.12.0"]
+
+
+def test_what_jax_was_built_for_is_in_machine_code(tmp_path: Path, index: FactsIndex) -> None:
+    release = plugin(tmp_path, index, jax_wheel())
+    assert (release.cuda, release.built_cudnn) == ("12.9", "9.10.2")
+    assert (release.cudnn, release.nccl) == ("9.10.2.21", "2.18.1")
+    assert release.architectures == ("sm_80", "sm_120", "compute_120")
+    assert release.compiler == ">=12.6.85"
+
+
+@pytest.mark.parametrize(
+    ("wheel", "says"),
+    [
+        (jax_wheel(cuda=13000), "_versions.so inside does not state its CUDA version"),
+        (jax_wheel(cudnn=8907), "_versions.so inside does not state its CUDA version"),
+        (jax_wheel(names=b"nothing"), "_versions.so inside does not state its CUDA version"),
+        (jax_wheel(kernels=None), "has no jax_cuda12_plugin/_linalg.so"),
+        (torch_wheel(), "has no _versions.so"),
+    ],
+)
+def test_a_plugin_without_facts_is_named(
+    tmp_path: Path, index: FactsIndex, wheel: bytes, says: str
+) -> None:
+    with pytest.raises(FetchError, match=says):
+        plugin(tmp_path, index, wheel)
+
+
+@pytest.mark.parametrize("length", range(0, 200, 7))
+def test_a_fat_binary_that_ends_early(tmp_path: Path, index: FactsIndex, length: int) -> None:
+    found = plugin(tmp_path, index, jax_wheel(kernels=FAT_BINARY[:length])).architectures
+    assert set(found) <= {"sm_80", "sm_120", "compute_120"}
 
 
 def test_only_final_releases_since_the_floor_count(tmp_path: Path, index: FactsIndex) -> None:
@@ -154,12 +208,12 @@ def test_a_wheel_that_only_asks_for_another_is_no_build(tmp_path: Path, index: F
         (b"not a zip", "the file from the index is not a wheel"),
         (torch_wheel()[:-400], "the file from the index is not a wheel"),
         (torch_wheel(version="cuda = 12"), "does not state its CUDA version"),
-        (torch_wheel(version=None), "neither torch/version.py nor"),
+        (torch_wheel(version=None), "has no torch/version.py, which states the CUDA of the build"),
         (torch_wheel(config=None), "has no torch/include/ATen/cuda/CUDAConfig.h"),
         (torch_wheel(metadata=None), "0 METADATA files"),
         (torch_wheel(metadata="Name: torch\n"), "it does not require cuDNN"),
         (torch_wheel(metadata="Requires-Dist: ~~\n"), "an invalid requirement"),
-        (tensorflow_wheel("build_info = {}"), "does not state its CUDA version"),
+        (tensorflow_wheel(), "has no torch/version.py"),
     ],
 )
 def test_a_wheel_without_facts_is_named(
@@ -282,7 +336,9 @@ def test_a_release_that_is_yanked_as_a_whole_is_still_an_offer() -> None:
         {"files": [{"filename": NAME, "url": NAME, "hashes": {}, "yanked": "bad"}]}
     ).encode()
     files = parse_listing("application/json", body, "http://host/simple/torch/")
-    offer = offered_releases(FrameworkListing("pytorch", "torch", "2.1", None, files))["2.3.1"]
+    built = FRAMEWORKS["pytorch"].built
+    listing = FrameworkListing("pytorch", "torch", "2.1", None, files, built)
+    offer = offered_releases(listing)["2.3.1"]
     assert (offer.yanked, offer.pythons) == ("bad", ("3.11",))
 
 

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from wheelyard.contract.paths import VENV
+from wheelyard.frameworks.known import is_part
 from wheelyard.model import Cell, LockedWheel
 
 CONSTRAINTS = "etc/pip/constraint.txt"
@@ -35,7 +36,7 @@ _ABOUT = (
 def constraint_files(cell: Cell, wheels: Iterable[LockedWheel]) -> dict[str, str]:
     """Return path (relative to the image's root) -> text of the files that hold the constraints."""
     wheels = tuple(wheels)
-    frameworks = [f"{w.name}=={w.version}" for w in wheels if w.name in _frameworks(cell)]
+    frameworks = [f"{w.name}=={w.version}" for w in wheels if _is_framework(cell, w)]
     pins = list(_pins(cell, wheels))
     bounds = list(_bounds(cell, pins))
     plain = constraint_lines(cell, wheels)
@@ -63,12 +64,12 @@ def _pins(cell: Cell, wheels: Iterable[LockedWheel]) -> Iterator[str]:
     """
     replaced = set(map(_name, cell.overrides))
     for wheel in wheels:
-        if wheel.name not in replaced and (wheel.name in _frameworks(cell) or is_cuda(wheel)):
+        if wheel.name not in replaced and (_is_framework(cell, wheel) or is_cuda(wheel)):
             yield f"{wheel.name}=={wheel.version}"
 
 
-def _frameworks(cell: Cell) -> set[str]:
-    return {pin.wheel for pin in cell.frameworks}
+def _is_framework(cell: Cell, wheel: LockedWheel) -> bool:
+    return any(is_part(wheel.name, pin.name) for pin in cell.frameworks)
 
 
 def _name(requirement: str) -> str:

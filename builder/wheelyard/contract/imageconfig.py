@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,6 +12,7 @@ from wheelyard.architecture import DEFAULT
 from wheelyard.contract.compiler import HOME, has_compiler
 from wheelyard.contract.editor import metadata
 from wheelyard.contract.paths import UID, VENV, WORKDIR
+from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.model import Cell, RequirementsLock
 from wheelyard.planning.drivers import driver_floor, require_cuda
 from wheelyard.planning.facts import CPU
@@ -104,7 +106,15 @@ def _environment(cell: Cell, lock: RequirementsLock) -> Pairs:
         # `docker logs` and `kubectl logs` of a training show its lines when they are printed.
         ("PYTHONUNBUFFERED", "1"),
         *(() if cell.cuda == CPU else _driver(cell)),
+        *_beside(cell),
     )
+
+
+def _beside(cell: Cell) -> Iterator[tuple[str, str]]:
+    """Yield what lets several frameworks share a GPU's memory."""
+    if len(cell.frameworks) > 1:
+        for pin in cell.frameworks:
+            yield from FRAMEWORKS[pin.name].beside.items()
 
 
 def _driver(cell: Cell) -> Pairs:

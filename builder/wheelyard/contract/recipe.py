@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.constraints import is_cuda
+from wheelyard.frameworks.known import is_part
 from wheelyard.layers.layer import FORMAT
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def make_recipe(cell: Cell, locks: Sequence[Sequence[LockedWheel]]) -> Recipe:
     """
     seen: set[str] = set()
     stages = []
-    frameworks = {pin.wheel for pin in cell.frameworks}
+    frameworks = {pin.name for pin in cell.frameworks}
     for wheels in locks:
         fresh = [w for w in wheels if w.sha256 not in seen]
         seen.update(w.sha256 for w in fresh)
@@ -113,7 +114,10 @@ def _stage(
     late = [w for word in _LATE_CUDA for w in _ordered(cuda) if word in w.name]
     early = [w for w in _ordered(cuda) if w not in late]
     early.sort(key=lambda w: w.name in _LAST_OF_TOOLKIT)
-    framework = [w for w in wheels if w.name in frameworks or w.name.startswith(_COMPILERS)]
+    framework = [
+        w for w in wheels if w.name.startswith(_COMPILERS)
+        or any(is_part(w.name, name) for name in frameworks)
+    ]  # fmt: skip
     packages = [w for w in wheels if w not in cuda and w not in framework]
     yield from _split(early, python)
     yield from _split(late, python)

@@ -23,7 +23,7 @@ def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
         *_frameworks(cell, wheels),
         *_component("CUDA", cell.cuda, _RUNTIME, wheels),
         *_component("cuDNN", cell.cudnn, _CUDNN, wheels),
-        *(_strays(cell, wheels) if cell.policy == "match-build" else ()),
+        *(_strays(cell, wheels) if cell.policy != "upstream-latest" else ()),
     ]
     if problems:
         raise LockError(

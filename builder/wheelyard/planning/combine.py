@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from wheelyard.planning.facts import Upstream, for_architecture
 from wheelyard.planning.matrix_model import Include, Matrix, Policy, When
-from wheelyard.planning.shipped import override, pins, releases, why_not
+from wheelyard.planning.shipped import override, pins, releases, usual_policy, why_not
 from wheelyard.planning.tags import image_id, named
 from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads, short
@@ -76,9 +76,8 @@ def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> No
     flavours = sorted(axes.flavour, key=lambda name: len(ancestry(matrix, name)))
     facts = {name: for_architecture(upstream, name) for name in axes.architecture}
     for architecture, framework, cuda, cudnn, python in sets:
-        unshipped = why_not(
-            matrix, facts[architecture], framework, cuda, cudnn, python, matrix.policy
-        )
+        policy = usual_policy(matrix, framework)
+        unshipped = why_not(matrix, facts[architecture], framework, cuda, cudnn, python, policy)
         for base, flavour in itertools.product(axes.base, flavours):
             combination = Combination(framework, cuda, cudnn, python, base, flavour, architecture)
             asked_for = _excluded(matrix, combination, used)
@@ -131,7 +130,7 @@ def _include_problem(matrix: Matrix, upstream: Upstream, entry: Include) -> tupl
     cuDNN keeps its ABI within a major version, so another minor or patch release may replace
     upstream's; another major may not.
     """
-    policy = entry.policy or matrix.policy
+    policy = entry.policy or usual_policy(matrix, entry.framework)
     shipped = releases(matrix, upstream, entry.framework, entry.cuda)
     reason = why_not(matrix, upstream, entry.framework, entry.cuda, None, entry.python, policy)
     if reason or isinstance(shipped, str):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import SelectionError
+from wheelyard.frameworks.known import facts_of
 from wheelyard.model import Cell, Plan
 from wheelyard.planning.drivers import runs_on, too_old
 from wheelyard.planning.facts import (
@@ -139,7 +140,7 @@ def _stranger(
     obstacles = [
         obstacle
         for framework, version in asked.frameworks
-        for obstacle in _obstacles(matrix, upstream.get(framework, {}), framework, version, asked)
+        for obstacle in _obstacles(matrix, upstream, framework, version, asked)
     ]
     yield from (f"  {obstacle}" for obstacle in obstacles)
     names = "+".join(framework for framework, _ in asked.frameworks)
@@ -155,7 +156,7 @@ def _stranger(
 
 def _obstacles(
     matrix: Matrix,
-    known: Mapping[str, Release],
+    upstream: Upstream,
     framework: str,
     version: str | None,
     asked: _Asked,
@@ -163,6 +164,11 @@ def _obstacles(
     """Yield the reasons why upstream does not support a framework in the given combination."""
     entry = matrix.frameworks.get(framework)
     title = entry.title if entry else framework
+    try:
+        known = upstream.get(facts_of(framework, asked.cuda), {})
+    except ValueError as problem:
+        yield f"{title}: {problem}"
+        return
     candidates = known_as(known, version) if version else sorted(known, key=order)
     if not candidates:
         yield unknown_release(title, version or "", known)

@@ -14,16 +14,17 @@ from pathlib import Path
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import MatrixError
+from wheelyard.frameworks.record import CPU as CPU  # for all that speaks of facts
 from wheelyard.model import FrameworkPin
-from wheelyard.versions import leads, order, overlaps, short
+from wheelyard.versions import is_exact, leads, order, overlaps, short
 
 DATA = Path(__file__).parents[1] / "data" / "upstream.json"
 OWN = "upstream.json"  # a project's own facts, beside its matrix.yaml
-CPU = "cpu"  # in place of a CUDA version, for a build without CUDA
 NONE = "none"  # in place of a cuDNN version
 
 _CUDA = re.compile(r"cuda-toolkit|nvidia-cuda-runtime(-cu\d+)?")
 _CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
+_NVCC = re.compile(r"nvidia-cuda-nvcc(-cu\d+)?")
 _NCCL = re.compile(r"nvidia-nccl(-cu\d+)?")
 
 
@@ -48,6 +49,12 @@ class Release:
     def cuda_requirement(self) -> tuple[str, str]:
         """The distribution that represents the CUDA set, and its specifiers."""
         return _find(_CUDA, self.requires) or ("", f"=={self.cuda}.*")
+
+    @cached_property
+    def compiler(self) -> str:
+        """The specifiers of nvcc, numbered as its toolkit, if it is required as a range."""
+        _, spec = _find(_NVCC, self.requires) or ("", "")
+        return "" if is_exact(spec) else spec
 
     @cached_property
     def cudnn_requirement(self) -> tuple[str, str]:
@@ -124,7 +131,7 @@ def make_release(
 def release_of(upstream: Upstream, pin: FrameworkPin) -> Release:
     """Return the facts of the build that a pin names; KeyError if there are none."""
     local = "" if pin.local is None else f"+{pin.local}"
-    return upstream[pin.name][f"{pin.version}{local}"]
+    return upstream[pin.build or pin.name][f"{pin.version}{local}"]
 
 
 def for_architecture(upstream: Upstream, architecture: str) -> Upstream:
@@ -141,7 +148,7 @@ def fits_cuda(release: Release, cuda: str) -> bool:
     """Tell whether a release's requirements allow a CUDA version; only CPU allows CPU."""
     if CPU in (release.cuda, cuda):
         return release.cuda == cuda
-    return overlaps(cuda, release.cuda_requirement[1])
+    return overlaps(cuda, release.cuda_requirement[1]) and overlaps(cuda, release.compiler)
 
 
 def fits_cudnn(release: Release, cudnn: str) -> bool:

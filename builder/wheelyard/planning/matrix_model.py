@@ -58,7 +58,7 @@ _CudnnVersion = Annotated[str, Field(pattern=r"^(\d+\.\d+(\.\d+){0,2}|none)$")]
 _IndexName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 _LocalVersion = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$")]
 _Architecture = Annotated[str, Field(pattern=r"^(amd64|arm64)$")]
-Policy = Literal["match-build", "upstream-latest"]
+Policy = Literal["match-build", "upstream-latest", "follow-cuda"]
 _ImageDigest = Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
 _DebianName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
 _Address = Annotated[str, Field(pattern=r"^https?://[^\s'\"@]+$")]  # without a login
@@ -117,6 +117,7 @@ class FrameworkBound(Bound):
 
     when: _Specifiers | None = None
     flavour: _Word | None = None  # only for this flavour and those that extend it
+    cuda: _CudaPrefix | None = None  # only for this CUDA version, or all its minors
     alone: bool = False  # only if it is the image's only framework
 
 
@@ -144,6 +145,7 @@ class FrameworkEntry(_Mapping):
     title: _Text
     distribution: _Distribution
     since: _MajorMinor = "0.0"  # the oldest release that `upstream refresh` reads
+    policy: Policy | None = None  # for images that hold it; None: the matrix's
     constraints: tuple[FrameworkBound, ...] = ()
     tools: dict[_Word, tuple[_RequirementText | FrameworkTool, ...]] = {}  # flavour -> what it adds
     indexes: dict[_CudaVersion, IndexBuild] = {}  # CUDA that the default index has no build for
@@ -205,7 +207,7 @@ class Include(_Mapping):
     python: _MajorMinor
     base: _Word
     flavours: Annotated[tuple[_Word, ...], Field(min_length=1)]
-    policy: Policy | None = None  # None: the matrix's
+    policy: Policy | None = None  # None: the frameworks', or the matrix's
     architecture: _Architecture = DEFAULT.name
 
 

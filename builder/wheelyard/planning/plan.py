@@ -22,7 +22,7 @@ from wheelyard.planning.combine import (
 from wheelyard.planning.facts import Upstream, facts_file, for_architecture, load_upstream
 from wheelyard.planning.matrix import read_matrix
 from wheelyard.planning.matrix_model import CudaEntry, Matrix
-from wheelyard.planning.shipped import floating, index_of, override, pins, releases
+from wheelyard.planning.shipped import floating, index_of, override, pins, releases, usual_policy
 from wheelyard.planning.tags import assign_aliases, full_tag, named
 from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads, order
@@ -84,7 +84,7 @@ def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdi
     shipped = releases(matrix, known, item.framework, item.cuda)
     facts = {} if isinstance(shipped, str) else shipped
     frameworks = tuple(facts) or pins(matrix, item.framework)
-    policy = verdicts.policies.get(item, matrix.policy)
+    policy = verdicts.policies.get(item) or usual_policy(matrix, item.framework)
     swapped = override(facts, item.cudnn) if item in verdicts.overrides else None
     flavour = _flavour(matrix, item, frameworks)
     bounds = dict(_bounds(matrix, item, frameworks))
@@ -171,6 +171,8 @@ def _bounds(
     for pin in frameworks:
         for bound in matrix.frameworks[pin.name].constraints:
             if bound.flavour not in flavours or (bound.alone and " + " in item.framework):
+                continue
+            if bound.cuda is not None and not leads(bound.cuda, item.cuda):
                 continue
             if _is_for(bound.when, pin):
                 yield bound.require, bound.reason

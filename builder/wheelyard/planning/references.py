@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 
 from wheelyard.architecture import ARCHITECTURES
+from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.planning.matrix_model import Matrix
 from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads
@@ -53,6 +54,15 @@ def _axis_values(matrix: Matrix) -> Iterator[Problem]:
 
 
 def _frameworks(matrix: Matrix) -> Iterator[Problem]:
+    for name in matrix.frameworks:
+        if name not in FRAMEWORKS:
+            yield Problem(
+                ("frameworks", name),
+                f"Wheelyard has no record of the framework {name!r}: it does not know where its "
+                "wheels and images state version, CUDA and architectures; known are "
+                f"{', '.join(FRAMEWORKS)}. Use one of these names, or add a record "
+                "(CONTRIBUTING.md, Add a framework)",
+            )
     values: list[tuple[YamlPath, str]] = [
         (("axes", "framework", at), text) for at, text in enumerate(matrix.axes.framework)
     ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from packaging.version import Version
 
+from wheelyard.frameworks.known import plugin_for
 from wheelyard.model import FrameworkPin
 from wheelyard.planning.facts import (
     CPU,
@@ -23,6 +25,8 @@ from wheelyard.planning.facts import (
 from wheelyard.planning.matrix_model import IndexBuild, Matrix, Policy
 from wheelyard.versions import is_exact, leads, order, short
 
+TOOLKIT = "cuda-toolkit"  # a distribution without files: it requires a toolkit's parts
+_NUMBERED = re.compile(r"nvidia-(cuda-(crt|cupti|nvcc|nvrtc|runtime)|nvjitlink|nvtx|nvvm)(-|$)")
 _LIKE_CUDA = re.compile(r"nvidia-(cuda-|nvjitlink|nvtx|cublas)")  # with CUDA's version numbers
 
 
@@ -50,11 +54,15 @@ def releases(
     """
     shipped: dict[FrameworkPin, Release] = {}
     for pin in pins(matrix, framework):
-        known = upstream.get(pin.name, {})
+        try:
+            pin = _with_plugin(pin, cuda)
+        except ValueError as problem:
+            return f"{matrix.frameworks[pin.name].title} {pin.version}: {problem}"
+        known = upstream.get(pin.build or pin.name, {})
         release = known.get(pin.version)
         build = matrix.frameworks[pin.name].indexes.get(cuda)
         if build and not (release and fits_cuda(release, cuda)):
-            pin = FrameworkPin(pin.name, pin.version, pin.distribution, build.local)
+            pin = replace(pin, local=build.local)
             release = known.get(f"{pin.version}+{build.local}")
             if release is None:
                 return _unread(matrix.frameworks[pin.name].title, pin, build)
@@ -62,6 +70,15 @@ def releases(
             return unknown_release(matrix.frameworks[pin.name].title, pin.version, known)
         shipped[pin] = release
     return shipped
+
+
+def _with_plugin(pin: FrameworkPin, cuda: str) -> FrameworkPin:
+    """Return the pin with the extra that installs its plugin for a CUDA version, if it has any."""
+    found = plugin_for(pin.name, cuda)
+    if found is None:
+        return pin
+    extra, build = found
+    return replace(pin, distribution=f"{pin.distribution}[{extra}]", build=build)
 
 
 def index_of(matrix: Matrix, shipped: Mapping[FrameworkPin, Release], cuda: str) -> str | None:
@@ -112,7 +129,8 @@ def why_not(
         if reason and fits_cuda(release, cuda):
             return reason
         if reason:
-            return f"{reason}, {instead(title, upstream[pin.name], cuda, python)}"
+            known = upstream[pin.build or pin.name]
+            return f"{reason}, {instead(title, known, cuda, python)}"
     return _off_build(matrix, shipped, cuda, cudnn) if policy == "match-build" else None
 
 
@@ -145,6 +163,12 @@ def _pinned(wanted: Sequence[tuple[str, str]]) -> set[str]:
     return {name for name, spec in wanted if name and is_exact(spec)}
 
 
+def usual_policy(matrix: Matrix, framework: str) -> Policy:
+    """Return the policy of an axis value: that of its frameworks, else the matrix's."""
+    own = (matrix.frameworks[name].policy for name, _ in _named_versions(framework))
+    return next((policy for policy in own if policy is not None), matrix.policy)
+
+
 def floating(
     shipped: Mapping[FrameworkPin, Release], cuda: str, cudnn: str, policy: Policy
 ) -> Iterator[str]:
@@ -153,10 +177,15 @@ def floating(
     match-build: every range of an NVIDIA distribution starts at the build's own version, so its
     lower end is pinned; if another framework decides the CUDA, distributions with CUDA's numbering
     follow that. upstream-latest: CUDA and cuDNN are held to the cell's, the rest floats.
+    follow-cuda: the toolkit of the cell decides, by NVIDIA's own list of its parts (`cuda-toolkit`)
+    and, for parts that this leaves open at the top, by their number.
     """
     facts = list(shipped.values())
     if policy == "upstream-latest":
         yield from _held(facts, cuda, cudnn)
+        return
+    if policy == "follow-cuda":
+        yield from _following(facts, cuda, cudnn)
         return
     ranges: dict[str, set[str]] = {}
     exact = {name for r in facts for name, spec in r.requires.items() if is_exact(spec)}
@@ -184,6 +213,16 @@ def _held(facts: Sequence[Release], cuda: str, cudnn: str) -> Iterator[str]:
         }
         for name in sorted({name for name, _ in wanted if name} - pinned):
             yield f"{name}=={asked}.*"
+
+
+def _following(facts: Sequence[Release], cuda: str, cudnn: str) -> Iterator[str]:
+    exact = {name for r in facts for name, spec in r.requires.items() if is_exact(spec)}
+    asked = {name for release in facts for name in release.requires} | {TOOLKIT}
+    for name in sorted(asked - exact):
+        if name == TOOLKIT or _NUMBERED.match(name):
+            yield f"{name}=={cuda}.*"
+    for name in sorted({r.cudnn_requirement[0] for r in facts if r.cuda != CPU} - exact):
+        yield f"{name}=={cudnn}.*"
 
 
 def override(shipped: Mapping[FrameworkPin, Release], cudnn: str) -> str | None:

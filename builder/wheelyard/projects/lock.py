@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from wheelyard.errors import LockError
+from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.lock.index import locate
 from wheelyard.lock.pylock import first_wheel, wheel_url
 from wheelyard.lock.resolve import wheel_size
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from wheelyard.projects.wheels import WheelBuilder
     from wheelyard.settings import Settings
 
-_DISTRIBUTIONS = {"pytorch": "torch"}  # framework -> distribution, where the names differ
 _BUILD = re.compile(r"cpu|cu\d+|rocm[\d.]+")  # local versions of PyTorch's own index
 _SET = re.compile(r"(nvidia-.*|triton|cuda-.*)")  # goes with the framework
 _ADVICE = "change the project's requirements, or the image that it stands on"
@@ -179,7 +179,7 @@ def images_with(
 def frameworks_of(entry: CatalogueEntry) -> dict[str, str]:
     """Return distribution -> version of an image's frameworks."""
     pairs = zip(entry.framework.split("+"), entry.framework_version.split("+"), strict=True)
-    return {_DISTRIBUTIONS.get(name, name): version for name, version in pairs}
+    return {FRAMEWORKS[name].wheel if name in FRAMEWORKS else name: v for name, v in pairs}
 
 
 def _fit(wanted: Wanted, base: BaseImage, entries: Sequence[CatalogueEntry]) -> Wanted:

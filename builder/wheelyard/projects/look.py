@@ -16,17 +16,17 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from wheelyard.errors import ProjectError
+from wheelyard.frameworks import known
 from wheelyard.projects.requirements import logical_lines, read_requirements, uv_packages
 from wheelyard.projects.table import PYPROJECT, read_toml
 
-FRAMEWORKS = {"torch": "pytorch", "tensorflow": "tensorflow"}  # distribution -> in tags
+FRAMEWORKS = {one.wheel: name for name, one in known.FRAMEWORKS.items()}  # wheel -> in tags
+_CONDA = {name: one.wheel for one in known.FRAMEWORKS.values() for name in one.conda}
 _LARGEST = 1 << 20  # bytes of a Dockerfile or an environment.yml
 _SIDE = re.compile(r"dev|test|doc|lint|ci|build|example|optional|extra", re.IGNORECASE)
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)
-_PYTORCH = re.compile(r"pytorch/pytorch:(\d+(?:\.\d+)+)(?:-cuda(\d+\.\d+))?")
-_TENSORFLOW = re.compile(r"tensorflow/tensorflow:(\d+(?:\.\d+)+)")
 _CUDA = re.compile(r"nvidia/cuda:(\d+\.\d+)")
-_NGC = re.compile(r"nvcr\.io/nvidia/(pytorch|tensorflow):")
+_NGC = re.compile(rf"nvcr\.io/nvidia/({'|'.join(FRAMEWORKS.values())}):")
 _BUILD = re.compile(r"[+/]cu(\d\d)(\d)\b")  # 2.3.1+cu121, download.pytorch.org/whl/cu121
 _APT = re.compile(r"apt(?:-get)?\s+(?:-\S+\s+)*install\s+([^&|;]*)")
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9.+-]+")
@@ -147,9 +147,8 @@ def _conda(item: str, seen: Seen) -> str | None:
     name, _, version = re.sub(r"\s", "", item).replace("==", "=").partition("=")
     version = version.partition("=")[0].removesuffix(".*")
     exact = re.fullmatch(r"\d+(\.\d+)*", version)
-    if name in ("pytorch", "tensorflow", "tensorflow-gpu"):
-        distribution = "torch" if name == "pytorch" else "tensorflow"
-        seen.wanted[distribution] = SpecifierSet(f"=={version}.*" if exact else "")
+    if name in _CONDA:
+        seen.wanted[_CONDA[name]] = SpecifierSet(f"=={version}.*" if exact else "")
         seen.reasons.append(f"environment.yml asks for {item}")
     elif name in ("pytorch-cuda", "cudatoolkit", "cuda-version"):
         seen.cuda = version if exact else seen.cuda
@@ -194,17 +193,17 @@ def _dockerfile(folder: Path, seen: Seen) -> None:
 
 def _from(image: str, seen: Seen) -> None:
     """Note the framework and CUDA of a Dockerfile's base."""
-    for pattern, name in ((_PYTORCH, "torch"), (_TENSORFLOW, "tensorflow")):
-        if found := pattern.search(image):
-            seen.wanted.setdefault(name, SpecifierSet(f"=={found[1]}"))
-            if pattern is _PYTORCH and found[2]:
-                seen.cuda = found[2]
+    for framework in known.FRAMEWORKS.values():
+        if found := re.search(framework.image, image):
+            version, *cuda = found.groups()
+            seen.wanted.setdefault(framework.wheel, SpecifierSet(f"=={version}"))
+            seen.cuda = next(filter(None, cuda), seen.cuda)
             break
     else:
         if found := _CUDA.search(image):
             seen.cuda = found[1]
         elif found := _NGC.search(image):
-            seen.wanted.setdefault("torch" if found[1] == "pytorch" else found[1], SpecifierSet())
+            seen.wanted.setdefault(known.FRAMEWORKS[found[1]].wheel, SpecifierSet())
         else:
             return
     seen.reasons.append(f"the Dockerfile is FROM {image}")

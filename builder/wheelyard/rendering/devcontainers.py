@@ -75,9 +75,13 @@ def variants(cells: Sequence[Cell]) -> tuple[Variant, ...]:
     """Return two variants of each framework's default devel image: with and without GPU.
 
     The second one has the suffix `-gpu` and does not start without a GPU; an image without CUDA has
-    only the first.
+    only the first. Of the combinations, the matrix's first one has them.
     """
-    development = [cell for cell in cells if cell.flavour.name == DEVELOPMENT]
+    combined = next((cell.framework for cell in cells if len(cell.frameworks) > 1), None)
+    development = [
+        cell for cell in cells if cell.flavour.name == DEVELOPMENT
+        if len(cell.frameworks) == 1 or cell.framework == combined
+    ]  # fmt: skip
     newest = {_name(cell): cell for cell in sorted(development, key=_precedence)}
     return tuple(
         Variant(name + suffix, cell, bool(suffix))

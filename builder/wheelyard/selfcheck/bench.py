@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .frameworks import import_framework, pick_device, usable_frameworks
+from .frameworks import import_framework, measured_frameworks, pick_device
 from .machine import flags
 from .models.catalogue import SPECS, Spec
 from .models.large import FULL, TINY, Gpt2, ResNet
@@ -33,7 +33,7 @@ SIZES = {"cpu": 1024, "cuda": 8192}  # of the large matrix product
 
 def checks(options: Options) -> Iterator[Check]:
     """List a large matrix product, then every model, a framework at a time."""
-    for framework in usable_frameworks(options):
+    for framework in measured_frameworks(options):
         if not options.models:
             yield f"bench.matmul.{framework}", partial(check_matmul, framework, options)
         for spec in SPECS.values():

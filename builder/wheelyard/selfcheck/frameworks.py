@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 from types import ModuleType
 
 from .cell import CPU_ONLY
 from .result import Options
 
-MODULES = {"pytorch": "torch", "tensorflow": "tensorflow"}
+MODULES = {"pytorch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
+MEASURED = ("pytorch", "tensorflow")  # those that `bench` and `burn` know, and every GPU check
 
 
 class NoGpuError(RuntimeError):
@@ -35,6 +37,11 @@ def usable_frameworks(options: Options) -> tuple[str, ...]:
     return tuple(name for name in chosen_frameworks(options) if name in there)
 
 
+def measured_frameworks(options: Options) -> tuple[str, ...]:
+    """Return the usable ones that `bench` and `burn` know."""
+    return tuple(name for name in usable_frameworks(options) if name in MEASURED)
+
+
 def missing_framework(options: Options) -> str | None:
     """Why there is nothing to train or compute with; None where there is something."""
     if usable_frameworks(options):
@@ -47,10 +54,13 @@ def missing_framework(options: Options) -> str | None:
 
 
 def import_framework(name: str) -> ModuleType:
-    """Import the framework; TensorFlow without its notices, and with memory as it needs it."""
+    """Import the framework, without its notices, and with memory as it needs it."""
     if name == "tensorflow":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    elif name == "jax":
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        logging.getLogger("jax").setLevel(logging.ERROR)  # that there is no GPU is said elsewhere
     else:  # OpenMP threads that spin while they wait halve the speed of a machine that others use
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module = importlib.import_module(MODULES[name])
@@ -64,6 +74,8 @@ def gpu_count(name: str) -> int:
     module = import_framework(name)
     if name == "tensorflow":
         return len(module.config.list_physical_devices("GPU"))
+    if name == "jax":
+        return sum(device.platform == "gpu" for device in module.devices())
     return int(module.cuda.device_count()) if module.cuda.is_available() else 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from .data import digits
 from .data.folder import read_folder
 from .data.pictures import Split
-from .frameworks import import_framework, pick_device, usable_frameworks
+from .frameworks import MEASURED, import_framework, pick_device, usable_frameworks
 from .models.catalogue import SPECS, Spec
 from .result import Check, Options, Outcome, failed, passed, skipped
 from .training import known
@@ -55,6 +55,8 @@ def checks(options: Options) -> Iterator[Check]:
             yield f"train.seed.{framework}", partial(check_seed, framework, options)
         if "amp" in wanted:
             yield f"train.amp.{framework}", partial(check_amp, framework, options)
+        if framework not in MEASURED:
+            continue
         if "accumulation" in wanted:
             yield f"train.accumulation.{framework}", partial(check_accumulation, framework, options)
         if "augmentation" in wanted:

@@ -29,7 +29,7 @@ from .result import Check, Options, Outcome, compared, failed, passed, skipped
 
 PINS = Path("/etc/pip/constraint.txt")  # what makes the cell, as pip and uv are told
 ADVICE = "take an image that has what you need, or install the image's own again"
-SHORT = {"pytorch": "torch", "tensorflow": "tensorflow"}
+SHORT = {"pytorch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
 PROPERTY_LIBRARIES = ("cublas", "cufft", "curand", "cusolver", "cusparse")
 
 

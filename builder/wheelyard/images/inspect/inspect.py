@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.contract.paths import GID, GROUP, UID, USER, VENV, site_packages
 from wheelyard.errors import InspectError
+from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.images.assemble.accounts import PRIVILEGES
 from wheelyard.images.inspect.distributions import dependency_problems, installed, overridden
 from wheelyard.images.inspect.tree import LayerContents, Tree, describe, folder_problems
@@ -81,32 +82,16 @@ def require(image: str, findings: tuple[Finding, ...]) -> None:
 
 
 def _framework(name: str, version: str, tree: Tree, site: str) -> Finding:
-    read = FRAMEWORKS.get(name)
-    if read is None:
-        raise InspectError(f"reading the version of {name} from an image is not supported")
-    return Finding(name, version, read(tree, site))
+    return Finding(name, version, framework_version(name, tree, site))
 
 
-def _pytorch(tree: Tree, site: str) -> str:
-    text = tree.text(f"{site}/torch/version.py")
-    return _search(r"__version__ = '([^'+]+)", text, "torch/version.py")
-
-
-def _tensorflow(tree: Tree, site: str) -> str:
-    header = tree.text(f"{site}/tensorflow/include/tensorflow/core/public/version.h")
-    if "TF_MAJOR_VERSION" not in header:  # since 2.21 the compiler's command line states it
-        text = tree.text(f"{site}/tensorflow/tools/pip_package/setup.py")
-        return _search(r"(?m)^_VERSION = '([^'+]+)", text, "tensorflow's setup.py")
-    parts = (
-        _search(rf"#define TF_{p}_VERSION\s+(\d+)", header, p) for p in ("MAJOR", "MINOR", "PATCH")
-    )
-    return ".".join(parts)
-
-
-FRAMEWORKS: dict[str, Callable[[Tree, str], str]] = {
-    "pytorch": _pytorch,
-    "tensorflow": _tensorflow,
-}
+def framework_version(name: str, tree: Tree, site: str) -> str:
+    """Return the version of a framework, as the first of its files that states one does."""
+    places = FRAMEWORKS[name].version
+    for stated in places:
+        if found := stated.find(tree.text(f"{site}/{stated.file}")):
+            return found
+    raise InspectError(f"the image's {places[-1].file} does not state a version as expected")
 
 
 def _header(tree: Tree, site: str, folder: str, name: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from wheelyard.errors import FetchError
+from wheelyard.frameworks.known import builds_of
 from wheelyard.lock.upstream.refresh import FrameworkListing
 from wheelyard.lock.upstream.simpleindex import read_listing
 from wheelyard.lock.uv import default_index
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import httpx
 
     from wheelyard.context import Context
-    from wheelyard.planning.matrix_model import Matrix
+    from wheelyard.frameworks.record import Build
+    from wheelyard.planning.matrix_model import FrameworkEntry, Matrix
 
 
 def list_frameworks(
@@ -26,11 +28,19 @@ def list_frameworks(
 ) -> list[FrameworkListing]:
     """List every framework of the default index, and of each named index with a known URL."""
     default = default_index(context.settings)
-    listings = [_list_framework(matrix, name, None, default, client) for name in matrix.frameworks]
+    listings = [
+        _list_build(build, matrix.frameworks[name], None, default, client)
+        for name in matrix.frameworks
+        for build in builds_of(name, matrix.frameworks[name].distribution)
+    ]
     for name, index, local in _named(matrix):
         if index in dict(context.settings.indexes):
             url = context.settings.index(index)
-            listings.append(_list_framework(matrix, name, local, url, client))
+            entry = matrix.frameworks[name]
+            listings += [
+                _list_build(build, entry, local, url, client)
+                for build in builds_of(name, entry.distribution)
+            ]
         else:
             context.reporter.info(
                 f"{name}: no setting gives the URL of the index {index}; its facts stay unchanged"
@@ -44,15 +54,14 @@ def _named(matrix: Matrix) -> Iterator[tuple[str, str, str]]:
             yield name, build.index, build.local
 
 
-def _list_framework(
-    matrix: Matrix, name: str, local: str | None, index: str, client: httpx.Client
+def _list_build(
+    build: Build, entry: FrameworkEntry, local: str | None, index: str, client: httpx.Client
 ) -> FrameworkListing:
-    entry = matrix.frameworks[name]
-    project = Requirement(entry.distribution).name
+    project = Requirement(build.distribution).name
     files = read_listing(client, index, project)
     if files is None:
         raise FetchError(
             f"the index {redact(index)} has no project {project} ({entry.title}); check "
             "--index-url, or `distribution` in matrix.yaml"
         )
-    return FrameworkListing(name, entry.distribution, entry.since, local, files)
+    return FrameworkListing(build.name, build.distribution, entry.since, local, files, build.built)

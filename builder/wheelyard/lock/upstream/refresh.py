@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT, Architecture
 from wheelyard.errors import FetchError
+from wheelyard.frameworks.record import Built, Read
 from wheelyard.lock.upstream.listing import IndexFile, WheelName, wheel_name
 from wheelyard.lock.upstream.simpleindex import CONNECTIONS
 from wheelyard.lock.upstream.wheelfacts import read_wheel
@@ -32,11 +33,12 @@ _PREFERRED = "3.11"  # wheels of one release differ by Python in markers at most
 class FrameworkListing:
     """One framework on one index: what is looked for, and what the index lists."""
 
-    framework: str  # "pytorch"
-    distribution: str  # "torch", "tensorflow[and-cuda]"
+    framework: str  # "pytorch"; "jax-cuda12" for the plugin of a framework that has them
+    distribution: str  # "torch", "tensorflow[and-cuda]", "jax-cuda12-plugin[with-cuda]"
     since: str  # "2.1": the oldest release worth knowing
     local: str | None  # "cu118": only builds of this local version; None: only those without
     files: tuple[IndexFile, ...]
+    built: Callable[[Read], Built]  # reads what a wheel of it was built for
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def read_releases(
         if before and not reread and before.sha256 == offer.file.sha256 is not None:
             return _with_pythons(before, offer)
         try:
-            return _read(offer, requirement, client, on_bytes, architecture)
+            return _read(offer, requirement, listing.built, client, on_bytes, architecture)
         except FetchError as problem:
             failures.append(str(problem))
             return None
@@ -161,18 +163,19 @@ def _builds(version: str, read: Iterable[Release]) -> dict[str, Release]:
 def _read(
     offer: OfferedRelease,
     wanted: Requirement,
+    built: Callable[[Read], Built],
     client: httpx.Client,
     on_bytes: Callable[[int], None],
     architecture: Architecture,
 ) -> Release | None:
-    facts = read_wheel(offer.file, wanted, client, on_bytes, architecture)
+    facts = read_wheel(offer.file, wanted, built, client, on_bytes, architecture)
     if facts is None:
         return None
     try:
         return make_release(
-            offer.version, offer.file.filename, facts.cuda, offer.pythons, facts.requires,
-            sha256=offer.file.sha256, built_cudnn=facts.cudnn, architectures=facts.architectures,
-            machine=architecture.name,
+            offer.version, offer.file.filename, facts.built.cuda, offer.pythons, facts.requires,
+            sha256=offer.file.sha256, built_cudnn=facts.built.cudnn,
+            architectures=facts.built.architectures, machine=architecture.name,
         )  # fmt: skip
     except ValueError as problem:
         raise FetchError(f"{offer.file.filename}: {problem}") from problem

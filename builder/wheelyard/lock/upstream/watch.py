@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from wheelyard.fetching.transport import make_client
+from wheelyard.frameworks.known import builds_of
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.lock.upstream.changelog import Fix
 from wheelyard.lock.upstream.listing import IndexFile
@@ -146,11 +147,16 @@ def _release_findings(
     asked: defaultdict[str, set[str]] = defaultdict(set)
     for cell in cells:
         for pin in cell.frameworks:
-            asked[pin.name].add(pin.version)
-    for name, entry in matrix.frameworks.items():
-        files = listings.get(entry.distribution.partition("[")[0]) or ()
+            asked[pin.build or pin.name].add(pin.version)
+    builds = [
+        (build, entry.since)
+        for name, entry in matrix.frameworks.items()
+        for build in builds_of(name, entry.distribution)
+    ]
+    for build, since in builds:
+        name, files = build.name, listings.get(build.distribution.partition("[")[0]) or ()
         offered = offered_releases(
-            FrameworkListing(name, entry.distribution, entry.since, None, files)
+            FrameworkListing(name, build.distribution, since, None, files, build.built)
         )
         standing = {version for version, offer in offered.items() if offer.yanked is None}
         known = set(upstream.get(name, {}))

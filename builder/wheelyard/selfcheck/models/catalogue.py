@@ -14,6 +14,7 @@ HIDDEN = 128  # of LSTM, GRU and plain RNN
 # Where a sequence's task begins: what comes after this place is asked for. The second half of a
 # copy is all that is far away: a table of places or of previous words is right one time in 17.
 ASKED_AFTER = {"pixels": 0, "copy": TOKENS // 2 - 1}
+ALL = ("pytorch", "tensorflow", "jax")
 SEGMENTS = 2  # an LSTM sequence is read in parts, the state carried from one to the next
 
 
@@ -70,11 +71,11 @@ SPECS = {
     spec.name: spec
     for spec in (
         Spec("mlp", "MLP 784-128-10", "digits", (784,), "sgd", 0.01, 5, 0.5, 0.75,
-             dense(784, 128) + dense(128, 10), dense(784, 128), small=True),
+             dense(784, 128) + dense(128, 10), dense(784, 128), frameworks=ALL, small=True),
         Spec("cnn-9216", "CNN 1-32-64, 9216-128-10", "digits", (1, 28, 28), "sgd", 0.01, 5,
              0.8, 0.75,
              convolution(26, 32, 1) + convolution(24, 64, 32) + dense(9216, 128) + dense(128, 10),
-             convolution(26, 32, 1), dropout=True),
+             convolution(26, 32, 1), frameworks=ALL, dropout=True),
         Spec("cnn-6272", "CNN 3-64-128, 6272-1000-10", "digits", (3, 28, 28), "sgd", 0.01, 4,
              0.8, 0.70,
              convolution(28, 64, 3) + convolution(14, 128, 64) + dense(6272, 1000)
@@ -95,15 +96,17 @@ SPECS = {
              convolution(28, 16, 1) + convolution(14, 32, 16) + dense(1568, 10),
              convolution(28, 16, 1)),
         Spec("transformer", "Transformer language model of pixels", "pixels", (TOKENS,), "adam",
-             0.003, 4, 1.85, 0.52, attention_blocks(TOKENS) + TOKENS * dense(WIDTH, VOCABULARY), 0),
+             0.003, 4, 1.85, 0.52, attention_blocks(TOKENS) + TOKENS * dense(WIDTH, VOCABULARY), 0,
+             frameworks=ALL),
         Spec("copy", "the same Transformer: words that come again 32 places later", "copy",
              (TOKENS,), "adam", 0.005, 5, 0.5, 0.95,
-             attention_blocks(TOKENS) + TOKENS * dense(WIDTH, VOCABULARY), 0, batch=32),
+             attention_blocks(TOKENS) + TOKENS * dense(WIDTH, VOCABULARY), 0, batch=32,
+             frameworks=ALL),
         Spec("binary", "binary classifier 10-10-1: even or odd", "binary", (10,), "adam", 0.01, 15,
              0.4, 0.80, dense(10, 10) + dense(10, 1), dense(10, 10), small=True),
         Spec("regression", "MLP 784-128-1: height of the ink's centre", "regression", (784,),
              "adam", 0.001, 8, 0.1, 0.90, dense(784, 128) + dense(128, 1), dense(784, 128),
-             small=True),
+             frameworks=ALL, small=True),
         Spec("bert", "BERT of Hugging Face, from its config", "tokens", (TOKENS,), "adam",
              0.001, 6, 1.2, 0.60, attention_blocks(TOKENS) + dense(WIDTH, WIDTH)
              + dense(WIDTH, 10), 0, frameworks=("pytorch",)),

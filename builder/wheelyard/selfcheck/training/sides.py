@@ -13,6 +13,10 @@ def learner_of(framework: str) -> MakeLearner:
         from ..training.keras_learner import KerasLearner
 
         return KerasLearner
+    if framework == "jax":
+        from ..training.jax_learner import JaxLearner
+
+        return JaxLearner
     from ..training.torch_learner import TorchLearner
 
     return TorchLearner
