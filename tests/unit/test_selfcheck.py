@@ -218,7 +218,7 @@ def test_json_has_no_number_that_json_does_not_have() -> None:
 
 
 def test_without_a_framework_one_line_says_so_and_nothing_fails() -> None:
-    """This environment has neither PyTorch nor TensorFlow."""
+    """This environment has no framework."""
     if installed_frameworks():
         pytest.skip("a framework is installed here")
     done = selfcheck("versions", "train", "--json")
@@ -227,7 +227,7 @@ def test_without_a_framework_one_line_says_so_and_nothing_fails() -> None:
     assert {name for name, check in checks.items() if check["status"] == "fail"} == set()
     assert [name for name in checks if name.startswith("train.")] == ["train.framework"]
     for name in ("versions.framework", "train.framework"):
-        reason = "neither torch nor tensorflow is installed here: pip install one of them"
+        reason = "neither torch nor tensorflow nor jax is installed here: pip install one of them"
         assert (checks[name]["status"], checks[name]["reason"]) == ("skip", reason)
     assert selfcheck("train", "--require-gpu").returncode == cli.FAILED
 

@@ -75,15 +75,19 @@ def test_the_layers_are_those_that_a_build_makes(image: str | None) -> None:
 def test_siblings_of_the_committed_matrix_share(capsys: pytest.CaptureFixture[str]) -> None:
     """The targets of the whole matrix; sizes are the locks', so that no cache has a say."""
     plan = planning.committed_plan()
-    runtime = [
-        image_parts(load_stages(cell, plan, ROOT), nothing)
+    runtime = {
+        cell.id: image_parts(load_stages(cell, plan, ROOT), nothing)
         for cell in plan.cells
         if cell.flavour.name == "runtime"
-    ]
-    sharing = measure(runtime, nothing)
+    }
+    sharing = measure(list(runtime.values()), nothing)
     assert sharing.unique <= 1.05 * sharing.bound
     assert sharing.unique <= 0.7 * sharing.total
-    assert sharing.docker <= 1.25 * sharing.unique
+    # Docker's classic store shares a layer only with all below it. JAX needs fewer parts of the
+    # toolkit than PyTorch, so its images share their base with PyTorch's there, and little more.
+    assert sharing.docker <= 1.45 * sharing.unique
+    without = measure([parts for name, parts in runtime.items() if "jax" not in name], nothing)
+    assert without.docker <= 1.25 * without.unique
 
 
 def plan_command(tmp_path: Path, *arguments: str) -> int:
