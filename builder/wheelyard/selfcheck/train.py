@@ -55,10 +55,10 @@ def checks(options: Options) -> Iterator[Check]:
             yield f"train.seed.{framework}", partial(check_seed, framework, options)
         if "amp" in wanted:
             yield f"train.amp.{framework}", partial(check_amp, framework, options)
-        if framework not in MEASURED:
-            continue
         if "accumulation" in wanted:
             yield f"train.accumulation.{framework}", partial(check_accumulation, framework, options)
+        if framework not in MEASURED:
+            continue
         if "augmentation" in wanted:
             yield f"train.augmentation.{framework}", partial(_augmented, framework, options)
         if "pruning" in wanted:
@@ -194,7 +194,7 @@ def check_accumulation(framework: str, options: Options) -> Outcome:
     rows = list(range(known.ROWS))
     parts = [rows[start:end] for start, end in itertools.pairwise(PARTS)]
     seen: dict[str, Any] = {}
-    for name in ("mlp", "lstm"):  # SGD and Adam
+    for name in ("mlp", "transformer" if framework == "jax" else "lstm"):  # SGD and Adam
         learner = make(known.setup_of(SPECS[name], device))
         learner.known_weights()
         losses = learner.numbers([learner.accumulated(parts) for _ in range(known.STEPS)])

@@ -29,6 +29,9 @@ class JaxLearner:
     """A model, its optimizer and its data on one device."""
 
     repeats = True  # the random state travels in the checkpoint
+    halves: tuple[str, ...] = (
+        "bfloat16",
+    )  # float16 needs a scaled loss, which plain JAX has nothing for
 
     def __init__(self, setup: Setup) -> None:
         self.spec, self.dropout = setup.spec, setup.dropout
@@ -49,10 +52,14 @@ class JaxLearner:
 
     def step(self, rows: Sequence[int]) -> Any:
         """One optimizer step."""
+        return self.accumulated([rows])
+
+    def accumulated(self, parts: Sequence[Sequence[int]]) -> Any:
+        """One optimizer step, by the gradients of the parts of a batch."""
         state = (self.model, self.optimizer, self.random)
         with jax.default_device(self.device):
             loss, (self.model, self.optimizer, self.random) = self._step(
-                state, jnp.asarray(rows), self.train_data
+                state, [jnp.asarray(rows) for rows in parts], self.train_data
             )
         return loss
 
@@ -95,9 +102,13 @@ class JaxLearner:
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
         """Find the types in which a training step multiplies matrices, as JAX traces it."""
         state = (self.model, self.optimizer, self.random)
-        traced = jax.make_jaxpr(self._learn)(state, jnp.asarray(rows), self.train_data)
+        traced = jax.make_jaxpr(self._learn)(state, [jnp.asarray(rows)], self.train_data)
         self.step(rows)
         return frozenset(_types(traced.jaxpr))
+
+    def loss_scale(self) -> float:
+        """Return what losses are multiplied with before gradients are computed: nothing."""
+        return 1.0
 
     def state(self) -> dict[str, str]:
         """Return a digest of weights, optimizer and random state, by name."""
@@ -133,25 +144,31 @@ class JaxLearner:
         parts["random"] = jax.random.key_data(self.random)
         return {name: np.asarray(value) for name, value in parts.items()}
 
-    def _learn(self, state: Any, rows: Any, data: Any) -> Any:
+    def _learn(self, state: Any, parts: Any, data: Any) -> Any:
         weights, optimizer, random = state
+        random, *keys = jax.random.split(random, 1 + len(parts))
+        count = sum(map(len, parts))
+        found = [
+            jax.value_and_grad(self._loss)(weights, rows, data, key, len(rows) / count)
+            for rows, key in zip(parts, keys, strict=True)
+        ]
+        losses, gradients = zip(*found, strict=True)
+        added = [sum(each) for each in zip(*gradients, strict=True)]
+        weights, optimizer = updated(self.spec, weights, added, optimizer)
+        return sum(losses), (weights, optimizer, random)
+
+    def _loss(self, weights: Any, rows: Any, data: Any, key: Any, share: float) -> Any:
         inputs, truth = (part[rows] for part in data)
-        random, *keys = jax.random.split(random, 3)
-        left = iter(keys)
+        keys = iter(jax.random.split(key))
 
         def drop(values: Any, rate: float) -> Any:
             if not self.dropout:
                 return values
-            kept = jax.random.bernoulli(next(left), 1 - rate, values.shape)
+            kept = jax.random.bernoulli(next(keys), 1 - rate, values.shape)
             return jnp.where(kept, values / (1 - rate), 0)
 
-        def loss(weights: Any) -> Any:
-            outputs = self._apply(weights, inputs, drop)
-            return loss_of(self.spec, outputs.astype(jnp.float32), truth)
-
-        value, gradients = jax.value_and_grad(loss)(weights)
-        weights, optimizer = updated(self.spec, weights, gradients, optimizer)
-        return value, (weights, optimizer, random)
+        outputs = self._apply(weights, inputs, drop).astype(jnp.float32)
+        return loss_of(self.spec, outputs, truth) * share
 
     def _answer(self, weights: Any, inputs: Any) -> Any:
         return self._apply(weights, inputs, lambda values, _rate: values)
