@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509 import load_pem_x509_certificate
 
 LIFE = 60  # seconds, the least that the specification allows
+GRACE = 60  # seconds that the registry accepts a token after it has expired
 
 
 @dataclass
@@ -32,11 +33,12 @@ class Tokens:
 
     section: dict[str, Any]
     scopes: list[str] = field(default_factory=list)
+    refuses: bool = False  # everybody, from now on
 
 
 @contextmanager
-def token_server(folder: Path, user: str, password: str) -> Iterator[Tokens]:
-    """Give tokens to `user` for whatever is asked."""
+def token_server(folder: Path, user: str, password: str, life: int = LIFE) -> Iterator[Tokens]:
+    """Give tokens to `user` for whatever is asked; they expire after `life` seconds and GRACE."""
     certificate = trustme.CA().issue_cert("tokens.example")
     chain = [load_pem_x509_certificate(pem.bytes()) for pem in certificate.cert_chain_pems]
     roots = folder / "token-roots.pem"
@@ -46,20 +48,24 @@ def token_server(folder: Path, user: str, password: str) -> Iterator[Tokens]:
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     secret = key  # as the narrowed type, for the handler
     login = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    given: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
+        def do_POST(self) -> None:
+            self.send_error(405)  # OAuth2, which containerd tries first
+
         def do_GET(self) -> None:
             query = parse_qs(urlsplit(self.path).query)
             scopes = query.get("scope", [])
-            if self.headers.get("Authorization") != login:
+            if tokens.refuses or self.headers.get("Authorization") != login:
                 self.send_error(401)
                 return
-            given.extend(scopes)
-            token = _sign(secret, chain[0].public_bytes(serialization.Encoding.DER), user, scopes)
+            tokens.scopes.extend(scopes)
+            token = _sign(
+                secret, chain[0].public_bytes(serialization.Encoding.DER), user, scopes, life
+            )
             body = json.dumps({"token": token, "expires_in": LIFE}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -67,26 +73,29 @@ def token_server(folder: Path, user: str, password: str) -> Iterator[Tokens]:
             self.wfile.write(body)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
     realm = f"http://127.0.0.1:{server.server_port}/token"
     section = {"realm": realm, "service": "here", "issuer": "us", "rootcertbundle": str(roots)}
+    tokens = Tokens({"auth": {"token": section}})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
     try:
-        yield Tokens({"auth": {"token": section}}, given)
+        yield tokens
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-def _sign(key: ec.EllipticCurvePrivateKey, leaf: bytes, user: str, scopes: list[str]) -> str:
+def _sign(
+    key: ec.EllipticCurvePrivateKey, leaf: bytes, user: str, scopes: list[str], life: int
+) -> str:
     now = int(time.time())
     access = []
     for scope in scopes:
         kind, name, actions = scope.split(":", 2)
         access.append({"type": kind, "name": name, "actions": actions.split(",")})
     claims = {
-        "iss": "us", "sub": user, "aud": "here", "exp": now + LIFE, "nbf": now - 5, "iat": now,
+        "iss": "us", "sub": user, "aud": "here", "exp": now + life, "nbf": now - 5, "iat": now,
         "jti": str(now), "access": access,
     }  # fmt: skip
     header = {"typ": "JWT", "alg": "ES256", "x5c": [base64.b64encode(leaf).decode()]}

@@ -61,14 +61,14 @@ class Containerd:
         """Run Debian's ctr-remote where the daemons' mounts are seen."""
         return self.inside("ctr-remote", "--address", self._socket, *words)
 
-    def mount(self, diff_ids: Sequence[str], target: Path) -> None:
+    def mount(self, diff_ids: Sequence[str], target: Path, key: str = "seen") -> None:
         """Mount the image of these layers, as a container would see it."""
         chain = diff_ids[0]
         for diff_id in diff_ids[1:]:
             chain = f"sha256:{hashlib.sha256(f'{chain} {diff_id}'.encode()).hexdigest()}"
         target.mkdir()
         # One call prints the command, too: nothing keeps this snapshot from being collected.
-        view = ("snapshots", "--snapshotter", "stargz", "view", "--target", target, "seen", chain)
+        view = ("snapshots", "--snapshotter", "stargz", "view", "--target", target, key, chain)
         command = self.ctr(*view).stdout
         done = self.inside("sh", "-ec", command or "exit 9")
         assert done.returncode == 0, (command, done.stderr)
@@ -89,11 +89,16 @@ class Containerd:
 
 @contextmanager
 def containerd(
-    folder: Path, snapshotter: Path, first: str = "", more: Sequence[str] = ()
+    folder: Path,
+    snapshotter: Path,
+    first: str = "",
+    more: Sequence[str] = (),
+    login: Sequence[str] = (),
 ) -> Iterator[Containerd]:
     """Start both daemons with their state in `folder`; all ends with the context.
 
-    `first` is run in a shell before them, and `more` are options of unshare, such as --net.
+    `first` is run in a shell before them, `more` are options of unshare, such as --net, and `login`
+    is the snapshotter's user and password.
     """
     config = {
         "version": 2,
@@ -104,8 +109,10 @@ def containerd(
         "proxy_plugins": {"stargz": {"type": "snapshot", "address": f"{folder}/s.sock"}},
     }
     (folder / "config.toml").write_text("".join(_toml(config)))
-    script = f'{first}\n"$1" "$2/s.sock" "$2/snap" & exec containerd --config "$2/config.toml"'
+    script = f'{first}\nfolder=$2 run=$1; shift 2; "$run" "$folder/s.sock" "$folder/snap" "$@" &\n'
+    script += 'exec containerd --config "$folder/config.toml"'
     argv = [*ALONE, "--mount-proc", *more, "sh", "-c", script, "sh", str(snapshotter), str(folder)]
+    argv += login
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log)
     try:

@@ -25,17 +25,28 @@ func check(err error) {
 	}
 }
 
-// Arguments: the socket to listen on, the folder of its state.
+// Arguments: the socket to listen on, the folder of its state, perhaps a user and a password.
 func main() {
-	plain := docker.ConfigureDefaultRegistries(
-		docker.WithPlainHTTP(docker.MatchLocalhost),
-		docker.WithClient(&http.Client{Transport: http.DefaultTransport}), // its own has none
-	)
+	client := &http.Client{Transport: http.DefaultTransport} // containerd's own has no transport
+	login := func(string) (string, string, error) {
+		if len(os.Args) < 5 {
+			return "", "", nil
+		}
+		return os.Args[3], os.Args[4], nil
+	}
 	hosts := func(name reference.Spec) ([]docker.RegistryHost, error) {
+		authorizer := docker.NewDockerAuthorizer(
+			docker.WithAuthClient(client), docker.WithAuthCreds(login),
+		)
+		plain := docker.ConfigureDefaultRegistries(
+			docker.WithPlainHTTP(docker.MatchLocalhost),
+			docker.WithClient(client), docker.WithAuthorizer(authorizer),
+		)
 		return plain(name.Hostname())
 	}
 	// Only what is read is fetched, so that it can be counted.
 	settings := config.Config{NoPrefetch: true, NoBackgroundFetch: true}
+	settings.BlobConfig.ValidInterval = 1 // seconds until a registry is asked again; usually 60
 	files, err := fs.NewFilesystem(
 		filepath.Join(os.Args[2], "stargz"), settings,
 		fs.WithGetSources(source.FromDefaultLabels(hosts)),
