@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -233,6 +233,43 @@ def test_what_ran_is_recorded(tmp_path: Path) -> None:
     assert read_record(tmp_path / "reports", kept.digest) == kept
 
 
+def test_earlier_runs_are_kept_and_shown(tmp_path: Path) -> None:
+    """By digest, of every host; what was asked again and answered from the record is no run."""
+    digest = "sha256:" + "aa" * 32
+    checks = [check("versions.python"), check("gpu.driver", "fail", "no <driver>")]
+    said = {**MADE, "checks": checks, "device": ["L4", "H100"], "driver": "550.54"}
+    failing = Images({digest: Answer(1, json.dumps(said), "")})
+    passing = Images({digest: Answer(0, json.dumps({**said, "checks": checks[:1]}), "")})
+    hosts = [replace(CHROOT, host=host, machine=f"{host} 550.54") for host in ("node1", "node2")]
+    for host, images in zip((*hosts, hosts[1]), (failing, passing, passing), strict=True):
+        ((kept, _known),) = verified(tmp_path, images, place=host)
+    (first,) = kept.earlier
+    assert (first.host, first.device, first.driver) == ("node1", "L4, H100", "550.54")
+    assert (first.result, first.failed) == ("1 FAILED, 1 ok", "gpu.driver")
+    ((kept, _known),) = verified(tmp_path, failing, again=True, place=hosts[0])
+    assert [run.host for run in kept.earlier] == ["node2", "node1"]
+    assert read_record(tmp_path / "reports", digest) == kept
+    page = Page(to_html([kept], PROJECT / "templates"))
+    told = [row for row in page.rows if "node1" in row or "node2" in row]
+    assert len(told) == 2
+    assert "gpu.driver" in told[1]
+    for _ in range(60):
+        kept = replace(kept, earlier=kept.history)
+    assert len(kept.earlier) == 50
+
+
+@pytest.mark.parametrize("earlier", [[1], [{"date": "x"}], "x", {"a": 1}, [{}] * 51])
+def test_a_history_that_no_run_wrote_is_no_record(tmp_path: Path, earlier: object) -> None:
+    write_record(tmp_path, record())
+    path = record_path(tmp_path, DIGEST)
+    content = json.loads(path.read_text())
+    del content["earlier"]  # as records were before there was one
+    path.write_text(json.dumps(content))
+    assert read_record(tmp_path, DIGEST) == record()
+    path.write_text(json.dumps({**content, "earlier": earlier}))
+    assert read_record(tmp_path, DIGEST) is None
+
+
 class Page(HTMLParser):
     """Counts elements, and sees that every one is closed."""
 
@@ -366,7 +403,12 @@ class Images:
         yield run
 
 
-def verified(folder: Path, images: Images, *, again: bool = False) -> list[tuple[Record, bool]]:
+CHROOT = Place("chroot", gpu=False, host="node7")
+
+
+def verified(
+    folder: Path, images: Images, *, again: bool = False, place: Place = CHROOT
+) -> list[tuple[Record, bool]]:
     cells = planning.committed_plan().cells[: len(images.answers)]
     layout = Layout(folder / "dist")
     layout.create()
@@ -376,7 +418,6 @@ def verified(folder: Path, images: Images, *, again: bool = False) -> list[tuple
     ]
     (layout.folder / "index.json").write_text(json.dumps({"manifests": entries}))
     request = Request(("all",), False, again, folder / "reports", folder)
-    place = Place("chroot", gpu=False, host="node7")
     return verify(cells, layout, place, request, QuietReporter(None), images.open)
 
 

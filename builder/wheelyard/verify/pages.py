@@ -11,7 +11,7 @@ from wheelyard.system.templates import make_environment
 from wheelyard.system.textfiles import write_text
 from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves
 from wheelyard.verify.junit import to_junit
-from wheelyard.verify.record import VERSION, Record
+from wheelyard.verify.record import VERSION, Record, as_text
 
 _TEMPLATE = "verify.html.j2"
 
@@ -36,7 +36,7 @@ def to_json(records: Sequence[Record]) -> str:
 
 def described(record: Record) -> list[tuple[str, str]]:
     """Return where, when and by what a record was made, and the versions that were found."""
-    said = {name: _text(value) for name, value in record.made.items()}
+    said = {name: as_text(value) for name, value in record.made.items()}
     cpu, device = said.get("cpu", ""), said.get("device", "")
     there = device if record.made.get("driver") else "none"
     rows = [
@@ -50,10 +50,6 @@ def described(record: Record) -> list[tuple[str, str]]:
         ("selfcheck", " ".join(filter(None, (said.get("selfcheck"), said.get("level"))))),
     ]
     return [(name, text or "not known") for name, text in rows]
-
-
-def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def to_html(records: Sequence[Record], templates: Path) -> str:

@@ -12,6 +12,21 @@ from typing import Any
 from wheelyard.system.textfiles import write_text
 
 VERSION = 3
+_MOST_EARLIER = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """One earlier run of the same image, in a line."""
+
+    date: str
+    host: str
+    device: str
+    driver: str
+    backend: str
+    asked: str  # groups of selfcheck, and whether a GPU was required
+    result: str
+    failed: str  # the checks that failed, or why there are no results
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +45,7 @@ class Record:
     required: bool = False  # a missing GPU was a failure
     machine: str = ""  # host, driver and GPUs, as places.Place has them
     made: Mapping[str, Any] = field(default_factory=dict)  # date, host, cpu, device, driver ...
+    earlier: tuple[Earlier, ...] = ()  # runs of the same digest on any host, the newest first
 
     @property
     def counts(self) -> dict[str, int]:
@@ -58,6 +74,17 @@ class Record:
         return [f"{reason} ({count})" for reason, count in reasons.most_common()]
 
     @property
+    def history(self) -> tuple[Earlier, ...]:
+        """Return this run and the earlier ones, as the next record keeps them."""
+        said = {name: as_text(value) for name, value in self.made.items()}
+        date, host, device, driver = (said.get(x, "") for x in ("date", "host", "device", "driver"))
+        asked = " ".join((*self.groups, *(["--require-gpu"] if self.required else [])))
+        names = ", ".join(check["name"] for check in self.checks if check["status"] == "fail")
+        failed = names if self.error is None else self.error
+        this = Earlier(date, host, device, driver, self.backend, asked, self.result, failed)
+        return (this, *self.earlier)[:_MOST_EARLIER]
+
+    @property
     def versions(self) -> dict[str, str]:
         """The versions that selfcheck found: of Python, the framework, CUDA's libraries."""
         start = "versions."
@@ -79,6 +106,11 @@ class Record:
         return self.ok and same and asked and (self.required or not required)
 
 
+def as_text(value: object) -> str:
+    """Return a fact about a machine as text; it may have several devices."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def record_path(folder: Path, digest: str) -> Path:
     """Return the path of an image's record."""
     return folder / f"{digest.replace(':', '-')}.json"
@@ -92,6 +124,7 @@ def read_record(folder: Path, digest: str) -> Record | None:
             return None
         for name in ("tags", "groups", "checks"):
             data[name] = tuple(data[name])
+        data["earlier"] = tuple(Earlier(**run) for run in data.get("earlier", ()))
         return _checked(Record(**data), digest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -102,9 +135,11 @@ def _checked(record: Record, digest: str) -> Record:
     texts = [record.id, record.backend, record.machine, *record.tags, *record.groups]
     texts += [check["status"] for check in record.checks] + [x["name"] for x in record.checks]
     texts += list(record.made)
+    texts += [text for run in record.earlier for text in asdict(run).values()]
     flags = (record.gpu, record.required)
     is_right = all(isinstance(text, str) for text in texts)
     is_right = is_right and all(isinstance(flag, bool) for flag in flags)
+    is_right = is_right and len(record.earlier) <= _MOST_EARLIER
     if not (is_right and record.digest == digest and isinstance(record.seconds, int | float)):
         raise ValueError(f"not a record of {digest}")
     return record

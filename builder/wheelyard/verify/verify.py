@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,15 +70,15 @@ def verify(
     results = []
     for cell in cells:
         digest = references[cell.tags[0]].digest
-        known = None if request.again else read_record(request.folder, digest)
-        if known and known.answers(
-            place.backend, place.gpu, request.groups, request.require_gpu, place.machine
-        ):
+        known = read_record(request.folder, digest)
+        asked = (place.backend, place.gpu, request.groups, request.require_gpu, place.machine)
+        if known and not request.again and known.answers(*asked):
             reporter.info(f"{cell.id}: unchanged since it was tested")
             results.append((known, True))
             continue
         reporter.info(f"{cell.id}: {' '.join(request.groups)} ({place.backend})")
         record = _checked(cell, digest, layout, place, request, reporter, open_image)
+        record = replace(record, earlier=known.history if known else ())
         write_record(request.folder, record)
         results.append((record, False))
     return results
