@@ -552,15 +552,21 @@ def test_ctrl_c_ends_promptly_and_keeps_the_part(server: Server, tmp_path: Path)
     assert part(tmp_path, item).read_bytes() == WHEEL[: len(WHEEL) // 2]
 
 
-def test_two_processes_fetch_a_file_once(server: Server, tmp_path: Path) -> None:
-    server.pace = 0.01
+def test_processes_that_wait_for_each_other_fetch_a_file_once(
+    server: Server, tmp_path: Path
+) -> None:
     item = want(server, size=None)
+    holder = part(tmp_path, item).with_name("wheel.whl.lock")
+    holder.parent.mkdir(parents=True)
     with child_that_fetches(tmp_path, item) as one, child_that_fetches(tmp_path, item) as two:
-        (out_one, log_one), (out_two, log_two) = one.communicate(), two.communicate()
+        with locked(holder):
+            for child in (one, two):
+                assert child.stderr is not None
+                assert "waiting for another process" in child.stderr.readline()
+        (out_one, _), (out_two, _) = one.communicate(), two.communicate()
     assert (one.returncode, two.returncode) == (0, 0)
     assert out_one == out_two
     assert len(server.requests) == 1
-    assert "waiting for another process" in log_one + log_two
 
 
 def test_interrupt_while_waiting_for_the_lock(server: Server, tmp_path: Path) -> None:

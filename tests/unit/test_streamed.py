@@ -72,7 +72,8 @@ def test_layers_of_what_is_there_are_made_before_the_last_wheel_comes(
     with index.serve() as url:
         result = build(tiny, url, tmp_path / "dist")
     assert isinstance(result, Built), result
-    assert seen == [True]
+    assert seen
+    assert all(seen)  # a slow machine asks again
     assert {"fetch", "layers"} <= result.seconds.keys()
 
 
