@@ -60,6 +60,10 @@ from selfcheck.gpu.repeating import check_determinism
 side = import_module("selfcheck.gpu." + MODULES[framework] + "_ops")
 found = {{what: compare(side, what, "cpu").status for what in side.KINDS}}
 found["determinism"] = check_determinism(framework, "cpu").status
+if framework == "pytorch":  # from the host to itself, without pinning
+    from selfcheck.gpu import torch_bandwidth
+    ways = {{**torch_bandwidth.up_and_down("cpu"), "over": torch_bandwidth.between("cpu", "cpu")}}
+    assert all(rate > 0 for runs in ways.values() for rate in runs), ways
 if framework == "pytorch":  # no CUDA graph: that Python runs again must be seen
     from selfcheck.gpu.compare import judge_graph
     from selfcheck.gpu.torch_use import STEPS, graph_losses

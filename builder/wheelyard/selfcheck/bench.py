@@ -17,6 +17,7 @@ from .frameworks import import_framework, measured_frameworks, pick_device
 from .machine import flags
 from .models.catalogue import SPECS, Spec
 from .models.large import FULL, TINY, Gpt2, ResNet
+from .rates import checks as rates_of_copies
 from .result import Check, Options, Outcome, failed, passed, skipped
 from .train import setup_of, wrong_type
 from .training.learner import NotHereError
@@ -42,6 +43,8 @@ def checks(options: Options) -> Iterator[Check]:
                     f"bench.{spec.name}.{framework}",
                     partial(check_speed, spec, framework, options),
                 )
+        if not options.models:
+            yield from rates_of_copies(framework, options)
         for name in LARGE if not options.models else ():
             yield f"bench.{name}.{framework}", partial(check_large, name, framework, options)
 

@@ -104,7 +104,7 @@ def _value(seen: object) -> str:
     if isinstance(seen, dict):
         if isinstance(seen.get("losses"), list) and isinstance(seen.get("scores"), dict):
             seen = {"loss": seen["losses"][-1], **seen["scores"]}
-        elif isinstance(seen.get("float32", seen.get("mixed")), dict):
+        elif isinstance(seen.get("float32", seen.get("mixed")), dict) or _rates(seen):
             kinds = {name: value for name, value in seen.items() if isinstance(value, dict)}
             seen = {name: _speed(value) for name, value in kinds.items()}
         plain = {name: value for name, value in seen.items() if not isinstance(value, dict | list)}
@@ -114,9 +114,16 @@ def _value(seen: object) -> str:
     return "" if seen is None else str(seen)
 
 
+def _rates(seen: Mapping[str, Any]) -> bool:
+    parts = (each for each in seen.values() if isinstance(each, dict))
+    return any("gigabytes_per_second" in part for part in parts)
+
+
 def _speed(seen: Mapping[str, Any]) -> str:
     if "samples_per_second" in seen:
         return f"{seen['samples_per_second']:,.0f} samples/s"
+    if "gigabytes_per_second" in seen:
+        return f"{seen['gigabytes_per_second']:,.1f} GB/s"
     if "accuracy" in seen:
         return f"accuracy {seen['accuracy']:.4g}"
     return f"{seen['tflops']:.4g} TFLOP/s" if "tflops" in seen else "not measured"

@@ -21,6 +21,7 @@ from .share import BATCH
 PROCESSES = 2
 TOLERANCE = 1e-3  # relative: sums in another order, over STEPS optimizer steps
 NO_LOOPBACK = "the loopback interface is down here: ip link set lo up"
+REDUCE = f"{__package__}.torch_reduce"
 TORCH, TENSORFLOW = (f"{__package__}.{name}_worker" for name in ("torch", "tensorflow"))
 # Everything happens on this machine: no name has to be looked up, no interface to be found.
 LOCAL = {
@@ -144,12 +145,21 @@ def _torchrun(processes: int, *words: str, restarts: int = 0) -> dict[str, Any]:
     return result
 
 
-def torchrun_command(processes: int, port: int, *words: str, restarts: int = 0) -> list[str]:
+def reduced(processes: int, backend: str, size: int) -> dict[str, Any]:
+    """Time an all-reduce of so many bytes in processes of this machine."""
+    command = torchrun_command(processes, free_port(), backend, str(size), worker=REDUCE)
+    result: dict[str, Any] = child.last_json(child.run(command, LOCAL))
+    return result
+
+
+def torchrun_command(
+    processes: int, port: int, *words: str, restarts: int = 0, worker: str = TORCH
+) -> list[str]:
     """`torchrun`, as the module it is: the script may not be on the path."""
     return child.module(
         "torch.distributed.run", f"--nproc-per-node={processes}", "--nnodes=1",
         "--master-addr=127.0.0.1", f"--master-port={port}", f"--max-restarts={restarts}",
-        "--monitor-interval=0.2", "-m", TORCH, *words,
+        "--monitor-interval=0.2", "-m", worker, *words,
     )  # fmt: skip
 
 

@@ -25,12 +25,22 @@ def stated_peak(device: str, kind: str) -> Peak | None:
 
     None for a device that is not listed, and for a part of one (MIG, vGPU): nothing is guessed.
     """
-    table = _table()["devices"]
-    for name in sorted(table, key=len, reverse=True):
-        if is_named(device, name):
-            rate = table[name].get(kind) or (table[name]["float32"] if kind == "tf32" else None)
-            return Peak(rate, table[name]["source"]) if rate else None
-    return None
+    entry = _entry(device)
+    rate = entry.get(kind) or (entry.get("float32") if kind == "tf32" else None)
+    return Peak(rate, entry["source"]) if rate else None
+
+
+def stated_memory(device: str) -> float | None:
+    """Look up GB/s of a device's memory; where boards of one name differ, those of the slowest."""
+    rate: float | None = _entry(device).get("memory")
+    return rate
+
+
+def _entry(device: str) -> dict[str, Any]:
+    """Return the table's row of a device, by the longest name; empty where it is not listed."""
+    table: dict[str, dict[str, Any]] = _table()["devices"]
+    fitting = [name for name in table if is_named(device, name)]
+    return table[max(fitting, key=len)] if fitting else {}
 
 
 def is_named(device: str, name: str) -> bool:
