@@ -12,15 +12,17 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.benchmark.bars import Bar, Heading, draw_bars
 from tests.benchmark.engines.projects import REPOSITORY
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import say
 from tests.benchmark.place import IMAGE, Place, build
+from tests.benchmark.publication import draw_again
 from tests.engines.daemons import temporary_folder
 from tests.peers import lazy
 from tests.peers.registries import registry
@@ -50,6 +52,7 @@ PROGRAMS = {
     "tenth step": STEP.format(steps=10),
 }
 WAYS = {"gzip": "overlayfs", "zstd": "overlayfs", "estargz": "stargz"}  # packing -> snapshotter
+NAMES = {"gzip": "gzip, whole", "zstd": "zstd, whole", "estargz": "eStargz, lazily"}
 _SENT = re.compile(rb'/blobs/\S+ HTTP/1\.1" 20[06] (\d+)')
 
 
@@ -79,7 +82,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line)
     result = {"environment": machine, "image": args.image, "runs": runs}
     write_text(args.output, json.dumps(result, indent=1) + "\n")
+    draw_again(args.output, draw)
     return 0
+
+
+def draw(report: Mapping[str, Any]) -> str:
+    """An SVG with a group of bars for each mark on each line."""
+    machine = report["environment"]
+    heading = Heading(
+        "From nothing to a training step",
+        "seconds, and ratio to the image as gzip, pulled whole; "
+        f"{machine['processor']}, {machine['cores']} cores",
+        "tests.benchmark.lazy", RESULT.name,
+    )  # fmt: skip
+    groups: dict[str, list[Bar]] = {}
+    for run in report["runs"]:
+        rate = f"{run['mbit']} Mbit/s" if run["mbit"] else "loopback"
+        beside = _beside(run, report["runs"])
+        for what, mark in run["marks"].items():
+            ratio = None if beside is run else mark["seconds"] / beside["marks"][what]["seconds"]
+            bar = Bar(NAMES[run["way"]], mark["seconds"], ratio, run["way"] == "gzip")
+            groups.setdefault(f"{rate}: {what}", []).append(bar)
+    return draw_bars(heading, groups)
+
+
+def _beside(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the run of gzip on the same line; the run itself without one."""
+    return next((x for x in runs if (x["way"], x["mbit"]) == ("gzip", run["mbit"])), run)
 
 
 def _pushed(
@@ -131,8 +160,10 @@ def _run(folder: Path, snapshotter: Path, way: str, name: str, rate: int) -> dic
             seconds += time.monotonic() - started
             if done.returncode:
                 raise WheelyardError(f"{way}: {what}: {done.stderr[-600:]}")
-            marks[what] = {"seconds": round(seconds, 2), "bytes": sent()}
-            say(f"  {what}: {seconds:.1f} s, {sent() / 1e6:,.0f} MB")
+            sizes = sent()
+            total = sum(sizes)
+            marks[what] = {"seconds": round(seconds, 2), "bytes": total, "requests": len(sizes)}
+            say(f"  {what}: {seconds:.1f} s, {total / 1e6:,.0f} MB, {len(sizes):,} requests")
 
         if WAYS[way] == "stargz":
             mark("pulled", "image", "rpull", "--plain-http", reference)
@@ -141,17 +172,30 @@ def _run(folder: Path, snapshotter: Path, way: str, name: str, rate: int) -> dic
         for number, (what, program) in enumerate(PROGRAMS.items()):
             options = ("--rm", "--net-host", "--snapshotter", WAYS[way])
             mark(what, "run", *options, reference, f"c{number}", "python", "-c", program)
+        memory = _memory(running)
     used = sum(
         x.stat().st_blocks * 512 for x in state.rglob("*") if x.is_file() and not x.is_symlink()
     )
     shutil.rmtree(state)
-    return {"way": way, "mbit": rate, "marks": marks, "disk": used}
+    return {"way": way, "mbit": rate, "marks": marks, "disk": used, "memory": memory}
+
+
+def _memory(running: lazy.Containerd) -> dict[str, int]:
+    """Return the most bytes that each of the daemons has held."""
+    peaks = {}
+    for line in running.inside("sh", "-c", "cat /proc/[0-9]*/status").stdout.splitlines():
+        key, _, value = line.partition(":")
+        if key == "Name":
+            name = value.strip().partition("-")[0]
+        elif key == "VmHWM" and name in ("containerd", "snapshotter"):
+            peaks[name] = int(value.split()[0]) << 10
+    return peaks
 
 
 @contextmanager
 def _served(
     folder: Path, state: Path, snapshotter: Path, rate: int
-) -> Iterator[tuple[lazy.Containerd, Any]]:
+) -> Iterator[tuple[lazy.Containerd, Callable[[], list[int]]]]:
     """Start registry and containerd in a network of their own, of that rate."""
     log = state / "registry.log"
     config = {
@@ -163,7 +207,7 @@ def _served(
     slow = f"tc qdisc add dev lo root tbf rate {rate}mbit burst 256kb latency 400ms" if rate else ""
     first = f"ip link set lo up\n{slow}\ndocker-registry serve {state}/registry.yml >{log} 2>&1 &"
     with lazy.containerd(state, snapshotter, first, ["--net"]) as running:
-        yield running, lambda: sum(int(size) for size in _SENT.findall(log.read_bytes()))
+        yield running, lambda: [int(size) for size in _SENT.findall(log.read_bytes())]
 
 
 def _table(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -172,7 +216,7 @@ def _table(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
         f" {what:>24}" for what in ("pulled", *PROGRAMS)
     )
     for run in runs:
-        beside = next((x for x in runs if (x["way"], x["mbit"]) == ("gzip", run["mbit"])), run)
+        beside = _beside(run, runs)
         cells = [
             f"{mark['seconds']:8.1f} s {mark['seconds'] / beside['marks'][what]['seconds']:4.2f} x"
             f" {mark['bytes'] / run['size']:4.0%}"

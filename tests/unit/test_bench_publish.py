@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmark import lazy
 from tests.benchmark.measure import NotMeasuredError
+from tests.benchmark.publication import Draw
 from tests.benchmark.publish.__main__ import earlier
 from tests.benchmark.publish.cost import Cost, measured
 from tests.benchmark.publish.plot import draw
@@ -67,9 +69,10 @@ def test_the_plot_has_a_bar_for_every_leg() -> None:
     assert draw(report).count("<rect") == 1 + len(measures)  # and the background
 
 
-def test_the_committed_plot_shows_the_committed_numbers() -> None:
-    report = json.loads((RESULTS / "bench-publish.json").read_text())
-    assert (RESULTS / "bench-publish.svg").read_text() == draw(report)
+@pytest.mark.parametrize(("name", "draw"), [("bench-publish", draw), ("bench-lazy", lazy.draw)])
+def test_the_committed_plot_shows_the_committed_numbers(name: str, draw: Draw) -> None:
+    report = json.loads((RESULTS / f"{name}.json").read_text())
+    assert (RESULTS / f"{name}.svg").read_text() == draw(report)
 
 
 def test_what_an_orphan_used_is_counted(tmp_path: Path) -> None:
