@@ -51,7 +51,7 @@ test-all: test test-builds test-image test-peers test-devcontainer test-site tes
 test-peers: .venv/dev ## skopeo, umoci, Docker, a registry, mirrors, ordinary users (root; needs their packages)
 	$(BIN)/pytest tests/peers --layout dist $(ARGS)
 
-test-engines: .venv/dev ## Docker 20.10 and 26.1, podman, buildah (root; needs their packages; 26.1 comes from Debian trixie)
+test-engines: .venv/dev ## Docker 20.10 and 26.1, podman, buildah, Slurm (root; needs their packages; 26.1 comes from Debian trixie)
 	$(BIN)/pytest tests/engines --layout dist $(ARGS)
 
 devcontainer: .venv/run ## Make the image of a dev container and load it: make devcontainer NAME=pytorch

@@ -23,7 +23,12 @@ PACKAGES = {
     "nginx": "nginx-light",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
+    "munged": "munge",
+    "nsenter": "util-linux",
+    "sbatch": "slurm-wlm",
     "setpriv": "util-linux",
+    "slurmctld": "slurm-wlm",
+    "slurmd": "slurm-wlm",
 }
 
 

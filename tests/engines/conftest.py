@@ -17,6 +17,7 @@ from tests.engines.daemons import (
     own_engine,
     temporary_folder,
 )
+from tests.engines.podman import Storage
 from tests.engines.site import SmallSite, open_small_site
 from tests.image.layout import BuiltImage
 from tests.needs import need_to_be_root, need_tools
@@ -50,6 +51,16 @@ def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder for gigabytes, gone with the module."""
     with temporary_folder(request.config.getoption("--scratch")) as folder:
         yield folder
+
+
+@pytest.fixture(scope="module")
+def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    """Yield images and containers of podman and buildah, empty at first."""
+    need_to_be_root()
+    need_tools("podman", "buildah", "runc", "skopeo", "unshare", "setpriv")
+    given = request.config.getoption("--scratch")
+    with temporary_folder(given) as folder, temporary_folder() as state:
+        yield Storage(folder, state)
 
 
 @pytest.fixture(scope="module")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engines.daemons import temporary_folder
 from tests.engines.podman import Storage
 from tests.engines.small import small_project, wheelhouse
 from tests.engines.test_assembled import IMPORT, assert_versions
 from tests.image.layout import BuiltImage
-from tests.needs import need_to_be_root, need_tools
+from tests.needs import need_tools
 from wheelyard.contract.imageconfig import base_image, image_config
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.model import Cell
@@ -25,15 +23,6 @@ import importlib.metadata, json, os
 found = {x.metadata["Name"]: x.version for x in importlib.metadata.distributions()}
 print(json.dumps({"uid": os.getuid(), "groups": os.getgroups(), "found": found}))
 """
-
-
-@pytest.fixture(scope="module")
-def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
-    need_to_be_root()
-    need_tools("podman", "buildah", "runc", "skopeo", "unshare", "setpriv")
-    given = request.config.getoption("--scratch")
-    with temporary_folder(given) as folder, temporary_folder() as state:
-        yield Storage(folder, state)
 
 
 @pytest.fixture(scope="module")
