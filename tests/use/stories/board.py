@@ -33,7 +33,7 @@ def scalars(folder: str) -> dict[str, list[str]]:
         raise RuntimeError(f"TensorBoard showed nothing, exit code {server.poll()}")
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(SECONDS)  # with TensorFlow in it, its end takes seconds, more on a busy machine
 
 
 def ask(address: str) -> Any:
