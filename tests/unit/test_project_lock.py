@@ -20,11 +20,11 @@ from wheels import make_wheel
 from wheelyard.cli import main
 from wheelyard.context import Context
 from wheelyard.errors import FetchError, LockError, ProjectError
-from wheelyard.model import LockedWheel
+from wheelyard.model import LockedDeb, LockedWheel
 from wheelyard.planning.catalogue import CatalogueEntry
 from wheelyard.projects.layers import fetch_wheels
 from wheelyard.projects.lock import Resolution, _pinned, lock_project
-from wheelyard.projects.model import BaseImage, Project, ProjectLock
+from wheelyard.projects.model import BaseImage, DebianLock, Project, ProjectLock
 from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
 from wheelyard.projects.requirements import collect
 from wheelyard.projects.state import lock_problems
@@ -493,6 +493,27 @@ requirements = ["r.txt"]
     ]
     assert wanted.requirements == ["two ; python_version < '3'"]
     assert len(wanted.facts()["sources"]) == 3
+
+
+def test_debian_packages_are_in_the_lock(index: Index, tmp_path: Path) -> None:
+    made = lock(index, tmp_path, "newer\n").lock
+    deb = LockedDeb(
+        "libgl1", "1.6.0-1", "amd64", "a" * 64, 88, "debian", "pool/main/libg/libgl1_1.6+b_x.deb"
+    )
+    debian = DebianLock("b" * 64, "20261127T021032Z", (deb,))
+    path = tmp_path / "pylock.toml"
+    path.write_text(render_lock(replace(made, debian=debian)))
+    assert read_lock(path) == replace(made, debian=debian)
+    text = path.read_text()
+    for old, new in (
+        ("pool/main", "../main"),
+        ("20261127T", "today"),
+        ("b" * 64, "b"),
+        ("a" * 64, ""),
+    ):
+        path.write_text(text.replace(old, new))
+        with pytest.raises(LockError, match="cannot be used"):
+            read_lock(path)
 
 
 def test_a_pin_is_shown_as_it_was_asked_for() -> None:

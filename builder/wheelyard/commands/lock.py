@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.lock.changes import LockChange
     from wheelyard.lock.state import LockProblem
+    from wheelyard.projects.ground import Ground
     from wheelyard.projects.lock import Resolution
     from wheelyard.projects.model import BaseImage, Project, ProjectLock
     from wheelyard.projects.wheels import WheelBuilder
@@ -96,6 +97,8 @@ def _lock_project(project: Project, args: argparse.Namespace, context: Context) 
 
     with context.reporter.task(f"lock {project.table.name}", 1, "items") as task:
         made = lock_project(project, ground.base, kept, ground.entries, context.settings, builder)
+        if project.table.packages:
+            made = _with_packages(made, project, ground, kept, context)
         task.advance(1)
     text = render_lock(made.lock)
     if not project.lock.is_file() or project.lock.read_text(encoding="utf-8") != text:
@@ -104,6 +107,24 @@ def _lock_project(project: Project, args: argparse.Namespace, context: Context) 
         context.reporter.info(note)
     _show_project(project, ground.base, made, before, as_json=args.json)
     return 0
+
+
+def _with_packages(
+    made: Resolution, project: Project, ground: Ground, kept: ProjectLock | None, context: Context
+) -> Resolution:
+    from dataclasses import replace
+
+    try:
+        from wheelyard.projects.packages import lock_packages
+        from wheelyard.projects.places import Places
+    except ImportError as missing:  # on Windows
+        raise LockError(
+            f"{project.source}: Debian packages are locked with apt, on Linux: use WSL"
+        ) from missing
+    places = Places(project, ground.base, ground.entries, context)
+    before = None if kept is None else kept.debian
+    debian = lock_packages(project, places, before, context)
+    return replace(made, lock=replace(made.lock, debian=debian))
 
 
 def _show_project(
@@ -126,6 +147,7 @@ def _show_project(
         if old.get(name) != new.get(name)
     ]
     size = sum(item.wheel.size for item in added)
+    debs = made.lock.debian.packages if made.lock.debian is not None else ()
     if as_json:
         show_json(
             {
@@ -135,6 +157,7 @@ def _show_project(
                 "pins": len(new),
                 "added": {item.wheel.name: item.wheel.version for item in added},
                 "added_bytes": size,
+                "packages": {deb.name: deb.version for deb in debs},
                 "replaced": {wheel.name: wheel.version for wheel in made.lock.shadowed},
                 "changes": changes,
                 "notes": list(made.notes),
@@ -144,9 +167,10 @@ def _show_project(
     if before is not None and changes:
         rows = [(c["name"] or "", c["before"] or "-", c["after"] or "-") for c in changes]
         show_table(("name", "before", "after"), rows)
+    packages = f", {len(debs)} Debian packages" if debs else ""
     show_text(
         f"{project.lock}: {len(new)} distributions, {len(added)} of them ({amount(size, 'bytes')}) "
-        f"beside {base.reference}"
+        f"beside {base.reference}{packages}"
     )
 
 

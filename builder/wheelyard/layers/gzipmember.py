@@ -52,12 +52,26 @@ def compressed(data: bytes, level: int = _LEVEL) -> bytes:
 
 
 def inflated(data: bytes, most: int) -> bytes:
-    """Return the content of one whole member; raise ValueError if it has more than `most` bytes."""
+    """Return the content of the first member; raise ValueError above `most` bytes."""
+    return _first(data, most)[0]
+
+
+def inflated_all(data: bytes, most: int) -> bytes:
+    """Return the content of all members in a row; raise ValueError above `most` bytes."""
+    whole = bytearray()
+    while data:
+        content, data = _first(data, most - len(whole))
+        whole += content
+    return bytes(whole)
+
+
+def _first(data: bytes, most: int) -> tuple[bytes, bytes]:
+    """Return the content of the first member, and what follows it."""
     member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-    content: bytes = member.decompress(data, most)
-    if not member.eof:
-        raise ValueError(f"a gzip member is cut off, or has more than {most:,} bytes")
-    return content
+    content: bytes = member.decompress(data, most + 1)
+    if len(content) > most or not member.eof:
+        raise ValueError(f"a gzip member is cut off, or unpacks to more than {most:,} bytes")
+    return content, member.unused_data
 
 
 def _stored(data: bytes) -> bytes:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MIRROR_ADVICE = (
     "check the network, or set a mirror: --debian-mirror URL or WHEELYARD_DEBIAN_MIRROR=URL"
 )
+_MATRIX_ADVICE = "correct the flavour's or the base's packages in matrix.yaml"
 _URI = re.compile(r"^'(?P<uri>[^']+)' (?P<filename>\S+)", re.MULTILINE)
 _NETWORK = re.compile(
     r"failed to fetch|could not (resolve|connect)|unable to connect|timed out", re.IGNORECASE
@@ -87,14 +88,17 @@ def isolated_apt(
         yield apt
 
 
-def print_uris(apt: Apt, targets: Sequence[str], pins: Mapping[str, str]) -> tuple[PackageUri, ...]:
+def print_uris(
+    apt: Apt, targets: Sequence[str], pins: Mapping[str, str], advice: str = _MATRIX_ADVICE
+) -> tuple[PackageUri, ...]:
     """Resolve `targets` on an empty system; `pins` (name -> version) win if still available.
 
-    Raises LockError if a package does not exist or the set cannot be installed together.
+    Raises LockError, which ends with `advice`, if a package does not exist or the set cannot be
+    installed together.
     """
     (apt.folder / "preferences").write_text(_preferences(pins), encoding="utf-8")
     argv = ("apt-get", "install", "--print-uris", "--yes", *targets)
-    return parse_uris(_run(apt, argv, "resolving the Debian packages").stdout)
+    return parse_uris(_run(apt, argv, "resolving the Debian packages", advice).stdout)
 
 
 def show(apt: Apt, packages: Iterable[PackageUri]) -> tuple[dict[str, str], ...]:
@@ -213,7 +217,7 @@ def _write_tree(folder: Path, lists: Path, sources: Sequence[Source], keyring: s
     (folder / "status").write_text("", encoding="utf-8")
 
 
-def _run(apt: Apt, argv: tuple[str, ...], what: str) -> Result:
+def _run(apt: Apt, argv: tuple[str, ...], what: str, advice: str = _MATRIX_ADVICE) -> Result:
     result = run(argv, error=None, env=apt.env, cwd=apt.folder)
     if result.returncode == 0:
         return result
@@ -221,5 +225,4 @@ def _run(apt: Apt, argv: tuple[str, ...], what: str) -> Result:
         raise FetchError(failure(result, what, CA_ADVICE))
     if _NETWORK.search(result.stderr) or "update" in argv:
         raise FetchError(failure(result, what, _MIRROR_ADVICE))
-    advice = "correct the flavour's or the base's packages in matrix.yaml"
     raise LockError(failure(result, what, advice))

@@ -42,7 +42,7 @@ def resolve_packages(
             raise
         reporter.warn("the locked Debian versions no longer fit together; taking current ones")
         uris = print_uris(apt, targets, parent)
-    debs = _locked(uris, show(apt, uris), sources)
+    debs = locked_debs(uris, show(apt, uris), sources)
     _check_parent(debs, parent)
     return debs
 
@@ -52,9 +52,10 @@ def pins(lock: PackageLock | None) -> dict[str, str]:
     return {} if lock is None else {deb.name: deb.version for deb in lock.packages}
 
 
-def _locked(
+def locked_debs(
     uris: Sequence[PackageUri], records: Sequence[Mapping[str, str]], sources: Sequence[Source]
 ) -> tuple[LockedDeb, ...]:
+    """Pin what apt chose by the archive's hashes, sorted by name."""
     by_path = {record["Filename"]: record for record in records if "Filename" in record}
     by_file = {path.rpartition("/")[2]: record for path, record in by_path.items()}
     debs = []

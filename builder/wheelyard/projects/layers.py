@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from wheelyard.images.assemble.bytecode import Interpreter
     from wheelyard.images.assemble.store import LayerStore
     from wheelyard.model import LockedWheel
+    from wheelyard.oci.layout import Layout
     from wheelyard.projects.model import BaseImage, Project, ProjectLock
 
 _FEW = 32 << 20  # bytes of wheels that are not worth starting processes for
@@ -63,6 +64,7 @@ class Workshop:
     scratch: Path  # a folder for layers that are not kept in the cache: they change too often
     context: Context
     interpreter: Interpreter | None = None  # the base's, to compile with; None: no bytecode
+    layout: Layout | None = None  # one that holds the base's layers
 
 
 def project_layers(
@@ -72,14 +74,9 @@ def project_layers(
 
     Raises ProjectError for a project that cannot become an image, WheelError, FetchError.
     """
-    if project.table.packages:
-        raise ProjectError(
-            f"{project.source}: packages = {json.dumps(list(project.table.packages))}: Debian "
-            "packages cannot be added to a finished image yet; add a flavour with them to the set, "
-            "or take a devel image"
-        )
     files = project_files(project)  # first: it is quick, and refuses what nobody wants to publish
     layers = [
+        *_packages(project, base, lock, shop),
         *_removal(lock.shadowed, base.python, shop),
         *_wheels(lock.added(base), project, base.python, shop),
         *_metadata(project, base.python, shop),
@@ -93,6 +90,18 @@ def project_layers(
             f"take at most {_LAYERS_MAX}"
         )
     return layers
+
+
+def _packages(
+    project: Project, base: BaseImage, lock: ProjectLock, shop: Workshop
+) -> Iterator[ImageLayer]:
+    if lock.debian is None:
+        return
+    from wheelyard.projects.packages import packages_layer
+    from wheelyard.projects.places import Places
+
+    places = Places(project, base, (), shop.context, shop.layout)
+    yield from packages_layer(project, lock.debian, places, shop.store, shop.context)
 
 
 def _metadata(project: Project, python: str, shop: Workshop) -> Iterator[ImageLayer]:

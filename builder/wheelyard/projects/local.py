@@ -60,7 +60,7 @@ def build_project(
     base_name = lock.base if address is None else address.reference(lock.base)
     store = LayerStore(context.settings.cache_dir)
     with tempfile.TemporaryDirectory(prefix=".project-", dir=dist) as scratch:
-        shop = Workshop(store, Path(scratch), context, python)
+        shop = Workshop(store, Path(scratch), context, python, base.layout)
         layers = project_layers(project, base.image, lock, shop)
         for layer in layers:
             layout.put_layer(layer.stored)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from wheelyard.model import LockedWheel
+from wheelyard.model import LockedDeb, LockedWheel
 
 BUILT = "wheels"  # folder of a project that keeps the wheels built of sources
 LOCK = PurePosixPath("pylock.toml")  # beside the project's table (PEP 751)
@@ -81,6 +81,15 @@ class ProjectWheel:
 
 
 @dataclass(frozen=True, slots=True)
+class DebianLock:
+    """The Debian packages that a project adds to its base."""
+
+    status: str  # sha256 hex of the base's dpkg status, on which they were resolved
+    date: str  # "20261128T021501Z": the archives had all of them then
+    packages: tuple[LockedDeb, ...]  # sorted by name; without those of the base
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectLock:
     """A read `pylock.toml`: what the project needs, in relation to one base image."""
 
@@ -92,6 +101,7 @@ class ProjectLock:
     # In `wheels`, but with another version in the base: those of the base are removed.
     shadowed: tuple[LockedWheel, ...] = ()
     python: str = "3.11"  # the base's
+    debian: DebianLock | None = None
 
     def added(self, base: BaseImage) -> tuple[ProjectWheel, ...]:
         """Return what the base does not have in this version."""

@@ -45,12 +45,14 @@ class Places:
         base: BaseImage,
         entries: Sequence[CatalogueEntry],
         context: Context,
+        layout: Layout | None = None,
     ) -> None:
+        """Prepare; `layout` is one that holds the base's layers."""
         self._base, self._entries, self._context = base, entries, context
         self._store = LayerStore(context.settings.cache_dir)
         self._devel_tag = f"{base.reference.removesuffix(_DEVEL)}{_DEVEL}"
         folders = [project.folder, *filter(None, [set_folder(context)])]
-        self._layouts = [Layout(folder / DIST) for folder in folders]
+        self._layouts = [*filter(None, [layout]), *(Layout(x / DIST) for x in folders)]
 
     def lowest(self) -> Sequence[Path]:
         """Return the blob of the base's lowest layer; none if it is nowhere."""
@@ -59,6 +61,10 @@ class Places:
     def devel(self) -> Sequence[Path]:
         """Return the blobs of the devel image's layers; none if one of them is nowhere."""
         return self._blobs(self._devel_tag)
+
+    def debian(self) -> Sequence[Path]:
+        """Return the blobs of the base's Debian packages; none if one of them is nowhere."""
+        return self._blobs(self._base.reference, debian=True)
 
     def compilers(self) -> Sequence[Path]:
         """Return the blobs of the devel image's Debian packages: compilers without CUDA."""
@@ -156,9 +162,10 @@ class Places:
             with open_registry(settings.registry, settings, self._context.reporter) as registry:
                 image = base_from_registry(registry, tag, documents, digest=entry.digest)
             return FoundBase(image, None)
+        digest = (self._base.digest or None) if tag == self._base.reference else None
         for layout in self._layouts:
             if layout.folder.is_dir() and tag in layout.references():
-                return FoundBase(base_from_layout(layout, tag), layout)
+                return FoundBase(base_from_layout(layout, tag, digest=digest), layout)
         return None
 
     def _planned(self, tag: str, *, lowest: bool, debian: bool) -> Sequence[Path]:

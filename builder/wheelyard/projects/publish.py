@@ -62,7 +62,7 @@ def composed(
     store = LayerStore(context.settings.cache_dir)
     with tempfile.TemporaryDirectory(prefix="wheelyard-project-") as name:
         scratch = Path(name)
-        shop = Workshop(store, scratch, context, interpreter)
+        shop = Workshop(store, scratch, context, interpreter, base.layout)
         layers = project_layers(project, base.image, lock, shop)
         layout = Layout(scratch / "image")
         layout.create()

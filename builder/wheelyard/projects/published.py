@@ -9,8 +9,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import tarfile
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from wheelyard.contract.paths import LOCK
 from wheelyard.digests import Digest
 from wheelyard.errors import LockError, ProjectError, StorageError, unreadable
 from wheelyard.fetching.replies import Gone
+from wheelyard.layers.gzipmember import inflated_all
 from wheelyard.layers.wheel import is_plain
 from wheelyard.lock.inputs import wheel_platform
 from wheelyard.lock.lockfile import parse_requirements_lock
@@ -237,27 +236,13 @@ def _texts(blob: bytes, wanted: tuple[str, ...], where: str) -> dict[str, str]:
     """Return the text files of a layer, by path; the layer is not trusted."""
     found = {}
     with unreadable(lambda why: ProjectError(f"{where}: its last layer cannot be read ({why})")):
-        archive = open_tar(io.BytesIO(_inflated(blob)), "r:")
+        archive = open_tar(io.BytesIO(inflated_all(blob, _TAR_MAX)), "r:")
         for info in archive:
             name = info.name.removeprefix("./")
             if name in wanted and info.isreg() and info.size <= _TEXT_MAX:
                 content = archive.extractfile(info)
                 found[name] = content.read().decode() if content else ""
     return found
-
-
-def _inflated(blob: bytes) -> bytes:
-    """Inflate gzip members up to a limit."""
-    tar = bytearray()
-    while blob:
-        member = zlib.decompressobj(wbits=31)
-        tar += member.decompress(blob, _TAR_MAX - len(tar) + 1)
-        if len(tar) > _TAR_MAX:
-            raise tarfile.ReadError(f"more than {_TAR_MAX:,} bytes unpacked")
-        if not member.eof:
-            raise tarfile.ReadError("it ends early")
-        blob = member.unused_data
-    return bytes(tar)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,15 @@ from packaging.pylock import PackageArchive, PackageWheel, Pylock, PylockValidat
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from wheelyard.errors import LockError
-from wheelyard.model import LockedWheel
-from wheelyard.projects.model import ProjectLock, ProjectWheel
+from wheelyard.model import LockedDeb, LockedWheel
+from wheelyard.projects.model import DebianLock, ProjectLock, ProjectWheel
 
 COMMAND = "wheelyard lock"
 _NOTICE = f"# Written by `{COMMAND}`. Do not edit: change the requirements, lock again.\n"
 _LARGEST = 16 << 20  # bytes of a lock
 _HEX = re.compile(r"[0-9a-f]{64}")
+_DATE = re.compile(r"\d{8}T\d{6}Z")
+_POOL = re.compile(r"pool/[A-Za-z0-9/._+~%-]+\.deb")
 
 
 def render_lock(lock: ProjectLock) -> str:
@@ -42,7 +44,8 @@ def render_lock(lock: ProjectLock) -> str:
     ]
     below = "".join(f"\n[[tool.wheelyard.shadowed]]\n{_shadowed(w)}" for w in lock.shadowed)
     none = "" if lock.wheels else "packages = []\n"
-    return f"{head}{none}{packages}\n[tool.wheelyard]\n" + "\n".join(facts) + f"\n{below}"
+    tool = "\n".join(facts) + f"\n{below}{_debian(lock.debian)}"
+    return f"{head}{none}{packages}\n[tool.wheelyard]\n{tool}"
 
 
 def read_lock(path: Path) -> ProjectLock:
@@ -69,6 +72,7 @@ def read_lock(path: Path) -> ProjectLock:
         wheels=tuple(_wheels(lock, path)),
         shadowed=tuple(_below(item, path) for item in shadowed),
         python=_python(lock, path),
+        debian=_debian_lock(tool["debian"], path) if "debian" in tool else None,
     )
 
 
@@ -219,6 +223,39 @@ def _shadowed(wheel: LockedWheel) -> str:
         f"filename = {_text(wheel.filename)}\nsize = {wheel.size}\n"
         f'sha256 = "{wheel.sha256}"\n'
     )
+
+
+def _debian(lock: DebianLock | None) -> str:
+    if lock is None:
+        return ""
+    head = f'\n[tool.wheelyard.debian]\nstatus = "sha256:{lock.status}"\ndate = "{lock.date}"\n'
+    return head + "".join(
+        f"\n[[tool.wheelyard.debian.packages]]\nname = {_text(deb.name)}\n"
+        f"version = {_text(deb.version)}\narchitecture = {_text(deb.architecture)}\n"
+        f"archive = {_text(deb.archive)}\npath = {_text(deb.path)}\nsize = {deb.size}\n"
+        f'sha256 = "{deb.sha256}"\n'
+        for deb in lock.packages
+    )
+
+
+def _debian_lock(table: object, path: Path) -> DebianLock:
+    if not isinstance(table, dict) or not isinstance(table.get("packages", []), list):
+        raise _unusable(path, "tool.wheelyard.debian must be a table")
+    date = _string(table, "date", path)
+    if not _DATE.fullmatch(date):
+        raise _unusable(path, "tool.wheelyard.debian: date is not one")
+    packages = tuple(_deb(item, path) for item in table.get("packages", []))
+    return DebianLock(_digest(table, "status", path), date, packages)
+
+
+def _deb(item: object, path: Path) -> LockedDeb:
+    if not isinstance(item, dict) or not isinstance(item.get("size"), int):
+        raise _unusable(path, "tool.wheelyard.debian.packages: a size is missing")
+    words = ("name", "version", "architecture", "sha256", "archive", "path")
+    name, version, architecture, sha256, archive, place = (_string(item, x, path) for x in words)
+    if not _HEX.fullmatch(sha256) or not _POOL.fullmatch(place) or ".." in place:
+        raise _unusable(path, f"tool.wheelyard.debian.packages: {name} is malformed")
+    return LockedDeb(name, version, architecture, sha256, item["size"], archive, place)
 
 
 def _text(value: str) -> str:

@@ -41,6 +41,7 @@ def inputs_of(project: Project, wanted: Wanted, contents: str) -> str:
         "format": FORMAT,
         "image": project.table.image,
         "contents": contents,
+        **({"packages": sorted(packages)} if (packages := project.table.packages) else {}),
         **wanted.facts(),
     }
     return digest(facts)

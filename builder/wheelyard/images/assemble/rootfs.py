@@ -147,7 +147,7 @@ def read_rootfs(tar: Path, sources_list: str) -> RootFS:
     kept = {
         path: replace(node, mtime=newest) if node.entry.kind == "dir" else node
         for path, node in nodes.items()
-        if path not in unused and not _is_dropped(path)
+        if path not in unused and not is_dropped(path)
     }
     return RootFS(tar, kept, sources_list)
 
@@ -212,7 +212,8 @@ def _with_links_last(nodes: dict[str, Node]) -> dict[str, Node]:
     return result
 
 
-def _is_dropped(path: str) -> bool:
+def is_dropped(path: str) -> bool:
+    """Tell whether a path is left behind by a package manager without being content."""
     return path not in _KEPT and any(fnmatch.fnmatchcase(path, pattern) for pattern in _DROPPED)
 
 
