@@ -487,6 +487,7 @@ JUDGED = (
 COPIES, RATE, RATES = (
     "gpu/torch_bandwidth.py", "gpu/bandwidth.py", "test_selfcheck_rates.py",
 )  # fmt: skip
+SCRIPT = "training/mnist_torch.py"
 ATTENTION, ATTENDING = "training/attention.py", "training/attention_torch.py"
 NEWER = (
     Mutant("every backend of attention is the definition", "training", ATTENDING,
@@ -520,6 +521,24 @@ NEWER = (
            "rel_tol=REPLAYED", "rel_tol=9.0", GPU),
     Mutant("an older cuDNN will do", "judgement", "versions.py", "or same < tuple(built):",
            "or False:", "test_selfcheck_probes.py"),
+    Mutant("torchvision's pictures are not normalized", "math", SCRIPT,
+           "transforms.Normalize((MEAN,), (DEVIATION,))", "transforms.Normalize((0.0,), (1.0,))",
+           "train.mnist.pytorch"),
+    Mutant("the script is tested on what it was trained with", "metrics", SCRIPT,
+           "for part in (True, False)", "for part in (True, True)", "train.mnist.pytorch"),
+    Mutant("the script takes no step", "training", SCRIPT, "            optimizer.step()\n", "",
+           "train.mnist.pytorch"),
+    Mutant("the script's model is not loaded", "training", SCRIPT,
+           "    again.load_state_dict(torch.load(file, map_location=device, weights_only=True))\n",
+           "", "train.mnist.pytorch"),
+    Mutant("digits without their border", "math", "data/idx.py",
+           "(bytes(BORDER) + wide + bytes(BORDER)) * LARGER",
+           "(wide + bytes(2 * BORDER)) * LARGER", "test_selfcheck_data.py"),
+    Mutant("any loss of the script will do", "judgement", "training/mnist.py",
+           "if not course.losses[-1] <= min(spec.loss, course.losses[0]):", "if False:",
+           "test_selfcheck_data.py"),
+    Mutant("a script's model need not come back", "judgement", "training/mnist.py",
+           "    if not course.same:\n", "    if False:\n", "test_selfcheck_data.py"),
     Mutant("nothing is copied", "math", COPIES,
            "target.copy_(source, non_blocking=True)", "target.numel()", "bench.memory.pytorch"),
     Mutant("a copy is damaged", "math", COPIES,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wheelyard.selfcheck.data import HELD_BACK, digits
 from wheelyard.selfcheck.data.folder import read_folder
+from wheelyard.selfcheck.data.idx import write_mnist as write_digits
 from wheelyard.selfcheck.data.pictures import DataError
+from wheelyard.selfcheck.training.mnist import Course, judge
 
 
 def idx(magic: int, sizes: tuple[int, ...], content: bytes) -> bytes:
@@ -130,3 +135,40 @@ def test_cifar_pickles_are_told_from_its_binary_version(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"\x80\x02}")
     with pytest.raises(DataError, match="as Python pickles; take its binary version"):
         read_folder(tmp_path, 100)
+
+
+def test_our_digits_become_files_of_mnist(tmp_path: Path) -> None:
+    split = digits()
+    write_digits(tmp_path, split)
+    again = read_folder(tmp_path, 1500).train
+    assert (again.name, again.side, again.count) == ("MNIST", 28, 1500)
+    assert again.labels == split.train.labels
+    for row, column in ((0, 0), (2, 2), (14, 13), (25, 25), (27, 14)):
+        for at in (0, 777, 1499):
+            seen = again.pixels[at * 784 + row * 28 + column]
+            inside = 2 <= row < 26 and 2 <= column < 26
+            place = at * 64 + (row - 2) // 3 * 8 + (column - 2) // 3
+            assert seen == (split.train.pixels[place] * 255 // 16 if inside else 0)
+
+
+COURSE = Course((1500, 297), 1e-7, True, [1.2, 0.2], 0.9, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"counts": (1500, 1500)}, "does not read the labels"),
+        ({"labels": False}, "does not read the labels"),
+        ({"pixels": 0.5}, "out of its transforms as another one"),
+        ({"pixels": math.nan}, "out of its transforms as another one"),
+        ({"losses": [1.2, math.nan]}, "not a finite number"),
+        ({"losses": [1.2, 0.9]}, "the loss fell to 0.9 only"),
+        ({"losses": [0.1, 0.2]}, "the loss fell to 0.2 only"),
+        ({"accuracy": 0.5}, "the accuracy is 0.5 only"),
+        ({"same": False}, "answers otherwise when it is loaded"),
+    ],
+)
+def test_every_step_of_the_first_script_counts(change: dict[str, Any], reason: str) -> None:
+    assert judge(COURSE, (1500, 297)).status == "pass"
+    outcome = judge(replace(COURSE, **change), (1500, 297))
+    assert (outcome.status, reason in (outcome.reason or "")) == ("fail", True), outcome.reason

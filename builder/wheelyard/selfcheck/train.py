@@ -22,6 +22,7 @@ from .training.augmenting import check_augmentation
 from .training.distilling import check_distillation, check_quantization
 from .training.figures import figures
 from .training.learner import Learner, NotHereError, Setup
+from .training.mnist import check_mnist
 from .training.pruning import check_pruning
 from .training.run import MakeLearner, Run, train
 from .training.sides import learner_of
@@ -33,7 +34,8 @@ TEACHER, STUDENT = "cnn-9216", "mlp"
 MORE = {"distillation": check_distillation, "quantization": check_quantization}
 PARTS = (0, 5, 10, 16)  # of a batch of known.ROWS: not of one size, as at an epoch's end
 NAMES = (
-    *SPECS, "loader", "attention", "seed", "amp", "accumulation", "augmentation", "pruning", *MORE
+    *SPECS, "loader", "mnist", "attention", "seed", "amp", "accumulation", "augmentation",
+    "pruning", *MORE,
 )  # fmt: skip
 
 
@@ -49,6 +51,8 @@ def checks(options: Options) -> Iterator[Check]:
                 )
         if "loader" in wanted and framework == "pytorch":
             yield "train.loader.pytorch", partial(check_loader, options)
+        if "mnist" in wanted and framework == "pytorch":
+            yield "train.mnist.pytorch", partial(_mnist, options)
         if "attention" in wanted and framework == "pytorch":
             yield "train.attention.pytorch", partial(_attended, options)
         if "seed" in wanted:
@@ -250,6 +254,10 @@ _kept = cache(train)
 
 def _attended(options: Options) -> Outcome:
     return check_attention(pick_device(options, "pytorch"))
+
+
+def _mnist(options: Options) -> Outcome:
+    return check_mnist(pick_device(options, "pytorch"), options.seed)
 
 
 def _augmented(framework: str, options: Options) -> Outcome:
