@@ -193,6 +193,7 @@ def test_podman_fetches_only_the_files_that_it_lacks(
             "torch/version.py": "__version__ = '2.3.1+cu121'\ncuda = '12.1'\n",
             "torch/lib/libtorch.so": library,
             "torch/changed.py": f"VERSION = {version}\n",
+            f"torch/{'long-name/' * 15}größe.txt": "a header of several blocks",
         }
         wheel = make_wheel(tmp_path, "torch", "2.3.1", files, metadata=CUDNN)
         put_wheel(tiny.context.settings.cache_dir, wheel)
