@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
     parser.add_argument("--dist", type=Path, default=Path("dist"))
     parser.add_argument("--images", nargs="*", default=["pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-devel",  # noqa: E501
-                        "tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime"])  # fmt: skip
+                        "tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime",
+                        "jax-0.12.0.1-cuda12.8-cudnn9.10-py3.13-runtime"])  # fmt: skip
     parser.add_argument(
         "--only", nargs="*", default=[], help="faults whose names hold one of these"
     )

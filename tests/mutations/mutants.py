@@ -34,6 +34,8 @@ class Mutant:
     @property
     def framework(self) -> str:
         """Whose image it takes."""
+        if "jax" in self.file + self.seen_by or self.seen_by in ("compile.jit", "compile.grad"):
+            return "jax"
         keras = "keras" in self.file or "tensorflow" in (self.file + self.seen_by)
         return "tensorflow" if keras or self.seen_by == "compile.xla" else "pytorch"
 
@@ -588,4 +590,58 @@ NEWER = (
            "fetched = batch.to(device, non_blocking=True).cumsum(1)", "train.loader.pytorch"),
 )  # fmt: skip
 
-MUTANTS = (*MATH, *TRAINED, *JUDGED, *NEWER)
+JMODEL, JLEARN = "models/jax_models.py", "training/jax_learner.py"
+JAX = (
+    Mutant("jax: no ReLU in the MLP", "math", JMODEL, "nn.relu(inputs @ first + bias) @ second",
+           "(inputs @ first + bias) @ second", "train.mlp.jax"),
+    Mutant("jax: no pooling of the largest", "math", JMODEL, ".max((2, 4))", ".min((2, 4))",
+           "train.cnn-9216.jax"),
+    Mutant("jax: no causal mask", "math", JMODEL, "past = jnp.tril(", "past = jnp.ones_like(",
+           "train.transformer.jax"),
+    Mutant("jax: attention is not scaled", "math", JMODEL,
+           " / math.sqrt(WIDTH // HEADS)\n", "\n", "train.transformer.jax"),
+    Mutant("jax: no residual around attention", "math", JMODEL,
+           'words = words + jnp.einsum("nths,hsw->ntw"', 'words = jnp.einsum("nths,hsw->ntw"',
+           "train.transformer.jax"),
+    Mutant("jax: softmax over the wrong places", "math", JMODEL,
+           "jnp.finfo(scores.dtype).min))", "jnp.finfo(scores.dtype).min), axis=-2)",
+           "train.transformer.jax"),
+    Mutant("jax: words do not know their place", "math", JMODEL,
+           " + positional_encoding(TOKENS, WIDTH, table.dtype)", "", "train.transformer.jax"),
+    Mutant("jax: no momentum", "training", JLEARN, "MOMENTUM * old - ", "0 * old - ",
+           "train.mlp.jax"),
+    Mutant("jax: Adam does not correct its start", "training", JLEARN,
+           "rate = spec.rate * jnp.sqrt(1 - SQUARE**count) / (1 - BETA**count)",
+           "rate = spec.rate", "train.transformer.jax"),
+    Mutant("jax: dropout does nothing", "training", JLEARN, "if not self.dropout:", "if True:",
+           "train.cnn-9216.jax"),
+    Mutant("jax: dropout while answering", "training", JLEARN,
+           "return self._apply(weights, inputs, lambda values, _rate: values)",
+           "return self._apply(weights, inputs, lambda values, rate: values * (1 - rate))",
+           "train.cnn-9216.jax"),
+    Mutant("jax: the seed is not used", "training", JLEARN, "jax.random.key(setup.seed)",
+           "jax.random.key(1)", "train.seed.jax"),
+    Mutant("jax: the checkpoint forgets the optimizer", "training", JLEARN,
+           'parts[f"optimizer.{kind}.{at}"] for at', 'values[at] for at', "train.mlp.jax"),
+    Mutant("jax: mixed precision is float32", "training", JLEARN,
+           'self.mixed_type != "float32":', "False:", "train.amp.jax"),
+    Mutant("jax: one part of a batch is lost", "training", JLEARN,
+           "added = [sum(each) for each in", "added = [each[0] for each in",
+           "train.accumulation.jax"),
+    Mutant("jax: two processes train alone", "training", "distributed/jax_worker.py",
+           "step(state, [placed(rows, share)], data)", "step(state, [placed(rows)], data)",
+           "distributed.processes.jax"),
+    Mutant("jax: the function is not compiled", "training", "compile.py",
+           'fused = compiled.as_text().count("fusion(")', "fused = 0", "compile.jit"),
+    Mutant("jax: the gradient is another function's", "math", "compile.py",
+           "jax.grad(lambda values: (_mixed(values) ** 2).sum())",
+           "jax.grad(lambda values: _mixed(values).sum())", "compile.grad"),
+    Mutant("keras: another backend will do", "judgement", "train.py",
+           '    if seen["backend"] != backend:\n', "    if False:\n", TRAINING),
+    Mutant("keras: anyone's weights will do", "judgement", "train.py",
+           'if model["held_by"] not in holders:', "if False:", TRAINING),
+    Mutant("keras: a backend need not learn", "judgement", "train.py",
+           "        if not reached:  # catches nan\n", "        if False:\n", TRAINING),
+)  # fmt: skip
+
+MUTANTS = (*MATH, *TRAINED, *JUDGED, *NEWER, *JAX)

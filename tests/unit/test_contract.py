@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
 import sys
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from facts_index import FAT_BINARY, jax_wheel
 
 from wheelyard.contract.paths import GID, GROUP, HOME, UID, USER, VENV, WHEELYARD, WORKDIR
+from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.images.assemble.final_layer import base_files
 from wheelyard.images.inspect.inspect import _CUDA_LIBRARY, PRIVATE_COPIES
 from wheelyard.selfcheck import cell, cudalib, libraries
+from wheelyard.selfcheck.frameworks import MODULES
 from wheelyard.selfcheck.gpu import judge
+from wheelyard.selfcheck.gpu.fatbinary import architectures_in
 
 ROOT = Path(__file__).parents[2]
 FEATURE = ROOT / "devcontainer/features/wheelyard"
@@ -24,6 +30,18 @@ TABLE = json.loads(files("wheelyard").joinpath("data/drivers.json").read_text())
 
 def test_selfcheck_knows_the_same_driver_floors() -> None:
     assert {major: each["driver"] for major, each in TABLE["minor_version"].items()} == judge.FLOORS
+
+
+def test_selfcheck_knows_the_same_frameworks() -> None:
+    assert {name: known.wheel for name, known in FRAMEWORKS.items()} == MODULES
+
+
+def test_selfcheck_reads_fat_binaries_as_the_facts_are_read() -> None:
+    members = {"jax_cuda12_plugin/_linalg.so": FAT_BINARY}
+    with zipfile.ZipFile(io.BytesIO(jax_wheel())) as wheel:
+        members |= {name: wheel.read(name) for name in wheel.namelist() if "_versions" in name}
+    found = FRAMEWORKS["jax"].built(members.get).architectures
+    assert list(found) == architectures_in(FAT_BINARY) == ["sm_80", "sm_120", "compute_120"]
 
 
 def test_selfcheck_finds_the_cell_where_images_have_it() -> None:

@@ -32,7 +32,9 @@ def test_the_list_is_long_and_of_every_kind() -> None:
     assert len(MUTANTS) >= 60
     assert set(kinds) == {"math", "training", "metrics", "timing", "judgement", "skipping"}
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
-    assert {mutant.framework for mutant in MUTANTS if mutant.in_image} == {"pytorch", "tensorflow"}
+    assert {mutant.framework for mutant in MUTANTS if mutant.in_image} == {
+        "pytorch", "tensorflow", "jax",
+    }  # fmt: skip
 
 
 def test_a_snippet_that_is_gone_or_there_twice_is_told() -> None:

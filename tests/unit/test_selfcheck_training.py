@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,14 @@ from wheelyard.selfcheck.data.pictures import Pictures, Split, copies
 from wheelyard.selfcheck.models.catalogue import SPECS, Spec
 from wheelyard.selfcheck.models.large import FULL, TINY
 from wheelyard.selfcheck.result import Options, run_check
-from wheelyard.selfcheck.train import judge, setup_of, unscaled, wrong_type
+from wheelyard.selfcheck.train import (
+    BY_KERAS,
+    judge,
+    judge_keras,
+    setup_of,
+    unscaled,
+    wrong_type,
+)
 from wheelyard.selfcheck.training import attention, augmenting, known, pruning, throughput
 from wheelyard.selfcheck.training.distilling import divergence_of
 from wheelyard.selfcheck.training.figures import figures
@@ -541,3 +549,28 @@ def test_a_compiled_step_is_the_eager_one_learns_and_was_compiled() -> None:
         assert (outcome.status, reason in (outcome.reason or "")) == ("fail", True)
     still = judge_step("cpu", [2.3, 2.3], [2.3, 2.3], {"kernels": 1})
     assert still.reason == "the compiled training step does not learn"
+
+
+def keras_run(**changes: object) -> dict[str, Any]:
+    models = {
+        name: {"loss": 0.01, "score": 1.0, "held_by": "jaxlib"} | changes for name in BY_KERAS
+    }
+    return {"backend": "jax", "models": models}
+
+
+@pytest.mark.parametrize(
+    ("changes", "backend", "reason"),
+    [
+        ({}, "jax", None),
+        ({}, "torch", "Keras computes by jax, not by torch"),
+        ({"held_by": "tensorflow"}, "jax", "mlp: the weights are tensorflow's"),
+        ({"loss": 3.0}, "jax", "mlp: loss 3, score 1"),
+        ({"loss": math.nan}, "jax", "mlp: loss nan, score 1"),
+        ({"score": 0.2}, "jax", "mlp: loss 0.01, score 0.2"),
+    ],
+)
+def test_keras_computes_by_the_backend_it_was_told_to(
+    changes: dict[str, object], backend: str, reason: str | None
+) -> None:
+    outcome = judge_keras(keras_run(**changes), backend)
+    assert (outcome.status, outcome.reason) == ("pass" if reason is None else "fail", reason)

@@ -20,6 +20,7 @@ from .result import Check, Options, Outcome, failed, passed, skipped
 if TYPE_CHECKING:
     import torch
 
+STEP, DIFFERENCE = 1e-5, 1e-7  # of central differences in float64; their error is STEP squared
 TOLERANCE = 1e-5  # float32, a few operations
 STEPS, ROWS, INPUTS, KINDS = 8, 64, 32, 10  # of a training
 DRIFT = 1e-3  # relative, of a loss: float32, over STEPS steps
@@ -36,6 +37,9 @@ def checks(options: Options) -> Iterator[Check]:
     if "tensorflow" in names:
         yield "compile.xla", partial(check_xla, options)
         yield "compile.step.tensorflow", partial(check_xla_step, options)
+    if "jax" in names:
+        yield "compile.jit", partial(check_jit, options)
+        yield "compile.grad", partial(check_grad, options)
 
 
 def check_xla(options: Options) -> Outcome:
@@ -158,6 +162,59 @@ def check_inductor_step(options: Options) -> Outcome:
         kernels = len(made())
     # One forward at least, and one backward.
     return judge_step(device, eager, compiled, {"kernels_after_the_first": max(0, kernels - 1)})
+
+
+def check_jit(options: Options) -> Outcome:
+    """Compare a function compiled by `jax.jit` with the same function run step by step."""
+    jax = import_framework("jax")
+    device = pick_device(options, "jax")
+    with jax.default_device(jax.local_devices(backend="gpu" if device == "cuda" else "cpu")[0]):
+        values = jax.numpy.linspace(-3.0, 3.0, 4096)
+        compiled = jax.jit(_mixed).lower(values).compile()
+        difference = float(jax.numpy.abs(compiled(values) - _mixed(values)).max())
+    fused = compiled.as_text().count("fusion(")
+    seen = {"device": device, "largest_difference": difference, "fusions": fused}
+    if not fused:
+        return failed("XLA fused nothing of the function", seen)
+    if not difference <= TOLERANCE:  # catches nan
+        return failed("the compiled function computes something else", seen, TOLERANCE)
+    return passed(seen, TOLERANCE)
+
+
+def check_grad(options: Options) -> Outcome:
+    """Compare the gradient of a function with differences of its values, in float64."""
+    jax = import_framework("jax")
+    device = pick_device(options, "jax")
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        with jax.default_device(jax.local_devices(backend="gpu" if device == "cuda" else "cpu")[0]):
+            values = jax.numpy.linspace(-3.0, 3.0, 64)
+            found = jax.jit(jax.grad(lambda values: (_mixed(values) ** 2).sum()))(values)
+            difference = _from_differences(jax, values, found)
+    finally:
+        jax.config.update("jax_enable_x64", before)
+    seen = {"device": device, "largest_difference": difference}
+    if not difference <= DIFFERENCE:  # catches nan
+        return failed("the gradient is not that of the function's values", seen, DIFFERENCE)
+    return passed(seen, DIFFERENCE)
+
+
+def _from_differences(jax: Any, values: Any, gradient: Any) -> float:
+    """Return how far a gradient is from central differences, as a part of the largest number."""
+    ahead, behind = (
+        jax.vmap(lambda change: (_mixed(values + change) ** 2).sum())(step * jax.numpy.eye(64))
+        for step in (STEP, -STEP)
+    )
+    wanted = (ahead - behind) / (2 * STEP)
+    return float(jax.numpy.abs(gradient - wanted).max() / jax.numpy.abs(wanted).max())
+
+
+def _mixed(values: Any) -> Any:
+    """Compute a few pointwise operations and a mean, by JAX."""
+    jax = import_framework("jax")
+    scaled = jax.numpy.sin(values * 2 + 1) * jax.numpy.exp(-jax.numpy.abs(values))
+    return scaled + scaled.mean()
 
 
 def check_inductor(options: Options) -> Outcome:

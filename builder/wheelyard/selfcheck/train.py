@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -10,10 +12,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from . import child
 from .data import digits
 from .data.folder import read_folder
 from .data.pictures import Split
-from .frameworks import MEASURED, import_framework, pick_device, usable_frameworks
+from .frameworks import MEASURED, MODULES, import_framework, pick_device, usable_frameworks
 from .models.catalogue import SPECS, Spec
 from .result import Check, Options, Outcome, failed, passed, skipped
 from .training import known
@@ -30,11 +33,13 @@ from .training.sides import learner_of
 # A GPU adds in no fixed order unless it is told to (gpu.determinism does).
 REPEATED = {"cpu": 1e-4, "cuda": 0.05}
 AMP = 0.03  # how far, relatively, losses in half precision may be from float32's
+BY_KERAS = ("mlp", "cnn-9216", "transformer")
 TEACHER, STUDENT = "cnn-9216", "mlp"
 MORE = {"distillation": check_distillation, "quantization": check_quantization}
 PARTS = (0, 5, 10, 16)  # of a batch of known.ROWS: not of one size, as at an epoch's end
 NAMES = (
-    *SPECS, "loader", "mnist", "attention", "seed", "amp", "accumulation", "augmentation",
+    *SPECS, "loader", "mnist", "attention", "seed", "amp", "accumulation", "keras",
+    "augmentation",
     "pruning", *MORE,
 )  # fmt: skip
 
@@ -42,7 +47,8 @@ NAMES = (
 def checks(options: Options) -> Iterator[Check]:
     """One check a model and framework, in the order of the catalogue."""
     wanted = options.models or NAMES
-    for framework in usable_frameworks(options):
+    names = usable_frameworks(options)
+    for framework in names:
         for spec in SPECS.values():
             if spec.name in wanted and framework in spec.frameworks:
                 yield (
@@ -61,6 +67,8 @@ def checks(options: Options) -> Iterator[Check]:
             yield f"train.amp.{framework}", partial(check_amp, framework, options)
         if "accumulation" in wanted:
             yield f"train.accumulation.{framework}", partial(check_accumulation, framework, options)
+        if "keras" in wanted and importlib.util.find_spec("keras") and len(names) > 1:
+            yield f"train.keras.{framework}", partial(check_keras, framework)
         if framework not in MEASURED:
             continue
         if "augmentation" in wanted:
@@ -207,6 +215,36 @@ def check_accumulation(framework: str, options: Options) -> Outcome:
         if not known.close(losses, wanted, known.TOLERANCES[learner.peak_type]):
             return failed(f"{name}: gradients of parts, added up, are not the batch's", seen)
     return passed(seen, {"relative_difference": known.TOLERANCES})
+
+
+def check_keras(framework: str) -> Outcome:
+    """Keras 3 with this framework as its backend trains an MLP, a CNN and a Transformer."""
+    if (version := importlib.metadata.version("keras")).startswith("2."):
+        return skipped(f"Keras {version} has no backends")
+    backend = MODULES[framework]
+    command = child.module(f"{__package__}.training.keras_backend", *BY_KERAS)
+    seen = child.last_json(child.run(command, {"KERAS_BACKEND": backend}))
+    return judge_keras(seen, backend)
+
+
+def judge_keras(seen: dict[str, Any], backend: str) -> Outcome:
+    """Each model reaches what it must, and its weights are the backend's."""
+    holders = {"jax": ("jax", "jaxlib")}.get(backend, (backend,))
+    wanted = {
+        name: {"loss_below": SPECS[name].loss, "score_at_least": SPECS[name].score}
+        for name in BY_KERAS
+    }
+    if seen["backend"] != backend:
+        return failed(f"Keras computes by {seen['backend']}, not by {backend}", seen, backend)
+    for name, model in seen["models"].items():
+        if model["held_by"] not in holders:
+            return failed(f"{name}: the weights are {model['held_by']}'s", seen, list(holders))
+        reached = model["loss"] < SPECS[name].loss and model["score"] >= SPECS[name].score
+        if not reached:  # catches nan
+            return failed(
+                f"{name}: loss {model['loss']:.4g}, score {model['score']:.4g}", seen, wanted
+            )
+    return passed(seen, wanted)
 
 
 def wrong_type(learner: Learner) -> str | None:

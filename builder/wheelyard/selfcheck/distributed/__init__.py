@@ -22,7 +22,7 @@ PROCESSES = 2
 TOLERANCE = 1e-3  # relative: sums in another order, over STEPS optimizer steps
 NO_LOOPBACK = "the loopback interface is down here: ip link set lo up"
 REDUCE = f"{__package__}.torch_reduce"
-TORCH, TENSORFLOW = (f"{__package__}.{name}_worker" for name in ("torch", "tensorflow"))
+TORCH, TENSORFLOW, JAX = (f"{__package__}.{name}_worker" for name in ("torch", "tensorflow", "jax"))
 # Everything happens on this machine: no name has to be looked up, no interface to be found.
 LOCAL = {
     "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
@@ -43,6 +43,8 @@ def checks(options: Options) -> Iterator[Check]:
     if "tensorflow" in names:
         yield "distributed.mirrored.tensorflow", partial(check_mirrored, options)
         yield "distributed.workers.tensorflow", check_workers
+    if "jax" in names:
+        yield "distributed.processes.jax", check_processes
 
 
 def check_gloo() -> Outcome:
@@ -125,6 +127,18 @@ def check_workers() -> Outcome:
     with ThreadPoolExecutor(PROCESSES) as pool:
         outputs = list(pool.map(lambda extra: child.run(command, {**LOCAL, **extra}), settings))
     return judge(_alone(TENSORFLOW, "alone", "cpu"), child.last_json(outputs[0]), PROCESSES)
+
+
+def check_processes() -> Outcome:
+    """Two processes of JAX on the CPU, whose batches are shared between them."""
+    if not loopback():
+        return skipped(NO_LOOPBACK)
+    port = str(free_port())
+    commands = [child.module(JAX, port, str(PROCESSES), str(rank)) for rank in range(PROCESSES)]
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        outputs = list(pool.map(lambda command: child.run(command, LOCAL), commands))
+    alone = child.last_json(child.run(child.module(JAX, port, "1", "0"), LOCAL))
+    return judge(alone, child.last_json(outputs[0]), PROCESSES)
 
 
 def judge(alone: dict[str, Any], together: dict[str, Any], processes: int) -> Outcome:

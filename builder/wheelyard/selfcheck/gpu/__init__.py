@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from types import ModuleType
 
@@ -32,6 +32,7 @@ COMPUTATIONS = (
     "svd",
 )
 OTHERS = ("memory", "allreduce", "trace")
+NOT_BY_JAX = ("batchnorm", "lstm", "sparse", "memory", "trace")
 ALONE = {"pytorch": ("graph",)}  # what one framework has
 
 
@@ -51,13 +52,19 @@ def _checks(options: Options) -> Iterator[Check]:
     yield "gpu.devices", lambda: judge_devices(find_driver())
     for name in usable_frameworks(options):
         yield f"gpu.framework.{name}", partial(check_framework, name)
-        for what in COMPUTATIONS:
+        for what in known_to(name, COMPUTATIONS):
             yield f"gpu.{what}.{name}", partial(on_gpu, name, partial(_compute, name, what))
         yield f"gpu.each.{name}", partial(on_gpu, name, partial(_each, name))
-        for what in (*OTHERS, *ALONE.get(name, ())):
+        for what in (*known_to(name, OTHERS), *ALONE.get(name, ())):
             yield f"gpu.{what}.{name}", partial(on_gpu, name, partial(_other, name, what))
         yield f"gpu.determinism.{name}", partial(on_gpu, name, partial(check_determinism, name))
     yield "gpu.nvcc", lambda: check_nvcc(find_driver())
+
+
+def known_to(framework: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Leave out what a framework has no operation of its own for, or says nothing about."""
+    lacking = NOT_BY_JAX if framework == "jax" else ()
+    return tuple(name for name in names if name not in lacking)
 
 
 @cache

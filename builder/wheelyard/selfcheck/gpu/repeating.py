@@ -21,12 +21,14 @@ from ..training.sides import learner_of
 
 MODEL, STEPS = "cnn-9216", 8
 SETTINGS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+BY_JAX = {"XLA_FLAGS": "--xla_gpu_deterministic_ops=true"}
 
 
 def check_determinism(framework: str, device: str = "cuda") -> Outcome:
     """Two processes, the same losses."""
     command = child.module(f"{__package__}.repeating", framework, device)
-    first, second = (child.last_json(child.run(command, SETTINGS)) for _ in range(2))
+    settings = {**SETTINGS, **(BY_JAX if framework == "jax" else {})}
+    first, second = (child.last_json(child.run(command, settings)) for _ in range(2))
     seen = {"first": first, "second": second}
     if first != second:
         return failed("two trainings differ though determinism was asked for", seen)
@@ -39,7 +41,7 @@ def losses(framework: str, device: str) -> list[float]:
     if framework == "tensorflow":
         module.config.experimental.enable_op_determinism()
         module.keras.utils.set_random_seed(1)
-    else:
+    elif framework == "pytorch":  # JAX reads its switch, BY_JAX, when it starts
         module.use_deterministic_algorithms(True)
         module.backends.cudnn.benchmark = False
     setup = Setup(replace(SPECS[MODEL], batch=32), digits(), device, seed=1)

@@ -113,7 +113,10 @@ class Places(layers.Layer):  # type: ignore[misc,name-defined]
 
     def call(self, words: Any) -> Any:
         """(N, T, WIDTH) -> the same."""
-        places = tf.constant(positional_encoding(TOKENS, WIDTH), words.dtype)
+        table = positional_encoding(TOKENS, WIDTH)
+        if hasattr(keras, "ops"):  # Keras 3, by any backend
+            return words * math.sqrt(WIDTH) + keras.ops.convert_to_tensor(table, words.dtype)
+        places = tf.constant(table, words.dtype)
         return words * tf.cast(math.sqrt(WIDTH), words.dtype) + places
 
 

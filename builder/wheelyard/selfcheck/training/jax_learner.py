@@ -36,7 +36,7 @@ class JaxLearner:
     def __init__(self, setup: Setup) -> None:
         self.spec, self.dropout = setup.spec, setup.dropout
         self.on_gpu = setup.device == "cuda"
-        self.device = jax.devices("gpu" if self.on_gpu else "cpu")[0]
+        self.device = jax.local_devices(backend="gpu" if self.on_gpu else "cpu")[0]
         self.device_name = self.device.device_kind if self.on_gpu else processor()
         self.mixed_type = "bfloat16" if setup.mixed else "float32"
         # By default XLA multiplies float32 in TF32 on a GPU that has it.
@@ -48,7 +48,7 @@ class JaxLearner:
             self.optimizer = make_optimizer(setup.spec, self.model)
             self.train_data = prepare(setup.spec, setup.split.train)
             self.test_data = prepare(setup.spec, setup.split.test)
-        self._step, self._say = jax.jit(self._learn), jax.jit(self._answer)
+        self._step, self._say = jax.jit(self.learn), jax.jit(self._answer)
 
     def step(self, rows: Sequence[int]) -> Any:
         """One optimizer step."""
@@ -102,7 +102,7 @@ class JaxLearner:
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
         """Find the types in which a training step multiplies matrices, as JAX traces it."""
         state = (self.model, self.optimizer, self.random)
-        traced = jax.make_jaxpr(self._learn)(state, [jnp.asarray(rows)], self.train_data)
+        traced = jax.make_jaxpr(self.learn)(state, [jnp.asarray(rows)], self.train_data)
         self.step(rows)
         return frozenset(_types(traced.jaxpr))
 
@@ -137,14 +137,8 @@ class JaxLearner:
         statistics = self.device.memory_stats() if self.on_gpu else None
         return None if statistics is None else int(statistics["peak_bytes_in_use"])
 
-    def _parts(self) -> dict[str, Any]:
-        parts = {f"model.{at}": value for at, value in enumerate(self.model)}
-        for kind, values in enumerate(self.optimizer):
-            parts |= {f"optimizer.{kind}.{at}": value for at, value in enumerate(values)}
-        parts["random"] = jax.random.key_data(self.random)
-        return {name: np.asarray(value) for name, value in parts.items()}
-
-    def _learn(self, state: Any, parts: Any, data: Any) -> Any:
+    def learn(self, state: Any, parts: Any, data: Any) -> Any:
+        """Take a step from a state, by rows of the data: a function for `jit` and its like."""
         weights, optimizer, random = state
         random, *keys = jax.random.split(random, 1 + len(parts))
         count = sum(map(len, parts))
@@ -156,6 +150,13 @@ class JaxLearner:
         added = [sum(each) for each in zip(*gradients, strict=True)]
         weights, optimizer = updated(self.spec, weights, added, optimizer)
         return sum(losses), (weights, optimizer, random)
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {f"model.{at}": value for at, value in enumerate(self.model)}
+        for kind, values in enumerate(self.optimizer):
+            parts |= {f"optimizer.{kind}.{at}": value for at, value in enumerate(values)}
+        parts["random"] = jax.random.key_data(self.random)
+        return {name: np.asarray(value) for name, value in parts.items()}
 
     def _loss(self, weights: Any, rows: Any, data: Any, key: Any, share: float) -> Any:
         inputs, truth = (part[rows] for part in data)
