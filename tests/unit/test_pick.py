@@ -24,6 +24,8 @@ from wheelyard.planning.catalogue import (
     read_catalogue,
     to_json,
 )
+from wheelyard.planning.facts import load_upstream
+from wheelyard.planning.plan import load_plan
 from wheelyard.servers.pick import (
     Host,
     Selection,
@@ -317,6 +319,26 @@ class TestTheCommand:
         assert found["cuda"].startswith("13.")
         assert found["run"].endswith(f"--gpus all --shm-size=8g {found['image']}")
         assert found["notes"] == []
+
+    @pytest.mark.parametrize(
+        ("program", "line"), [("k3s", "k3s server"), ("containerd-stargz-grpc", "nerdctl")]
+    )
+    def test_what_starts_an_image_before_it_has_arrived_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: str,
+        line: str,
+    ) -> None:  # fmt: skip
+        self.machine(monkeypatch, "h100")
+        entries = plan_entries(load_plan(ROOT).cells, load_upstream(), ())
+        monkeypatch.setattr("wheelyard.servers.choosing.read_entries", lambda *_: entries)
+        words = ["pick", "--json", "--project", str(ROOT), "--registry", "reg.example"]
+        for programs, names in ((frozenset[str](), []), (frozenset({program}), [line])):
+            monkeypatch.setattr("wheelyard.servers.machine.read_programs", lambda p=programs: p)
+            assert main(words) == 0
+            notes = json.loads(capsys.readouterr().out)["notes"]
+            assert [name for name in names if name in notes[-1]] == names
+            assert len(notes) == len(names)
+        assert main([*words, "--driver", "580.95", "--gpu", "sm_90"]) == 0
+        assert json.loads(capsys.readouterr().out)["notes"] == []  # another machine
 
     def test_what_is_in_no_registry_and_no_engine_is_to_be_built(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

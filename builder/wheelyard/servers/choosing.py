@@ -24,6 +24,8 @@ from wheelyard.servers.machine import Engine
 from wheelyard.servers.pick import Host, check_driver, parse_gpu, pick
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.publish.attest.trust import Trust
@@ -60,7 +62,11 @@ def choose(request: Request, trust: Trust | None, context: Context) -> dict[str,
         require_entry_signed(choice.entry, trust, context)
     engine = Engine(None) if request.elsewhere else machine.read_engine()
     runtime = _runtime(request, engine)
-    return _as_json(choice, host, engine, runtime, context, signed=trust is not None)
+    chosen = _as_json(choice, host, engine, runtime, context, signed=trust is not None)
+    is_pulled = context.settings.registry is not None and chosen["pull_bytes"] != 0
+    if is_pulled and not request.elsewhere:
+        chosen["notes"] += _lazily(machine.read_programs())
+    return chosen
 
 
 def require_entry_signed(entry: CatalogueEntry, trust: Trust, context: Context) -> None:
@@ -167,6 +173,15 @@ def _as_json(
         "notes": _notes(entry.unpacked, size, engine, runtime),
         "passed_over": [{"id": name, "reason": why} for name, why in choice.passed_over],
     }
+
+
+def _lazily(programs: Collection[str]) -> list[str]:
+    """Name what starts an image here before it has arrived."""
+    return [
+        f"if it was pushed with --compression estargz it starts before it has arrived: {line}"
+        for program, line in machine.LAZY.items()
+        if program in programs
+    ]
 
 
 def _notes(unpacked: int | None, size: int | None, engine: Engine, runtime: Runtime) -> list[str]:

@@ -10,6 +10,7 @@ from wheelyard.architecture import ARCHITECTURES, Architecture, of_machine
 from wheelyard.console.amounts import amount
 from wheelyard.contract.runtimes import best, find_runtimes
 from wheelyard.planning.drivers import newest_major
+from wheelyard.servers.machine import LAZY
 from wheelyard.servers.pick import at_least, code_name, unknown_to_driver
 from wheelyard.system.tools import TOOLS
 
@@ -53,7 +54,6 @@ def diagnose(machine: Machine, wanted: tuple[Topic, ...]) -> tuple[Line, ...]:
     )
 
 
-_LAZY = {"containerd-stargz-grpc", "k3s"}  # k3s has the snapshotter built in
 _REQUIRED = ("container runtime", "driver", "GPU")
 
 
@@ -143,7 +143,7 @@ def _run(machine: Machine) -> Iterator[Line]:
     others = [r.name for r in find_runtimes(None, machine.programs, cdi=machine.cdi)]
     if others:
         yield Line("run", "other runtimes", "ok", ", ".join(others))
-    if lazily := sorted(_LAZY & machine.programs):
+    if lazily := sorted(LAZY.keys() & machine.programs):
         seen = f"{', '.join(lazily)}: images of `push --compression estargz` start unfinished"
         yield Line("run", "lazy pulls", "ok", seen)
     if engine.facts is None and engine.problem is None and not others:

@@ -30,6 +30,11 @@ _PROGRAMS = (
     "podman", "apptainer", "singularity", "enroot", "nvidia-ctk", "nvidia-container-cli",
     "nvidia-container-runtime-hook", "nvidia-smi", "containerd-stargz-grpc", "k3s",
 )  # fmt: skip
+# What starts images of `push --compression estargz` before they have arrived, and how it is asked.
+LAZY = {
+    "containerd-stargz-grpc": "nerdctl --snapshotter=stargz run IMAGE",
+    "k3s": "k3s server --snapshotter=stargz",
+}
 _CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
