@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish bench-project bench-lazy site test-site test-docs requirements distribution clean
+.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-arm64 test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish bench-project bench-lazy site test-site test-docs requirements distribution clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -85,6 +85,10 @@ test-image: .venv/dev ## Build the images under test and test them from inside: 
 	$(BIN)/pytest tests/image --layout dist --images $(TEST_MATRIX) $(BACKENDS:%=--backend %) $(ARGS)
 	$(BIN)/pytest tests/gpu --layout dist --images $(TEST_MATRIX) $(ARGS)
 	$(BIN)/pytest tests/benchmark --layout dist --images $(TEST_MATRIX) $(ARGS)
+
+test-arm64: .venv/dev ## The image for arm64 under qemu: versions, libraries, a training (root; qemu-user-static; 7 GB free)
+	$(BIN)/wheelyard build arm64 --no-load
+	$(BIN)/pytest tests/arm64 --layout dist -v $(ARGS)
 
 test-kinds: ## The same for one image of every other kind, in Docker and in podman (an hour, 40 GB)
 	$(MAKE) test-image TEST_MATRIX=$(KINDS) BACKENDS="docker podman"

@@ -180,6 +180,7 @@ def _deployment(entry: CatalogueEntry, args: argparse.Namespace, context: Contex
         listen=args.listen,
         with_gpus=gpus,
         gpus=args.gpus or None,
+        architecture=entry.architecture,
         workspace=args.workspace or (VOLUME if jupyter else IMAGE),
     )
 

@@ -84,6 +84,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         (args.unpack_dir or context.settings.cache_dir / "tmp").absolute(),
     )
     place = find_place(args.backend, context.reporter)
+    if place.backend != "chroot":  # which qemu can run
+        cells = _for_this_machine(cells, context)
     results = verify(cells, layout, place, request, context.reporter)
     records = [record for record, _known in results]
     pages = write_pages(request.folder, records, context.settings.project / "templates")
@@ -93,6 +95,24 @@ def run(args: argparse.Namespace, context: Context) -> int:
         _show(results)
         context.reporter.info(f"report: {pages['html']}")
     return 0 if all(record.ok for record in records) else VerifyError.exit_code
+
+
+def _for_this_machine(cells: Sequence[Cell], context: Context) -> tuple[Cell, ...]:
+    """Leave out images that this machine cannot run; VerifyError if none is left."""
+    import platform
+
+    from wheelyard.architecture import of_machine
+    from wheelyard.errors import VerifyError
+
+    here = of_machine(platform.machine())
+    fitting = tuple(cell for cell in cells if here is None or cell.architecture == here.name)
+    others = ", ".join(cell.id for cell in cells if cell not in fitting)
+    if others:
+        advice = f"not for {platform.machine()}: {others}; under qemu with --backend chroot"
+        if not fitting:
+            raise VerifyError(advice)
+        context.reporter.warn(advice)
+    return fitting
 
 
 def _built(cells: Sequence[Cell], references: Collection[str]) -> tuple[Cell, ...]:

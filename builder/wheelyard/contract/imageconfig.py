@@ -91,7 +91,8 @@ def title(cell: Cell) -> str:
     """Return an image's name for people."""
     frameworks = " + ".join(f"{pin.name} {pin.version}" for pin in cell.frameworks)
     cuda = "CPU only" if cell.cuda == CPU else f"CUDA {cell.cuda}, cuDNN {cell.cudnn}"
-    return f"{frameworks}, {cuda}, Python {cell.python}"
+    machine = "" if cell.architecture == DEFAULT.name else f", {cell.architecture}"
+    return f"{frameworks}, {cuda}, Python {cell.python}{machine}"
 
 
 def _environment(cell: Cell, lock: RequirementsLock) -> Pairs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.contract.constraints import constraint_lines
 from wheelyard.errors import ProjectError
 from wheelyard.lock.inputs import cells_by_id, wheel_platform
@@ -47,7 +48,9 @@ def base_cell(image: str, plan: Plan) -> Cell:
     """Return the one cell that a table names; a runtime image where a word leaves that open."""
     from wheelyard.planning.selector import select
 
-    cells = select(plan, image)
+    cells = tuple(x for x in select(plan, image) if x.architecture == DEFAULT.name)
+    if not cells:
+        raise ProjectError(f'image = "{image}": projects stand on images for {DEFAULT.name} only')
     if len(cells) > 1:
         cells = tuple(cell for cell in cells if cell.parent is None) or cells
     if len(cells) > 1:

@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.errors import ProjectError, RegistryError, UsageError
 from wheelyard.planning.catalogue import plan_entries
 from wheelyard.planning.plan import load_inputs
@@ -17,7 +18,7 @@ from wheelyard.publish.catalogue import fetch_catalogue
 from wheelyard.registry.client import open_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from wheelyard.context import Context
@@ -70,7 +71,7 @@ def _published(registry: Registry, trust: Trust | None) -> tuple[CatalogueEntry,
             f"{registry.address} has no catalogue, so no images to stand on: publish the set there "
             "(`wheelyard push` in it), or leave out --registry to take the images of the matrix"
         )
-    return entries
+    return _for_projects(entries)
 
 
 def _set_folder(context: Context) -> Path:
@@ -86,7 +87,12 @@ def _set_folder(context: Context) -> Path:
 
 def _planned_entries(folder: Path) -> tuple[CatalogueEntry, ...]:
     _matrix, upstream, plan = load_inputs(folder)
-    return plan_entries(plan.cells, upstream, ())
+    return _for_projects(plan_entries(plan.cells, upstream, ()))
+
+
+def _for_projects(entries: Iterable[CatalogueEntry]) -> tuple[CatalogueEntry, ...]:
+    """Return the images that a project can stand on: those for the default architecture."""
+    return tuple(entry for entry in entries if entry.architecture == DEFAULT.name)
 
 
 def chosen_entry(image: str, entries: Sequence[CatalogueEntry], where: str) -> CatalogueEntry:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Deployment:
     listen: str  # the host's address that the port is published on
     with_gpus: bool
     gpus: int | None  # how many; None: all of a machine's, one on Kubernetes
+    architecture: str = DEFAULT.name
     workspace: str = VOLUME  # content of /workspace: VOLUME, IMAGE, a folder, pvc:, configmap:
 
     @property

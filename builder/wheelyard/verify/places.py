@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT, Architecture
 from wheelyard.contract.paths import GID, UID, USER
 from wheelyard.errors import EngineError, ToolMissingError, VerifyError
+from wheelyard.images.assemble.base import emulator
 from wheelyard.images.build.loading import loadable
 from wheelyard.images.build.report import unpacked_sizes
 from wheelyard.oci.unpack import make_mount_points, unpack
 from wheelyard.selfcheck.gpu.driver import NoDriverError, read_driver
+from wheelyard.system.emulate import emulated
 from wheelyard.system.subprocesses import run
 from wheelyard.verify.chroot import enter_command
 
@@ -115,7 +118,8 @@ def opened(
         with reporter.task("unpack", len(blobs), "items") as task:
             unpack(blobs, root, task.advance)
         make_mount_points(root)
-        yield _in_chroot(root, config["config"])
+        foreign = ARCHITECTURES.get(config["architecture"], DEFAULT)
+        yield _in_chroot(root, config["config"], foreign, emulator(foreign.name, reporter))
     finally:
         shutil.rmtree(private)
 
@@ -135,9 +139,13 @@ def _in_engine(
     return work
 
 
-def _in_chroot(root: Path, settings: Mapping[str, Any]) -> Run:
+def _in_chroot(
+    root: Path, settings: Mapping[str, Any], architecture: Architecture, qemu: str | None
+) -> Run:
     def work(argv: Sequence[str], on_line: Callable[[str], None]) -> Answer:
         command = chroot_command(root, settings, argv)
+        if qemu is not None:
+            command = emulated(command, qemu, architecture.elf)
         done = run(command, error=None, timeout=_TIMEOUT, on_error_line=on_line)
         return Answer(done.returncode, done.stdout, done.stderr)
 

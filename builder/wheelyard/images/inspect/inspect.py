@@ -189,21 +189,21 @@ def _distributions(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
 def _architecture(cell: Cell, config: Mapping[str, Any], tree: Tree, site: str) -> Finding:
     """Require one architecture of the config, of every wheel's tags, of Python and libraries."""
     machine = ARCHITECTURES[cell.architecture]
+    # Tags that name no machine are not judged: NVIDIA's cuSPARSELt says sbsa for arm64.
+    others = tuple(x.machine for x in ARCHITECTURES.values() if x is not machine)
     strangers = [] if config["architecture"] == machine.name else ["the config"]
     for entry in tree:
         folder, _, name = entry.path.rpartition("/")
         if name == "WHEEL" and folder.startswith(site) and folder.endswith(".dist-info"):
             tags = re.findall(r"(?m)^Tag: .*-(.+?)\s*$", tree.text(entry.path))
-            if tags and not any(tag == "any" or tag.endswith(machine.machine) for tag in tags):
-                strangers.append(entry.path)
+            if not any(tag.endswith(("any", machine.machine)) for tag in tags):
+                strangers += [entry.path] * any(tag.endswith(others) for tag in tags)
         elif entry.kind == "file" and _is_program(entry.path, cell.python, site):
             head = tree.head(entry.path)
             if head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") != machine.elf:
                 strangers.append(entry.path)
-    first, *others = sorted(strangers) or [machine.name]
-    return Finding(
-        "architecture", machine.name, first + (f" and {len(others)} more" * bool(others))
-    )
+    first, *more = sorted(strangers) or [machine.name]
+    return Finding("architecture", machine.name, first + (f" and {len(more)} more" if more else ""))
 
 
 def _is_program(path: str, python: str, site: str) -> bool:

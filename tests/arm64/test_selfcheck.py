@@ -1,0 +1,68 @@
+"""selfcheck in the image, every program of it emulated: minutes where arm64 takes seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.built import need_dist
+from tests.needs import need_to_be_root, need_tools
+from wheelyard.console.progress import QuietReporter
+from wheelyard.oci.layout import Layout
+from wheelyard.planning.plan import load_plan
+from wheelyard.planning.selector import select
+from wheelyard.verify.places import Place, Run, opened
+
+ROOT = Path(__file__).parents[2]
+SELFCHECK = ("/opt/venv/bin/python", "-m", "selfcheck")
+
+
+@pytest.fixture(scope="module")
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Run commands in the arm64 image of the layout."""
+    need_to_be_root()
+    need_tools("qemu-aarch64-static")
+    layout = Layout(need_dist(request.config))
+    references = layout.references()
+    built = [c for c in select(load_plan(ROOT), "arm64") if c.tags[0] in references]
+    if not built:
+        pytest.skip("no image for arm64 is built: wheelyard build arm64 --no-load")
+    (cell, *_) = built
+    folder = Path(request.config.getoption("--scratch") or tmp_path_factory.mktemp("arm64"))
+    manifest = references[cell.tags[0]].digest
+    place = Place("chroot", gpu=False)
+    with opened(place, manifest, cell.tags, layout, folder, QuietReporter(None)) as running:
+        yield running
+
+
+def said(run: Run, words: Sequence[str]) -> list[dict[str, Any]]:
+    """Run selfcheck and return its checks; none may fail."""
+    answer = run((*SELFCHECK, *words, "--json"), lambda _: None)
+    assert answer.code == 0, answer.stderr[-2000:] + answer.stdout[-2000:]
+    checks: list[dict[str, Any]] = json.loads(answer.stdout)["checks"]
+    print(json.dumps([{k: c.get(k) for k in ("name", "status", "detail")} for c in checks]))
+    return checks
+
+
+def test_the_machine_is_arm64(run: Run) -> None:
+    code = (
+        "import platform, torch; print(platform.machine(), torch.__version__, torch.version.cuda)"
+    )
+    answer = run(("/opt/venv/bin/python", "-c", code), lambda _: None)
+    assert answer.code == 0, answer.stderr
+    machine, version, cuda = answer.stdout.split()
+    assert (machine, cuda) == ("aarch64", "13.2")
+    assert version.startswith("2.15.0")
+
+
+@pytest.mark.parametrize("group", ["versions", "libraries"])
+def test_versions_and_libraries(run: Run, group: str) -> None:
+    assert said(run, (group,))
+
+
+def test_a_training(run: Run) -> None:
+    assert said(run, ("train", "--device", "cpu", "--model", "mlp", "--samples", "1500"))
