@@ -17,7 +17,7 @@ from wheelyard.planning.plan import load_plan
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = (*PAGES, "CONTRIBUTING.md", "SECURITY.md", "ARCHITECTURE.md", "README.zh-CN.md")
 COMMANDS_OF_PAGES = [command for page in DOCUMENTS for command in commands(page)]
-TARGETS = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
 IMAGE = re.compile(r"(?<![\w/.-])((?:pytorch|tensorflow|pytorch-tensorflow):[\w.-]*\w)")
 
 
@@ -57,7 +57,7 @@ def test_commands_in_sentences_exist(page: str) -> None:
     text = (PROJECT / page).read_text(encoding="utf-8")
     for name in re.findall(r"`wheelyard ([a-z]+)", text):
         assert name in COMMANDS, name
-    for target in re.findall(r"`make ([a-z-]+)", text):
+    for target in re.findall(r"`make ([a-z0-9-]+)", text):
         assert target in TARGETS, target
 
 
