@@ -18,7 +18,7 @@ from wheelyard.planning.selector import select
 from wheelyard.verify.places import Place, Run, opened
 
 ROOT = Path(__file__).parents[2]
-SELFCHECK = ("/opt/venv/bin/python", "-m", "selfcheck")
+SELFCHECK = ("selfcheck",)
 
 
 @pytest.fixture(scope="module")
