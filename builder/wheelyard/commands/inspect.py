@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from wheelyard.options import Command, add_json, add_output, add_selector
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from wheelyard.context import Context
+    from wheelyard.images.inspect.inspect import Finding
 
 _EXAMPLES = """\
 examples:
@@ -16,27 +19,44 @@ examples:
   wheelyard inspect all --json                   for programs
 
 Every blob is hashed and every layer's contents are read from the blob itself.
-Exit code 11 if an image does not match its cell.
+Exit code 11 if an image does not match its cell. In a project of your own, the image that
+`wheelyard build` left is compared with its lock and its base.
 """
 
 COMMAND = Command(
     "read built images back and compare them with the matrix",
     "Compare the images of an OCI image layout with the cells of the matrix.",
     _EXAMPLES,
+    needs_project=False,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_selector(parser, default="all")
+    add_selector(parser, default=None)
     add_output(parser, "image layout to read")
     add_json(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print one row per property; exit code 11 if one is wrong."""
-    from wheelyard.console.table import show_json, show_table
-    from wheelyard.errors import InspectError, StorageError
+    from wheelyard.projects.find import own_project, project_output
+
+    if project := own_project(args, context):
+        from wheelyard.projects.inspect import inspect_project
+
+        dist = project_output(project, args.output)
+        with context.reporter.task(project.table.name, None, "bytes") as task:
+            found = inspect_project(project, dist, context, task.advance)
+        return _show([(project.table.name, found)], as_json=args.json)
+    return _show(list(_inspected(args, context)), as_json=args.json)
+
+
+def _inspected(
+    args: argparse.Namespace, context: Context
+) -> Iterator[tuple[str, tuple[Finding, ...]]]:
+    """Inspect the selected images of the set; yield each id with what was found."""
+    from wheelyard.errors import StorageError
     from wheelyard.images.inspect.inspect import inspect_layout_image
     from wheelyard.lock.stages import load_stages
     from wheelyard.oci.layout import Layout
@@ -46,11 +66,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
     plan = load_plan(context.settings.project)
     layout = Layout(args.output.absolute())
     references = layout.references()
-    results = []
-    for cell in select(plan, args.selector):
+    selector = args.selector or "all"
+    for cell in select(plan, selector):
         manifest = references.get(cell.tags[0])
         if manifest is None:
-            if args.selector == "all":
+            if selector == "all":
                 continue
             raise StorageError(
                 f"{args.output} does not contain {cell.tags[0]}; run: wheelyard build {cell.id}"
@@ -58,27 +78,33 @@ def run(args: argparse.Namespace, context: Context) -> int:
         lock = load_stages(cell, plan, context.settings.project)[-1].lock
         with context.reporter.task(cell.id, None, "bytes") as task:
             findings = inspect_layout_image(cell, lock, layout, manifest.digest, task.advance)
-        results.append((cell, findings))
-    if args.json:
+        yield cell.id, findings
+
+
+def _show(results: Sequence[tuple[str, tuple[Finding, ...]]], *, as_json: bool) -> int:
+    from wheelyard.console.table import show_json, show_table
+    from wheelyard.errors import InspectError
+
+    if as_json:
         show_json(
             [
                 {
-                    "id": cell.id,
+                    "id": name,
                     "ok": all(f.ok for f in findings),
                     "findings": [
                         {"name": f.name, "expected": f.expected, "seen": f.seen, "ok": f.ok}
                         for f in findings
                     ],
                 }
-                for cell, findings in results
+                for name, findings in results
             ]
         )
     else:
         show_table(
             ("image", "state", "property", "expected", "seen"),
             [
-                (c.id, "ok" if f.ok else "WRONG", f.name, f.expected or "-", f.seen or "-")
-                for c, findings in results
+                (name, "ok" if f.ok else "WRONG", f.name, f.expected or "-", f.seen or "-")
+                for name, findings in results
                 for f in findings
             ],
         )

@@ -63,7 +63,7 @@ def _installed(blob: Path, project: Project, python: str) -> Iterator[tuple[str,
     """Yield what an installation of the project consists of: path, content, and whether it runs."""
     if not is_installed(project):
         return
-    name, version = _identity(project)
+    name, version = identity(project)
     dist_info = f"{name}-{version}.dist-info"
     packed = blob.with_name(f"{name}-{version}-py3-none-any.whl")
     packed.write_bytes(_wheel(project, name, version, dist_info))
@@ -84,7 +84,7 @@ def _installed(blob: Path, project: Project, python: str) -> Iterator[tuple[str,
         packed.unlink(missing_ok=True)
 
 
-def _identity(project: Project) -> tuple[str, str]:
+def identity(project: Project) -> tuple[str, str]:
     """Return name and version as they are in the names of files."""
     name, version = project.metadata["name"], project.metadata.get("version", _UNKNOWN)
     if not _NAME.fullmatch(name):

@@ -24,8 +24,11 @@ from wheelyard.oci.reindex import reindex
 from wheelyard.planning.facts import CPU, NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
+    from wheelyard.architecture import Architecture
+    from wheelyard.layers.toc import Entry
     from wheelyard.model import Cell, RequirementsLock
     from wheelyard.oci.layout import Layout
 
@@ -54,14 +57,14 @@ def inspect_image(
         _cuda_set("CUDA", cell.cuda, _cuda, tree, site),
         _cuda_set("cuDNN", cell.cudnn, _cudnn, tree, site),
         _nccl(lock, tree, site),
-        _one_cuda(tree, site),
-        _distributions(lock, tree, site),
+        one_cuda(tree, site),
+        distributions({(w.name, w.version) for w in lock.wheels}, tree, site),
         _dependencies(cell, tree, site),
         Finding("user", f"{USER}:{UID}:{UID}", _account(tree, "etc/passwd", USER)),
         Finding("group", f"{GROUP}:{GID}:{USER}", _account(tree, "etc/group", GROUP)),
         Finding("environment", f"0:{GID} 2775", _folder(tree, VENV)),
         Finding("site-packages", f"0:{GID} 2775", _folder(tree, site)),
-        _folders(tree),
+        folders(tree),
         _privileges(cell, tree),
         Finding("runs as", str(UID), str(config["config"]["User"])),
     ]
@@ -165,7 +168,7 @@ _CUDA_LIBRARY = re.compile(
 PRIVATE_COPIES = ("triton/backends/nvidia/lib/cupti", "torchvision.libs/")
 
 
-def _one_cuda(tree: Tree, site: str) -> Finding:
+def one_cuda(tree: Tree, site: str) -> Finding:
     """Require that no library of the CUDA set exists under two paths, whatever the versions."""
     places: dict[str, list[str]] = defaultdict(list)
     for entry in tree:
@@ -178,8 +181,8 @@ def _one_cuda(tree: Tree, site: str) -> Finding:
     return Finding("one CUDA set", "", "; ".join(twice))
 
 
-def _distributions(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
-    expected = {(w.name, w.version) for w in lock.wheels}
+def distributions(expected: AbstractSet[tuple[str, str]], tree: Tree, site: str) -> Finding:
+    """Require that exactly these names and versions are installed."""
     seen = {(canonicalize_name(d.name), d.version) for d in installed(tree, site)}
     missing = sorted(f"{n} {v} missing" for n, v in expected - seen)
     extra = sorted(f"{n} {v} not in the lock" for n, v in seen - expected)
@@ -189,21 +192,30 @@ def _distributions(lock: RequirementsLock, tree: Tree, site: str) -> Finding:
 def _architecture(cell: Cell, config: Mapping[str, Any], tree: Tree, site: str) -> Finding:
     """Require one architecture of the config, of every wheel's tags, of Python and libraries."""
     machine = ARCHITECTURES[cell.architecture]
+    found = [] if config["architecture"] == machine.name else ["the config"]
+    found += strangers(machine, cell.python, tree, site, tree)
+    first, *more = sorted(found) or [machine.name]
+    return Finding("architecture", machine.name, first + (f" and {len(more)} more" if more else ""))
+
+
+def strangers(
+    machine: Architecture, python: str, tree: Tree, site: str, entries: Iterable[Entry]
+) -> list[str]:
+    """Return the wheels, libraries and Pythons among `entries` that are for another machine."""
     # Tags that name no machine are not judged: NVIDIA's cuSPARSELt says sbsa for arm64.
     others = tuple(x.machine for x in ARCHITECTURES.values() if x is not machine)
-    strangers = [] if config["architecture"] == machine.name else ["the config"]
-    for entry in tree:
+    found = []
+    for entry in entries:
         folder, _, name = entry.path.rpartition("/")
         if name == "WHEEL" and folder.startswith(site) and folder.endswith(".dist-info"):
             tags = re.findall(r"(?m)^Tag: .*-(.+?)\s*$", tree.text(entry.path))
             if not any(tag.endswith(("any", machine.machine)) for tag in tags):
-                strangers += [entry.path] * any(tag.endswith(others) for tag in tags)
-        elif entry.kind == "file" and _is_program(entry.path, cell.python, site):
+                found += [entry.path] * any(tag.endswith(others) for tag in tags)
+        elif entry.kind == "file" and _is_program(entry.path, python, site):
             head = tree.head(entry.path)
             if head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], "little") != machine.elf:
-                strangers.append(entry.path)
-    first, *more = sorted(strangers) or [machine.name]
-    return Finding("architecture", machine.name, first + (f" and {len(more)} more" if more else ""))
+                found.append(entry.path)
+    return found
 
 
 def _is_program(path: str, python: str, site: str) -> bool:
@@ -225,7 +237,7 @@ def _folder(tree: Tree, path: str) -> str:
     return describe(tree.entry(path))
 
 
-def _folders(tree: Tree) -> Finding:
+def folders(tree: Tree) -> Finding:
     """Require in every layer the folders above its files, as the layers below have them."""
     first, *others = folder_problems(tree.layers, VENV) or [""]
     more = f" (and {len(others)} more)" if others else ""
