@@ -48,6 +48,7 @@ def test_a_gpu_at_its_power_limit_passes_and_says_so() -> None:
         (Products(100, 1, 700.0), BUSY, "came out differently in bfloat16"),
         (Products(100, 0, 290.0), BUSY, "290.0 TFLOP/s in bfloat16 are 29% of what is stated"),
         (Products(100, 0, float("nan")), BUSY, "TFLOP/s in bfloat16"),
+        (Products(100, 0, 9000.0), BUSY, "in bfloat16 are more than can be"),
         (Products(100, 0, 700.0), replace(BUSY, clock=690), "its clock was 690 of 1980 MHz"),
         (Products(100, 0, 700.0), replace(BUSY, power=270.0), "it drew 270 of 700 W"),
         (Products(100, 0, 700.0), replace(BUSY, reasons=0x80), "100% of the samples: power brake"),

@@ -73,6 +73,8 @@ def test_several_processes_must_compute_what_one_does() -> None:
     same = {"world": 2, "losses": [2.3001, 2.2]}
     assert judge(alone, same, 2).status == "pass"
     assert judge(alone, {"world": 2, "losses": [2.3, 2.1]}, 2).status == "fail"
+    none = judge({"losses": []}, {"world": 2, "losses": []}, 2)
+    assert none.reason == "no step was taken, so there is nothing to compare"
     lonely = judge(alone, {"world": 1, "losses": [2.3, 2.2]}, 2)
     assert (lonely.status, lonely.reason) == ("fail", "1 took part instead of 2")
 

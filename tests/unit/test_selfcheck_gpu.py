@@ -13,6 +13,7 @@ import pytest
 from nvml import simulated
 
 from wheelyard.selfcheck.gpu import driver as drivers
+from wheelyard.selfcheck.gpu import repeating
 from wheelyard.selfcheck.gpu.compare import (
     TOLERANCES,
     MovedError,
@@ -308,9 +309,9 @@ def test_no_rate_is_guessed() -> None:
         "NVIDIA L40G",
         "NVIDIA GeForce RTX 5090 D",
         "NVIDIA GeForce RTX 5090 Laptop GPU",
-        "NVIDIA GB300",
+        "NVIDIA GB10",
         "NVIDIA H20-3e",
-        "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+        "NVIDIA RTX PRO 6000 Blackwell Server Edition",
     ],
 )
 def test_another_chip_or_a_part_of_one_has_no_rate(device: str) -> None:
@@ -518,3 +519,18 @@ def test_a_replayed_graph_runs_no_python_and_is_the_eager_step(
     outcome = judge_graph(eager, replayed, calls)
     assert (outcome.status, reason in (outcome.reason or "")) == ("fail", True)
     assert judge_graph([2.3, 2.3], [2.3, 2.3], 0).reason == "a replayed CUDA graph changes nothing"
+
+
+def test_nothing_computed_proves_nothing() -> None:
+    class Nothing:
+        def kinds(self, what: str, device: str) -> tuple[str, ...]:
+            return ()
+
+        def difference(self, what: str, kind: str, device: str) -> float:
+            return 0.0
+
+    outcome = compare(Nothing(), "matmul", "cuda")
+    assert (outcome.status, outcome.reason) == ("fail", "matmul was computed in no type")
+    assert repeating.judge([1.5, 1.25], [1.5, 1.25]).status == "pass"
+    for first, second in (([], []), ([1.5, float("nan")], [1.5, float("nan")]), ([1.5], [1.25])):
+        assert repeating.judge(first, second).status == "fail"

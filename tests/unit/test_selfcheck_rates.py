@@ -65,6 +65,8 @@ def test_memory_is_held_to_half_of_what_is_stated() -> None:
     slow = judge_memory_rates(names, {"cuda:0": [2900.0] * 5, "cuda:1": [1600.0] * 5})
     assert told(slow)[0] == "fail"
     assert "cuda:1: 1600.0 GB/s are 48% of 3350, and 50% is the least" in told(slow)[1]
+    absurd = judge_memory_rates(names, {"cuda:0": [2900.0], "cuda:1": [9000.0]})
+    assert told(absurd) == ("fail", "cuda:1: more than can be; not all of it was copied")
     unknown = judge_memory_rates({"cuda:0": "unlisted"}, {"cuda:0": [1.0]})
     assert (unknown.status, unknown.seen["cuda:0"]["of_stated"]) == ("pass", None)
 

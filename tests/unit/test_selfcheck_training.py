@@ -574,3 +574,12 @@ def test_keras_computes_by_the_backend_it_was_told_to(
 ) -> None:
     outcome = judge_keras(keras_run(**changes), backend)
     assert (outcome.status, outcome.reason) == ("pass" if reason is None else "fail", reason)
+
+
+def test_no_product_is_faster_than_the_device() -> None:
+    h100 = "NVIDIA H100 80GB HBM3"
+    assert bench.judge_matmul(h100, {"bfloat16": [700.0, 710.0, 720.0]}, 8192).status == "pass"
+    assert bench.judge_matmul("unlisted", {"bfloat16": [9000.0]}, 8192).status == "pass"
+    absurd = bench.judge_matmul(h100, {"float32": [50.0], "bfloat16": [1400.0]}, 8192)
+    assert absurd.status == "fail"
+    assert absurd.reason == "bfloat16: more than can be; not all of it was computed"

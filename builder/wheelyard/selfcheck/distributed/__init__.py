@@ -147,6 +147,8 @@ def judge(alone: dict[str, Any], together: dict[str, Any], processes: int) -> Ou
     wanted = {"world": processes, "relative_difference": TOLERANCE}
     if together["world"] != processes:
         return failed(f"{together['world']} took part instead of {processes}", seen, wanted)
+    if not alone["losses"]:
+        return failed("no step was taken, so there is nothing to compare", seen, wanted)
     pairs = zip(alone["losses"], together["losses"], strict=True)
     if not all(math.isclose(left, right, rel_tol=TOLERANCE) for left, right in pairs):
         return failed("several processes compute another loss than one", seen, wanted)

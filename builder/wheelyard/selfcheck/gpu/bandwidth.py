@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..result import Outcome, failed, passed
-from ..training.peaks import stated_memory
+from ..training.peaks import POSSIBLE, stated_memory
 
 # Of the stated rate of memory. A T4 copies at 75 % of its own (CUDA samples, bandwidthTest).
 MEMORY = 0.5
@@ -113,6 +113,9 @@ def _held(
         math.isfinite(value) and value > 0 for v in runs.values() for value in v
     ):
         return failed("nothing was measured", seen)
+    for name, values in runs.items():
+        if (rate := rates.get(name)) and statistics.median(values) > POSSIBLE * rate:
+            return failed(f"{name}: more than can be; not all of it was copied", seen)
     slow = [
         f"{name}: {statistics.median(values):.1f} GB/s are "
         f"{statistics.median(values) / rate:.0%} of {rate:.0f}"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from ..gpu.driver import SLOWED
 from ..result import Outcome, failed, passed
-from ..training.peaks import stated_peak
+from ..training.peaks import POSSIBLE, stated_peak
 
 TIMES = 8  # products in one call of a framework's work, compared on the device
 # Of the stated rate. Boards of 70 W (T4, L4) reach 40 % of theirs, large ones 60 to 90 %; below
@@ -80,6 +80,8 @@ def judge_products(
 def _slow(device: str, products: Mapping[str, Products]) -> Iterator[str]:
     for kind, each in products.items():
         peak = stated_peak(device, kind)
+        if peak and each.tflops > POSSIBLE * peak.rate:
+            yield f"{each.tflops:.1f} TFLOP/s in {kind} are more than can be: not all was computed"
         if peak and not each.tflops >= RATE * peak.rate:
             yield (
                 f"{each.tflops:.1f} TFLOP/s in {kind} are {each.tflops / peak.rate:.0%} of what is "

@@ -87,6 +87,8 @@ def compare(side: Side, what: str, device: str) -> Outcome:
             if kind == "float32":
                 raise
             moved.append(str(error))
+    if not seen:
+        return failed(f"{what} was computed in no type", moved)
     wanted = {kind: TOLERANCES[kind] for kind in seen}
     wrong = [kind for kind in seen if not seen[kind] <= wanted[kind]]  # catches nan
     if wrong:

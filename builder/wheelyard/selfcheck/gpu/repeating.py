@@ -7,6 +7,7 @@ the losses: cuBLAS reads its setting when it starts, so each training needs a ne
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -29,7 +30,14 @@ def check_determinism(framework: str, device: str = "cuda") -> Outcome:
     command = child.module(f"{__package__}.repeating", framework, device)
     settings = {**SETTINGS, **(BY_JAX if framework == "jax" else {})}
     first, second = (child.last_json(child.run(command, settings)) for _ in range(2))
+    return judge(first, second)
+
+
+def judge(first: list[float], second: list[float]) -> Outcome:
+    """Compare the losses of both trainings, which have to be some, and numbers."""
     seen = {"first": first, "second": second}
+    if not first or not all(map(math.isfinite, first)):
+        return failed("the trainings led to no losses that could be compared", seen)
     if first != second:
         return failed("two trainings differ though determinism was asked for", seen)
     return passed(seen)

@@ -69,6 +69,8 @@ def check_quantization(framework: str, teacher: Run, setup: Setup) -> Outcome:
     wanted = {"accuracy_lost_at_most": LOST, "size_at_most": SMALLER}
     if not 0 < after <= SMALLER * before:
         return failed("the int8 model is not a quarter of the float32 model's size", seen, wanted)
+    if answers.outputs == student.answers().outputs:
+        return failed("the int8 model answers to the last bit as the float32 model does", seen)
     if not seen["int8"]["accuracy"] >= accuracy - LOST:
         return failed("the int8 model answers worse than the float32 model", seen, wanted)
     return passed(seen, wanted)
