@@ -32,7 +32,7 @@ COMPUTATIONS = (
     "svd",
 )
 OTHERS = ("memory", "allreduce", "trace")
-NOT_BY_JAX = ("batchnorm", "lstm", "sparse", "memory", "trace")
+BY_JAX = ("matmul", "convolution", "attention", "fft", "solver", "allreduce")
 ALONE = {"pytorch": ("graph",)}  # what one framework has
 
 
@@ -62,9 +62,8 @@ def _checks(options: Options) -> Iterator[Check]:
 
 
 def known_to(framework: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Leave out what a framework has no operation of its own for, or says nothing about."""
-    lacking = NOT_BY_JAX if framework == "jax" else ()
-    return tuple(name for name in names if name not in lacking)
+    """Keep what a framework has an operation of its own for."""
+    return tuple(name for name in names if framework != "jax" or name in BY_JAX)
 
 
 @cache
