@@ -25,6 +25,7 @@ from wheelyard.planning.catalogue import CatalogueEntry
 from wheelyard.projects.layers import fetch_wheels
 from wheelyard.projects.lock import Resolution, _pinned, lock_project
 from wheelyard.projects.model import BaseImage, DebianLock, Project, ProjectLock
+from wheelyard.projects.packages import _architecture, _installed
 from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
 from wheelyard.projects.requirements import collect
 from wheelyard.projects.state import lock_problems
@@ -514,6 +515,19 @@ def test_debian_packages_are_in_the_lock(index: Index, tmp_path: Path) -> None:
         path.write_text(text.replace(old, new))
         with pytest.raises(LockError, match="cannot be used"):
             read_lock(path)
+
+
+def test_dpkgs_status_says_what_is_installed_and_for_what() -> None:
+    state = "Status: install ok installed"
+    status = (
+        f"Package: apt\n{state}\nArchitecture: all\nVersion: 1:2.6\n\n"
+        f"Package: dpkg\nEssential: yes\n{state}\nArchitecture: arm64\nVersion: 2\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\nArchitecture: arm64\nVersion: 3\n"
+    ).encode()
+    assert _installed(status) == {"apt": "1:2.6", "dpkg": "2"}
+    assert _architecture(status) == "arm64"
+    with pytest.raises(ProjectError, match="does not say what processors"):
+        _architecture(b"")
 
 
 def test_a_pin_is_shown_as_it_was_asked_for() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,9 @@ def lock_packages(
     before = {} if previous is None else {deb.name: deb.version for deb in previous.packages}
     with (
         context.reporter.task(f"Debian packages of {project.table.name}", None, "items"),
-        isolated_apt(sources, context.settings, context.reporter) as apt,
+        isolated_apt(
+            sources, context.settings, context.reporter, architecture=_architecture(texts[_STATUS])
+        ) as apt,
     ):
         (apt.folder / "status").write_bytes(texts[_STATUS])
         pins = {**before, **there}
@@ -159,8 +162,10 @@ def _install(root: Path, debs: Sequence[Path], lock: DebianLock) -> None:
     }
     result = enter(root, argv, env, (0, 0))
     if result is None:
-        raise ProjectError("the kernel does not allow a confinement: Debian packages cannot be "
-                           "installed here")  # fmt: skip
+        raise ProjectError(
+            "Debian packages cannot be installed here: the kernel does not let apt be confined, or "
+            "the image is for another processor; make the layer on another machine"
+        )
     if result.returncode != 0:
         raise ProjectError(f"the Debian packages could not be installed:\n{result.tail}")
 
@@ -214,6 +219,14 @@ def _sources(text: bytes, context: Context, project: Project) -> tuple[Source, .
     if not sources:
         raise ProjectError(f"/{_SOURCES} of {project.table.image} names no archive")
     return sources
+
+
+def _architecture(status: bytes) -> str:
+    """Return the processors that the base is for, as its dpkg says: "amd64"."""
+    found = re.search(rb"(?m)^Package: dpkg\n(?:.+\n)*?Architecture: (\w+)$", status)
+    if found is None:
+        raise ProjectError("the base's dpkg status does not say what processors it is for")
+    return found[1].decode()
 
 
 def _installed(status: bytes) -> dict[str, str]:
