@@ -26,7 +26,7 @@ NOT_RUN = (
     (r"^wheelyard (upstream|audit)\b", "internet", "asks Debian's and Python's archives"),
     (r"^wheelyard (build|push) pytorch:devel|^wheelyard devcontainer pin ", "internet",
      "fetches the newest PyTorch"),
-    (r"^docker build ", "internet", "its steps fetch from an index"),
+    (r"^docker (build|buildx bake) ", "internet", "its steps fetch from an index"),
     (r"^cosign ", "internet", "a program that Debian bookworm has not; tests/peers runs it"),
     (r"^make test$", "elsewhere", "the suites themselves"),
     (r"--engine |^wheelyard base ", "elsewhere", "tests/engines builds this way"),

@@ -121,8 +121,15 @@ class TestWhatIsShipped:
     def test_only_a_missing_image_is_made_and_a_required_gpu_is_always_looked_for(self) -> None:
         plain, required = config_of("pytorch"), config_of("pytorch-gpu")
         image = plain["image"]
-        look = f"docker image inspect {image} >/dev/null 2>&1 || make devcontainer NAME=pytorch"
-        assert plain["initializeCommand"]["image"] == look
+        look, make, bake = plain["initializeCommand"]["image"].split(" || ")
+        assert look == f"docker image inspect --format found {image}"
+        assert make == "make devcontainer NAME=pytorch"
+        # Without make, Python and root: a target that makes this image, and what it starts from.
+        *words, target = bake.split()
+        assert words == ["docker", "buildx", "bake", "--load"]
+        targets = json.loads((ROOT / "docker-bake.json").read_text())["target"]
+        assert image in targets[target]["tags"]
+        assert "target:base-trixie-runtime" in targets[target]["contexts"].values()
         assert required["initializeCommand"] == {"image": "make devcontainer NAME=pytorch-gpu"}
 
     @pytest.mark.parametrize("name", NAMES)

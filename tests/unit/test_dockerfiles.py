@@ -67,7 +67,8 @@ def test_every_target_of_the_bake_file_can_be_built(name: str) -> None:
     text = (ROOT / target["context"] / target.get("dockerfile", "Dockerfile")).read_text()
     for stage, source in target.get("contexts", {}).items():
         assert source.removeprefix("target:") in BAKE["target"]
-        assert f" AS {stage}\n" in text
+        # A stage of that name, or the image that the stages start from.
+        assert f" AS {stage}\n" in text or f"\nARG BASE={stage}\nFROM ${{BASE}} AS base\n" in text
     if "target" in target:
         assert f" AS {target['target']}\n" in text
 
@@ -83,7 +84,9 @@ def test_every_image_is_a_target_with_its_tags_and_labels() -> None:
 
 def test_images_that_share_a_cuda_set_share_its_target() -> None:
     def needed(image: str) -> set[str]:
-        return set(needed_targets(BAKE["target"], image)) - {image}
+        found = set(needed_targets(BAKE["target"], image)) - {image}
+        assert "base-bookworm-runtime" in found
+        return found - {"base-bookworm-runtime"}
 
     end = "-cuda12_1-cudnn8_9-py3_11-"
     runtime, devel = needed(f"pytorch-2_3_1{end}runtime"), needed(f"pytorch-2_3_1{end}devel")
@@ -116,6 +119,19 @@ def test_a_base_of_a_registry_is_made_first_and_by_digest(tmp_path: Path) -> Non
     contexts = bake[name]["contexts"]
     assert contexts["wheelyard/base:bookworm-runtime"] == "target:base-bookworm-runtime"
     assert bake["base-bookworm-runtime"]["dockerfile"] in rendered
+
+
+def test_every_image_is_baked_on_a_base_that_needs_an_engine_alone() -> None:
+    """`docker buildx bake NAME` in a fresh clone: nothing else has to be made before."""
+    for name in BAKE["group"]["default"]["targets"]:
+        for target in (name, *needed_targets(BAKE["target"], name)):
+            contexts = BAKE["target"][target].get("contexts", {})
+            of_the_base = {x for x in contexts if x.startswith("wheelyard/base:")}
+            assert len(of_the_base) == (0 if target.startswith("base-") else 1), target
+    for name in ("bookworm-runtime", "trixie-runtime"):
+        base = BAKE["target"][f"base-{name}"]
+        assert base["context"] == "."
+        assert (ROOT / base["dockerfile"]).is_file()
 
 
 def test_templates_give_the_same_steps_to_both_variants() -> None:

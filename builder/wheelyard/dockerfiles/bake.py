@@ -145,7 +145,9 @@ class BakeEngine:
         network = self._options.network
         more: dict[str, Any] = {} if network is None else {"network": network}
         base = base_image(job.cell)
-        bases = {base: self._bases[base]} if base in self._bases else {}
+        bases = {}
+        if job.cell.base.image is None:  # the one that was assembled, and not made once more
+            bases = {base: self._bases.get(base, f"docker-image://{base}")}
         installer = str(self._installers[job.cell.architecture])
         contexts = {**declared.get("contexts", {}), _INSTALLER: installer, **bases}
         return {**more, "contexts": contexts}

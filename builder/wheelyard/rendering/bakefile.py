@@ -29,6 +29,7 @@ class BakeRecipe:
     stages: tuple[str, ...]
     steps: tuple[str, ...]
     config: ImageConfig
+    has_base: bool  # an engine alone can make what it starts from: its base has a Dockerfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def bake_file(recipes: Iterable[BakeRecipe]) -> dict[str, Any]:
     shared = {key for key, count in uses.items() if count > 1}
     targets: dict[str, Any] = {}
     for recipe in ordered:
-        if recipe.cell.base.image is not None:
+        if recipe.has_base:
             targets[_base_name(recipe.cell)] = _base_target(recipe.cell)
         below = _add_shared(targets, recipe, stages[recipe.cell.id], shared)
         targets[target_name(recipe.cell.id)] = {
@@ -89,7 +90,7 @@ def _add_shared(
 
 def _target(recipe: BakeRecipe, below: _Stage | None) -> dict[str, Any]:
     contexts = {} if below is None else {below.stage: f"target:{below.name}"}
-    if recipe.cell.base.image is not None:
+    if recipe.has_base:
         contexts[base_image(recipe.cell)] = f"target:{_base_name(recipe.cell)}"
     return {
         "context": str(recipe.cell.folder),
@@ -107,6 +108,6 @@ def _base_name(cell: Cell) -> str:
 
 
 def _base_target(cell: Cell) -> dict[str, Any]:
-    """Return the target of a base that starts from a registry's image; its context: the project."""
+    """Return the target of a base by an engine alone; its context is the project."""
     dockerfile = str(base_folder(cell) / DOCKERFILE)
     return {"context": ".", "dockerfile": dockerfile, "platforms": [_platform(cell)]}

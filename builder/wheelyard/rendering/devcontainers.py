@@ -26,6 +26,7 @@ from wheelyard.model import Cell
 from wheelyard.oci.documents import is_reference
 from wheelyard.planning.facts import CPU
 from wheelyard.planning.tags import repository
+from wheelyard.rendering.bakefile import target_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -113,14 +114,19 @@ def named(cell_title: str, *, requires_gpu: bool) -> str:
 
 
 def _initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
-    """Return the command that makes a missing image, or checks the GPU before every start."""
+    """Return the command that makes a missing image, or checks the GPU before every start.
+
+    It is the same line for a POSIX shell and for Windows' cmd. Where nothing but Docker is there,
+    `make` fails, and BuildKit makes the image, its base included.
+    """
     make = f"make devcontainer NAME={variant.name}"
     if variant.requires_gpu:  # which also says what a failed start left
         return {"image": make}
     if published:
         return {"left over": LEFT_OVER}
-    look = f"docker image inspect {shlex.quote(variant.cell.tags[0])} >/dev/null 2>&1 || {make}"
-    return {"image": look, "left over": LEFT_OVER}
+    look = f"docker image inspect --format found {shlex.quote(variant.cell.tags[0])}"
+    bake = f"docker buildx bake --load {target_name(variant.cell.id)}"
+    return {"image": f"{look} || {make} || {bake}", "left over": LEFT_OVER}
 
 
 def clone_advice(cell_id: str) -> str:

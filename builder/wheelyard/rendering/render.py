@@ -30,7 +30,7 @@ from wheelyard.lock.state import BASES, load_package_lock, load_requirements_loc
 from wheelyard.model import Cell, RequirementsLock
 from wheelyard.planning.facts import facts_file, load_upstream
 from wheelyard.planning.provenance import Provenance, provenance
-from wheelyard.rendering.bakefile import DOCKERFILE, BakeRecipe, bake_file
+from wheelyard.rendering.bakefile import DOCKERFILE, BakeRecipe, bake_file, target_name
 from wheelyard.rendering.devcontainers import render_devcontainers, stale_devcontainers
 from wheelyard.rendering.published import load_published
 from wheelyard.rendering.steps import CONTRACT, Locks, PackageStep, make_steps
@@ -158,6 +158,7 @@ def _dockerfile(
         "title": title(cell),
         "base_image": base_image(cell),
         "base_folder": base_folder(cell),
+        "target": target_name(cell.id),
         "venv": f"/{VENV}",
         "config": config,
         "cell_json": dict(config.labels)[CELL_LABEL],
@@ -174,7 +175,14 @@ def _dockerfile(
     ]
     template = environment.get_template("Dockerfile.j2")
     text = template.render(steps=list(zip(steps, texts, strict=True)), **names)
-    return BakeRecipe(cell, text, tuple(step.stage for step in steps), tuple(texts), config)
+    return BakeRecipe(
+        cell,
+        text,
+        tuple(step.stage for step in steps),
+        tuple(texts),
+        config,
+        _has_base(cell, locks[0]),
+    )
 
 
 def _has_base(cell: Cell, locks: Locks) -> bool:
