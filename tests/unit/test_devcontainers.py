@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -131,6 +132,30 @@ class TestWhatIsShipped:
         assert image in targets[target]["tags"]
         assert "target:base-trixie-runtime" in targets[target]["contexts"].values()
         assert required["initializeCommand"] == {"image": "make devcontainer NAME=pytorch-gpu"}
+
+    @pytest.mark.parametrize(
+        ("has_image", "has_make", "called"),
+        [
+            (True, False, ["docker image"]),
+            (False, True, ["docker image", "make devcontainer"]),
+            (False, False, ["docker image", "docker buildx"]),
+        ],
+    )
+    def test_what_a_machine_lacks_is_made_with_what_it_has(
+        self, tmp_path: Path, has_image: bool, has_make: bool, called: list[str]
+    ) -> None:
+        (tmp_path / "docker").write_text(
+            f'#!/bin/sh\necho "docker $1" >> {tmp_path}/called\n'
+            f'test "$1" != image || {str(has_image).lower()}\n'
+        )
+        if has_make:
+            (tmp_path / "make").write_text(f'#!/bin/sh\necho "make $1" >> {tmp_path}/called\n')
+        for program in tmp_path.iterdir():
+            program.chmod(0o755)
+        line = config_of("pytorch")["initializeCommand"]["image"]
+        done = subprocess.run(["/bin/sh", "-c", line], env={"PATH": str(tmp_path)}, check=True)
+        assert done.returncode == 0
+        assert (tmp_path / "called").read_text().splitlines() == called
 
     @pytest.mark.parametrize("name", NAMES)
     def test_what_a_failed_start_left_is_shown_whatever_the_folder_is_called(
