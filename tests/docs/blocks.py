@@ -34,6 +34,7 @@ NOT_RUN = (
     (r"python train\.py$", "elsewhere", "a program of the reader's"),
     (r"^cd my-project\b|^wheelyard (init|lock|push) --registry registry\.example/team$",
      "elsewhere", "a project of the reader's; tests/peers pushes one"),
+    (r"^torchrun ", "gpu", "runs in the image, on two nodes"),
     (r"^ctr-remote ", "elsewhere", "containerd with a snapshotter; tests/peers has one"),
     (r"jupyter lab", "elsewhere", "runs until it is stopped; tests/devcontainer opens it"),
     (r"^wheelyard devcontainer init ", "gpu", "chooses by this machine's driver"),

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from wheelyard.console.plain import fitted
+
 ROOT = Path(__file__).parents[2]
 WIDTHS = (80, 100, 120, 160)
 WHEEL = "nvidia_cusolver_cu12-11.4.5.107-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
@@ -171,6 +173,10 @@ def test_a_wrapped_command_can_be_pasted_and_a_named_one_stays_whole() -> None:
     argv = [sys.executable, "-m", "wheelyard", "inspect", "pytorch:2.3", *LAYOUT]
     told = seen(80, *argv, codes=(10,))
     assert told[-1] == "  run: wheelyard build pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
+    built = f"2 images are in /srv/{'x' * 40}; not loaded. Next: tar -C /srv/x -c . | docker load"
+    assert any(
+        x.endswith("Next: tar -C /srv/x -c . | docker load") for x in fitted(built, 80).split("\n")
+    )
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

@@ -115,7 +115,7 @@ def _show(
          _told(findings.get((part.name, part.version), [])))
         for part in every
     ]  # fmt: skip
-    show_table(("part", "version", "licences, as declared", "fixes"), rows)
+    show_table(("part", "version", "licences, as declared", "fixes"), rows, fold=(2, 3))
     if findings:
         show_text(NOTE)
 

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print both digests, and the first difference of the images."""
     from wheelyard.console.plain import one_line
-    from wheelyard.console.table import show_json
+    from wheelyard.console.table import show_json, show_text
     from wheelyard.errors import InspectError, UsageError
     from wheelyard.registry.client import open_registry
 
@@ -70,13 +70,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
             }
         )
     elif difference is None:
-        print(f"{outcome.id}: identical, {outcome.ours}")
+        show_text(f"{outcome.id}: identical, {outcome.ours}")
     else:
-        print(f"{outcome.id}: published {outcome.theirs}, built {outcome.ours}")
+        show_text(f"{outcome.id}: published {outcome.theirs}, built {outcome.ours}")
         told = f"{difference.what}: {difference.theirs}, ours {difference.ours}"
-        print(one_line(f"first difference: {told}"))
+        show_text(one_line(f"first difference: {told}"))
         if difference.file is not None:
-            print(f"  {one_line(difference.file)}")
+            show_text(f"  {one_line(difference.file)}")
     return 0 if difference is None else InspectError.exit_code
 
 

@@ -127,7 +127,7 @@ def _check(args: argparse.Namespace, context: Context) -> int:
             (f.kind, f.subject, f.detail, str(len(f.locks) or ""), fixes_text(f.fixes or ()))
             for f in findings
         ]
-        show_table(("kind", "what", "detail", "locks", "fixes"), rows)
+        show_table(("kind", "what", "detail", "locks", "fixes"), rows, fold=(2, 4))
         if any(finding.fixes for finding in findings):
             show_text(NOTE)
     else:

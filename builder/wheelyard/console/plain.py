@@ -9,7 +9,7 @@ from collections.abc import Iterator
 _UNUSUAL = re.compile(r"[^ -~\n\t]")
 _UNUSUAL_OR_END = re.compile(r"[^ -~]")
 _LABEL = re.compile(r"( *\S.*?  +)(?=\S)")  # `reason  ...`, `  wheelyard plan    ...`
-_PIECE = re.compile(r"\brun: .*|\S*`[^`]*`\S*|\S+")  # what is copied stays in one piece
+_PIECE = re.compile(r"\b(?:run|Next): .*|\S*`[^`]*`\S*|\S+")  # what is copied stays in one piece
 _WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')
 _COMMAND = re.compile(r"(wheelyard|docker|podman) ")
 

@@ -14,9 +14,11 @@ from typing import IO, cast
 from wheelyard.system.tarfiles import open_tar
 
 _URGENCIES = ("low", "medium", "high", "emergency", "critical")  # Debian Policy 5.6.17
-NOTE = """
-"fixes" is what the successors' changelogs name, with their own urgency: what an update brings. It
-is no list of what is open: a vulnerability that nobody has fixed, or named there, is not in it."""
+NOTE = (
+    '\n"fixes" is what the successors\' changelogs name, with their own urgency: what an update '
+    "brings. It is no list of what is open: a vulnerability that nobody has fixed, or named there, "
+    "is not in it."
+)
 _LARGEST = 32 << 20  # bytes of a changelog, unpacked
 
 _ENTRY = re.compile(r"^[a-z0-9][a-z0-9+.-]* \((?P<version>[^)\s]+)\) [^;\n]*;(?P<fields>.*)$", re.M)
