@@ -79,7 +79,8 @@ def test_every_image_is_a_target_with_its_tags_and_labels() -> None:
     assert sorted(tags) == sorted(list(cell.tags) for cell in planning.committed_plan().cells)
     for name in names:
         assert "wheelyard.cell" in BAKE["target"][name]["labels"]
-        assert BAKE["target"][name]["platforms"] == ["linux/amd64"]
+        architecture = "arm64" if name.endswith("-arm64") else "amd64"
+        assert BAKE["target"][name]["platforms"] == [f"linux/{architecture}"]
 
 
 def test_images_that_share_a_cuda_set_share_its_target() -> None:
