@@ -240,17 +240,21 @@ def test_every_lock_of_programs_is_kept_new() -> None:
 def test_the_nightly_slices_are_the_whole_matrix(tmp_path: Path) -> None:
     """Each selector means the same to `build` and to the image suites; together they miss none."""
     text = own("nightly.yml")
-    found = re.search(r'select\(\.parent == null\) \| \.id \| sub\("(.+?)"; "(.+?)"\)', text)
+    found = re.search(
+        r'select\(\.parent == null and \.architecture == null\) \| \.id \| sub\("(.+?)"; "(.+?)"\)',
+        text,
+    )
     assert found
     plan = planning.committed_plan()
-    slices = [re.sub(found[1], found[2], cell.id) for cell in plan.cells if cell.parent is None]
+    here = [cell for cell in plan.cells if cell.architecture == "amd64"]  # test-arm64 has the rest
+    slices = [re.sub(found[1], found[2], cell.id) for cell in here if cell.parent is None]
     covered: list[str] = []
     for selector in slices:
         ids = [cell.id for cell in select(plan, selector)]
         suites = [c.id for c in plan.cells if matches(image_of(c.id, tmp_path), selector)]
         assert ids == suites
         covered += ids
-    assert sorted(covered) == sorted(cell.id for cell in plan.cells)
+    assert sorted(covered) == sorted(cell.id for cell in here)
 
 
 def image_of(name: str, dist: Path) -> BuiltImage:
