@@ -29,6 +29,7 @@ NOT_RUN = (
     (r"^docker (build|buildx bake) ", "internet", "its steps fetch from an index"),
     (r"^cosign ", "internet", "a program that Debian bookworm has not; tests/peers runs it"),
     (r"^make test$", "elsewhere", "the suites themselves"),
+    (r"\barm64$|\barm64 |qemu-user-static", "elsewhere", "make test-arm64 makes and tries it"),
     (r"--engine |^wheelyard base ", "elsewhere", "tests/engines builds this way"),
     (r"\bfar\b", "elsewhere", "a builder on another machine; tests/engines has one"),
     (r"python train\.py$", "elsewhere", "a program of the reader's"),
