@@ -153,7 +153,7 @@ def check_inductor_step(options: Options) -> Outcome:
             loss = loss_of()
             loss.backward()
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
         return losses
 
     eager = trained(lambda function: function)

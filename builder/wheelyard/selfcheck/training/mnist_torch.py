@@ -47,7 +47,7 @@ def run(root: Path, split: Split, device: str, seed: int) -> Course:
             loss = criterion(model(images.to(device)), labels.to(device))
             loss.backward()
             optimizer.step()
-            total += float(loss) * len(labels)
+            total += float(loss.detach()) * len(labels)
         losses.append(total / len(train_set))
 
     answers = _answers(model, test_loader, device)
