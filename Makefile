@@ -86,7 +86,7 @@ test-image: .venv/dev ## Build the images under test and test them from inside: 
 	$(BIN)/pytest tests/gpu --layout dist --images $(TEST_MATRIX) $(ARGS)
 	$(BIN)/pytest tests/benchmark --layout dist --images $(TEST_MATRIX) $(ARGS)
 
-test-arm64: .venv/dev ## The image for arm64 under qemu: versions, libraries, a training (root; qemu-user-static; 7 GB free)
+test-arm64: .venv/dev ## The image for arm64 under qemu: versions and libraries (root; qemu-user-static; 7 GB free)
 	$(BIN)/wheelyard build arm64 --no-load
 	$(BIN)/pytest tests/arm64 --layout dist -v $(ARGS)
 
