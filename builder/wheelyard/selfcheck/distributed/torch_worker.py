@@ -39,7 +39,7 @@ def alone(device: str) -> list[float]:
 
 def joined(backend: str) -> tuple[TorchLearner, Setup]:
     """Return a learner whose gradients are exchanged with the other processes."""
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    distributed.init_process_group(backend, timeout=PATIENCE, **_again())
     device = "cpu"
     if backend == "nccl":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -48,6 +48,17 @@ def joined(backend: str) -> tuple[TorchLearner, Setup]:
     learner = TorchLearner(setup)
     learner.model = DistributedDataParallel(learner.model)
     return learner, setup
+
+
+def _again() -> dict[str, Any]:
+    """Return where a restarted group meets: PyTorch 2.15 finds the killed one's addresses else."""
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0":
+        return {}
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = distributed.TCPStore(host, port, is_master=False, timeout=PATIENCE)
+    place = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+    return {"store": distributed.PrefixStore(f"again/{attempt}", store), **place}
 
 
 def together(backend: str) -> list[float]:
