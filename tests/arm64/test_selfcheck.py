@@ -64,10 +64,5 @@ def test_versions_and_libraries(run: Run, group: str) -> None:
     assert said(run, (group,))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="under qemu 7.2 the MLP with known weights answers 0.100, 0.115, ... instead of 0.123, "
-    "0.114, ...; whether the emulation or the wheel computes wrongly, hardware must show",
-)
 def test_a_training(run: Run) -> None:
     assert said(run, ("train", "--device", "cpu", "--model", "mlp", "--samples", "1500"))

@@ -1,6 +1,7 @@
 """Run one command where programs of another architecture run by qemu; a separate program.
 
 Uses the standard library only. Its one argument is JSON: {"qemu": path, "elf": 183, "argv": [...]}.
+QEMU_CPU in the environment says which processor qemu plays.
 The command gets its own user and mount namespaces with a binfmt_misc of their own, in which qemu is
 registered: nothing is registered on this machine, and nothing is left behind (Linux 6.7 or newer).
 Root keeps all ids; any other user becomes root there, with the ids of /etc/subuid and /etc/subgid.

@@ -143,9 +143,11 @@ def _in_chroot(
     root: Path, settings: Mapping[str, Any], architecture: Architecture, qemu: str | None
 ) -> Run:
     def work(argv: Sequence[str], on_line: Callable[[str], None]) -> Answer:
-        command = chroot_command(root, settings, argv)
-        if qemu is not None:
-            command = emulated(command, qemu, architecture.elf)
+        if qemu is None:
+            command = chroot_command(root, settings, argv)
+        else:  # which reads the environment of what it runs
+            words = ("/usr/bin/env", f"QEMU_CPU={architecture.qemu_cpu}", *argv)
+            command = emulated(chroot_command(root, settings, words), qemu, architecture.elf)
         done = run(command, error=None, timeout=_TIMEOUT, on_error_line=on_line)
         return Answer(done.returncode, done.stdout, done.stderr)
 

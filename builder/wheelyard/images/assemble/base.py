@@ -135,7 +135,9 @@ def _bootstrap(
     }
     command = bootstrap_command(lock, repository, output)
     if qemu is not None:
-        command = emulated(command, qemu, ARCHITECTURES[lock.architecture].elf)
+        architecture = ARCHITECTURES[lock.architecture]
+        command = emulated(command, qemu, architecture.elf)
+        environment["QEMU_CPU"] = architecture.qemu_cpu
     result = run(command, env=environment, error=None)
     if result.returncode:
         refused = qemu is not None and result.returncode == REFUSED
