@@ -1,4 +1,4 @@
-"""selfcheck in the image, every program of it emulated: minutes where arm64 takes seconds."""
+"""selfcheck and bytecode in the image, all emulated: minutes where arm64 takes seconds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from tests.built import need_dist
 from tests.needs import need_to_be_root, need_tools
 from wheelyard.console.progress import QuietReporter
+from wheelyard.images.assemble import compile_worker
 from wheelyard.oci.layout import Layout
 from wheelyard.planning.plan import load_plan
 from wheelyard.planning.selector import select
@@ -19,6 +20,18 @@ from wheelyard.verify.places import Place, Run, opened
 
 ROOT = Path(__file__).parents[2]
 SELFCHECK = ("selfcheck",)
+COMPARE = """
+import importlib.util, sys, sysconfig
+from pathlib import Path
+scope = {"__name__": "worker"}
+exec(sys.argv[1], scope)
+sources = sorted(Path(sysconfig.get_path("purelib")).rglob("*.py"))[::40]
+compiled = [(path, Path(importlib.util.cache_from_source(str(path)))) for path in sources]
+compiled = [(path, pyc) for path, pyc in compiled if pyc.exists()]
+others = [str(path) for path, pyc in compiled
+          if scope["compile_module"](path.read_bytes(), str(path)) != pyc.read_bytes()]
+print(len(compiled), others)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +79,13 @@ def test_versions_and_libraries(run: Run, group: str) -> None:
 
 def test_a_training(run: Run) -> None:
     assert said(run, ("train", "--device", "cpu", "--model", "mlp", "--samples", "1500"))
+
+
+def test_bytecode_of_the_other_processor_is_its_own(run: Run) -> None:
+    """The image's bytecode was made by amd64's Python; its own, emulated, makes the same."""
+    worker = Path(compile_worker.__file__).read_text(encoding="utf-8")
+    answer = run(("/opt/venv/bin/python", "-c", COMPARE, worker), lambda _: None)
+    assert answer.code == 0, answer.stderr
+    count, others = answer.stdout.split(maxsplit=1)
+    assert int(count) >= 100
+    assert others.strip() == "[]"
