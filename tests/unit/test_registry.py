@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import pytest
 from answering import Answer, Asked, answering, bearer
 
 from wheelyard.console.progress import QuietReporter
-from wheelyard.errors import SettingsError, ToolMissingError
+from wheelyard.errors import RegistryError, SettingsError, ToolMissingError
+from wheelyard.fetching.patience import Patience
 from wheelyard.fetching.replies import Gone, Interrupted, RangeRefused, Refused
 from wheelyard.oci.address import HUB, HUB_API, HUB_LOGIN, parse_address
-from wheelyard.registry.client import get_content, open_registry
+from wheelyard.registry.client import get_content, has_blob, open_registry
 from wheelyard.registry.credentials import Credential, find_credential, keep_credential
 from wheelyard.registry.login import Login, parse_challenge, token_request
 from wheelyard.registry.replies import DigestRefused, connection_failure, registry_failure
@@ -326,3 +329,30 @@ def test_what_a_refusal_means(response: httpx.Response, kind: type, words: str) 
 def test_a_server_that_speaks_no_tls() -> None:
     error = httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number")
     assert "http://reg" in str(connection_failure(error, "reg"))
+
+
+class Told(QuietReporter):
+    """What is said, as a list."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.said: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.said.append(message)
+
+
+def test_connections_at_once_tell_of_a_dead_registry_once() -> None:
+    with socket.socket() as bound:  # not listening
+        bound.bind(("127.0.0.1", 0))
+        address = parse_address(f"http://127.0.0.1:{bound.getsockname()[1]}/x")
+        told = Told()
+        with open_registry(address, load_settings({}), told, Patience(3, 0.01)) as registry:
+
+            def ask_for_a_blob(_: int) -> None:
+                with pytest.raises(RegistryError, match="gave up after 3 attempts"):
+                    has_blob(registry, "x/y", f"sha256:{'0' * 64}", 1)
+
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(ask_for_a_blob, range(8)))
+    assert len(told.said) == 2

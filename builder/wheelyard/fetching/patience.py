@@ -48,14 +48,18 @@ class Patience:
         error: Interrupted,
         failures: int,
         stop: threading.Event,
-        reporter: Reporter,
+        reporter: Reporter | None,
         what: str,
     ) -> None:
-        """Wait for the next attempt; raises GaveUp where there is none, Stopped when told to."""
+        """Wait for the next attempt; raises GaveUp where there is none, Stopped when told to.
+
+        Without a reporter it is silent.
+        """
         seconds = self.next_wait(error, failures)
         if isinstance(error, RangeRefused):  # the whole file may be asked for at once
             return
-        reporter.info(f"{what}: {error}; trying again in {seconds:.1f} s")
+        if reporter is not None:
+            reporter.info(f"{what}: {error}; trying again in {seconds:.1f} s")
         if stop.wait(seconds):
             raise Stopped
 

@@ -59,6 +59,7 @@ class Registry:
     reporter: Reporter
     patience: Patience = PATIENCE
     stop: threading.Event = field(default_factory=threading.Event)
+    told: dict[tuple[str, int], object] = field(default_factory=dict)  # since it last answered
 
     def url(self, repository: str, rest: str) -> str:
         """Return a URL of the API; `repository` is the full name."""
@@ -132,6 +133,7 @@ def send(
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise connection_failure(error, registry.address.host) from error
+    registry.told.clear()
     if response.status_code not in ok:
         raise registry_failure(response, registry.address.host)
     return response
@@ -174,12 +176,14 @@ def answers(registry: Registry) -> bool:
 def wait(registry: Registry, error: Interrupted, failures: int, advice: str = "") -> None:
     """Sleep before the next attempt; raise RegistryError if there is none, Stopped if told to.
 
-    `advice` is added to the error, for example what has been stored already.
+    `advice` is added to the error, for example what has been stored already. Connections at once
+    meet the same error: the first of them tells.
     """
+    mine = object()
+    is_first = registry.told.setdefault((str(error), failures), mine) is mine
+    reporter = registry.reporter if is_first else None
     try:
-        registry.patience.pause(
-            error, failures, registry.stop, registry.reporter, registry.address.host
-        )
+        registry.patience.pause(error, failures, registry.stop, reporter, registry.address.host)
     except GaveUp as reason:
         raise RegistryError(f"{registry.address}: {reason}{advice}") from error
 
