@@ -111,8 +111,7 @@ def test_what_does_not_fit_is_an_error(on: Place, need: Callable[..., None]) -> 
         on.lock("no-such-package-anywhere")
     with pytest.raises(ProjectError, match="has other Debian packages than when"):
         on.layer(DebianLock("0" * 64, "20260101T000000Z", (_odd(on, "")[0],)))
-    on.layout.set_references({})
-    on.settings = replace(on.settings, project=on.folder)
+    on.base = replace(on.base, reference="pytorch:0.1")  # which nothing here has
     with pytest.raises(ProjectError, match=r"dpkg state of .* build it \(wheelyard build\)"):
         on.lock("hello")
 

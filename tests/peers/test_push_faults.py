@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import json
 import signal
@@ -165,6 +166,7 @@ class TestAFullDiskHere:
         folder.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], check=True)
         yield folder
+        gc.collect()  # an error's traceback keeps the store and its scratch folder
         subprocess.run(["umount", folder], check=True)
 
     def grow(self, disk: Path) -> None:
