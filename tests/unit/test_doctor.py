@@ -12,7 +12,7 @@ from wheelyard.cli import main
 from wheelyard.contract.runtimes import EngineFacts
 from wheelyard.selfcheck.gpu.driver import Driver, Gpu
 from wheelyard.servers.doctor import TOPICS, Line, Topic, diagnose
-from wheelyard.servers.machine import Engine, Gpus, Machine, has_cdi
+from wheelyard.servers.machine import Gpus, LocalEngine, Machine, has_cdi
 
 H100 = Driver("580.159.04", (Gpu("NVIDIA H100", 81559, "9.0"),), "nvml", "13.0")
 DOCKER = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
@@ -21,7 +21,7 @@ GOOD = Machine(
     missing_tools=(), emulates=frozenset({"arm64"}), cache=Path("/c"), cache_free=10**12,
     proxies=("HTTPS_PROXY",),
     ca_problem=None, index_problem=None, registry_problem=None, programs=frozenset(), cdi=False,
-    engine=Engine(DOCKER, free=10**12), gpus=Gpus(H100),
+    engine=LocalEngine(DOCKER, free=10**12), gpus=Gpus(H100),
 )  # fmt: skip
 
 
@@ -54,15 +54,19 @@ def test_a_machine_that_starts_images_unfinished_is_told(program: str) -> None:
         (replace(GOOD, ca_problem="SSL_CERT_FILE is not there"), "CA", "--ca-bundle"),
         (replace(GOOD, index_problem="HTTP 403"), "index", "--index-url"),
         (replace(GOOD, registry_problem="HTTP 401"), "registry", "wheelyard login"),
-        (replace(GOOD, engine=Engine(None, "may not be used")), "Docker", "DOCKER_HOST"),
-        (replace(GOOD, engine=Engine(DOCKER, free=10**9)), "images in /var/lib/docker", "prune"),
+        (replace(GOOD, engine=LocalEngine(None, "may not be used")), "Docker", "DOCKER_HOST"),
         (
-            replace(GOOD, engine=Engine(replace(DOCKER, runtimes=("runc",)), free=10**12)),
+            replace(GOOD, engine=LocalEngine(DOCKER, free=10**9)),
+            "images in /var/lib/docker",
+            "prune",
+        ),
+        (
+            replace(GOOD, engine=LocalEngine(replace(DOCKER, runtimes=("runc",)), free=10**12)),
             "GPUs in containers",
             "nvidia-ctk runtime configure",
         ),
         (
-            replace(GOOD, engine=Engine(None), programs=frozenset({"podman"})),
+            replace(GOOD, engine=LocalEngine(None), programs=frozenset({"podman"})),
             "GPUs in containers",
             "nvidia-ctk cdi generate",
         ),
@@ -80,7 +84,7 @@ def test_a_broken_driver_is_wrong_and_a_missing_one_a_note() -> None:
 
 
 def test_what_was_asked_for_has_to_be_there() -> None:
-    absent = replace(GOOD, gpus=Gpus(None, "none"), engine=Engine(None))
+    absent = replace(GOOD, gpus=Gpus(None, "none"), engine=LocalEngine(None))
     assert off(absent, "gpu")["driver"].state == "wrong"
     assert off(absent, "run")["container runtime"].state == "wrong"
     assert off(absent)["container runtime"].state == "note"
@@ -110,7 +114,7 @@ def test_the_command_reads_this_machine(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whatever this machine is; its engine is not asked here."""
-    monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: Engine(None))
+    monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: LocalEngine(None))
     monkeypatch.chdir(tmp_path)
     code = main(["doctor", "--offline", "--json", "--cache-dir", str(tmp_path / "cache")])
     lines = json.loads(capsys.readouterr().out)

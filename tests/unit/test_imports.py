@@ -260,3 +260,15 @@ def test_imports_for_types_are_told_apart() -> None:
     """)
     assert imports(source) == {"a", "b", "b.c"}
     assert imports(source, for_types=False) == {"a"}
+
+
+def test_a_public_class_has_its_name_to_itself() -> None:
+    """selfcheck aside, which is a program of its own."""
+    places: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if "selfcheck" not in path.parts:
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, []).append(path.name)
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert shared == {"WheelError": ["errors.py", "errors.py"]}  # ours, and the library's

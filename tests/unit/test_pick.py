@@ -300,14 +300,14 @@ class TestTheCommand:
 
     def machine(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         """NVML is simulated; no engine is asked."""
-        from wheelyard.servers.machine import Engine
+        from wheelyard.servers.machine import LocalEngine
 
         monkeypatch.setitem(sys.modules, "pynvml", simulated(name))
         monkeypatch.setattr(
             "wheelyard.selfcheck.gpu.driver.importlib.util.find_spec", lambda name: name
         )
         facts = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
-        monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: Engine(facts))
+        monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: LocalEngine(facts))
 
     def test_for_this_machine(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

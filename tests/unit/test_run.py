@@ -13,7 +13,7 @@ from nvml import simulated
 from wheelyard.cli import main
 from wheelyard.contract.runtimes import EngineFacts
 from wheelyard.errors import EngineError, SelectionError, UsageError
-from wheelyard.servers.machine import Engine
+from wheelyard.servers.machine import LocalEngine
 from wheelyard.servers.running import Start, start_line
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ class TestTheCommand:
     def _machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An engine that passes GPUs on, on a machine that has none."""
         facts = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
-        monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: Engine(facts))
+        monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: LocalEngine(facts))
 
     def printed(self, capsys: pytest.CaptureFixture[str], *words: str) -> str:
         assert main(["run", "--print", "--project", str(ROOT), *words]) == 0
@@ -98,7 +98,7 @@ class TestTheCommand:
     def test_no_engine(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: Engine(None))
+        monkeypatch.setattr("wheelyard.servers.machine.read_engine", lambda: LocalEngine(None))
         monkeypatch.setattr("wheelyard.servers.machine.read_programs", frozenset)
         code = main(["run", "--print", "--project", str(ROOT), "pytorch-2.3.1-runtime"])
         assert code == EngineError.exit_code

@@ -11,7 +11,7 @@ import pytest
 from tiny import Tiny, make_tiny
 
 from tests.engines.tiny import layers_of, make_image, make_layer
-from wheelyard.dockerfiles.prefetched import PrefetchedFiles, Wanted
+from wheelyard.dockerfiles.prefetched import PrefetchedFiles, WantedFile
 from wheelyard.engines.ahead import Ahead, ClassicStore
 from wheelyard.errors import FetchError
 from wheelyard.fetching.wanted import Download
@@ -132,7 +132,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
-WANTED = Wanted("demo-1.0-py3-none-any.whl", "ab" * 32, 10)
+WANTED = WantedFile("demo-1.0-py3-none-any.whl", "ab" * 32, 10)
 
 
 @pytest.mark.parametrize("read", ["path", "read"])

@@ -21,7 +21,7 @@ from loopback import serve
 from tiny import Tiny, locked, make_tiny
 
 from wheelyard.dockerfiles import wheelhouse
-from wheelyard.dockerfiles.prefetched import PrefetchedFiles, Wanted
+from wheelyard.dockerfiles.prefetched import PrefetchedFiles, WantedFile
 from wheelyard.dockerfiles.wheelhouse import (
     CONNECTIONS,
     NAME,
@@ -52,8 +52,8 @@ def house(
     tiny: Tiny, wheels: list[LockedWheel], url: str, debs: tuple[LockedDeb, ...] = ()
 ) -> Iterator[Server]:
     """A wheelhouse that fetches what it lacks below `url`."""
-    wanted = [Wanted(w.filename, w.sha256, w.size) for w in wheels]
-    wanted += [Wanted("d.deb", d.sha256, d.size) for d in debs]
+    wanted = [WantedFile(w.filename, w.sha256, w.size) for w in wheels]
+    wanted += [WantedFile("d.deb", d.sha256, d.size) for d in debs]
 
     def find(missing: Collection[str], _refuse: object) -> list[Download]:
         return [

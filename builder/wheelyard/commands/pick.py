@@ -9,7 +9,7 @@ from wheelyard.options import Command, add_json, add_output, add_verify_options
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.servers.choosing import Request
+    from wheelyard.servers.choosing import PickRequest
 
 _EXAMPLES = """\
 examples:
@@ -78,14 +78,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def request_of(args: argparse.Namespace) -> Request:
+def request_of(args: argparse.Namespace) -> PickRequest:
     """Return what the options request."""
-    from wheelyard.servers.choosing import Request
+    from wheelyard.servers.choosing import PickRequest
     from wheelyard.servers.pick import Selection
 
     selection = Selection(args.framework, args.cuda, args.python, args.flavour)
     other = args.driver, tuple(args.gpu), args.runtime, args.architecture
-    return Request(selection, args.output, *other)
+    return PickRequest(selection, args.output, *other)
 
 
 def _pull_text(choice: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.installer import load_installer
-from wheelyard.dockerfiles.prefetched import PrefetchedFiles, Wanted
+from wheelyard.dockerfiles.prefetched import PrefetchedFiles, WantedFile
 from wheelyard.dockerfiles.wheelhouse import Content
 from wheelyard.errors import FetchError, WheelyardError
 from wheelyard.images.assemble.base import index_stanza
@@ -34,8 +34,8 @@ def locate_content(jobs: Sequence[EngineBuild], context: Context) -> Content:
         }
         debs |= {deb.sha256: deb for deb in _debs(job)}
     wanted = [
-        *(Wanted(w.filename, w.sha256, w.size) for w in wheels.values()),
-        *(Wanted(d.path.rpartition("/")[2], d.sha256, d.size) for d in debs.values()),
+        *(WantedFile(w.filename, w.sha256, w.size) for w in wheels.values()),
+        *(WantedFile(d.path.rpartition("/")[2], d.sha256, d.size) for d in debs.values()),
     ]
 
     def find(missing: Collection[str], refuse: Refuse) -> list[Download]:

@@ -36,7 +36,7 @@ _POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedFile:
     """A locked file that a build may request."""
 
     filename: str
@@ -49,11 +49,11 @@ class PrefetchedFiles:
 
     def __init__(
         self,
-        wanted: Sequence[Wanted],
+        wanted: Sequence[WantedFile],
         locate: Callable[[Collection[str], Refuse], Sequence[Download]],
         context: Context,
     ) -> None:
-        self.by_hash: Mapping[str, Wanted] = {item.sha256: item for item in wanted}
+        self.by_hash: Mapping[str, WantedFile] = {item.sha256: item for item in wanted}
         self.folder: Path = context.settings.cache_dir / "files"
         self.failure: BaseException | None = None  # the first; a build that missed it fails too
         self._locate, self._context = locate, context
@@ -93,7 +93,7 @@ class PrefetchedFiles:
         future, item = self._arriving[sha256], self.by_hash[sha256]
         return self._follow(future, item, self._open(future, item))
 
-    def _follow(self, future: Future[Path], item: Wanted, file: BinaryIO) -> Iterator[bytes]:
+    def _follow(self, future: Future[Path], item: WantedFile, file: BinaryIO) -> Iterator[bytes]:
         with file:
             at = 0
             while at < item.size:
@@ -106,7 +106,7 @@ class PrefetchedFiles:
                 elif not self._wait_for_more(future, file, at):
                     return
 
-    def _open(self, future: Future[Path], item: Wanted) -> BinaryIO:
+    def _open(self, future: Future[Path], item: WantedFile) -> BinaryIO:
         growing = part(place(self.folder, item.sha256, item.filename))
         while not future.done():
             with suppress(FileNotFoundError):

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from functools import partial
 
-from wheelyard.frameworks.record import CPU, Built, Read
+from wheelyard.frameworks.record import CPU, BuildFacts, Read
 
 _TORCH = "torch/version.py"
 _TORCH_CONFIG = "torch/include/ATen/cuda/CUDAConfig.h"
@@ -25,30 +25,32 @@ _FATBINARY = struct.pack("<I", 0xBA55ED50)  # CUDA's container of code for sever
 _KINDS = {1: "compute", 2: "sm"}  # PTX, machine code
 
 
-def torch_built(read: Read) -> Built:
+def torch_built(read: Read) -> BuildFacts:
     """Read PyTorch's version module and the flags that its kernels were compiled with."""
     match = _TORCH_CUDA.search(_text(read, _TORCH, "the CUDA of the build"))
     if match is None:
         raise ValueError(f"{_TORCH} inside does not state its CUDA version")
     if match[1] is None:
-        return Built(CPU)
+        return BuildFacts(CPU)
     config = _text(read, _TORCH_CONFIG, "the compiled architectures")
-    return Built(match[1], None, tuple(dict.fromkeys(_ARCHITECTURE.findall(config))))
+    return BuildFacts(match[1], None, tuple(dict.fromkeys(_ARCHITECTURE.findall(config))))
 
 
-def tensorflow_built(read: Read) -> Built:
+def tensorflow_built(read: Read) -> BuildFacts:
     """Read TensorFlow's build_info."""
     text = _text(read, _TENSORFLOW, "the CUDA of the build")
     cuda, cudnn = _stated("cuda_version", text), _stated("cudnn_version", text)
     if cuda is None:
         if re.search(r"['\"]is_cuda_build['\"]\s*[,:]\s*False", text):
-            return Built(CPU)
+            return BuildFacts(CPU)
         raise ValueError(f"{_TENSORFLOW} inside does not state its CUDA version")
     listed = re.search(r"['\"]cuda_compute_capabilities['\"]\s*[,:]\s*\[([^\]]*)\]", text)
-    return Built(cuda, cudnn, tuple(re.findall(r"[a-z]+_\d+[a-z]?", listed[1] if listed else "")))
+    return BuildFacts(
+        cuda, cudnn, tuple(re.findall(r"[a-z]+_\d+[a-z]?", listed[1] if listed else ""))
+    )
 
 
-def jax_built(read: Read) -> Built:
+def jax_built(read: Read) -> BuildFacts:
     """Read the modules of JAX's CUDA plugin; what it was built for is in no text file.
 
     `_versions.so` has functions that return the headers' constants, CUDA's first and cuDNN's
@@ -63,7 +65,7 @@ def jax_built(read: Read) -> Built:
             compiled = read(kernels)
             if compiled is None:
                 raise ValueError(f"it has no {kernels}, which states the compiled architectures")
-            return Built(cuda, cudnn, tuple(_architectures(compiled)))
+            return BuildFacts(cuda, cudnn, tuple(_architectures(compiled)))
     raise ValueError("it has no _versions.so, which states the CUDA of the build")
 
 

@@ -12,7 +12,7 @@ Read = Callable[[str], bytes | None]  # a wheel's member by its path; None: the 
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuildFacts:
     """What a wheel was built for, as it states it itself."""
 
     cuda: str  # "12.1", "12.5.1"; CPU for a build without CUDA
@@ -47,7 +47,7 @@ class Build:
 
     name: str  # "pytorch", "jax-cuda12": in the facts
     distribution: str  # "torch", "jax-cuda12-plugin[with-cuda]"
-    built: Callable[[Read], Built]
+    built: Callable[[Read], BuildFacts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Framework:
 
     wheel: str  # "torch": the distribution without extras
     version: tuple[Stated, ...]  # in an image; the first file that states it counts
-    built: Callable[[Read], Built]  # reads a wheel; ValueError says what it lacks
+    built: Callable[[Read], BuildFacts]  # reads a wheel; ValueError says what it lacks
     plugins: Mapping[str, Plugin] = field(default_factory=dict)  # by CUDA major; empty: one build
     parts: str = r"(?!)"  # names of the wheels that are released with it, beside its own
     beside: Mapping[str, str] = field(default_factory=dict)  # environment beside other frameworks

@@ -47,7 +47,7 @@ _NEEDLESS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceRequirement:
     """A requirement that names a source: a repository, or an archive that is not a wheel."""
 
     place: str  # "git+https://...@v1", an address, or LOCAL and a path; `${NAME}` not expanded
@@ -67,7 +67,7 @@ class Wanted:
     """What a project requires. Its texts hold no login and no path of this machine."""
 
     requirements: list[str] = field(default_factory=list)  # PEP 508; LOCAL for its own wheels
-    sources: list[Source] = field(default_factory=list)  # of which wheels must be built
+    sources: list[SourceRequirement] = field(default_factory=list)  # of which wheels must be built
     constraints: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     locked: list[Requirement] = field(default_factory=list)  # the pins of uv.lock
@@ -246,7 +246,7 @@ def _from_uv(project: Project, data: Mapping[str, Any], wanted: Wanted) -> None:
                 continue
             if built := _buildable(address, where, project.folder, project.folder):
                 name = canonicalize_name(found.name)
-                wanted.sources.append(Source(built, where, name, extras, marker))
+                wanted.sources.append(SourceRequirement(built, where, name, extras, marker))
                 wanted.requirements[at] = ""
             else:
                 wanted.requirements[at] = f"{found.name}{extras} @ {address}{marker}"
@@ -374,7 +374,7 @@ def _add(line: str, where: str, folder: Path, wanted: Wanted, project: Path | No
         place, _, marker = text.partition(" ;")
         if source := _buildable(place.strip(), where, folder, project):
             marker = f" ; {marker.strip()}" if marker else ""
-            wanted.sources.append(Source(source, where, marker=marker))
+            wanted.sources.append(SourceRequirement(source, where, marker=marker))
             return
         _folder(place.strip(), where, folder, project, wanted)
         return
@@ -385,7 +385,7 @@ def _add(line: str, where: str, folder: Path, wanted: Wanted, project: Path | No
             extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
             if source := _buildable(found.url, where, folder, project):
                 name = canonicalize_name(found.name)
-                wanted.sources.append(Source(source, where, name, extras, marker))
+                wanted.sources.append(SourceRequirement(source, where, name, extras, marker))
                 if hashes:
                     wanted.hashes.setdefault(name, set()).update(hashes)
                 return

@@ -16,7 +16,7 @@ from wheelyard.images.assemble.assemble import final_layer, make_layers, toolkit
 from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import Image, ImageLayer, describe_image
 from wheelyard.images.assemble.planned import planned_layers
-from wheelyard.images.assemble.record import PATH, Record, contents_digest, read_record
+from wheelyard.images.assemble.record import PATH, LayersRecord, contents_digest, read_record
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.build import inspect_built
 from wheelyard.images.build.report import image_json, merge_report
@@ -42,7 +42,7 @@ class _LazyLayout:
 
     layout: Layout
     store: LayerStore
-    record: Record
+    record: LayersRecord
     # A layer's digest -> its image, and what it is made of.
     makers: dict[str, tuple[Assembly, PlannedLayer]] = field(default_factory=dict)
 

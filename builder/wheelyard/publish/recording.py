@@ -12,7 +12,7 @@ from wheelyard.images.assemble.assemble import make_layers, toolkit_links
 from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import ImageLayer
 from wheelyard.images.assemble.planned import planned_layers
-from wheelyard.images.assemble.record import KnownImage, Record, contents_digest
+from wheelyard.images.assemble.record import KnownImage, LayersRecord, contents_digest
 from wheelyard.images.build.report import read_report
 from wheelyard.images.inputs.network import Network
 from wheelyard.lock.stages import load_stages
@@ -38,11 +38,11 @@ class Recorded:
 def record_layers(
     cells: Sequence[Cell],
     plan: Plan,
-    old: Record,
+    old: LayersRecord,
     output: Path,
     store: LayerStore,
     context: Context,
-) -> tuple[Record, list[Recorded]]:
+) -> tuple[LayersRecord, list[Recorded]]:
     """Return `old` with the layers and inspections of `cells`, without obsolete entries.
 
     `output` is the image layout whose builds inspected them.
@@ -68,12 +68,12 @@ def record_layers(
         if known:
             images[cell.id] = known
         results.append(Recorded(cell.id, len(made), missing, known is not None))
-    return _asked_for(Record(layers, titles, images), plan, context.settings.project), results
+    return _asked_for(LayersRecord(layers, titles, images), plan, context.settings.project), results
 
 
 def record_bases(
-    cells: Sequence[Cell], plan: Plan, old: Record, store: LayerStore, context: Context
-) -> tuple[Record, list[Recorded]]:
+    cells: Sequence[Cell], plan: Plan, old: LayersRecord, store: LayerStore, context: Context
+) -> tuple[LayersRecord, list[Recorded]]:
     """Return `old` with the Debian layers of `cells`, made here if the store lacks them.
 
     Bases that are a registry's images have none.
@@ -91,7 +91,7 @@ def record_bases(
         titles |= {x.key: x.title for x in planned}
         name = f"{cell.base.name}-{cell.flavour.name}"
         results[cell.base_lock] = Recorded(name, len(planned), (), False)
-    record = _asked_for(Record(layers, titles, old.images), plan, context.settings.project)
+    record = _asked_for(LayersRecord(layers, titles, old.images), plan, context.settings.project)
     return record, list(results.values())
 
 
@@ -109,10 +109,10 @@ def _inspected(
     )
 
 
-def _asked_for(record: Record, plan: Plan, project: Path) -> Record:
+def _asked_for(record: LayersRecord, plan: Plan, project: Path) -> LayersRecord:
     keys = set(_keys(plan, project))
     ids = {cell.id for cell in plan.cells}
-    return Record(
+    return LayersRecord(
         {key: layer for key, layer in record.layers.items() if key in keys},
         {key: title for key, title in record.titles.items() if key in keys},
         {name: image for name, image in record.images.items() if name in ids},

@@ -12,7 +12,7 @@ from wheelyard.errors import InspectError
 from wheelyard.images.assemble.assemble import make_layers
 from wheelyard.images.assemble.assembly import Assembly, PlannedLayer
 from wheelyard.images.assemble.planned import planned_layers
-from wheelyard.images.assemble.record import PATH, Record
+from wheelyard.images.assemble.record import PATH, LayersRecord
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import share_systems
 from wheelyard.images.inputs.network import Network
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wheelyard.model import Cell, Plan
 
 
-def verify_layers(cells: Sequence[Cell], plan: Plan, record: Record, context: Context) -> int:
+def verify_layers(cells: Sequence[Cell], plan: Plan, record: LayersRecord, context: Context) -> int:
     """Make every recorded layer of `cells` again; return their number.
 
     The layers of Debian packages are taken from the cache if it has them. Raises InspectError for
@@ -59,7 +59,7 @@ def _folder(store: LayerStore) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def require_same(planned: PlannedLayer, record: Record, made: Layer) -> None:
+def require_same(planned: PlannedLayer, record: LayersRecord, made: Layer) -> None:
     """Raise InspectError unless a layer matches its record, if there is one."""
     recorded = record.layers.get(planned.key, made)
     if made != recorded:

@@ -20,7 +20,7 @@ from wheelyard.publish.attest.signatures import require_entry
 from wheelyard.publish.catalogue import fetch_catalogue
 from wheelyard.registry.client import open_registry
 from wheelyard.servers import machine
-from wheelyard.servers.machine import Engine
+from wheelyard.servers.machine import LocalEngine
 from wheelyard.servers.pick import Host, check_driver, parse_gpu, pick
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PickRequest:
     """What is requested: images, requirements, and the machine."""
 
     selection: Selection
@@ -50,7 +50,7 @@ class Request:
         return self.driver is not None or bool(self.gpus)
 
 
-def choose(request: Request, trust: Trust | None, context: Context) -> dict[str, Any]:
+def choose(request: PickRequest, trust: Trust | None, context: Context) -> dict[str, Any]:
     """Choose an image; return id, image, cuda, reason and other facts, for JSON.
 
     Raises MachineError if no image runs, SignatureError if `trust` is not satisfied.
@@ -60,7 +60,7 @@ def choose(request: Request, trust: Trust | None, context: Context) -> dict[str,
     choice = pick(entries, host, request.selection)
     if trust is not None:
         require_entry_signed(choice.entry, trust, context)
-    engine = Engine(None) if request.elsewhere else machine.read_engine()
+    engine = LocalEngine(None) if request.elsewhere else machine.read_engine()
     runtime = _runtime(request, engine)
     chosen = _as_json(choice, host, engine, runtime, context, signed=trust is not None)
     is_pulled = context.settings.registry is not None and chosen["pull_bytes"] != 0
@@ -78,7 +78,7 @@ def require_entry_signed(entry: CatalogueEntry, trust: Trust, context: Context) 
         require_entry(registry, entry, trust)
 
 
-def _host(request: Request, *, cpu: bool) -> Host:
+def _host(request: PickRequest, *, cpu: bool) -> Host:
     """Describe the given machine, or else this one; `cpu`: there are CPU-only images."""
     if request.elsewhere:
         driver = None if request.driver is None else check_driver(request.driver)
@@ -129,7 +129,7 @@ def read_entries(
     return plan_entries(plan.cells, upstream, read_report(dist.absolute()))
 
 
-def _runtime(request: Request, engine: Engine) -> Runtime:
+def _runtime(request: PickRequest, engine: LocalEngine) -> Runtime:
     if request.runtime is not None:
         return Runtime(request.runtime, gpus=True)
     if request.elsewhere:
@@ -141,7 +141,7 @@ def _runtime(request: Request, engine: Engine) -> Runtime:
 def _as_json(
     choice: Choice,
     host: Host,
-    engine: Engine,
+    engine: LocalEngine,
     runtime: Runtime,
     context: Context,
     *,
@@ -184,7 +184,9 @@ def _lazily(programs: Collection[str]) -> list[str]:
     ]
 
 
-def _notes(unpacked: int | None, size: int | None, engine: Engine, runtime: Runtime) -> list[str]:
+def _notes(
+    unpacked: int | None, size: int | None, engine: LocalEngine, runtime: Runtime
+) -> list[str]:
     notes = [] if runtime.gpus else [f"{runtime.name} cannot pass on GPUs: {runtime.advice}"]
     if engine.problem is not None:
         notes.append(engine.problem)

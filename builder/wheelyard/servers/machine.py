@@ -49,7 +49,7 @@ class Gpus:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class LocalEngine:
     """The Docker Engine, if one answers, and the layers that it has."""
 
     facts: EngineFacts | None
@@ -77,7 +77,7 @@ class Machine:
     registry_problem: str | None
     programs: frozenset[str]  # of _PROGRAMS, the installed ones
     cdi: bool
-    engine: Engine
+    engine: LocalEngine
     gpus: Gpus
 
 
@@ -92,20 +92,20 @@ def read_gpus() -> Gpus:
         return Gpus(None, f"nvidia-smi does not answer: {error}", broken=True)
 
 
-def read_engine() -> Engine:
+def read_engine() -> LocalEngine:
     """Query the Docker Engine, if there is one."""
     from wheelyard.engines.docker import connect, engine_facts, present_layers
 
     try:
         client = connect()
         if client is None:
-            return Engine(None)
+            return LocalEngine(None)
         facts = engine_facts(client)
         layers = tuple(present_layers(client))
     except EngineError as error:
-        return Engine(None, str(error))
+        return LocalEngine(None, str(error))
     root = Path(facts.root)
-    return Engine(facts, None, layers, free_bytes(root) if root.is_dir() else None)
+    return LocalEngine(facts, None, layers, free_bytes(root) if root.is_dir() else None)
 
 
 def read_programs() -> frozenset[str]:

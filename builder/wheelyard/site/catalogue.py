@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.architecture import DEFAULT
 from wheelyard.images.assemble.planned import planned_layers
-from wheelyard.images.assemble.record import Record, read_record
+from wheelyard.images.assemble.record import LayersRecord, read_record
 from wheelyard.images.build.report import read_report
 from wheelyard.images.build.sharing import Part, image_parts, to_pull
 from wheelyard.lock.stages import Stage, load_stages
@@ -104,12 +104,12 @@ def picker_data(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
     return {"images": images, "drivers": floors}
 
 
-def _sizes(record: Record) -> Any:
+def _sizes(record: LayersRecord) -> Any:
     return lambda key: record.layers[key].size if key in record.layers else None
 
 
 def _described(
-    plan: Plan, stages: Mapping[str, tuple[Stage, ...]], record: Record, context: Context
+    plan: Plan, stages: Mapping[str, tuple[Stage, ...]], record: LayersRecord, context: Context
 ) -> list[dict[str, Any]]:
     """Return the images whose layers are all recorded, as a build reports them, with digests."""
     cells = [

@@ -38,7 +38,7 @@ class KnownImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class LayersRecord:
     """The whole file."""
 
     layers: Mapping[str, Layer] = field(default_factory=dict)  # by key
@@ -57,13 +57,13 @@ def contents_digest(config: ImageConfig, layers: Sequence[ImageLayer]) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def read_record(project: Path) -> Record:
+def read_record(project: Path) -> LayersRecord:
     """Read the project's record, empty if there is none; LockError if it is malformed."""
     path = project / PATH
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return Record()
+        return LayersRecord()
     except (OSError, ValueError, RecursionError) as error:
         raise LockError(f"{path} cannot be read ({error}); {_ADVICE}") from error
     try:
@@ -75,11 +75,11 @@ def read_record(project: Path) -> Record:
 _ADVICE = "restore it, or write it again: wheelyard layers record SELECTOR"
 
 
-def _parsed(content: Mapping[str, Any]) -> Record:
+def _parsed(content: Mapping[str, Any]) -> LayersRecord:
     if content["version"] != _VERSION:
         raise ValueError(f"version {content['version']}")
     layers = content["layers"]
-    return Record(
+    return LayersRecord(
         layers={key: parse_layer(entry) for key, entry in layers.items()},
         titles={key: str(entry["title"]) for key, entry in layers.items()},
         images={name: _image(entry) for name, entry in content["images"].items()},
@@ -92,7 +92,7 @@ def _image(entry: Mapping[str, Any]) -> KnownImage:
     )
 
 
-def write_record(project: Path, record: Record) -> None:
+def write_record(project: Path, record: LayersRecord) -> None:
     """Replace the project's record; the same content results in the same bytes."""
     content = {
         "version": _VERSION,

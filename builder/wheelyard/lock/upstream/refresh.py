@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT, Architecture
 from wheelyard.errors import FetchError
-from wheelyard.frameworks.record import Built, Read
+from wheelyard.frameworks.record import BuildFacts, Read
 from wheelyard.lock.upstream.listing import IndexFile, WheelName, wheel_name
 from wheelyard.lock.upstream.simpleindex import CONNECTIONS
 from wheelyard.lock.upstream.wheelfacts import read_wheel
@@ -38,7 +38,7 @@ class FrameworkListing:
     since: str  # "2.1": the oldest release worth knowing
     local: str | None  # "cu118": only builds of this local version; None: only those without
     files: tuple[IndexFile, ...]
-    built: Callable[[Read], Built]  # reads what a wheel of it was built for
+    built: Callable[[Read], BuildFacts]  # reads what a wheel of it was built for
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def _builds(version: str, read: Iterable[Release]) -> dict[str, Release]:
 def _read(
     offer: OfferedRelease,
     wanted: Requirement,
-    built: Callable[[Read], Built],
+    built: Callable[[Read], BuildFacts],
     client: httpx.Client,
     on_bytes: Callable[[int], None],
     architecture: Architecture,

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from wheelyard.architecture import DEFAULT, Architecture
 from wheelyard.errors import FetchError
 from wheelyard.fetching.replies import Interrupted, Refused
-from wheelyard.frameworks.record import Built, Read
+from wheelyard.frameworks.record import BuildFacts, Read
 from wheelyard.lock.upstream.remotefile import RemoteFile, buffered
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ _LARGEST = 64 << 20  # bytes of a member that is read whole
 class WheelFacts:
     """The facts that one wheel states."""
 
-    built: Built
+    built: BuildFacts
     requires: dict[str, str]  # NVIDIA's distributions and Triton -> specifiers as stated
 
 
 def read_wheel(
     file: IndexFile,
     wanted: Requirement,
-    built: Callable[[Read], Built],
+    built: Callable[[Read], BuildFacts],
     client: httpx.Client,
     on_bytes: Callable[[int], None] = lambda _: None,
     architecture: Architecture = DEFAULT,
