@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Print one row per property; exit code 11 if one is wrong."""
+    """Print a table an image, a row a property; exit code 11 if one is wrong."""
     from wheelyard.projects.find import own_project, project_output
 
     if project := own_project(args, context):
@@ -100,13 +100,12 @@ def _show(results: Sequence[tuple[str, tuple[Finding, ...]]], *, as_json: bool) 
             ]
         )
     else:
-        show_table(
-            ("image", "state", "property", "expected", "seen"),
-            [
-                (name, "ok" if f.ok else "WRONG", f.name, f.expected or "-", f.seen or "-")
-                for name, findings in results
+        for name, findings in results:
+            print(f"{name}:")
+            rows = [
+                ("ok" if f.ok else "WRONG", f.name, f.expected or "-", f.seen or "-")
                 for f in findings
-            ],
-        )
+            ]
+            show_table(("state", "property", "expected", "seen"), rows)
     wrong = any(not f.ok for _, findings in results for f in findings)
     return InspectError.exit_code if wrong else 0
