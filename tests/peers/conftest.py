@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tiny import Tiny, make_tiny
 from tests.built import need_dist, need_runtime
 from tests.engines import trixie
 from tests.engines.daemons import client_environment, own_engine, temporary_folder
+from tests.engines.podman import Storage
 from tests.image.layout import BuiltImage, read_built
 from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers import containerregistry
@@ -24,6 +26,7 @@ from tests.peers.site import Site, as_options, assert_clean, assert_through, ope
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.results import Built
 from wheelyard.settings import load_settings
+from wheelyard.system.tools import find_tool
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -101,6 +104,23 @@ def engine(
             if name.lower().endswith("_proxy"):
                 monkeypatch.delenv(name)
         yield client
+
+
+@pytest.fixture
+def podman(
+    need: Callable[..., None], need_root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Storage]:
+    """A podman with storage of its own, which is the one on PATH."""
+    need("podman", "unshare", "setpriv")
+    with temporary_folder() as folder, temporary_folder() as state:
+        storage = Storage(folder, state)
+        command = storage.podman_command(str(find_tool("podman")))
+        (tmp_path / "bin").mkdir()
+        script = tmp_path / "bin/podman"
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+        yield storage
 
 
 @pytest.fixture(scope="session")

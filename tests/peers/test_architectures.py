@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 from tiny import Tiny, make_both
 
+from tests.engines.podman import Storage
 from tests.peers.pushed import RUNTIME, digest_there, layout_digest
 from wheelyard.cli import main
 from wheelyard.images.build.build import build_images
@@ -95,6 +97,22 @@ def test_a_tag_is_an_index_of_both(
         assert blob(copied, digest) == blob(dist, digest)
     assert push("runtime", "--json") == 0
     assert [image["moved"] for image in json.loads(capsys.readouterr().out)] == [[], []]
+
+
+def test_docker_and_podman_pull_the_image_of_their_machine(
+    push: Callable[..., int], address: str, dist: Path, engine: DockerClient, podman: Storage
+) -> None:
+    """And the other one where they are asked for it."""
+    assert push("runtime") == 0
+    name = f"{address}/team/{RUNTIME}"
+    for architecture, tag in (("amd64", RUNTIME), ("arm64", ARM)):
+        there = json.loads(blob(dist, layout_digest(dist, tag)))["config"]["digest"]
+        others = () if architecture == "amd64" else (f"--platform=linux/{architecture}",)
+        image = engine.images.pull(name, platform=f"linux/{architecture}" if others else None)
+        assert (image.attrs["Architecture"], image.id) == (architecture, there)
+        podman.podman("pull", "--quiet", "--tls-verify=false", *others, name)
+        (image,) = json.loads(podman.podman("image", "inspect", name))
+        assert (image["Architecture"], f"sha256:{image['Id']}") == (architecture, there)
 
 
 def test_an_image_that_was_there_alone_joins_the_index(

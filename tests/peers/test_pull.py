@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tiny import Tiny, make_tiny
 
-from tests.engines.daemons import temporary_folder
 from tests.engines.podman import Storage
 from tests.peers.registries import registry
 from wheelyard.cli import main
 from wheelyard.errors import SignatureError
-from wheelyard.system.tools import find_tool
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -77,23 +73,6 @@ def test_docker_pulls_what_was_picked_and_a_sibling_costs_less(
     costs = {x.flavour: (pull_bytes(x, read.layers), pull_bytes(x, ())) for x in entries}
     assert costs["runtime"][0] == 0
     assert 0 < costs["devel"][0] < costs["devel"][1]  # type: ignore[operator]
-
-
-@pytest.fixture
-def podman(
-    need: Callable[..., None], need_root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Storage]:
-    """A podman with storage of its own, which is the one on PATH."""
-    need("podman", "unshare", "setpriv")
-    with temporary_folder() as folder, temporary_folder() as state:
-        storage = Storage(folder, state)
-        command = storage.podman_command(str(find_tool("podman")))
-        (tmp_path / "bin").mkdir()
-        script = tmp_path / "bin/podman"
-        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        script.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
-        yield storage
 
 
 def test_podman_pulls_the_digest_and_gives_it_its_tag(
