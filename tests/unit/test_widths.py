@@ -145,7 +145,7 @@ SAID = [
     [*PICK, "sm_120"],
     ["inspect", "pytorch:2.3", *LAYOUT],
     ["verify", "pytorch:2.3", *LAYOUT],
-    ["push", "pytorch:2.3", "--registry", NOBODY],
+    ["push", "pytorch:2.3", *LAYOUT, "--registry", NOBODY],
     ["push", "pytorch:2.3"],
     ["reproduce", "pytorch:2.3"],
     ["audit", "pytorch:2.3"],
