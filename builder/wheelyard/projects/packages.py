@@ -25,7 +25,7 @@ from wheelyard.images.assemble.rootfs import is_dropped, with_content
 from wheelyard.layers.layer import FORMAT as LAYER_FORMAT
 from wheelyard.layers.layer import LayerWriter
 from wheelyard.layers.toc import Entry, parents
-from wheelyard.lock.apt import isolated_apt, print_uris, release_date, show
+from wheelyard.lock.apt import isolated_apt, parse_records, print_uris, release_date, show
 from wheelyard.lock.debian import locked_debs
 from wheelyard.lock.snapshots import snapshot_id, snapshot_ids, snapshot_patterns, snapshot_urls
 from wheelyard.lock.sources import deb_url, parse_sources, with_mirrors
@@ -223,24 +223,20 @@ def _sources(text: bytes, context: Context, project: Project) -> tuple[Source, .
 
 def _architecture(status: bytes) -> str:
     """Return the processors that the base is for, as its dpkg says: "amd64"."""
-    found = re.search(rb"(?m)^Package: dpkg\n(?:.+\n)*?Architecture: (\w+)$", status)
-    if found is None:
-        raise ProjectError("the base's dpkg status does not say what processors it is for")
-    return found[1].decode()
+    for record in parse_records(status.decode("utf-8", "replace")):
+        name = record.get("Architecture", "")
+        if record.get("Package") == "dpkg" and re.fullmatch(r"\w+", name):  # apt's options hold it
+            return name
+    raise ProjectError("the base's dpkg status does not say what processors it is for")
 
 
 def _installed(status: bytes) -> dict[str, str]:
     """Return name -> version of what dpkg has installed."""
-    found = {}
-    for paragraph in status.decode("utf-8", "replace").split("\n\n"):
-        fields = dict(
-            line.split(": ", 1)
-            for line in paragraph.splitlines()
-            if ": " in line and not line.startswith(" ")
-        )
-        if fields.get("Status", "").endswith(" installed"):
-            found[fields["Package"]] = fields["Version"]
-    return found
+    return {
+        record["Package"]: record["Version"]
+        for record in parse_records(status.decode("utf-8", "replace"))
+        if record.get("Status", "").endswith(" installed")
+    }
 
 
 @dataclass(frozen=True, slots=True)
