@@ -80,9 +80,9 @@ def write_chunked(
             writer.add(entry, headers, content)
         rest = bytes(BLOCK)  # of zeros, which the walk has read
         while data := tar.read(walk.CHUNK):
-            rest += data
-            if rest.strip(b"\0"):
+            if data.strip(b"\0"):
                 raise BlobError(blob, "it has more entries than its table of contents")
+            rest += data
         return writer.finish(rest)
 
 
