@@ -9,7 +9,8 @@ MIB = 1 << 20
 
 
 def wheel(name: str, mib: int = 0, version: str = "1.0") -> LockedWheel:
-    tag = "manylinux_2_17_x86_64" if name.startswith("nvidia-cu") else "any"
+    is_cuda = name.startswith("nvidia-") and name != "nvidia-ml-py"
+    tag = "manylinux_2_17_x86_64" if is_cuda else "any"
     filename = f"{name.replace('-', '_')}-{version}-py3-none-{tag}.whl"
     return LockedWheel(name, version, filename, f"{name}{version}".ljust(64, "0"), mib * MIB + 1000)
 
@@ -56,6 +57,31 @@ def test_from_what_is_shared_most_to_what_is_shared_least() -> None:
         "triton",
         "bytecode:torch+triton",
     ]
+
+
+def test_the_compiler_is_above_the_libraries_that_pytorch_has_too() -> None:
+    """What JAX's images share with PyTorch's lies together, from the lowest layer on."""
+    shared = [
+        wheel("nvidia-cuda-runtime"), wheel("nvidia-cusparse", 20), wheel("nvidia-cudnn-cu13", 600),
+        wheel("nvidia-nccl-cu13", 200),
+    ]  # fmt: skip
+    compiler = [
+        wheel("nvidia-cuda-crt"), wheel("nvidia-cuda-nvcc", 40), wheel("nvidia-nvvm", 60),
+    ]  # fmt: skip
+    (without,) = make_recipe(CELL, [shared]).stages
+    (with_it,) = make_recipe(CELL, [[*compiler, *shared]]).stages
+    assert with_it[: len(without)] == without
+    assert names(with_it[len(without) :]) == ["nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-nvcc"]
+
+
+def test_devels_compiler_shares_a_layer_with_the_headers_beside_it() -> None:
+    """It has no libraries below it in its stage; its layers are recorded so since PyTorch 2.11."""
+    added = [
+        wheel("nvidia-cuda-cccl"), wheel("nvidia-cuda-crt"), wheel("nvidia-cuda-nvcc", 40),
+        wheel("nvidia-nvvm", 60),
+    ]  # fmt: skip
+    _, devel = make_recipe(CELL, [RUNTIME, [*RUNTIME, *added]]).stages
+    assert names(devel) == ["nvidia-cuda-cccl+nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-nvcc"]
 
 
 def test_the_order_of_the_lock_does_not_matter() -> None:

@@ -83,9 +83,9 @@ def test_siblings_of_the_committed_matrix_share(capsys: pytest.CaptureFixture[st
     sharing = measure(list(runtime.values()), nothing)
     assert sharing.unique <= 1.05 * sharing.bound
     assert sharing.unique <= 0.7 * sharing.total
-    # Docker's classic store shares a layer only with all below it. JAX needs fewer parts of the
-    # toolkit than PyTorch, so its images share their base with PyTorch's there, and little more.
-    assert sharing.docker <= 1.45 * sharing.unique
+    # Docker's classic store shares a layer only with all below it. JAX's images share their base
+    # and the toolkit with PyTorch's there, up to cuRAND and cuSPARSELt, which JAX does without.
+    assert sharing.docker <= 1.34 * sharing.unique
     without = measure([parts for name, parts in runtime.items() if "jax" not in name], nothing)
     assert without.docker <= 1.25 * without.unique
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 _GROUPS = 8  # of small wheels on top of a finished image
 _OWN_LAYER = 8 << 20  # bytes; a wheel at least this big has its own layer
-# Above the toolkit, in this order: what changes more often than it does, and last the few
-# compiler libraries that TensorFlow alone brings, so that combined images share all below.
-_LATE_CUDA = ("cusparselt", "cudnn", "nccl", "nvshmem", "nvcc")
+# Above the toolkit, in this order: what changes more often than it does, and last the compiler
+# that PyTorch does without, so that TensorFlow's, JAX's and combined images share all below.
+_LATE_CUDA = ("cusparselt", "cudnn", "nccl", "nvshmem")
+_NVCC = ("crt", "nvvm", "nvcc")
 _LAST_OF_TOOLKIT = ("nvidia-cublas",)  # CUDA 13's: PyTorch moves it alone within one toolkit
 _COMPILERS = ("triton",)  # pinned by the framework as tightly as the framework itself
 
@@ -111,20 +112,27 @@ def _stage(
     wheels: list[LockedWheel], frameworks: set[str], python: str
 ) -> Iterable[WheelLayer | BytecodeLayer]:
     cuda = [w for w in wheels if w.name.startswith("nvidia-") and is_cuda(w)]
-    late = [w for word in _LATE_CUDA for w in _ordered(cuda) if word in w.name]
-    early = [w for w in _ordered(cuda) if w not in late]
+    late = _named(cuda, _LATE_CUDA)
+    # devel's compiler has no libraries below it in its stage: all but nvcc is among the small parts
+    compiler = _named(cuda, _NVCC if late else _NVCC[-1:])
+    early = [w for w in _ordered(cuda) if w not in late and w not in compiler]
     early.sort(key=lambda w: w.name in _LAST_OF_TOOLKIT)
     framework = [
         w for w in wheels if w.name.startswith(_COMPILERS)
         or any(is_part(w.name, name) for name in frameworks)
     ]  # fmt: skip
     packages = [w for w in wheels if w not in cuda and w not in framework]
-    yield from _split(early, python)
-    yield from _split(late, python)
+    for libraries in (early, late, compiler):
+        yield from _split(libraries, python)
     for group in (packages, framework):
         yield from _split(_ordered(group), python)
         if group:
             yield BytecodeLayer(tuple(_ordered(group)), python)
+
+
+def _named(wheels: Iterable[LockedWheel], words: Iterable[str]) -> list[LockedWheel]:
+    ordered = _ordered(wheels)
+    return [w for word in words for w in ordered if word in w.name]
 
 
 def _split(wheels: list[LockedWheel], python: str) -> Iterable[WheelLayer]:
