@@ -41,6 +41,7 @@ _FOOTER = struct.Struct("<7Q8s")
 _KIND = 1  # of table of contents
 _TABLE_MAX = 150 << 20  # bytes of a table that podman takes
 _SEGMENT, _FILE = 2, 1  # kinds of tar-split's entries
+_END_MAX = 1 << 20  # bytes of zeros at a tar's end, which tar-split repeats; tar writes 10 KiB
 
 
 class Packer(Protocol):
@@ -54,7 +55,7 @@ class Packer(Protocol):
 
 
 class NotChunkedError(LayersError):
-    """A layer has an entry twice, or one whose header is not written as ours are."""
+    """A layer has an entry twice, a header not written as ours are, or a very long end."""
 
 
 def write_chunked(
@@ -83,6 +84,8 @@ def write_chunked(
             if data.strip(b"\0"):
                 raise BlobError(blob, "it has more entries than its table of contents")
             rest += data
+            if len(rest) > _END_MAX:
+                raise NotChunkedError(f"more than {_END_MAX:,} bytes of zeros at the end")
         return writer.finish(rest)
 
 
