@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -449,7 +450,18 @@ class TestTheCommand:
         assert self.deploy(tmp_path, f"{self.TAG}x", "--kind", "job") == SelectionError.exit_code
         assert self.TAG in capsys.readouterr().err
 
-    def test_the_catalogues_digest_is_taken(self, tmp_path: Path, capsys: Any) -> None:
+    @pytest.mark.parametrize(
+        ("kind", "file", "line"),
+        [
+            ("job", "job.yaml", "containerd has the stargz snapshotter"),
+            ("quadlet", "pytorch.container", "enable_partial_images"),
+            ("compose", "compose.yaml", None),
+        ],
+    )
+    def test_the_catalogues_digest_is_taken(
+        self, kind: str, file: str, line: str | None, tmp_path: Path, capsys: Any
+    ) -> None:
+        """And the line is named that saves a whole pull there, where there is one."""
         _matrix, upstream, plan = planning.committed()
         (entry,) = plan_entries([c for c in plan.cells if self.TAG in c.tags], upstream, [])
         settings = load_settings({"project": str(PROJECT)})
@@ -457,8 +469,13 @@ class TestTheCommand:
             address = parse_address(shelf.url)
             with open_registry(address, settings, QuietReporter(None)) as opened:
                 publish_catalogue(opened, [replace(entry, digest=DIGEST)])
-            words = ["--kind", "job", "--registry", shelf.url]
-            assert self.deploy(tmp_path, self.TAG, *words) == 0
-        text = (tmp_path / "job.yaml").read_text()
-        assert f'image: "{address.host}/pytorch@{DIGEST}"' in text
-        assert capsys.readouterr().err == ""
+            words = [self.TAG, "--kind", kind, "--registry", shelf.url]
+            assert self.deploy(tmp_path, *words) == 0
+            said = capsys.readouterr().err
+            assert self.deploy(tmp_path, *words, "--force", "--json") == 0
+        assert f"{address.host}/pytorch@{DIGEST}" in (tmp_path / file).read_text()
+        assert said.count("\n") == (line is not None)
+        assert (line or "") in said
+        told = capsys.readouterr()
+        assert told.err == ""
+        assert json.loads(told.out)["notes"] == said.splitlines()

@@ -12,7 +12,7 @@ from wheelyard.cli import main
 from wheelyard.contract.runtimes import EngineFacts
 from wheelyard.selfcheck.gpu.driver import Driver, Gpu
 from wheelyard.servers.doctor import TOPICS, Line, Topic, diagnose
-from wheelyard.servers.machine import Gpus, LocalEngine, Machine, has_cdi
+from wheelyard.servers.machine import LAZY, Gpus, LocalEngine, Machine, has_cdi, switched_on
 
 H100 = Driver("580.159.04", (Gpu("NVIDIA H100", 81559, "9.0"),), "nvml", "13.0")
 DOCKER = EngineFacts("26.1", ("runc", "nvidia"), "/var/lib/docker", cdi=False)
@@ -20,8 +20,8 @@ GOOD = Machine(
     kernel="6.1", architecture="x86_64", root=False, overlay=True, user_namespaces=True,
     missing_tools=(), emulates=frozenset({"arm64"}), cache=Path("/c"), cache_free=10**12,
     proxies=("HTTPS_PROXY",),
-    ca_problem=None, index_problem=None, registry_problem=None, programs=frozenset(), cdi=False,
-    engine=LocalEngine(DOCKER, free=10**12), gpus=Gpus(H100),
+    ca_problem=None, index_problem=None, registry_problem=None, programs=frozenset(),
+    lazily=frozenset(), cdi=False, engine=LocalEngine(DOCKER, free=10**12), gpus=Gpus(H100),
 )  # fmt: skip
 
 
@@ -37,12 +37,26 @@ def test_a_good_machine() -> None:
 
 @pytest.mark.parametrize("program", ["containerd-stargz-grpc", "k3s"])
 def test_a_machine_that_starts_images_unfinished_is_told(program: str) -> None:
-    def said(*programs: str) -> list[str]:
-        machine = replace(GOOD, programs=frozenset(programs))
-        return [line.seen for line in diagnose(machine, ("run",)) if line.name == "lazy pulls"]
+    def said(*programs: str, lazily: frozenset[str] = frozenset()) -> list[Line]:
+        machine = replace(GOOD, programs=frozenset(programs), lazily=lazily)
+        return [line for line in diagnose(machine, ("run",)) if line.name == "lazy pulls"]
 
     assert said("podman") == []
-    assert said(program, "podman")[0].startswith(f"{program}: ")
+    (on,) = said(program, "podman", lazily=frozenset({program}))
+    assert (on.state, on.seen.partition(":")[0]) == ("ok", program)
+    (off,) = said(program, "podman")
+    assert (off.state, off.fix) == ("note", f"docs/servers.md; {LAZY[program]}")
+
+
+def test_a_snapshotter_is_switched_on_where_a_configuration_names_it(tmp_path: Path) -> None:
+    one, other = tmp_path / "config.toml", tmp_path / "config.yaml"
+    switches = {"containerd-stargz-grpc": (one,), "k3s": (tmp_path / "none", other)}
+    assert switched_on(switches) == frozenset()
+    one.write_text('[proxy_plugins]\n  [proxy_plugins.stargz]\n    type = "snapshot"\n')
+    other.write_bytes(b"# \xff\nsnapshotter: native\n")
+    assert switched_on(switches) == {"containerd-stargz-grpc"}
+    other.write_bytes(b"# \xff\nsnapshotter: stargz\n")
+    assert switched_on(switches) == set(switches)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.errors import UsageError
     from wheelyard.projects.find import own_project
     from wheelyard.publish.attest.trust import find_trust
-    from wheelyard.rendering.deployments import render_deployment
+    from wheelyard.rendering.deployments import ARRIVAL, render_deployment
     from wheelyard.servers.choosing import read_entries, require_entry_signed
     from wheelyard.system.templates import make_environment
     from wheelyard.system.textfiles import write_text
@@ -120,11 +120,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise UsageError(f"{', '.join(there)}exists already; --force replaces it")
     for name, text in files.items():
         write_text(folder / name, text)
+    notes = [ARRIVAL[args.kind]] if args.kind in ARRIVAL and not deployment.local else []
     if args.json:
         written = [str(folder / name) for name in files]
-        show_json({"image": deployment.image, "command": deployment.command, "files": written})
+        told = {"image": deployment.image, "command": deployment.command, "files": written}
+        show_json({**told, "notes": notes})
     else:
         print(*(folder / name for name in files), sep="\n")
+        for note in notes:
+            context.reporter.info(note)
     _warn(deployment, context)
     return 0
 

@@ -31,6 +31,17 @@ KINDS = {
     "apptainer": ("apptainer.def", "{name}.def"),
 }
 _ON_KUBERNETES = ("deployment", "job")
+# How an image need not be pulled whole, by where it is pulled; Docker and Apptainer always do.
+_UNFINISHED = (
+    "if it was pushed with --compression estargz it starts before it has arrived on nodes whose "
+    "containerd has the stargz snapshotter (k3s: --snapshotter=stargz); GKE's image streaming "
+    "(--enable-image-streaming) takes any packing"
+)
+_LACKING = (
+    "if it was pushed with --compression zstd podman 5 fetches only the files that it lacks, with "
+    "enable_partial_images in storage.conf"
+)
+ARRIVAL = {"deployment": _UNFINISHED, "job": _UNFINISHED, "quadlet": _LACKING}
 VOLUME, IMAGE = "volume", "image"  # of the container's own; what the image has there
 _CLAIM, _FILES = "pvc:", "configmap:"  # of a cluster, before a name
 _LABEL = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")  # RFC 1123, with room for a pod's suffix

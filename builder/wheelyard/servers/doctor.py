@@ -143,9 +143,13 @@ def _run(machine: Machine) -> Iterator[Line]:
     others = [r.name for r in find_runtimes(None, machine.programs, cdi=machine.cdi)]
     if others:
         yield Line("run", "other runtimes", "ok", ", ".join(others))
-    if lazily := sorted(LAZY.keys() & machine.programs):
-        seen = f"{', '.join(lazily)}: images of `push --compression estargz` start unfinished"
-        yield Line("run", "lazy pulls", "ok", seen)
+    for program in sorted(LAZY.keys() & machine.programs):
+        if program in machine.lazily:
+            seen = f"{program}: images of `push --compression estargz` start unfinished"
+            yield Line("run", "lazy pulls", "ok", seen)
+        else:
+            seen = f"{program} is installed; no configuration names its snapshotter"
+            yield Line("run", "lazy pulls", "note", seen, f"docs/servers.md; {LAZY[program]}")
     if engine.facts is None and engine.problem is None and not others:
         fix = "install docker, podman, apptainer or enroot"
         yield Line("run", "container runtime", "note", "none", fix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,14 @@ LAZY = {
     "containerd-stargz-grpc": "nerdctl --snapshotter=stargz run IMAGE",
     "k3s": "k3s server --snapshotter=stargz",
 }
+# Where each of them is switched on, by the snapshotter's name.
+_SWITCHES = {
+    "containerd-stargz-grpc": (Path("/etc/containerd/config.toml"),),
+    "k3s": (
+        Path("/etc/rancher/k3s/config.yaml"), Path("/etc/systemd/system/k3s.service"),
+        Path("/etc/systemd/system/k3s-agent.service"),
+    ),
+}  # fmt: skip
 _CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
@@ -76,6 +84,7 @@ class Machine:
     index_problem: str | None
     registry_problem: str | None
     programs: frozenset[str]  # of _PROGRAMS, the installed ones
+    lazily: frozenset[str]  # of LAZY, those that are switched on
     cdi: bool
     engine: LocalEngine
     gpus: Gpus
@@ -113,6 +122,13 @@ def read_programs() -> frozenset[str]:
     return frozenset(name for name in _PROGRAMS if find_tool(name) is not None)
 
 
+def switched_on(switches: Mapping[str, Sequence[Path]] = _SWITCHES) -> frozenset[str]:
+    """Find which of LAZY a configuration of this machine names."""
+    return frozenset(
+        name for name, paths in switches.items() if any("stargz" in _text(path) for path in paths)
+    )
+
+
 def has_cdi(folders: Sequence[Path] = _CDI_FOLDERS) -> bool:
     """Tell whether a CDI specification names NVIDIA's devices."""
     for folder in folders:
@@ -148,6 +164,7 @@ def read_machine(settings: Settings, *, online: bool = True) -> Machine:
         index_problem=_index_problem(settings) if online else None,
         registry_problem=_registry_problem(settings) if online else None,
         programs=read_programs(),
+        lazily=switched_on(),
         cdi=has_cdi(),
         engine=read_engine(),
         gpus=read_gpus(),
@@ -166,7 +183,7 @@ def _user_namespaces() -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(errors="replace")
     except OSError:
         return ""
 
