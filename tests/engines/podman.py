@@ -19,14 +19,15 @@ RUNTIME = "--runtime=runc"
 # Where root may not raise limits, podman's default limits are refused.
 LIMITS = "--ulimit=host"
 # An ordinary user with ids to hand out, whom only this program and what it starts know.
-# `$3` is an image layout, which may be in a folder that is closed to others.
+# `$3` is an image layout, which may be in a folder that is closed to others. skopeo unpacks layers
+# into TMPDIR, which is the storage's folder, gigabytes that are gone with it.
 BECOME = """\
-user=$1 folder=$2 layout=$3; shift 3
+user=$1 folder=$2 layout=$3 storage=$4; shift 4
 for name in passwd group subuid subgid; do mount --bind "$folder/$name" "/etc/$name"; done
 mount --bind "$layout" "$folder/layout"
 cd "$folder/home"
 exec setpriv --reuid="$user" --regid="$user" --clear-groups env -i PATH="$PATH" \
-    HOME="$folder/home" XDG_RUNTIME_DIR="$folder/run" "$@"
+    HOME="$folder/home" XDG_RUNTIME_DIR="$folder/run" TMPDIR="$storage" "$@"
 """
 HANDED_OUT = (100000, 65536)  # first id and number of those that the user may hand out
 
@@ -122,7 +123,8 @@ def rootless(folder: Path, state: Path, layout: Path, user: int) -> tuple[Storag
         place.mkdir(exist_ok=True)
         os.chown(place, user, user)
     state.chmod(0o755)
-    become = ("sh", "-e", "-c", BECOME, "become", str(user), str(state), str(layout))
+    given = (str(user), str(state), str(layout), str(folder))
+    become = ("sh", "-e", "-c", BECOME, "become", *given)
     return Storage(folder, state / "run", (*APART, *become)), state / "layout"
 
 

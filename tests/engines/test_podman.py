@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.engines.podman import Storage
+from tests.engines.daemons import temporary_folder
+from tests.engines.podman import Storage, rootless
 from tests.engines.small import small_project, wheelhouse
 from tests.engines.test_assembled import IMPORT, assert_versions
 from tests.image.layout import BuiltImage
-from tests.needs import need_tools
+from tests.needs import need_to_be_root, need_tools
 from wheelyard.contract.imageconfig import base_image, image_config
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.model import Cell
@@ -74,6 +75,15 @@ class TestBuildah:
         assert 900 in said["groups"]
         found = {name.lower().replace("_", "-"): x for name, x in said["found"].items()}
         assert {wheel.name: wheel.version for wheel in lock.wheels}.items() <= found.items()
+
+
+def test_temporary_files_of_an_ordinary_user_go_with_the_storage(tmp_path: Path) -> None:
+    need_to_be_root()
+    need_tools("podman", "unshare", "setpriv", "newuidmap")
+    with temporary_folder() as folder, temporary_folder() as state:
+        storage, _ = rootless(folder, state, tmp_path, 4242)
+        said = storage.podman("info", "--format={{.Store.ImageCopyTmpDir}}")
+    assert said.strip() == str(folder)
 
 
 class TestPodman:

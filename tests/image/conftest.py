@@ -13,6 +13,7 @@ from tests.engines.daemons import can_start
 from tests.image.box import Box, chroot_box, docker_box, podman_box, possible_backends
 from tests.image.engine import running_engine
 from tests.image.layout import BuiltImage, matches, read_built, read_pins
+from tests.needs import missing
 from wheelyard.console.progress import QuietReporter
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def image(request: pytest.FixtureRequest) -> BuiltImage:
 def engine(request: pytest.FixtureRequest) -> Iterator[DockerClient]:
     """The Docker Engine of this machine, or one that lives as long as the test session."""
     if "docker" not in possible_backends() and not can_start():
-        pytest.skip("no Docker Engine answers, and none can be started here (root and dockerd)")
+        missing("no Docker Engine answers, and none can be started here (root and dockerd)")
     with running_engine(request.config.getoption("--unpack-dir")) as client:
         yield client
 

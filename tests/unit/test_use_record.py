@@ -1,4 +1,4 @@
-"""The record of what was played in images: later runs replace earlier ones, failures stand out."""
+"""The record of what was played in images: what is played again replaces, failures stand out."""
 
 from __future__ import annotations
 
@@ -23,6 +23,43 @@ def test_an_image_in_an_engine_is_recorded_once(tmp_path: Path) -> None:
     found = {item["engine"]: item["runs"][0]["outcome"] for item in json.loads(file.read_text())}
     assert found == {"docker": report.PASSED, "podman": report.FAILED}
     assert file.with_suffix(".md").read_text().count("## some-image") == 2
+
+
+def played(digest: str, outcome: str, *users: str) -> report.Entry:
+    runs = [report.run(user, "story", outcome) for user in users]
+    return report.entry("some-image", f"sha256:{64 * digest}", "podman", "1.0", runs)
+
+
+def read(file: Path) -> dict[str, dict[str, str]]:
+    """Outcome by user, by the digest's first digit."""
+    found = json.loads(file.read_text())
+    return {
+        item["digest"][7]: {run["user"]: run["outcome"] for run in item["runs"]} for item in found
+    }
+
+
+def test_a_part_played_later_leaves_the_other_users(tmp_path: Path) -> None:
+    file = tmp_path / "use.json"
+    report.write(file, [played("a", report.PASSED, "dev", "keep-id")])
+    report.write(file, [played("a", report.FAILED, "dev", "root")])
+    failed, passed = report.FAILED, report.PASSED
+    assert read(file) == {"a": {"keep-id": passed, "dev": failed, "root": failed}}
+
+
+def test_what_was_played_with_another_digest_keeps_it(tmp_path: Path) -> None:
+    file = tmp_path / "use.json"
+    report.write(file, [played("a", report.PASSED, "dev", "keep-id")])
+    report.write(file, [played("b", report.PASSED, "dev")])
+    assert read(file) == {"b": {"dev": report.PASSED}, "a": {"keep-id": report.PASSED}}
+    report.write(file, [played("c", report.PASSED, "dev", "keep-id")])
+    assert list(read(file)) == ["c"]
+
+
+def test_what_is_not_applicable_leaves_no_entry_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "use.json"
+    report.write(file, [played("a", report.LEFT_OUT, "keep-id")])
+    report.write(file, [played("b", report.PASSED, "dev")])
+    assert list(read(file)) == ["b"]
 
 
 def test_the_page_counts_and_says_what_failed() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 PASSED, FAILED, LEFT_OUT = "passed", "failed", "not applicable"
 SIGNS = {PASSED: "yes", FAILED: "**FAILED**", LEFT_OUT: "-"}
+LEGEND = """\
+`-` is not applicable (`use.json` says why), an empty field was not played with that digest. What
+was not played again with a newer digest stands below it, with the digest it was played with."""
 Entry = dict[str, Any]
 
 
@@ -39,19 +42,40 @@ def entry(image: str, digest: str, engine: str, version: str, runs: list[Entry])
 
 
 def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Put entries in the place of those of the same image and engine, and write the page beside."""
-    known = json.loads(path.read_text()) if path.exists() else []
-    found = {(item["image"], item["engine"]): item for item in [*known, *entries]}
-    ordered = [found[key] for key in sorted(found)]
+    """Add entries to the record, and write the page beside it.
+
+    What they play again is replaced. The rest of an earlier entry stays: in the new entry where the
+    digest is the same, else by itself, with its digest and date.
+    """
+    record = json.loads(path.read_text()) if path.exists() else []
+    for item in entries:
+        record = [*added(record, item)]
+    ordered = sorted(record, key=lambda item: item["date"], reverse=True)
+    ordered.sort(key=lambda item: (item["image"], item["engine"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(ordered, indent=1) + "\n")
     path.with_suffix(".md").write_text(page(ordered))
 
 
+def added(record: Iterable[Entry], new: Entry) -> Iterator[Entry]:
+    """The record with one more entry."""
+    again = {(run["user"], run["story"]) for run in new["runs"]}
+    kept = []
+    for item in record:
+        if (item["image"], item["engine"]) != (new["image"], new["engine"]):
+            yield item
+            continue
+        rest = [run for run in item["runs"] if (run["user"], run["story"]) not in again]
+        if item["digest"] == new["digest"]:
+            kept += rest
+        elif any(run["outcome"] != LEFT_OUT for run in rest):
+            yield {**item, "runs": rest}
+    yield {**new, "runs": [*kept, *new["runs"]]}
+
+
 def page(entries: Iterable[Entry]) -> str:
     """The entries as Markdown: a table each, of stories by users."""
-    legend = "`-` is not applicable (`use.json` says why), an empty field was not played."
-    return "\n".join(["# Images in people's hands", "", legend, "", *map(table, entries)])
+    return "\n".join(["# Images in people's hands", "", LEGEND, "", *map(table, entries)])
 
 
 def table(item: Entry) -> str:

@@ -1,5 +1,8 @@
 """Ask pip or uv what it would install for popular packages: nothing that makes the image changes.
 
+Neither fetches a whole wheel for that, also where the index has no metadata apart from the wheels:
+beside TensorFlow, six of the ten would fetch PyTorch and its CUDA.
+
 python ask_for_packages.py pip PACKAGE...
 """
 
@@ -20,7 +23,8 @@ def normalized(name: str) -> str:
 
 def by_pip(package: str) -> dict[str, str]:
     """Version by name of what pip would install."""
-    said = run("pip", "install", "--dry-run", "--quiet", "--report=-", package)
+    options = ("--dry-run", "--use-feature=fast-deps", "--quiet", "--report=-")
+    said = run("pip", "install", *options, package)
     found = [item["metadata"] for item in json.loads(said)["install"]]
     return {normalized(item["name"]): item["version"] for item in found}
 
