@@ -105,7 +105,13 @@ def source(name: str, tag: str = "py3-none-any", **files: str) -> dict[str, str]
     }
 
 
-def sdist(index: Index, name: str, files: dict[str, str]) -> str:
+def write(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(parents=True)
+    for path, text in files.items():
+        (folder / path).write_text(text)
+
+
+def sdist(index: Index, name: str, files: dict[str, str], *, listed: bool = True) -> str:
     """Offer a source distribution, and return its SHA-256."""
     target = index.folder / "files" / f"{name}-1.0.tar.gz"
     with tarfile.open(target, "w:gz") as archive:
@@ -113,6 +119,8 @@ def sdist(index: Index, name: str, files: dict[str, str]) -> str:
             info = tarfile.TarInfo(f"{name}-1.0/{path}")
             info.size = len(text.encode())
             archive.addfile(info, io.BytesIO(text.encode()))
+    if not listed:
+        return sha256(target)
     page = index.folder / "simple" / name / "index.html"
     page.parent.mkdir(parents=True)
     link = f'<a href="/files/{target.name}#sha256={sha256(target)}">{target.name}</a>'
@@ -218,6 +226,53 @@ def test_the_same_source_gives_the_same_bytes_and_comes_from_the_cache(place: Pl
     before = record.stat().st_mtime_ns
     assert place.lock("plain\n").lock.wheels == first
     assert record.stat().st_mtime_ns == before
+
+
+def test_folders_are_built_with_what_they_need_and_locked_by_their_content(place: Place) -> None:
+    library, inner = place.folder.parent / "library", place.folder / "libs" / "inner"
+    for folder, name in ((library, "library"), (inner, "inner")):
+        write(folder, source(name))
+    with (library / "pyproject.toml").open("a") as file:  # its wheel cannot say where `inner` is
+        file.write('[project]\nname = "library"\nversion = "1.0"\ndependencies = ["inner"]\n')
+        file.write('[tool.uv.sources]\ninner = {path = "../app/libs/inner", editable = true}\n')
+    first = place.lock("-e ../library\n")
+    wheels = {item.wheel.name: item for item in first.lock.wheels}
+    assert wheels["library"].source == "project:../library/"
+    assert wheels["inner"].source == "inner @ project:libs/inner/"
+    assert str(wheels["library"].revision).startswith("tree:")
+    assert lock_problems(place.project, read_lock(place.project.lock), None) == []
+    again = place.lock("-e ../library\n", first.lock)
+    assert again.lock == first.lock
+    (library / "extra.py").write_text("MORE = 1\n")
+    assert lock_problems(place.project, first.lock, None) == [
+        "../library/ has changed since its wheel was built"
+    ]
+    with pytest.raises(LockError, match="library/ has changed since its wheel was built"):
+        current_lock(place.project)
+    changed = {x.wheel.name: x for x in place.lock("-e ../library\n", first.lock).lock.wheels}
+    assert changed["library"].revision != wheels["library"].revision
+    assert changed["inner"] == wheels["inner"]
+
+
+def test_a_release_is_built_in_whose_place_there_would_be_a_pre_release(place: Place) -> None:
+    place.index.add("sweeper", "0.9rc1")
+    place.index.publish()
+    page = place.index.folder / "simple" / "sweeper" / "index.html"
+    digest = sdist(place.index, "sweeper", source("sweeper"), listed=False)
+    link = f'<a href="/files/sweeper-1.0.tar.gz#sha256={digest}">sweeper-1.0.tar.gz</a>'
+    whole = page.read_text().replace("</body>", f"{link}</body>")
+    place.index.before = lambda _path, _agent: (page.write_text(whole), None)[1]
+    made = place.lock("sweeper\n")
+    assert [(x.wheel.name, x.wheel.version) for x in made.lock.wheels] == [("sweeper", "1.0")]
+    backend = BACKEND + "\ndef made():\n    raise SystemExit('broken')\n"
+    # Another release whose build fails: the way out is said with the reason.
+    (place.folder / "wheels/sweeper-1.0-py3-none-any.whl").unlink()
+    broken = sdist(
+        place.index, "sweeper", source("sweeper") | {"backend.py": backend}, listed=False
+    )
+    whole = whole.replace(digest, broken)
+    with pytest.raises(LockError, match=r"to have that one, name it(.|\n)*its build failed"):
+        place.lock("sweeper\n")
 
 
 def test_a_repository_is_built_at_its_commit(place: Place, tmp_path: Path) -> None:

@@ -8,21 +8,26 @@ import email
 import hashlib
 import io
 import json
+import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from locking import make_settings
 from tiny import locked
 from wheels import make_wheel
 
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
 from wheelyard.contract.recipe import added_layers
-from wheelyard.errors import ProjectError
+from wheelyard.errors import ProjectError, WheelError
+from wheelyard.images.assemble.store import LayerStore
 from wheelyard.model import LockedWheel
-from wheelyard.projects.layers import write_removal
+from wheelyard.projects.layers import Workshop, project_layers, write_removal
 from wheelyard.projects.metadata import write_metadata
-from wheelyard.projects.model import Project, Table
+from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel, Table
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 METADATA = {
@@ -135,3 +140,20 @@ def test_a_changed_wheel_changes_one_group() -> None:
     assert sorted(w.name for x in before for w in x.wheels) == sorted(
         w.name for w in [*wheels, big]
     )
+
+
+def test_two_wheels_with_one_path_are_refused_by_name_again_and_again(tmp_path: Path) -> None:
+    big = {"one/data.bin": os.urandom(9 << 20)}  # a layer of its own
+    (tmp_path / "wheels").mkdir()
+    paths = [
+        make_wheel(tmp_path / "wheels", "one", "1.0", {"shared/a.py": "A = 1\n", **big}),
+        make_wheel(tmp_path / "wheels", "two", "2.0", {"shared/a.py": "A = 2\n"}),
+    ]
+    wheels = tuple(ProjectWheel(locked(x), path=f"wheels/{x.name}") for x in paths)
+    lock = ProjectLock("pytorch:2.3.1", "", "", "", wheels)
+    base = BaseImage("pytorch:2.3.1", "", {"layers": []}, {}, (), ())
+    context = Context(make_settings(tmp_path), QuietReporter(None))
+    shop = Workshop(LayerStore(tmp_path / "cache"), tmp_path, context)
+    for _ in range(2):  # the second time, both layers are in the cache
+        with pytest.raises(WheelError, match=r"one 1.0 and two 2.0 both hold /.*/shared/a.py"):
+            project_layers(project(tmp_path, **METADATA), base, lock, shop)

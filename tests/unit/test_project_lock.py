@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from wheelyard.context import Context
 from wheelyard.errors import FetchError, LockError, ProjectError
 from wheelyard.model import LockedDeb, LockedWheel
 from wheelyard.planning.catalogue import CatalogueEntry
+from wheelyard.projects.files import copy_tree, tree_digest, tree_files
 from wheelyard.projects.layers import fetch_wheels
 from wheelyard.projects.lock import Resolution, _pinned, lock_project
 from wheelyard.projects.model import BaseImage, DebianLock, Project, ProjectLock
@@ -399,12 +400,17 @@ def test_a_hash_that_does_not_match_is_refused(index: Index, tmp_path: Path) -> 
         ("git+https://host.example/a/b.git\n", "is not a wheel"),
         ("b @ git+https://host.example/a/b.git@v1\n", "pip wheel --no-deps --wheel-dir wheels"),
         ("https://host.example/b-1.0.tar.gz\n", "is not a wheel"),
-        ("-e ./sub\n", "r.txt:1: ./sub is not a wheel"),
+        ("-e ./sub\n", "r.txt:1: sub does not exist here"),
+        ("-e .git\n", "r.txt:1: .git does not exist here"),
+        ("libs/sub ; sys_platform == 'linux'\n", "r.txt:1: libs/sub does not exist here"),
+        ("x @ file:///nowhere/sub\n", "r.txt:1: /nowhere/sub does not exist here"),
         ("b @ git+https://u:secret@host.example/a.git\n", "holds a login"),
         ("b @ git+https://secret@host.example/a.git\n", "holds a login"),
         ("https://u:secret@host.example/b-1.0.tar.gz\n", "holds a login"),
         ("./b-1.0.tar.gz\n", "r.txt:1: b-1.0.tar.gz does not exist here"),
-        ("hg+https://host.example/a/b\n", "is not a wheel"),
+        ("hg+https://host.example/a/b\n", "a/b is a repository of hg; of repositories, only those"),
+        ("b @ svn+https://host.example/a/b@7#egg=b\n", "is a repository of svn"),
+        ("-e bzr+https://host.example/a/b\n", "is a repository of bzr"),
         ("numpy @ file:///croot/numpy-1.26.4-cp311-cp311-linux_x86_64.whl\n", "conda's"),
         ("numpy=1.26.4=py311_0\n", "pip needs numpy==1.26.4"),
         ("x @ https://u:secret@host.example/x-1-py3-none-any.whl\n", "holds a login"),
@@ -484,16 +490,122 @@ three = {url = "https://host.example/three-1.0.tar.gz"}
 image = "pytorch:2.3.1"
 requirements = ["r.txt"]
 """
-    more = "four @ git+https://${TOKEN}@host.example/four.git ; sys_platform == 'win32'\n"
+    more = (
+        "four @ git+https://${TOKEN}@host.example/four.git ; sys_platform == 'win32'\n"
+        "-e git+https://host.example/five.git@v2#egg=Five&subdirectory=py\n"
+    )
     project = write(tmp_path, {"pyproject.toml": text, "r.txt": more})
     wanted = collect(project, "3.11")
     assert [str(source) for source in wanted.sources] == [
         'four @ git+https://${TOKEN}@host.example/four.git ; sys_platform == "win32"',
+        "five @ git+https://host.example/five.git@v2#subdirectory=py",
         "one[fast] @ git+https://host.example/a/one@v1#subdirectory=python",
         "three @ https://host.example/three-1.0.tar.gz",
     ]
     assert wanted.requirements == ["two ; python_version < '3'"]
-    assert len(wanted.facts()["sources"]) == 3
+    assert len(wanted.facts()["sources"]) == 4
+
+
+def folder_of(root: Path, name: str, more: str = "", requires: str = "") -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    text = f'[project]\nname = "{name}"\nversion = "1"\ndependencies = [{requires}]\n{more}'
+    (root / "pyproject.toml").write_text(text)
+
+
+def test_folders_of_a_workspace_and_of_paths_are_sources(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    workspace = """[tool.uv.workspace]
+members = ["packages/*", "app"]
+exclude = ["packages/old"]
+[tool.uv.sources]
+core = {workspace = true}
+side = {path = "side"}
+"""
+    folder_of(root, "root", workspace)
+    (root / "uv.lock").write_text(
+        'version = 1\n[[package]]\nname = "demo"\nversion = "1.0"\n'
+        'source = {registry = "https://index.example/simple"}\n'
+    )
+    folder_of(root / "packages/core", "core", requires='"side[fast]>=1"')
+    folder_of(root / "packages/old", "core")
+    folder_of(root / "side", "side", "[project.optional-dependencies]\nfast = ['deep']\n"
+              "[tool.uv.sources]\ndeep = {path = '../deep'}\n")  # fmt: skip
+    folder_of(root / "deep", "deep")
+    table = '[tool.wheelyard]\nimage = "pytorch:2.3.1"\nrequirements = ["r.txt"]\n'
+    folder_of(root / "app", "app", table, requires="\"core[x] ; os_name == 'posix'\", 'demo'")
+    (root / "app/r.txt").write_text("-e ../deep#egg=deep\n-e .\n../side[fast]\n")
+    project = read_project(root / "app")
+    assert project is not None
+    wanted = collect(project, "3.11")
+    assert [str(source) for source in wanted.sources] == [
+        "deep @ project:../deep/",
+        "project:../side/",
+        'core[x] @ project:../packages/core/ ; os_name == "posix"',
+    ]  # what `core` needs is there already
+    assert wanted.sources[1].extras == "[fast]"
+    assert wanted.requirements == ["demo"]
+    assert [str(pin) for pin in wanted.locked] == ["demo==1.0"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        ("core = {workspace = true}", "core is not a member of the uv workspace of"),
+        ('core = {path = "../none"}', "none does not exist here"),
+        ('core = {path = ".."}', "has neither pyproject.toml nor setup.py"),
+        ("core = {}", "core is neither a wheel, nor something of which one can be built"),
+    ],
+)
+def test_a_source_of_uv_that_is_not_there(tmp_path: Path, sources: str, said: str) -> None:
+    table = f'[tool.uv.sources]\n{sources}\n[tool.wheelyard]\nimage = "pytorch:2.3.1"\n'
+    folder_of(tmp_path / "app", "app", table, requires="'core'")
+    project = read_project(tmp_path / "app")
+    assert project is not None
+    with pytest.raises(ProjectError, match=said):
+        collect(project, "3.11")
+
+
+@pytest.mark.parametrize("members", ['["/x"]', '["**/../.."]', '[""]', '"packages/*"', "[1]"])
+def test_no_shape_of_a_workspace_is_a_bug(tmp_path: Path, members: str) -> None:
+    folder_of(tmp_path, "root", f"[tool.uv.workspace]\nmembers = {members}\n")
+    folder_of(tmp_path / "app", "app", '[tool.wheelyard]\nimage = "pytorch:2.3.1"\n')
+    project = read_project(tmp_path / "app")
+    assert project is not None
+    with suppress(ProjectError):
+        assert collect(project, "3.11").sources == []
+
+
+def test_what_changes_a_folder_of_which_a_wheel_is_built(tmp_path: Path) -> None:
+    project = write(tmp_path, {"r.txt": "demo\n", "lib/a.py": "", "lib/b.py": ""})
+    library = project.folder / "lib"
+
+    def digest() -> str:
+        return tree_digest(tree_files(library, project))
+
+    before = digest()
+    (library / "__pycache__").mkdir()
+    for name in ("__pycache__/a.pyc", "../pylock.toml"):
+        (library / name).write_text("x")
+    (library / "lib.egg-info").mkdir()
+    (library / "lib.egg-info/PKG-INFO").write_text("x")
+    assert digest() == before
+    seen = {before}
+    for change in (
+        lambda: (library / "a.py").chmod(0o755),
+        lambda: (library / "b.py").write_text("1"),
+        lambda: (library / "b.py").rename(library / "c.py"),
+        lambda: (library / "d.py").symlink_to("c.py"),
+    ):
+        change()
+        assert digest() not in seen
+        seen.add(digest())
+    whole = tree_digest(tree_files(project.folder, project))
+    (project.folder / "wheels").mkdir()
+    (project.folder / "wheels/lib-1-py3-none-any.whl").write_text("x")
+    assert tree_digest(tree_files(project.folder, project)) == whole  # a folder above the project
+    target = tmp_path / "copy"
+    target.mkdir()
+    assert copy_tree(tree_files(library, project), target) == digest()
 
 
 def test_debian_packages_are_in_the_lock(index: Index, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _conflict(path: str, first: str, second: str) -> WheelError:
     """Return the error for two wheels that both own `path`."""
     return WheelError(
         f"{first} and {second} both hold {path}, with different content; an image cannot hold "
-        "both wheels: change the requirements of the cell"
+        "both wheels: require only one of them"
     )
 
 
@@ -179,7 +179,7 @@ def _check_place(writer: LayerWriter, path: str, wheel: Wheel) -> None:
         if place in writer:
             raise WheelError(
                 f"{wheel.path.name} and another wheel hold /{place}, as a file and as a folder; an "
-                "image cannot hold both wheels: change the requirements of the cell"
+                "image cannot hold both wheels: require only one of them"
             )
 
 

@@ -6,11 +6,13 @@ image holds or that would be lost on another file system.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 from wheelyard.errors import ProjectError, ToolMissingError
 from wheelyard.layers.wheel import is_plain
 from wheelyard.projects.model import BUILT
+from wheelyard.system.storage import file_digest
 from wheelyard.system.subprocesses import run
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 LARGEST = 100_000_000  # bytes of a file that is not named in `include`
 _COUNT_MAX = 100_000
+_TREE_MAX = 1 << 30  # bytes of a folder of which a wheel is built
 _IGNORED = ".dockerignore"
 # Without git, nothing says what is not part of a project; these never are.
 _NEVER = {
@@ -41,6 +45,7 @@ _HARMLESS = re.compile(r"\.env\.(example|sample|template|dist|defaults?)", re.IG
 _SECRET_PATHS = re.compile(r"(.*/)?(\.docker/config\.json|\.kube/config|\.ssh/.*|\.gnupg/.*)")
 PRIVATE_KEY = re.compile(rb"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _BUILT = re.compile(rf"{BUILT}/[^/]+\.whl")  # is installed, so it is not code
+_LEFTOVER = re.compile(r"(^|/)([^/]+\.egg-info|__pycache__)(/|$)")  # of building and running
 _INDEX = "oci-layout"  # the file that makes a folder an image layout, such as dist/
 
 
@@ -79,6 +84,56 @@ def project_files(project: Project) -> list[ProjectFile]:
     found = [one for path in paths if (one := _file(folder, path)) is not None]
     _require_clean(found, table.include)
     return found
+
+
+def tree_files(folder: Path, project: Project) -> list[ProjectFile]:
+    """Return the files of a folder of which a wheel is built, sorted by path.
+
+    What the lock writes into a project inside of it is left out: it would change the folder.
+    """
+    own = {project.lock.resolve(), (project.folder / BUILT).resolve()}
+    found = []
+    for path in sorted(set(_listed(folder))):
+        place = (folder / path).parent.resolve() / Path(path).name
+        if not _LEFTOVER.search(path) and not own & {place, place.parent}:
+            found.append(_file(folder, path))
+    files = [one for one in found if one is not None]
+    size = sum(one.status.st_size for one in files)
+    if len(files) > _COUNT_MAX or size > _TREE_MAX:
+        raise ProjectError(
+            f"{folder} is too much for a source of a wheel: {len(files):,} files, {size / 1e6:,.0f}"
+            " MB; leave data out with .gitignore, or build the wheel elsewhere"
+        )
+    return files
+
+
+def copy_tree(files: Iterable[ProjectFile], target: Path) -> str:
+    """Copy files into a folder, and return their digest."""
+    for one in files:
+        place = target / one.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if one.link is not None:
+                place.symlink_to(one.link)
+            else:
+                shutil.copyfile(one.place, place, follow_symlinks=False)
+                place.chmod(0o755 if one.executable else 0o644)
+        except OSError as error:
+            raise ProjectError(f"{one.place} cannot be read: {error.strerror}") from error
+    return tree_digest(replace(one, place=target / one.path) for one in files)
+
+
+def tree_digest(files: Iterable[ProjectFile]) -> str:
+    """Return the digest ("tree:" and SHA-256 hex) of names, contents and executable bits."""
+    found = hashlib.sha256()
+    for one in files:
+        what = "link" if one.link is not None else "program" if one.executable else "file"
+        try:
+            content = file_digest(one.place) if one.link is None else one.link
+        except OSError as error:
+            raise ProjectError(f"{one.place} cannot be read: {error.strerror}") from error
+        found.update(f"{what}\0{one.path}\0{content}\0".encode())
+    return f"tree:{found.hexdigest()}"
 
 
 def is_matched(path: str, patterns: Sequence[str]) -> bool:

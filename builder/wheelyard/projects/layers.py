@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,7 +25,7 @@ from wheelyard.layers.install import plan_install
 from wheelyard.layers.layer import FORMAT, Layer, LayerWriter
 from wheelyard.layers.wheel import Wheel
 from wheelyard.layers.wheels import WheelInput, add_parents
-from wheelyard.oci.blobs import StoredLayer
+from wheelyard.oci.blobs import StoredLayer, read_content
 from wheelyard.projects.code import write_code
 from wheelyard.projects.files import project_files
 from wheelyard.projects.metadata import is_installed, write_metadata
@@ -130,7 +131,7 @@ def _wheels(
         needed = [of_hash[sha256] for sha256 in {w.sha256: 0 for x in missing for w in x.wheels}]
         files = fetch_wheels(needed, project, python, shop.context)
         found |= _made([_job(x, files, python, shop) for x in missing], shop)
-        _require_apart([found[x.key] for x in planned], shop)
+    _require_apart([found[x.key] for x in planned], shop)
     layers = [ImageLayer(found[x.key], x.title, True) for x in planned]
     # A wheel of libraries alone has no module that could be compiled.
     return [x for x in layers if x.stored.layer.unpacked_size > _EMPTY]
@@ -182,10 +183,26 @@ def _require_apart(layers: Sequence[StoredLayer], shop: Workshop) -> None:
         for entry in shop.store.entries(stored.layer):
             content = entry.size, entry.crc
             if entry.kind == "file" and seen.setdefault(entry.path, content) != content:
+                owners = sorted({name for x in layers for name in _owners(entry.path, x, shop)})
                 raise WheelError(
-                    f"two wheels of the project both hold /{entry.path}, with different content; "
-                    "an image cannot hold both: change the requirements"
+                    f"{' and '.join(owners)} both hold /{entry.path}, with different content; an "
+                    "image cannot hold both: require only one of them"
                 )
+
+
+def _owners(path: str, stored: StoredLayer, shop: Workshop) -> Iterator[str]:
+    """Yield the distributions of a layer whose RECORD lists a file."""
+    for entry in shop.store.entries(stored.layer):
+        folder, _, name = entry.path.rpartition("/")
+        if name != "RECORD" or not folder.endswith(".dist-info"):
+            continue
+        site, _, info = folder.rpartition("/")
+        relative = os.path.relpath(path, site)
+        if any(
+            line.startswith((f"{relative},", f'"{relative}",'))
+            for line in read_content(stored.path, entry).decode().splitlines()
+        ):
+            yield info.removesuffix(".dist-info").replace("-", " ")
 
 
 def fetch_wheels(

@@ -27,7 +27,7 @@ from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.model import LockedWheel
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.model import BUILT, BaseImage, Project, ProjectLock, ProjectWheel
-from wheelyard.projects.prereleases import check_prereleases
+from wheelyard.projects.prereleases import NoReleaseError, check_prereleases
 from wheelyard.projects.requirements import (
     LOCAL,
     Wanted,
@@ -36,7 +36,13 @@ from wheelyard.projects.requirements import (
     expanded,
     wheel_advice,
 )
-from wheelyard.projects.state import index_settings, inputs_of, is_locked_file, own_indexes
+from wheelyard.projects.state import (
+    has_changed,
+    index_settings,
+    inputs_of,
+    is_locked_file,
+    own_indexes,
+)
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
@@ -98,16 +104,8 @@ def lock_project(
     wanted = _with_sources(wanted, project, base, previous, settings, builder)
     fitted = _fit(wanted, base, entries)
     resolver = _Resolver(project, base, fitted, previous, entries, settings, builder)
-    found = resolver.resolve(fitted.requirements)
-    notes = list(fitted.notes)
-    if resolver.shadowed(found):
-        found, told = resolver.with_dependents(found)
-        notes += told
-    asked = [*map(Requirement, [*fitted.requirements, *fitted.constraints])]
-    there = {(wheel.name, wheel.version) for wheel in base.wheels}
-    new = {name: x for name, x in found.items() if (name, str(x.version)) not in there}
-    image = base.reference.removesuffix("-devel")
-    notes += check_prereleases(new, asked, own_indexes(settings), image, settings)
+    found, told = _solved(resolver, fitted, base, settings)
+    notes = [*fitted.notes, *told]
     wheels = resolver.located(found)
     _check_hashes(wheels, fitted)
     shadowed = resolver.shadowed(found)
@@ -128,6 +126,27 @@ def lock_project(
     return Resolution(lock, tuple(notes))
 
 
+def _solved(
+    resolver: _Resolver, fitted: Wanted, base: BaseImage, settings: Settings
+) -> tuple[dict[str, Package], list[str]]:
+    """Resolve, and build releases in whose place there would be a pre-release."""
+    asked = [*map(Requirement, [*fitted.requirements, *fitted.constraints])]
+    there = {(wheel.name, wheel.version) for wheel in base.wheels}
+    image = base.reference.removesuffix("-devel")
+    while True:
+        found, notes = resolver.resolve(fitted.requirements), list[str]()
+        if resolver.shadowed(found):
+            found, notes = resolver.with_dependents(found)
+        new = {name: x for name, x in found.items() if (name, str(x.version)) not in there}
+        try:
+            told = check_prereleases(new, asked, own_indexes(settings), image, settings)
+        except NoReleaseError as problem:
+            if not resolver.builds([problem.newest], instead=str(problem)):
+                raise
+        else:
+            return found, [*notes, *told]
+
+
 def _with_sources(
     wanted: Wanted,
     project: Project,
@@ -144,7 +163,8 @@ def _with_sources(
             continue
         text = str(source)
         known = before.get(text)
-        if known is not None and is_locked_file(project, known):
+        is_kept = known is not None and is_locked_file(project, known)
+        if known is not None and is_kept and not has_changed(project, source, known):
             path = str(known.path)
         elif (able := builder.get()) is not None:
             made = able.direct(source.place, text, source.name, settings)
@@ -337,7 +357,7 @@ class _Resolver:
                 break
             except LockError as problem:
                 pins = self._without_wheels(str(problem), request)
-                if self._builds(pins):
+                if self.builds(pins):
                     own = f"--find-links {(folder / BUILT).as_uri()}"
                     request = replace(request, requirements=(own, *request.requirements))
                     continue
@@ -365,13 +385,21 @@ class _Resolver:
                 problem = str(next_one)
         return [pins[name] for name in sorted(pins)]
 
-    def _builds(self, pins: Iterable[str]) -> bool:
-        """Build wheels of source distributions; False if there is nothing new to build."""
+    def builds(self, pins: Iterable[str], *, instead: str = "") -> bool:
+        """Build wheels of source distributions; False if there is nothing new to build.
+
+        Raises LockError for a build that fails, after what could be done `instead`.
+        """
         new = [pin for pin in pins if pin not in self._built]
         if not new or (builder := self._builder.get()) is None:
             return False
         for pin in new:
-            builder.named(pin, self._settings)
+            try:
+                builder.named(pin, self._settings)
+            except LockError as problem:
+                if not instead:
+                    raise
+                raise LockError(f"{instead}\n{problem}") from problem
             self._built.add(pin)
         return True
 

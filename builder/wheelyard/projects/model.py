@@ -77,7 +77,7 @@ class ProjectWheel:
     url: str | None = None  # of the file: an index's, or the user's own; None: the index has it
     path: str | None = None  # relative to the project, for a wheel that lies there
     source: str | None = None  # what it was built of: a requirement, or an archive's name
-    revision: str | None = None  # of the source: "sha256:..." or "git:..."
+    revision: str | None = None  # of the source: "sha256:...", "git:...", "tree:..."
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     from wheelyard.settings import Settings
 
 
+class NoReleaseError(LockError):
+    """Raised for a pre-release in the place of releases, of which none has a wheel."""
+
+    def __init__(self, message: str, newest: str) -> None:
+        super().__init__(message)
+        self.newest = newest  # "name==version" of the newest release
+
+
 def check_prereleases(
     found: Mapping[str, Package],
     requirements: Iterable[Requirement],
@@ -42,7 +50,7 @@ def check_prereleases(
     image: str,
     settings: Settings,
 ) -> list[str]:
-    """Say which pre-releases were taken; raise LockError for one in the place of a release.
+    """Say which pre-releases were taken; raise NoReleaseError for one in the place of releases.
 
     Those that `requirements` name, and those from a folder, are the user's own choice. `image` is
     the base, in whose devel image a wheel can be built.
@@ -73,10 +81,11 @@ def _judged(package: Package, indexes: Iterable[str], image: str, client: httpx.
         released = [one for one in versions if one is not None and not one.is_prerelease]
         if released:
             newest = f"{package.name}=={max(released)}"
-            raise LockError(
+            raise NoReleaseError(
                 f"{package.name}: its releases have no wheel that fits, only the pre-release "
                 f"{package.version} has; to have that one, name it: "
-                f"{package.name}=={package.version}. Otherwise, {wheel_advice(newest, image)}"
+                f"{package.name}=={package.version}. Otherwise, {wheel_advice(newest, image)}",
+                newest,
             )
         break
     return f"{package.name} {package.version} is a pre-release: it has no other versions"

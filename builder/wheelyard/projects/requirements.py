@@ -21,6 +21,7 @@ from packaging.version import InvalidVersion, Version
 from wheelyard.errors import ProjectError
 from wheelyard.projects.model import Project
 from wheelyard.projects.table import PYPROJECT, read_toml
+from wheelyard.projects.workspaces import Workspace, find_workspace, project_table, uv_table
 from wheelyard.system.urls import redact, url_problem
 
 LOCAL = "project:"  # scheme of a wheel in the project, in `Wanted.requirements`
@@ -28,7 +29,9 @@ _LARGEST = 2 << 20  # bytes of a requirements file
 _FILES = 64  # requirements files that include each other
 _CUDA_INDEX = re.compile(r"https?://download(-r2)?\.pytorch\.org/|https?://pypi\.nvidia\.com")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")  # what pip expands
-_DIRECT = re.compile(r"(git|hg|svn|bzr)\+|[a-z]+://|\.{0,2}/|\.$|file:", re.IGNORECASE)
+_DIRECT = re.compile(
+    r"(git|hg|svn|bzr)\+|[a-z]+://|\.{0,2}/|\.{1,2}$|\.{1,2}\[|file:|[\w.-]+/", re.IGNORECASE
+)
 # A wheel's path or address, its hash, extras, and a marker.
 _WHEEL = re.compile(
     r"([^@;]+\.whl|https?://[^;\s]+?\.whl)(#[^\[\s]+)?(\[[^\]]+\])?\s*(?:;\s*(.+))?", re.IGNORECASE
@@ -36,6 +39,7 @@ _WHEEL = re.compile(
 _HASH = re.compile(r"\s--hash=sha256:([0-9a-f]{64})(?=\s|$)")
 _ANY_HASH = re.compile(r"\s--hash[= ]\S+")
 _SOURCE = re.compile(r"(git|hg|svn|bzr)\+|\.(tar\.\w+|tgz|zip)$|\.git(@|$)", re.IGNORECASE)
+_OTHER_REPOSITORY = re.compile(r"(hg|svn|bzr)\+", re.IGNORECASE)
 # Sources of which a wheel can be built.
 _GIT = re.compile(r"git\+(https?|ssh|file)://[^\s]+")
 _ARCHIVE = re.compile(r"\.(tar\.gz|tgz|zip)$", re.IGNORECASE)
@@ -50,7 +54,9 @@ _NEEDLESS = (
 class SourceRequirement:
     """A requirement that names a source: a repository, or an archive that is not a wheel."""
 
-    place: str  # "git+https://...@v1", an address, or LOCAL and a path; `${NAME}` not expanded
+    # "git+https://...@v1", an address, or LOCAL and a path, which ends with / if it is a folder's;
+    # `${NAME}` not expanded
+    place: str
     where: str  # the line that requires it
     name: str | None = None  # None: only its wheel says
     extras: str = ""  # "[serve]"
@@ -101,8 +107,10 @@ def collect(project: Project, python: str) -> Wanted:
     _from_pyproject(project, data, wanted, files)
     for name in project.table.requirements:
         files.read(project.folder / name, f"{project.source.name}: requirements")
-    _from_uv(project, data, wanted)
-    lock = project.folder / "uv.lock"
+    workspace = find_workspace(project.folder)
+    _from_uv(project, data, wanted, workspace)
+    _from_folders(project, wanted)
+    lock = workspace.root / "uv.lock"
     if lock.is_file():
         wanted.locked += _uv_pins(lock, environment(python))
     return wanted
@@ -224,42 +232,92 @@ def _dynamic(
         files.read(project.folder / name, PYPROJECT)
 
 
-def _from_uv(project: Project, data: Mapping[str, Any], wanted: Wanted) -> None:
-    """Take [tool.uv]: sources, indexes, constraints and overrides."""
+def _from_uv(
+    project: Project, data: Mapping[str, Any], wanted: Wanted, workspace: Workspace
+) -> None:
+    """Take [tool.uv]: sources, indexes, constraints and overrides; of the workspace's root, too."""
     where = f"{project.folder / PYPROJECT}: tool.uv"
     uv = _table(_dig(data, "tool", "uv"))
     for key, target in (
         ("constraint-dependencies", wanted.constraints),
         ("override-dependencies", wanted.overrides),
     ):
-        target += _strings(uv.get(key, []), f"{where}.{key}")
-    sources = {canonicalize_name(str(k)): v for k, v in _table(uv.get("sources")).items()}
-    for at, line in enumerate(wanted.requirements):
-        found = _parsed(line, where)
-        source = sources.get(canonicalize_name(found.name))
-        if source is None or found.url is not None:
-            continue
-        marker = f" ; {found.marker}" if found.marker else ""
-        extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
-        for one in source if isinstance(source, list) else [source]:
-            if (address := _source(found.name, _table(one), where, project)) is None:
-                continue
-            if built := _buildable(address, where, project.folder, project.folder):
-                name = canonicalize_name(found.name)
-                wanted.sources.append(SourceRequirement(built, where, name, extras, marker))
-                wanted.requirements[at] = ""
-            else:
-                wanted.requirements[at] = f"{found.name}{extras} @ {address}{marker}"
-    wanted.requirements = [line for line in wanted.requirements if line]
-    for index in _list(uv.get("index")):
+        target += _strings(workspace.uv.get(key, []), f"{workspace.root / PYPROJECT}: {key}")
+    wanted.requirements = [
+        line
+        for line in wanted.requirements
+        if not _moved(_parsed(line, where), project.folder, uv, workspace, wanted, project)
+    ]
+    for index in _list(uv.get("index")) or _list(workspace.uv.get("index")):
         if isinstance(index, dict) and isinstance(index.get("url"), str):
             _index(index["url"], wanted, default=index.get("default") is True)
 
 
-def _source(name: str, source: Mapping[str, Any], where: str, project: Project) -> str | None:
-    """Return the address of one of uv's sources; None if it is an index."""
+def _from_folders(project: Project, wanted: Wanted) -> None:
+    """Take what source folders need of other folders: their wheels name it without its place."""
+    done: set[Path] = set()
+    for source in wanted.sources:  # which grows meanwhile
+        folder = tree_of(source.place, project.folder)
+        if folder is None or folder in done:
+            continue
+        done.add(folder)
+        workspace, where = find_workspace(folder), f"{folder / PYPROJECT}: project"
+        metadata, uv = project_table(folder), uv_table(folder)
+        extras = _named(metadata.get("optional-dependencies", {}), Path(where), "optional")
+        lines = _strings(metadata.get("dependencies", []), f"{where}.dependencies")
+        for name in source.extras.strip("[]").split(","):
+            lines = [*lines, *_strings(extras.get(canonicalize_name(name), []), where)]
+        for line in lines:
+            _moved(_parsed(line, where), folder, uv, workspace, wanted, project)
+
+
+def _moved(
+    found: Requirement,
+    folder: Path,
+    uv: Mapping[str, Any],
+    workspace: Workspace,
+    wanted: Wanted,
+    project: Project,
+) -> bool:
+    """Take a requirement of a folder from where uv's sources say; False if they say nothing."""
+    source = workspace.sources(uv).get(canonicalize_name(found.name))
+    if source is None or found.url is not None:
+        return False
+    # Paths in the root's own table are relative to the root.
+    is_own = any(canonicalize_name(str(x)) == canonicalize_name(found.name)
+                 for x in _table(uv.get("sources")))  # fmt: skip
+    at = folder if is_own else workspace.root
+    where = f"{at / PYPROJECT}: tool.uv"
+    marker = f" ; {found.marker}" if found.marker else ""
+    extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
+    name, taken = canonicalize_name(found.name), False
+    for one in source if isinstance(source, list) else [source]:
+        address = _source(found.name, _table(one), where, at, workspace, project)
+        if address is None:
+            continue
+        taken = True
+        if built := _buildable(address, where, at, project.folder):
+            new = SourceRequirement(built, where, name, extras, marker)
+            if not any((x.place, x.extras) == (built, extras) for x in wanted.sources):
+                wanted.sources.append(new)
+        elif (line := f"{found.name}{extras} @ {address}{marker}") not in wanted.requirements:
+            wanted.requirements.append(line)
+    return taken
+
+
+def _source(
+    name: str,
+    source: Mapping[str, Any],
+    where: str,
+    folder: Path,
+    workspace: Workspace,
+    project: Project,
+) -> str | None:
+    """Return the address of one of uv's sources; None if it is an index, or the project itself."""
     if "index" in source:
         return None
+    if source.get("workspace") is True:
+        return workspace.member(name, where).as_uri()
     if isinstance(source.get("git"), str):
         ref = next((source[key] for key in ("rev", "tag", "branch") if key in source), None)
         below = source.get("subdirectory")
@@ -272,9 +330,12 @@ def _source(name: str, source: Mapping[str, Any], where: str, project: Project) 
     if isinstance(place, str) and _ARCHIVE.search(urlsplit(place).path):
         return place
     if isinstance(place, str) and place.lower().partition("#")[0].endswith(".whl"):
-        return _address(place, where, project.folder, project.folder)
+        return _address(place, where, folder, project.folder)
+    if isinstance(place, str) and "://" not in place:
+        return (folder / place).resolve().as_uri()
     raise ProjectError(
-        f"{where}.sources: {name} comes from a folder; " + wheel_advice(str(place or name))
+        f"{where}.sources: {name} is neither a wheel, nor something of which one can be built; "
+        + wheel_advice(str(place or name))
     )
 
 
@@ -344,7 +405,7 @@ class _RequirementsFiles:
                 bounds = constraints or name in ("-c", "--constraint")
                 self.read(path.parent / value, where, constraints=bounds)
             case "-e" | "--editable":
-                _folder(value, where, path.parent, self._project.folder, self._wanted)
+                _add(_direct(value), where, path.parent, self._wanted, self._project.folder)
             case "-i" | "--index-url" | "--extra-index-url":
                 _index(value, self._wanted, default=name != "--extra-index-url")
             case "-f" | "--find-links":
@@ -372,12 +433,16 @@ def _add(line: str, where: str, folder: Path, wanted: Wanted, project: Path | No
         text += f" ; {wheel[4]}" if wheel[4] else ""
     elif _DIRECT.match(text):
         place, _, marker = text.partition(" ;")
-        if source := _buildable(place.strip(), where, folder, project):
-            marker = f" ; {marker.strip()}" if marker else ""
-            wanted.sources.append(SourceRequirement(source, where, marker=marker))
+        place, name = _named_source(place.strip())
+        place, extras = _without_extras(place)
+        if _is_project(place, folder, project):
+            wanted.notes.append(f"{where}: the project itself goes in with its code")
             return
-        _folder(place.strip(), where, folder, project, wanted)
-        return
+        if source := _buildable(place, where, folder, project):
+            marker = f" ; {marker.strip()}" if marker else ""
+            wanted.sources.append(SourceRequirement(source, where, name, extras, marker))
+            return
+        raise ProjectError(f"{where}: {_not_a_wheel(place)}")
     else:
         found = _parsed(text, where)
         if found.url is not None:
@@ -401,8 +466,10 @@ def _buildable(place: str, where: str, folder: Path, project: Path) -> str | Non
     """Return the address of a source of which a wheel can be built; None for anything else."""
     bare, _, fragment = place.partition("#")
     if not _GIT.fullmatch(bare):
-        if not _ARCHIVE.search(urlsplit(bare).path) or re.match(r"(git|hg|svn|bzr)\+", bare):
+        if re.match(r"(git|hg|svn|bzr)\+", bare) or bare.lower().endswith(".whl"):
             return None
+        if not _ARCHIVE.search(urlsplit(bare).path):
+            return _tree(bare, where, folder, project)
         if not bare.startswith(("http://", "https://")):
             path = Path(url2pathname(urlsplit(bare).path) if bare.startswith("file:") else bare)
             if not (folder / path).is_file():
@@ -419,22 +486,73 @@ def _buildable(place: str, where: str, folder: Path, project: Path) -> str | Non
     return place
 
 
-def _folder(place: str, where: str, folder: Path, project: Path, wanted: Wanted) -> None:
-    """Leave out the project itself, whose code is a layer of its own; refuse other sources."""
-    path = place.removeprefix("file://").partition("[")[0].partition("#")[0]
-    if not _SOURCE.search(place) and (folder / path).resolve() == project.resolve():
-        wanted.notes.append(f"{where}: the project itself goes in with its code")
-        return
-    raise ProjectError(f"{where}: {redact(place)} is not a wheel; {wheel_advice(redact(place))}")
+def tree_of(place: str, project: Path) -> Path | None:
+    """Return the folder that a source is; None for a repository or an archive."""
+    if not place.startswith(LOCAL) or not place.endswith("/"):
+        return None
+    return (project / unquote(place.removeprefix(LOCAL))).resolve()
+
+
+def _tree(place: str, where: str, folder: Path, project: Path) -> str | None:
+    """Return LOCAL and the path of a folder with a distribution; None for anything else."""
+    if "://" in place and not place.startswith("file:"):
+        return None
+    path = Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place)
+    found = folder / path
+    if found.is_file() or _OTHER_REPOSITORY.match(place):
+        return None
+    if not found.is_dir():
+        raise ProjectError(f"{where}: {path} does not exist here")
+    if not any((found / name).is_file() for name in (PYPROJECT, "setup.py")):
+        raise ProjectError(f"{where}: the folder {path} has neither {PYPROJECT} nor setup.py")
+    relative = PurePosixPath(os.path.relpath(found.resolve(), project.resolve())).as_posix()
+    return f"{LOCAL}{quote(relative)}/"
+
+
+def _direct(value: str) -> str:
+    """Write the value of --editable so that it is seen to be a place: `-e lib` is a folder."""
+    return value if _DIRECT.match(value) else f"./{value}"
+
+
+def _without_extras(place: str) -> tuple[str, str]:
+    """Split `./lib[serve]`."""
+    found = re.fullmatch(r"([^#\[]+)(\[[\w\s,.-]+\])", place)
+    return (found[1], found[2].replace(" ", "")) if found else (place, "")
+
+
+def _named_source(place: str) -> tuple[str, str | None]:
+    """Split the name off a source: pip writes it into the fragment, `#egg=demo`."""
+    bare, _, fragment = place.partition("#")
+    parts = [part.partition("=") for part in fragment.split("&") if part]
+    name = next((value for key, _, value in parts if key == "egg"), None)
+    kept = "&".join(f"{key}={value}" for key, _, value in parts if key != "egg")
+    egg = re.fullmatch(r"[\w.-]+", name or "")
+    return bare + (f"#{kept}" if kept else ""), canonicalize_name(egg[0]) if egg else None
+
+
+def _is_project(place: str, folder: Path, project: Path) -> bool:
+    """Tell whether a place is the project itself, whose code is a layer of its own."""
+    path = place.removeprefix("file://").partition("#")[0]
+    return not _SOURCE.search(place) and (folder / path).resolve() == project.resolve()
+
+
+def _not_a_wheel(place: str, what: str | None = None) -> str:
+    """Say how a wheel is brought in the place of something else."""
+    shown = redact(place)
+    if found := _OTHER_REPOSITORY.match(place):
+        return (
+            f"{shown} is a repository of {found[1].lower()}; of repositories, only those of git "
+            f"can be built; {wheel_advice(what or shown)}"
+        )
+    return f"{shown} is not a wheel; {wheel_advice(what or shown)}"
 
 
 def _address(place: str, where: str, folder: Path, project: Path, name: str | None = None) -> str:
     """Return where a wheel is: an http address, or LOCAL and its path in the project."""
     place = expanded(place) if place.startswith(("http", "file")) else place
     if not re.search(r"\.whl$", urlsplit(place).path, re.IGNORECASE) or _SOURCE.match(place):
-        shown = redact(place)
-        what = f"'{name} @ {shown}'" if name else shown
-        raise ProjectError(f"{where}: {shown} is not a wheel; {wheel_advice(what)}")
+        what = f"'{name} @ {redact(place)}'" if name else None
+        raise ProjectError(f"{where}: {_not_a_wheel(place, what)}")
     if place.startswith(("http://", "https://")):
         if problem := url_problem(place):
             raise ProjectError(f"{where}: {problem}")

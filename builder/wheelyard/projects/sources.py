@@ -24,7 +24,8 @@ from wheelyard.fetching.wanted import Download
 from wheelyard.lock.upstream.simpleindex import read_listing
 from wheelyard.lock.uv import default_index
 from wheelyard.oci.unpack import unpack
-from wheelyard.projects.requirements import LOCAL, expanded
+from wheelyard.projects.files import copy_tree, tree_files
+from wheelyard.projects.requirements import LOCAL, expanded, tree_of
 from wheelyard.projects.state import own_indexes
 from wheelyard.system.rootfolder import Attributes, RootFolder, entry_path
 from wheelyard.system.storage import file_digest
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.lock.upstream.listing import IndexFile
+    from wheelyard.projects.model import Project
     from wheelyard.settings import Settings
 
 _LARGEST = 4 << 30  # bytes of a source, unpacked
@@ -50,7 +52,7 @@ class Fetched:
     """A source on this machine."""
 
     folder: Path  # with pyproject.toml or setup.py
-    identity: str  # "sha256:..." of the archive, or "git:" and the commit
+    identity: str  # "sha256:..." of the archive, "git:" and the commit, "tree:..." of a folder
     said: str  # for people: "fairscale-0.4.4.tar.gz"
 
 
@@ -72,14 +74,18 @@ def fetch_named(pin: str, folder: Path, settings: Settings, context: Context) ->
 
 
 def fetch_direct(
-    place: str, project: Path, folder: Path, settings: Settings, context: Context
+    place: str, project: Project, folder: Path, settings: Settings, context: Context
 ) -> Fetched:
-    """Fetch what a requirement names: a repository's commit, or an archive here or elsewhere."""
+    """Fetch what a requirement names: a commit, an archive here or elsewhere, a folder here."""
     if place.startswith("git+"):
         return _clone(place, folder, context)
+    if (tree := tree_of(place, project.folder)) is not None:
+        target = folder / "source"
+        identity = copy_tree(tree_files(tree, project), target)
+        return Fetched(target, identity, tree.name)
     bare, _, fragment = place.partition("#")
     if bare.startswith(LOCAL):
-        path = project / unquote(bare.removeprefix(LOCAL))
+        path = project.folder / unquote(bare.removeprefix(LOCAL))
         sha256 = file_digest(path).removeprefix("sha256:")
         return _inside(_unpacked(path, path.name, sha256, folder), fragment)
     path = _download(expanded(bare), folder, settings)

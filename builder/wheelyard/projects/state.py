@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.lock.sealed import digest
 from wheelyard.projects.base import base_contents
+from wheelyard.projects.files import tree_digest, tree_files
 from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel
-from wheelyard.projects.requirements import Wanted, collect, expanded
+from wheelyard.projects.requirements import (
+    LOCAL,
+    SourceRequirement,
+    Wanted,
+    collect,
+    expanded,
+    tree_of,
+)
 from wheelyard.system.storage import is_file_of
 
 if TYPE_CHECKING:
@@ -27,8 +35,15 @@ def lock_problems(project: Project, lock: ProjectLock, base: BaseImage | None) -
     problems = []
     if base is not None and contents != lock.contents:
         problems.append(f"{base.reference} is no longer what {lock.base} was")
-    if inputs_of(project, collect(project, lock.python), lock.contents) != lock.inputs:
+    wanted = collect(project, lock.python)
+    if inputs_of(project, wanted, lock.contents) != lock.inputs:
         problems.append("the table or the requirements have changed")
+    locked = {item.source: item for item in lock.wheels}
+    problems += [
+        f"{source.place.removeprefix(LOCAL)} has changed since its wheel was built"
+        for source in wanted.sources
+        if (item := locked.get(str(source))) is not None and has_changed(project, source, item)
+    ]
     for item in lock.wheels:
         if item.path is not None and not is_locked_file(project, item):
             problems.append(f"{item.path} is missing, or another file than was locked{_of(item)}")
@@ -70,6 +85,12 @@ def is_locked_file(project: Project, item: ProjectWheel) -> bool:
         return path.stat().st_size == item.wheel.size and is_file_of(path, item.wheel.sha256)
     except OSError:
         return False
+
+
+def has_changed(project: Project, source: SourceRequirement, item: ProjectWheel) -> bool:
+    """Tell whether the folder that a locked wheel was built of is another now."""
+    folder = tree_of(source.place, project.folder)
+    return folder is not None and tree_digest(tree_files(folder, project)) != item.revision
 
 
 def _of(item: ProjectWheel) -> str:

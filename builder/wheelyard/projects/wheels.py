@@ -72,7 +72,7 @@ class Origin:
     """What a wheel was built of."""
 
     source: str  # the requirement, or the archive's name
-    revision: str  # "sha256:..." of an archive, "git:..." of a commit
+    revision: str  # "sha256:..." of an archive, "git:..." of a commit, "tree:..." of a folder
 
 
 @dataclass
@@ -98,7 +98,7 @@ class WheelBuilder:
     def direct(self, place: str, origin: str, name: str | None, settings: Settings) -> Path:
         """Build what a requirement names, such as a repository's commit; return the wheel kept."""
         with private_folder(self.context) as folder:
-            source = fetch_direct(place, self.project.folder, folder, settings, self.context)
+            source = fetch_direct(place, self.project, folder, settings, self.context)
             return self._kept(source, origin, settings, name)
 
     def _kept(self, source: Fetched, origin: str, settings: Settings, name: str | None) -> Path:
@@ -122,6 +122,9 @@ class WheelBuilder:
         self.notes.append(
             f"{BUILT}/{wheel.name} was built of {origin}; keep it with the project (in git, or "
             "on an index of your own): a build elsewhere may give other bytes"
+            if not source.identity.startswith("tree:")
+            else f"{BUILT}/{wheel.name} was built of {source.said}/; keep it with the project, and "
+            "lock again when that folder has changed"
         )
         return target
 
