@@ -9,9 +9,9 @@ from functools import cache
 from typing import NamedTuple
 
 from wheelyard.planning.facts import Upstream, for_architecture
-from wheelyard.planning.matrix_model import Include, Matrix, Policy, When
+from wheelyard.planning.matrix_model import Include, Matrix, Policy
 from wheelyard.planning.shipped import override, pins, releases, usual_policy, why_not
-from wheelyard.planning.tags import image_id, named
+from wheelyard.planning.tags import id_contents, named
 from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads, short
 
@@ -62,15 +62,24 @@ def identify(matrix: Matrix, combination: Combination) -> str:
 
 def identify_all(matrix: Matrix, combinations: Iterable[Combination]) -> Iterator[str]:
     """Give each combination's id; a matrix may exclude tens of thousands of combinations."""
-    defaults, pinned = default_bases(matrix), cache(lambda name: pins(matrix, name))
+    defaults = default_bases(matrix)
+
+    @cache
+    def contents(framework: str, cuda: str, cudnn: str, python: str) -> str:
+        return id_contents(pins(matrix, framework), cuda, cudnn, python)
+
+    @cache
+    def rest(*words: str) -> str:
+        return "".join(f"-{word}" for word in words if word)
+
     for framework, cuda, cudnn, python, base, flavour, architecture in combinations:
         shown = "" if defaults.get(python) == base else base
-        last = (flavour, named(architecture))
-        yield image_id(pinned(framework), cuda, cudnn, python, shown, *last)
+        last = rest(shown, flavour, named(architecture))
+        yield contents(framework, cuda, cudnn, python) + last
 
 
 def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> None:
-    axes, used = matrix.axes, set[int]()
+    axes, excludes = matrix.axes, _Excludes(matrix)
     known = [name for name in axes.framework if _defined(matrix, name)]
     sets = itertools.product(axes.architecture, known, axes.cuda, axes.cudnn, axes.python)
     flavours = sorted(axes.flavour, key=lambda name: len(ancestry(matrix, name)))
@@ -80,15 +89,15 @@ def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> No
         unshipped = why_not(matrix, facts[architecture], framework, cuda, cudnn, python, policy)
         for base, flavour in itertools.product(axes.base, flavours):
             combination = Combination(framework, cuda, cudnn, python, base, flavour, architecture)
-            asked_for = _excluded(matrix, combination, used)
-            reason = asked_for or unshipped or _wrong_python(matrix, combination)
+            reason = excludes.reason(combination)
+            reason = reason or unshipped or _wrong_python(matrix, combination)
             if reason:
                 verdicts.excluded[combination] = reason
             elif base not in matrix.bases or flavour not in matrix.flavours:
                 verdicts.unresolved.add(combination)
             else:
                 verdicts.images[combination] = ("axes",)
-    for at in set(range(len(matrix.exclude))) - used:
+    for at in excludes.unused():
         message = "matches no combination of the axes; correct it or remove it"
         verdicts.problems.append(Problem(("exclude", at), message))
 
@@ -148,22 +157,35 @@ def _include_problem(matrix: Matrix, upstream: Upstream, entry: Include) -> tupl
     return None, True
 
 
-def _excluded(matrix: Matrix, combination: Combination, used: set[int]) -> str | None:
-    """Return the reason of the first exclude that matches; note every one that does."""
-    reason = None
-    for at, entry in enumerate(matrix.exclude):
-        if _holds(entry.when, combination):
-            used.add(at)
-            reason = reason or entry.reason
-    return reason
+class _Excludes:
+    """The matrix's excludes as bits: each value of an axis has those that it does not rule out."""
 
+    def __init__(self, matrix: Matrix) -> None:
+        self.entries = matrix.exclude
+        self.used = 0
+        self._of = [
+            {value: self._allowing(axis, value) for value in getattr(matrix.axes, axis)}
+            for axis in Combination._fields
+        ]
 
-def _holds(when: When, combination: Combination) -> bool:
-    for axis, value in zip(Combination._fields, combination, strict=True):
-        wanted: tuple[str, ...] | None = getattr(when, axis)
-        if wanted is not None and not any(_matches(axis, asked, value) for asked in wanted):
-            return False
-    return True
+    def _allowing(self, axis: str, value: str) -> int:
+        bits = 0
+        for at, entry in enumerate(self.entries):
+            wanted: tuple[str, ...] | None = getattr(entry.when, axis)
+            if wanted is None or any(_matches(axis, asked, value) for asked in wanted):
+                bits |= 1 << at
+        return bits
+
+    def reason(self, combination: Combination) -> str | None:
+        """Return the reason of the first exclude that matches; note every one that does."""
+        bits = -1
+        for value, allowed in zip(combination, self._of, strict=True):
+            bits &= allowed[value]
+        self.used |= bits
+        return self.entries[(bits & -bits).bit_length() - 1].reason if bits else None
+
+    def unused(self) -> list[int]:
+        return [at for at in range(len(self.entries)) if not self.used >> at & 1]
 
 
 def _matches(axis: str, asked: str, value: str) -> bool:

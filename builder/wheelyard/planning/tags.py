@@ -31,19 +31,10 @@ from wheelyard.planning.facts import CPU, NONE
 from wheelyard.versions import order, short
 
 
-def image_id(
-    pins: Sequence[FrameworkPin],
-    cuda: str,
-    cudnn: str,
-    python: str,
-    base: str,
-    flavour: str,
-    architecture: str = "",
-) -> str:
-    """Join an id; `base` is empty for the Python's default, `architecture` for amd64."""
+def id_contents(pins: Sequence[FrameworkPin], cuda: str, cudnn: str, python: str) -> str:
+    """Join the first part of an id; base, flavour and architecture follow where they are named."""
     names = (f"{pin.name}-{pin.version}" for pin in pins)
-    contents = (*names, _cuda_word(cuda), _cudnn_word(cudnn), f"py{python}")
-    words = (*contents, base, flavour, architecture)
+    words = (*names, _cuda_word(cuda), _cudnn_word(cudnn), f"py{python}")
     return "-".join(word for word in words if word)
 
 
