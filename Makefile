@@ -10,11 +10,11 @@ TEST_MATRIX ?= pytorch-2.3.1,tensorflow-2.21.0-cuda12.5-cudnn9.3-py3.11-runtime
 TEST_IMAGE ?= pytorch-2.3.1-runtime
 TEST_BACKEND ?= $(if $(filter 0,$(shell id -u)),chroot,docker)
 # With TEST_MATRIX one of every kind: CUDA 13 with nvcc, cuDNN 8 under TensorFlow, both frameworks.
-KINDS := pytorch-2.15.0-devel-py3.11,tensorflow-2.15.1-devel,pytorch-2.10.0-tensorflow-2.20.0-cuda12.8-cudnn9.10-py3.11-devel
+KINDS := pytorch-2.15.0-devel-py3.11-amd64,tensorflow-2.15.1-devel,pytorch-2.10.0-tensorflow-2.20.0-cuda12.8-cudnn9.10-py3.11-devel
 # How tests/image runs images; a podman per image is left to test-kinds, for the time it takes.
 BACKENDS ?= docker chroot
 # What people do with images is played in: old and new of both frameworks, and both in one.
-USE_MATRIX ?= pytorch-2.3.1-cuda12.1-cudnn8.9-* pytorch-2.15.0-*-py3.13-* tensorflow-2.15.1-* \
+USE_MATRIX ?= pytorch-2.3.1-cuda12.1-cudnn8.9-* pytorch-2.15.0-*-py3.13-*[a-z] tensorflow-2.15.1-* \
     tensorflow-2.21.0-cuda12.5-*-py3.11-* pytorch-2.10.0-tensorflow-2.20.0-*-py3.11-*
 # What a registry, a bundle, a wheel, a base or a name from outside may try: parts of the suites above.
 HOSTILE := $(wildcard tests/unit/test_hostile_*.py tests/builds/test_hostile_*.py tests/peers/test_hostile_*.py) \
@@ -86,8 +86,8 @@ test-image: .venv/dev ## Build the images under test and test them from inside: 
 	$(BIN)/pytest tests/gpu --layout dist --images $(TEST_MATRIX) $(ARGS)
 	$(BIN)/pytest tests/benchmark --layout dist --images $(TEST_MATRIX) $(ARGS)
 
-test-arm64: .venv/dev ## The image for arm64 under qemu: versions and libraries (root; qemu-user-static; 7 GB free)
-	$(BIN)/wheelyard build arm64 --no-load
+test-arm64: .venv/dev ## An image for arm64 under qemu: versions and libraries (root; qemu-user-static; 7 GB free)
+	$(BIN)/wheelyard build pytorch-2.15.0-py3.13-runtime-arm64 --no-load
 	$(BIN)/pytest tests/arm64 --layout dist -v $(ARGS)
 
 test-kinds: ## The same for one image of every other kind, in Docker and in podman (an hour, 40 GB)

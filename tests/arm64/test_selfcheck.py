@@ -19,6 +19,7 @@ from wheelyard.planning.selector import select
 from wheelyard.verify.places import Place, Run, opened
 
 ROOT = Path(__file__).parents[2]
+IMAGE = "pytorch-2.15.0-py3.13-runtime-arm64"
 SELFCHECK = ("selfcheck",)
 COMPARE = """
 import importlib.util, sys, sysconfig
@@ -41,10 +42,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     need_tools("qemu-aarch64-static")
     layout = Layout(need_dist(request.config))
     references = layout.references()
-    built = [c for c in select(load_plan(ROOT), "arm64") if c.tags[0] in references]
-    if not built:
-        pytest.skip("no image for arm64 is built: wheelyard build arm64 --no-load")
-    (cell, *_) = built
+    (cell,) = select(load_plan(ROOT), IMAGE)
+    if cell.tags[0] not in references:
+        pytest.skip(f"the image for arm64 is not built: wheelyard build {IMAGE} --no-load")
     folder = Path(request.config.getoption("--scratch") or tmp_path_factory.mktemp("arm64"))
     manifest = references[cell.tags[0]].digest
     place = Place("chroot", gpu=False)

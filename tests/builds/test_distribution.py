@@ -26,7 +26,7 @@ NAMES = (
     "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE",
     "matrix.yaml", "builder", "templates", "images", "devcontainer",
 )  # fmt: skip
-MOST_BYTES = 1_900_000  # of the wheel; half of it are 95 locks, whose hashes do not compress
+MOST_BYTES = 2_100_000  # of the wheel; half of it are 120 locks, whose hashes do not compress
 NOWHERE = {name: x for name, x in os.environ.items() if not name.startswith(("WHEELYARD_", "XDG"))}
 NOWHERE |= {"GITHUB_SERVER_URL": "", "GITHUB_REPOSITORY": "", "PYTHONPATH": ""}
 

@@ -16,6 +16,7 @@ import pytest
 from wheelyard.architecture import AMD64, ARCHITECTURES, ARM64, of_machine
 from wheelyard.contract.exclusions import path_rules
 from wheelyard.contract.imageconfig import base_image, image_config
+from wheelyard.errors import MatrixError
 from wheelyard.images.assemble.base import bootstrap_command
 from wheelyard.images.inspect.distributions import environment
 from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs, wheel_platform
@@ -70,6 +71,32 @@ def test_arm64_adds_siblings_and_changes_nothing_of_amd64(tmp_path: Path) -> Non
     assert first.shared_tags == kept[0].tags
     assert str(first.base_lock) == "images/bases/bookworm-arm64-runtime.lock"
     assert base_image(first) == "wheelyard/base:bookworm-arm64-runtime"
+
+
+def test_an_include_is_for_the_architectures_that_it_names(tmp_path: Path) -> None:
+    entry = {
+        "framework": "pytorch 2.3.1", "cuda": "12.1", "cudnn": "8.9.7", "python": "3.11",
+        "base": "bookworm", "flavours": ["runtime"], "architectures": ["amd64", "arm64"],
+    }  # fmt: skip
+    added = both(tmp_path, include=[entry]).cells[-2:]
+    assert [cell.id for cell in added] == [
+        f"pytorch-2.3.1-cuda12.1-cudnn8.9.7-py3.11-runtime{end}" for end in ("", "-arm64")
+    ]
+    assert {cell.overrides for cell in added} == {("nvidia-cudnn-cu12==8.9.7.*",)}
+    with pytest.raises(MatrixError, match=r"PyTorch 2\.4\.1 is built without CUDA on arm64"):
+        both(tmp_path, include=[entry | {"framework": "pytorch 2.4.1", "cudnn": "9.1.1"}])
+
+
+def test_the_page_of_all_images_names_an_architecture_in_its_sibling_s_row() -> None:
+    page = (Path(__file__).parents[2] / "docs/images.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    also = {row[0].strip("| `"): row[4] for row in rows}
+    shown = {tag for tag, names in also.items() if "`-arm64`" in names.split()}
+    wanted = {
+        c.shared_tags[0] for c in planning.committed_plan().cells if c.architecture == "arm64"
+    }
+    assert shown == {tag for tag in wanted if not tag.endswith("-devel")}
+    assert not [tag for tag in also if tag.endswith("-arm64")]
 
 
 def test_words_choose_an_architecture(tmp_path: Path) -> None:

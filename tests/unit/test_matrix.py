@@ -147,6 +147,8 @@ def test_requirements_are_checked(tmp_path: Path, entry: dict[str, Any], says: s
         ({"python": "3.13"}, "include[0].python: bookworm holds Python 3.11, not 3.13"),
         ({"flavours": ["x"]}, "include[0].flavours[0]: flavour 'x' is not defined"),
         ({"flavours": ["devel", "devel"]}, "include[0].flavours[1]: 'devel' is given twice"),
+        ({"architectures": ["arm64"] * 2}, "include[0].architectures[1]: 'arm64' is given twice"),
+        ({"architectures": ["riscv64"]}, "'riscv64' must be an architecture: amd64 or arm64"),
         ({"framework": "jax 0.4"}, "include[0].framework: framework 'jax' is not defined"),
         ({"cudnn": 8.9}, 'include[0].cudnn: write it in quotes, "8.9"'),
     ],

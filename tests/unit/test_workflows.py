@@ -257,5 +257,25 @@ def test_the_nightly_slices_are_the_whole_matrix(tmp_path: Path) -> None:
     assert sorted(covered) == sorted(cell.id for cell in here)
 
 
+def test_a_release_publishes_every_image_once() -> None:
+    """By architecture: a runner tests from inside what it runs, and its disk holds one pair."""
+    jobs = WORKFLOWS["release.yml"]["jobs"]
+    script = next(s["run"] for s in jobs["distribution"]["steps"] if s.get("id") == "plan")
+    parents = r"select\(\.parent == null\) \| \.id"
+    found = re.search(rf'{parents} \| sub\("(.+?)"; "(.+?)"\) \| sub\("(.+?)"; "(.+?)"\)', script)
+    assert found
+    plan = planning.committed_plan()
+    covered: list[str] = []
+    for parent in (cell for cell in plan.cells if cell.parent is None):
+        selector = re.sub(found[3], found[4], re.sub(found[1], found[2], parent.id))
+        chosen = select(plan, selector)
+        assert {cell.architecture for cell in chosen} == {parent.architecture}
+        assert selector.endswith("-arm64") == (parent.architecture == "arm64")
+        covered += [cell.id for cell in chosen]
+    assert sorted(covered) == sorted(cell.id for cell in plan.cells)
+    (inside,) = [s for s in jobs["images"]["steps"] if "test-image" in s.get("run", "")]
+    assert inside["if"] == "${{ !endsWith(matrix.selector, '-arm64') }}"
+
+
 def image_of(name: str, dist: Path) -> BuiltImage:
     return BuiltImage(name, "sha256:0", (), {}, dist)

@@ -108,29 +108,37 @@ def _include(
     """Judge one include: here a combination that upstream does not ship is an error."""
     if not _defined(matrix, entry.framework):
         return
-    facts = for_architecture(upstream, entry.architecture)
-    problem, swapped = _include_problem(matrix, facts, entry)
-    if problem:
-        verdicts.problems.append(Problem(("include", at), problem))
-        return
     known = [name for name in entry.flavours if name in matrix.flavours]
-    for flavour in sorted(known, key=lambda name: len(ancestry(matrix, name))):
-        combination = Combination(
-            entry.framework, entry.cuda, entry.cudnn, entry.python, entry.base, flavour,
-            entry.architecture,
-        )  # fmt: skip
-        if entry.base not in matrix.bases:
-            verdicts.unresolved.add(combination)
-        elif combination in verdicts.images:
-            message = f"{identify(matrix, combination)} is already in the plan; remove this entry"
-            verdicts.problems.append(Problem(("include", at), message))
-        else:
-            verdicts.images[combination] = ("include", at)
-            verdicts.excluded.pop(combination, None)
-            if swapped:
-                verdicts.overrides.add(combination)
-            if entry.policy:
-                verdicts.policies[combination] = entry.policy
+    flavours = sorted(known, key=lambda name: len(ancestry(matrix, name)))
+    for architecture in entry.architectures:
+        facts = for_architecture(upstream, architecture)
+        problem, swapped = _include_problem(matrix, facts, entry)
+        if problem:
+            verdicts.problems.append(Problem(("include", at), problem))
+            return
+        for flavour in flavours:
+            combination = Combination(
+                entry.framework, entry.cuda, entry.cudnn, entry.python, entry.base, flavour,
+                architecture,
+            )  # fmt: skip
+            _include_cell(matrix, verdicts, entry, at, combination, swapped)
+
+
+def _include_cell(
+    matrix: Matrix, verdicts: Verdicts, entry: Include, at: int, cell: Combination, swapped: bool
+) -> None:
+    if entry.base not in matrix.bases:
+        verdicts.unresolved.add(cell)
+    elif cell in verdicts.images:
+        message = f"{identify(matrix, cell)} is already in the plan; remove this entry"
+        verdicts.problems.append(Problem(("include", at), message))
+    else:
+        verdicts.images[cell] = ("include", at)
+        verdicts.excluded.pop(cell, None)
+        if swapped:
+            verdicts.overrides.add(cell)
+        if entry.policy:
+            verdicts.policies[cell] = entry.policy
 
 
 def _include_problem(matrix: Matrix, upstream: Upstream, entry: Include) -> tuple[str | None, bool]:

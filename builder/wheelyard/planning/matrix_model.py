@@ -199,7 +199,7 @@ class Exclude(_Mapping):
 
 
 class Include(_Mapping):
-    """One cell outside the cross product; its cuDNN may differ from upstream's pin."""
+    """Cells outside the cross product; their cuDNN may differ from upstream's pin."""
 
     framework: _Frameworks
     cuda: _CudaVersion
@@ -208,7 +208,7 @@ class Include(_Mapping):
     base: _Word
     flavours: Annotated[tuple[_Word, ...], Field(min_length=1)]
     policy: Policy | None = None  # None: the frameworks', or the matrix's
-    architecture: _Architecture = DEFAULT.name
+    architectures: Annotated[tuple[_Architecture, ...], Field(min_length=1)] = (DEFAULT.name,)
 
 
 class About(_Mapping):

@@ -99,6 +99,10 @@ def _includes(matrix: Matrix) -> Iterator[Problem]:
                 yield Problem(path, unknown("flavour", name, matrix.flavours))
             if name in entry.flavours[:place]:
                 yield Problem(path, f"{name!r} is given twice")
+        for place, name in enumerate(entry.architectures):
+            if name in entry.architectures[:place]:
+                path = ("include", at, "architectures", place)
+                yield Problem(path, f"{name!r} is given twice")
 
 
 def _extends(matrix: Matrix) -> Iterator[Problem]:

@@ -85,16 +85,29 @@ def _images_page(
 
 
 def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, list[str]]]:
-    """Yield each image that extends none, the origin of its CUDA, and the flavours above it."""
+    """Return each image that extends none, the origin of its CUDA, and what follows its name.
+
+    That are the flavours above it, and the other architectures. One of those has a row of its own
+    only where it differs in more.
+    """
     upstream, index = load_upstream(facts_file(project)), cells_by_id(cells)
-    return [
-        (
-            cell,
+    said = {
+        cell.id: (
             provenance(cell, upstream, _pins(load_requirements_lock(project, cell, index))),
             [other.flavour.name for other in cells if other.parent == cell.id],
         )
         for cell in sorted(cells, key=_age)
         if cell.parent is None
+    }
+    alike = {
+        name: index[name].architecture
+        for name in said
+        if index[name].sibling != name and said.get(index[name].sibling) == said[name]
+    }
+    return [
+        (index[name], origin, [*flavours, *(alike[x] for x in alike if index[x].sibling == name)])
+        for name, (origin, flavours) in said.items()
+        if name not in alike
     ]
 
 
