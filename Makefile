@@ -27,7 +27,7 @@ BIN := .venv/bin
 unexport PYTHONHOME PYTHONPATH
 
 help: ## Print the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ \
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | LC_ALL=C sort -t : -k 1,1 | awk -F ':.*## ' '{ \
 	    line = sprintf("  %-18s", $$1); count = split($$2, words, " "); \
 	    for (i = 1; i <= count; i++) { \
 	        if (length(line) + length(words[i]) >= 80) { print line; line = sprintf("%20s", "") } \
@@ -164,7 +164,7 @@ site: .venv/docs ## Build the site into public/: guides, catalogue, reference (n
 test-site: site .venv/dev ## The site in Chromium: pick, list, links, accessibility, size (Node 20, Chromium)
 	$(BIN)/pytest tests/site $(ARGS)
 
-test-docs: .venv/dev ## The commands of README and docs, without an engine, and in a Docker of its own (root; 25 GB free)
+test-docs: .venv/dev ## The commands of README and docs, without an engine, and in a Docker of its own (root; 16 GB free)
 	$(BIN)/pytest tests/docs $(ARGS)
 
 distribution: .venv/dev ## sdist and wheel into build/distribution, checked as an index does

@@ -266,3 +266,12 @@ def test_an_environment_whose_python_is_gone_is_made_anew(project: Path) -> None
     made = run_make_venv(project, PYTHON=sys.executable)
     assert made.returncode == 0, made.stderr
     assert installed(project).is_relative_to(project / ".venv")
+
+
+def test_what_cannot_be_fetched_ends_with_what_to_set(project: Path) -> None:
+    environment = {**PLAIN, "PIP_NO_INDEX": "1", "HOME": str(project)}
+    done = subprocess.run(
+        ["tools/make-venv", "run"], cwd=project, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "PIP_CERT" in done.stderr.splitlines()[-1]

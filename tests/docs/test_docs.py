@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from tests.peers.registries import registry
 from wheelyard.settings import load_settings
 
 PATIENCE = 900  # seconds a page
-ROOM = 25 * 10**9  # bytes: two images in a layout, a registry, a bundle and an engine
+ROOM = 16 * 10**9  # bytes: two images in a layout and a registry, and loaded from a tar
 SAID = "::docs"
+BRING = "wheelyard build pytorch:2.3 --load\n"  # for a page that takes it as there
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +62,17 @@ def small(folder: Path) -> tuple[Path, Path]:
     return copy, tiny.context.settings.cache_dir
 
 
-def environment(home: Path, cache: Path, engine: str) -> dict[str, str]:
-    """A home without settings, a cache that builds have filled, an engine's address or nobody's."""
+def environment(home: Path, cache: Path) -> dict[str, str]:
+    """A home without settings, a cache that builds have filled, and the address of no engine."""
     home.mkdir()
     settings = ("WHEELYARD_", "DOCKER_", "XDG_", "MAKE", "MFLAGS", "ARGS")  # of an outer make, too
     kept = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
-    return {**kept, "HOME": str(home), "WHEELYARD_CACHE": str(cache), "DOCKER_HOST": engine}
+    return {
+        **kept,
+        "HOME": str(home),
+        "WHEELYARD_CACHE": str(cache),
+        "DOCKER_HOST": f"unix://{home}/none",
+    }
 
 
 def script(todo: list[Command], address: str) -> str:
@@ -80,6 +87,16 @@ def script(todo: list[Command], address: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+@contextmanager
+def engine_of_page(todo: list[Command], folder: Path) -> Iterator[dict[str, str]]:
+    """The variables of a page: an engine of its own if it needs one, deleted with its images."""
+    if not any(command.needs_engine for command in todo):
+        yield {}
+        return
+    with temporary_folder(folder) as place, own_engine(place):
+        yield {"DOCKER_HOST": address_of(place)}
+
+
 def run_all(
     project: Path, environment: dict[str, str], address: str, *, engine: bool
 ) -> tuple[list[str], Counter[str]]:
@@ -92,7 +109,8 @@ def run_all(
         todo = [c for c in every if not c.skipped and (engine or not c.needs_engine)]
         todo = [c for c in todo if engine or not c.shown]
         counts["engine"] += sum(not c.skipped and c.needs_engine and c not in todo for c in every)
-        failed += _run_page(todo, project, environment, address)
+        with engine_of_page(todo, project.parent) as ours:
+            failed += _run_page(todo, project, {**environment, **ours}, address)
         counts["run"] += len(todo)
     return failed, counts
 
@@ -100,7 +118,9 @@ def run_all(
 def _run_page(
     todo: list[Command], project: Path, environment: dict[str, str], address: str
 ) -> Iterator[str]:
-    lines = ". .venv/bin/activate\n" + script(todo, address)  # as README's first block leaves it
+    lines = ". .venv/bin/activate\n"  # as README's first block leaves it
+    lines += BRING if any(c.needs_engine for c in todo) and todo[0].page != PAGES[0] else ""
+    lines += script(todo, address)
     done = subprocess.run(
         ["bash"], input=lines, cwd=project, env=environment, check=False, timeout=PATIENCE,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -125,7 +145,7 @@ def test_without_an_engine(
 ) -> None:
     """On small images, in seconds; what a page shows of the real ones tests/unit compares."""
     project, cache = small
-    nobody = environment(folder / "home", cache, f"unix://{folder}/none")
+    nobody = environment(folder / "home", cache)
     with registry(folder) as address:
         failed, counts = run_all(project, nobody, address, engine=False)
     with capsys.disabled():
@@ -142,8 +162,8 @@ def test_with_an_engine(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
         missing(f"{folder} has less than {ROOM // 10**9} GB free")
     project = copy_checkout(folder / "real", images=True)
     cache = load_settings({"project": str(PROJECT)}).cache_dir
-    with temporary_folder(folder) as place, registry(folder) as address, own_engine(place):
-        ours = environment(folder / "docker-home", cache, address_of(place))
+    with registry(folder) as address:
+        ours = environment(folder / "docker-home", cache)
         failed, counts = run_all(project, ours, address, engine=True)
     with capsys.disabled():
         print(f"\n{told(counts, 'with an engine')}")

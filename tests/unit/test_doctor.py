@@ -20,8 +20,9 @@ GOOD = Machine(
     kernel="6.1", architecture="x86_64", root=False, overlay=True, user_namespaces=True,
     missing_tools=(), emulates=frozenset({"arm64"}), cache=Path("/c"), cache_free=10**12,
     proxies=("HTTPS_PROXY",),
-    ca_problem=None, index_problem=None, registry_problem=None, programs=frozenset(),
-    lazily=frozenset(), cdi=False, engine=LocalEngine(DOCKER, free=10**12), gpus=Gpus(H100),
+    ca_problem=None, online=True, index_problem=None, has_registry=True, registry_problem=None,
+    programs=frozenset(), lazily=frozenset(), cdi=False,
+    engine=LocalEngine(DOCKER, free=10**12), gpus=Gpus(H100),
 )  # fmt: skip
 
 
@@ -33,6 +34,19 @@ def off(machine: Machine, *wanted: Topic) -> dict[str, Line]:
 def test_a_good_machine() -> None:
     assert off(GOOD) == {}
     assert {line.topic for line in diagnose(GOOD, TOPICS)} == set(TOPICS)
+
+
+@pytest.mark.parametrize(
+    ("machine", "index", "registry"),
+    [
+        (GOOD, "answers", "answers"),
+        (replace(GOOD, has_registry=False), "answers", "not set"),
+        (replace(GOOD, online=False), "not asked", "not asked"),
+    ],
+)
+def test_only_what_was_asked_answers(machine: Machine, index: str, registry: str) -> None:
+    seen = {line.name: line.seen for line in diagnose(machine, ("build",))}
+    assert (seen["index"], seen["registry"]) == (index, registry)
 
 
 @pytest.mark.parametrize("program", ["containerd-stargz-grpc", "k3s"])

@@ -350,7 +350,7 @@ def test_connections_at_once_tell_of_a_dead_registry_once() -> None:
         with open_registry(address, load_settings({}), told, Patience(3, 0.01)) as registry:
 
             def ask_for_a_blob(_: int) -> None:
-                with pytest.raises(RegistryError, match="gave up after 3 attempts"):
+                with pytest.raises(RegistryError, match="gave up after 3 attempts; check the host"):
                     has_blob(registry, "x/y", f"sha256:{'0' * 64}", 1)
 
             with ThreadPoolExecutor(8) as pool:

@@ -52,7 +52,9 @@ class Batch:
             return f"could not fetch {errors[0]}"
         listed = "".join(f"\n  {text}" for text in sorted(map(str, errors))[:_LISTED])
         more = f"\n  and {len(errors) - _LISTED} more" if len(errors) > _LISTED else ""
-        return f"could not fetch {len(errors)} of {len(self._items)} files:{listed}{more}"
+        silent = " and ".join(self._session.silent)
+        advice = f"\nno data arrived from {silent}; {_NETWORK_ADVICE}" if silent else ""
+        return f"could not fetch {len(errors)} of {len(self._items)} files:{listed}{more}{advice}"
 
     def _fetch(self, item: Download) -> None:
         try:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from wheelyard.errors import FetchError
 from wheelyard.fetching.partial import Partial
@@ -42,7 +43,9 @@ class Session:
     patience: Patience
     stop: threading.Event = field(default_factory=threading.Event)
     shared: Task | None = None  # common bar of small files; None: each has its own
-    alive: threading.Event = field(default_factory=threading.Event)  # a server has answered
+    alive: set[str] = field(default_factory=set)  # servers that have answered
+    silent: dict[str, str] = field(default_factory=dict)  # those that were given up, and why
+    told: dict[tuple[str, str, int], object] = field(default_factory=dict)
     durable: bool = True  # wait until a finished file is safe on disk
 
     def task(self, item: Download) -> AbstractContextManager[Task]:
@@ -50,6 +53,23 @@ class Session:
         if self.shared is not None and is_small(item):
             return nullcontext(self.shared)
         return self.reporter.task(item.filename, item.size, "bytes")
+
+    def pause(self, item: Download, error: Interrupted, failures: int) -> None:
+        """Wait for the next attempt; raise GaveUp or Stopped.
+
+        Connections at once meet the same error of a server that never answered: one of them tells.
+        """
+        server = server_of(item)
+        mine = object()
+        is_first = self.told.setdefault((server, str(error), failures), mine) is mine
+        what = item.filename if server in self.alive else server
+        reporter = self.reporter if is_first or server in self.alive else None
+        self.patience.pause(error, failures, self.stop, reporter, what)
+
+
+def server_of(item: Download) -> str:
+    """Return host and port of its URL, without a login."""
+    return urlsplit(item.url).netloc.rpartition("@")[2]
 
 
 def is_small(item: Download) -> bool:
@@ -85,7 +105,7 @@ def _from_first(item: Download, target: Path, session: Session, task: Task) -> P
     try:
         return _fetch(item, target, session, task)
     except Gone as error:
-        session.alive.set()
+        session.alive.add(server_of(item))
         if not item.fallbacks:
             raise FileGone(_failure(item, f"{error}, or {item.if_gone}")) from error
         url, *others = item.fallbacks
@@ -130,6 +150,8 @@ def _fill(item: Download, partial: Partial, session: Session) -> None:
     """Append missing bytes until size and hash are right; raise _WrongContent if they differ."""
     failures, furthest = 0, partial.size
     while partial.sha256 != item.sha256 or partial.size == 0:
+        if reason := session.silent.get(server_of(item)):
+            raise (FetchError if session.alive else NothingCame)(_failure(item, reason))
         try:
             return _append_rest(item, partial, session)
         except Interrupted as error:
@@ -151,7 +173,7 @@ def _append_rest(item: Download, partial: Partial, session: Session) -> None:
         if body.start == 0 and partial.size:
             partial.reset()
         for chunk in body.chunks:
-            session.alive.set()
+            session.alive.add(server_of(item))
             partial.append(chunk)
             if expected is not None and partial.size > expected:
                 raise _WrongContent(f"more than the expected {expected:,} bytes")
@@ -173,9 +195,12 @@ def _expected_size(item: Download, body: Body) -> int | None:
 def _wait(item: Download, error: Interrupted, failures: int, session: Session) -> None:
     """Sleep before the next attempt; FetchError if there is none, Stopped if told to stop."""
     try:
-        session.patience.pause(error, failures, session.stop, session.reporter, item.filename)
+        session.pause(item, error, failures)
     except GaveUp as reason:
-        kind = FetchError if session.alive.is_set() or error.wait is not None else NothingCame
+        server = server_of(item)
+        if error.wait is None and server not in session.alive:
+            session.silent[server] = str(reason)
+        kind = FetchError if session.alive or error.wait is not None else NothingCame
         raise kind(_failure(item, str(reason))) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import ssl
 import time
 
@@ -14,6 +15,12 @@ _CA_HINT = (
     "with --ca-bundle FILE, WHEELYARD_CA_BUNDLE, or `ca-bundle` in the config file"
 )
 
+_CONNECT_HINT = (
+    "check the host's name and port and this machine's network, and set HTTPS_PROXY if only a "
+    "proxy leads there"
+)
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+
 
 class Refused(Exception):  # noqa: N818 - an answer, not a defect
     """Repeating the request will not help; the message says what to do."""
@@ -24,11 +31,15 @@ class Gone(Refused):
 
 
 class Interrupted(Exception):  # noqa: N818
-    """Repeating the request may help, after `wait` seconds if the server said so."""
+    """Repeating the request may help, after `wait` seconds if the server said so.
 
-    def __init__(self, message: str, wait: float | None = None) -> None:
+    `advice` is for the user where repeating it did not help.
+    """
+
+    def __init__(self, message: str, wait: float | None = None, advice: str = "") -> None:
         super().__init__(message)
         self.wait = wait
+        self.advice = advice
 
 
 class RangeRefused(Interrupted):
@@ -93,6 +104,8 @@ def transport_failure(error: Exception) -> Refused | Interrupted:
     if isinstance(error, httpx.ProxyError):
         message = f"the proxy from the environment (HTTPS_PROXY, HTTP_PROXY) refused: {text}"
         return Refused(message) if text.startswith("4") else Interrupted(message)
+    if isinstance(error, httpx.ConnectError):
+        return Interrupted(_ERRNO.sub("", text), advice=_CONNECT_HINT)
     if isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol):
         return Interrupted(text)
     return Refused(text)

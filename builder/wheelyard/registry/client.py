@@ -185,7 +185,8 @@ def wait(registry: Registry, error: Interrupted, failures: int, advice: str = ""
     try:
         registry.patience.pause(error, failures, registry.stop, reporter, registry.address.host)
     except GaveUp as reason:
-        raise RegistryError(f"{registry.address}: {reason}{advice}") from error
+        hint = f"; {error.advice}" if error.advice else ""
+        raise RegistryError(f"{registry.address}: {reason}{hint}{advice}") from error
 
 
 def has_blob(registry: Registry, repository: str, digest: str, size: int) -> bool:

@@ -88,10 +88,10 @@ def _host(request: PickRequest, *, cpu: bool) -> Host:
         return Host(None, architecture=platform.machine())
     seen = machine.read_gpus()
     if seen.driver is None:
-        without = "--cuda cpu" if cpu else "any image, started without GPUs (`wheelyard plan`)"
+        without = "add --cuda cpu" if cpu else "every image runs; `wheelyard plan` lists them"
         raise MachineError(
-            f"{seen.problem}; for another machine: --driver 550.54.14 --gpu sm_90, "
-            f"for none: {without}"
+            f"{seen.problem}; to pick for another machine, add --driver 550.54.14 --gpu sm_90; "
+            f"without a GPU {without}"
         )
     return host_of(seen.driver)
 

@@ -77,9 +77,11 @@ def _build(machine: Machine) -> Iterator[Line]:
     yield Line("build", "proxies", "ok", proxies)
     yield _outcome("build", "CA", machine.ca_problem, "the system's certificates",
                    "install ca-certificates, or pass your CA: --ca-bundle FILE")  # fmt: skip
-    yield _outcome("build", "index", machine.index_problem, "answers",
+    asked = "answers" if machine.online else "not asked"
+    yield _outcome("build", "index", machine.index_problem, asked,
                    "see --index-url, --ca-bundle and HTTPS_PROXY")  # fmt: skip
-    yield _outcome("build", "registry", machine.registry_problem, "answers, or is not set",
+    yield _outcome("build", "registry", machine.registry_problem,
+                   asked if machine.has_registry else "not set",
                    "see --registry, --ca-bundle and `wheelyard login`")  # fmt: skip
 
 

@@ -81,7 +81,9 @@ class Machine:
     cache_free: int | None  # bytes
     proxies: tuple[str, ...]  # names of the variables that are set
     ca_problem: str | None
+    online: bool  # index and registry were asked
     index_problem: str | None
+    has_registry: bool  # one is set
     registry_problem: str | None
     programs: frozenset[str]  # of _PROGRAMS, the installed ones
     lazily: frozenset[str]  # of LAZY, those that are switched on
@@ -161,7 +163,9 @@ def read_machine(settings: Settings, *, online: bool = True) -> Machine:
             name for name in _PROXIES if os.environ.get(name) or os.environ.get(name.lower())
         ),
         ca_problem=_ca_problem(settings),
+        online=online,
         index_problem=_index_problem(settings) if online else None,
+        has_registry=settings.registry is not None,
         registry_problem=_registry_problem(settings) if online else None,
         programs=read_programs(),
         lazily=switched_on(),

@@ -61,4 +61,7 @@ def read_listings(
 
 
 def _pause(problem: Interrupted, failures: int) -> None:
-    time.sleep(_PATIENCE.next_wait(problem, failures))
+    try:
+        time.sleep(_PATIENCE.next_wait(problem, failures))
+    except GaveUp as reason:
+        raise GaveUp(f"{reason}; {problem.advice}" if problem.advice else str(reason)) from problem
