@@ -87,7 +87,7 @@ test-image: .venv/dev ## Build the images under test and test them from inside: 
 	$(BIN)/pytest tests/benchmark --layout dist --images $(TEST_MATRIX) $(ARGS)
 
 test-arm64: .venv/dev ## An image for arm64 under qemu: versions and libraries (root; qemu-user-static; 7 GB free)
-	$(BIN)/wheelyard build pytorch-2.15.0-py3.13-runtime-arm64 --no-load
+	$(BIN)/wheelyard build pytorch:2.15.0-arm64 --no-load
 	$(BIN)/pytest tests/arm64 --layout dist -v $(ARGS)
 
 test-kinds: ## The same for one image of every other kind, in Docker and in podman (an hour, 40 GB)

@@ -36,7 +36,7 @@
       a.dataset[key].localeCompare(b.dataset[key], "en", { numeric: true }) * (down ? -1 : 1);
 
     function update() {
-      const { q, cuda, python, flavour } = Object.fromEntries(new FormData(form));
+      const { q, cuda, python, architecture, flavour } = Object.fromEntries(new FormData(form));
       const words = q.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
       for (const row of rows) {
@@ -45,6 +45,7 @@
           words.every((word) => text.includes(word)) &&
           (!cuda || row.dataset.cuda === cuda) &&
           (!python || row.dataset.python === python) &&
+          (!architecture || row.dataset.architecture === architecture) &&
           (!flavour || row.dataset.flavour === flavour)
         );
         shown += row.hidden ? 0 : 1;
@@ -78,13 +79,16 @@
       const asked = Object.fromEntries(new FormData(form));
       const driver = asked.driver.trim();
       writeState(Object.entries({ ...asked, driver }).filter(([name, value]) =>
-        name !== "flavour" || value !== form.elements.flavour.options[0].value));
+        !["flavour", "architecture"].includes(name) ||
+        value !== form.elements[name].options[0].value));
       if (driver && !/^\d+(\.\d+){1,2}$/.test(driver)) {
         answer.replaceChildren(
           element("p", "Write the driver as nvidia-smi prints it, such as 550.54.14."));
         return;
       }
-      const host = { driver: driver || null, gpus: asked.gpu ? [asked.gpu] : [] };
+      const host = {
+        architecture: asked.architecture, driver: driver || null, gpus: asked.gpu ? [asked.gpu] : [],
+      };
       const found = WheelyardPick.pick(globalThis.WHEELYARD_CATALOGUE, host, asked);
       answer.replaceChildren(...(found.id ? chosen(found) : refused(found)));
     }

@@ -168,12 +168,13 @@ const WheelyardPick = (() => {
   }
 
   // {id, reason} of the newest image that runs, or {problem}.
-  function pick({ images, drivers }, host, wish) {
+  function pick({ images, machines, drivers }, host, wish) {
     for (const gpu of host.gpus) {
       const problem = unknownToDriver(drivers, gpu, host.driver);
       if (problem) return { problem };
     }
-    let wanted = images.filter((entry) => matches(entry, wish));
+    const fitting = images.filter((entry) => entry.architecture === host.architecture);
+    let wanted = fitting.filter((entry) => matches(entry, wish));
     if (!wish.framework && wanted.length) {
       const first = defaultFramework(wanted);
       wanted = wanted.filter((entry) => entry.framework === first);
@@ -184,7 +185,9 @@ const WheelyardPick = (() => {
       if (!problem) return { id: entry.id, reason: reason(drivers, entry, host, passed) };
       passed.push([entry.id, problem]);
     }
-    if (!passed.length) return { problem: `the catalogue has no such image: ${told(wish)}` };
+    const ordinary = host.architecture === Object.keys(machines)[0];
+    const where = ordinary ? "" : ` for ${machines[host.architecture]}`;
+    if (!passed.length) return { problem: `the catalogue has no such image${where}: ${told(wish)}` };
     const why = unique(passed.map(([, text]) => text)).slice(0, 5);
     return { problem: `no image runs on this machine:${why.map((text) => `\n  ${text}`).join("")}` };
   }

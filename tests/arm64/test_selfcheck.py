@@ -19,7 +19,7 @@ from wheelyard.planning.selector import select
 from wheelyard.verify.places import Place, Run, opened
 
 ROOT = Path(__file__).parents[2]
-IMAGE = "pytorch-2.15.0-py3.13-runtime-arm64"
+IMAGE = "pytorch:2.15.0-arm64"
 SELFCHECK = ("selfcheck",)
 COMPARE = """
 import importlib.util, sys, sysconfig

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.site.conftest import PROJECT
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.errors import MachineError
 from wheelyard.planning.catalogue import plan_entries
 from wheelyard.planning.plan import load_inputs
@@ -40,19 +41,24 @@ def drivers() -> list[str | None]:
 
 
 def questions() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """All drivers, GPUs and frameworks; for some machines all of the other wishes, too."""
+    """All processors, drivers, GPUs and frameworks; for some machines all of the other wishes, too."""
     frameworks = (None, "pytorch", "tensorflow", "pytorch+tensorflow", "pytorch-2.3", "jax")
     found = [
-        ({"driver": driver, "gpus": gpus}, {"framework": name, "flavour": "runtime"})
-        for driver, gpus, name in itertools.product(drivers(), GPUS, frameworks)
+        (
+            {"architecture": machine, "driver": driver, "gpus": gpus},
+            {"framework": name, "flavour": "runtime"},
+        )
+        for machine, driver, gpus, name in itertools.product(
+            ARCHITECTURES, drivers(), GPUS, frameworks
+        )
     ]
     found += [
         (
-            {"driver": driver, "gpus": ("9.0",)},
+            {"architecture": machine, "driver": driver, "gpus": ("9.0",)},
             {"framework": name, "cuda": cuda, "python": python, "flavour": flavour},
         )
-        for driver, name, cuda, python, flavour in itertools.product(
-            (None, "525.60.13", "570.26", "999.1"), (None, "tensorflow"),
+        for machine, driver, name, cuda, python, flavour in itertools.product(
+            ARCHITECTURES, (None, "525.60.13", "570.26", "999.1"), (None, "tensorflow"),
             (None, "12", "12.1", "13.0", "cpu"), (None, "3.11", "3.13"), ("runtime", "devel"),
         )
     ]  # fmt: skip
@@ -60,8 +66,9 @@ def questions() -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def answer(entries: Any, host: dict[str, Any], wish: dict[str, Any]) -> list[str | None]:
+    machine = ARCHITECTURES[host["architecture"]].machine
     try:
-        choice = pick(entries, Host(**host), Selection(**wish))
+        choice = pick(entries, Host(**host | {"architecture": machine}), Selection(**wish))
     except MachineError as error:
         return [None, str(error)]
     return [choice.entry.id, choice.reason]
@@ -82,7 +89,8 @@ def test_the_page_and_the_command_agree(chromium: str, tmp_path: Path) -> None:
     theirs = json.loads(html.unescape(body[1]))
     ours = [answer(entries, host, wish) for host, wish in asked]
     assert len(theirs) == len(asked) > 3000
-    assert {one[0] for one in ours if one[0]} != set()
+    chosen = {one[0] for one in ours if one[0]}
+    assert {entry.architecture for entry in entries if entry.id in chosen} == {*ARCHITECTURES}
     different = [
         (question, mine, other)
         for question, mine, other in zip(asked, ours, theirs, strict=True)

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wheelyard.architecture import DEFAULT
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import LayersRecord, read_record
 from wheelyard.images.build.report import read_report
@@ -80,7 +80,7 @@ def read_images(context: Context, reports: Path | None = None) -> tuple[ImageFac
             nccl=_nccl(stages[cell.id]),
             stages=stages[cell.id],
             layers=_layers(stages[cell.id], parts[cell.id], entry, counts),
-            nearest=_nearest(cell.id, parts),
+            nearest=_nearest(cell, plan, parts),
             inspected=built[cell.id]["inspected"] if cell.id in built else {},
             verified=verified.get(str(entry.digest)),
         )
@@ -89,19 +89,16 @@ def read_images(context: Context, reports: Path | None = None) -> tuple[ImageFac
 
 
 def picker_data(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
-    """Return what `pick` in the page goes by: the images without layers, and the driver floors.
-
-    It asks for no processor, so it has the images for amd64.
-    """
+    """Return what `pick` in the page goes by: images without layers, machines, driver floors."""
     drivers = json.loads(files("wheelyard").joinpath("data/drivers.json").read_text("utf-8"))
-    left_out = ("layers", "unpacked", "digest", "cudnn", "architecture")
+    left_out = ("layers", "unpacked", "digest", "cudnn")
     images = [
         {name: value for name, value in asdict(entry).items() if name not in left_out}
         for entry in entries
-        if entry.architecture == DEFAULT.name
     ]
+    machines = {name: architecture.machine for name, architecture in ARCHITECTURES.items()}
     floors = {name: drivers[name] for name in ("minor_version", "native", "generations")}
-    return {"images": images, "drivers": floors}
+    return {"images": images, "machines": machines, "drivers": floors}
 
 
 def _sizes(record: LayersRecord) -> Any:
@@ -135,10 +132,14 @@ def _layers(
     )
 
 
-def _nearest(name: str, parts: Mapping[str, Sequence[Part]]) -> tuple[tuple[str, int], ...]:
-    """Return the images that cost the fewest bytes beside this one, blob by blob."""
+def _nearest(
+    cell: Cell, plan: Plan, parts: Mapping[str, Sequence[Part]]
+) -> tuple[tuple[str, int], ...]:
+    """Return the images for the same machine that cost the fewest bytes beside this one."""
     costs = [
-        (to_pull(theirs, parts[name])[0], other) for other, theirs in parts.items() if other != name
+        (to_pull(parts[other.id], parts[cell.id])[0], other.id)
+        for other in plan.cells
+        if other.architecture == cell.architecture and other.id != cell.id
     ]
     return tuple((other, size) for size, other in sorted(costs)[:_NEAREST])
 

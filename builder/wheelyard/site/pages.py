@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.cli import COMMANDS, make_parser
 from wheelyard.console.amounts import amount
 from wheelyard.contract.runtimes import run_line
@@ -20,12 +21,15 @@ from wheelyard.system.templates import make_environment
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from wheelyard.model import Cell
+
 _WIDTH = 720  # pixels of the picture of an image's layers
 # Compute capability -> devices that have it, for those who do not know theirs by heart.
 _GPUS = {
     "5.2": "GTX 900, M40", "6.0": "P100", "6.1": "GTX 10, P4, P40", "7.0": "V100",
     "7.5": "T4, RTX 20", "8.0": "A100, A30", "8.6": "A10, A40, RTX 30", "8.9": "L4, L40S, RTX 40",
-    "9.0": "H100, H200", "10.0": "B200", "10.3": "B300", "12.0": "RTX 50, RTX PRO 6000",
+    "9.0": "H100, H200, GH200", "10.0": "B200, GB200", "10.3": "B300, GB300", "11.0": "Thor",
+    "12.0": "RTX 50, RTX PRO 6000", "12.1": "DGX Spark",
 }  # fmt: skip
 
 
@@ -39,7 +43,10 @@ def make_pages(project: Path, images: Sequence[ImageFacts]) -> dict[str, str]:
         "index.md": environment.get_template("site/index.md.j2").render(),
         "pick.md": _pick(environment, images),
         "catalogue/index.md": environment.get_template("site/list.md.j2").render(images=images),
-        **{f"catalogue/{image.cell.id}.md": _image(environment, image) for image in images},
+        **{
+            f"catalogue/{image.cell.id}.md": _image(environment, image, _siblings(image, images))
+            for image in images
+        },
         **{
             f"catalogue/{image.cell.id}.cdx.json": _bill(image)
             for image in images
@@ -54,10 +61,17 @@ def make_pages(project: Path, images: Sequence[ImageFacts]) -> dict[str, str]:
     }
 
 
-def _image(environment: Environment, image: ImageFacts) -> str:
+def _siblings(image: ImageFacts, images: Sequence[ImageFacts]) -> list[Cell]:
+    """Return the same image for other architectures, which one index of a registry holds."""
+    cells = (other.cell for other in images)
+    return [x for x in cells if x.sibling == image.cell.sibling and x.id != image.cell.id]
+
+
+def _image(environment: Environment, image: ImageFacts, siblings: Sequence[Cell]) -> str:
     tag = image.cell.tags[0]
     return environment.get_template("site/image.md.j2").render(
         image=image,
+        siblings=siblings,
         tag=tag,
         run=run_line("docker", tag),
         bars=_bars(image),
@@ -88,6 +102,7 @@ def _pick(environment: Environment, images: Sequence[ImageFacts]) -> str:
         frameworks=values("framework"),
         cudas=values("cuda"),
         pythons=values("python"),
+        machines={name: ARCHITECTURES[name].machine for name in values("architecture")},
         flavours=list(dict.fromkeys(image.cell.flavour.name for image in images)),
         gpus=_GPUS,
     )
