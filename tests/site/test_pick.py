@@ -41,7 +41,7 @@ def drivers() -> list[str | None]:
 
 
 def questions() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """All processors, drivers, GPUs and frameworks; for some machines all of the other wishes, too."""
+    """All processors, drivers, GPUs and frameworks; for some machines the other wishes, too."""
     frameworks = (None, "pytorch", "tensorflow", "pytorch+tensorflow", "pytorch-2.3", "jax")
     found = [
         (
