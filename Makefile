@@ -82,9 +82,7 @@ test-inside: .venv/dev
 
 test-image: .venv/dev ## Build the images under test and test them from inside: TEST_MATRIX=pytorch-2.3.1
 	$(BIN)/wheelyard build $(TEST_MATRIX) --no-load
-	$(BIN)/pytest tests/image --layout dist --images $(TEST_MATRIX) $(BACKENDS:%=--backend %) $(ARGS)
-	$(BIN)/pytest tests/gpu --layout dist --images $(TEST_MATRIX) $(ARGS)
-	$(BIN)/pytest tests/benchmark --layout dist --images $(TEST_MATRIX) $(ARGS)
+	$(BIN)/pytest tests/image tests/gpu tests/benchmark --layout dist --images $(TEST_MATRIX) $(BACKENDS:%=--backend %) $(ARGS)
 
 test-arm64: .venv/dev ## An image for arm64 under qemu: versions and libraries (root; qemu-user-static; 7 GB free)
 	$(BIN)/wheelyard build pytorch:2.15.0-arm64 --no-load

@@ -78,14 +78,18 @@ def test_tensorboard_reads_the_curves(box: Box) -> None:
         assert 0 < curves["test/accuracy"][0] <= 1
 
 
-def test_a_folder_of_mnist_is_taken_instead_of_the_digits(box: Box) -> None:
-    """Twenty striped pictures: enough to see that they are what is trained on."""
+def put_mnist(box: Box) -> None:
+    """Twenty striped pictures in /tmp: enough to see that they are what is trained on."""
     for part, count in (("train", 20), ("t10k", 10)):
         labels = bytes(number % 10 for number in range(count))
         pixels = b"".join(bytes([25 * label] * 784) for label in labels)
         images = struct.pack(">4I", 0x803, count, 28, 28) + pixels
         box.put(f"/tmp/{part}-images-idx3-ubyte", images)
         box.put(f"/tmp/{part}-labels-idx1-ubyte", struct.pack(">2I", 0x801, count) + labels)
+
+
+def test_a_folder_of_mnist_is_taken_instead_of_the_digits(box: Box) -> None:
+    put_mnist(box)
     result = box.dev.run("selfcheck --json --model mlp --data /tmp train")
     assert result.rc == 0, result.stdout
     assert '"data": "MNIST"' in result.stdout
@@ -93,6 +97,7 @@ def test_a_folder_of_mnist_is_taken_instead_of_the_digits(box: Box) -> None:
 
 
 def test_a_damaged_data_file_is_wrong_use(box: Box) -> None:
+    put_mnist(box)
     box.put("/tmp/train-images-idx3-ubyte", b"\x00\x00\x08\x03 cut off")
     result = box.dev.run("selfcheck --data /tmp train")
     assert result.rc == 2
