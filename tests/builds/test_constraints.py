@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -55,6 +56,16 @@ class TestTheFiles:
         ]
         assert pinned(files[BUILD_CONSTRAINTS]) == ["torch==2.3.1"]
         assert "PIP_CONFIG_FILE=/dev/null" in files[CONSTRAINTS].splitlines()[1]
+
+    def test_the_plugin_of_another_cuda_is_kept_out(self) -> None:
+        """JAX's own advice is `pip install "jax[cuda13]"`: the newer of two is taken."""
+        for cell in planning.committed_plan().cells:
+            names = [pin.name for pin in cell.frameworks]
+            files = constraint_files(cell, ())
+            other = {"12": "13", "13": "12"}.get(cell.cuda.partition(".")[0])
+            held = [f"jax-cuda{other}-plugin<0"] if "jax" in names else []
+            for file in (CONSTRAINTS, UV_CONFIG):
+                assert re.findall(r"jax-cuda\d+-plugin[^ \"]*", files[file]) == held
 
     def test_a_pin_of_upstreams_that_the_cell_replaces_is_left_out(self, cell: Cell) -> None:
         """torch's own metadata names another one: with both, pip could install nothing more."""

@@ -219,6 +219,21 @@ def test_the_cells_label_is_json_that_names_the_cell() -> None:
     assert labels["org.opencontainers.image.version"] == "2.3.1-cuda12.1-cudnn8.9-py3.11"
 
 
+def test_frameworks_beside_jax_take_a_gpus_memory_as_they_need_it() -> None:
+    """Alone, JAX takes three quarters of it at once, as upstream has it; the docs name both."""
+    page = (ROOT / "docs" / "images.md").read_text()
+    for cell in planning.committed_plan().cells:
+        names = [pin.name for pin in cell.frameworks]
+        if "jax" not in names:
+            continue
+        env = dict(image_config(cell, LOCK).env)
+        shared = {name: value for name, value in env.items() if name.startswith(("XLA_", "TF_"))}
+        assert shared == ({} if len(names) == 1 else {
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        })  # fmt: skip
+        assert all(f"`{name}={value}`" in page for name, value in shared.items())
+
+
 def test_labels_say_of_their_makers_what_the_matrix_says(tmp_path: Path) -> None:
     prefix = "org.opencontainers.image."
     said = {"source": "https://git.example/x", "licenses": "Apache-2.0 AND BSD-3-Clause"}

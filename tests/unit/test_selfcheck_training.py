@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from wheelyard.selfcheck import bench
+from wheelyard.selfcheck import train as selfcheck_train
 from wheelyard.selfcheck.compile import judge_step
 from wheelyard.selfcheck.data import digits
 from wheelyard.selfcheck.data.pictures import Pictures, Split, copies
@@ -574,6 +575,21 @@ def test_keras_computes_by_the_backend_it_was_told_to(
 ) -> None:
     outcome = judge_keras(keras_run(**changes), backend)
     assert (outcome.status, outcome.reason) == ("pass" if reason is None else "fail", reason)
+
+
+def test_keras_is_trained_by_every_framework_beside_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = ["pytorch", "tensorflow", "jax"]
+    monkeypatch.setattr(selfcheck_train, "usable_frameworks", lambda _options: there)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+
+    def listed() -> list[str]:
+        return [name for name, _ in selfcheck_train.checks(Options(None, models=("keras",)))]
+
+    assert listed() == [f"train.keras.{name}" for name in there]
+    del there[1:]
+    assert listed() == []
 
 
 def test_no_product_is_faster_than_the_device() -> None:

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from wheelyard.contract.paths import VENV
-from wheelyard.frameworks.known import is_part
+from wheelyard.frameworks.known import is_part, other_plugins
 from wheelyard.model import Cell, LockedWheel
 
 CONSTRAINTS = "etc/pip/constraint.txt"
@@ -85,6 +85,8 @@ def is_cuda(wheel: LockedWheel) -> bool:
 
 def _bounds(cell: Cell, pins: Iterable[str]) -> Iterator[str]:
     pinned = {pin.partition("==")[0] for pin in pins}
+    for plugin in (p for pin in cell.frameworks for p in other_plugins(pin.name, cell.cuda)):
+        yield f"{plugin}<0  # for another CUDA than this image's; of two, one alone is used"
     for bound, reason in cell.reasons:
         if _name(bound) not in pinned:
             yield f"{bound}  # {reason}"

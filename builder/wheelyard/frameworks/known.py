@@ -73,6 +73,15 @@ def plugin_for(name: str, cuda: str) -> tuple[str, str] | None:
     return None if plugin is None else (plugin.extra, _named(name, plugin))
 
 
+def other_plugins(name: str, cuda: str) -> tuple[str, ...]:
+    """Return the distributions, without extras, of a framework's plugins for other CUDA majors."""
+    return tuple(
+        plugin.distribution.partition("[")[0]
+        for major, plugin in FRAMEWORKS[name].plugins.items()
+        if major != cuda.partition(".")[0]
+    )
+
+
 def facts_of(name: str, cuda: str | None) -> str:
     """Return the build whose facts count for a CUDA version; without one, the newest plugin's.
 

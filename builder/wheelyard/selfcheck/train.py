@@ -67,8 +67,7 @@ def checks(options: Options) -> Iterator[Check]:
             yield f"train.amp.{framework}", partial(check_amp, framework, options)
         if "accumulation" in wanted:
             yield f"train.accumulation.{framework}", partial(check_accumulation, framework, options)
-        several = framework != "pytorch" and len(names) > 1
-        if "keras" in wanted and several and importlib.util.find_spec("keras"):
+        if "keras" in wanted and len(names) > 1 and importlib.util.find_spec("keras"):
             yield f"train.keras.{framework}", partial(check_keras, framework)
         if framework not in MEASURED:
             continue

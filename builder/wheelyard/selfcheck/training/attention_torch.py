@@ -99,7 +99,8 @@ def _largest(values: list[float]) -> float:
 
 def _difference(seen: Any, wanted: Any) -> float:
     """Return the largest difference, as a part of the largest value; nan where one is nan."""
-    return float((seen.detach().double() - wanted.detach()).abs().max() / wanted.abs().max())
+    seen, wanted = seen.detach().double(), wanted.detach()
+    return float((seen - wanted).abs().max() / wanted.abs().max())
 
 
 def _nodes(node: Any, depth: int) -> Iterator[str]:

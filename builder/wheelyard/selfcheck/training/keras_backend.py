@@ -7,6 +7,7 @@ are, and what each model's last epoch came to.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -52,6 +53,8 @@ def train(spec: Spec) -> dict[str, Any]:
 def main(names: list[str]) -> None:
     """Train each model and tell."""
     import_framework("tensorflow")
+    if os.environ.get("KERAS_BACKEND") == "torch":  # its threads would spin, and gain nothing here
+        import_framework("pytorch").set_num_threads(1)
     from ..models.keras_models import keras
 
     seen = {name: train(SPECS[name]) for name in names}
