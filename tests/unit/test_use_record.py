@@ -48,10 +48,16 @@ def test_a_part_played_later_leaves_the_other_users(tmp_path: Path) -> None:
 
 def test_what_was_played_with_another_digest_keeps_it(tmp_path: Path) -> None:
     file = tmp_path / "use.json"
-    report.write(file, [played("a", report.PASSED, "dev", "keep-id")])
-    report.write(file, [played("b", report.PASSED, "dev")])
-    assert read(file) == {"b": {"dev": report.PASSED}, "a": {"keep-id": report.PASSED}}
-    report.write(file, [played("c", report.PASSED, "dev", "keep-id")])
+    old, new = played("a", report.PASSED, "dev", "keep-id"), played("b", report.PASSED, "dev")
+    for item in old, new:
+        item["runs"].append(report.run("root", "story", report.LEFT_OUT))
+        report.write(file, [item])
+    passed, left_out = report.PASSED, report.LEFT_OUT
+    assert read(file) == {
+        "b": {"dev": passed, "root": left_out},
+        "a": {"keep-id": passed, "root": left_out},
+    }
+    report.write(file, [played("c", report.PASSED, "dev", "keep-id", "root")])
     assert list(read(file)) == ["c"]
 
 

@@ -69,7 +69,8 @@ def added(record: Iterable[Entry], new: Entry) -> Iterator[Entry]:
         if item["digest"] == new["digest"]:
             kept += rest
         elif any(run["outcome"] != LEFT_OUT for run in rest):
-            yield {**item, "runs": rest}
+            runs = [run for run in item["runs"] if run in rest or run["outcome"] == LEFT_OUT]
+            yield {**item, "runs": runs}
     yield {**new, "runs": [*kept, *new["runs"]]}
 
 
