@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from docker import DockerClient
+from locking import Index
 from tiny import Tiny, make_both
 
 from tests.engines.podman import Storage
+from tests.peers.command import wheelyard
 from tests.peers.pushed import RUNTIME, digest_there, layout_digest
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.cli import main
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.results import Built
@@ -150,6 +153,44 @@ def test_an_image_is_made_again_by_a_shared_tag(
         assert main([*map(str, given), *where]) == 0
         made = json.loads(capsys.readouterr().out)
         assert made["id"].endswith("arm64") == (tag == ARM)
+
+
+def test_a_project_stands_on_the_image_that_it_names(
+    push: Callable[..., int], address: str, dist: Path, tmp_path: Path
+) -> None:
+    """On arm64's, too: the wheels for any platform are the same layers."""
+    assert push("runtime") == 0
+    index = Index(tmp_path / "index")
+    index.add("extra", "1.0")
+    env = {"WHEELYARD_REGISTRY": f"http://{address}/team", "WHEELYARD_CACHE": str(tmp_path / "c")}
+    own: dict[str, list[str]] = {}
+    with index.serve() as url:
+        env["WHEELYARD_INDEX_URL"] = url
+        for architecture, tag in (("amd64", SHORT), ("arm64", f"{SHORT}-arm64")):
+            folder = tmp_path / architecture
+            folder.mkdir()
+            (folder / "requirements.txt").write_text("extra\n")
+            (folder / "train.py").write_text("import extra\n")
+            table = f'image = "{tag}"\nname = "model-{architecture}"\n'
+            (folder / "wheelyard.toml").write_text(f'{table}requirements = ["requirements.txt"]\n')
+            for command in ("lock", "push"):
+                done = wheelyard((command,), folder, env)
+                assert done.returncode == 0, done.stderr
+            machine = ARCHITECTURES[architecture].machine
+            assert f"platform_machine == '{machine}'" in (folder / "pylock.toml").read_text()
+            base = layout_digest(dist, RUNTIME if architecture == "amd64" else ARM)
+            below = json.loads(blob(dist, base))["layers"]
+            layers = raw(address, f"model-{architecture}:latest")["layers"]
+            assert layers[: len(below)] == below
+            own[architecture] = [layer["digest"] for layer in layers[len(below) :]]
+            name = f"docker://{address}/team/model-{architecture}:latest"
+            command = ["skopeo", "inspect", "--config", "--raw", "--tls-verify=false", name]
+            told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            assert told["architecture"] == architecture
+        refused = wheelyard(("push", "--bytecode"), tmp_path / "arm64", env)
+    assert own["amd64"][0] == own["arm64"][0]  # the wheel
+    assert refused.returncode != 0
+    assert "runs on aarch64 only" in refused.stderr
 
 
 def test_pick_goes_by_the_machine(

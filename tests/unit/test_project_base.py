@@ -40,6 +40,20 @@ def test_the_sets_own_images_are_found_by_tag_and_by_words() -> None:
     assert planned_base("pytorch-2.3-devel", ROOT).reference.endswith("-devel")
 
 
+def test_an_image_for_another_processor_is_one_that_names_it() -> None:
+    ours, theirs = planned_base("pytorch:2.15", ROOT), planned_base("pytorch:2.15-arm64", ROOT)
+    assert (ours.machine, theirs.machine) == ("x86_64", "aarch64")
+    assert theirs.platform == ours.platform.replace("x86_64", "aarch64")
+    assert theirs == planned_base("pytorch-2.15.0-cuda13.2-cudnn9.26-py3.13-runtime-arm64", ROOT)
+    assert planned_base("pytorch-2.14-py3.13", ROOT).machine == "x86_64"
+    assert planned_base("pytorch-2.14-py3.13-arm64", ROOT).machine == "aarch64"
+    assert base_contents(ours) != base_contents(theirs)
+    assert ours.devel == "pytorch:2.15.0-cuda13.2-cudnn9.26-py3.13-devel"
+    assert theirs.devel == f"{ours.devel}-arm64"
+    devel = planned_base(theirs.devel, ROOT)
+    assert (devel.reference, devel.devel) == (theirs.devel, theirs.devel)
+
+
 def test_words_that_mean_several_images_or_none_are_refused() -> None:
     plan = load_plan(ROOT)
     with pytest.raises(ProjectError, match=r"means \d+ images"):

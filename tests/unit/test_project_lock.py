@@ -649,6 +649,34 @@ def test_a_pin_is_shown_as_it_was_asked_for() -> None:
     assert _pinned("x", "x==1.0, we can conclude") == "x==1.0"
 
 
+def test_a_base_for_arm64_takes_its_wheels_and_its_markers(index: Index, tmp_path: Path) -> None:
+    for machine in ("x86_64", "aarch64"):
+        file = make_wheel(index.folder / "files", "fast", "1.0", {"fast.py": f"M = '{machine}'\n"})
+        file.rename(file.with_name(f"fast-1.0-py3-none-manylinux_2_17_{machine}.whl"))
+    lines = "fast\ndemo ; platform_machine == 'aarch64'\nnewer ; platform_machine == 'x86_64'\n"
+    project = write(tmp_path, {"r.txt": lines})
+    found = {}
+    with index.serve() as url:
+        settings = make_settings(tmp_path, url)
+        for machine in ("x86_64", "aarch64"):
+            stands_on = replace(base(index), platform=f"{machine}-manylinux_2_36")
+            made = lock_project(project, stands_on, None, ENTRIES, settings).lock
+            text = render_lock(made)
+            assert f"platform_machine == '{machine}'" in text
+            path = tmp_path / "pylock.toml"
+            path.write_text(text, encoding="utf-8")
+            assert read_lock(path) == made
+            assert lock_problems(project, made, stands_on) == []
+            found[machine] = {item.wheel.filename for item in made.added(stands_on)}
+            path.write_text(text.replace(machine, "riscv64"), encoding="utf-8")
+            with pytest.raises(LockError, match="must name one platform_machine"):
+                read_lock(path)
+    assert found["x86_64"] > {"fast-1.0-py3-none-manylinux_2_17_x86_64.whl"}
+    assert found["aarch64"] == {
+        "fast-1.0-py3-none-manylinux_2_17_aarch64.whl", "demo-1.0-py3-none-any.whl",
+    }  # fmt: skip
+
+
 def test_a_wheel_for_another_python_is_said_to_be_one(index: Index, tmp_path: Path) -> None:
     file = make_wheel(index.folder / "files", "oldpy", "1.0")
     file.rename(file.with_name("oldpy-1.0-cp38-cp38-manylinux_2_17_x86_64.whl"))

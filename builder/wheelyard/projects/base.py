@@ -45,12 +45,14 @@ def planned_base(image: str, folder: Path) -> BaseImage:
 
 
 def base_cell(image: str, plan: Plan) -> Cell:
-    """Return the one cell that a table names; a runtime image where a word leaves that open."""
+    """Return the one cell that a table names.
+
+    It is a runtime image, and one for amd64, where the words leave that open.
+    """
     from wheelyard.planning.selector import select
 
-    cells = tuple(x for x in select(plan, image) if x.architecture == DEFAULT.name)
-    if not cells:
-        raise ProjectError(f'image = "{image}": projects stand on images for {DEFAULT.name} only')
+    cells = select(plan, image)
+    cells = tuple(cell for cell in cells if cell.architecture == DEFAULT.name) or cells
     if len(cells) > 1:
         cells = tuple(cell for cell in cells if cell.parent is None) or cells
     if len(cells) > 1:

@@ -18,7 +18,7 @@ from wheelyard.publish.catalogue import fetch_catalogue
 from wheelyard.registry.client import open_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from wheelyard.context import Context
@@ -71,7 +71,7 @@ def _published(registry: Registry, trust: Trust | None) -> tuple[CatalogueEntry,
             f"{registry.address} has no catalogue, so no images to stand on: publish the set there "
             "(`wheelyard push` in it), or leave out --registry to take the images of the matrix"
         )
-    return _for_projects(entries)
+    return entries
 
 
 def _set_folder(context: Context) -> Path:
@@ -87,21 +87,20 @@ def _set_folder(context: Context) -> Path:
 
 def _planned_entries(folder: Path) -> tuple[CatalogueEntry, ...]:
     _matrix, upstream, plan = load_inputs(folder)
-    return _for_projects(plan_entries(plan.cells, upstream, ()))
-
-
-def _for_projects(entries: Iterable[CatalogueEntry]) -> tuple[CatalogueEntry, ...]:
-    """Return the images that a project can stand on: those for the default architecture."""
-    return tuple(entry for entry in entries if entry.architecture == DEFAULT.name)
+    return plan_entries(plan.cells, upstream, ())
 
 
 def chosen_entry(image: str, entries: Sequence[CatalogueEntry], where: str) -> CatalogueEntry:
-    """Return the one image of a catalogue that a table names by tag, id or axis words."""
+    """Return the one image of a catalogue that a table names by tag, id or axis words.
+
+    Words that leave the architecture open mean amd64's.
+    """
     exact = [entry for entry in entries if image in (entry.id, *entry.tags)]
     if exact:
         return exact[0]
     names = {name for entry in entries for name in entry.framework.split("+")}
     found = [e for e in entries if not e.special and is_described(e.id, image, names)]
+    found = [entry for entry in found if entry.architecture == DEFAULT.name] or found
     if len(found) > 1:
         found = [entry for entry in found if entry.flavour == "runtime"] or found
     if len(found) == 1:

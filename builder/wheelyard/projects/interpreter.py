@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from typing import TYPE_CHECKING
 
-from wheelyard.errors import BaseImageError, StorageError
+from wheelyard.architecture import of_machine
+from wheelyard.errors import BaseImageError, ProjectError, StorageError
 from wheelyard.images.assemble.interpreter import FORMAT, unpack_interpreter
 from wheelyard.images.assemble.roots import RootLayer
 from wheelyard.images.assemble.store import LayerStore
@@ -26,8 +28,14 @@ def find_interpreter(
 ) -> Interpreter | None:
     """Unpack the base's Python, once; None, with a warning, if its lowest layer does not hold one.
 
-    It runs confined: it may be anybody's. Raises ProjectError if the layer is nowhere.
+    It runs confined: it may be anybody's. Raises ProjectError if the layer is nowhere, or the
+    Python is for another processor.
     """
+    if of_machine(platform.machine()) != of_machine(base.image.machine):
+        raise ProjectError(
+            f"the bytecode is made by the Python of {base.image.reference}, which runs on "
+            f"{base.image.machine} only: make the image on such a machine, or without bytecode"
+        )
     layer: dict[str, Any] = base.image.manifest["layers"][0]
     text = f"layer {layer['digest']}\nformat {FORMAT}"
     identity = hashlib.sha256(text.encode()).hexdigest()

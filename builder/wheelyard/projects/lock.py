@@ -18,6 +18,7 @@ from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from wheelyard.architecture import ARCHITECTURES
 from wheelyard.errors import LockError
 from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.lock.index import locate
@@ -96,7 +97,7 @@ def lock_project(
     the message says how to bring one. Raises ProjectError for requirements that cannot be read,
     LockError if there is no solution, FetchError if the index fails.
     """
-    wanted = collect(project, base.python)
+    wanted = collect(project, base.python, base.machine)
     inputs = inputs_of(project, wanted, base_contents(base))
     entries = tuple(entries)
     settings = index_settings(wanted, settings)
@@ -122,6 +123,7 @@ def lock_project(
         wheels=wheels,
         shadowed=shadowed,
         python=base.python,
+        machine=base.machine,
     )
     return Resolution(lock, tuple(notes))
 
@@ -132,14 +134,13 @@ def _solved(
     """Resolve, and build releases in whose place there would be a pre-release."""
     asked = [*map(Requirement, [*fitted.requirements, *fitted.constraints])]
     there = {(wheel.name, wheel.version) for wheel in base.wheels}
-    image = base.reference.removesuffix("-devel")
     while True:
         found, notes = resolver.resolve(fitted.requirements), list[str]()
         if resolver.shadowed(found):
             found, notes = resolver.with_dependents(found)
         new = {name: x for name, x in found.items() if (name, str(x.version)) not in there}
         try:
-            told = check_prereleases(new, asked, own_indexes(settings), image, settings)
+            told = check_prereleases(new, asked, own_indexes(settings), base.devel, settings)
         except NoReleaseError as problem:
             if not resolver.builds([problem.newest], instead=str(problem)):
                 raise
@@ -156,7 +157,7 @@ def _with_sources(
     builder: _Late,
 ) -> Wanted:
     """Require the wheels of repositories and archives: those that are locked, or built now."""
-    target, requirements = environment(base.python), list(wanted.requirements)
+    target, requirements = environment(base.python, base.machine), list(wanted.requirements)
     before = {item.source: item for item in (() if previous is None else previous.wheels)}
     for source in wanted.sources:
         if source.marker and not Marker(source.marker.lstrip(" ;")).evaluate(target):
@@ -183,7 +184,7 @@ def images_with(
 ) -> list[str]:
     """Return the tags of the set's images that have a framework as required, the newest first.
 
-    Those of the base's flavour and Python come first.
+    Those of the base's machine, Python and flavour come first.
     """
     name = canonicalize_name(requirement.name)
     found = []
@@ -191,7 +192,10 @@ def images_with(
         version = frameworks_of(entry).get(name)
         if version is None or entry.special or not requirement.specifier.contains(version, True):
             continue
-        like = (entry.python == base.python, f"-{entry.flavour}" in f"{base.reference}-runtime")
+        like = (
+            ARCHITECTURES[entry.architecture].machine == base.machine, entry.python == base.python,
+            f"-{entry.flavour}" in f"{base.reference}-runtime",
+        )  # fmt: skip
         found.append(((like, "+" not in entry.framework, Version(version)), entry.tags[0]))
     return [tag for _, tag in sorted(found, reverse=True)]
 
@@ -232,7 +236,7 @@ class _Fitter:
         self.notes: list[str] = []
         self._base = base
         self._entries = entries
-        self._target = environment(base.python)
+        self._target = environment(base.python, base.machine)
         self._versions = {wheel.name: wheel.version for wheel in base.wheels}
         self._bounds: dict[str, Requirement] = {
             canonicalize_name(bound.name): bound for bound in map(Requirement, base.constraints)
@@ -510,15 +514,16 @@ class _Resolver:
         """Say what helps against the usual reasons for which there is no solution."""
         if _OTHER_PYTHON.search(problem):
             yield (
-                f"a distribution has no wheel for this Python ({self._base.python}, Linux x86_64): "
+                f"a distribution has no wheel for this Python ({self._base.python}, Linux "
+                f"{self._base.machine}): "
                 "ask for another version of it, or take an image with another Python (`wheelyard "
                 "plan`)"
             )
         elif pins:
-            image = self._base.reference.removesuffix("-devel")
             yield (
-                f"no wheel for Python {self._base.python} on Linux x86_64: {', '.join(pins)}; ask "
-                f"for a version that has one. Otherwise, {wheel_advice(shlex.join(pins), image)}"
+                f"no wheel for Python {self._base.python} on Linux {self._base.machine}: "
+                f"{', '.join(pins)}; ask for a version that has one. Otherwise, "
+                f"{wheel_advice(shlex.join(pins), self._base.devel)}"
             )
         for name in {one for entry in self._entries for one in frameworks_of(entry)}:
             yield from self._framework_hint(name, problem)

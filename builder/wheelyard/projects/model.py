@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.model import LockedDeb, LockedWheel
 
 BUILT = "wheels"  # folder of a project that keeps the wheels built of sources
@@ -64,6 +65,19 @@ class BaseImage:
     platform: str = "x86_64-manylinux_2_36"  # uv's name of the wheels that its glibc runs
 
     @property
+    def machine(self) -> str:
+        """The machine that it runs on, as markers and wheels name it: "aarch64"."""
+        return self.platform.partition("-")[0]
+
+    @property
+    def devel(self) -> str:
+        """The tag of its devel image for the same machine; its own, if it is that."""
+        ends = (f"-{name}" for name in ARCHITECTURES)
+        end = next((end for end in ends if self.reference.endswith(end)), "")
+        stem = self.reference.removesuffix(end).removesuffix("-devel")
+        return f"{stem}-devel{end}"
+
+    @property
     def repository(self) -> str:
         """The repository that holds its blobs, below the registry's prefix."""
         return self.reference.partition(":")[0]
@@ -101,6 +115,7 @@ class ProjectLock:
     # In `wheels`, but with another version in the base: those of the base are removed.
     shadowed: tuple[LockedWheel, ...] = ()
     python: str = "3.11"  # the base's
+    machine: str = DEFAULT.machine  # the base's
     debian: DebianLock | None = None
 
     def added(self, base: BaseImage) -> tuple[ProjectWheel, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from wheelyard.architecture import of_machine
 from wheelyard.errors import EngineError, ProjectError, SelectionError
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.oci.layout import Layout
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.projects.model import BaseImage, Project
 
-_DEVEL = "-devel"
 _ENV = "Env"
 _DEBIAN = "wheelyard: Debian "  # in the history of an image of the set
 
@@ -50,7 +51,7 @@ class Places:
         """Prepare; `layout` is one that holds the base's layers."""
         self._base, self._entries, self._context = base, entries, context
         self._store = LayerStore(context.settings.cache_dir)
-        self._devel_tag = f"{base.reference.removesuffix(_DEVEL)}{_DEVEL}"
+        self._devel_tag = base.devel
         folders = [project.folder, *filter(None, [set_folder(context)])]
         self._layouts = [*filter(None, [layout]), *(Layout(x / DIST) for x in folders)]
 
@@ -97,8 +98,18 @@ class Places:
         client, name = self._engine
         return run_contained(client, name, argv, env=env, folder=folder, place=place, ids=ids)
 
+    def runs_here(self) -> bool:
+        """Tell whether this machine's processor runs the base's programs."""
+        return of_machine(platform.machine()) == of_machine(self._base.machine)
+
     def advice(self) -> str:
         """Say how a build becomes possible on this machine, or how to bring a wheel."""
+        if not self.runs_here():
+            return (
+                f"it is built in {self._devel_tag}, which runs on {self._base.machine} only: lock "
+                "on such a machine. Or build the wheel there, and name its folder in the table: "
+                'find-links = ["wheels"]'
+            )
         where = "on Linux, as root or with user namespaces" if sys.platform == "linux" else "here"
         return (
             f"it is built in {self._devel_tag}: get that image (`wheelyard build {self._devel_tag}`"

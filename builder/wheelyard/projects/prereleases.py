@@ -47,13 +47,13 @@ def check_prereleases(
     found: Mapping[str, Package],
     requirements: Iterable[Requirement],
     indexes: tuple[str, ...],
-    image: str,
+    devel: str,
     settings: Settings,
 ) -> list[str]:
     """Say which pre-releases were taken; raise NoReleaseError for one in the place of releases.
 
-    Those that `requirements` name, and those from a folder, are the user's own choice. `image` is
-    the base, in whose devel image a wheel can be built.
+    Those that `requirements` name, and those from a folder, are the user's own choice. `devel` is
+    the base's devel image, in which a wheel can be built.
     """
     named = {canonicalize_name(one.name) for one in requirements if one.specifier.prereleases}
     taken = [
@@ -69,10 +69,10 @@ def check_prereleases(
         return []
     with make_client(settings, 1) as client:
         places = (*indexes, default_index(settings))
-        return [_judged(package, places, image, client) for package in taken]
+        return [_judged(package, places, devel, client) for package in taken]
 
 
-def _judged(package: Package, indexes: Iterable[str], image: str, client: httpx.Client) -> str:
+def _judged(package: Package, indexes: Iterable[str], devel: str, client: httpx.Client) -> str:
     for index in indexes:
         files = read_listing(client, index, package.name)
         if files is None:
@@ -84,7 +84,7 @@ def _judged(package: Package, indexes: Iterable[str], image: str, client: httpx.
             raise NoReleaseError(
                 f"{package.name}: its releases have no wheel that fits, only the pre-release "
                 f"{package.version} has; to have that one, name it: "
-                f"{package.name}=={package.version}. Otherwise, {wheel_advice(newest, image)}",
+                f"{package.name}=={package.version}. Otherwise, {wheel_advice(newest, devel)}",
                 newest,
             )
         break

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.contract.constraints import CONSTRAINTS
 from wheelyard.contract.imageconfig import CELL_LABEL
 from wheelyard.contract.paths import LOCK
@@ -208,13 +209,16 @@ def _facts(label: str | None, where: str) -> _Facts:
 
 def _platform(config: Mapping[str, Any], where: str) -> str:
     """Return the platform of the wheels that the image's Debian runs, from its history."""
+    machine = str(config.get("architecture", DEFAULT.name))
+    if machine not in ARCHITECTURES:
+        raise ProjectError(f"{where} is for {machine}; images are for {', '.join(ARCHITECTURES)}")
     for step in config.get("history") or ():
         if found := _SUITE.match(str(step.get("created_by", ""))):
             try:
-                return wheel_platform(Base("", found[1], ""))
+                return wheel_platform(Base("", found[1], "", architecture=machine))
             except LockError as error:
                 raise ProjectError(f"{where}: {error}") from error
-    return wheel_platform(Base("", _OLDEST, ""))
+    return wheel_platform(Base("", _OLDEST, "", architecture=machine))
 
 
 def _wheels(text: str, cell_id: str, where: str) -> tuple[LockedWheel, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from packaging.pylock import PackageArchive, PackageWheel, Pylock, PylockValidationError
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from wheelyard.architecture import of_machine
 from wheelyard.errors import LockError
 from wheelyard.model import LockedDeb, LockedWheel
 from wheelyard.projects.model import DebianLock, ProjectLock, ProjectWheel
@@ -28,7 +29,7 @@ def render_lock(lock: ProjectLock) -> str:
     """Return the file's text: no login, no time of writing, sorted by name."""
     where = (
         f"python_version == '{lock.python}' and sys_platform == 'linux' and "
-        "platform_machine == 'x86_64'"
+        f"platform_machine == '{lock.machine}'"
     )
     head = (
         f'{_NOTICE}lock-version = "1.0"\ncreated-by = "wheelyard"\n'
@@ -72,6 +73,7 @@ def read_lock(path: Path) -> ProjectLock:
         wheels=tuple(_wheels(lock, path)),
         shadowed=tuple(_below(item, path) for item in shadowed),
         python=_python(lock, path),
+        machine=_machine(lock, path),
         debian=_debian_lock(tool["debian"], path) if "debian" in tool else None,
     )
 
@@ -81,6 +83,15 @@ def _python(lock: Pylock, path: Path) -> str:
     if found is None:
         raise _unusable(path, "requires-python must name one Python, such as ==3.11.*")
     return found[1]
+
+
+def _machine(lock: Pylock, path: Path) -> str:
+    """Return the machine that the lock is for, by the markers of its environment."""
+    texts = [str(marker) for marker in lock.environments or ()]
+    found = re.findall(r'platform_machine == "(\w+)"', " ".join(texts))
+    if len(found) != 1 or of_machine(found[0]) is None:
+        raise _unusable(path, "environments must name one platform_machine, such as x86_64")
+    return str(found[0])
 
 
 def previous_lock(path: Path) -> ProjectLock | None:

@@ -18,6 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.errors import ProjectError
 from wheelyard.projects.model import Project
 from wheelyard.projects.table import PYPROJECT, read_toml
@@ -96,10 +97,10 @@ class Wanted:
         }
 
 
-def collect(project: Project, python: str) -> Wanted:
+def collect(project: Project, python: str, machine: str = DEFAULT.machine) -> Wanted:
     """Return what the project requires; raise ProjectError for what cannot be taken.
 
-    `python` is that of the base image: markers in uv.lock are judged for it.
+    Python and machine are those of the base image: markers in uv.lock are judged for them.
     """
     wanted = Wanted(find_links=list(project.table.find_links))
     data = _pyproject(project)
@@ -112,12 +113,12 @@ def collect(project: Project, python: str) -> Wanted:
     _from_folders(project, wanted)
     lock = workspace.root / "uv.lock"
     if lock.is_file():
-        wanted.locked += _uv_pins(lock, environment(python))
+        wanted.locked += _uv_pins(lock, environment(python, machine))
     return wanted
 
 
-def environment(python: str) -> dict[str, str]:
-    """Return the values of PEP 508's markers in an image with this Python."""
+def environment(python: str, machine: str) -> dict[str, str]:
+    """Return the values of PEP 508's markers in an image with this Python, on this machine."""
     return {
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -126,7 +127,7 @@ def environment(python: str) -> dict[str, str]:
         "platform_python_implementation": "CPython",
         "sys_platform": "linux",
         "platform_system": "Linux",
-        "platform_machine": "x86_64",
+        "platform_machine": machine,
         "os_name": "posix",
         "platform_release": "",
         "platform_version": "",
@@ -134,12 +135,12 @@ def environment(python: str) -> dict[str, str]:
     }
 
 
-def wheel_advice(what: str, image: str = "IMAGE") -> str:
+def wheel_advice(what: str, devel: str = "IMAGE-devel") -> str:
     """Say how a wheel is brought for a distribution that has none."""
     return (
         "images are made of wheels alone, and this cannot be built here; build the wheel once, in "
         "the devel image of the same tag, and name its folder:\n"
-        f"  wheelyard run {image}-devel pip wheel --no-deps --wheel-dir wheels {what}\n"
+        f"  wheelyard run {devel} pip wheel --no-deps --wheel-dir wheels {what}\n"
         '  find-links = ["wheels"]     in the table (or --find-links wheels in a requirements '
         "file)"
     )

@@ -35,7 +35,7 @@ def lock_problems(project: Project, lock: ProjectLock, base: BaseImage | None) -
     problems = []
     if base is not None and contents != lock.contents:
         problems.append(f"{base.reference} is no longer what {lock.base} was")
-    wanted = collect(project, lock.python)
+    wanted = collect(project, lock.python, lock.machine)
     if inputs_of(project, wanted, lock.contents) != lock.inputs:
         problems.append("the table or the requirements have changed")
     locked = {item.source: item for item in lock.wheels}

@@ -103,7 +103,9 @@ class WheelBuilder:
 
     def _kept(self, source: Fetched, origin: str, settings: Settings, name: str | None) -> Path:
         """Put the wheel of a source into the project's folder, from the cache or built."""
-        key = source_key(source, str(FORMAT), self.base.python, *self.base.constraints)
+        key = source_key(
+            source, str(FORMAT), self.base.python, self.base.machine, *self.base.constraints
+        )
         record = settings.cache_dir / "built" / f"{key}.json"
         files = settings.cache_dir / "files"
         if (wheel := _known(record, files)) is None:
@@ -148,7 +150,9 @@ class WheelBuilder:
         raise LockError(f"{source.said} is no wheel; {self.places.advice()}")
 
     def _rooms(self, source: Path) -> Iterator[AbstractContextManager[_Room | None]]:
-        """Yield where it may be built, the cheapest first."""
+        """Yield where it may be built, the cheapest first; nowhere on another processor."""
+        if not self.places.runs_here():
+            return
         if not _compiles(source):
             yield self._chamber(self.places.lowest, "in the base's lowest layer", pure=True)
         yield self._container()
