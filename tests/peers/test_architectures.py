@@ -173,8 +173,8 @@ def test_a_project_stands_on_the_image_that_it_names(
             (folder / "train.py").write_text("import extra\n")
             table = f'image = "{tag}"\nname = "model-{architecture}"\n'
             (folder / "wheelyard.toml").write_text(f'{table}requirements = ["requirements.txt"]\n')
-            for command in ("lock", "push"):
-                done = wheelyard((command,), folder, env)
+            for word in ("lock", "push"):
+                done = wheelyard((word,), folder, env)
                 assert done.returncode == 0, done.stderr
             machine = ARCHITECTURES[architecture].machine
             assert f"platform_machine == '{machine}'" in (folder / "pylock.toml").read_text()
