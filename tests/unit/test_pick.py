@@ -365,7 +365,7 @@ class TestTheCommand:
         assert main(["pick", "--project", str(ROOT)]) == MachineError.exit_code
         said = capsys.readouterr().err
         assert "--cuda cpu" not in said
-        assert "started without GPUs" in said
+        assert "without a GPU every image runs" in said
 
     @pytest.mark.parametrize("name", ["no-driver", "version-mismatch", "gpu-lost"])
     def test_a_machine_whose_driver_does_not_answer(
