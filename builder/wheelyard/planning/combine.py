@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from wheelyard.planning.facts import Upstream, for_architecture
+from wheelyard.planning.facts import Release, Upstream, for_architecture
 from wheelyard.planning.matrix_model import Include, Matrix, Policy
-from wheelyard.planning.shipped import override, pins, releases, usual_policy, why_not
+from wheelyard.planning.shipped import (
+    Nearest,
+    instead,
+    override,
+    pins,
+    releases,
+    usual_policy,
+    why_not,
+)
 from wheelyard.planning.tags import id_contents, named
 from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads, short
@@ -84,9 +92,10 @@ def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> No
     sets = itertools.product(axes.architecture, known, axes.cuda, axes.cudnn, axes.python)
     flavours = sorted(axes.flavour, key=lambda name: len(ancestry(matrix, name)))
     facts = {name: for_architecture(upstream, name) for name in axes.architecture}
+    nearest = _remembered_instead()
     for architecture, framework, cuda, cudnn, python in sets:
-        policy = usual_policy(matrix, framework)
-        unshipped = why_not(matrix, facts[architecture], framework, cuda, cudnn, python, policy)
+        asked = (framework, cuda, cudnn, python, usual_policy(matrix, framework))
+        unshipped = why_not(matrix, facts[architecture], *asked, nearest)
         for base, flavour in itertools.product(axes.base, flavours):
             combination = Combination(framework, cuda, cudnn, python, base, flavour, architecture)
             reason = excludes.reason(combination)
@@ -100,6 +109,19 @@ def _cross_product(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> No
     for at in excludes.unused():
         message = "matches no combination of the axes; correct it or remove it"
         verdicts.problems.append(Problem(("exclude", at), message))
+
+
+def _remembered_instead() -> Nearest:
+    """Return `instead` with a memory, for facts that stay as they are: combinations repeat it."""
+    said: dict[tuple[int, str, str | None], str] = {}
+
+    def nearest(title: str, known: Mapping[str, Release], cuda: str, python: str | None) -> str:
+        key = (id(known), cuda, python)
+        if key not in said:
+            said[key] = instead(title, known, cuda, python)
+        return said[key]
+
+    return nearest
 
 
 def _include(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -25,6 +25,7 @@ from wheelyard.planning.facts import (
 from wheelyard.planning.matrix_model import IndexBuild, Matrix, Policy
 from wheelyard.versions import is_exact, leads, order, short
 
+Nearest = Callable[[str, Mapping[str, Release], str, str | None], str]  # `instead`
 TOOLKIT = "cuda-toolkit"  # a distribution without files: it requires a toolkit's parts
 _NUMBERED = re.compile(r"nvidia-(cuda-(crt|cupti|nvcc|nvrtc|runtime)|nvjitlink|nvtx|nvvm)(-|$)")
 _LIKE_CUDA = re.compile(r"nvidia-(cuda-|nvjitlink|nvtx|cublas)")  # with CUDA's version numbers
@@ -118,6 +119,7 @@ def why_not(
     cudnn: str | None,
     python: str,
     policy: Policy,
+    nearest: Nearest = instead,
 ) -> str | None:
     """Say why upstream does not ship a combination, and the newest that fits; None if it does."""
     shipped = releases(matrix, upstream, framework, cuda)
@@ -130,7 +132,7 @@ def why_not(
             return reason
         if reason:
             known = upstream[pin.build or pin.name]
-            return f"{reason}, {instead(title, known, cuda, python)}"
+            return f"{reason}, {nearest(title, known, cuda, python)}"
     return _off_build(matrix, shipped, cuda, cudnn) if policy == "match-build" else None
 
 
