@@ -463,6 +463,29 @@ def test_init_makes_the_folder(tmp_path: Path) -> None:
     assert (mine / ".devcontainer" / "devcontainer.json").is_file()
 
 
+@pytest.mark.parametrize(
+    ("machine", "wish", "image"),
+    [
+        ("arm64", (), "pytorch:2.15.0-cuda13.2-cudnn9.26-py3.13-devel-arm64"),
+        ("AMD64", (), "pytorch:2.15.0-cuda13.2-cudnn9.26-py3.13-devel"),
+        ("arm64", ("--framework", "tensorflow-2.20"), "tensorflow:2.20.0-cuda12.5"),
+    ],
+)
+def test_init_goes_by_the_processor_where_there_is_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    machine: str, wish: tuple[str, ...], image: str,
+) -> None:  # fmt: skip
+    """As macOS and Windows call it; what an arm64 machine has no image for is emulated there."""
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    words = ["devcontainer", "init", "--output", str(tmp_path), "--project", str(ROOT), *wish]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    (line,) = [line for line in told.out.splitlines() if line.startswith("image")]
+    assert line.split()[1].startswith(image)
+    assert line.endswith("-arm64") == image.endswith("-arm64")
+    assert ("for amd64, emulated" in told.err) == bool(wish)
+
+
 def test_init_takes_a_folder_and_no_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devcontainer", "init", "pytorch", "--project", str(ROOT)]) == 2
     assert "--output pytorch" in capsys.readouterr().err

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.errors import RegistryError, UsageError
+from wheelyard.architecture import DEFAULT, of_machine
+from wheelyard.errors import MachineError, RegistryError, UsageError
 from wheelyard.options import Command, add_json, add_output, add_verify_options
 from wheelyard.settings import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.projects.model import Project
     from wheelyard.rendering.devcontainers import Devcontainer
-    from wheelyard.servers.pick import Host
+    from wheelyard.servers.pick import Choice, Host, Selection
 
 _EXAMPLES = """\
 init writes .devcontainer/devcontainer.json for the newest devel image that runs on this machine's
-driver and GPUs, or the newest one if there are none; in a project of your own (`wheelyard init`)
-for the project's image. feature writes .devcontainer/wheelyard,
+driver and GPUs, or the newest one for its processor if there are none; in a project of your own
+(`wheelyard init`) for the project's image. feature writes .devcontainer/wheelyard,
 for a project with its own image: selfcheck, and an environment that its user can write to.
 prepare makes the image of one of this repository's configurations (devcontainer/NAME) and loads
 it; `make devcontainer` calls it. pin names the images of this repository's configurations that are
@@ -193,15 +196,31 @@ def _chosen(args: argparse.Namespace, context: Context) -> tuple[Devcontainer, s
     from wheelyard.contract.editor import DEVELOPMENT
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.servers.choosing import read_entries, require_entry_signed
-    from wheelyard.servers.pick import Selection, pick
+    from wheelyard.servers.pick import Selection
 
     trust = find_trust(args.verify_key, args.signed_as, context)
     entries = read_entries(args.dist, context, trust)
     selection = Selection(args.framework, args.cuda, args.python, DEVELOPMENT)
-    choice = pick(entries, _host(args, context), selection)
+    choice = _choice(entries, _host(args, context), selection, context)
     if trust is not None:
         require_entry_signed(choice.entry, trust, context)
     return configuration(choice.entry, args, context), choice.reason
+
+
+def _choice(
+    entries: Sequence[CatalogueEntry], host: Host, selection: Selection, context: Context
+) -> Choice:
+    """Choose for the host; without a GPU, amd64's image will do, which engines emulate."""
+    from wheelyard.servers.pick import pick
+
+    try:
+        return pick(entries, host, selection)
+    except MachineError as problem:
+        if host.driver is not None or host.architecture == DEFAULT.machine:
+            raise
+        choice = pick(entries, replace(host, architecture=DEFAULT.machine), selection)
+        context.reporter.info(f"{problem}; this one is for {DEFAULT.name}, emulated and slow here")
+        return choice
 
 
 def project_configuration(
@@ -251,7 +270,8 @@ def _host(args: argparse.Namespace, context: Context) -> Host:
     seen = read_gpus()
     if seen.driver is None or args.cuda == "cpu":
         context.reporter.info(f"not chosen for a GPU: {seen.problem or '--cuda cpu'}")
-        return Host(None)
+        here = of_machine(platform.machine())
+        return Host(None, architecture=platform.machine() if here is None else here.machine)
     return host_of(seen.driver)
 
 
