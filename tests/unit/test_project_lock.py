@@ -876,6 +876,53 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+ELSEWHERE = """\
+import os, ssl, subprocess, sys, sysconfig
+import httpx, platformdirs, uv
+sysconfig.get_config_vars(), sysconfig.get_platform(), platformdirs.user_cache_dir("x")
+if sys.argv[1] == "win32":
+    for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+        sys.modules[name] = None
+    del os.geteuid, os.getuid, os.getgid
+from wheelyard.cli import main
+sys.platform = sys.argv[1]
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("platform", "table", "said"),
+    [
+        ("darwin", 'packages = ["ffmpeg"]', "on Linux only, and this is darwin: run this command"),
+        (
+            "win32",
+            'packages = ["ffmpeg"]',
+            "Debian packages are locked with apt, on Linux: use WSL",
+        ),
+        ("darwin", 'requirements = ["r.txt"]', "lib is no wheel; it is built in pytorch:2.3.1-"),
+        (
+            "win32",
+            'requirements = ["r.txt"]',
+            "py3.11-devel pip wheel --no-deps --wheel-dir wheels ./",
+        ),
+    ],
+)
+def test_what_needs_linux_is_said_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, table: str, said: str
+) -> None:
+    monkeypatch.delenv("WHEELYARD_REGISTRY", raising=False)
+    monkeypatch.setenv("WHEELYARD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    folder_of(tmp_path / "app/lib", "lib")
+    (tmp_path / "app/r.txt").write_text("-e ./lib\n")
+    (tmp_path / "app/wheelyard.toml").write_text(f'image = "{REFERENCE}"\n{table}\n')
+    argv = [sys.executable, "-c", ELSEWHERE, platform, "lock", "--project", str(ROOT)]
+    done = subprocess.run(argv, cwd=tmp_path / "app", capture_output=True, text=True)
+    assert done.returncode not in (0, 1), done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_init_and_lock_need_nothing_that_windows_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

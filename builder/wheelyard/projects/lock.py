@@ -171,9 +171,10 @@ def _with_sources(
             made = able.direct(source.place, text, source.name, settings)
             path = f"{BUILT}/{made.name}"
         else:
-            raise LockError(
-                f"{source.where}: {redact(source.place)} is not a wheel; {wheel_advice(text)}"
-            )
+            shown, image = redact(source.place.removeprefix(LOCAL)), base.reference
+            what = shlex.quote(redact(text.replace(LOCAL, "./")))
+            advice = wheel_advice(what, image.removesuffix("-devel"))
+            raise LockError(f"{source.where}: {shown} is not a wheel; {advice}")
         name = parse_wheel_filename(path.rpartition("/")[2])[0]
         requirements.append(f"{name}{source.extras} @ {LOCAL}{quote(path)}{source.marker}")
     return replace(wanted, requirements=requirements)

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,9 +69,10 @@ def lock_packages(
 ) -> DebianLock:
     """Resolve the table's packages on the base; versions of `previous` are kept if possible.
 
-    Raises ProjectError if the base's state cannot be read, LockError if they do not fit it,
-    FetchError if the archive cannot be reached.
+    Raises ProjectError without Linux or if the base's state cannot be read, LockError if they do
+    not fit it, FetchError if the archive cannot be reached.
     """
+    _require_linux(project)
     names = project.table.packages
     texts = _texts(places.debian(), (_STATUS, _SOURCES), project)
     there = _installed(texts[_STATUS])
@@ -118,10 +120,11 @@ def packages_layer(
 def _made(
     blob: Path, project: Project, lock: DebianLock, places: Places, context: Context
 ) -> Layer:
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+    _require_linux(project)
+    if os.geteuid() != 0:
         raise ProjectError(
-            f"{project.source}: installing Debian packages needs Linux and root: run this command "
-            "once with sudo, or in CI as root; the layer is in the cache of that user then"
+            f"{project.source}: installing Debian packages needs root: run this command once with "
+            "sudo, or in CI as root; the layer is in the cache of that user then"
         )
     blobs = places.debian()
     texts = _texts(blobs, (_STATUS, _SOURCES), project)
@@ -136,6 +139,16 @@ def _made(
         before = dict(_listed(root))
         _install(root, debs, lock)
         return _difference(blob, root, before, source_date(debs))
+
+
+def _require_linux(project: Project) -> None:
+    """Raise ProjectError elsewhere: apt resolves, and dpkg installs, nowhere else."""
+    if sys.platform != "linux":
+        raise ProjectError(
+            f"{project.source}: Debian packages are locked and installed on Linux only, and this "
+            f"is {sys.platform}: run this command in CI, on a Linux machine or in WSL, or leave "
+            "`packages` out of the table"
+        )
 
 
 def _install(root: Path, debs: Sequence[Path], lock: DebianLock) -> None:
