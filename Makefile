@@ -1,6 +1,6 @@
 # `make` alone prints this file's targets. Everything it does is one command of wheelyard or pytest.
 .DEFAULT_GOAL := help
-.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-arm64 test-kinds test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish bench-project bench-lazy site test-site test-docs requirements distribution clean
+.PHONY: help plan build devcontainer verify test test-all test-unit test-builds test-inside test-devcontainer test-engines test-peers test-image test-arm64 test-kinds test-projects test-use test-hostile test-mutations coverage fuzz lint drift format lock render bench bench-engines bench-publish bench-project bench-lazy site test-site test-docs requirements distribution clean
 
 MATRIX ?= all
 NAME ?= combined
@@ -46,7 +46,7 @@ test: ## Lint, drift, unit tests, and one image from inside: ten minutes at most
 	@echo "what the tests need themselves (.venv, 150 MB); without that build, 3 GB and 4 minutes more."
 	@$(MAKE) --no-print-directory lint drift test-unit test-inside
 
-test-all: test test-builds test-image test-peers test-devcontainer test-site test-docs test-engines test-kinds test-use ## Everything: root, Docker, hours, 60 GB
+test-all: test test-builds test-image test-peers test-devcontainer test-site test-docs test-engines test-kinds test-use test-projects ## Everything: root, Docker, hours, 60 GB
 
 test-peers: .venv/dev ## skopeo, umoci, Docker, a registry, mirrors, ordinary users (root; needs their packages)
 	$(BIN)/pytest tests/peers --layout dist $(ARGS)
@@ -96,6 +96,9 @@ test-use: .venv/dev ## Real programs as every kind of user, in Docker, rootless 
 	    { $(BIN)/wheelyard build "$$one" --no-load \
 	    && $(BIN)/pytest tests/use --layout dist --images "$$one" --record reports/use.json $(ARGS); } || failed=1; \
 	done; test -z "$$failed"
+
+test-projects: .venv/dev ## Public projects locked, built, run one step in Docker and rootless podman (root, an index; half an hour, 10 GB free)
+	$(BIN)/python -m tests.projects $(ARGS)
 
 test-mutations: .venv/dev ## Faults in selfcheck, one at a time, and who sees them (root; the two built images; half an hour)
 	$(BIN)/python -m tests.mutations $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -77,6 +78,27 @@ def test_three_commands_publish_a_project(published: str, tiny: Tiny, tmp_path: 
     assert lock["tool"]["wheelyard"]["base-digest"] == base[1]
     layers = manifest(f"{published}/my-model:latest")[0]["layers"]
     assert layers[: len(base[0]["layers"])] == base[0]["layers"]
+
+
+def test_the_template_is_published_as_it_is(published: str, tiny: Tiny, tmp_path: Path) -> None:
+    index = Index(tmp_path / "index")
+    index.add("einops", "0.8.1")
+    for wheel in tiny.wheels.values():
+        shutil.copy(wheel, index.folder / "files")
+    folder = tmp_path / "copy"
+    shutil.copytree(REPOSITORY / "docs/examples/project", folder)
+    table = (folder / "pyproject.toml").read_text()
+    base = tiny.cell("runtime").tags[0]
+    table = table.replace('"pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"', f'"{base}"')
+    (folder / "pyproject.toml").write_text(table)
+    env = {"WHEELYARD_REGISTRY": published, "WHEELYARD_CACHE": str(tmp_path / "cache")}
+    with index.serve() as url:
+        env["WHEELYARD_INDEX_URL"] = url
+        for command in ("lock", "push"):
+            done = wheelyard((command,), folder, env)
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+    found, _ = manifest(f"{published}/my-model:0.1.0")
+    assert len(found["layers"]) > len(manifest(f"{published}/{base}")[0]["layers"])
 
 
 def script(example: str) -> str:

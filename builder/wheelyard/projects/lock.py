@@ -142,7 +142,7 @@ def _solved(
         try:
             told = check_prereleases(new, asked, own_indexes(settings), base.devel, settings)
         except NoReleaseError as problem:
-            if not resolver.builds([problem.newest], instead=str(problem)):
+            if not resolver.insists(problem):
                 raise
         else:
             return found, [*notes, *told]
@@ -328,6 +328,7 @@ class _Resolver:
     ) -> None:
         self._builder = builder
         self._built: set[str] = set()  # what was built by name
+        self._insisted: list[str] = []  # releases in whose place there would be a pre-release
         self._project = project
         self._base = base
         self._wanted = wanted
@@ -350,7 +351,7 @@ class _Resolver:
             requirements=(*self._options(), *(_absolute(line, folder) for line in requirements)),
             python=self._base.python,
             platform=self._base.platform,
-            constraints=(*self._base.constraints, *self._wanted.constraints),
+            constraints=(*self._base.constraints, *self._wanted.constraints, *self._insisted),
             overrides=(*self._base.overrides, *self._wanted.overrides),
             preferences=self._preferences,
             prerelease="if-necessary-or-explicit",  # those that were taken are judged
@@ -362,7 +363,7 @@ class _Resolver:
                 break
             except LockError as problem:
                 pins = self._without_wheels(str(problem), request)
-                if self.builds(pins):
+                if self._builds(pins):
                     own = f"--find-links {(folder / BUILT).as_uri()}"
                     request = replace(request, requirements=(own, *request.requirements))
                     continue
@@ -390,21 +391,26 @@ class _Resolver:
                 problem = str(next_one)
         return [pins[name] for name in sorted(pins)]
 
-    def builds(self, pins: Iterable[str], *, instead: str = "") -> bool:
-        """Build wheels of source distributions; False if there is nothing new to build.
+    def insists(self, problem: NoReleaseError) -> bool:
+        """Build a release, and take it from now on; False where nothing can be built.
 
-        Raises LockError for a build that fails, after what could be done `instead`.
+        Raises LockError for a build that fails, after what can be done instead.
         """
+        try:
+            able = self._builds([problem.newest])
+        except LockError as failed:
+            raise LockError(f"{problem}\n{failed}") from failed
+        if able:
+            self._insisted.append(problem.newest)
+        return able
+
+    def _builds(self, pins: Iterable[str]) -> bool:
+        """Build wheels of source distributions; False if there is nothing new to build."""
         new = [pin for pin in pins if pin not in self._built]
         if not new or (builder := self._builder.get()) is None:
             return False
         for pin in new:
-            try:
-                builder.named(pin, self._settings)
-            except LockError as problem:
-                if not instead:
-                    raise
-                raise LockError(f"{instead}\n{problem}") from problem
+            builder.named(pin, self._settings)
             self._built.add(pin)
         return True
 
