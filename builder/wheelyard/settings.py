@@ -17,7 +17,7 @@ from typing import Any
 
 from wheelyard.errors import SettingsError, UsageError
 from wheelyard.oci.address import Address, parse_address
-from wheelyard.system.packaged import PACKAGED
+from wheelyard.system.packaged import PACKAGED, packaged_set
 from wheelyard.system.urls import redact, url_problem
 
 __all__ = ["Settings", "find_project", "load_settings", "redact"]
@@ -42,15 +42,11 @@ class Settings:
     indexes: tuple[tuple[str, str], ...] = ()  # name in the matrix -> URL
     registry: Address | None = None  # where images are published
     debian_snapshot: str | None = None  # "no", or a pattern; None: what apt's configuration says
+    packaged: bool = False  # the images are those that wheelyard was installed with
 
     def __repr__(self) -> str:
         shown = ((field.name, getattr(self, field.name)) for field in fields(self))
         return f"Settings({', '.join(f'{name}={_shown(value)}' for name, value in shown)})"
-
-    @property
-    def packaged(self) -> bool:
-        """Whether the images are those that wheelyard was installed with."""
-        return self.project == PACKAGED
 
     def require_own(self, what: str) -> None:
         """Raise UsageError if `what` would change the images that wheelyard was installed with."""
@@ -236,13 +232,14 @@ def load_settings(
     values["cache_dir"] = values["cache_dir"] or _default_cache()
     named = options.get("project")
     try:
-        project = find_project(cwd, None if named is None else str(named))
+        folder = find_project(cwd, None if named is None else str(named))
     except UsageError:
-        is_installed = (PACKAGED / "matrix.yaml").is_file()
-        if named is not None or (needs_project and not is_installed):
+        ours = packaged_set()
+        if named is not None or (needs_project and ours is None):
             raise
-        project = PACKAGED if is_installed else cwd
-    return Settings(project=project, **values)
+        folder = ours or cwd
+        return Settings(folder, packaged=ours is not None, **values)
+    return Settings(folder, packaged=folder == PACKAGED, **values)
 
 
 def find_project(cwd: Path, option: str | None = None) -> Path:

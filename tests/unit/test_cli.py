@@ -135,7 +135,7 @@ def test_every_command_is_listed() -> None:
         (["clean", "--cache-dir", "cache"], {"part", "bytes", "removed"}),
         (["render", "--check"], None),
         (["plan", "--explain", "pytorch-2.3.1-cuda11.8"], {"id", "explanation"}),
-        (["deploy", "pytorch:2.3.1", "--kind", "compose"], {"image", "command", "files"}),
+        (["deploy", "pytorch:2.3.1", "--kind", "compose"], {"image", "command", "files", "notes"}),
         (["devcontainer", "feature"], {"folder"}),
         (["devcontainer", "init"], {"file", "image", "reason"}),
     ],
@@ -300,8 +300,8 @@ def test_no_project(
 ) -> None:
     command(failing(AssertionError("the command ran")))
     (project / "matrix.yaml").unlink()
-    assert cli.main(["probe"]) == errors.UsageError.exit_code
-    assert "no matrix.yaml in" in capsys.readouterr().err
+    assert cli.main(["probe", "--project", str(project)]) == errors.UsageError.exit_code
+    assert "has no matrix.yaml" in capsys.readouterr().err
 
 
 def test_bug_keeps_its_traceback(

@@ -391,9 +391,11 @@ class TestTheCommand:
             assert main([*words, "--project", str(ROOT)]) == RegistryError.exit_code
         assert "nothing was published there" in capsys.readouterr().err
 
-    def test_without_project_and_registry(
+    def test_anywhere_it_picks_from_the_set_that_came_along(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        assert main(["pick", "--driver", "535.104"]) == UsageError.exit_code
-        assert "--registry" in capsys.readouterr().err
+        assert main(["pick", "--driver", "535.104"]) == 0
+        said = capsys.readouterr()
+        assert "these are the images that wheelyard was installed with" in said.err
+        assert "pytorch:2.10.0-cuda12.8" in said.out

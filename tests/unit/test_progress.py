@@ -11,7 +11,7 @@ from typing import TextIO
 
 import pytest
 
-from wheelyard.console.amounts import amount
+from wheelyard.console.amounts import amount, summary
 from wheelyard.console.progress import PlainReporter, QuietReporter, make_reporter
 from wheelyard.console.terminal import TerminalReporter
 
@@ -99,6 +99,12 @@ def test_fast_tasks_get_two_lines(clock: Clock) -> None:
         for _ in range(8):
             task.advance(1)
     assert out.getvalue().splitlines() == ["cells: 8", "cells: done, 8 items in 0.0 s"]
+
+
+def test_one_item_is_counted_as_one() -> None:
+    assert [summary(n, 1, "items") for n in (0, 1, 2)] == [
+        "0 items in 1.0 s", "1 item in 1.0 s", "2 items in 1.0 s",
+    ]  # fmt: skip
 
 
 def test_plain_says_where_a_task_stopped(clock: Clock) -> None:

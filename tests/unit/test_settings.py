@@ -148,6 +148,17 @@ def test_project_is_the_nearest_folder_above(project: Path, tmp_path: Path) -> N
         find_project(project, "images")
 
 
+def test_elsewhere_the_project_is_the_one_that_came_along_and_is_not_written(
+    tmp_path: Path,
+) -> None:
+    ours = load_settings({}, {}, tmp_path)
+    assert (ours.project, ours.packaged) == (Path(__file__).parents[2], True)
+    with pytest.raises(UsageError, match="is read-only"):
+        ours.require_own("`lock`")
+    assert not load_settings({}, {}, ours.project).packaged
+    assert not load_settings({"project": str(ours.project)}, {}, tmp_path).packaged
+
+
 SECRET_URLS = [
     "https://user:s3cret@mirror/simple",
     "https://s3cret@mirror/simple",

@@ -20,7 +20,8 @@ def amount(value: float, unit: Unit) -> str:
 
 def summary(done: int, seconds: float, unit: Unit) -> str:
     """Say what was done, in how much time and, for bytes, how fast."""
-    text = f"{amount(done, unit)}{' items' if unit == 'items' else ''} in {seconds:.1f} s"
+    counted = "" if unit == "bytes" else " item" if done == 1 else " items"
+    text = f"{amount(done, unit)}{counted} in {seconds:.1f} s"
     if unit == "bytes" and seconds > 0:
         text += f" ({amount(done / seconds, unit)}/s)"
     return text

@@ -51,13 +51,10 @@ def project_output(project: Project, output: Path) -> Path:
 def set_folder(context: Context) -> Path | None:
     """Return the folder of the set that a user's own project stands on; None if there is none.
 
-    That of --project, else the one around the project, else the checkout that this program is from.
+    That of --project, else the one around the project, else the one that this program came with.
     """
-    checkout = Path(__file__).parents[3]
-    for folder in (context.settings.project, checkout):
-        if has_matrix(folder):
-            return folder
-    return None
+    folder = context.settings.project
+    return folder if has_matrix(folder) else None
 
 
 def has_matrix(folder: Path) -> bool:

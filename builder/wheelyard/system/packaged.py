@@ -3,3 +3,9 @@
 from pathlib import Path
 
 PACKAGED = Path(__file__).parents[1] / "project"  # setup.py fills it
+_CHECKOUT = Path(__file__).parents[3]
+
+
+def packaged_set() -> Path | None:
+    """Return the set that this program came with, in its wheel or its checkout."""
+    return next((x for x in (PACKAGED, _CHECKOUT) if (x / "matrix.yaml").is_file()), None)
