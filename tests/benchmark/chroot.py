@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.benchmark.measure import NotMeasuredError
-from wheelyard.verify.chroot import enter_command
+from wheelyard.verify.places import enter_command
 
 
 def require_chroot() -> None:

@@ -31,7 +31,7 @@ from wheelyard.engines.docker import connect
 from wheelyard.engines.load import load
 from wheelyard.errors import EngineError
 from wheelyard.oci.unpack import make_mount_points, unpack
-from wheelyard.verify.chroot import enter_command
+from wheelyard.verify.places import enter_command
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -20,7 +20,7 @@ from tiny import PYTHON, Tiny, write_root
 from wheelyard.lock.stages import load_stages
 from wheelyard.oci.unpack import make_mount_points
 from wheelyard.system import confine
-from wheelyard.verify.chroot import enter_command
+from wheelyard.verify.places import enter_command
 
 NOBODY = 65534
 PROBE = dedent("""

@@ -28,6 +28,12 @@ def test_what_was_sealed_is_opened_by_its_key_alone() -> None:
     assert unseal(sealed(), STRANGER.public_key()) is None
 
 
+def test_it_is_opened_as_it_is_stored_too() -> None:
+    assert unseal(seal(KEY, STATEMENT), KEY.public_key()) == unseal(sealed(), KEY.public_key())
+    for text in (b"no JSON", b"\xff", b"[" * 100_000):
+        assert unseal(text, KEY.public_key()) is None
+
+
 def test_the_encoding_is_the_specifications() -> None:
     """Its own example."""
     wanted = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"

@@ -25,7 +25,7 @@ from tests.use.users import OUTSIDE, User, hand_over
 from wheelyard.console.progress import QuietReporter
 from wheelyard.engines.load import load
 from wheelyard.oci.unpack import make_mount_points, unpack
-from wheelyard.verify.chroot import enter_command
+from wheelyard.verify.places import enter_command
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -101,8 +101,3 @@ def is_part(wheel: str, framework: str) -> bool:
     """Tell whether a wheel is a framework's own, or released together with it."""
     known = FRAMEWORKS.get(framework)
     return known is not None and bool(re.fullmatch(f"{known.wheel}|{known.parts}", wheel))
-
-
-def of_wheel(wheel: str) -> str | None:
-    """Return the framework that a distribution is, by its normalized name."""
-    return next((name for name, known in FRAMEWORKS.items() if known.wheel == wheel), None)

@@ -101,7 +101,6 @@ _ImageId = Annotated[str, _text(r"[a-z][a-z0-9.+_-]*", "an image's id", 200)]
 image_tag = matching(rf"{_NAME}:{_TAG}", "NAME:TAG", 300)
 ImageTag = Annotated[str, AfterValidator(image_tag)]
 BaseName = Annotated[str, _text(r"[a-z0-9][a-z0-9.-]*", "a base's name", 100)]
-_Reference = Annotated[str, AfterValidator(_reference)]
 PinnedReference = Annotated[str, AfterValidator(_pinned)]
 _Word = Annotated[str, _text(_WORD, "a word of lower-case letters and digits", 64)]
 _Words = Annotated[str, _text(_several(_WORD), "words joined by +", 200)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from packageurl import PackageURL
 from pydantic import AfterValidator, Field
@@ -142,17 +142,10 @@ def _signed(registry: Registry, repository: str, digest: str, trust: Trust) -> b
     payload: bytes | None = None
     for envelope in fetch_attestations(registry, repository, digest):
         for key in trust.keys:
-            statement = unseal(_json(envelope), key)
+            statement = unseal(envelope, key)
             if statement and statement.kind == BILL and digest in statement.digests:
                 payload = json.dumps(statement.predicate).encode()
     return payload
-
-
-def _json(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _parts(digest: str, bill: _Bill) -> Parts:

@@ -20,9 +20,9 @@ from wheelyard.images.build.loading import loadable
 from wheelyard.images.build.report import unpacked_sizes
 from wheelyard.oci.unpack import make_mount_points, unpack
 from wheelyard.selfcheck.gpu.driver import NoDriverError, read_driver
+from wheelyard.system.confine import confined
 from wheelyard.system.emulate import emulated
 from wheelyard.system.subprocesses import run
-from wheelyard.verify.chroot import enter_command
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -160,6 +160,16 @@ def chroot_command(root: Path, settings: Mapping[str, Any], argv: Sequence[str])
     folder = settings.get("WorkingDir") or "/"
     inside = ["/usr/bin/env", "-i", "-C", folder, *environment, *argv]
     return enter_command(root, f"{UID}:{UID}", str(GID), inside)
+
+
+def enter_command(root: Path, user: str, groups: str, argv: Sequence[str]) -> list[str]:
+    """Return the argument list that runs `argv` in `root`, isolated; only for root.
+
+    `user` is "UID:GID", `groups` further group ids joined by commas. The first of `argv` is a path.
+    """
+    uid, _, gid = user.partition(":")
+    others = [int(group) for group in groups.split(",")]
+    return confined(root, argv, ids=(int(uid), int(gid)), groups=others, machine=True)
 
 
 def _made(folder: Path) -> Path:

@@ -47,11 +47,13 @@ def seal(key: PrivateKey, statement: bytes) -> bytes:
 
 
 def unseal(envelope: object, key: PublicKey) -> Statement | None:
-    """Return the statement of an envelope (JSON, read); None if the key has not signed it.
+    """Return the statement of an envelope (JSON, or read); None if the key has not signed it.
 
     The payload is read only after its signature was verified.
     """
     try:
+        if isinstance(envelope, bytes):
+            envelope = json.loads(envelope)
         kind = envelope["payloadType"]  # type: ignore[index]
         payload = base64.b64decode(envelope["payload"], validate=True)  # type: ignore[index]
         signatures = [

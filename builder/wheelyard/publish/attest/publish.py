@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -77,17 +76,9 @@ def _signed(registry: Registry, repository: str, digest: str, key: PrivateKey | 
     """Return the predicate types that this key has signed for an image already."""
     if key is None:
         return set()
-    envelopes = filter(None, map(_read, fetch_attestations(registry, repository, digest)))
+    envelopes = fetch_attestations(registry, repository, digest)
     opened = (unseal(envelope, key.public_key()) for envelope in envelopes)
     return {one.kind for one in opened if one is not None and digest in one.digests}
-
-
-def _read(envelope: bytes) -> object:
-    """Return an envelope in JSON; None for a malformed one: anyone may have stored it."""
-    try:
-        return json.loads(envelope)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _kind(entry: Mapping[str, Any]) -> tuple[str, str | None]:
