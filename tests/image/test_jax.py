@@ -101,3 +101,12 @@ def test_the_compiler_of_its_kernels_is_found(box: Box) -> None:
     )
     assert box.lines(f"{where}/bin/ptxas --version")
     assert box.dev.file(f"{where}/nvvm/libdevice/libdevice.10.bc").exists
+
+
+def test_selfcheck_trains_it_without_a_traceback_of_a_missing_driver(box: Box) -> None:
+    """JAX logs one as an error where no driver is; with a driver it tells of a fault."""
+    result = box.dev.run("selfcheck train --framework jax --model mlp --device cpu")
+    assert result.rc == 0, f"{result.stderr}\n{result.stdout}"
+    assert "pass  train.mlp.jax" in result.stdout
+    if box.dev.run("ls /dev/nvidiactl").rc:
+        assert "Traceback" not in result.stderr

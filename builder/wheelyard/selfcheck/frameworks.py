@@ -8,6 +8,7 @@ import logging
 import os
 from types import ModuleType
 
+from . import dlopen
 from .cell import CPU_ONLY
 from .result import Options
 
@@ -60,7 +61,9 @@ def import_framework(name: str) -> ModuleType:
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     elif name == "jax":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        logging.getLogger("jax").setLevel(logging.ERROR)  # that there is no GPU is said elsewhere
+        # Without a driver JAX logs a traceback as an error; that no GPU is here is said elsewhere.
+        alone = dlopen.attempt("libcuda.so.1") is not None
+        logging.getLogger("jax").setLevel(logging.CRITICAL if alone else logging.ERROR)
     else:  # OpenMP threads that spin while they wait halve the speed of a machine that others use
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module = importlib.import_module(MODULES[name])

@@ -29,7 +29,6 @@ from .result import Check, Options, Outcome, compared, failed, passed, skipped
 
 PINS = Path("/etc/pip/constraint.txt")  # what makes the cell, as pip and uv are told
 ADVICE = "take an image that has what you need, or install the image's own again"
-SHORT = {"pytorch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
 PROPERTY_LIBRARIES = ("cublas", "cufft", "curand", "cusolver", "cusparse")
 
 
@@ -82,10 +81,10 @@ def checks(options: Options) -> Iterator[Check]:
             continue
         expected = cell.frameworks[name] if cell else None
         yield f"versions.{name}", partial(check_framework, name, expected)
-        yield f"versions.{SHORT[name]}-cuda", partial(check_built_cuda, name, cuda)
-        yield f"versions.{SHORT[name]}-architectures", partial(check_architectures, name)
+        yield f"versions.{MODULES[name]}-cuda", partial(check_built_cuda, name, cuda)
+        yield f"versions.{MODULES[name]}-architectures", partial(check_architectures, name)
         if not options.cpu_only:
-            yield f"versions.{SHORT[name]}-cudnn", partial(check_built_cudnn, name)
+            yield f"versions.{MODULES[name]}-cudnn", partial(check_built_cudnn, name)
     if options.cpu_only:
         yield from _absences()
         return
