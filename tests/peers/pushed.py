@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
+from wheelyard.oci.layout import Layout
+
 RUNTIME = "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11"
 
 
@@ -17,13 +19,7 @@ def digest_there(host: str, name: str, *options: str) -> str | None:
 
 
 def layout_digest(dist: Path, tag: str = RUNTIME) -> str:
-    entries = json.loads((dist / "index.json").read_text())["manifests"]
-    found: str = next(
-        entry["digest"]
-        for entry in entries
-        if entry["annotations"]["org.opencontainers.image.ref.name"] == tag
-    )
-    return found
+    return Layout(dist).references()[tag].digest
 
 
 def assert_whole(host: str, dist: Path, scratch: Path) -> None:

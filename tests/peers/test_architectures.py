@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,12 @@ from tests.peers.command import wheelyard
 from tests.peers.pushed import RUNTIME, digest_there, layout_digest
 from wheelyard.architecture import ARCHITECTURES
 from wheelyard.cli import main
+from wheelyard.console.progress import QuietReporter
+from wheelyard.errors import StorageError
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.results import Built
+from wheelyard.oci.layout import Layout
+from wheelyard.publish.unbundle import import_bundle
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 
@@ -76,6 +81,56 @@ def test_layers_that_fit_every_processor_are_shared(dist: Path) -> None:
 
 def blob(dist: Path, digest: str) -> bytes:
     return (dist / "blobs/sha256" / digest.partition(":")[2]).read_bytes()
+
+
+def in_layout(dist: Path, tag: str) -> dict[str, str]:
+    """Architecture -> digest, of what a name of an OCI layout leads to; skopeo chooses by it."""
+    entries = json.loads((dist / "index.json").read_text())["manifests"]
+    names = "org.opencontainers.image.ref.name"
+    (found,) = [entry for entry in entries if entry["annotations"][names] == tag]
+    assert found["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    index = json.loads(blob(dist, found["digest"]))["manifests"]
+    for entry in index:
+        name = entry["platform"]["architecture"]
+        command = ["skopeo", f"--override-arch={name}", "inspect", "--config", f"oci:{dist}:{tag}"]
+        config = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        assert config["architecture"] == name
+    return {entry["platform"]["architecture"]: entry["digest"] for entry in index}
+
+
+def test_a_name_of_the_layout_and_of_a_bundle_is_an_index_of_both(
+    push: Callable[..., int], dist: Path, tmp_path: Path, both: Tiny, address: str
+) -> None:
+    expected = {"amd64": layout_digest(dist), "arm64": layout_digest(dist, ARM)}
+    assert in_layout(dist, RUNTIME) == in_layout(dist, SHORT) == expected
+    assert in_layout(dist, "pytorch:latest") == expected
+    bundle, imported = tmp_path / "both.tar", tmp_path / "imported"
+    given = ["--project", both.folder, "--output", dist]
+    assert main([*map(str, ("push", *given, "--layout", bundle)), "runtime"]) == 0
+    subprocess.run(["tar", "-xf", bundle, "--one-top-level=x"], check=True, cwd=tmp_path)
+    assert in_layout(tmp_path / "x", RUNTIME) == expected
+    import_bundle(bundle, Layout(imported), QuietReporter(None))
+    assert in_layout(imported, SHORT) == expected
+    layout = Layout(imported)
+    assert layout.prune() == 0
+    references = layout.references()
+    assert {references[RUNTIME].digest, references[ARM].digest} == {*expected.values()}
+    layout.set_references({name: x for name, x in references.items() if name == RUNTIME})
+    assert layout.prune() > 0  # arm64's image and the index
+    assert layout.references() == {RUNTIME: references[RUNTIME]}
+
+
+def test_a_damaged_index_is_named_and_made_again(dist: Path, tmp_path: Path) -> None:
+    copy = Layout(tmp_path / "copy")
+    shutil.copytree(dist, copy.folder)
+    before = copy.references()
+    index, _devel = sorted(copy.indexes())
+    copy.blob(index).unlink()
+    with pytest.raises(StorageError, match="is missing; build again"):
+        copy.references()
+    assert copy.repair({name: found.digest for name, found in before.items()}) == []
+    assert copy.references() == before
+    assert copy.blob(index).is_file()
 
 
 def test_a_tag_is_an_index_of_both(

@@ -1,7 +1,8 @@
 """An OCI image layout on disk: blobs by digest, and an index of references.
 
 `manifest.json` is written as well, through which `docker load` of engines before 25 finds the same
-blobs. Source: OCI image-spec 1.1, image-layout.md; moby image/spec/v1.2.
+blobs. A name that images of several architectures share (NAME beside NAME-arm64) leads to an image
+index, as in a registry. Source: OCI image-spec 1.1, image-layout.md; moby image/spec/v1.2.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.digests import Digest
 from wheelyard.errors import StorageError
 from wheelyard.system.links import link_or_copy
@@ -49,6 +51,16 @@ class Descriptor:
 def canonical(value: object) -> bytes:
     """Return JSON whose bytes depend on nothing but the content."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def image_index(images: Mapping[str, Descriptor]) -> bytes:
+    """Return the index of images by architecture, the default one's first."""
+    manifests = [
+        images[name].as_json() | {"platform": {"architecture": name, "os": "linux"}}
+        for name in ARCHITECTURES
+        if name in images
+    ]
+    return canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests})
 
 
 def digest_of(data: bytes) -> str:
@@ -123,10 +135,14 @@ class Layout:
         return json.loads(data)
 
     def references(self) -> dict[str, Descriptor]:
-        """Return reference name -> manifest from the index; raise StorageError if it is damaged."""
+        """Return reference name -> manifest from the index; raise StorageError if it is damaged.
+
+        Of a name that several architectures share, the default one's.
+        """
         path = self.folder / "index.json"
         try:
-            return _references(json.loads(path.read_text()))
+            listed = _references(json.loads(path.read_text()))
+            return {name: self._of_default(found) for name, found in listed.items()}
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -163,8 +179,9 @@ class Layout:
 
     def set_references(self, references: dict[str, Descriptor]) -> None:
         """Replace the index, and with it the list that `docker load` reads."""
+        shared = self._shared(references)
         manifests = [
-            {**descriptor.as_json(), "annotations": {REF_NAME: name}}
+            {**shared.get(name, descriptor).as_json(), "annotations": {REF_NAME: name}}
             for name, descriptor in sorted(references.items())
         ]
         index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
@@ -178,7 +195,7 @@ class Layout:
         """Remove blobs that no reference leads to; return the number of freed bytes."""
         wanted = {
             digest for entry in self.references().values() for digest in self._closure(entry.digest)
-        }
+        } | self.indexes()
         freed = 0
         for path in self.blobs.iterdir():
             is_ours = re.fullmatch(r"[0-9a-f]{64}|\..+\.part", path.name)
@@ -186,6 +203,45 @@ class Layout:
                 freed += path.stat().st_size
                 remove(path)
         return freed
+
+    def indexes(self) -> set[str]:
+        """Return the digests of the image indexes that names lead to."""
+        return {found.digest for found in self._shared(self.references()).values()}
+
+    def _shared(self, references: Mapping[str, Descriptor]) -> dict[str, Descriptor]:
+        """Write an index for every name whose image has siblings for other architectures."""
+        others = [name for name in ARCHITECTURES if name != DEFAULT.name]
+        indexes: dict[tuple[str, ...], Descriptor] = {}
+        shared = {}
+        for name, own in references.items():
+            siblings = {x: _sibling(name, x) for x in others}
+            images = {x: references[tag] for x, tag in siblings.items() if tag in references}
+            images[DEFAULT.name] = own
+            key = tuple(image.digest for image in images.values())
+            if len(images) == 1:
+                continue
+            if key not in indexes and all(self._is_for(x, images[x]) for x in images):
+                indexes[key] = self.put(image_index(images), INDEX_TYPE)
+            if key in indexes:
+                shared[name] = indexes[key]
+        return shared
+
+    def _is_for(self, architecture: str, image: Descriptor) -> bool:
+        """Tell whether an image's config names the architecture; a damaged one names none."""
+        try:
+            config = self.read_json(self.read_json(image.digest)["config"]["digest"])
+            return bool(config["architecture"] == architecture)
+        except (StorageError, ValueError, KeyError, TypeError):
+            return False
+
+    def _of_default(self, found: Descriptor) -> Descriptor:
+        """Return the default architecture's image of an index; a manifest as it is."""
+        if found.media_type != INDEX_TYPE:
+            return found
+        for entry in self.read_json(found.digest)["manifests"]:
+            if entry["platform"]["architecture"] == DEFAULT.name:
+                return Descriptor(entry["mediaType"], Digest.parse(entry["digest"]), entry["size"])
+        raise ValueError(f"{found.digest} has no image for {DEFAULT.name}")
 
     def _closure(self, manifest: str) -> Iterable[str]:
         content = self.read_json(manifest)
@@ -222,6 +278,13 @@ def _references(index: Mapping[str, Any]) -> dict[str, Descriptor]:
             raise ValueError("not a descriptor")
         references[name] = Descriptor(kind, Digest.parse(entry["digest"]), size)
     return references
+
+
+def _sibling(name: str, architecture: str) -> str:
+    """Return the tag of the same image for another architecture; `latest` is not part of it."""
+    return (
+        f"{name.removesuffix('latest') if name.endswith(':latest') else f'{name}-'}{architecture}"
+    )
 
 
 def _path(digest: str) -> str:

@@ -60,7 +60,7 @@ def write_bundle(
             staged = Layout(Path(folder))
             _stage(staged, layout, images, digests, os.symlink)
             _sign(staged, key)
-            return _write_tar(path, staged, digests, reporter)
+            return _write_tar(path, staged, [*sorted(staged.indexes()), *digests], reporter)
     except OSError as error:
         raise storage_error(error, path.parent, size) from error
 

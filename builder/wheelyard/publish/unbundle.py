@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.contract.imageconfig import CELL_LABEL
 from wheelyard.digests import Digest, DigestError
 from wheelyard.errors import SignatureError, StorageError, unreadable
@@ -25,6 +26,7 @@ from wheelyard.oci.documents import (
     CellLabel,
     ConfigDocument,
     Document,
+    ImageIndex,
     ImageManifest,
     ImageTag,
     Index,
@@ -35,6 +37,7 @@ from wheelyard.oci.documents import (
 )
 from wheelyard.oci.layout import (
     CONFIG_TYPE,
+    INDEX_TYPE,
     MANIFEST_TYPE,
     REF_NAME,
     Descriptor,
@@ -155,7 +158,7 @@ def import_bundle(
         files = {name: _small(bundle, name) for name in (INDEX, REPORT, SIGNATURES)}
         if keys:
             _require_signed(files, keys, source)
-        tagged = _index(files[INDEX], source)
+        tagged = _index(bundle, files[INDEX], source)
         images = []
         for manifest, tags in tagged.items():
             new = _take_image(bundle, layout, manifest, tags[0], reporter)
@@ -204,7 +207,7 @@ def _no_tar(source: Path, why: str) -> StorageError:
     return StorageError(f"{source}: not a tar file, or cut short ({why}); {_ADVICE}")
 
 
-def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
+def _index(bundle: _Bundle, data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
     """Read every image and its tags."""
     tags: dict[Descriptor, tuple[str, ...]] = {}
     names: set[str] = set()
@@ -215,6 +218,8 @@ def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
                 raise UnreadableError(f"{tag} is listed twice")
             names.add(tag)
             key = Descriptor(MANIFEST_TYPE, Digest.parse(entry.digest), entry.size)
+            if entry.media_type == INDEX_TYPE:
+                key = _of_default(bundle, key.digest)
             tags[key] = (*tags.get(key, ()), tag)
     except DigestError:
         raise
@@ -223,6 +228,17 @@ def _index(data: bytes, source: Path) -> dict[Descriptor, tuple[str, ...]]:
             f"{source} is not a bundle of images: its index cannot be read ({error})"
         ) from error
     return tags
+
+
+def _of_default(bundle: _Bundle, digest: str) -> Descriptor:
+    """Return the default architecture's image of an image index; the others have tags, too."""
+    data = _small(bundle, f"blobs/sha256/{Digest.parse(digest).sha256}")
+    if digest_of(data) != digest:
+        raise UnreadableError(f"the image index {digest} is missing or damaged")
+    for entry in read_document(ImageIndex, data).manifests:
+        if entry.platform is not None and entry.platform.fits(DEFAULT.name):
+            return Descriptor(MANIFEST_TYPE, Digest.parse(entry.digest), entry.size)
+    raise UnreadableError(f"the image index {digest} has no image for {DEFAULT.name}")
 
 
 def _report(

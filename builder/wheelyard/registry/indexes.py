@@ -23,7 +23,7 @@ from wheelyard.oci.documents import (
     UnreadableError,
     read_document,
 )
-from wheelyard.oci.layout import INDEX_TYPE, Descriptor, canonical, digest_of
+from wheelyard.oci.layout import INDEX_TYPE, Descriptor, digest_of, image_index
 from wheelyard.registry.client import (
     ANY_MANIFEST,
     IMAGE_MANIFEST,
@@ -34,8 +34,6 @@ from wheelyard.registry.client import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wheelyard.registry.client import Registry
 
 _ATTEMPTS = 5
@@ -82,7 +80,7 @@ def move_shared(
     moved: dict[str, None] = {}
     for attempt in range(_ATTEMPTS):
         images = {**_present(registry, repository, full), shared.architecture: image}
-        data = _index(images)
+        data = image_index(images)
         digest = digest_of(data)
         tags = shared.tags if DEFAULT.name in images else shared.tags[:1]
         names = [tag for tag in tags if _target(registry, repository, tag) != digest]
@@ -140,13 +138,3 @@ def _as_index(data: bytes) -> ImageIndex | None:
     except UnreadableError:
         return None
     return None if index.media_type in MANIFEST_TYPES else index  # it must not be both
-
-
-def _index(images: Mapping[str, Descriptor]) -> bytes:
-    """Return the index of images, the default architecture's first."""
-    manifests = [
-        images[name].as_json() | {"platform": {"architecture": name, "os": "linux"}}
-        for name in ARCHITECTURES
-        if name in images
-    ]
-    return canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests})
