@@ -1,4 +1,4 @@
-"""The chroot suites stand on this: layers are applied as the OCI image specification says."""
+"""The chroot suites depend on this: layers are applied as the OCI image specification says."""
 
 from __future__ import annotations
 

@@ -184,8 +184,8 @@ def test_advisories_of_the_wheels(shelf: Shelf, tiny: Tiny, tmp_path: Path, caps
     out, err = capsys.readouterr()
     assert "torch  2.3.1    -                      high: CVE-2026-1\n" in out
     assert "pip    26.0     -                      no fix: PYSEC-9\n" in out
-    assert "no list of what is open" in out
-    assert "updates of 2 part(s) fix something" in err
+    assert "does not list what is open" in out
+    assert "2 part(s) have updates with fixes" in err
 
 
 @needs_apt

@@ -418,7 +418,7 @@ class TestTheCommand:
     ) -> None:
         code = self.deploy(tmp_path, self.TAG, "--kind", "deployment")
         assert code == UsageError.exit_code
-        assert "starts what ends again" in capsys.readouterr().err
+        assert "restarts a program that ends" in capsys.readouterr().err
         words = ["--kind", "deployment", "--command", "python 'my serve.py'", "--port", "8000"]
         assert self.deploy(tmp_path, self.TAG, *words) == 0
 

@@ -273,7 +273,7 @@ def test_the_command_names_advisories_of_the_locked_wheels(
     assert len(by_torch.locks) == 2
     argv = ["upstream", "check", "--project", str(tiny.folder), "--advisories", "x", "--bases-only"]
     assert main([*argv[:1], "refresh", *argv[2:6]]) == UsageError.exit_code
-    assert "--advisories is an option of check" in capsys.readouterr().err
+    assert "only `upstream check` takes --advisories" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

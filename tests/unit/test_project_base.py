@@ -1,4 +1,4 @@
-"""The image that a project stands on, from the matrix."""
+"""The image that a project is based on, from the matrix."""
 
 from __future__ import annotations
 

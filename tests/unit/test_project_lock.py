@@ -899,7 +899,7 @@ sys.exit(main(sys.argv[2:]))
             'packages = ["ffmpeg"]',
             "Debian packages are locked with apt, on Linux: use WSL",
         ),
-        ("darwin", 'requirements = ["r.txt"]', "lib is no wheel; it is built in pytorch:2.3.1-"),
+        ("darwin", 'requirements = ["r.txt"]', "lib is not a wheel; it is built in pytorch:2.3.1-"),
         (
             "win32",
             'requirements = ["r.txt"]',

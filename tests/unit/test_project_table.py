@@ -108,7 +108,7 @@ def test_two_tables_are_refused(tmp_path: Path) -> None:
         ('image = "a"\ncommand = "python \'x"\n', "cannot be split into words"),
         ('image = "a"\nrequirements = ["/etc/r.txt"]\n', "must be relative to the project"),
         ('image = ""\n', "image: must not be empty"),
-        ("", "image: is missing: name the image to stand on"),
+        ("", "image: is missing: name the image to build on"),
         ('image = "a\n', "is not valid TOML"),
     ],
 )

@@ -66,8 +66,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     _show(args, parts, findings)
     if findings:
         raise UpstreamError(
-            f"{args.image}: updates of {len(findings)} part(s) fix something, or advisories speak "
-            "of them; lock and build again"
+            f"{args.image}: {len(findings)} part(s) have updates with fixes, or are named in "
+            "advisories; lock and build again"
         )
     return 0
 

@@ -103,7 +103,7 @@ def _build_project(project: Project, args: argparse.Namespace, context: Context)
     from wheelyard.projects.local import build_project, load_into_docker
 
     if args.engine != "assemble":
-        raise UsageError("--engine is for images of a set; a project is put together without one")
+        raise UsageError("--engine is for images of a set; a project is assembled without one")
     loader = find_loader(args.load, context)
     built = build_project(
         project, project_output(project, args.output), context, bytecode=args.bytecode

@@ -214,7 +214,7 @@ def _project_deployment(
         image = pinned(address.reference(tag), digest)
     command = table.command if args.words is None else _command(args, jupyter=False, gpus=False)
     if not command:
-        raise UsageError(f"what runs is missing: `command` in {project.source}, or --command")
+        raise UsageError(f"no command is given: add `command` to {project.source}, or --command")
     gpus = f"-{CPU}-" not in f"{base}-" and args.gpus != 0
     return Deployment(
         kind=args.kind,
@@ -245,8 +245,8 @@ def _command(args: argparse.Namespace, *, jupyter: bool, gpus: bool) -> tuple[st
         return jupyter_command(args.kind, args.listen)
     if args.words is None and args.kind == "deployment":
         raise UsageError(
-            "a Deployment starts what ends again: name a server with --command, take a devel image "
-            "for JupyterLab, or --kind job"
+            "a Deployment restarts a program that ends: name a server with --command, take a devel "
+            "image for JupyterLab, or use --kind job"
         )
     if args.words is None:
         return ("selfcheck", "--require-gpu") if gpus else ("selfcheck",)

@@ -1,4 +1,4 @@
-"""`wheelyard init`: make a folder a project, whose image stands on one of the set."""
+"""`wheelyard init`: make a folder a project, whose image is based on one of the set."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COMMAND = Command(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--image", metavar="IMAGE", help="stand on this image: tag, id, axis words")
+    parser.add_argument("--image", metavar="IMAGE", help="build on this image: tag, id, axis words")
     parser.add_argument("--print", action="store_true", help="print the table, write nothing")
     add_verify_options(parser)
     add_json(parser, "an object")

@@ -32,7 +32,7 @@ examples:
   wheelyard lock --check            offline: which locks no longer match the matrix
 
 In a project of your own (`wheelyard init`) it writes pylock.toml (PEP 751), which pip and uv read:
-what the project requires, with the versions of the image that it stands on wherever they will do.
+what the project requires, with the versions of its base image wherever they fit.
 The image is that of --registry, else of the set in --project.
 
   wheelyard lock                    after a change of pyproject.toml or requirements.txt

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.driver is not None and not re.fullmatch(r"\d+(\.\d+){0,2}", args.driver):
         raise UsageError(f"--driver {args.driver}: write it as nvidia-smi does, such as 550.54.14")
     if args.having is not None and not args.sharing:
-        raise UsageError("--having goes with --sharing")
+        raise UsageError("--having needs --sharing")
     matrix, upstream, plan = load_inputs(context.settings.project)
     if args.explain is not None:
         told = explain(matrix, upstream, plan, args.explain, args.driver)

@@ -42,9 +42,9 @@ that fails leaves it unchanged, and the next push continues. Logins are those of
 `docker login` (credential helpers too) and `podman login`. The passphrase of an encrypted key is
 taken from WHEELYARD_SIGN_PASSPHRASE.
 
-In a project of your own (`wheelyard init`) no SELECTOR is needed: the image that it stands on plus
-what it adds is pushed, without pulling or running anything, as HOST/PREFIX/NAME:latest and under
-the project's version, or else its revision in git.
+In a project of your own (`wheelyard init`) no SELECTOR is needed: its base image plus what it adds
+is pushed, without pulling or running anything, as HOST/PREFIX/NAME:latest and under the project's
+version, or else its revision in git.
 
   wheelyard push --registry registry.example/team
   wheelyard push --tag staging                          this tag alone

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Carry out one of the two actions."""
     if args.advisories and args.action != "check":
-        raise UsageError("--advisories is an option of check")
+        raise UsageError("only `upstream check` takes --advisories")
     return _check(args, context) if args.action == "check" else _refresh(args, context)
 
 

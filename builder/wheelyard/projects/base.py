@@ -1,4 +1,4 @@
-"""The image that a project stands on: what it installs, and what must stay as it is."""
+"""The image that a project is based on: what it installs, and what must stay as it is."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def base_cell(image: str, plan: Plan) -> Cell:
     if len(cells) > 1:
         listed = "".join(f"\n  {cell.tags[0]}" for cell in cells[:8])
         raise ProjectError(
-            f'image = "{image}" means {len(cells)} images; a project stands on one, such as:'
+            f'image = "{image}" means {len(cells)} images; a project is based on one, such as:'
             f"{listed}"
         )
     return cells[0]

@@ -101,8 +101,8 @@ def tree_files(folder: Path, project: Project) -> list[ProjectFile]:
     size = sum(one.status.st_size for one in files)
     if len(files) > _COUNT_MAX or size > _TREE_MAX:
         raise ProjectError(
-            f"{folder} is too much for a source of a wheel: {len(files):,} files, {size / 1e6:,.0f}"
-            " MB; leave data out with .gitignore, or build the wheel elsewhere"
+            f"{folder} is too large to be the source of a wheel: {len(files):,} files, "
+            f"{size / 1e6:,.0f} MB; leave data out with .gitignore, or build the wheel elsewhere"
         )
     return files
 
@@ -212,7 +212,9 @@ def _listed(folder: Path) -> Iterator[str]:
 
 def _submodule(folder: Path) -> Iterator[str]:
     if not (folder / ".git").exists():
-        raise ProjectError(f"the submodule {folder} is not there: git submodule update --init")
+        raise ProjectError(
+            f"the submodule {folder} is not checked out; run: git submodule update --init"
+        )
     return _listed(folder)
 
 

@@ -49,7 +49,7 @@ def project_output(project: Project, output: Path) -> Path:
 
 
 def set_folder(context: Context) -> Path | None:
-    """Return the folder of the set that a user's own project stands on; None if there is none.
+    """Return the folder of the set that a user's own project is based on; None if there is none.
 
     That of --project, else the one around the project, else the one that this program came with.
     """

@@ -1,4 +1,4 @@
-"""What a project stands on: an image of the set, from a registry's catalogue or the matrix."""
+"""What a project is based on: an image of the set, from a registry's catalogue or the matrix."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a project stands on, and the set's other images."""
+    """What a project is based on, and the set's other images."""
 
     base: BaseImage
     entries: tuple[CatalogueEntry, ...]
@@ -56,7 +56,7 @@ def find_ground(project: Project, context: Context, trust: Trust | None = None) 
 
 
 def known_entries(context: Context, trust: Trust | None = None) -> tuple[CatalogueEntry, ...]:
-    """Return the images that a project can stand on, as a catalogue lists them."""
+    """Return the images that a project can be based on, as a catalogue lists them."""
     settings = context.settings
     if settings.registry is not None:
         with open_registry(settings.registry, settings, context.reporter) as registry:
@@ -68,7 +68,7 @@ def _published(registry: Registry, trust: Trust | None) -> tuple[CatalogueEntry,
     entries = fetch_catalogue(registry, trust)
     if entries is None:
         raise RegistryError(
-            f"{registry.address} has no catalogue, so no images to stand on: publish the set there "
+            f"{registry.address} has no catalogue, so no images to build on: publish the set there "
             "(`wheelyard push` in it), or leave out --registry to take the images of the matrix"
         )
     return entries
@@ -78,9 +78,9 @@ def _set_folder(context: Context) -> Path:
     folder = set_folder(context)
     if folder is None:
         raise UsageError(
-            "the images that the project can stand on are unknown: name the registry that has them "
-            "(--registry HOST/PREFIX or WHEELYARD_REGISTRY), or the folder of their matrix.yaml "
-            "(--project FOLDER)"
+            "the images that the project can be based on are unknown: name the registry that has "
+            "them (--registry HOST/PREFIX or WHEELYARD_REGISTRY), or the folder of their "
+            "matrix.yaml (--project FOLDER)"
         )
     return folder
 

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 _BUILD = re.compile(r"cpu|cu\d+|rocm[\d.]+")  # local versions of PyTorch's own index
 _SET = re.compile(r"(nvidia-.*|triton|cuda-.*)")  # goes with the framework
-_ADVICE = "change the project's requirements, or the image that it stands on"
+_ADVICE = "change the project's requirements, or the image that it is based on"
 _NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
 _OTHER_PYTHON = re.compile(r"no wheels? with a matching (Python|platform)|only has wheels with")
 

@@ -56,7 +56,7 @@ _RANDOM = "var/lib/dbus/machine-id"
 _SHADOW = "etc/shadow"
 _ADVICE = (
     "correct `packages` in the table; where a package needs a newer version of what the base has, "
-    "stand on a newer image"
+    "use a newer base image"
 )
 _NOWHERE = (
     "its layers of Debian packages are not on this machine: give the registry that has it "

@@ -174,7 +174,8 @@ def _described(reference: str, digest: str, read: Read, where: str) -> BaseImage
     if LOCK not in texts:
         raise ProjectError(
             f"{where} does not hold /{LOCK}: it was published by an older wheelyard, or is itself "
-            "an image of a project; publish the base again, and stand on an image of the set"
+            "an image of a project; publish the base again, and base the project on an image of "
+            "the set"
         )
     content: Any = json.loads(config_text)
     return BaseImage(

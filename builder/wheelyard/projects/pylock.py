@@ -254,7 +254,7 @@ def _debian_lock(table: object, path: Path) -> DebianLock:
         raise _unusable(path, "tool.wheelyard.debian must be a table")
     date = _string(table, "date", path)
     if not _DATE.fullmatch(date):
-        raise _unusable(path, "tool.wheelyard.debian: date is not one")
+        raise _unusable(path, "tool.wheelyard.debian: date is not a date")
     packages = tuple(_deb(item, path) for item in table.get("packages", []))
     return DebianLock(_digest(table, "status", path), date, packages)
 

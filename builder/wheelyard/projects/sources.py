@@ -163,7 +163,7 @@ def _unzip(archive: Path, target: Path) -> None:
             if info.is_dir() or not path:
                 continue
             if mode and not stat.S_ISREG(mode):
-                raise zipfile.BadZipFile(f"{path[:200]!r} is no plain file")
+                raise zipfile.BadZipFile(f"{path[:200]!r} is not a plain file")
             left -= info.file_size + 512
             if left < 0:
                 raise zipfile.BadZipFile(f"more than {_LARGEST:,} bytes unpacked")

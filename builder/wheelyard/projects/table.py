@@ -85,7 +85,7 @@ _Folder = Annotated[str, Field(pattern=r"^/[^\s:]*$")]
 
 
 class ProjectTable(BaseModel):
-    """The image of one project: what it stands on, and what is added."""
+    """The image of one project: what it is based on, and what is added."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -95,7 +95,7 @@ class ProjectTable(BaseModel):
     )
 
     image: Annotated[
-        _Text, Field(description="the image it stands on: a tag (pytorch:2.3.1), id or axis words")
+        _Text, Field(description="the base image: a tag (pytorch:2.3.1), id or axis words")
     ]
     name: Annotated[
         str | None,
@@ -265,7 +265,7 @@ def _message(detail: ErrorDetails) -> str:
             return f"unknown key; {hint}"
         case "missing":
             return (
-                'is missing: name the image to stand on, such as image = "pytorch:2.3.1" '
+                'is missing: name the image to build on, such as image = "pytorch:2.3.1" '
                 "(`wheelyard pick` finds one for this machine)"
             )
         case "string_pattern_mismatch":

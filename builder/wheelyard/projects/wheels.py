@@ -147,7 +147,7 @@ class WheelBuilder:
                         failure = str(error)
         if failure:
             raise LockError(f"{source.said}: no wheel can be built:\n{failure}")
-        raise LockError(f"{source.said} is no wheel; {self.places.advice()}")
+        raise LockError(f"{source.said} is not a wheel; {self.places.advice()}")
 
     def _rooms(self, source: Path) -> Iterator[AbstractContextManager[_Room | None]]:
         """Yield where it may be built, the cheapest first; nowhere on another processor."""

@@ -16,7 +16,7 @@ from wheelyard.system.tarfiles import open_tar
 _URGENCIES = ("low", "medium", "high", "emergency", "critical")  # Debian Policy 5.6.17
 NOTE = (
     '\n"fixes" is what the successors\' changelogs name, with their own urgency: what an update '
-    "brings. It is no list of what is open: a vulnerability that nobody has fixed, or named there, "
+    "brings. It does not list what is open: a vulnerability that nobody has fixed, or named there, "
     "is not in it."
 )
 _LARGEST = 32 << 20  # bytes of a changelog, unpacked

@@ -45,7 +45,7 @@ def find_trust(keys: Sequence[Path], signed_as: str | None, context: Context) ->
     """
     if not keys:
         if signed_as is not None:
-            raise UsageError("--signed-as is about signatures: give the key with --verify-key")
+            raise UsageError("--signed-as needs a key to verify signatures with: add --verify-key")
         return None
     if context.settings.registry is None:
         raise UsageError("--verify-key needs the registry with the signatures: --registry")
