@@ -171,9 +171,8 @@ def _with_sources(
             made = able.direct(source.place, text, source.name, settings)
             path = f"{BUILT}/{made.name}"
         else:
-            shown, image = redact(source.place.removeprefix(LOCAL)), base.reference
-            what = shlex.quote(redact(text.replace(LOCAL, "./")))
-            advice = wheel_advice(what, image.removesuffix("-devel"))
+            shown = redact(source.place.removeprefix(LOCAL))
+            advice = wheel_advice(shlex.quote(redact(text.replace(LOCAL, "./"))), base.devel)
             raise LockError(f"{source.where}: {shown} is not a wheel; {advice}")
         name = parse_wheel_filename(path.rpartition("/")[2])[0]
         requirements.append(f"{name}{source.extras} @ {LOCAL}{quote(path)}{source.marker}")
