@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from wheelyard.planning.facts import (
 )
 from wheelyard.planning.plan import make_plan
 from wheelyard.planning.selector import select
+from wheelyard.system import emulate
 from wheelyard.system.emulate import REFUSED, emulated
 from wheelyard.system.tools import TOOLS, missing_message
 
@@ -195,6 +198,39 @@ def test_qemu_is_registered_for_one_command_only(tmp_path: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == before
     with pytest.raises(OSError, match="Exec format error"):
         subprocess.run([str(program)], check=True)
+
+
+AS_NOBODY = """
+mount --make-rprivate /
+for kind in uid gid; do mount --bind "$1/ranges" /etc/sub$kind; done
+exec setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -I -S "$1/emulate.py" "$2"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's ranges are root's to write")
+@pytest.mark.skipif(shutil.which("newuidmap") is None, reason="the package uidmap is missing")
+@pytest.mark.parametrize("ranges", ["", "nobody:300000:65536\n"])
+def test_an_ordinary_user_is_root_there_by_its_ranges(ranges: str) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copy(emulate.__file__, folder / "emulate.py")
+        (folder / "ranges").write_text(ranges)
+        (folder / "qemu").write_text("#!/bin/sh\necho $(id -u) $(tr -s ' ' < /proc/self/uid_map)\n")
+        kind = b"\x02\x00" + ARM64.elf.to_bytes(2, "little")
+        (folder / "program").write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + kind + bytes(44))
+        for file in ("qemu", "program"):
+            (folder / file).chmod(0o755)
+        job = emulated([f"{folder}/program"], f"{folder}/qemu", ARM64.elf)[-1]
+        argv = ["unshare", "--mount", "sh", "-ec", AS_NOBODY, "sh", name, job]
+        ran = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    if not ranges:
+        assert ran.returncode == REFUSED
+        assert "/etc/subuid has no ids for nobody" in ran.stderr
+    elif ran.returncode == REFUSED:
+        pytest.skip(f"this kernel does not let users do it: {ran.stderr}")
+    else:
+        assert ran.stdout == "0 0 65534 1 1 300000 65536\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the ids of other users are root's to map")
