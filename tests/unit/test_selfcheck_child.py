@@ -40,6 +40,14 @@ def test_a_failure_shows_the_end_of_the_log() -> None:
         child.last_json("\n")
 
 
+def test_a_process_with_several_tasks_has_the_time_of_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(child, "TIMEOUT", 1)
+    program = "import time; time.sleep(1.5); print('done')"
+    assert child.run([sys.executable, "-c", program], {}, tasks=30) == "done\n"
+
+
 def test_a_process_that_hangs_is_ended_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,8 +54,8 @@ def module(*arguments: str) -> list[str]:
     return [sys.executable, "-m", *arguments]
 
 
-def run(command: Sequence[str], extra: Mapping[str, str]) -> str:
-    """Return what it prints; raise ChildError when it fails or takes too long."""
+def run(command: Sequence[str], extra: Mapping[str, str], tasks: int = 1) -> str:
+    """Return what it prints; raise ChildError when it fails or takes too long for its tasks."""
     # Files, not pipes: a grandchild that outlives a launcher would keep a pipe open for ever.
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
@@ -63,11 +63,11 @@ def run(command: Sequence[str], extra: Mapping[str, str]) -> str:
             env=environment(extra), start_new_session=True,
         )  # fmt: skip
         try:
-            code = process.wait(TIMEOUT)
+            code = process.wait(tasks * TIMEOUT)
         except subprocess.TimeoutExpired:
             _end(process)
             raise ChildError(
-                f"{command[-1]} did not end within {TIMEOUT} s: {gist(_read(log))}"
+                f"{command[-1]} did not end within {tasks * TIMEOUT} s: {gist(_read(log))}"
             ) from None
         except BaseException:
             _end(process)

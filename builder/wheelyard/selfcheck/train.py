@@ -223,7 +223,7 @@ def check_keras(framework: str) -> Outcome:
         return skipped(f"Keras {version} has no backends")
     backend = MODULES[framework]
     command = child.module(f"{__package__}.training.keras_backend", *BY_KERAS)
-    seen = child.last_json(child.run(command, {"KERAS_BACKEND": backend}))
+    seen = child.last_json(child.run(command, {"KERAS_BACKEND": backend}, len(BY_KERAS)))
     return judge_keras(seen, backend)
 
 
