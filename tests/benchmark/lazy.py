@@ -1,14 +1,20 @@
 """`python -m tests.benchmark.lazy`: bytes and seconds until a container trains, by packing.
 
-One image is pushed as gzip, zstd and eStargz to a registry on loopback, and run by one containerd:
-pulled whole, and by the stargz snapshotter, which fetches what is read. The registry counts what it
-sends. Registry and containerd share a network namespace, whose loopback may be made slow.
+PyTorch 2.3.1 is pushed to a registry on loopback: by Docker, as the Dockerfile that most people
+write makes it, and by Wheelyard as gzip, zstd and eStargz. One containerd runs each, pulled whole,
+and by the stargz snapshotter, which fetches what is read; then the release beside it, 2.3.0, where
+the first one is. The registry counts what it sends. Registry and containerd share a network
+namespace, whose loopback may be made slow. `partial` pulls the zstd image, which is zstd:chunked,
+into podman's storage, which fetches only the files that it lacks, and runs nothing.
+
+The Dockerfile's 2.3.0 is not pulled: it shares its base alone with 2.3.1, and costs as much.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import time
@@ -18,23 +24,24 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmark.bars import Bar, Heading, draw_bars
-from tests.benchmark.engines.projects import REPOSITORY
+from tests.benchmark.engines.projects import REPOSITORY, wheelyard
 from tests.benchmark.environment import environment
-from tests.benchmark.measure import say
-from tests.benchmark.place import IMAGE, Place, build
-from tests.benchmark.publication import draw_again
+from tests.benchmark.measure import NotMeasuredError, say
+from tests.benchmark.place import Place
+from tests.benchmark.publication import draw_again, run_as_program
+from tests.benchmark.publish import usual
+from tests.benchmark.publish.site import Site, prepare
+from tests.engines import trixie
 from tests.engines.daemons import temporary_folder
 from tests.peers import lazy
+from tests.peers.partial import Partial
 from tests.peers.registries import registry
-from wheelyard.cli import main as wheelyard
-from wheelyard.errors import WheelyardError
-from wheelyard.planning.plan import load_plan
-from wheelyard.planning.selector import select
-from wheelyard.settings import Settings, load_settings
+from wheelyard.settings import load_settings
 from wheelyard.system.textfiles import write_text
 
 RESULT = REPOSITORY / "docs/results/bench-lazy.json"
 PORT = 5000
+IMAGES = {"first": "2.3.1", "next": "2.3.0"}
 STEP = """
 import torch
 model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(7200, 10))
@@ -51,133 +58,223 @@ PROGRAMS = {
     "first step": STEP.format(steps=1),
     "tenth step": STEP.format(steps=10),
 }
-WAYS = {"gzip": "overlayfs", "zstd": "overlayfs", "estargz": "stargz"}  # packing -> snapshotter
-NAMES = {"gzip": "gzip, whole", "zstd": "zstd, whole", "estargz": "eStargz, lazily"}
+NEXT_PROGRAMS = {"first step": PROGRAMS["first step"]}
+SHOWN = ("pulled", "first step")  # in the plot
+USUAL, PARTIAL = "usual", "partial"
+# packing -> snapshotter
+WAYS = {USUAL: "overlayfs", "gzip": "overlayfs", "zstd": "overlayfs", "estargz": "stargz"}
+NAMES = {
+    USUAL: "pip in a Dockerfile, whole",
+    "gzip": "gzip, whole",
+    "zstd": "zstd, whole",
+    "estargz": "eStargz, lazily",
+    PARTIAL: "zstd:chunked, lacking files",
+}
 _SENT = re.compile(rb'/blobs/\S+ HTTP/1\.1" 20[06] (\d+)')
+Run = dict[str, Any]
+Marks = dict[str, dict[str, float]]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark.lazy", description=__doc__)
-    parser.add_argument("--image", default=IMAGE, metavar="SELECTOR", help=f"default: {IMAGE}")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    ways = (*WAYS, PARTIAL)
+    parser.add_argument("--ways", nargs="+", choices=ways, default=ways)
     parser.add_argument(
-        "--mbit", nargs="+", type=int, default=[0, 100], help="rates in Mbit/s; 0: loopback's own"
-    )
+        "--mbit", nargs="+", type=int, default=[0, 1000, 100],
+        help="rates in Mbit/s; 0: loopback's own",
+    )  # fmt: skip
     parser.add_argument("--folder", type=Path, help="scratch folder, with 20 GB free")
-    parser.add_argument("--output", type=Path, default=RESULT)
-    args = parser.parse_args(argv)
+    parser.add_argument("--output", type=Path, default=RESULT, help="JSON; the plot beside it")
+    parser.add_argument(
+        "--add", action="store_true", help="to what the output holds; replaces what is taken again"
+    )
+    args = parser.parse_args()
     settings = load_settings({"project": str(REPOSITORY)})
     snapshotter = lazy.program("snapshotter", settings)
     with temporary_folder(args.folder or settings.cache_dir) as folder:
-        place = Place(REPOSITORY, settings.cache_dir, folder, args.image)
-        machine = environment(place)
-        name, sizes = _pushed(place, args, settings)
-        runs = []
-        for rate in args.mbit:
-            for way in args.ways:
-                say(f"{way}, {rate or 'loopback, no'} Mbit/s")
-                runs.append(_run(folder, snapshotter, way, name, rate) | {"size": sizes[way]})
-    for line in _table(runs):
+        machine = environment(Place(REPOSITORY, settings.cache_dir, folder))
+        site = prepare(folder, settings, trixie.classic(settings), IMAGES)
+        runs = earlier(args.output) if args.add else []
+        for way in args.ways:
+            for run in _measured(site, way, args.mbit, snapshotter):
+                runs = [x for x in runs if (x["way"], x["mbit"]) != (way, run["mbit"])] + [run]
+                result = {"environment": machine, "images": IMAGES, "runs": in_order(runs)}
+                write_text(args.output, json.dumps(result, indent=1) + "\n")
+    for line in table(in_order(runs)):
         print(line)
-    result = {"environment": machine, "image": args.image, "runs": runs}
-    write_text(args.output, json.dumps(result, indent=1) + "\n")
     draw_again(args.output, draw)
     return 0
+
+
+def earlier(output: Path) -> list[Run]:
+    """Return the runs of a report on disk, if there is one."""
+    return list(json.loads(output.read_text())["runs"]) if output.exists() else []
+
+
+def in_order(runs: Sequence[Run]) -> list[Run]:
+    """Sort runs by line, the fastest first, and by way."""
+    ways = list(NAMES)
+    return sorted(runs, key=lambda x: (-(x["mbit"] or 1 << 30), ways.index(x["way"])))
 
 
 def draw(report: Mapping[str, Any]) -> str:
     """An SVG with a group of bars for each mark on each line."""
     machine = report["environment"]
     heading = Heading(
-        "From nothing to a training step",
-        "seconds, and ratio to the image as gzip, pulled whole; "
+        "From nothing to a training step, and to that of another patch release",
+        "seconds, and ratio to a Dockerfile with pip, pulled whole; "
         f"{machine['processor']}, {machine['cores']} cores",
         "tests.benchmark.lazy", RESULT.name,
     )  # fmt: skip
     groups: dict[str, list[Bar]] = {}
     for run in report["runs"]:
         rate = f"{run['mbit']} Mbit/s" if run["mbit"] else "loopback"
-        beside = _beside(run, report["runs"])
-        for what, mark in run["marks"].items():
-            ratio = None if beside is run else mark["seconds"] / beside["marks"][what]["seconds"]
-            bar = Bar(NAMES[run["way"]], mark["seconds"], ratio, run["way"] == "gzip")
-            groups.setdefault(f"{rate}: {what}", []).append(bar)
+        for which, title in (("marks", ""), ("next", "another release, ")):
+            for what in SHOWN:
+                if (mark := run[which].get(what)) is None:
+                    continue
+                ratio = _ratio(run, report["runs"], what, mark["seconds"])
+                ratio = None if run["way"] == USUAL else ratio
+                bar = Bar(NAMES[run["way"]], mark["seconds"], ratio, run["way"] == USUAL)
+                groups.setdefault(f"{rate}: {title}{what}", []).append(bar)
     return draw_bars(heading, groups)
 
 
-def _beside(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the run of gzip on the same line; the run itself without one."""
-    return next((x for x in runs if (x["way"], x["mbit"]) == ("gzip", run["mbit"])), run)
+def _ratio(run: Run, runs: Sequence[Run], what: str, seconds: float) -> float | None:
+    """Return the seconds as a ratio to the usual image's on the same line, if that was measured.
+
+    Its next release shares its base alone with it, and costs what the first did (bench-publish).
+    """
+    for other in runs:
+        if (other["way"], other["mbit"]) == (USUAL, run["mbit"]) and what in other["marks"]:
+            return float(seconds / other["marks"][what]["seconds"])
+    return None
 
 
-def _pushed(
-    place: Place, args: argparse.Namespace, settings: Settings
-) -> tuple[str, dict[str, int]]:
-    """Push the image in every packing; return its tag and bytes by packing."""
-    dist = place.folder / "dist"
-    build(place, dist, settings.cache_dir)
-    (cell,) = select(load_plan(REPOSITORY), args.image)
-    sizes = {}
-    with registry(place.folder, keep=True) as address:
-        for way in args.ways:
-            words = ["push", args.image, "--output", str(dist), "--compression", way, "--quiet"]
-            words += ["--project", str(REPOSITORY), "--cache-dir", str(settings.cache_dir)]
-            code = wheelyard(
-                [*words, "--registry", f"http://{address}/{way}", "--no-attest", "--json"]
-            )
-            if code:
-                raise WheelyardError(f"push ended with {code}")
-            sizes[way] = _size(place.folder, f"{way}/{cell.repository}")
+def _measured(site: Site, way: str, rates: Sequence[int], snapshotter: Path) -> Iterator[Run]:
+    """Push both images in one way, and pull them on each line; keep nothing."""
+    try:
+        names = _pushed_by_docker(site) if way == USUAL else _pushed(site, way)
+        size = _size(site.folder, names["first"])
+        for rate in [0] if way == PARTIAL else rates:
+            say(f"{way}, {rate or 'loopback, no'} Mbit/s")
+            before = {"way": way, "mbit": rate, "size": size, "load_before": list(os.getloadavg())}
+            yield before | (
+                _lacking(site, names) if way == PARTIAL
+                else _run(site.folder, snapshotter, way, names, rate)
+            )  # fmt: skip
+    finally:
+        shutil.rmtree(site.folder / "registry", ignore_errors=True)
+
+
+def _pushed_by_docker(site: Site) -> dict[str, str]:
+    """Build the Dockerfile's first image and push it; return its name."""
+    with registry(site.folder, keep=True) as address, usual.builder(site) as here:
+        here.provide("first")
+        name = usual.reference(site, address, "first")
+        here.docker(*here.build_command(f"--tag={name}")[1:])
+        here.forget_steps()
+        here.docker("push", "--quiet", name)
+    shutil.rmtree(site.folder / "context")
+    return {"first": usual.reference(site, "", "first")[1:]}
+
+
+def _pushed(site: Site, way: str) -> dict[str, str]:
+    """Build both images and push them in one packing; return their names."""
+    dist = site.folder / "dist"
+    wheelyard(site.project, "build", "all", "--no-load", "--output", str(dist))
+    packing = "zstd" if way == PARTIAL else way
+    with registry(site.folder, keep=True) as address:
+        to = ("--registry", f"http://{address}/{packing}", "--compression", packing)
+        wheelyard(site.project, "push", "all", *to, "--no-attest", "--output", str(dist))
     shutil.rmtree(dist)
-    return cell.tags[0], sizes
+    return {image: f"{packing}/{site.cells[image].tags[0]}" for image in IMAGES}
 
 
-def _size(folder: Path, repository: str) -> int:
-    """Sum up the layers of the only image of a repository."""
+def _size(folder: Path, name: str) -> int:
+    """Sum up the layers of an image in the registry."""
     root = folder / "registry/docker/registry/v2"
-    for link in (root / "repositories" / repository / "_manifests/revisions/sha256").iterdir():
-        manifest = json.loads(
-            (root / "blobs/sha256" / link.name[:2] / link.name / "data").read_bytes()
-        )
-        return sum(layer["size"] for layer in manifest["layers"])
-    raise WheelyardError(f"{repository} has no image")
+    repository, _, tag = name.partition(":")
+    link = root / "repositories" / repository / "_manifests/tags" / tag / "current/link"
+    sha256 = link.read_text().partition(":")[2]
+    manifest = json.loads((root / "blobs/sha256" / sha256[:2] / sha256 / "data").read_bytes())
+    return sum(layer["size"] for layer in manifest["layers"])
 
 
-def _run(folder: Path, snapshotter: Path, way: str, name: str, rate: int) -> dict[str, Any]:
+def _lacking(site: Site, names: Mapping[str, str]) -> Run:
+    """Pull both images into podman's storage; return seconds and bytes of each."""
+    root = trixie.trixie_root(site.settings, trixie.TOOLS)
+    pulled = {}
+    with (
+        temporary_folder(site.folder) as folder,
+        registry(site.folder, keep=True) as address,
+    ):
+        storage = Partial(root, folder / "podman", site.folder / "registry.log")
+        for image, name in names.items():
+            started = time.monotonic()
+            done, sent = storage.pull(f"{address}/{name}")
+            seconds = time.monotonic() - started
+            if done.returncode:
+                raise NotMeasuredError(f"{name}: {done.stderr[-600:]}")
+            pulled[image] = {"seconds": round(seconds, 2), "bytes": sum(sent.values())}
+            say(f"  {image}: {seconds:.1f} s, {sum(sent.values()) / 1e6:,.0f} MB")
+    return {"marks": {"pulled": pulled["first"]}, "next": {"pulled": pulled["next"]}}
+
+
+def _run(folder: Path, snapshotter: Path, way: str, names: Mapping[str, str], rate: int) -> Run:
     """Pull and run in a new containerd; return seconds and bytes at each mark."""
     state = folder / "state"
     state.mkdir()
     with _served(folder, state, snapshotter, rate) as (running, sent):
-        reference = f"127.0.0.1:{PORT}/{way}/{name}"
-        marks: dict[str, dict[str, float]] = {}
-        seconds = 0.0
-
-        def mark(what: str, *words: str) -> None:
-            nonlocal seconds
-            started = time.monotonic()
-            done = running.ctr(*words)
-            seconds += time.monotonic() - started
-            if done.returncode:
-                raise WheelyardError(f"{way}: {what}: {done.stderr[-600:]}")
-            sizes = sent()
-            total = sum(sizes)
-            marks[what] = {"seconds": round(seconds, 2), "bytes": total, "requests": len(sizes)}
-            say(f"  {what}: {seconds:.1f} s, {total / 1e6:,.0f} MB, {len(sizes):,} requests")
-
-        if WAYS[way] == "stargz":
-            mark("pulled", "image", "rpull", "--plain-http", reference)
-        else:
-            mark("pulled", "image", "pull", "--plain-http", reference)
-        for number, (what, program) in enumerate(PROGRAMS.items()):
-            options = ("--rm", "--net-host", "--snapshotter", WAYS[way])
-            mark(what, "run", *options, reference, f"c{number}", "python", "-c", program)
+        references = {image: f"127.0.0.1:{PORT}/{name}" for image, name in names.items()}
+        marks = _marks(running, sent, way, references["first"], PROGRAMS)
         memory = _memory(running)
-    used = sum(
-        x.stat().st_blocks * 512 for x in state.rglob("*") if x.is_file() and not x.is_symlink()
-    )
+        used = _disk(state)
+        following: Marks = {}
+        if "next" in references:
+            following = _marks(running, sent, way, references["next"], NEXT_PROGRAMS)
     shutil.rmtree(state)
-    return {"way": way, "mbit": rate, "marks": marks, "disk": used, "memory": memory}
+    return {"marks": marks, "next": following, "disk": used, "memory": memory}
+
+
+def _marks(
+    running: lazy.Containerd,
+    sent: Callable[[], list[int]],
+    way: str,
+    reference: str,
+    programs: Mapping[str, str],
+) -> Marks:
+    """Pull an image and run each program in a new container; count from here."""
+    marks: Marks = {}
+    seconds, before = 0.0, sent()
+
+    def mark(what: str, *words: str) -> None:
+        nonlocal seconds
+        started = time.monotonic()
+        _ctr(running, *words)
+        seconds += time.monotonic() - started
+        sizes = sent()[len(before) :]
+        marks[what] = {"seconds": round(seconds, 2), "bytes": sum(sizes), "requests": len(sizes)}
+        say(f"  {what}: {seconds:.1f} s, {sum(sizes) / 1e6:,.0f} MB, {len(sizes):,} requests")
+
+    mark("pulled", "image", "rpull" if WAYS[way] == "stargz" else "pull", "--plain-http", reference)
+    for number, (what, program) in enumerate(programs.items()):
+        options = ("--rm", "--net-host", "--snapshotter", WAYS[way])
+        mark(what, "run", *options, reference, f"c{number}", "python", "-c", program)
+    return marks
+
+
+def _ctr(running: lazy.Containerd, *words: str) -> None:
+    done = running.ctr(*words)
+    if done.returncode:
+        raise NotMeasuredError(f"{' '.join(words[:4])}: {done.stderr[-600:]}")
+
+
+def _disk(folder: Path) -> int:
+    """Count what the files below take on the disk."""
+    files = (x for x in folder.rglob("*") if x.is_file() and not x.is_symlink())
+    return sum(file.stat().st_blocks * 512 for file in files)
 
 
 def _memory(running: lazy.Containerd) -> dict[str, int]:
@@ -210,23 +307,30 @@ def _served(
         yield running, lambda: [int(size) for size in _SENT.findall(log.read_bytes())]
 
 
-def _table(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Print every run; bytes as shares of the image, seconds as ratios to gzip pulled whole."""
-    yield f"{'Mbit/s':>8} {'packing':<8} {'size':>9}" + "".join(
+def table(runs: Sequence[Run]) -> Iterator[str]:
+    """Print every run; bytes as shares of the image, seconds as ratios to the usual image's."""
+    yield f"{'Mbit/s':>8} {'packing':<8} {'size':>8} {'image':<5}" + "".join(
         f" {what:>24}" for what in ("pulled", *PROGRAMS)
     )
     for run in runs:
-        beside = _beside(run, runs)
-        cells = [
-            f"{mark['seconds']:8.1f} s {mark['seconds'] / beside['marks'][what]['seconds']:4.2f} x"
-            f" {mark['bytes'] / run['size']:4.0%}"
-            for what, mark in run["marks"].items()
-        ]
-        rate = run["mbit"] or "loopback"
-        yield f"{rate:>8} {run['way']:<8} {run['size'] / 1e6:6,.0f} MB" + "".join(
-            f" {cell:>24}" for cell in cells
-        )
+        for which, image in (("marks", "first"), ("next", "next")):
+            if not run[which]:
+                continue
+            cells = []
+            for what in ("pulled", *PROGRAMS):
+                if (mark := run[which].get(what)) is None:
+                    cells.append("")
+                    continue
+                ratio = _ratio(run, runs, what, mark["seconds"])
+                beside = "      " if ratio is None else f"{ratio:4.2f} x"
+                share = mark["bytes"] / run["size"]
+                cells.append(f"{mark['seconds']:8.1f} s {beside} {share:4.0%}")
+            rate = run["mbit"] or "loopback"
+            size = f"{run['size'] / 1e6:,.0f} MB"
+            yield f"{rate:>8} {run['way']:<8} {size:>8} {image:<5}" + "".join(
+                f" {cell:>24}" for cell in cells
+            )
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

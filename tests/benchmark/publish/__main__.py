@@ -117,7 +117,7 @@ def the_usual(site: Site, images: list[str]) -> Iterator[Run]:
     """By Docker, with a registry of its own."""
     with registry(site.folder) as address:
         yield from usual.publish(site, images, address)
-        yield from pull(site, USUAL, images, partial(usual.reference, address))
+        yield from pull(site, USUAL, images, partial(usual.reference, site, address))
 
 
 def the_other(site: Site, images: list[str], compressions: Sequence[str]) -> Iterator[Run]:

@@ -24,7 +24,8 @@ from wheelyard.system.links import link_or_copy
 
 # In the order in which they are published. The last two differ in one wheel, torch.
 IMAGES = {"first": "2.3.1", "next": "2.2.1", "patch": "2.2.2"}
-LOCKED_LIKE = {"2.2.1": "2.2.2"}  # not in the matrix: locked again, from the lock of its neighbour
+# Not in the matrix: locked again, from the lock of a neighbour.
+LOCKED_LIKE = {"2.2.1": "2.2.2", "2.3.0": "2.3.1"}
 PROXIES = ("http_proxy", "HTTP_PROXY")
 
 
@@ -74,12 +75,14 @@ class Site:
         return cache
 
 
-def prepare(folder: Path, settings: Settings, kind: Kind) -> Site:
+def prepare(
+    folder: Path, settings: Settings, kind: Kind, images: Mapping[str, str] = IMAGES
+) -> Site:
     """Lock and fetch what is not there yet: the last that needs a network."""
     project = folder / "project"
-    write_matrix(REPOSITORY, project, list(IMAGES.values()))
+    write_matrix(REPOSITORY, project, list(images.values()))
     cells = {cell.framework_version: cell for cell in load_plan(project).cells}
-    site = Site(folder, settings, kind, {word: cells[version] for word, version in IMAGES.items()})
+    site = Site(folder, settings, kind, {word: cells[version] for word, version in images.items()})
     for version, cell in cells.items():
         copy_file(cell.base_lock, project)
         like = LOCKED_LIKE.get(version)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.benchmark.engines.stage import STEPS
 from tests.benchmark.publish.engine import opened
 from tests.benchmark.publish.report import Run
-from tests.benchmark.publish.site import IMAGES, Site
+from tests.benchmark.publish.site import Site
 from wheelyard.contract.imageconfig import base_image
 from wheelyard.errors import WheelyardError
 from wheelyard.system.subprocesses import run
@@ -32,10 +32,11 @@ class Builder:
         """Bring the wheels to where the engine mounts them from: they are on the disk, then."""
         self.site.link_wheels(image, self.context)
         from_base = f"FROM {base_image(self.site.cells[image])}"
-        steps = {"Warm": f"ls /wheels # {image}", "Dockerfile": f"{INSTALL} torch=={IMAGES[image]}"}
+        torch = f"torch=={self.site.cells[image].framework_version}"
+        steps = {"Warm": f"ls /wheels # {image}", "Dockerfile": f"{INSTALL} {torch}"}
         for name, step in steps.items():
             (self.context / name).write_text(f"{from_base}\n{FROM_FOLDER} {step}\n")
-        self._docker(*self.build_command("--file", str(self.context / "Warm"))[1:])
+        self.docker(*self.build_command("--file", str(self.context / "Warm"))[1:])
 
     def build_command(self, *options: str) -> list[str]:
         """`docker build` as it is typed today."""
@@ -45,20 +46,21 @@ class Builder:
     def forget_steps(self) -> None:
         """Make room: the wheels that were mounted, and kept steps that no other image can use."""
         for kind in STEPS:
-            self._docker("buildx", "prune", "--all", "--force", f"--filter=type={kind}")
+            self.docker("buildx", "prune", "--all", "--force", f"--filter=type={kind}")
 
     def forget(self, name: str) -> None:
         """Remove an image."""
-        self._docker("image", "rm", "--force", name)
+        self.docker("image", "rm", "--force", name)
 
-    def _docker(self, *arguments: str) -> None:
+    def docker(self, *arguments: str) -> None:
+        """Run the engine's client, unmeasured."""
         what = " ".join(("docker", *arguments[:2]))
         run(("docker", *arguments), error=WheelyardError, what=what, env=self.environment)
 
 
-def reference(address: str, image: str) -> str:
+def reference(site: Site, address: str, image: str) -> str:
     """The image's name in the registry."""
-    return f"{address}/usual:{IMAGES[image]}"
+    return f"{address}/usual:{site.cells[image].framework_version}"
 
 
 @contextmanager
@@ -79,7 +81,7 @@ def publish(site: Site, images: list[str], address: str) -> Iterator[Run]:
     with builder(site) as here:
         for image in images:
             here.provide(image)
-            name = reference(address, image)
+            name = reference(site, address, image)
 
             def measure(phase: str, command: list[str], image: str = image) -> Run:
                 return Run.of(site, "usual", image, phase, command, here.environment)
