@@ -69,6 +69,41 @@ def test_the_plot_has_a_bar_for_every_leg() -> None:
     assert draw(report).count("<rect") == 1 + len(measures)  # and the background
 
 
+def lazily(way: str, mbit: int, seconds: float, following: float | None = None) -> lazy.Run:
+    marks = {"pulled": {"seconds": seconds, "bytes": 30}}
+    after = {} if following is None else {"pulled": {"seconds": following, "bytes": 6}}
+    return {"way": way, "mbit": mbit, "size": 30, "marks": marks, "next": after}
+
+
+def test_a_lazy_pull_stands_beside_the_dockerfile_on_the_same_line() -> None:
+    runs = lazy.in_order([
+        lazily("estargz", 100, 1, 2), lazily("usual", 100, 40), lazily("usual", 0, 8),
+        lazily("partial", 0, 6, 1), lazily("gzip", 0, 4, 2),
+    ])  # fmt: skip
+    assert [(x["mbit"], x["way"]) for x in runs] == [
+        (0, "usual"), (0, "gzip"), (0, "partial"), (100, "usual"), (100, "estargz"),
+    ]  # fmt: skip
+    told = [line.split() for line in lazy.table(runs)][1:]
+    assert [(x[1], x[4], x[7:]) for x in told] == [
+        ("usual", "first", ["1.00", "x", "100%"]),
+        ("gzip", "first", ["0.50", "x", "100%"]), ("gzip", "next", ["0.25", "x", "20%"]),
+        ("partial", "first", ["0.75", "x", "100%"]), ("partial", "next", ["0.12", "x", "20%"]),
+        ("usual", "first", ["1.00", "x", "100%"]),
+        ("estargz", "first", ["0.03", "x", "100%"]), ("estargz", "next", ["0.05", "x", "20%"]),
+    ]  # fmt: skip
+    report = {"environment": {"processor": "A", "cores": 2}, "runs": runs}
+    assert lazy.draw(report).count("<rect") == 1 + len(told)
+
+
+def test_what_was_not_run_beside_the_dockerfile_has_no_ratio(tmp_path: Path) -> None:
+    runs = [lazily("usual", 0, 8), lazily("gzip", 100, 4)]
+    assert "x" not in list(lazy.table(runs))[-1].split()
+    report = tmp_path / "report.json"
+    assert lazy.earlier(report) == []
+    report.write_text(json.dumps({"runs": runs}))
+    assert lazy.earlier(report) == runs
+
+
 @pytest.mark.parametrize(("name", "draw"), [("bench-publish", draw), ("bench-lazy", lazy.draw)])
 def test_the_committed_plot_shows_the_committed_numbers(name: str, draw: Draw) -> None:
     report = json.loads((RESULTS / f"{name}.json").read_text())
