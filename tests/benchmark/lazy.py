@@ -20,6 +20,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,9 @@ def main() -> int:
         help="rates in Mbit/s; 0: loopback's own",
     )  # fmt: skip
     parser.add_argument("--folder", type=Path, help="scratch folder, with 20 GB free")
+    parser.add_argument(
+        "--stores", type=Path, help="for 12 of them: where engines unpack, such as a tmpfs"
+    )
     parser.add_argument("--output", type=Path, default=RESULT, help="JSON; the plot beside it")
     parser.add_argument(
         "--add", action="store_true", help="to what the output holds; replaces what is taken again"
@@ -95,6 +99,7 @@ def main() -> int:
     with temporary_folder(args.folder or settings.cache_dir) as folder:
         machine = environment(Place(REPOSITORY, settings.cache_dir, folder))
         site = prepare(folder, settings, trixie.classic(settings), IMAGES)
+        site = replace(site, stores=args.stores)
         runs = earlier(args.output) if args.add else []
         for way in args.ways:
             for run in _measured(site, way, args.mbit, snapshotter):
@@ -162,7 +167,7 @@ def _measured(site: Site, way: str, rates: Sequence[int], snapshotter: Path) -> 
             before = {"way": way, "mbit": rate, "size": size, "load_before": list(os.getloadavg())}
             yield before | (
                 _lacking(site, names) if way == PARTIAL
-                else _run(site.folder, snapshotter, way, names, rate)
+                else _run(site, snapshotter, way, names, rate)
             )  # fmt: skip
     finally:
         shutil.rmtree(site.folder / "registry", ignore_errors=True)
@@ -207,7 +212,7 @@ def _lacking(site: Site, names: Mapping[str, str]) -> Run:
     root = trixie.trixie_root(site.settings, trixie.TOOLS)
     pulled = {}
     with (
-        temporary_folder(site.folder) as folder,
+        temporary_folder(site.stores or site.folder) as folder,
         registry(site.folder, keep=True) as address,
     ):
         storage = Partial(root, folder / "podman", site.folder / "registry.log")
@@ -222,11 +227,12 @@ def _lacking(site: Site, names: Mapping[str, str]) -> Run:
     return {"marks": {"pulled": pulled["first"]}, "next": {"pulled": pulled["next"]}}
 
 
-def _run(folder: Path, snapshotter: Path, way: str, names: Mapping[str, str], rate: int) -> Run:
+def _run(site: Site, snapshotter: Path, way: str, names: Mapping[str, str], rate: int) -> Run:
     """Pull and run in a new containerd; return seconds and bytes at each mark."""
-    state = folder / "state"
-    state.mkdir()
-    with _served(folder, state, snapshotter, rate) as (running, sent):
+    with (
+        temporary_folder(site.stores or site.folder) as state,
+        _served(site.folder, state, snapshotter, rate) as (running, sent),
+    ):
         references = {image: f"127.0.0.1:{PORT}/{name}" for image, name in names.items()}
         marks = _marks(running, sent, way, references["first"], PROGRAMS)
         memory = _memory(running)
@@ -234,7 +240,6 @@ def _run(folder: Path, snapshotter: Path, way: str, names: Mapping[str, str], ra
         following: Marks = {}
         if "next" in references:
             following = _marks(running, sent, way, references["next"], NEXT_PROGRAMS)
-    shutil.rmtree(state)
     return {"marks": marks, "next": following, "disk": used, "memory": memory}
 
 

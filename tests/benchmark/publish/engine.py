@@ -19,7 +19,7 @@ STEP = Path(__file__).with_name("first_step.py")
 @contextmanager
 def opened(site: Site) -> Iterator[dict[str, str]]:
     """An empty engine, gone afterwards; the variables of its clients."""
-    with temporary_folder(site.folder) as folder, own_engine(folder, site.kind):
+    with temporary_folder(site.stores or site.folder) as folder, own_engine(folder, site.kind):
         config = trixie.client_configuration(folder, trixie.trixie_root(site.settings))
         variables = client_environment(folder)
         yield site.environment(DOCKER_HOST=variables["DOCKER_HOST"], DOCKER_CONFIG=str(config))

@@ -37,6 +37,7 @@ class Site:
     settings: Settings
     kind: Kind  # of engine
     cells: Mapping[str, Cell]  # by the words of IMAGES
+    stores: Path | None = None  # where engines unpack, if not in `folder`
 
     @property
     def project(self) -> Path:
