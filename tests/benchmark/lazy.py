@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,6 +95,7 @@ def main() -> int:
         "--add", action="store_true", help="to what the output holds; replaces what is taken again"
     )
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, then, too
     settings = load_settings({"project": str(REPOSITORY)})
     snapshotter = lazy.program("snapshotter", settings)
     with temporary_folder(args.folder or settings.cache_dir) as folder:
