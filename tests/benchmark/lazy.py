@@ -128,10 +128,12 @@ def in_order(runs: Sequence[Run]) -> list[Run]:
 def draw(report: Mapping[str, Any]) -> str:
     """An SVG with a group of bars for each mark on each line."""
     machine = report["environment"]
+    loads = [run["load_before"][0] for run in report["runs"]]
     heading = Heading(
         "From nothing to a training step, and to that of another patch release",
         "seconds, and ratio to a Dockerfile with pip, pulled whole; "
-        f"{machine['processor']}, {machine['cores']} cores",
+        f"{machine['processor']}, {machine['cores']} cores, "
+        f"load {min(loads):.0f} to {max(loads):.0f}",
         "tests.benchmark.lazy", RESULT.name,
     )  # fmt: skip
     groups: dict[str, list[Bar]] = {}

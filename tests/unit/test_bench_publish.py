@@ -72,7 +72,8 @@ def test_the_plot_has_a_bar_for_every_leg() -> None:
 def lazily(way: str, mbit: int, seconds: float, following: float | None = None) -> lazy.Run:
     marks = {"pulled": {"seconds": seconds, "bytes": 30}}
     after = {} if following is None else {"pulled": {"seconds": following, "bytes": 6}}
-    return {"way": way, "mbit": mbit, "size": 30, "marks": marks, "next": after}
+    what = {"way": way, "mbit": mbit, "size": 30, "load_before": [1.0, 1.0, 1.0]}
+    return {**what, "marks": marks, "next": after}
 
 
 def test_a_lazy_pull_stands_beside_the_dockerfile_on_the_same_line() -> None:
