@@ -93,11 +93,19 @@ class _Parser(argparse.ArgumentParser):
             word = option[1]
             texts = [parser.format_help() for parser in (self, *self.commands)]
             known = sorted(set(re.findall(r"(?<![\w-])--[a-z-]+", "".join(texts))))
+        elif missing := re.search(r"are required: (.*)", message):
+            words = ", ".join(map(self._spelled, missing[1].split(", ")))
+            message = f"{message[: missing.start(1)]}{words}"
         near = difflib.get_close_matches(word, known, 2)
         if near and choice:
             message = f"{choice.string[: choice.start()]}{word!r} does not exist"
         meant = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"{message}{meant}\n`{self.prog} --help` lists what there is")
+
+    def _spelled(self, name: str) -> str:
+        """Return what may stand in an argument's place, where that is a few words."""
+        found = (x for x in self._actions if x.dest == name and x.metavar is None and x.choices)
+        return next((" or ".join(map(str, action.choices or ())) for action in found), name)
 
 
 def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -45,6 +45,9 @@ async function look(path, screen, scheme) {
     painted: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? null,
     wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     background: getComputedStyle(document.body).backgroundColor,
+    torn: [...document.querySelectorAll("article :not(pre) > code")]
+      .filter((code) => code.innerText.length <= 20 && code.getClientRects().length > 1)
+      .map((code) => code.innerText),
   }));
   const name = path.split("/").filter(Boolean).join("-").slice(0, 40) || "home";
   await page.screenshot({ path: `${pictures}/${name}-${screen}-${scheme}.png` });

@@ -22,7 +22,7 @@ from wheelyard.system.tools import find_tool
 PROJECT = Path(__file__).parents[2]
 PUBLIC = PROJECT / "public"
 IMAGE = "/catalogue/pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime/"
-PAGES = ("/", "/pick/", "/catalogue/", IMAGE, "/servers/")
+PAGES = ("/", "/pick/", "/catalogue/", IMAGE, "/servers/", "/projects/")
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -89,6 +89,10 @@ def test_no_view_shifts_or_is_wider_than_the_screen(visit: dict[str, Any]) -> No
         assert view["wide"] <= 0, (view["path"], view["screen"])
 
 
+def test_no_short_word_of_code_is_torn(visit: dict[str, Any]) -> None:
+    assert {view["path"]: view["torn"] for view in visit["views"] if view["torn"]} == {}
+
+
 def test_dark_is_dark(visit: dict[str, Any]) -> None:
     seen = {view["scheme"]: view["background"] for view in visit["views"]}
     assert seen["light"] == "rgb(255, 255, 255)"

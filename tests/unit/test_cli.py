@@ -402,3 +402,17 @@ def test_closed_pipe_is_quiet(project: Path, argument: str, unbuffered: str) -> 
     swallowed_by_argparse = argument == "--help" and unbuffered
     assert done.returncode == (0 if swallowed_by_argparse else 141)
     assert "rror" not in done.stderr
+
+
+def test_a_missing_word_is_named_by_what_it_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["upstream"]) == errors.UsageError.exit_code
+    assert "are required: refresh or check\n" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_written_names_its_option(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = str(Path(__file__).parents[2])
+    words = ["build", "pytorch:2.3", "--no-load", "--output", "/sys/x", "--project", root]
+    assert cli.main(words) == errors.StorageError.exit_code
+    assert "--output for images" in capsys.readouterr().err

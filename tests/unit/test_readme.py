@@ -11,7 +11,11 @@ from typing import Any
 import planning
 import pytest
 
+from wheelyard.console.progress import QuietReporter
+from wheelyard.context import Context
 from wheelyard.planning.drivers import driver_floor
+from wheelyard.settings import load_settings
+from wheelyard.site.catalogue import read_images
 
 PROJECT = Path(__file__).parents[2]
 README, CHINESE = (
@@ -140,6 +144,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         if anchor and path.suffix == ".md":
             headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in [slug(heading) for heading in headings], f"{target}#{anchor}"
+
+
+def test_what_pull_fetches_is_what_the_images_weigh() -> None:
+    context = Context(load_settings({"project": str(PROJECT)}), QuietReporter(None))
+    sizes = [image.packed / 1e9 for image in read_images(context)]
+    for text in (README, CHINESE):
+        (found,) = re.findall(r"`pull`.*? (\d\.\d) (?:to|至) (\d\.\d) GB", text)
+        assert found == (f"{min(sizes):.1f}", f"{max(sizes):.1f}")
 
 
 def test_badges_are_true_and_ask_no_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,10 @@ def parse_gpu(text: str) -> str:
     """Parse `sm_90`, `90`, `9.0` or `compute_90` as the capability "9.0"; raise UsageError."""
     match = _GPU.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"--gpu {text}: write the compute capability as sm_90 or 9.0")
+        raise UsageError(
+            f"--gpu {text}: write the compute capability as sm_90 or 9.0; "
+            "`nvidia-smi --query-gpu=compute_cap --format=csv` prints it there"
+        )
     return f"{int(match[1])}.{match[2]}"
 
 
