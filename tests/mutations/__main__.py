@@ -1,7 +1,8 @@
 """`python -m tests.mutations`: make every fault, and see who notices.
 
 Runs the checks that images carry in unpacked images (root), and unit tests here. Fails where a
-fault without an excuse is not seen, or one with an excuse is.
+fault without an excuse is not seen, or one with an excuse is. What was said is kept, so the same
+command goes on after an interruption, and tries again only what an edit may have changed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +28,14 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from tests.mutations.inside import NO_CHECK
+from tests.mutations.kept import (
+    NO_CHECK,
+    Kept,
+    digest_of,
+    files_read,
+    forget_reads,
+    needed,
+)
 from tests.mutations.mutants import MUTANTS, Mutant
 from wheelyard.oci.layout import Layout
 from wheelyard.oci.unpack import make_mount_points, unpack
@@ -37,6 +47,8 @@ from wheelyard.verify.places import chroot_command
 PROJECT = Path(__file__).parents[2]
 PACKAGE = "builder/wheelyard/selfcheck"
 INSIDE = "tmp/mutations"
+SECONDS = 120  # of a processor, for a unit test
+UNCOMPILED = shutil.ignore_patterns("__pycache__")  # so that sources are read
 
 
 @dataclass(frozen=True)
@@ -64,42 +76,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--folder", type=Path, help="where images are unpacked")
     parser.add_argument("--report", type=Path, metavar="FOLDER",
-                        help="write mutations.json and .md there")  # fmt: skip
-    parser.add_argument("--add", action="store_true", help="keep the report's other verdicts")
-    parser.add_argument(
-        "--skip-sound", action="store_true", help="do not run the checks without a fault first"
-    )
-    parser.add_argument("--skip-units", action="store_true", help="only what images must see")
+                        help="write mutations.json and .md there, of the whole list")  # fmt: skip
+    parser.add_argument("--kept", type=Path, default=PROJECT / "reports/mutations.jsonl",
+                        metavar="FILE", help="verdicts that still hold")  # fmt: skip
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, metavar="N",
+                        help="how many faults are tried at the same time")  # fmt: skip
     parser.add_argument("--before", metavar="REVISION",
                         help="make the faults in that revision's selfcheck, ask its own checks and "
                         "tests, and add what they say to the report")  # fmt: skip
     given = parser.parse_args(arguments)
     chosen = [each for each in MUTANTS if not given.only or any(w in each.name for w in given.only)]
-    if given.skip_units:
-        chosen = [each for each in chosen if each.in_image]
+    store = Kept(given.kept)
     if given.before:
-        return compare_with(given.before, chosen, given)
-    verdicts = list(units([each for each in chosen if not each.in_image], PROJECT))
-    for image in given.images:
-        verdicts += in_image(image, chosen, given, sound=not given.skip_sound)
-    tried = len(verdicts)
+        return compare_with(given.before, chosen, given, store)
+    verdicts = tried(chosen, given, store)
     if given.report:
-        verdicts = joined(verdicts, kept(given.report), add=given.add)
-    report = described(verdicts, given.images)
+        verdicts = with_before(verdicts, earlier(given.report))
     for each in verdicts:
         print(
             f"{each.result:20} {each.kind:10} {each.name:52} {each.seconds:6.1f} s  {each.seen_by}"
         )
     print(summary(verdicts))
-    if given.report:
-        write(report, verdicts, given.report)
-    missing = len(chosen) - tried
+    missing = len(chosen) - len(verdicts)
     if missing:
         print(f"{missing} faults were not tried: no image of their framework was named")
+    elif given.report and len(chosen) == len(MUTANTS):
+        write(described(verdicts, given.images), verdicts, given.report)
+    elif given.report:
+        print(f"the report is of the whole list: nothing is written to {given.report}")
     return int(any(each.result in ("not caught", "excused, yet caught") for each in verdicts))
 
 
-def kept(folder: Path) -> list[Verdict]:
+def tried(
+    chosen: Sequence[Mutant],
+    given: argparse.Namespace,
+    store: Kept,
+    project: Path = PROJECT,
+    *,
+    sound: bool = True,
+) -> list[Verdict]:
+    """Every fault whose judge is here, in the order of the list."""
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        builder = Path(folder, "builder")  # may be edited meanwhile
+        shutil.copytree(project / "builder", builder, ignore=UNCOMPILED)
+        alone = [each for each in chosen if not each.in_image]
+        verdicts = units(alone, project, builder, given.at_once, store)
+        for image in given.images:
+            verdicts += in_image(image, chosen, given, store, builder, sound=sound)
+    order = [each.name for each in MUTANTS]
+    return sorted(verdicts, key=lambda each: order.index(each.name))
+
+
+def earlier(folder: Path) -> list[Verdict]:
     """Verdicts of an earlier report on faults that are still listed."""
     file = folder / "mutations.json"
     if not file.exists():
@@ -109,18 +137,15 @@ def kept(folder: Path) -> list[Verdict]:
     return [each for each in old if each.name in listed]
 
 
-def joined(new: Sequence[Verdict], old: Sequence[Verdict], *, add: bool) -> list[Verdict]:
-    """The new verdicts, with `before` from the old ones, and with `add` those not tried now."""
+def with_before(new: Sequence[Verdict], old: Sequence[Verdict]) -> list[Verdict]:
+    """The new verdicts, with `before` from the old ones."""
     before = {each.name: each.before for each in old}
-    found = [replace(each, before=before.get(each.name, "")) for each in new]
-    if add:
-        tried = {each.name for each in new}
-        found += [each for each in old if each.name not in tried]
-    order = [each.name for each in MUTANTS]
-    return sorted(found, key=lambda each: order.index(each.name))
+    return [replace(each, before=before.get(each.name, "")) for each in new]
 
 
-def compare_with(revision: str, chosen: Sequence[Mutant], given: argparse.Namespace) -> int:
+def compare_with(
+    revision: str, chosen: Sequence[Mutant], given: argparse.Namespace, store: Kept
+) -> int:
     """Put the same faults into an earlier selfcheck; its checks and unit tests are the judges."""
     if not given.report:
         raise SystemExit("--before adds to a report: name its folder with --report")
@@ -130,12 +155,10 @@ def compare_with(revision: str, chosen: Sequence[Mutant], given: argparse.Namesp
         subprocess.run(["tar", "x", "-C", folder], check=True, input=archive)
         project = Path(folder)
         fitting = [each for each in chosen if fits(each, project)]
-        verdicts = list(units([each for each in fitting if not each.in_image], project))
-        for image in given.images:
-            verdicts += in_image(image, fitting, given, sound=False, project=project)
+        verdicts = tried(fitting, given, store, project, sound=False)
     before = {each.name: said_before(each) for each in verdicts}
     before = {**{each.name: "not applicable" for each in chosen}, **before}
-    old = kept(given.report)
+    old = earlier(given.report)
     told = [replace(each, before=before.get(each.name, each.before)) for each in old]
     for each in told:
         print(f"{each.before:14} {each.result:10} {each.name}")
@@ -148,7 +171,7 @@ def compare_with(revision: str, chosen: Sequence[Mutant], given: argparse.Namesp
 def fits(mutant: Mutant, project: Path) -> bool:
     """Whether the fault can be made there, and its test exists; a check may still be missing."""
     target = project / PACKAGE / mutant.file
-    judge = mutant.in_image or (project / "tests/unit" / mutant.seen_by).exists()
+    judge = mutant.in_image or (project / "tests/unit" / mutant.seen_by.partition("::")[0]).exists()
     return judge and target.exists() and target.read_text().count(mutant.old) == 1
 
 
@@ -168,54 +191,98 @@ def judged(mutant: Mutant, *, caught: bool, reason: str, seconds: float) -> Verd
     return Verdict(mutant.name, mutant.kind, mutant.seen_by, result, reason, seconds)
 
 
-def units(mutants: Sequence[Mutant], project: Path) -> Iterator[Verdict]:
+def units(
+    mutants: Sequence[Mutant], project: Path, builder: Path, at_once: int, store: Kept
+) -> list[Verdict]:
     """Those that unit tests must see: each with a copy of the package in front of our own."""
-    with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(_unit, mutants, repeat(project))
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(_unit, mutants, repeat(project), repeat(builder), repeat(store)))
 
 
-def _unit(mutant: Mutant, project: Path) -> Verdict:
+def _unit(mutant: Mutant, project: Path, builder: Path, store: Kept) -> Verdict:
+    key = _key_of(mutant, *_tests(project / "tests/unit", mutant.seen_by))
+    found = store.find(key, builder)
+    if found is None:
+        found, read = _asked(mutant, project, builder)
+        place = os.path.normpath(f"wheelyard/selfcheck/{mutant.file}")
+        store.add(key, builder, needed(read, place, builder), found)
+        print(f"  {json.dumps({'name': mutant.name, **found})[:160]}", file=sys.stderr, flush=True)
+    return judged(mutant, **found)
+
+
+def _tests(folder: Path, name: str) -> Iterator[bytes]:
+    """Yield the test's file, and those beside it that every test here, or this one, imports."""
+    name = name.partition("::")[0]
+    text = (folder / name).read_text()
+    helpers = (folder / f"{word}.py" for word in re.findall(r"^(?:from|import) (\w+)", text, re.M))
+    for path in (folder / name, folder / "conftest.py", *helpers):
+        if path.is_file():
+            yield path.read_bytes()
+
+
+def _asked(mutant: Mutant, project: Path, sound: Path) -> tuple[dict[str, Any], list[str]]:
+    """Run the unit test; what it says, and the files of the package that it read."""
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
-        shutil.copytree(project / "builder", Path(folder, "builder"))
+        builder = Path(folder, "builder")
+        shutil.copytree(sound, builder)
         target = Path(folder, PACKAGE, mutant.file)
         target.write_text(mutant.applied(target.read_text()))
-        path = os.pathsep.join((f"{folder}/builder", str(project)))
+        forget_reads(builder)
+        path = os.pathsep.join((str(builder), str(project)))
         start = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
                    f"--basetemp={folder}/t", str(project / "tests/unit" / mutant.seen_by)]  # fmt: skip  # noqa: E501
-        try:
-            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120,
-                                  env={**os.environ, "PYTHONPATH": path}, cwd=project)  # fmt: skip
-            caught, lines = done.returncode == 1, done.stdout.splitlines()
-        except subprocess.TimeoutExpired:
-            caught, lines = True, ["FAILED the test came to no end"]
+        done = subprocess.run(
+            ["sh", "-c", f'ulimit -t {SECONDS}; exec "$@"', "sh", *command],
+            check=False, capture_output=True, text=True, cwd=project, timeout=30 * SECONDS,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
         seconds = round(time.monotonic() - start, 1)
-    said = next((line for line in reversed(lines) if line.startswith("FAILED")), "")
-    return judged(mutant, caught=caught, reason=said.rpartition("::")[2][:200], seconds=seconds)
+        read = files_read(builder)
+    endless = done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+    lines = reversed(done.stdout.splitlines())
+    said = next((line for line in lines if line.startswith("FAILED")), "")
+    reason = "the test came to no end" if endless else said.rpartition("::")[2][:200]
+    return {"caught": endless or done.returncode == 1, "reason": reason, "seconds": seconds}, read
+
+
+def _key_of(mutant: Mutant, *judge: bytes | str) -> str:
+    """Name a question: this fault, asked of this judge."""
+    return digest_of(mutant.file, mutant.old, mutant.new, mutant.seen_by, *judge)
 
 
 def in_image(
     selector: str,
     mutants: Sequence[Mutant],
     given: argparse.Namespace,
+    store: Kept,
+    builder: Path,
     *,
     sound: bool,
-    project: Path = PROJECT,
 ) -> list[Verdict]:
     """Those that a check of this image must see; raises SystemExit when the sound ones fail."""
     (cell,) = select(load_plan(PROJECT), selector)
-    framework = cell.framework
-    mine = [each for each in mutants if each.in_image and each.framework == framework]
-    if not mine:
-        return []
+    mine = [each for each in mutants if each.in_image and each.framework == cell.framework]
+    layout = Layout(given.dist.absolute())
+    content = layout.read_json(layout.references()[cell.tags[0]].digest)
+    # All but the final layer, which has selfcheck, and that is copied over it.
+    image = " ".join(layer["digest"] for layer in content["layers"][:-1])
+    judge = (image, Path(__file__).with_name("inside.py").read_bytes())
     checks = sorted({each.seen_by for each in mine}) if sound else []
-    without = [{"name": check, "file": "cli.py", "old": "", "new": "", "seen_by": check}
-             for check in checks]  # fmt: skip
-    with unpacked(cell.tags[0], given.dist, given.folder) as (root, settings):
-        before = _run([*without], framework, root, settings, project)
-        if wrong := {name: each for name, each in before.items() if each["status"] != "pass"}:
-            raise SystemExit(f"{selector}: without a fault these do not pass: {wrong}")
-        found = _run([asdict(each) for each in mine], framework, root, settings, project)
+    without = [Mutant(check, "math", "cli.py", "", "", check) for check in checks]
+    keys = {each.name: _key_of(each, *judge) for each in (*without, *mine)}
+    package = builder / "wheelyard/selfcheck"
+    found = {name: said for name, key in keys.items() if (said := store.find(key, package))}
+    missing = [each for each in (*without, *mine) if each.name not in found]
+    if missing:
+        with unpacked(layout, content, given.folder) as (root, settings):
+            for said in _run(missing, cell.framework, root, settings, package, given.at_once):
+                name, read = said.pop("name"), said.pop("read")
+                at = next(each for each in missing if each.name == name)
+                store.add(keys[name], package, needed(read, at.file, package), said)
+                found[name] = said
+    if wrong := {check: found[check] for check in checks if found[check]["status"] != "pass"}:
+        raise SystemExit(f"{selector}: without a fault these do not pass: {wrong}")
     return [
         judged(each, caught=found[each.name]["status"] in ("fail", "crash"),
                reason=found[each.name]["reason"], seconds=found[each.name]["seconds"])
@@ -224,44 +291,44 @@ def in_image(
 
 
 def _run(
-    jobs: Sequence[dict[str, Any]],
+    jobs: Sequence[Mutant],
     framework: str,
     root: Path,
     settings: dict[str, Any],
-    project: Path,
-) -> dict[str, dict[str, Any]]:
+    package: Path,
+    at_once: int,
+) -> Iterator[dict[str, Any]]:
+    """Yield what the image says of each, as soon as it is known."""
     place = root / INSIDE
     shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(project / PACKAGE, place / "selfcheck",
-                    ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
-    shutil.copy(Path(__file__).with_name("inside.py"), place)
-    (place / "jobs.json").write_text(json.dumps(jobs))
+    shutil.copytree(package, place / "selfcheck")
+    for name in ("inside.py", "kept.py"):
+        shutil.copy(Path(__file__).with_name(name), place)
+    numbered = [{**asdict(each), "number": number} for number, each in enumerate(jobs)]
+    (place / "jobs.json").write_text(json.dumps(numbered))
     subprocess.run(["chown", "-R", "1000:1000", str(place)], check=True)
-    words = ["python", f"/{INSIDE}/inside.py", framework, f"/{INSIDE}"]
-    results = {}
+    words = ["python", f"/{INSIDE}/inside.py", framework, f"/{INSIDE}", str(at_once)]
     with subprocess.Popen(chroot_command(root, settings, words), stdout=subprocess.PIPE,
                           text=True) as process:  # fmt: skip
         for line in process.stdout or ():
             if line.startswith("{"):
-                result = json.loads(line)
-                results[result.pop("name")] = result
                 print(f"  {line.strip()[:160]}", file=sys.stderr, flush=True)
+                yield json.loads(line)
     if process.returncode:
         raise SystemExit(f"the runner in the image ended with {process.returncode}")
-    return results
 
 
 @contextmanager
-def unpacked(tag: str, dist: Path, folder: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+def unpacked(
+    layout: Layout, content: dict[str, Any], folder: Path | None
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A built image's files, and its config."""
-    layout = Layout(dist.absolute())
-    manifest = layout.read_json(layout.references()[tag].digest)
-    settings = layout.read_json(manifest["config"]["digest"])["config"]
+    settings = layout.read_json(content["config"]["digest"])["config"]
     with tempfile.TemporaryDirectory(prefix="mutations-", dir=folder) as scratch:
-        root = Path(scratch, "root")
+        root = Path(scratch, "root").absolute()
         root.mkdir()
         Path(scratch).chmod(0o755)
-        unpack([layout.blob(layer["digest"]) for layer in manifest["layers"]], root)
+        unpack([layout.blob(layer["digest"]) for layer in content["layers"]], root)
         make_mount_points(root)
         yield root, settings
 

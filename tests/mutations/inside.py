@@ -1,7 +1,8 @@
-"""Run one check for each of many faults, in an image: `python inside.py FRAMEWORK FOLDER`.
+"""Run one check for each of many faults, in an image: `python inside.py FRAMEWORK FOLDER NUMBER`.
 
 FOLDER has `jobs.json` and the sound `selfcheck`. The framework is imported once, then every fault
-gets a copy of selfcheck and a forked process. Prints a line of JSON a job. Stands alone.
+gets a copy of selfcheck and a forked process, NUMBER of them at a time. Prints a line of JSON a
+job. Stands alone.
 """
 
 from __future__ import annotations
@@ -10,54 +11,76 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 240  # seconds
-NO_CHECK, NO_CHECK_CODE = "there is no such check", 3
+from kept import NO_CHECK, files_read, forget_reads  # type: ignore[import-not-found]
+
+PATIENCE = 900  # seconds, where others use the machine as well
+NO_CHECK_CODE = 3
 
 
-def main(framework: str, folder: Path) -> None:
+def main(framework: str, folder: Path, number: int) -> None:
     """Do all jobs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    threads = str(max(1, len(os.sched_getaffinity(0)) // number))
+    os.environ.setdefault("OMP_NUM_THREADS", threads)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", threads)
     importlib.import_module({"pytorch": "torch"}.get(framework, framework))
-    for job in json.loads((folder / "jobs.json").read_text()):
-        print(json.dumps({"name": job["name"], **done(job, framework, folder)}), flush=True)
-
-
-def done(job: dict[str, str], framework: str, folder: Path) -> dict[str, Any]:
-    """What the job's check says of selfcheck with the job's fault."""
-    place = folder / "faulty"
-    shutil.copytree(folder / "selfcheck", place / "selfcheck")
-    target = place / "selfcheck" / job["file"]
-    target.write_text(target.read_text().replace(job["old"], job["new"]) if job["old"] else
-                      target.read_text())  # fmt: skip
-    start = time.monotonic()
-    child = os.fork()
-    if not child:
-        check(job["seen_by"], framework, place)
-    result: dict[str, Any] = {"status": "hang", "reason": f"not done within {PATIENCE} s"}
-    while time.monotonic() - start < PATIENCE:
-        ended, code = os.waitpid(child, os.WNOHANG)
-        if ended:
-            answer = place / "answer.json"
-            result = (
-                json.loads(answer.read_text())
-                if answer.exists()
-                else {"status": "none", "reason": NO_CHECK}
-                if os.waitstatus_to_exitcode(code) == NO_CHECK_CODE
-                else {"status": "crash", "reason": f"wait status {code}"}
-            )
-            break
+    jobs = json.loads((folder / "jobs.json").read_text())
+    running: dict[int, Running] = {}
+    while jobs or running:
+        while jobs and len(running) < number:
+            started = Running(jobs.pop(0), framework, folder)
+            running[started.child] = started
+        for child, each in list(running.items()):
+            if (result := each.result()) is not None:
+                del running[child]
+                print(json.dumps({"name": each.job["name"], **result}), flush=True)
         time.sleep(0.05)
-    else:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-    shutil.rmtree(place)
-    return {**result, "seconds": round(time.monotonic() - start, 1)}
+
+
+class Running:
+    """A forked process with its own copy of selfcheck, the fault in it."""
+
+    def __init__(self, job: dict[str, str], framework: str, folder: Path) -> None:
+        self.job, self.start = job, time.monotonic()
+        self.place = folder / f"faulty-{job['number']}"
+        shutil.copytree(folder / "selfcheck", self.place / "selfcheck")
+        target = self.place / "selfcheck" / job["file"]
+        if job["old"]:
+            target.write_text(target.read_text().replace(job["old"], job["new"]))
+        forget_reads(self.place / "selfcheck")
+        self.child = os.fork()
+        if not self.child:
+            os.setsid()  # so that what it starts can be ended with it
+            check(job["seen_by"], framework, self.place)
+
+    def result(self) -> dict[str, Any] | None:
+        """What the job's check says; None as long as it runs."""
+        ended, code = os.waitpid(self.child, os.WNOHANG)
+        seconds = time.monotonic() - self.start
+        if not ended and seconds < PATIENCE:
+            return None
+        with suppress(ProcessLookupError):
+            os.killpg(self.child, signal.SIGKILL)
+        if not ended:
+            os.waitpid(self.child, 0)
+            said = {"status": "hang", "reason": f"not done within {PATIENCE} s"}
+        elif (self.place / "answer.json").exists():
+            said = json.loads((self.place / "answer.json").read_text())
+        elif os.waitstatus_to_exitcode(code) == NO_CHECK_CODE:
+            said = {"status": "none", "reason": NO_CHECK}
+        else:
+            said = {"status": "crash", "reason": f"wait status {code}"}
+        read = files_read(self.place / "selfcheck")
+        shutil.rmtree(self.place)
+        return {**said, "seconds": round(seconds, 1), "read": read}
 
 
 def check(name: str, framework: str, place: Path) -> None:
@@ -84,4 +107,4 @@ def check(name: str, framework: str, place: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -14,10 +14,12 @@ from wheelyard.selfcheck import cli, machine, report
 from wheelyard.selfcheck.cell import Cell, CellError, load_cell
 from wheelyard.selfcheck.data import load_digits
 from wheelyard.selfcheck.frameworks import installed_frameworks
+from wheelyard.selfcheck.gpu.driver import Driver, Gpu, NoDriverError
 from wheelyard.selfcheck.result import (
     Options,
     Outcome,
     Result,
+    Status,
     compared,
     failed,
     passed,
@@ -151,6 +153,31 @@ def test_lines_carry_colour_only_where_it_is_wanted() -> None:
     assert report.summary([result]) == (
         "failed: versions.cudnn\n0 passed, 1 failed, 0 skipped in 0 s"
     )
+
+
+def test_the_summary_counts_each_and_names_what_was_not_made() -> None:
+    def result(name: str, status: Status, reason: str | None = None) -> Result:
+        return Result(name, status, reason, None, None, 1.0)
+
+    results = [result("a", "pass"), result("b", "pass"), result("c", "fail", "wrong")]
+    results += [result(name, "skip", "no GPU") for name in "def"]
+    assert report.summary(results) == (
+        "skipped 3: no GPU\nfailed: c\n2 passed, 1 failed, 3 skipped in 6 s"
+    )
+
+
+def test_a_header_has_the_driver_that_answers_and_the_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpus = (Gpu("Tesla T4", 15360, "7.5"),) * 2
+    for driver, version in (
+        (NoDriverError("none"), None),
+        (Driver("580.1", gpus, "nvml"), "580.1"),
+    ):
+        monkeypatch.setattr(report, "find_driver", lambda driver=driver: driver)
+        header = report.header(Options(None), "burn")
+        assert (header["driver"], header["level"], header["image"]) == (version, "burn", None)
+        assert (header["device"] == ["Tesla T4"] * 2) is (version is not None)
 
 
 TRAINED = {"losses": [2.0, 0.25], "scores": {"accuracy": 0.9123456, "f1": 0.9}, "device": "x"}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
+from types import SimpleNamespace
 
 import pytest
 from nvml import simulated
@@ -24,7 +25,7 @@ from wheelyard.selfcheck.gpu.burning import (
     judge_products,
 )
 from wheelyard.selfcheck.gpu.driver import Driver, Gpu
-from wheelyard.selfcheck.result import Options
+from wheelyard.selfcheck.result import Check, Group, Options, passed
 
 H100 = "NVIDIA H100 80GB HBM3"
 FOUND = {"float32": Products(100, 0, 50.0), "bfloat16": Products(100, 0, 700.0)}
@@ -136,3 +137,72 @@ def test_a_burn_is_only_made_where_it_is_asked_for() -> None:
     for minutes in ("0", "-1", "nan", "20000"):
         with pytest.raises(SystemExit):
             cli.make_parser().parse_args(["burn", "--minutes", minutes])
+
+
+ALL = {
+    "versions": ("versions.python",),
+    "gpu": ("gpu.devices", "gpu.matmul.pytorch", "gpu.each.pytorch"),
+    "train": ("train.mlp.pytorch",),
+    "burn": ("burn.products.cpu.pytorch",),
+}
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups that pass wherever they are asked; a framework is here."""
+
+    def group(names: tuple[str, ...]) -> Group:
+        def listed(_options: Options) -> Iterator[Check]:
+            return ((name, passed) for name in names)
+
+        return listed
+
+    monkeypatch.setattr(cli, "GROUPS", {name: group(names) for name, names in ALL.items()})
+    monkeypatch.setattr(cli, "missing_framework", lambda _options: None)
+
+
+@pytest.mark.parametrize(
+    ("level", "names"),
+    [
+        ("quick", ["versions.python", "gpu.devices", "gpu.each.pytorch"]),
+        ("medium", [name for group in ALL if group != "burn" for name in ALL[group]]),
+        ("burn", [name for group in ALL.values() for name in group]),
+    ],
+)
+@pytest.mark.usefixtures("groups")
+def test_a_level_asks_what_it_says(level: str, names: list[str]) -> None:
+    assert [result.name for result in cli.run(list(ALL), Options(None), level)] == names
+
+
+@pytest.mark.usefixtures("groups")
+def test_burn_by_its_name_burns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["burn"]) == cli.PASSED
+    assert "burn.products.cpu.pytorch" in capsys.readouterr().out
+    assert cli.main([]) == cli.PASSED
+    assert "burn.products" not in capsys.readouterr().out
+
+
+def test_minutes_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds: list[float] = []
+
+    def multiplied(_fire: object, _device: str, asked: float) -> dict[str, Products]:
+        seconds.append(asked)
+        return FOUND
+
+    monkeypatch.setattr(burn, "_side", lambda _framework: SimpleNamespace(name=lambda _: "abacus"))
+    monkeypatch.setattr(burn, "multiplied", multiplied)
+    options = Options(None, device="cpu", minutes=3.0)
+    assert burn.check_products("pytorch", "cpu", options).status == "pass"
+    assert seconds == [180.0]
+    unasked = burn.check_products("pytorch", "cpu", replace(options, device="auto"))
+    assert (unasked.status, unasked.wants_gpu, seconds) == ("skip", True, [180.0])
+
+
+def test_every_gpu_burns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(burn, "pick_device", lambda *_: "cuda")
+    monkeypatch.setattr(burn, "gpu_count", lambda _framework: 3)
+    monkeypatch.setattr(burn, "usable_frameworks", lambda _options: ("jax", "pytorch"))
+    assert list(burn.devices("pytorch", Options(None))) == ["cuda:0", "cuda:1", "cuda:2"]
+    assert [name for name, _work in burn.checks(Options(None))] == [
+        f"burn.{what}.gpu{at}.jax" for at in range(3) for what in ("products", "memory")
+    ]

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,45 @@ def test_under_torchrun_its_own_group_is_checked(monkeypatch: pytest.MonkeyPatch
     ]
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert check_nodes(Options(None)).status == "skip"  # 64 pictures, 3 processes
+
+
+def test_a_process_of_torchruns_group_is_told_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, str]] = []
+
+    def run(_command: list[str], extra: dict[str, str]) -> str:
+        given.append(extra)
+        return '{"world": 2, "losses": [2.3]}'
+
+    monkeypatch.setattr(child, "run", run)
+    monkeypatch.setattr(distributed, "_alone", lambda *_: {"world": 1, "losses": [2.3]})
+    for name, value in (("TORCHELASTIC_RUN_ID", "none"), ("WORLD_SIZE", "2"), ("RANK", "1")):
+        monkeypatch.setenv(name, value)
+    assert check_nodes(Options(None, device="cpu")).status == "pass"
+    assert (given[0]["RANK"], given[0]["WORLD_SIZE"]) == ("1", "2")
+
+
+def test_what_proves_less_than_its_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone(_worker: str, mode: str, _device: str) -> dict[str, Any]:
+        return {"world": 2 if mode == "mirrored" else 1, "losses": [2.3]}
+
+    monkeypatch.setattr(distributed, "_alone", alone)
+    monkeypatch.setattr(distributed, "_torchrun", lambda n, *_: {"world": n, "losses": [2.3]})
+    reasons = {
+        1: (
+            "one GPU: nothing went between GPUs",
+            "on two halves of the processor: 1 GPU is too few to mirror",
+        ),
+        2: (None, None),
+        8: (None, None),
+    }
+    for gpus, (nccl, mirrored) in reasons.items():
+        monkeypatch.setattr(distributed, "gpu_count", lambda _name, gpus=gpus: gpus)
+        found = [distributed.check_nccl(Options(None)), distributed.check_mirrored(Options(None))]
+        assert [(each.status, each.reason) for each in found] == [
+            ("pass", nccl),
+            ("pass", mirrored),
+        ]
+        assert found[0].seen["world"] == min(gpus, 2)
 
 
 def test_commands_of_the_launchers() -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from wheelyard.selfcheck import cudalib, distributed, gpu, libraries, versions
+from wheelyard.selfcheck import cudalib, distributed, frameworks, gpu, libraries, versions
 from wheelyard.selfcheck.cell import CPU_ONLY, Cell
 from wheelyard.selfcheck.elf import SharedObject, read_shared_object
 from wheelyard.selfcheck.frameworks import NoGpuError, pick_device
 from wheelyard.selfcheck.gpu.driver import Driver, Gpu, NoDriverError
 from wheelyard.selfcheck.gpu.judge import driver_floor, has_code_for, is_older, judge_driver
 from wheelyard.selfcheck.gpu.smi import parse_smi
-from wheelyard.selfcheck.result import Check, Options, Outcome, run_check
+from wheelyard.selfcheck.result import Check, Options, Outcome, passed, run_check
 
 
 def mapped_library(name: str) -> Path:
@@ -320,6 +320,40 @@ def test_a_cpu_image_trains_on_the_cpu(cpu_torch: Path) -> None:
         with pytest.raises(NoGpuError, match="take one with CUDA"):
             pick_device(insisting, "pytorch")
     assert pick_device(Options(cuda_cell()), "pytorch") == "cuda"
+
+
+def test_who_insists_on_a_gpu_gets_no_processor(
+    cpu_torch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(cuda_cell())
+    for there in (0, 1):
+        monkeypatch.setattr(frameworks, "gpu_count", lambda _name, there=there: there)
+        assert pick_device(replace(options, device="cpu"), "pytorch") == "cpu"
+        assert pick_device(options, "pytorch") == ("cuda" if there else "cpu")
+        insisting = (
+            replace(options, device="cuda"),
+            replace(options, require_gpu=True),
+            replace(options, device="cpu", require_gpu=True),
+        )
+        for each in insisting:
+            if there:
+                assert pick_device(each, "pytorch") == "cuda"
+                continue
+            with pytest.raises(NoGpuError, match="start the container with --gpus all"):
+                pick_device(each, "pytorch")
+
+
+def test_without_a_gpu_its_checks_wait_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, status in ((0, "skip"), (1, "pass")):
+        monkeypatch.setattr(gpu, "gpu_count", lambda _name, there=there: there)
+        outcome = gpu.on_gpu("pytorch", passed)
+        assert (outcome.status, outcome.wants_gpu) == (status, not there)
+
+
+def test_a_framework_of_the_image_that_is_gone_is_a_failure(site: Path) -> None:
+    seen = outcomes(versions.checks(Options(cuda_cell())))
+    assert seen["versions.pytorch"].status == "fail"
+    assert "the image was made with it" in (seen["versions.pytorch"].reason or "")
 
 
 def test_a_driver_without_a_cuda_to_judge_by_is_only_told() -> None:

@@ -74,7 +74,7 @@ class Softmax:
         return 1.0
 
     def state(self) -> dict[str, str]:
-        return {"weights": json.dumps(self.weights)}
+        return {"model": json.dumps(self.weights), "optimizer": "remembers nothing"}
 
     def step(self, rows: Sequence[int]) -> float:
         total, changes = 0.0, [[0.0] * 64 for _ in range(10)]
@@ -125,6 +125,13 @@ class Forgetful(Softmax):
         pass
 
 
+class Careless(Softmax):
+    """It looks at its weights alone."""
+
+    def state(self) -> dict[str, str]:
+        return {"model": json.dumps(self.weights)}
+
+
 class Exploding(Softmax):
     """Its loss overflows."""
 
@@ -164,7 +171,13 @@ def test_a_checkpoint_that_forgets_fails() -> None:
     run = train(Forgetful, setup())
     outcome = judge(run, None, wanted(run))
     assert outcome.status == "fail"
-    assert outcome.reason == "the checkpoint does not bring back 1 states, weights"
+    assert outcome.reason == "the checkpoint does not bring back 1 states, model"
+
+
+def test_a_state_that_names_no_optimizer_was_not_compared() -> None:
+    run = train(Careless, setup())
+    outcome = judge(run, None, wanted(run))
+    assert (outcome.status, run.forgotten) == ("fail", ("optimizer",))
 
 
 def test_a_checkpoint_with_other_losses_fails() -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .frameworks import import_framework, measured_frameworks, pick_device
+from .frameworks import MODULES, import_framework, pick_device, usable_frameworks
 from .machine import flags
 from .models.catalogue import SPECS, Spec
 from .models.large import FULL, TINY, Gpt2, ResNet
@@ -28,13 +28,14 @@ from .trouble import explain, is_out_of_memory
 
 LARGER = 16  # times the batch on a GPU, where 64 samples leave it idle
 LARGE = tuple(FULL)
+WHOLE = ("pytorch", "tensorflow")  # have the large models, and a format of checkpoints
 SMALL = "a tiny one on the processor: that it learns, and no speed"
 SIZES = {"cpu": 1024, "cuda": 8192}  # of the large matrix product
 
 
 def checks(options: Options) -> Iterator[Check]:
     """List a large matrix product, then every model, a framework at a time."""
-    for framework in measured_frameworks(options):
+    for framework in usable_frameworks(options):
         if not options.models:
             yield f"bench.matmul.{framework}", partial(check_matmul, framework, options)
         for spec in SPECS.values():
@@ -43,9 +44,10 @@ def checks(options: Options) -> Iterator[Check]:
                     f"bench.{spec.name}.{framework}",
                     partial(check_speed, spec, framework, options),
                 )
-        if not options.models:
-            yield from rates_of_copies(framework, options)
-        for name in LARGE if not options.models else ():
+        if options.models or framework not in WHOLE:
+            continue
+        yield from rates_of_copies(framework, options)
+        for name in LARGE:
             yield f"bench.{name}.{framework}", partial(check_large, name, framework, options)
 
 
@@ -169,11 +171,9 @@ def check_matmul(framework: str, options: Options) -> Outcome:
     """TFLOP/s of a large matrix product, a type at a time, and what part of the stated rate."""
     device = pick_device(options, framework)
     import_framework(framework)
-    if framework == "tensorflow":
-        from .training.matmul_tensorflow import product_rates
-    else:
-        from .training.matmul_torch import product_rates
-    return judge_matmul(*product_rates(device, SIZES[device]), SIZES[device])
+    side = importlib.import_module(f"{__package__}.training.matmul_{MODULES[framework]}")
+    name, rates = side.product_rates(device, SIZES[device])
+    return judge_matmul(name, rates, SIZES[device])
 
 
 def judge_matmul(name: str, rates: Mapping[str, Sequence[float]], size: int) -> Outcome:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from .frameworks import MODULES, gpu_count, import_framework, measured_frameworks, pick_device
+from .frameworks import MODULES, gpu_count, import_framework, pick_device, usable_frameworks
 from .gpu import find_driver
 from .gpu.burning import TIMES, Products, judge_memory, judge_products
 from .gpu.driver import Driver
@@ -51,7 +51,7 @@ class Fire(Protocol):
 
 def checks(options: Options) -> Iterator[Check]:
     """Products and memory of every device, by the first framework that is here."""
-    for framework in measured_frameworks(options)[:1]:
+    for framework in usable_frameworks(options)[:1]:
         for device in devices(framework, options):
             at = device.replace("cuda:", "gpu")
             for what, work in (("products", check_products), ("memory", check_memory)):

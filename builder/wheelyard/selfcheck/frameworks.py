@@ -13,7 +13,6 @@ from .cell import CPU_ONLY
 from .result import Options
 
 MODULES = {"pytorch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
-MEASURED = ("pytorch", "tensorflow")  # those that `bench` and `burn` know, and every GPU check
 
 
 class NoGpuError(RuntimeError):
@@ -36,11 +35,6 @@ def usable_frameworks(options: Options) -> tuple[str, ...]:
     """Return the chosen ones that are installed; `versions` alone speaks of one that is not."""
     there = installed_frameworks()
     return tuple(name for name in chosen_frameworks(options) if name in there)
-
-
-def measured_frameworks(options: Options) -> tuple[str, ...]:
-    """Return the usable ones that `bench` and `burn` know."""
-    return tuple(name for name in usable_frameworks(options) if name in MEASURED)
 
 
 def missing_framework(options: Options) -> str | None:

@@ -16,7 +16,7 @@ from . import child
 from .data import digits
 from .data.folder import read_folder
 from .data.pictures import Split
-from .frameworks import MEASURED, MODULES, import_framework, pick_device, usable_frameworks
+from .frameworks import MODULES, import_framework, pick_device, usable_frameworks
 from .models.catalogue import SPECS, Spec
 from .result import Check, Options, Outcome, failed, passed, skipped
 from .training import known
@@ -35,6 +35,7 @@ REPEATED = {"cpu": 1e-4, "cuda": 0.05}
 AMP = 0.03  # how far, relatively, losses in half precision may be from float32's
 BY_KERAS = ("mlp", "cnn-9216", "transformer")
 TEACHER, STUDENT = "cnn-9216", "mlp"
+TECHNIQUES = ("pytorch", "tensorflow")  # with augmentation, pruning and what MORE has
 MORE = {"distillation": check_distillation, "quantization": check_quantization}
 PARTS = (0, 5, 10, 16)  # of a batch of known.ROWS: not of one size, as at an epoch's end
 NAMES = (
@@ -69,7 +70,7 @@ def checks(options: Options) -> Iterator[Check]:
             yield f"train.accumulation.{framework}", partial(check_accumulation, framework, options)
         if "keras" in wanted and len(names) > 1 and importlib.util.find_spec("keras"):
             yield f"train.keras.{framework}", partial(check_keras, framework)
-        if framework not in MEASURED:
+        if framework not in TECHNIQUES:
             continue
         if "augmentation" in wanted:
             yield f"train.augmentation.{framework}", partial(_augmented, framework, options)

@@ -134,6 +134,7 @@ def _enter(job: dict[str, Any], *, trusted: bool) -> NoReturn:
         if job["machine"]:
             _make_machine(root)
             _loopback()
+            _call("sethostname", b"localhost", ctypes.c_size_t(9))  # a name that it can look up
         os.chroot(".")
         os.chdir("/")
         _drop(job, trusted=trusted)

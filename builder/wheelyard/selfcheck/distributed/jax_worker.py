@@ -7,6 +7,7 @@ global batch's loss of every step, and how many took part. A world of one asks n
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from typing import Any
 
@@ -38,10 +39,22 @@ def train(world: int, rank: int) -> list[float]:
     return losses
 
 
+def find_oneself() -> None:
+    """Raise OSError where this machine does not know its own name, which JAX's gloo looks up."""
+    try:
+        socket.getaddrinfo(name := socket.gethostname(), None)
+    except OSError as error:
+        raise OSError(
+            f"{name}, the name of this machine, cannot be looked up here, and JAX's processes "
+            f"meet by it: add it to /etc/hosts ({error})"
+        ) from error
+
+
 def main(port: str, world: str, rank: str) -> None:
     """Train, and let process 0 say how it went."""
     jax.config.update("jax_platforms", "cpu")
     if world != "1":
+        find_oneself()
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(f"127.0.0.1:{port}", int(world), int(rank))
     losses = train(int(world), int(rank))

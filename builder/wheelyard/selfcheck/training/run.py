@@ -17,6 +17,7 @@ from ..training.events import EventFile
 from ..training.learner import Answers, Learner, Setup
 
 MakeLearner = Callable[[Setup], Learner]
+KEPT = ("model", "optimizer")  # of a state that names none of these, nothing was compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ def resume(
     learner.load(folder)
     back = learner.state()
     forgotten = tuple(name for name in {**state, **back} if state.get(name) != back.get(name))
+    forgotten += tuple(kind for kind in KEPT if not any(kind in name for name in state))
     if not learner.repeats:
         return forgotten, learner.answers().loss
     return forgotten, _mean(learner.numbers(_epoch(learner, setup, setup.spec.epochs - 1)))
