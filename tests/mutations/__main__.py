@@ -42,11 +42,15 @@ from wheelyard.oci.unpack import make_mount_points, unpack
 from wheelyard.planning.plan import load_plan
 from wheelyard.planning.selector import select
 from wheelyard.selfcheck.machine import processor
+from wheelyard.selfcheck.report import revision
 from wheelyard.verify.places import chroot_command
 
 PROJECT = Path(__file__).parents[2]
 PACKAGE = "builder/wheelyard/selfcheck"
+BEFORE = "1c91390"  # the last commit before there were faults to try
 INSIDE = "tmp/mutations"
+# CUDA libraries, which are most of an image: only PyTorch needs them to be imported on a processor.
+UNUSED = "wheelyard: nvidia-"
 SECONDS = 120  # of a processor, for a unit test
 UNCOMPILED = shutil.ignore_patterns("__pycache__")  # so that sources are read
 
@@ -62,6 +66,7 @@ class Verdict:
     reason: str  # the check's, or the excuse
     seconds: float
     before: str = ""  # what selfcheck said before these faults were listed; see `--before`
+    selfcheck: str = ""  # the revision that was tried, as its reports name it; empty: an old one
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,21 +94,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     store = Kept(given.kept)
     if given.before:
         return compare_with(given.before, chosen, given, store)
-    verdicts = tried(chosen, given, store)
-    if given.report:
-        verdicts = with_before(verdicts, earlier(given.report))
+    of_now = revision(PROJECT / PACKAGE)
+    verdicts = [replace(each, selfcheck=of_now) for each in tried(chosen, given, store)]
     for each in verdicts:
         print(
             f"{each.result:20} {each.kind:10} {each.name:52} {each.seconds:6.1f} s  {each.seen_by}"
         )
     print(summary(verdicts))
+    if given.report:
+        write(
+            described(joined(verdicts, earlier(given.report)), given.images, of_now), given.report
+        )
     missing = len(chosen) - len(verdicts)
     if missing:
         print(f"{missing} faults were not tried: no image of their framework was named")
-    elif given.report and len(chosen) == len(MUTANTS):
-        write(described(verdicts, given.images), verdicts, given.report)
-    elif given.report:
-        print(f"the report is of the whole list: nothing is written to {given.report}")
     return int(any(each.result in ("not caught", "excused, yet caught") for each in verdicts))
 
 
@@ -122,7 +126,9 @@ def tried(
         alone = [each for each in chosen if not each.in_image]
         verdicts = units(alone, project, builder, given.at_once, store)
         for image in given.images:
-            verdicts += in_image(image, chosen, given, store, builder, sound=sound)
+            done = {each.name for each in verdicts}
+            left = [each for each in chosen if each.name not in done]
+            verdicts += in_image(image, left, given, store, builder, sound=sound)
     order = [each.name for each in MUTANTS]
     return sorted(verdicts, key=lambda each: order.index(each.name))
 
@@ -137,20 +143,24 @@ def earlier(folder: Path) -> list[Verdict]:
     return [each for each in old if each.name in listed]
 
 
-def with_before(new: Sequence[Verdict], old: Sequence[Verdict]) -> list[Verdict]:
-    """The new verdicts, with `before` from the old ones."""
+def joined(new: Sequence[Verdict], old: Sequence[Verdict]) -> list[Verdict]:
+    """The new verdicts, with `before` from the old ones, and those that were not tried now."""
     before = {each.name: each.before for each in old}
-    return [replace(each, before=before.get(each.name, "")) for each in new]
+    found = [replace(each, before=before.get(each.name, "")) for each in new]
+    tried_now = {each.name for each in new}
+    found += [each for each in old if each.name not in tried_now]
+    order = [each.name for each in MUTANTS]
+    return sorted(found, key=lambda each: order.index(each.name))
 
 
 def compare_with(
-    revision: str, chosen: Sequence[Mutant], given: argparse.Namespace, store: Kept
+    commit: str, chosen: Sequence[Mutant], given: argparse.Namespace, store: Kept
 ) -> int:
     """Put the same faults into an earlier selfcheck; its checks and unit tests are the judges."""
     if not given.report:
         raise SystemExit("--before adds to a report: name its folder with --report")
     with tempfile.TemporaryDirectory(prefix="mutations-", dir=given.folder) as folder:
-        archive = subprocess.run(["git", "archive", revision], check=True, cwd=PROJECT,
+        archive = subprocess.run(["git", "archive", commit], check=True, cwd=PROJECT,
                                  stdout=subprocess.PIPE).stdout  # fmt: skip
         subprocess.run(["tar", "x", "-C", folder], check=True, input=archive)
         project = Path(folder)
@@ -163,8 +173,8 @@ def compare_with(
     for each in told:
         print(f"{each.before:14} {each.result:10} {each.name}")
     content = json.loads((given.report / "mutations.json").read_text())
-    write({**content, "before": revision, "faults": [asdict(each) for each in told]}, told,
-          given.report)  # fmt: skip
+    faults = [asdict(each) for each in told]
+    write({**content, "before": commit, "faults": faults}, given.report)
     return 0
 
 
@@ -262,7 +272,8 @@ def in_image(
 ) -> list[Verdict]:
     """Those that a check of this image must see; raises SystemExit when the sound ones fail."""
     (cell,) = select(load_plan(PROJECT), selector)
-    mine = [each for each in mutants if each.in_image and each.framework == cell.framework]
+    frameworks = cell.framework.split("+")
+    mine = [each for each in mutants if each.in_image and each.framework in frameworks]
     layout = Layout(given.dist.absolute())
     content = layout.read_json(layout.references()[cell.tags[0]].digest)
     # All but the final layer, which has selfcheck, and that is copied over it.
@@ -273,14 +284,17 @@ def in_image(
     keys = {each.name: _key_of(each, *judge) for each in (*without, *mine)}
     package = builder / "wheelyard/selfcheck"
     found = {name: said for name, key in keys.items() if (said := store.find(key, package))}
-    missing = [each for each in (*without, *mine) if each.name not in found]
+    missing = {each.name: each for each in (*without, *mine) if each.name not in found}
     if missing:
-        with unpacked(layout, content, given.folder) as (root, settings):
-            for said in _run(missing, cell.framework, root, settings, package, given.at_once):
-                name, read = said.pop("name"), said.pop("read")
-                at = next(each for each in missing if each.name == name)
-                store.add(keys[name], package, needed(read, at.file, package), said)
-                found[name] = said
+        with unpacked(layout, content, frameworks, given.folder) as (root, settings):
+            for framework in frameworks:
+                jobs = [each for each in missing.values() if each.framework == framework]
+                if not jobs:
+                    continue
+                for said in _run(jobs, framework, root, settings, package, given.at_once):
+                    name, read = said.pop("name"), said.pop("read")
+                    store.add(keys[name], package, needed(read, missing[name].file, package), said)
+                    found[name] = said
     if wrong := {check: found[check] for check in checks if found[check]["status"] != "pass"}:
         raise SystemExit(f"{selector}: without a fault these do not pass: {wrong}")
     return [
@@ -320,25 +334,33 @@ def _run(
 
 @contextmanager
 def unpacked(
-    layout: Layout, content: dict[str, Any], folder: Path | None
+    layout: Layout, content: dict[str, Any], frameworks: Sequence[str], folder: Path | None
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A built image's files, and its config."""
-    settings = layout.read_json(content["config"]["digest"])["config"]
+    config = layout.read_json(content["config"]["digest"])
+    told = [each["created_by"] for each in config["history"] if not each.get("empty_layer")]
+    layers = [
+        layout.blob(layer["digest"])
+        for layer, what in zip(content["layers"], told, strict=True)
+        if "pytorch" in frameworks or not what.startswith(UNUSED)
+    ]
     with tempfile.TemporaryDirectory(prefix="mutations-", dir=folder) as scratch:
         root = Path(scratch, "root").absolute()
         root.mkdir()
         Path(scratch).chmod(0o755)
-        unpack([layout.blob(layer["digest"]) for layer in content["layers"]], root)
+        unpack(layers, root)
         make_mount_points(root)
-        yield root, settings
+        yield root, config["config"]
 
 
-def described(verdicts: Sequence[Verdict], images: Sequence[str]) -> dict[str, Any]:
+def described(verdicts: Sequence[Verdict], images: Sequence[str], of_now: str) -> dict[str, Any]:
     """The report as JSON."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{processor()}, {os.cpu_count()} processors, no GPU, {platform.system()}",
         "images": list(images),
+        "selfcheck": of_now,
+        "before": BEFORE,
         "summary": summary(verdicts),
         "faults": [asdict(each) for each in verdicts],
     }
@@ -351,30 +373,33 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     return f"{len(verdicts)} faults: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
 
 
-def write(report: dict[str, Any], verdicts: Sequence[Verdict], folder: Path) -> None:
+def write(report: dict[str, Any], folder: Path) -> None:
     """The table, for programs and for people."""
     text = json.dumps(report, indent=1) + "\n"
     (folder / "mutations.json").write_text(text, encoding="utf-8")
+    verdicts, of_now = [Verdict(**each) for each in report["faults"]], report.get("selfcheck")
+    older = sum(each.selfcheck != of_now for each in verdicts)
     lines = [
         "# Faults in selfcheck, and who sees them", "",
         f"`make test-mutations` on {report['date']}: {report['machine']}; {report['summary']}.",
-        f"Images: {', '.join(report['images'])}.", *_of_before(report.get("before"), verdicts), "",
+        f"Images: {', '.join(report['images'])}.",
+        *([f"Of an earlier selfcheck, and marked so: {older} verdicts."] if older else []),
+        *_of_before(report["before"], verdicts), "",
         "| fault | kind | seen by | before | result | what it said, or why nothing can see it |",
         "|---|---|---|---|---|---|",
         *(f"| {each.name} | {each.kind} | `{each.seen_by}` | {each.before or '-'} | "
-          f"{each.result} | {each.reason.replace('|', '/')} |" for each in verdicts),
+          f"{each.result}{'' if each.selfcheck == of_now else ' (earlier)'} | "
+          f"{each.reason.replace('|', '/')} |" for each in verdicts),
     ]  # fmt: skip
     (folder / "mutations.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _of_before(revision: str | None, verdicts: Sequence[Verdict]) -> list[str]:
-    if not revision:
-        return []
+def _of_before(commit: str, verdicts: Sequence[Verdict]) -> list[str]:
     counts = Counter(each.before for each in verdicts)
     told = ", ".join(f"{counts[kind]} {kind}" for kind in ("caught", "not caught"))
     return [
         "",
-        f"Before: the same fault in revision {revision}, judged by that revision's own checks and "
+        f"Before: the same fault in commit {commit}, judged by that commit's own checks and "
         f"unit tests: {told}, {counts['not applicable']} not applicable (its code, or the check, "
         "was not there yet).",
     ]

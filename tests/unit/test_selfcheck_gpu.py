@@ -294,6 +294,7 @@ def test_a_devices_stated_rate_is_found_by_its_name(device: str, kind: str, rate
 def test_no_rate_is_guessed() -> None:
     assert stated_peak("AMD EPYC", "float32") is None
     assert stated_peak("Tesla T4", "bfloat16") is None
+    assert stated_peak("Tesla T4", "float8") is None
 
 
 @pytest.mark.parametrize(

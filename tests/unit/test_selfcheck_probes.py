@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,25 @@ def test_a_library_that_kills_its_process_is_a_failure_and_the_rest_is_loaded(si
     assert error is not None
     assert "libcublas.so.12" in error or "ended the process" in error
     assert results[whole] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("undefined symbol: cublasLtCreate", "fail"),
+        ("libcuda.so.1: cannot open shared object file", "skip"),
+        ("libmlx5.so.1: cannot open shared object file", "skip"),
+        ("libcublasLt.so.12: cannot open shared object file", "fail"),
+    ],
+)
+def test_a_library_that_does_not_load_is_a_failure_that_names_it(
+    site: Path, monkeypatch: pytest.MonkeyPatch, error: str, status: str
+) -> None:
+    path = install(LIBM, site / "nvidia/a/lib/libcublas.so.12")
+    monkeypatch.setattr(libraries, "load_all", lambda paths: dict.fromkeys(paths, error))
+    outcome = outcomes(libraries.checks(Options(None)))["libraries.load.libcublas.so.12"]
+    assert outcome.status == status
+    assert status == "skip" or outcome.reason == f"{path}: {error}"
 
 
 def test_a_crash_names_its_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +310,25 @@ def test_a_cuda_build_in_a_cpu_image_is_a_failure(cpu_torch: Path) -> None:
     outcome = versions.check_built_cuda("pytorch", "cpu")
     assert outcome.status == "fail"
     assert outcome.reason == "pytorch was built for CUDA 12.1, the image is CPU only"
+
+
+def test_a_cpu_build_in_an_image_with_cuda_is_a_failure(cpu_torch: Path) -> None:
+    outcome = versions.check_built_cuda("pytorch", "12.1")
+    assert (outcome.status, outcome.reason) == ("fail", "pytorch is a CPU build")
+    assert versions.check_built_cuda("pytorch", None).status == "skip"
+
+
+def test_what_the_image_was_made_with_may_not_be_replaced(tmp_path: Path) -> None:
+    pins = tmp_path / "constraint.txt"
+    assert versions.check_pins(pins).status == "skip"
+    here = importlib.metadata.version("pytest")
+    for version, reason in ((here, None), ("1.0", f"pytest is {here}, the image's is 1.0")):
+        pins.write_text(f"# by wheelyard\npytest=={version}\n")
+        outcome = versions.check_pins(pins)
+        assert outcome.status == ("fail" if reason else "pass")
+        assert (outcome.reason or "").startswith(reason or "")
+    pins.write_text("no-such-package-here==1.0\n")
+    assert "no-such-package-here is gone" in (versions.check_pins(pins).reason or "")
 
 
 def test_an_image_with_cuda_but_no_library_is_a_failure(site: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +23,15 @@ from wheelyard.console.progress import QuietReporter
 from wheelyard.console.tasks import Task
 from wheelyard.errors import VerifyError
 from wheelyard.oci.layout import MANIFEST_TYPE, REF_NAME, Descriptor, Layout
+from wheelyard.selfcheck.gpu.driver import Driver, Gpu
 from wheelyard.system.distribution import version_line
 from wheelyard.system.subprocesses import run
+from wheelyard.verify import places
 from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves, polyline
 from wheelyard.verify.compare import Series, compare
 from wheelyard.verify.junit import to_junit
 from wheelyard.verify.pages import to_html, write_pages
-from wheelyard.verify.places import Answer, Place, Run, chroot_command
+from wheelyard.verify.places import Answer, Place, Run, chroot_command, find_place
 from wheelyard.verify.record import Record, read_record, record_path, write_record
 from wheelyard.verify.verify import Request, parse, verify
 
@@ -69,6 +72,9 @@ def record(**changes: Any) -> Record:
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     write_record(tmp_path, record())
     assert read_record(tmp_path, DIGEST) == record()
+    other = "sha256:" + "cd" * 32
+    record_path(tmp_path, DIGEST).rename(record_path(tmp_path, other))
+    assert read_record(tmp_path, other) is None  # it is another image's
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 0}', '{"version": 1}'])
@@ -101,6 +107,20 @@ def test_another_host_driver_or_gpu_is_another_place(machine: str) -> None:
     good = record(checks=CHECKS[:1])
     assert good.answers("chroot", False, ("all",), False, "host 550.54 GPU-1")
     assert not good.answers("chroot", False, ("all",), False, machine)
+
+
+def test_a_place_is_a_host_its_driver_and_its_very_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def machine(*gpus: Gpu, version: str = "550.54") -> str:
+        monkeypatch.setattr(places, "read_driver", lambda: Driver(version, gpus, "nvml"))
+        return find_place("chroot", QuietReporter(sys.stderr)).machine
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    one, two = (Gpu("Tesla T4", 15360, "7.5", uuid=f"GPU-{at}") for at in (1, 2))
+    nameless = Gpu("Tesla T4", 15360, "7.5")
+    found = [machine(one), machine(two), machine(one, two), machine(one, version="580.65")]
+    found += [machine(nameless), machine()]
+    assert len(set(found)) == len(found)
+    assert machine(one) == found[0]
 
 
 def test_a_gpu_that_is_required_is_not_proven_by_a_run_that_skipped_it() -> None:
