@@ -100,7 +100,7 @@ test-use: .venv/dev ## Real programs as every kind of user, in Docker, rootless 
 test-projects: .venv/dev ## Public projects locked, built, run one step in Docker and rootless podman (root, an index; half an hour, 10 GB free)
 	$(BIN)/python -m tests.projects $(ARGS)
 
-test-mutations: .venv/dev ## Faults in selfcheck, one at a time, and who sees them (root; three built images; half an hour)
+test-mutations: .venv/dev ## Faults in selfcheck, each by itself, and who sees them (root; three built images; goes on where it was interrupted)
 	$(BIN)/python -m tests.mutations $(ARGS)
 
 fuzz: .venv/dev ## Feed mutated wheels, layers, locks, bundles to their readers (5 minutes): make fuzz ARGS="--minutes 60"
