@@ -48,8 +48,9 @@ test: ## Lint, drift, unit tests, and one image from inside: ten minutes at most
 
 test-all: test test-builds test-image test-peers test-devcontainer test-site test-docs test-engines test-kinds test-use test-projects ## Everything: root, Docker, hours, 60 GB
 
+# Two files at a time: these tests wait for daemons and disks about as long as they compute.
 test-peers: .venv/dev ## skopeo, umoci, Docker, a registry, mirrors, ordinary users (root; needs their packages)
-	$(BIN)/pytest tests/peers --layout dist $(ARGS)
+	$(BIN)/pytest tests/peers --numprocesses 2 --dist loadfile --layout dist $(ARGS)
 
 test-engines: .venv/dev ## Docker 20.10 and 26.1, podman, buildah, Slurm (root; needs their packages; 26.1 comes from Debian trixie)
 	$(BIN)/pytest tests/engines --layout dist $(ARGS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.peers.project import REPOSITORY
 
-TIMEOUT = 300
+TIMEOUT = 600
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from tests.peers.registries import registry
 if TYPE_CHECKING:
     from docker import DockerClient
 
-TIMEOUT = 300
+TIMEOUT = 600
 IMPORT = "import torch; print(torch.__version__, torch.ones(2, 2).sum().item())"
 
 
