@@ -62,9 +62,15 @@ def test_three_commands_publish_a_project(published: str, tiny: Tiny, tmp_path: 
 
     with index.serve() as url:
         env["WHEELYARD_INDEX_URL"] = url
-        for command in ("init", "lock", "push"):
+        told = {
+            "init": "next    wheelyard lock",
+            "lock": "Next: wheelyard push, or wheelyard run",
+            "push": "/my-model:latest is not signed (--sign-key). It starts by: docker run",
+        }
+        for command, said in told.items():
             done = run(command)
             assert done.returncode == 0, f"{command}: {done.stderr}"
+            assert said in done.stdout + done.stderr
         assert run("lock", "--check").returncode == 0
         elsewhere = run("lock", "--registry", published.replace("team", "nobody"))
         assert elsewhere.returncode == 16

@@ -45,6 +45,8 @@ PUBLIC = (
         "whisper",
         "openai/whisper, README's `pip install openai-whisper`",
         ("openai-whisper",),
+        "`packages` for ffmpeg, as the README says",
+        ("ffmpeg",),
     ),
     Public(
         "yolov5",

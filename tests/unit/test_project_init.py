@@ -154,6 +154,44 @@ def test_the_pip_part_of_an_environment_becomes_a_requirements_file(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"setup.py": "x", "setup.cfg": "[options]\n"}, "setup.py, setup.cfg cannot be read"),
+        ({"Pipfile": "[packages]\nsix = '*'\n"}, "NO dependencies are taken: Pipfile cannot"),
+        ({"requirements/base.txt": "six\n"}, "requirements/base.txt cannot be read; write"),
+        ({"pyproject.toml": "[tool.poetry]\nname = 'x'\n"}, "[tool.poetry] in pyproject.toml"),
+        (
+            {"pyproject.toml": "[project]\nname='x'\ndynamic=['version', 'dependencies']\n"},
+            "pyproject.toml's dynamic dependencies",
+        ),
+        ({"pixi.toml": "", "train.py": ""}, "NO dependencies are taken: pixi.toml"),
+        ({"train.py": ""}, "no dependencies were found: the image adds the code alone"),
+    ],
+)
+def test_dependencies_that_are_not_read_are_named(
+    tmp_path: Path, files: dict[str, str], said: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    reasons = draft(tmp_path, ENTRIES, ANY, None).reasons
+    assert any(said in reason for reason in reasons), reasons
+    (tmp_path / "requirements.txt").write_text("six\n")
+    reasons = draft(tmp_path, ENTRIES, ANY, None).reasons
+    assert not any("ependencies are taken" in x or "no dep" in x for x in reasons), reasons
+
+
+def test_a_requirements_in_is_taken_where_there_is_no_other(tmp_path: Path) -> None:
+    (tmp_path / "requirements.in").write_text("torch==2.3.1\n")
+    made = draft(tmp_path, ENTRIES, ANY, None)
+    assert tomllib.loads(made.table)["requirements"] == ["requirements.in"]
+    (tmp_path / "requirements.txt").write_text("torch==2.3.1\n")
+    assert tomllib.loads(draft(tmp_path, ENTRIES, ANY, None).table)["requirements"] == [
+        "requirements.txt"
+    ]
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [("environment.yml", "a: [\n"), ("pyproject.toml", "[project\n"), ("uv.lock", "x = \n")],
 )

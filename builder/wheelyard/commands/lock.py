@@ -106,6 +106,8 @@ def _lock_project(project: Project, args: argparse.Namespace, context: Context) 
     for note in made.notes:
         context.reporter.info(note)
     _show_project(project, ground.base, made, before, as_json=args.json)
+    where = "push" if context.settings.registry else "push --registry HOST/PREFIX"
+    context.reporter.info(f"Next: wheelyard {where}, or wheelyard run to try it here")
     return 0
 
 
@@ -167,10 +169,10 @@ def _show_project(
     if before is not None and changes:
         rows = [(c["name"] or "", c["before"] or "-", c["after"] or "-") for c in changes]
         show_table(("name", "before", "after"), rows)
-    packages = f", {len(debs)} Debian packages" if debs else ""
+    packages = f", with {len(debs)} Debian packages" if debs else ""
     show_text(
-        f"{project.lock}: {len(new)} distributions, {len(added)} of them ({amount(size, 'bytes')}) "
-        f"beside {base.reference}{packages}"
+        f"{project.lock}: distributions: {len(new)}; of them not in {base.reference}, and added: "
+        f"{len(added)} ({amount(size, 'bytes')}){packages}"
     )
 
 

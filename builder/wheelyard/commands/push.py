@@ -148,7 +148,11 @@ def _push_project(project: Project, args: argparse.Namespace, context: Context) 
     )
     with open_registry(address, context.settings, context.reporter) as registry:
         if not args.watch:
-            _show([push_project(project, registry, options, context)], as_json=args.json)
+            pushed = push_project(project, registry, options, context)
+            _show([pushed], as_json=args.json)
+            how = "signed" if key is not None else "not signed (--sign-key)"
+            name = address.reference(pushed.references[0])
+            context.reporter.info(f"{name} is {how}. It starts by: docker run --gpus all {name}")
             return 0
         for current in watched(project, context):
             try:

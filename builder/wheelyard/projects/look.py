@@ -28,6 +28,8 @@ _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILIN
 _CUDA = re.compile(r"nvidia/cuda:(\d+\.\d+)")
 _NGC = re.compile(rf"nvcr\.io/nvidia/({'|'.join(FRAMEWORKS.values())}):")
 _BUILD = re.compile(r"[+/]cu(\d\d)(\d)\b")  # 2.3.1+cu121, download.pytorch.org/whl/cu121
+# What declares dependencies in code, or in a format of its own.
+_UNREAD = ("setup.py", "setup.cfg", "Pipfile", "conda.y*ml", "pixi.toml", "requirements/*.txt")
 _APT = re.compile(r"apt(?:-get)?\s+(?:-\S+\s+)*install\s+([^&|;]*)")
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 
@@ -45,6 +47,7 @@ class Seen:
     ports: list[int] = field(default_factory=list)
     apt: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    declared: bool = False  # whether dependencies were found in what is read
 
 
 def look(folder: Path) -> Seen:
@@ -59,6 +62,8 @@ def look(folder: Path) -> Seen:
         _requirements(folder, data, seen)
     if not seen.requirements and project is None:
         _environment(folder, seen)
+    if not seen.declared:
+        _undeclared(folder, data, seen)
     _uv_lock(folder, seen)
     _dockerfile(folder, seen)
     return seen
@@ -69,6 +74,7 @@ def _project(project: dict[str, Any], seen: Seen) -> None:
     for line in lines if isinstance(lines, list) else []:
         _line(str(line), seen, "pyproject.toml")
     if lines:
+        seen.declared = True
         seen.reasons.append("dependencies: those of [project] in pyproject.toml")
     if python := project.get("requires-python"):
         try:
@@ -80,10 +86,13 @@ def _project(project: dict[str, Any], seen: Seen) -> None:
 def _requirements(folder: Path, data: dict[str, Any], seen: Seen) -> None:
     """Choose requirements files: requirements.txt, else those that are not for developers."""
     if "tool" in data and "setuptools" in str(data["tool"]) and "dynamic" in str(data["tool"]):
+        seen.declared = True
         seen.reasons.append("dependencies: the files that setuptools reads them from")
         return
     there = sorted(path.name for path in folder.glob("requirements*.txt"))
-    chosen = [name for name in there if name == "requirements.txt"]
+    if not there and (folder / "requirements.in").is_file():
+        there = ["requirements.in"]
+    chosen = [name for name in there if name in ("requirements.txt", "requirements.in")]
     chosen = chosen or [name for name in there if not _SIDE.search(name)]
     left = [name for name in there if name not in chosen]
     for name in chosen:
@@ -91,8 +100,33 @@ def _requirements(folder: Path, data: dict[str, Any], seen: Seen) -> None:
             _line(line, seen, name)
     seen.requirements = chosen
     if chosen:
+        seen.declared = True
         also = f"; left out: {', '.join(left)}" if left else ""
         seen.reasons.append(f"requirements: found here{also}")
+
+
+def _undeclared(folder: Path, data: dict[str, Any], seen: Seen) -> None:
+    """Say where dependencies are declared that are not read: the image would lack all of them."""
+    there = [
+        path.relative_to(folder).as_posix()
+        for pattern in _UNREAD
+        for path in sorted(folder.glob(pattern))
+        if path.is_file()
+    ]
+    tables = data.get("tool") if isinstance(data.get("tool"), dict) else {}
+    if isinstance(tables, dict) and "poetry" in tables:
+        there.append("[tool.poetry] in pyproject.toml")
+    project = data.get("project")
+    if isinstance(project, dict) and "dependencies" in str(project.get("dynamic")):
+        there.append("pyproject.toml's dynamic dependencies")
+    if there:
+        seen.reasons.append(
+            f"NO dependencies are taken: {', '.join(there)} cannot be read; write what the project "
+            "needs into requirements.txt, and add to the table: requirements = "
+            '["requirements.txt"]'
+        )
+    else:
+        seen.reasons.append("no dependencies were found: the image adds the code alone")
 
 
 def _line(line: str, seen: Seen, where: str) -> None:
@@ -134,6 +168,7 @@ def _environment(folder: Path, seen: Seen) -> None:
         name = "requirements.txt"
         seen.new_file = (name, "".join(f"{line}\n" for line in pip))
         seen.requirements = [name]
+        seen.declared = True
         seen.reasons.append(f"requirements: {name} is written from the pip part of {path.name}")
     if others:
         seen.reasons.append(

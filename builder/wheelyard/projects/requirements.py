@@ -44,6 +44,10 @@ _OTHER_REPOSITORY = re.compile(r"(hg|svn|bzr)\+", re.IGNORECASE)
 # Sources of which a wheel can be built.
 _GIT = re.compile(r"git\+(https?|ssh|file)://[^\s]+")
 _ARCHIVE = re.compile(r"\.(tar\.gz|tgz|zip)$", re.IGNORECASE)
+_FREEZE = (
+    "`pip freeze` writes such paths in conda's environments: name the version instead, such as "
+    "numpy==1.26.4"
+)
 # Options of pip that change nothing here: wheels alone are taken, each pinned by its hash.
 _NEEDLESS = (
     "--prefer-binary", "--require-hashes", "--trusted-host", "--use-feature", "--only-binary",
@@ -503,7 +507,8 @@ def _tree(place: str, where: str, folder: Path, project: Path) -> str | None:
     if found.is_file() or _OTHER_REPOSITORY.match(place):
         return None
     if not found.is_dir():
-        raise ProjectError(f"{where}: {path} does not exist here")
+        hint = f"; {_FREEZE}" if path.is_absolute() else ""
+        raise ProjectError(f"{where}: {path} does not exist here{hint}")
     if not any((found / name).is_file() for name in (PYPROJECT, "setup.py")):
         raise ProjectError(f"{where}: the folder {path} has neither {PYPROJECT} nor setup.py")
     relative = PurePosixPath(os.path.relpath(found.resolve(), project.resolve())).as_posix()
@@ -567,9 +572,7 @@ def _address(place: str, where: str, folder: Path, project: Path, name: str | No
     target = folder / path
     if not target.is_file():
         raise ProjectError(
-            f"{where}: {path} does not exist here; `pip freeze` writes such paths in conda's "
-            "environments: name the version instead, such as numpy==1.26.4, or copy the wheel into "
-            "the project"
+            f"{where}: {path} does not exist here; {_FREEZE}, or copy the wheel into the project"
         )
     return LOCAL + quote(PurePosixPath(os.path.relpath(target, project)).as_posix())
 
@@ -643,8 +646,8 @@ def _parsed(text: str, where: str) -> Requirement:
         return Requirement(text)
     except InvalidRequirement as error:
         hint = ""
-        if re.fullmatch(r"[\w.-]+=[^=\s]+(=\S+)?", text):
-            name, version = text.split("=")[:2]
+        if re.fullmatch(r"[\w.-]+\s*=\s*[^=\s]+(=\S+)?", text):
+            name, version = (part.strip() for part in text.split("=")[:2])
             hint = f"; conda writes it so, pip needs {name}=={version}"
         reason = str(error).splitlines()[0]
         raise ProjectError(f"{where}: {redact(text)!r}: {reason}{hint}") from error

@@ -1,6 +1,8 @@
-"""Speech to tokens by a small Whisper with random weights, and its alignment by numba."""
+"""Sound by ffmpeg to tokens by a small Whisper with random weights, and its alignment by numba."""
 
 from __future__ import annotations
+
+import subprocess
 
 import numpy as np
 import torch
@@ -9,7 +11,11 @@ from whisper.timing import dtw_cpu
 
 print("whisper", whisper.__version__)
 torch.manual_seed(0)
-sound = np.sin(np.arange(16000) * 440 * 2 * np.pi / 16000).astype(np.float32)
+tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1", "/tmp/tone.mp3"]
+subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *tone], check=True)
+sound = whisper.load_audio("/tmp/tone.mp3")  # by ffmpeg
+assert abs(len(sound) - 16000) < 1600, len(sound)
+assert np.abs(np.fft.rfft(sound[:16000])).argmax() in range(430, 451)
 mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(torch.from_numpy(sound)))
 assert mel.shape == (80, 3000), mel.shape
 sizes = whisper.model.ModelDimensions(
