@@ -30,11 +30,12 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
+from tests.benchmark.bars import Bar, Heading, draw_bars
 from tests.benchmark.engines.projects import REPOSITORY
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import NotMeasuredError, say
 from tests.benchmark.place import IMAGE, Place
-from tests.benchmark.publication import run_as_program
+from tests.benchmark.publication import draw_again, run_as_program
 from tests.engines import trixie
 from tests.engines.daemons import INSTALLED, Kind, client_environment, own_engine, temporary_folder
 from tests.peers.island import leave_the_network
@@ -114,7 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                         default=["wheelyard", "docker"])  # fmt: skip
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--folder", type=Path, help="for 20 GB (default: the cache's folder)")
+    parser.add_argument("--draw", action="store_true", help="only draw the plot of --output again")
     args = parser.parse_args(argv)
+    if args.draw:
+        draw_again(args.output, draw)
+        return 0
     settings = load_settings({"project": str(REPOSITORY)})
     taken: list[Taken] = []
     failures: dict[str, str] = {}
@@ -399,7 +404,30 @@ def report(
         f"before and {loads[1]} after (above the number of cores, others worked beside).\n\n"
         + "\n".join(lines) + "\n",
     )  # fmt: skip
+    draw_again(output, draw)
     show_table(columns, rows)
+
+
+def draw(report: Mapping[str, Any]) -> str:
+    """Both sides of every step as bars."""
+    of = {(run["side"], run["step"]): run["seconds"] for run in report["runs"]}
+    groups = {}
+    for step, (what, _) in STEPS.items():
+        theirs = of.get(("docker", step))
+        groups[what] = [
+            Bar(side, seconds, seconds / theirs if theirs else None, is_reference=side == "docker")
+            for side in ("docker", "wheelyard")
+            if (seconds := of.get((side, step))) is not None
+        ]
+    machine = report["environment"]
+    heading = Heading(
+        "From a change in a project to a pushed image, in seconds",
+        f"{machine['engine']}, {machine['cores']} cores, load {machine['load_before'][0]:.1f} "
+        "before; beside it, the share of Docker's time",
+        "tests.benchmark.project",
+        "docs/results/project.json",
+    )
+    return draw_bars(heading, {what: bars for what, bars in groups.items() if bars})
 
 
 if __name__ == "__main__":

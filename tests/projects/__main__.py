@@ -93,7 +93,7 @@ def made(public: Public, bench: Bench) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "source": public.source,
         "image": BASE,
-        "requirements": [*public.requirements, *(f"Debian: {x}" for x in public.packages)],
+        "requirements": facts(public),
         "change": public.change,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "ran": {},
@@ -115,6 +115,24 @@ def made(public: Public, bench: Bench) -> dict[str, Any]:
     entry["bytes"] = sum(item.wheel.size for item in added)
     entry["replaced"] = [wheel.name for wheel in lock.shadowed]
     return entry
+
+
+def facts(public: Public) -> list[str]:
+    """What decides a project's image: a record of others is not one of it."""
+    return [*public.requirements, *(f"Debian: {x}" for x in public.packages)]
+
+
+def page_rows(entries: dict[str, dict[str, Any]]) -> list[str]:
+    """The lines of the table in docs/projects.md."""
+    rows = ["| project | adds | what to change | Docker | podman |"]
+    for entry in entries.values():
+        ran = [entry["ran"].get(engine, {}) for engine in ENGINES]
+        said = ["yes" if one.get("outcome") == "passed" else "no" for one in ran]
+        adds = (
+            f"{entry['wheels']} wheels, {entry['bytes'] / 1e6:.0f} MB" if "wheels" in entry else ""
+        )
+        rows.append(f"| {entry['source']} | {adds} | {entry['change']} | {' | '.join(said)} |")
+    return rows
 
 
 def write_project(public: Public, folder: Path) -> Path:
