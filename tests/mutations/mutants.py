@@ -664,6 +664,7 @@ JAX = (
 VERIFY, RECORD, PEAKS = "test_verify.py", "../verify/record.py", "training/peaks.py"
 CLI, REPORT, DISTRIBUTED = "cli.py", "report.py", "distributed/__init__.py"
 CHILD, PROBES = "test_selfcheck_child.py", "test_selfcheck_probes.py"
+DISTILLING = "test_selfcheck_distilling.py"
 ASKED = (
     Mutant("quick computes nothing", "skipping", CLI, '"gpu.framework.", "gpu.each.")',
            '"gpu.framework.")', BURN),
@@ -789,7 +790,7 @@ ASKED = (
     Mutant("one epoch of one batch", "training", "training/run.py",
            "range(0, count - size + 1, size)", "range(0, size, size)", TRAINING),
     Mutant("the last step's loss is the epoch's", "training", "training/run.py",
-           "return math.fsum(values) / len(values)", "return values[-1]", TRAINING),
+           "return math.fsum(values) / len(values)", "return values[-1]", DISTILLING),
     Mutant("a checkpoint is compared with itself", "judgement", "training/run.py",
            "if state.get(name) != back.get(name)", "if False", TRAINING),
     Mutant("torch: the optimizer's state is not looked at", "judgement", LEARN,
@@ -821,12 +822,12 @@ ASKED = (
     Mutant("recorded numbers of another length", "judgement", "training/known.py",
            "len(seen) == len(wanted) and all(", "all(", TRAINING),
     Mutant("distillation: any nearness will do", "judgement", "training/distilling.py",
-           "    if not taught <= NEARER * untaught:\n", "    if False:\n", TRAINING),
+           "    if not taught <= NEARER * untaught:\n", "    if False:\n", DISTILLING),
     Mutant("int8 may answer worse", "judgement", "training/distilling.py",
            """    if not seen["int8"]["accuracy"] >= accuracy - LOST:\n""", "    if False:\n",
-           TRAINING),
+           DISTILLING),
     Mutant("int8 of any size", "judgement", "training/distilling.py",
-           "    if not 0 < after <= SMALLER * before:\n", "    if False:\n", TRAINING),
+           "    if not 0 < after <= SMALLER * before:\n", "    if False:\n", DISTILLING),
     Mutant("pruning may take anything", "judgement", "training/pruning.py",
            "    if max(gone) > min(abs(was) for was, _ in kept):\n", "    if False:\n", TRAINING),
     Mutant("augmentation may do anything", "judgement", "training/augmenting.py",

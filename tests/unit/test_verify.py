@@ -95,6 +95,7 @@ def test_only_a_pass_in_the_same_place_answers_again() -> None:
     assert not known(good, gpu=True)
     assert not known(record())  # a check failed
     assert not known(record(checks=(), error="no engine"))
+    assert not known(record(checks=()))  # nothing was asked
     part = record(checks=CHECKS[:1], groups=("versions",))
     assert known(part, "chroot", "versions")
     assert not known(part)
