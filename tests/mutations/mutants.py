@@ -136,7 +136,7 @@ MATH = (
            "cnn-norm"),
     _keras("attention times 0", f"words + {KATTEND}", f"words + 0.0 * {KATTEND}", "transformer"),
     _keras("no causal mask", "use_causal_mask=True", "use_causal_mask=False", "copy"),
-    _keras("no places", " + places", "", "transformer"),
+    _keras("no places", " + keras.ops.convert_to_tensor(table, words.dtype)", "", "transformer"),
     _keras("ReLU instead of GELU", 'activation="gelu"', 'activation="relu"', "transformer"),
     _keras("no layer norm at the end", "layers.LayerNormalization(epsilon=1e-5)(words)))",
            "words))", "transformer"),

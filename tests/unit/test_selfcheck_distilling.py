@@ -59,7 +59,7 @@ def test_a_student_is_far_nearer_to_its_teacher(
 def test_int8_is_small_and_answers_nearly_as_before(
     monkeypatch: pytest.MonkeyPatch, wrong: int, size: int, reason: str | None
 ) -> None:
-    truth = [0, 1] * 50
+    truth: list[float] = [0, 1] * 50
     whole = [RIGHT if label == 0 else WRONG for label in truth]
     small = [*(row[::-1] for row in whole[:wrong]), *whole[wrong:]]
     learner = SimpleNamespace(answers=lambda: Answers(whole, truth, 0.1))
