@@ -262,7 +262,7 @@ def test_a_release_publishes_every_image_once() -> None:
     jobs = WORKFLOWS["release.yml"]["jobs"]
     script = next(s["run"] for s in jobs["distribution"]["steps"] if s.get("id") == "plan")
     parents = r"select\(\.parent == null\) \| \.id"
-    found = re.search(rf'{parents} \| sub\("(.+?)"; "(.+?)"\) \| sub\("(.+?)"; "(.+?)"\)', script)
+    found = re.search(rf'{parents}\s+\| sub\("(.+?)"; "(.+?)"\) \| sub\("(.+?)"; "(.+?)"\)', script)
     assert found
     plan = planning.committed_plan()
     covered: list[str] = []
