@@ -61,7 +61,7 @@ PYLOCK: dict[str, Any] = {
     "lock-version": "1.0",
     "created-by": "wheelyard",
     "requires-python": "==3.11.*",
-    "environments": ["sys_platform == 'linux'"],
+    "environments": ["sys_platform == 'linux' and platform_machine == 'x86_64'"],
     "packages": [
         {
             "name": "demo",
