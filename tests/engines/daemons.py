@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -166,6 +166,19 @@ def own_engine(folder: Path, kind: Kind = INSTALLED, place: Place = HERE) -> Ite
         client.close()
     finally:
         end(daemon)
+
+
+def output_of(client: DockerClient, image: str, argv: list[str] | None, **how: Any) -> bytes:
+    """What a container printed, read after its end: Docker may follow a quick one to no output."""
+    container = client.containers.create(image, argv, **how)
+    try:
+        container.start()
+        code = container.wait()["StatusCode"]
+        printed = bytes(container.logs(stderr=False))
+        assert code == 0, container.logs().decode()
+        return printed
+    finally:
+        container.remove(force=True)
 
 
 def end(daemon: subprocess.Popen[bytes]) -> None:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tiny import PYTHON, Tiny, locked
 from wheels import make_wheel
 
+from tests.engines.daemons import output_of
 from tests.peers.registries import registry as serve_registry
 from wheelyard.contract.paths import UID, site_packages
 from wheelyard.errors import ProjectError, RegistryError, SignatureError
@@ -333,12 +334,12 @@ def test_it_runs_in_docker(
         "print(*sorted(x for x in os.listdir(site) if x.endswith('.dist-info') and x[0] in 'emp'))"
     )
     python = "/opt/venv/bin/python"
-    ran = engine.containers.run(built.tag, [python, "-c", code], entrypoint=[], remove=True)
+    ran = output_of(engine, built.tag, [python, "-c", code], entrypoint=[])
     assert ran.decode().splitlines() == [
         "/workspace/src/my_model/__init__.py 1000",
         "extra-1.0.dist-info my_model-1.2.dist-info pip-27.0.dist-info",
     ]
-    ran = engine.containers.run(built.tag, ["/opt/venv/bin/train"], entrypoint=[], remove=True)
+    ran = output_of(engine, built.tag, ["/opt/venv/bin/train"], entrypoint=[])
     assert ran == b"trained\n"
     first = built.manifest.digest
     assert push(project, lock, registry, tiny).digest == first

@@ -10,6 +10,7 @@ import pytest
 from tiny import locked
 from wheels import make_wheel
 
+from tests.engines.daemons import output_of
 from tests.image.layout import BuiltImage
 from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
@@ -96,9 +97,7 @@ def test_one_of_each_and_the_framework_works(
     load_into_docker(built, loader, context)
 
     def run(*words: str, user: str | None = None) -> list[str]:
-        ran = engine.containers.run(
-            built.tag, list(words) or None, remove=True, network_mode="none", user=user
-        )
+        ran = output_of(engine, built.tag, list(words) or None, network_mode="none", user=user)
         return [str(line) for line in ran.decode().splitlines()]
 
     version = runtime_image.cell["framework_version"].partition("+")[0]

@@ -20,8 +20,11 @@ ELSEWHERE = {"TZ": "Asia/Kathmandu", "LANG": "de_DE.UTF-8", "LC_ALL": "C", "PYTH
 
 @pytest.fixture
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A folder with a blank in its name, and an empty cache that has the downloads."""
-    parent = Path(request.config.getoption("--scratch") or tmp_path)
+    """A folder with a blank in its name, and an empty cache that has the downloads.
+
+    Its path is short: the sockets of worker processes are below it, and Linux allows 107 bytes.
+    """
+    parent = Path(request.config.getoption("--scratch") or tmp_path.parent)
     made = parent / "else where"
     made.mkdir()
     if (machine_cache() / "files").exists():

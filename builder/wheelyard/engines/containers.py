@@ -56,7 +56,7 @@ def run_once(
         )
     except (DockerException, requests.RequestException) as error:
         raise EngineError(
-            f"the engine could not create a container of  {image[:19]}: {error}"
+            f"the engine could not create a container of {image[:19]}: {error}"
         ) from error
     try:
         container.start()
