@@ -274,8 +274,12 @@ def in_image(
     (cell,) = select(load_plan(PROJECT), selector)
     frameworks = cell.framework.split("+")
     mine = [each for each in mutants if each.in_image and each.framework in frameworks]
+    if not mine:
+        return []
     layout = Layout(given.dist.absolute())
-    content = layout.read_json(layout.references()[cell.tags[0]].digest)
+    if (there := layout.references().get(cell.tags[0])) is None:
+        raise SystemExit(f"{given.dist} has no {cell.tags[0]}: wheelyard build {cell.id} --no-load")
+    content = layout.read_json(there.digest)
     # All but the final layer, which has selfcheck, and that is copied over it.
     image = " ".join(layer["digest"] for layer in content["layers"][:-1])
     judge = (image, Path(__file__).with_name("inside.py").read_bytes())
