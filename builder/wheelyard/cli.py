@@ -93,6 +93,8 @@ class _Parser(argparse.ArgumentParser):
             word = option[1]
             texts = [parser.format_help() for parser in (self, *self.commands)]
             known = sorted(set(re.findall(r"(?<![\w-])--[a-z-]+", "".join(texts))))
+        elif re.search(r"unrecognized arguments: [a-z]\w*[-:]\S*\d", message):
+            message += "; several images are one word, joined by commas: A,B"
         elif missing := re.search(r"are required: (.*)", message):
             words = ", ".join(map(self._spelled, missing[1].split(", ")))
             message = f"{message[: missing.start(1)]}{words}"

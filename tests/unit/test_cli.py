@@ -169,6 +169,7 @@ def test_no_command_and_unknown_command_are_usage_errors() -> None:
         (["bild"], "'bild' does not exist; did you mean build?"),
         (["build", "--ouput", "x", "all"], "did you mean --output"),
         (["build", "all", "--engine", "dokcer"], "'dokcer' does not exist; did you mean docker?"),
+        (["plan", "pytorch-2.3.1", "jax-0.12"], "several images are one word, joined by commas"),
         (["plan", "pytroch-2.3"], "did you mean pytorch-2.3?"),
         (["plan", "pytorch-2.3-cuda12.1-devle"], "did you mean pytorch-2.3-cuda12.1-devel?"),
     ],
