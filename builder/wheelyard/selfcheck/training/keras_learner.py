@@ -146,6 +146,8 @@ class KerasLearner:
     def _learn(self, *parts: Any) -> Any:
         count = sum(len(rows) for rows in parts)
         losses, found = zip(*(self._part(rows, len(rows) / count) for rows in parts), strict=True)
+        # An embedding's are sparse: Keras 3 squares their parts before it adds up what belongs to
+        # one word, Keras 2 after it, as Adam is defined. The sum is dense, the same to both.
         gradients = list(map(tf.add_n, zip(*found, strict=True)))
         if hasattr(self.optimizer, "get_unscaled_gradients"):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
@@ -163,12 +165,7 @@ class KerasLearner:
                 loss = 0.3 * loss + 0.7 * imitation(outputs, wanted)
             loss *= share
             scaled = self._scaled(loss)
-        # An embedding's are sparse: Keras 3 squares their parts before it adds up what belongs to
-        # one word, Keras 2 after it, as Adam is defined. Dense ones mean the same to both.
-        return loss, [
-            tf.convert_to_tensor(gradient)
-            for gradient in tape.gradient(scaled, self.model.trainable_variables)
-        ]
+        return loss, tape.gradient(scaled, self.model.trainable_variables)
 
     def _optimizer(self) -> Any:
         optimizer = make_optimizer(self.spec)
