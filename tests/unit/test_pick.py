@@ -399,3 +399,11 @@ class TestTheCommand:
         said = capsys.readouterr()
         assert "these are the images that wheelyard was installed with" in said.err
         assert "pytorch:2.10.0-cuda12.8" in said.out
+
+    def test_which_set_that_is_is_said_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        words = ["init", "--framework", "pytorch", "--output", str(tmp_path)]
+        assert main(["devcontainer", *words]) == 0
+        assert capsys.readouterr().err.count("wheelyard was installed with") == 1
