@@ -12,6 +12,7 @@ from wheelyard.cli import main
 from wheelyard.errors import MachineError, ProjectError, SelectionError, UsageError
 from wheelyard.planning.catalogue import CatalogueEntry
 from wheelyard.projects.init import draft
+from wheelyard.projects.look import look
 from wheelyard.projects.requirements import read_requirements
 from wheelyard.projects.table import read_project
 from wheelyard.servers.pick import Host
@@ -51,6 +52,7 @@ def chosen(folder: Path, files: dict[str, str], host: Host = ANY, image: str | N
         ({}, ANY, "pytorch:2.14.1-cuda13.0-py3.11"),
         ({}, OLD, "pytorch:2.10.0-cuda12.8-py3.13"),
         ({"requirements.txt": "torch==2.3.1+cu121\n"}, ANY, "pytorch:2.3.1-cuda12.1-py3.11"),
+        ({"requirements.txt": "pytorch==2.3.1\n"}, ANY, "pytorch:2.3.1-cuda12.1-py3.11"),
         ({"requirements.txt": "torch>=2.0,<2.5\n"}, ANY, "pytorch:2.4.1-cuda12.4-py3.11"),
         ({"Dockerfile": "FROM pytorch/pytorch:2.4.1-cuda12.1-cudnn9-devel\n"}, ANY,
          "pytorch:2.4.1-cuda12.1-py3.11"),
@@ -121,6 +123,14 @@ def test_the_rest_of_pyproject_stays_byte_for_byte(tmp_path: Path) -> None:
 def test_a_pyproject_that_cannot_be_added_to_gets_a_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("tool = {x = {y = 1}}\n")
     assert draft(tmp_path, ENTRIES, ANY, None).path == tmp_path / "wheelyard.toml"
+
+
+def test_a_name_of_old_is_read_as_the_framework_it_means(tmp_path: Path) -> None:
+    """Each is a distribution on PyPI that only fails."""
+    (tmp_path / "requirements.txt").write_text("tensorflow-gpu>=2.15\n")
+    seen = look(tmp_path)
+    assert {name: str(spec) for name, spec in seen.wanted.items()} == {"tensorflow": ">=2.15"}
+    assert any("write tensorflow instead" in reason for reason in seen.reasons)
 
 
 def test_files_for_developers_are_left_out(tmp_path: Path) -> None:

@@ -138,6 +138,9 @@ def _line(line: str, seen: Seen, where: str) -> None:
     except InvalidRequirement:
         return
     name = canonicalize_name(found.name)
+    if (wheel := _CONDA.get(name)) and name not in FRAMEWORKS:
+        seen.reasons.append(f"{where}: {name} installs nothing from PyPI; write {wheel} instead")
+        name = canonicalize_name(wheel)
     if name in FRAMEWORKS:
         public = ",".join(re.sub(r"\+[\w.]+", "", str(one)) for one in found.specifier)
         seen.wanted[name] = seen.wanted.get(name, SpecifierSet()) & SpecifierSet(public)
