@@ -293,8 +293,7 @@ def _moved(
                  for x in _table(uv.get("sources")))  # fmt: skip
     at = folder if is_own else workspace.root
     where = f"{at / PYPROJECT}: tool.uv"
-    marker = f" ; {found.marker}" if found.marker else ""
-    extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
+    extras, marker = _spelled(found)
     name, taken = canonicalize_name(found.name), False
     for one in source if isinstance(source, list) else [source]:
         address = _source(found.name, _table(one), where, at, workspace, project)
@@ -451,8 +450,7 @@ def _add(line: str, where: str, folder: Path, wanted: Wanted, project: Path | No
     else:
         found = _parsed(text, where)
         if found.url is not None:
-            marker = f" ; {found.marker}" if found.marker else ""
-            extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
+            extras, marker = _spelled(found)
             if source := _buildable(found.url, where, folder, project):
                 name = canonicalize_name(found.name)
                 wanted.sources.append(SourceRequirement(source, where, name, extras, marker))
@@ -476,7 +474,7 @@ def _buildable(place: str, where: str, folder: Path, project: Path) -> str | Non
         if not _ARCHIVE.search(urlsplit(bare).path):
             return _tree(bare, where, folder, project)
         if not bare.startswith(("http://", "https://")):
-            path = Path(url2pathname(urlsplit(bare).path) if bare.startswith("file:") else bare)
+            path = _path(bare)
             if not (folder / path).is_file():
                 raise ProjectError(f"{where}: {path} does not exist here")
             relative = PurePosixPath(os.path.relpath(folder / path, project)).as_posix()
@@ -502,7 +500,7 @@ def _tree(place: str, where: str, folder: Path, project: Path) -> str | None:
     """Return LOCAL and the path of a folder with a distribution; None for anything else."""
     if "://" in place and not place.startswith("file:"):
         return None
-    path = Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place)
+    path = _path(place)
     found = folder / path
     if found.is_file() or _OTHER_REPOSITORY.match(place):
         return None
@@ -513,6 +511,17 @@ def _tree(place: str, where: str, folder: Path, project: Path) -> str | None:
         raise ProjectError(f"{where}: the folder {path} has neither {PYPROJECT} nor setup.py")
     relative = PurePosixPath(os.path.relpath(found.resolve(), project.resolve())).as_posix()
     return f"{LOCAL}{quote(relative)}/"
+
+
+def _path(place: str) -> Path:
+    """Return the path that a place on this machine names: a file URL, or the path itself."""
+    return Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place)
+
+
+def _spelled(found: Requirement) -> tuple[str, str]:
+    """Return a requirement's extras and its marker as they are written: "[serve]", " ; ..."."""
+    extras = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
+    return extras, f" ; {found.marker}" if found.marker else ""
 
 
 def _direct(value: str) -> str:
@@ -568,7 +577,7 @@ def _address(place: str, where: str, folder: Path, project: Path, name: str | No
                 "~/.netrc, or take the wheel from an index"
             )
         return place
-    path = Path(url2pathname(urlsplit(place).path) if place.startswith("file:") else place)
+    path = _path(place)
     target = folder / path
     if not target.is_file():
         raise ProjectError(
