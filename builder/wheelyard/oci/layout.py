@@ -205,7 +205,7 @@ class Layout:
         return freed
 
     def indexes(self) -> set[str]:
-        """Return the digests of the image indexes that names lead to."""
+        """Write the image indexes that names lead to, and return their digests."""
         return {found.digest for found in self._shared(self.references()).values()}
 
     def _shared(self, references: Mapping[str, Descriptor]) -> dict[str, Descriptor]:
@@ -282,9 +282,8 @@ def _references(index: Mapping[str, Any]) -> dict[str, Descriptor]:
 
 def _sibling(name: str, architecture: str) -> str:
     """Return the tag of the same image for another architecture; `latest` is not part of it."""
-    return (
-        f"{name.removesuffix('latest') if name.endswith(':latest') else f'{name}-'}{architecture}"
-    )
+    stem = name.removesuffix("latest") if name.endswith(":latest") else f"{name}-"
+    return f"{stem}{architecture}"
 
 
 def _path(digest: str) -> str:
