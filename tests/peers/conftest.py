@@ -46,17 +46,30 @@ def registry_tools(need: Callable[..., None]) -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """A project of two images that are built in a second."""
+    """A project of two small images, and a cache that has only their bases."""
     return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(scope="module")
-def tiny_dist(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its layout: two small images, of which one extends the other."""
-    dist = tmp_path_factory.mktemp("tiny-out") / "dist"
-    results = build_images(tiny.plan.cells, tiny.plan, dist, tiny.context)
+@pytest.fixture(scope="session")
+def built_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with such a project and its layout, built once in ten seconds and never changed."""
+    folder = tmp_path_factory.mktemp("built-tiny")
+    made = make_tiny(folder)
+    results = build_images(made.plan.cells, made.plan, folder / "dist", made.context)
     assert all(isinstance(result, Built) for result in results), results
-    return dist
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_dist(tiny: Tiny, built_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout of `tiny`: two small images, of which one extends the other.
+
+    It and the cache are copies, not links: tests damage theirs.
+    """
+    cache = tiny.context.settings.cache_dir
+    shutil.copytree(built_tiny / "cache", cache, symlinks=True, dirs_exist_ok=True)
+    dist = tmp_path_factory.mktemp("tiny-out") / "dist"
+    return shutil.copytree(built_tiny / "dist", dist)
 
 
 @pytest.fixture
