@@ -13,16 +13,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from wheelyard import errors
 from wheelyard.console.plain import fitted, plain
 from wheelyard.console.streams import ReaderGoneError, fitting, plain_streams
+from wheelyard.console.tasks import Reporter
 from wheelyard.errors import INTERRUPTED, MachineError, ToolMissingError, UsageError, WheelyardError
 from wheelyard.options import Command, add_global_options
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
 
 # A command is a module in commands/ with COMMAND, add_arguments(parser) and run(args, context).
 COMMANDS = (

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
-    from wheelyard.settings import Settings
+from wheelyard.console.tasks import Reporter
+from wheelyard.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

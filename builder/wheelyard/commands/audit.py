@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from wheelyard.errors import UpstreamError, UsageError
 from wheelyard.options import Command, add_advisories, add_image, add_json, add_verify_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wheelyard.context import Context
     from wheelyard.lock.upstream.watch import UpstreamChange
     from wheelyard.model import LockedDeb, LockedWheel

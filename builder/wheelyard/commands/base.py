@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
+from wheelyard.context import Context
 from wheelyard.options import Command, add_json, add_load, add_output, add_selector
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
 
 _EXAMPLES = """\
 examples:

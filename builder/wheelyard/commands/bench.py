@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from wheelyard.context import Context
 from wheelyard.options import Command, add_json
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
 
 _EXAMPLES = """\
 A report is what `selfcheck bench --json` prints, in an image or outside.

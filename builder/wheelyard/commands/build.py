@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from wheelyard.options import Command, add_bytecode, add_json, add_load, add_output, add_selector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
-
     from wheelyard.context import Context
     from wheelyard.dockerfiles.batch import Engine, EngineBuild, Options
     from wheelyard.images.build.results import Built, EngineImage, Failed

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from wheelyard.context import Context
 from wheelyard.options import Command, add_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from wheelyard.context import Context
 
 _EXAMPLES = """\
 examples:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
+from wheelyard.context import Context
 from wheelyard.options import Command
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
 
 _EXAMPLES = """\
 examples:

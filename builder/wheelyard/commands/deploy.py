@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.options import Command, add_json, add_output, add_verify_options, completed
-from wheelyard.rendering.deployments import KINDS
+from wheelyard.rendering.deployments import KINDS, Deployment
 from wheelyard.settings import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.projects.model import Project
     from wheelyard.publish.attest.trust import Trust
-    from wheelyard.rendering.deployments import Deployment
 
 _EXAMPLES = """\
 examples:

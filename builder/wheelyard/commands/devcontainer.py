@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,6 @@ from wheelyard.options import Command, add_json, add_output, add_verify_options
 from wheelyard.settings import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.projects.model import Project

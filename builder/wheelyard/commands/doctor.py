@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
+from wheelyard.context import Context
 from wheelyard.options import Command, add_json
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
 
 _EXAMPLES = """\
 examples:

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from wheelyard.context import Context
 from wheelyard.options import Command, add_json, add_load, add_output, add_verify_key, refusing
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
 
 _EXAMPLES = """\
 examples:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.options import Command, add_json, add_verify_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.projects.init import Draft

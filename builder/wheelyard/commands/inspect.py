@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from wheelyard.options import Command, add_json, add_output, add_selector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from wheelyard.context import Context
     from wheelyard.images.inspect.inspect import Finding
 

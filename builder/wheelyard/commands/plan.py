@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.options import Command, add_json, add_selector
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from wheelyard.context import Context
     from wheelyard.images.build.sharing import Part
     from wheelyard.model import Cell, Plan

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
+from wheelyard.context import Context
 from wheelyard.errors import DriftError
 from wheelyard.options import Command, add_json
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
 
 _EXAMPLES = """\
 Offline. Renders images/<id>/Dockerfile from matrix.yaml, templates/ and the locks, and removes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,6 @@ from wheelyard.errors import UpstreamError, UsageError
 from wheelyard.options import Command, add_advisories, add_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wheelyard.context import Context
     from wheelyard.lock.upstream.refresh import Change
     from wheelyard.lock.upstream.watch import UpstreamChange

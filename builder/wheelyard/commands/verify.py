@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.options import Command, add_json, add_output, add_selector
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from wheelyard.context import Context
     from wheelyard.model import Cell
     from wheelyard.verify.record import Record

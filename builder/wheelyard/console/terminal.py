@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -24,9 +24,7 @@ from rich.text import Text
 from wheelyard.console.amounts import Unit, amount, summary
 from wheelyard.console.plain import fitted, one_line, plain
 from wheelyard.console.streams import terminal
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Task
+from wheelyard.console.tasks import Task
 
 
 class _Amount(ProgressColumn):

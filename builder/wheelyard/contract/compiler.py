@@ -6,12 +6,9 @@ parts beside the folder it was started in, so the folder is linked, not the prog
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from wheelyard.model import LockedWheel
+from wheelyard.model import LockedWheel
 
 _NVCC = "nvidia-cuda-nvcc"  # from CUDA 13 on; the cu11 and cu12 wheels hold ptxas alone
 HOME = "usr/local/cuda"

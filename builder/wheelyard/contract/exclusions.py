@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from wheelyard.architecture import ARCHITECTURES
-
-if TYPE_CHECKING:
-    from wheelyard.model import PackageLock
+from wheelyard.model import PackageLock
 
 # What a container does not read. Licences stay: /usr/share/doc/*/copyright.
 _PATH_RULES = (

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from wheelyard.contract.constraints import is_cuda
 from wheelyard.frameworks.known import is_part
 from wheelyard.layers.layer import FORMAT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from wheelyard.model import Cell, LockedWheel
+from wheelyard.model import Cell, LockedWheel
 
 _GROUPS = 8  # of small wheels on top of a finished image
 _OWN_LAYER = 8 << 20  # bytes; a wheel at least this big has its own layer

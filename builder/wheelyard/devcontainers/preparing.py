@@ -11,7 +11,7 @@ from wheelyard.errors import EngineError, MachineError, StorageError
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.loading import find_loader
 from wheelyard.images.build.results import Failed
-from wheelyard.rendering.devcontainers import GPU
+from wheelyard.rendering.devcontainers import GPU, Variant
 from wheelyard.rendering.published import load_published
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.model import Plan
-    from wheelyard.rendering.devcontainers import Variant
     from wheelyard.servers.machine import Gpus
 
 _FEATURE = Path("devcontainer", "features", "wheelyard")

@@ -11,6 +11,7 @@ import re
 import tempfile
 import zipfile
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +33,7 @@ from wheelyard.dockerfiles.docker_engine import inspect_engine_image, need_engin
 from wheelyard.dockerfiles.secrets import write_secrets
 from wheelyard.engines.docker import connect, uses_containerd
 from wheelyard.engines.readback import read_layers
-from wheelyard.errors import EngineError
+from wheelyard.errors import EngineError, WheelyardError
 from wheelyard.fetching.fetch import fetch_all
 from wheelyard.fetching.wanted import checked
 from wheelyard.images.build.bases import build_bases
@@ -46,13 +47,10 @@ from wheelyard.rendering.render import BAKE_FILE
 from wheelyard.system.subprocesses import follow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from docker import DockerClient
 
     from wheelyard.context import Context
     from wheelyard.dockerfiles.batch import EngineBuild, Options
-    from wheelyard.errors import WheelyardError
     from wheelyard.images.assemble.image import Image
     from wheelyard.model import Plan
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
+from wheelyard.context import Context
 from wheelyard.errors import DriftError
 from wheelyard.images.build.results import EngineImage, Failed
 from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.model import Cell, Plan
 from wheelyard.rendering.bakefile import DOCKERFILE
 from wheelyard.rendering.render import render_cell
 from wheelyard.rendering.steps import Locks
 from wheelyard.system.failures import reported
 from wheelyard.system.timing import timed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
-    from wheelyard.context import Context
-    from wheelyard.model import Cell, Plan
 
 
 @dataclass(slots=True)

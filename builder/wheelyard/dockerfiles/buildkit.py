@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -23,8 +24,6 @@ from wheelyard.engines.docker import SILENCE
 from wheelyard.errors import EngineError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from docker import DockerClient
 
     from wheelyard.console.tasks import Reporter

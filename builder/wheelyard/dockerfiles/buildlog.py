@@ -9,14 +9,10 @@ import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 
+from wheelyard.console.tasks import Reporter, Task
 from wheelyard.dockerfiles.trace import Vertex, decode_trace
-
-if TYPE_CHECKING:
-    from typing import TextIO
-
-    from wheelyard.console.tasks import Reporter, Task
 
 TAIL_LINES = 20
 TRACE = "moby.buildkit.trace"  # the id of BuildKit's messages

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.dockerfiles.docker_engine import need_engine
@@ -11,9 +13,6 @@ from wheelyard.errors import EngineError, ToolMissingError
 from wheelyard.system.subprocesses import failure, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from wheelyard.dockerfiles.batch import EngineBuild
 
 _BUILDX = ("docker", "buildx")

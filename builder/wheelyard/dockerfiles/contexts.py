@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from wheelyard.contract.paths import LOCK, WHEELYARD
 from wheelyard.contract.users import SCRIPTS
 from wheelyard.images.assemble.final_layer import base_files
 from wheelyard.lock.lockfile import render_requirements_lock
+from wheelyard.model import RequirementsLock
 from wheelyard.rendering.bakefile import DOCKERFILE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from wheelyard.model import RequirementsLock
 
 _PACKAGE = "builder/wheelyard"  # in a project, which a Dockerfile may be built from by hand
 

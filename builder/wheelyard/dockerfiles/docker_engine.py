@@ -6,8 +6,10 @@ no mounts at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -26,19 +28,15 @@ from wheelyard.errors import EngineError, InspectError, WheelyardError
 from wheelyard.images.build.bases import build_bases
 from wheelyard.images.build.loading import find_loader
 from wheelyard.images.build.results import EngineImage
-from wheelyard.images.inspect.inspect import inspect_image, require
+from wheelyard.images.inspect.inspect import Finding, inspect_image, require
 from wheelyard.rendering.render import render_base, render_cell
 from wheelyard.system.failures import reported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from docker import DockerClient
 
     from wheelyard.context import Context
     from wheelyard.dockerfiles.batch import EngineBuild, Options
-    from wheelyard.images.inspect.inspect import Finding
     from wheelyard.model import Plan
 
 

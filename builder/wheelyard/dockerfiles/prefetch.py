@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.installer import load_installer
@@ -15,8 +16,6 @@ from wheelyard.lock.resolve import index_urls
 from wheelyard.rendering.steps import PackageStep, WheelStep, make_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
     from wheelyard.context import Context
     from wheelyard.dockerfiles.batch import EngineBuild
     from wheelyard.dockerfiles.prefetched import Refuse

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
-from wheelyard.errors import FetchError
+from wheelyard.errors import FetchError, WheelyardError
 from wheelyard.fetching.fetch import CONNECTIONS, Patience
 from wheelyard.fetching.partial import settle
 from wheelyard.fetching.wanted import Download, checked, part, place
@@ -21,12 +23,7 @@ from wheelyard.system.storage import storage_error
 from wheelyard.system.threads import STOP_SECONDS, Helper, Stopped, each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
-    from typing import BinaryIO
-
     from wheelyard.context import Context
-    from wheelyard.errors import WheelyardError
 
     # Says why some of the files, by SHA-256, are unavailable.
     Refuse = Callable[[WheelyardError, Collection[str]], None]

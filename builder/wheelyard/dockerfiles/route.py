@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from wheelyard.engines.readback import run_once
 from wheelyard.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from docker import DockerClient
 
     from wheelyard.context import Context

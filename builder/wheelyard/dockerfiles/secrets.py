@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
+from wheelyard.context import Context
 from wheelyard.dockerfiles.route import proxies_of
 from wheelyard.fetching.trust import trust_file
 from wheelyard.lock.resolve import index_urls
 from wheelyard.lock.sources import debian_sources
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from wheelyard.context import Context
-    from wheelyard.model import Cell
+from wheelyard.model import Cell
 
 _SETTINGS, _CA = "wheelyard-settings", "wheelyard-ca"
 _CA_PLACE = "/run/wheelyard/ca.pem"  # where Dockerfiles mount it

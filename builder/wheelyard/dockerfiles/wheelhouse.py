@@ -15,25 +15,22 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from wheelyard.dockerfiles.prefetched import PrefetchedFiles
 from wheelyard.errors import WheelyardError
+from wheelyard.model import LockedDeb, LockedWheel
+from wheelyard.settings import Settings
 from wheelyard.system.storage import remove
 from wheelyard.system.textfiles import write_text
 from wheelyard.system.threads import Helper
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from wheelyard.model import LockedDeb, LockedWheel
-    from wheelyard.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 _CONTEXTS = "contexts"

@@ -9,20 +9,18 @@ next one: layers that any image has are not sent again.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from wheelyard.errors import EngineError
-from wheelyard.oci.archive import classic_archive, json_member, shared_layers, stream
+from wheelyard.oci.archive import ArchiveMember, classic_archive, json_member, shared_layers, stream
 from wheelyard.system.threads import STOP_SECONDS, Helper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
     from wheelyard.layers.layer import Layer
-    from wheelyard.oci.archive import ArchiveMember
 
     Send = Callable[[Iterator[bytes]], None]  # a load's tar; raises EngineError
 

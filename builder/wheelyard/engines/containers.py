@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -13,8 +14,6 @@ from wheelyard.errors import EngineError
 from wheelyard.system.threads import Helper
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from docker import DockerClient
 
 _SHM_SIZE = "1g"  # loader processes and NCCL; an engine's default is 64 MiB

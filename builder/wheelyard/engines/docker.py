@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
 from docker import DockerClient
@@ -18,11 +18,9 @@ from docker.errors import DockerException, ImageNotFound
 from docker.tls import TLSConfig
 from docker.utils import kwargs_from_env
 
+from wheelyard.console.tasks import Reporter, Task
 from wheelyard.contract.runtimes import EngineFacts
 from wheelyard.errors import EngineError
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter, Task
 
 CONNECT_TIMEOUT = 5  # seconds; a local engine answers in milliseconds
 SILENCE = 900  # seconds of silence while an engine unpacks a layer

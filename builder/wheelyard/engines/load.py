@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -24,6 +26,7 @@ from wheelyard.engines.docker import (
 )
 from wheelyard.errors import EngineError
 from wheelyard.oci.archive import (
+    ArchiveMember,
     LoadableImage,
     archive_size,
     loadable_layers,
@@ -36,13 +39,9 @@ from wheelyard.oci.archive import (
 from wheelyard.oci.layout import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
     from docker import DockerClient
 
     from wheelyard.console.tasks import Reporter, Task
-    from wheelyard.oci.archive import ArchiveMember
 
 
 _ALREADY = "already exists"  # containerd's message about what another load brought at the same time

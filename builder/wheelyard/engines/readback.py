@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import requests
 from docker.errors import DockerException
@@ -18,11 +21,6 @@ from wheelyard.system.rootfolder import entry_path
 from wheelyard.system.tarfiles import open_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-    from typing import BinaryIO
-
     from docker import DockerClient
 
 _KINDS = {"f": "file", "d": "dir", "l": "symlink"}

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from wheelyard.errors import FetchError
 from wheelyard.fetching.partial import Partial
-from wheelyard.fetching.patience import GaveUp
+from wheelyard.fetching.patience import GaveUp, Patience
 from wheelyard.fetching.replies import Gone, Interrupted, RangeRefused, Refused, Slow
 from wheelyard.fetching.transport import Body, open_body
 from wheelyard.fetching.wanted import Download, FileGone, cached, place
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import httpx
 
     from wheelyard.console.tasks import Reporter, Task
-    from wheelyard.fetching.patience import Patience
 
 
 _SMALL = 16_000_000  # bytes

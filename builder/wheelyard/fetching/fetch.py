@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from wheelyard.console.tasks import Reporter
 from wheelyard.errors import FetchError
 from wheelyard.fetching.patience import PATIENCE, Patience
 from wheelyard.fetching.wanted import Download, cached, problem
+from wheelyard.settings import Settings
 from wheelyard.system.storage import free_bytes, no_space, storage_error
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
-    from wheelyard.settings import Settings
 
 __all__ = ["CONNECTIONS", "Download", "Patience", "cached", "fetch_all"]
 

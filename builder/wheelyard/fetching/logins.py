@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from netrc import NetrcParseError
-from typing import TYPE_CHECKING
 
 import httpx
 
 from wheelyard.fetching.replies import Refused
-
-if TYPE_CHECKING:
-    from wheelyard.settings import Settings
+from wheelyard.settings import Settings
 
 Origin = tuple[str, str, int | None]
 _REDIRECTS = 10

@@ -6,13 +6,11 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from wheelyard.console.tasks import Reporter
 from wheelyard.fetching.replies import Interrupted, RangeRefused
 from wheelyard.system.threads import Stopped
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
 
 Value = TypeVar("Value")
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wheelyard.errors import SettingsError
-
-if TYPE_CHECKING:
-    from wheelyard.settings import Settings
+from wheelyard.settings import Settings
 
 CA_ADVICE = (
     "if a proxy or a mirror signs its certificates with a private CA, pass that CA: "

@@ -15,7 +15,9 @@ import hashlib
 import json
 import struct
 import tarfile
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from wheelyard.layers import gzipmember, walk
 from wheelyard.layers.errors import BlobError, unreadable
@@ -23,11 +25,6 @@ from wheelyard.layers.hashing import BlobSink
 from wheelyard.layers.layer import Layer
 from wheelyard.layers.tarheader import BLOCK, tar_header
 from wheelyard.layers.toc import Entry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-    from typing import BinaryIO
 
 FORMAT = 1  # part of what remembers a layer: raise it whenever the bytes change
 TOC_DIGEST = "containerd.io/snapshot/stargz/toc.digest"  # annotations of the layer's descriptor

@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import queue
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
+from typing import BinaryIO, Self
 
 _BATCH = 1 << 18  # bytes; small pieces are joined before they are hashed
 _DEPTH = 16

@@ -11,8 +11,9 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from installer.records import parse_record_file
 from installer.scripts import Script
@@ -22,13 +23,7 @@ from packaging.version import InvalidVersion, Version
 
 from wheelyard.layers.errors import WheelError, unreadable
 from wheelyard.layers.toc import parents
-from wheelyard.layers.wheel import is_plain
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Literal
-
-    from wheelyard.layers.wheel import Member, Wheel
+from wheelyard.layers.wheel import Member, Wheel, is_plain
 
 _INSTALLER = b"wheelyard\n"
 # Bytes; the largest in the wheels used here: 190, 140 thousand, 2.7 thousand.

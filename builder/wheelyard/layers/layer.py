@@ -10,23 +10,19 @@ layer by itself and create a missing folder with root's ownership and mode 0755,
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 
 from wheelyard.layers import gzipmember, toc
 from wheelyard.layers.errors import EntryError
 from wheelyard.layers.hashing import BlobSink
 from wheelyard.layers.tarheader import BLOCK, EPOCH, tar_header
 from wheelyard.layers.toc import Entry
-from wheelyard.layers.wheel import DEFLATED
+from wheelyard.layers.wheel import DEFLATED, Member, Wheel
 from wheelyard.layers.whiteout import PREFIX as WHITEOUT
 from wheelyard.layers.whiteout import holds_whiteout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from wheelyard.layers.wheel import Member, Wheel
 
 FORMAT = 5  # part of every layer's key: raise it whenever the bytes of a layer change
 _CHUNK = 1 << 20  # content packed here goes into members of this many bytes

@@ -7,10 +7,8 @@ are the plain kind, which is written here with the same bytes.
 from __future__ import annotations
 
 import tarfile
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from wheelyard.layers.toc import Entry
+from wheelyard.layers.toc import Entry
 
 EPOCH = 315532800  # 1980-01-01, the oldest time a zip can hold
 BLOCK = tarfile.BLOCKSIZE

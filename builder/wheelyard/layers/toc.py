@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from isal import igzip_lib
 
 from wheelyard.layers.errors import BlobError, EntryError, unreadable
 from wheelyard.layers.gzipmember import crc32
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 LARGEST = 32 << 20  # bytes of a file that is read whole
 _CHUNK = 1 << 20

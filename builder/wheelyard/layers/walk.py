@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from wheelyard.layers.errors import BlobError
 from wheelyard.layers.tarheader import BLOCK
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from wheelyard.layers.toc import Entry
+from wheelyard.layers.toc import Entry
 
 CHUNK = 4 << 20  # bytes of a large file that a reader fetches at once
 _HEADERS_MAX = 1 << 20  # bytes of one entry's headers, long names included

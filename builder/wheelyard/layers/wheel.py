@@ -11,18 +11,16 @@ import re
 import stat
 import struct
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 from isal import igzip_lib
 
 from wheelyard.layers.errors import WheelError, unreadable
 from wheelyard.layers.gzipmember import IsalError, crc32
 from wheelyard.layers.whiteout import holds_whiteout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 _CHUNK = 1 << 20

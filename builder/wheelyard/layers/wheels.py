@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.layers.errors import WheelError
-from wheelyard.layers.install import plan_install
-from wheelyard.layers.layer import AnotherLayerError, LayerWriter
+from wheelyard.layers.install import Environment, Target, plan_install
+from wheelyard.layers.layer import AnotherLayerError, Layer, LayerWriter
 from wheelyard.layers.toc import parents
 from wheelyard.layers.wheel import Member, Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
-
-    from wheelyard.layers.install import Environment, Target
-    from wheelyard.layers.layer import Layer
-
     # From a wheel and what it installs: the path and content of each module's bytecode.
     Compile = Callable[[Path, list[Target]], Iterable[tuple[str, bytes]]]
 

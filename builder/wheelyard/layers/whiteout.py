@@ -5,10 +5,7 @@ Source: OCI image-spec 1.1, layer.md. Engines look only at the last part of a pa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 PREFIX = ".wh."
 _OPAQUE = ".wh..wh..opq"

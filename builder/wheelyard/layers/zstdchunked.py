@@ -17,19 +17,16 @@ import base64
 import hashlib
 import json
 import struct
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 from wheelyard.layers import walk
 from wheelyard.layers.errors import BlobError, LayersError, unreadable
 from wheelyard.layers.hashing import BlobSink
 from wheelyard.layers.layer import Layer
 from wheelyard.layers.tarheader import BLOCK, tar_header
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from wheelyard.layers.toc import Entry
+from wheelyard.layers.toc import Entry
 
 FORMAT = 1  # part of what remembers a layer: raise it whenever the bytes change
 CHECKSUM = "io.github.containers.zstd-chunked.manifest-checksum"  # annotations of the descriptor

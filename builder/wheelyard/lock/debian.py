@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from wheelyard.console.tasks import Reporter
 from wheelyard.errors import LockError
 from wheelyard.lock.apt import Apt, PackageUri, print_uris, show
 from wheelyard.lock.sources import Source
 from wheelyard.model import LockedDeb, PackageLock
 from wheelyard.system.urls import plain, redact
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
 
 # What `mmdebstrap --variant=apt` installs before any package that is asked for; and a package that
 # says "/usr is merged already", without which apt takes `usrmerge` and with it all of Perl.

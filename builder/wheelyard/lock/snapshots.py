@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from wheelyard.lock.apt import machine_config
-from wheelyard.settings import NO_SNAPSHOT
+from wheelyard.settings import NO_SNAPSHOT, Settings
 
 if TYPE_CHECKING:
     from wheelyard.lock.sources import Source
     from wheelyard.model import LockedDeb, PackageLock
-    from wheelyard.settings import Settings
 
 _ID, PATH = "@SNAPSHOTID@", "@PATH@"
 _KEY = "acquire::snapshots::uri::"  # apt's keys are not case-sensitive

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from wheelyard.console.tasks import Reporter
 from wheelyard.errors import BaseImageError
 from wheelyard.model import LockedDeb
+from wheelyard.settings import Settings
 from wheelyard.system.subprocesses import failure, run
 from wheelyard.system.tools import require_tool
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
-    from wheelyard.settings import Settings
 
 DEBIAN = "debian"
 SECURITY = "debian-security"

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from wheelyard.architecture import DEFAULT
+from wheelyard.console.tasks import Reporter
 from wheelyard.errors import LockError
 from wheelyard.lock.apt import Apt, isolated_apt, release_date
 from wheelyard.lock.changes import LockChange, package_pins, pin_changes, requirements_pins
@@ -27,12 +28,9 @@ from wheelyard.lock.resolve import resolve_cell
 from wheelyard.lock.snapshots import snapshot_id
 from wheelyard.lock.sources import Source, debian_sources
 from wheelyard.model import Cell, PackageLock, RequirementsLock
+from wheelyard.settings import Settings
 from wheelyard.system.textfiles import write_text
 from wheelyard.system.threads import each
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
-    from wheelyard.settings import Settings
 
 _Lock = TypeVar("_Lock")
 _RESOLVERS = 4  # at once: uv waits for the index most of the time

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from wheelyard.lock.inputs import cells_by_id
 from wheelyard.lock.state import load_package_lock, load_requirements_lock
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from wheelyard.model import Cell, PackageLock, Plan, RequirementsLock
-
+from wheelyard.model import Cell, PackageLock, Plan, RequirementsLock
 
 _PYTHON = re.compile(r"(lib)?python3\.\d+(?!-venv)")
 

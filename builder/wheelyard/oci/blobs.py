@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wheelyard.digests import Digest
 from wheelyard.errors import StorageError
 from wheelyard.layers import toc
 from wheelyard.layers.errors import BlobError, EntryError
 from wheelyard.layers.layer import Layer
+from wheelyard.layers.toc import Entry
 from wheelyard.system.storage import damaged
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from wheelyard.layers.toc import Entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
@@ -22,9 +24,6 @@ from wheelyard.system.storage import damaged, file_digest, put, remove, storage_
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from wheelyard.oci.blobs import StoredLayer
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"

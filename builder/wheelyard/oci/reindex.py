@@ -9,7 +9,9 @@ from __future__ import annotations
 import bisect
 import hashlib
 import tarfile
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from isal import igzip_lib
 
@@ -19,11 +21,6 @@ from wheelyard.layers.toc import Entry
 from wheelyard.system.rootfolder import entry_path
 from wheelyard.system.storage import damaged, in_the_way
 from wheelyard.system.tarfiles import KINDS, open_tar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from typing import BinaryIO
 
 _CHUNK = 1 << 20
 _ENTRIES_MAX = 500_000  # a base has 20,000, torch 12,000

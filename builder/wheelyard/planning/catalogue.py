@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from wheelyard.architecture import DEFAULT
 from wheelyard.errors import RegistryError
+from wheelyard.model import Cell
 from wheelyard.oci.archive import shared_layers
 from wheelyard.oci.documents import (
     Architecture,
@@ -27,11 +28,7 @@ from wheelyard.oci.documents import (
     UnreadableError,
     read_document,
 )
-from wheelyard.planning.facts import for_architecture, release_of
-
-if TYPE_CHECKING:
-    from wheelyard.model import Cell
-    from wheelyard.planning.facts import Upstream
+from wheelyard.planning.facts import Upstream, for_architecture, release_of
 
 VERSION = 1
 

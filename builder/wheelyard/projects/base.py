@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import astuple
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from wheelyard.architecture import DEFAULT
 from wheelyard.contract.constraints import constraint_lines
 from wheelyard.errors import ProjectError
 from wheelyard.lock.inputs import cells_by_id, wheel_platform
 from wheelyard.lock.sealed import digest
+from wheelyard.model import Cell, Plan, RequirementsLock
 from wheelyard.projects.model import BaseImage
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from wheelyard.model import Cell, Plan, RequirementsLock
 
 
 def base_from_plan(cell: Cell, lock: RequirementsLock) -> BaseImage:

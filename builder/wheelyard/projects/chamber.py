@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from wheelyard.system.storage import is_file_of
 from wheelyard.system.subprocesses import Result, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from wheelyard.context import Context
     from wheelyard.images.assemble.store import LayerStore
     from wheelyard.projects.published import FoundBase

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from wheelyard.contract.paths import HOME, UID, VENV, WHEELYARD, WORKDIR
 from wheelyard.errors import ProjectError
-from wheelyard.layers.layer import LayerWriter
+from wheelyard.layers.layer import Layer, LayerWriter
 from wheelyard.layers.toc import parents
-from wheelyard.projects.files import PRIVATE_KEY
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from wheelyard.layers.layer import Layer
-    from wheelyard.projects.files import ProjectFile
+from wheelyard.projects.files import PRIVATE_KEY, ProjectFile
 
 _FOLDER, _FILE, _PROGRAM = 0o2775, 0o664, 0o775  # as /workspace itself, and a home
 _SYSTEM = {

@@ -15,16 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wheelyard.errors import ProjectError, ToolMissingError
 from wheelyard.layers.wheel import is_plain
-from wheelyard.projects.model import BUILT
+from wheelyard.projects.model import BUILT, Project
 from wheelyard.system.storage import file_digest
 from wheelyard.system.subprocesses import run
-
-if TYPE_CHECKING:
-    from wheelyard.projects.model import Project
 
 LARGEST = 100_000_000  # bytes of a file that is not named in `include`
 _COUNT_MAX = 100_000

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.architecture import DEFAULT
 from wheelyard.errors import ProjectError, RegistryError, UsageError
-from wheelyard.planning.catalogue import plan_entries
+from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
 from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.selector import is_described
 from wheelyard.projects.base import planned_base
 from wheelyard.projects.find import set_folder
 from wheelyard.projects.published import Documents, base_from_registry
 from wheelyard.publish.catalogue import fetch_catalogue
-from wheelyard.registry.client import open_registry
+from wheelyard.registry.client import Registry, open_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from wheelyard.context import Context
-    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.projects.model import BaseImage, Project
     from wheelyard.publish.attest.trust import Trust
-    from wheelyard.registry.client import Registry
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
@@ -26,9 +28,6 @@ from wheelyard.projects.publish import current_lock
 from wheelyard.projects.published import find_base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from wheelyard.context import Context
     from wheelyard.projects.model import BaseImage, Project, ProjectLock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wheelyard.architecture import of_machine
 from wheelyard.errors import BaseImageError, ProjectError, StorageError
@@ -15,8 +15,6 @@ from wheelyard.projects.chamber import layer_blob
 from wheelyard.system.storage import TREE_SUM, is_tree_of, storage_error
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from wheelyard.context import Context
     from wheelyard.images.assemble.bytecode import Interpreter
     from wheelyard.projects.published import FoundBase

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -29,17 +29,14 @@ from wheelyard.oci.blobs import StoredLayer, read_content
 from wheelyard.projects.code import write_code
 from wheelyard.projects.files import project_files
 from wheelyard.projects.metadata import is_installed, write_metadata
-from wheelyard.projects.model import ProjectWheel
+from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wheelyard.context import Context
     from wheelyard.images.assemble.bytecode import Interpreter
     from wheelyard.images.assemble.store import LayerStore
     from wheelyard.model import LockedWheel
     from wheelyard.oci.layout import Layout
-    from wheelyard.projects.model import BaseImage, Project, ProjectLock
 
 _FEW = 32 << 20  # bytes of wheels that are not worth starting processes for
 _BYTECODE_COST = 40  # a byte of a wheel, compiled, takes as long as this many copied ones

@@ -10,6 +10,8 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -21,15 +23,11 @@ from wheelyard.errors import ProjectError
 from wheelyard.images.assemble.accounts import empty_environment
 from wheelyard.layers.errors import WheelError
 from wheelyard.layers.install import plan_install, record_hash
-from wheelyard.layers.layer import LayerWriter
+from wheelyard.layers.layer import Layer, LayerWriter
 from wheelyard.layers.wheel import Wheel
 from wheelyard.layers.wheels import add_parents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from wheelyard.layers.layer import Layer
     from wheelyard.projects.model import Project
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")

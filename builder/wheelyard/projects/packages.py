@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,27 +25,22 @@ from wheelyard.images.assemble.base import source_date
 from wheelyard.images.assemble.image import ImageLayer
 from wheelyard.images.assemble.rootfs import is_dropped, with_content
 from wheelyard.layers.layer import FORMAT as LAYER_FORMAT
-from wheelyard.layers.layer import LayerWriter
+from wheelyard.layers.layer import Layer, LayerWriter
 from wheelyard.layers.toc import Entry, parents
 from wheelyard.lock.apt import isolated_apt, parse_records, print_uris, release_date, show
 from wheelyard.lock.debian import locked_debs
 from wheelyard.lock.snapshots import snapshot_id, snapshot_ids, snapshot_patterns, snapshot_urls
-from wheelyard.lock.sources import deb_url, parse_sources, with_mirrors
+from wheelyard.lock.sources import Source, deb_url, parse_sources, with_mirrors
 from wheelyard.model import PackageLock
 from wheelyard.projects.chamber import chamber, enter
 from wheelyard.projects.files import PRIVATE_KEY
-from wheelyard.projects.model import DebianLock
+from wheelyard.projects.model import DebianLock, Project
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.tarfiles import open_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from wheelyard.context import Context
     from wheelyard.images.assemble.store import LayerStore
-    from wheelyard.layers.layer import Layer
-    from wheelyard.lock.sources import Source
-    from wheelyard.projects.model import Project
     from wheelyard.projects.places import Places
 
 FORMAT = 1  # part of the layer's key: raise it when the same packages give another layer

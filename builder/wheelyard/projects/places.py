@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.architecture import of_machine
@@ -24,9 +26,6 @@ from wheelyard.projects.published import (
 from wheelyard.registry.client import open_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from docker import DockerClient
 
     from wheelyard.context import Context

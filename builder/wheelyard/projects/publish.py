@@ -30,7 +30,7 @@ from wheelyard.projects.published import FoundBase, find_base
 from wheelyard.projects.pylock import read_lock
 from wheelyard.projects.state import lock_problems
 from wheelyard.projects.table import read_project
-from wheelyard.registry.client import MANIFEST_TYPES, get_content
+from wheelyard.registry.client import MANIFEST_TYPES, Registry, get_content
 from wheelyard.registry.push import Publication, Pushed, push_image
 from wheelyard.system.subprocesses import run
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from wheelyard.projects.model import Project, ProjectLock
     from wheelyard.publish.attest.keys import PrivateKey
     from wheelyard.publish.attest.trust import Trust
-    from wheelyard.registry.client import Registry
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _POLL = 0.25  # seconds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,7 +26,7 @@ from wheelyard.layers.gzipmember import inflated_all
 from wheelyard.layers.wheel import is_plain
 from wheelyard.lock.inputs import wheel_platform
 from wheelyard.lock.lockfile import parse_requirements_lock
-from wheelyard.model import Base
+from wheelyard.model import Base, LockedWheel
 from wheelyard.oci.documents import (
     CellLabel,
     ConfigDocument,
@@ -36,18 +36,14 @@ from wheelyard.oci.documents import (
 )
 from wheelyard.oci.layout import LAYER_TYPE, Layout, digest_of
 from wheelyard.projects.base import base_contents
-from wheelyard.projects.model import BaseImage
+from wheelyard.projects.model import BaseImage, ProjectLock
 from wheelyard.registry.client import MANIFEST_TYPES, Registry, get_content
 from wheelyard.registry.indexes import image_manifest
 from wheelyard.system.tarfiles import open_tar
 from wheelyard.system.textfiles import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wheelyard.context import Context
-    from wheelyard.model import LockedWheel
-    from wheelyard.projects.model import ProjectLock
     from wheelyard.publish.attest.trust import Trust
 
 _LAYER_MAX = 8 << 20  # bytes of the final layer; it has some 150,000

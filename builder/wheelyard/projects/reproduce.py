@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,6 @@ from wheelyard.publish.reproduce import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wheelyard.context import Context
     from wheelyard.layers.toc import Entry
     from wheelyard.projects.model import Project

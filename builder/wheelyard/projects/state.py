@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wheelyard.lock.sealed import digest
 from wheelyard.projects.base import base_contents
@@ -17,10 +17,8 @@ from wheelyard.projects.requirements import (
     expanded,
     tree_of,
 )
+from wheelyard.settings import Settings
 from wheelyard.system.storage import is_file_of
-
-if TYPE_CHECKING:
-    from wheelyard.settings import Settings
 
 FORMAT = 1  # part of every digest: raise it when the way projects are resolved changes
 _OWN_INDEX = "project-"  # how the settings call the project's own indexes

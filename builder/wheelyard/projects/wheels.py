@@ -34,7 +34,7 @@ from wheelyard.lock.pylock import first_wheel, wheel_url
 from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.projects import build_worker
 from wheelyard.projects.chamber import chamber, enter, private_folder
-from wheelyard.projects.model import BUILT
+from wheelyard.projects.model import BUILT, BaseImage, Project
 from wheelyard.projects.sources import Fetched, fetch_direct, fetch_named, source_key
 from wheelyard.projects.table import PYPROJECT, read_toml
 from wheelyard.system.links import link_or_copy
@@ -43,7 +43,6 @@ from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.projects.model import BaseImage, Project
     from wheelyard.projects.places import Places
     from wheelyard.settings import Settings
 

@@ -29,13 +29,12 @@ from wheelyard.publish.attest.cosign import fetch_attestations
 from wheelyard.publish.attest.envelope import unseal
 from wheelyard.publish.attest.signatures import require_signed
 from wheelyard.publish.attest.statements import BILL, BILL_TYPE
-from wheelyard.registry.client import get_content
+from wheelyard.registry.client import Registry, get_content
 from wheelyard.registry.indexes import image_manifest
 from wheelyard.registry.referrers import referrers
 
 if TYPE_CHECKING:
     from wheelyard.publish.attest.trust import Trust
-    from wheelyard.registry.client import Registry
 
 # They become arguments of apt and mmdebstrap.
 _Name = Annotated[str, AfterValidator(matching(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,199}", "a name"))]

@@ -15,7 +15,7 @@ from wheelyard.images.build.report import merge_report, read_report
 from wheelyard.oci.archive import ArchiveMember, archive_size, stream
 from wheelyard.oci.layout import Descriptor, Layout, digest_of
 from wheelyard.publish.attest.signing import make_signature
-from wheelyard.registry.push import image_blobs
+from wheelyard.registry.push import Publication, image_blobs
 from wheelyard.system.links import link_or_copy
 from wheelyard.system.storage import damaged, file_digest, storage_error
 from wheelyard.system.textfiles import write_text
@@ -23,7 +23,6 @@ from wheelyard.system.textfiles import write_text
 if TYPE_CHECKING:
     from wheelyard.console.tasks import Reporter
     from wheelyard.publish.attest.keys import PrivateKey
-    from wheelyard.registry.push import Publication
 
 _SUFFIX = ".tar"
 INDEX = "index.json"

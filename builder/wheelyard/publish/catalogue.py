@@ -22,14 +22,12 @@ from wheelyard.oci.layout import MANIFEST_TYPE, canonical, digest_of
 from wheelyard.planning.catalogue import Catalogue, CatalogueEntry, merge, read_catalogue, to_json
 from wheelyard.publish.attest.cosign import fetch_signatures
 from wheelyard.publish.attest.signatures import require_signed, sign_image
-from wheelyard.publish.attest.trust import newest_seen, remember, require_newest
+from wheelyard.publish.attest.trust import Trust, newest_seen, remember, require_newest
 from wheelyard.registry.artifact import put_artifact_blobs
-from wheelyard.registry.client import get_content, put_manifest
+from wheelyard.registry.client import Registry, get_content, put_manifest
 
 if TYPE_CHECKING:
     from wheelyard.publish.attest.keys import PrivateKey
-    from wheelyard.publish.attest.trust import Trust
-    from wheelyard.registry.client import Registry
 
 NAME = "catalogue"
 TAG = "latest"

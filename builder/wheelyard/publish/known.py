@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from wheelyard.context import Context
 from wheelyard.contract.compiler import has_compiler
 from wheelyard.contract.imageconfig import CELL_LABEL, image_config
 from wheelyard.errors import BaseImageError, InspectError
 from wheelyard.images.assemble.assemble import final_layer, make_layers, toolkit_links
-from wheelyard.images.assemble.assembly import Assembly
+from wheelyard.images.assemble.assembly import Assembly, PlannedLayer
 from wheelyard.images.assemble.image import Image, ImageLayer, describe_image
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import PATH, LayersRecord, contents_digest, read_record
@@ -23,17 +23,13 @@ from wheelyard.images.build.report import image_json, merge_report
 from wheelyard.images.build.results import Built
 from wheelyard.images.inputs.network import Network
 from wheelyard.lock.stages import load_stages
+from wheelyard.model import Cell, Plan
 from wheelyard.oci.blobs import StoredLayer
 from wheelyard.oci.layout import Descriptor, Layout
 from wheelyard.publish.published import PublicationSource, publications
 from wheelyard.publish.verifying import require_same, verify_layers
 from wheelyard.registry.push import NotPushed
 from wheelyard.system.failures import reported
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
-    from wheelyard.images.assemble.assembly import PlannedLayer
-    from wheelyard.model import Cell, Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from wheelyard.errors import InspectError, StorageError
 from wheelyard.images.build.report import read_report
 from wheelyard.registry.indexes import Shared
-from wheelyard.registry.push import Publication
+from wheelyard.registry.push import NotPushed, Publication, Supply
 
 if TYPE_CHECKING:
     from wheelyard.model import Cell
     from wheelyard.oci.layout import Layout
-    from wheelyard.registry.push import NotPushed, Supply
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.contract.imageconfig import image_config
@@ -18,8 +19,6 @@ from wheelyard.images.inputs.network import Network
 from wheelyard.lock.stages import load_stages
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from wheelyard.context import Context
     from wheelyard.images.assemble.store import LayerStore
     from wheelyard.model import Cell, Plan

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import RegistryError, SignatureError, WheelyardError
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import read_report
-from wheelyard.planning.catalogue import plan_entries
+from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
 from wheelyard.publish.attest.publish import attach_all
 from wheelyard.publish.attest.signatures import sign_image
 from wheelyard.publish.attest.trust import FOLDER, Trust
@@ -16,11 +17,8 @@ from wheelyard.publish.catalogue import NAME, Signer, publish_catalogue
 from wheelyard.registry.push import NotPushed, Pushed, push_images
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wheelyard.context import Context
     from wheelyard.model import Cell, Plan
-    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.planning.facts import Upstream
     from wheelyard.publish.attest.keys import PrivateKey, PublicKey
     from wheelyard.publish.published import PublicationSource

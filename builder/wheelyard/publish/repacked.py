@@ -13,15 +13,13 @@ from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import merge_report, read_report
 from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor, Layout, canonical
 from wheelyard.publish.published import PublicationSource
-from wheelyard.publish.recompress import Packed, recompress
-from wheelyard.registry.push import NotPushed
+from wheelyard.publish.recompress import Packed, Packing, recompress
+from wheelyard.registry.push import NotPushed, Publication
 from wheelyard.system.failures import reported
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.oci.blobs import StoredLayer
-    from wheelyard.publish.recompress import Packing
-    from wheelyard.registry.push import Publication
 
 
 @contextmanager

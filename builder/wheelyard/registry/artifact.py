@@ -5,16 +5,13 @@ Source: OCI image-spec 1.1, "Guidelines for Artifact Usage".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Refused
 from wheelyard.oci.layout import MANIFEST_TYPE, canonical, digest_of
-from wheelyard.registry.client import ask, has_blob
+from wheelyard.registry.client import Registry, ask, has_blob
 from wheelyard.registry.upload import upload_location
-
-if TYPE_CHECKING:
-    from wheelyard.registry.client import Registry
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _EMPTY = b"{}"

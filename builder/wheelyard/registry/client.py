@@ -12,27 +12,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import httpx
 
+from wheelyard.console.tasks import Reporter
 from wheelyard.digests import Digest, DigestError
 from wheelyard.errors import RegistryError, ToolMissingError
 from wheelyard.fetching.guard import SMALL
 from wheelyard.fetching.patience import PATIENCE, GaveUp, Patience, patiently
 from wheelyard.fetching.replies import Gone, Interrupted, Refused
 from wheelyard.fetching.transport import make_client
+from wheelyard.oci.address import Address
 from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from wheelyard.registry.credentials import Credential, find_credential
 from wheelyard.registry.login import Login
 from wheelyard.registry.replies import connection_failure, registry_failure
+from wheelyard.settings import Settings
 from wheelyard.system.threads import Stopped
 from wheelyard.system.urls import redact
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
-    from wheelyard.oci.address import Address
-    from wheelyard.settings import Settings
 
 CONNECTIONS = 4  # blobs under way at once
 MANIFEST_LIMIT = 4 << 20  # bytes, as the specification has it for registries

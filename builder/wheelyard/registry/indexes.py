@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import RegistryError
@@ -28,13 +27,11 @@ from wheelyard.registry.client import (
     ANY_MANIFEST,
     IMAGE_MANIFEST,
     MANIFEST_TYPES,
+    Registry,
     get_content,
     manifest_digest,
     put_manifest,
 )
-
-if TYPE_CHECKING:
-    from wheelyard.registry.client import Registry
 
 _ATTEMPTS = 5
 _SETTLED = 0.3  # seconds after which a push that has read the tag has moved it

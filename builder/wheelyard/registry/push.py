@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wheelyard.errors import RegistryError, WheelyardError
 from wheelyard.fetching.replies import Interrupted
-from wheelyard.oci.layout import Descriptor
+from wheelyard.oci.layout import Descriptor, Layout
 from wheelyard.registry.client import (
     CONNECTIONS,
     Registry,
@@ -27,9 +27,6 @@ from wheelyard.registry.indexes import Shared, move_shared
 from wheelyard.registry.upload import Blob, Upload, mount, send_blob
 from wheelyard.system.failures import reported
 from wheelyard.system.threads import each
-
-if TYPE_CHECKING:
-    from wheelyard.oci.layout import Layout
 
 Supply = Callable[[Sequence[str]], None]  # digests of blobs
 _LOOKUPS = 8  # parallel requests without a body

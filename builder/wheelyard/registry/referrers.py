@@ -7,17 +7,14 @@ Source: OCI distribution-spec 1.1, "Listing Referrers" and, for registries that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Gone
 from wheelyard.oci.documents import Index, UnreadableError, read_document
 from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, Descriptor, canonical, digest_of
 from wheelyard.registry.artifact import put_artifact_blobs
-from wheelyard.registry.client import MANIFEST_LIMIT, ask, get_content, put_manifest
-
-if TYPE_CHECKING:
-    from wheelyard.registry.client import Registry
+from wheelyard.registry.client import MANIFEST_LIMIT, Registry, ask, get_content, put_manifest
 
 PREDICATE = "in-toto.io/predicate-type"
 

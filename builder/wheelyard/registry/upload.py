@@ -8,22 +8,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 
+from wheelyard.console.tasks import Task
 from wheelyard.errors import RegistryError, StorageError
 from wheelyard.fetching.replies import Gone, Interrupted, Refused
-from wheelyard.registry.client import ask, has_blob, send, wait
+from wheelyard.registry.client import Registry, ask, has_blob, send, wait
 from wheelyard.registry.replies import DigestRefused
 from wheelyard.system.filelock import locked
 from wheelyard.system.storage import damaged, file_digest
 from wheelyard.system.textfiles import write_text
 from wheelyard.system.threads import Stopped
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Task
-    from wheelyard.registry.client import Registry
 
 PIECE = 64 << 20  # bytes of one request
 SMALLEST = 4 << 20  # bytes, on a line that loses larger pieces

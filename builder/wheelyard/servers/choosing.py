@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from wheelyard.contract.runtimes import Runtime, best, find_runtimes, run_line
 from wheelyard.errors import MachineError, RegistryError, SignatureError, UsageError
 from wheelyard.images.build.report import read_report
 from wheelyard.oci.address import pinned
-from wheelyard.planning.catalogue import plan_entries, pull_bytes
+from wheelyard.planning.catalogue import CatalogueEntry, plan_entries, pull_bytes
 from wheelyard.planning.facts import CPU
 from wheelyard.planning.plan import load_inputs
 from wheelyard.publish.attest.signatures import require_entry
@@ -21,16 +22,12 @@ from wheelyard.publish.catalogue import fetch_catalogue
 from wheelyard.registry.client import open_registry
 from wheelyard.servers import machine
 from wheelyard.servers.machine import LocalEngine
-from wheelyard.servers.pick import Host, check_driver, parse_gpu, pick
+from wheelyard.servers.pick import Choice, Host, Selection, check_driver, parse_gpu, pick
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from wheelyard.context import Context
-    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.publish.attest.trust import Trust
     from wheelyard.selfcheck.gpu.driver import Driver
-    from wheelyard.servers.pick import Choice, Selection
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,12 @@ from wheelyard.architecture import ARCHITECTURES, Architecture, of_machine
 from wheelyard.console.amounts import amount
 from wheelyard.contract.runtimes import best, find_runtimes
 from wheelyard.planning.drivers import newest_major
-from wheelyard.servers.machine import LAZY
+from wheelyard.servers.machine import LAZY, Machine
 from wheelyard.servers.pick import at_least, code_name, unknown_to_driver
 from wheelyard.system.tools import TOOLS
 
 if TYPE_CHECKING:
     from wheelyard.selfcheck.gpu.driver import Gpu
-    from wheelyard.servers.machine import Machine
 
 State = Literal["ok", "note", "wrong"]
 Topic = Literal["build", "run", "gpu"]

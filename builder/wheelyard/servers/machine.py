@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wheelyard.architecture import ARCHITECTURES, of_machine
 from wheelyard.contract.runtimes import EngineFacts
@@ -19,12 +18,10 @@ from wheelyard.selfcheck.gpu.driver import (
     NoDriverError,
     read_driver,
 )
+from wheelyard.settings import Settings
 from wheelyard.system.storage import free_bytes
 from wheelyard.system.subprocesses import SubprocessError
 from wheelyard.system.tools import TOOLS, find_tool, is_root
-
-if TYPE_CHECKING:
-    from wheelyard.settings import Settings
 
 _PROGRAMS = (
     "podman", "apptainer", "singularity", "enroot", "nvidia-ctk", "nvidia-container-cli",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from wheelyard.console.tasks import Reporter
 from wheelyard.errors import EngineError
 from wheelyard.oci.address import pinned
+from wheelyard.settings import Settings
 from wheelyard.system.subprocesses import run
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
-    from wheelyard.settings import Settings
 
 
 def pull_image(

@@ -6,13 +6,14 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from wheelyard.context import Context
 from wheelyard.contract.paths import GID, WORKDIR
 from wheelyard.contract.runtimes import GPU_OPTIONS, SHARED_MEMORY, Runtime, best, find_runtimes
 from wheelyard.errors import EngineError, SelectionError
 from wheelyard.images.build.report import read_report
-from wheelyard.planning.catalogue import plan_entries
+from wheelyard.model import Cell, Plan
+from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
 from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.selector import select
 from wheelyard.servers import machine
@@ -20,11 +21,6 @@ from wheelyard.servers.choosing import host_of, read_entries
 from wheelyard.servers.pick import Host, Selection, pick
 from wheelyard.servers.pulling import pull_image
 from wheelyard.system.subprocesses import run
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
-    from wheelyard.model import Cell, Plan
-    from wheelyard.planning.catalogue import CatalogueEntry
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,24 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wheelyard.architecture import ARCHITECTURES
+from wheelyard.context import Context
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import LayersRecord, read_record
 from wheelyard.images.build.report import read_report
 from wheelyard.images.build.sharing import Part, image_parts, to_pull
 from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.model import Cell, Plan
 from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
 from wheelyard.planning.drivers import DriverFloor, driver_floor
 from wheelyard.planning.facts import CPU
 from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.provenance import Provenance, provenance
 from wheelyard.publish.known import known_images
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
-    from wheelyard.model import Cell, Plan
 
 _NEAREST = 5  # siblings that a page names
 

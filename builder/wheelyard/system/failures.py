@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from wheelyard.console.tasks import Reporter
 from wheelyard.errors import UnexpectedError, WheelyardError
 from wheelyard.system.storage import is_known, storage_error
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from wheelyard.console.tasks import Reporter
 
 
 def reported(

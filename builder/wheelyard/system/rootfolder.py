@@ -12,17 +12,14 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from wheelyard.errors import StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
 _LINKS = 40  # symbolic links that one path may lead through, as Linux has it
 _DEPTH = 200  # folders; removing a tree holds a descriptor for each

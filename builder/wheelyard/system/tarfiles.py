@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from typing import Any
+from typing import Any, Literal
 
 _LONGEST = 1 << 20  # bytes of a name, or of an entry's extended header: tarfile reads them whole
 _EXTENDED = (

@@ -6,14 +6,11 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wheelyard.architecture import ARCHITECTURES
+from wheelyard.console.tasks import Reporter
 from wheelyard.errors import ToolMissingError
 from wheelyard.system.subprocesses import Result, failure, run
-
-if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 

@@ -6,9 +6,9 @@ Nothing is executed: the files are computed from the base's own.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 from wheelyard.contract.paths import (
     FILE_MODE,
@@ -25,15 +25,10 @@ from wheelyard.contract.paths import (
 )
 from wheelyard.contract.users import PIP_UMASK, PTH, SAFE, home_folders, system_packages, text_files
 from wheelyard.errors import BaseImageError
-from wheelyard.images.assemble.rootfs import Node, with_content
+from wheelyard.images.assemble.rootfs import Node, RootFS, with_content
 from wheelyard.layers.install import Environment
 from wheelyard.layers.tarheader import EPOCH
 from wheelyard.layers.toc import Entry, parents
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from wheelyard.images.assemble.rootfs import RootFS
 
 FORMAT = 7  # part of the base layer's key: raise it when the contract changes
 PRIVILEGES = 0o6000  # setuid and setgid of a file

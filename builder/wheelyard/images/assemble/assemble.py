@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.compiler import PROFILE, PROFILE_TEXT, compiler_links, has_compiler
@@ -11,7 +13,7 @@ from wheelyard.contract.constraints import constraint_files
 from wheelyard.contract.paths import LOCK, site_packages
 from wheelyard.contract.recipe import BytecodeLayer
 from wheelyard.errors import WheelError, WheelyardError
-from wheelyard.images.assemble.assembly import CACHE, Assembly
+from wheelyard.images.assemble.assembly import CACHE, Assembly, PlannedLayer
 from wheelyard.images.assemble.base import emulator
 from wheelyard.images.assemble.final_layer import (
     base_files,
@@ -27,19 +29,14 @@ from wheelyard.images.assemble.pool import run_jobs
 from wheelyard.images.assemble.record import PATH
 from wheelyard.images.assemble.streamed import StreamedInputs
 from wheelyard.images.assemble.system import Roots, pinned_layers, system_job, system_key
-from wheelyard.images.assemble.worker import SystemJob, WheelJob
+from wheelyard.images.assemble.worker import Job, SystemJob, WheelJob
 from wheelyard.layers.layer import Layer
 from wheelyard.layers.wheels import WheelInput
 from wheelyard.lock.lockfile import render_requirements_lock
 from wheelyard.system.storage import is_file_of, remove, storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from wheelyard.images.assemble.assembly import PlannedLayer
     from wheelyard.images.assemble.bytecode import Interpreter
-    from wheelyard.images.assemble.worker import Job
     from wheelyard.model import LockedWheel
     from wheelyard.oci.blobs import StoredLayer
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from wheelyard.system.timing import timed
@@ -12,10 +14,6 @@ from wheelyard.system.timing import timed
 CACHE = "cache"  # the source of a Debian layer that was there already
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
     from wheelyard.context import Context
     from wheelyard.contract.recipe import BytecodeLayer, WheelLayer
     from wheelyard.images.assemble.image import ImageLayer

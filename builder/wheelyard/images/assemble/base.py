@@ -11,23 +11,19 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from wheelyard.architecture import ARCHITECTURES
+from wheelyard.console.tasks import Reporter
 from wheelyard.contract.exclusions import path_rules
 from wheelyard.errors import BaseImageError
 from wheelyard.images.assemble.roots import RootTar
+from wheelyard.model import LockedDeb, PackageLock
 from wheelyard.system.emulate import REFUSED, emulated
 from wheelyard.system.subprocesses import run
 from wheelyard.system.tools import require_tool
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from wheelyard.console.tasks import Reporter
-    from wheelyard.model import LockedDeb, PackageLock
 
 FORMAT = 2  # part of the key: raise it whenever the same packages result in another tar
 # Packages are unpacked in one go, so /bin, /lib ... must be links to /usr before the first.

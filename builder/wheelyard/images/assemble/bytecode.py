@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import BaseImageError, WheelError
 from wheelyard.system.confine import REFUSED, confined
 from wheelyard.system.subprocesses import failure, run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import BinaryIO
 
 _SCRIPT = Path(__file__).with_name("compile_worker.py")
 _LARGEST = 1 << 28  # bytes of one module's code

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import wheelyard
 from wheelyard import selfcheck
 from wheelyard.contract.paths import FILE_MODE, GID, VENV, WHEELYARD
 from wheelyard.contract.users import SCRIPTS
 from wheelyard.images.assemble.accounts import empty_environment
-from wheelyard.layers.layer import FORMAT, LayerWriter
+from wheelyard.layers.layer import FORMAT, Layer, LayerWriter
 from wheelyard.layers.wheels import add_parents
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from wheelyard.layers.layer import Layer
 
 _LAUNCHER = f"""#!/{VENV}/bin/python
 import sys

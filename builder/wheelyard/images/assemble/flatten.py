@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from wheelyard.errors import BaseImageError, WheelyardError, unreadable
 from wheelyard.images.assemble.rootfs import Node, RootFS, index_stream
@@ -18,10 +19,6 @@ from wheelyard.layers.whiteout import is_whiteout, removed
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.rootfolder import OutsideError, resolve
 from wheelyard.system.storage import damaged, is_file_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
 
 
 def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:

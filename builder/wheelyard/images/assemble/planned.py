@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, make_recipe
@@ -10,8 +11,6 @@ from wheelyard.images.assemble.interpreter import interpreter_identity
 from wheelyard.images.assemble.system import system_key, system_title
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wheelyard.lock.stages import Stage
 
 

@@ -13,10 +13,12 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import forkserver
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import StorageError, WheelError, WheelyardError
@@ -25,11 +27,8 @@ from wheelyard.layers.layer import Layer
 from wheelyard.system.storage import storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from multiprocessing.connection import Connection
     from multiprocessing.context import ForkServerContext
     from multiprocessing.process import BaseProcess
-    from pathlib import Path
 
 _GRACE = 2.0  # seconds that a worker may take to end what it started
 _POLL = 0.2  # seconds between looks at how far the blobs have grown

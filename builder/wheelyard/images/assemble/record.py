@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,6 @@ from wheelyard.oci.blobs import parse_layer
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wheelyard.contract.imageconfig import ImageConfig
     from wheelyard.images.assemble.image import ImageLayer
     from wheelyard.layers.layer import Layer

@@ -7,8 +7,10 @@ are dropped; the image contract (wheelyard.images.assemble.accounts) is added.
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from wheelyard.errors import BaseImageError
 from wheelyard.layers.gzipmember import crc32
@@ -18,10 +20,6 @@ from wheelyard.system.rootfolder import entry_path
 from wheelyard.system.tarfiles import KINDS, open_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-    from typing import BinaryIO
-
     from wheelyard.layers.layer import LayerWriter
 
 # Runtime directories; their contents are never part of an image.

@@ -6,23 +6,18 @@ The tar lives as long as the build that made it; only the layer is kept.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from wheelyard.errors import unreadable
 from wheelyard.images.assemble.accounts import apply_contract, steady_accounts
 from wheelyard.images.assemble.flatten import flatten
-from wheelyard.images.assemble.rootfs import index_tar, read_rootfs
+from wheelyard.images.assemble.rootfs import RootFS, index_tar, read_rootfs
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import damaged
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from wheelyard.images.assemble.rootfs import RootFS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import uuid
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
@@ -30,8 +31,6 @@ from wheelyard.system.storage import REFUSED, file_digest, put, remove, storage_
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from wheelyard.layers.toc import Entry
 
     Seen = list[int | str]

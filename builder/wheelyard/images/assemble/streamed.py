@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from wheelyard.system.threads import STOP_SECONDS, Helper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
     Arrived = Callable[[str, Path], None]  # SHA-256 and path of a verified file
     Fetch = Callable[[Arrived, threading.Event], None]  # raises what went wrong; the event stops it
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from wheelyard.images.assemble import accounts
@@ -15,9 +17,6 @@ from wheelyard.layers.layer import FORMAT
 from wheelyard.oci.blobs import StoredLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from wheelyard.images.assemble.assembly import Assembly
     from wheelyard.images.assemble.image import ImageLayer
     from wheelyard.images.assemble.store import LayerStore

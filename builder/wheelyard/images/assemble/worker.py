@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.exclusions import is_compiled
@@ -12,17 +14,12 @@ from wheelyard.errors import BaseImageError, WheelError
 from wheelyard.images.assemble.accounts import empty_environment
 from wheelyard.images.assemble.bytecode import Interpreter, Module, compile_wheel
 from wheelyard.layers.errors import LayersError
-from wheelyard.layers.layer import LayerWriter
-from wheelyard.layers.wheels import write_bytecode, write_layer
+from wheelyard.layers.layer import Layer, LayerWriter
+from wheelyard.layers.wheels import WheelInput, write_bytecode, write_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from wheelyard.images.assemble.roots import Root
     from wheelyard.layers.install import Target
-    from wheelyard.layers.layer import Layer
-    from wheelyard.layers.wheels import WheelInput
 
 _COMPILED_MAX = 1 << 20  # bytes of a module; compiling may take 700 times its size in memory
 

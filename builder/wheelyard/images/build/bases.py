@@ -6,6 +6,8 @@ further flavours add to the system is installed by their Dockerfiles.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.imageconfig import base_config, base_image
@@ -22,9 +24,6 @@ from wheelyard.system.failures import reported
 from wheelyard.system.filelock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
     from wheelyard.context import Context
     from wheelyard.errors import WheelyardError
     from wheelyard.images.build.loading import Loader

@@ -5,38 +5,30 @@ An image gets its references only after it was read back and found to match its 
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 from wheelyard.console.amounts import amount
+from wheelyard.context import Context
 from wheelyard.contract.imageconfig import CELL_LABEL, image_config
 from wheelyard.images.assemble.assemble import assemble_layers
 from wheelyard.images.assemble.assembly import Assembly
-from wheelyard.images.assemble.image import write_image
+from wheelyard.images.assemble.image import Image, write_image
 from wheelyard.images.assemble.record import read_record
 from wheelyard.images.assemble.store import LayerStore
-from wheelyard.images.build.loading import NullReceiver
+from wheelyard.images.build.loading import Loader, NullReceiver, Receiver
 from wheelyard.images.build.prune import locked_wheels, prune_wheels
 from wheelyard.images.build.report import LOCK_NAME, read_report, write_report
 from wheelyard.images.build.results import Built, Failed
 from wheelyard.images.inputs.network import Network
 from wheelyard.images.inspect.inspect import Finding, inspect_image, require
 from wheelyard.images.inspect.tree import LayerContents, Tree
-from wheelyard.lock.stages import load_stages, repositories
+from wheelyard.lock.stages import Stage, load_stages, repositories
+from wheelyard.model import Cell, Plan
 from wheelyard.oci.layout import Layout
 from wheelyard.system.failures import reported
 from wheelyard.system.filelock import locked, once
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
-    from wheelyard.context import Context
-    from wheelyard.images.assemble.image import Image
-    from wheelyard.images.build.loading import Loader, Receiver
-    from wheelyard.lock.stages import Stage
-    from wheelyard.model import Cell, Plan
 
 
 def build_images(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.digests import Digest
@@ -12,9 +14,6 @@ from wheelyard.planning.tags import axes
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-    from pathlib import Path
-
     from wheelyard.images.build.results import Built, EngineImage
     from wheelyard.model import Cell
 

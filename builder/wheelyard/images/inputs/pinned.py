@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import json
 import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.digests import Digest
@@ -21,16 +22,13 @@ from wheelyard.images.inputs.remote import fetch_layer
 from wheelyard.layers.layer import Layer
 from wheelyard.oci import blobs
 from wheelyard.oci.address import Address, registry_host
-from wheelyard.registry.client import MANIFEST_TYPES, get_content, open_registry
+from wheelyard.registry.client import MANIFEST_TYPES, Registry, get_content, open_registry
 from wheelyard.system.storage import remove
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from wheelyard.images.assemble.assembly import Assembly
     from wheelyard.oci.blobs import StoredLayer
-    from wheelyard.registry.client import Registry
 
 _INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.digests import Digest
@@ -11,19 +12,16 @@ from wheelyard.fetching.wanted import Download, FileGone
 from wheelyard.layers import toc
 from wheelyard.layers.layer import Layer
 from wheelyard.oci.reindex import reindex
-from wheelyard.registry.client import open_registry
+from wheelyard.registry.client import Registry, open_registry
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import storage_error
 
 _LARGEST = 64 << 30  # bytes of a layer's tar
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from wheelyard.images.assemble.assembly import Assembly
     from wheelyard.oci.address import Address
     from wheelyard.oci.blobs import StoredLayer
-    from wheelyard.registry.client import Registry
 
 
 def registry_layer(work: Assembly, address: Address, key: str, layer: Layer) -> StoredLayer:

@@ -6,6 +6,7 @@ against the lock, a layer against images/layers.json, so the source need not be 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import (
@@ -24,8 +25,6 @@ from wheelyard.lock.snapshots import snapshot_ids, snapshot_patterns, snapshot_u
 from wheelyard.lock.sources import deb_url, debian_sources, own_sources, with_mirrors
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from wheelyard.context import Context
     from wheelyard.images.assemble.assembly import Assembly, Files
     from wheelyard.model import LockedDeb, PackageLock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from typing import TYPE_CHECKING
@@ -14,8 +15,6 @@ from wheelyard.errors import InspectError, unreadable
 from wheelyard.images.inspect.licences import Licence, wheel_licence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wheelyard.images.inspect.tree import Tree
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
-from wheelyard.architecture import ARCHITECTURES, DEFAULT
+from wheelyard.architecture import ARCHITECTURES, DEFAULT, Architecture
 from wheelyard.contract.paths import GID, GROUP, UID, USER, VENV, site_packages
 from wheelyard.errors import InspectError
 from wheelyard.frameworks.known import FRAMEWORKS
@@ -24,10 +26,6 @@ from wheelyard.oci.reindex import reindex
 from wheelyard.planning.facts import CPU, NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from collections.abc import Set as AbstractSet
-
-    from wheelyard.architecture import Architecture
     from wheelyard.layers.toc import Entry
     from wheelyard.model import Cell, RequirementsLock
     from wheelyard.oci.layout import Layout

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from wheelyard.images.inspect.tree import Tree
 
 _LARGEST = 1 << 20  # bytes of a copyright file that is read

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from wheelyard.errors import InspectError, WheelError
-from wheelyard.layers.toc import parents
+from wheelyard.layers.toc import Entry, parents
 from wheelyard.layers.whiteout import hidden, is_whiteout
 from wheelyard.oci import blobs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from wheelyard.layers.toc import Entry
 
 _PACKAGES = "var/lib/dpkg/status"
 

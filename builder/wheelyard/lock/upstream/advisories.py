@@ -11,25 +11,23 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from wheelyard.context import Context
 from wheelyard.errors import FetchError, SettingsError
 from wheelyard.fetching.replies import Interrupted, Refused
 from wheelyard.fetching.transport import make_client, open_body
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.lock.upstream.changelog import Fix
 from wheelyard.lock.upstream.watch import UpstreamChange
+from wheelyard.model import LockedWheel
 from wheelyard.oci.documents import Document, UnreadableError, read_document
 from wheelyard.planning.plan import load_plan
 from wheelyard.settings import expanded
 from wheelyard.system.urls import redact
-
-if TYPE_CHECKING:
-    from wheelyard.context import Context
-    from wheelyard.model import LockedWheel
 
 ECOSYSTEM = "PyPI"
 _LARGEST = 512 << 20  # bytes of a file of advisories, also unpacked

@@ -10,19 +10,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from wheelyard.errors import FetchError
 from wheelyard.fetching.fetch import Download, cached, fetch_all
-from wheelyard.lock.upstream.changelog import fixes_since, read_changelog, source_version
+from wheelyard.lock.upstream.changelog import Fix, fixes_since, read_changelog, source_version
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from wheelyard.context import Context
     from wheelyard.lock.sources import Source
-    from wheelyard.lock.upstream.changelog import Fix
     from wheelyard.model import LockedDeb
 
 _TRIES = 4  # packages of one source that are searched for its changelog

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
@@ -14,8 +15,6 @@ from wheelyard.lock.uv import default_index
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import httpx
 
     from wheelyard.context import Context

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.architecture import DEFAULT
@@ -19,7 +20,7 @@ from wheelyard.fetching.transport import make_client, open_body
 from wheelyard.lock.apt import isolated_apt, offered
 from wheelyard.lock.inputs import base_cells
 from wheelyard.lock.packages import read_package_lock
-from wheelyard.lock.sources import deb_url, debian_sources
+from wheelyard.lock.sources import Source, deb_url, debian_sources
 from wheelyard.lock.upstream.fixes import find_fixes
 from wheelyard.lock.upstream.watch import UpstreamChange
 from wheelyard.planning.plan import load_plan
@@ -29,12 +30,9 @@ from wheelyard.system.textfiles import write_text
 from wheelyard.system.threads import each
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import httpx
 
     from wheelyard.context import Context
-    from wheelyard.lock.sources import Source
     from wheelyard.model import LockedDeb, PackageLock
 
 _UNLISTED, _GONE = "unlisted", "gone"  # from the lists, from the pool as well

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import FetchError
@@ -10,8 +11,6 @@ from wheelyard.fetching.transport import open_body
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import httpx
 
 _CHUNK = 1 << 16  # bytes per request at least; a larger read is one request of its size

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.fetching.transport import make_client
@@ -26,8 +27,6 @@ from wheelyard.planning.plan import load_inputs
 from wheelyard.versions import order, short
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from wheelyard.context import Context
     from wheelyard.model import Cell, LockedWheel
     from wheelyard.planning.matrix_model import Matrix

@@ -6,7 +6,7 @@ Sources: cosign's SIGNATURE_SPEC.md, "Storage", and ATTESTATION_SPEC.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Gone
@@ -15,10 +15,7 @@ from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE, canonical
 from wheelyard.publish.attest.envelope import MEDIA_TYPE as ENVELOPE
 from wheelyard.publish.attest.signing import Signature
 from wheelyard.registry.artifact import put_blob
-from wheelyard.registry.client import get_content, put_manifest
-
-if TYPE_CHECKING:
-    from wheelyard.registry.client import Registry
+from wheelyard.registry.client import Registry, get_content, put_manifest
 
 TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 VALUE = "dev.cosignproject.cosign/signature"

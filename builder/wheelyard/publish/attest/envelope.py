@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from wheelyard.publish.attest.signing import is_name
 from wheelyard.publish.attest.statements import MEDIA_TYPE as STATEMENT_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wheelyard.publish.attest.keys import PrivateKey, PublicKey
 
 MEDIA_TYPE = "application/vnd.dsse.envelope.v1+json"

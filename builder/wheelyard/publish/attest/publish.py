@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
@@ -21,8 +22,6 @@ from wheelyard.publish.attest.envelope import seal, unseal
 from wheelyard.registry.referrers import PREDICATE, attach, referrers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from wheelyard.images.assemble.store import LayerStore
     from wheelyard.model import Cell, Plan
     from wheelyard.publish.attest.keys import PrivateKey

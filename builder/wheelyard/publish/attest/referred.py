@@ -6,23 +6,18 @@ Sources: cosign's specs/SIGNATURE_SPEC.md and specs/BUNDLE_SPEC.md; sigstore's b
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Gone
-from wheelyard.oci.documents import ImageManifest, is_digest, read_document
+from wheelyard.oci.documents import BlobDescriptor, ImageManifest, is_digest, read_document
 from wheelyard.oci.layout import MANIFEST_TYPE
 from wheelyard.publish.attest.cosign import TYPE, VALUE
 from wheelyard.publish.attest.signing import Signature
 from wheelyard.registry.artifact import EMPTY_TYPE
-from wheelyard.registry.client import get_content
+from wheelyard.registry.client import Registry, get_content
 from wheelyard.registry.referrers import referrers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from wheelyard.oci.documents import BlobDescriptor
-    from wheelyard.registry.client import Registry
 
 _SIGNATURES = "application/vnd.dev.cosign.artifact.sig.v1+json"
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"

@@ -6,6 +6,7 @@ Source: CycloneDX 1.6; purl types `pypi` and `deb`.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,10 @@ from cyclonedx.model.license import DisjunctiveLicense, LicenseAcknowledgement, 
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from wheelyard.images.inspect.licences import DEB, WHEEL
+from wheelyard.images.inspect.licences import DEB, WHEEL, Licence, Licences
 from wheelyard.layers.tarheader import EPOCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from wheelyard.images.inspect.licences import Licence, Licences
     from wheelyard.lock.stages import Stage
     from wheelyard.model import LockedDeb, LockedWheel
 

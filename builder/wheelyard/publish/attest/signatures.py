@@ -20,13 +20,12 @@ from wheelyard.publish.attest.cosign import add_signature, fetch_signatures
 from wheelyard.publish.attest.envelope import vouches
 from wheelyard.publish.attest.referred import referred_signatures
 from wheelyard.publish.attest.signing import fault, make_signature, require_signature
-from wheelyard.registry.client import get_content
+from wheelyard.registry.client import Registry, get_content
 
 if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.publish.attest.keys import PrivateKey
     from wheelyard.publish.attest.trust import Trust
-    from wheelyard.registry.client import Registry
 
 
 def sign_image(registry: Registry, name: str, digest: str, key: PrivateKey) -> bool:

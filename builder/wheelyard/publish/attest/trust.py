@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import SignatureError, StorageError, UsageError
-from wheelyard.oci.address import parse_address
+from wheelyard.oci.address import Address, parse_address
 from wheelyard.oci.documents import Counter, Document, UnreadableError, read_document
 from wheelyard.publish.attest.keys import load_public_key
 from wheelyard.system.filelock import locked
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from wheelyard.console.tasks import Reporter
     from wheelyard.context import Context
-    from wheelyard.oci.address import Address
     from wheelyard.publish.attest.keys import PublicKey
 
 FOLDER = "catalogues"  # of the cache
