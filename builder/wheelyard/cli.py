@@ -34,10 +34,10 @@ _BROKEN_PIPE = 128 + 13  # SIGPIPE, by its number: Windows has none
 
 _EXAMPLES = """\
 examples:
-  wheelyard plan                       list every image of the matrix
-  wheelyard plan cuda12.1 --json       the same, for programs, for one CUDA version
-  wheelyard build pytorch-2.3          build the images of PyTorch 2.3
-  wheelyard build all --index-url URL  take the wheels from a mirror
+  wheelyard plan                       # list every image of the matrix
+  wheelyard plan cuda12.1 --json       # the same, for programs, for one CUDA version
+  wheelyard build pytorch-2.3          # build the images of PyTorch 2.3
+  wheelyard build all --index-url URL  # take the wheels from a mirror
 
 Every setting can also be given in the environment (WHEELYARD_INDEX_URL,
 WHEELYARD_INDEXES, WHEELYARD_DEBIAN_MIRROR, WHEELYARD_DEBIAN_SECURITY_MIRROR,

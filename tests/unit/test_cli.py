@@ -189,6 +189,46 @@ def test_a_command_s_help_has_its_own_options() -> None:
     assert "--index-url URL" in whole.stdout
 
 
+def pasted(lines: list[str], home: Path) -> list[list[str]]:
+    """What bash calls, given these lines; programs do nothing and are noted."""
+    calls = home / "calls"
+    calls.write_text("")
+    for name in ("wheelyard", "docker"):
+        noted = f'printf "%s\\t" {name} "$@" >> {calls}; echo >> {calls}'
+        (home / name).write_text(f"#!/bin/sh\n{noted}\n")
+        (home / name).chmod(0o755)
+    done = subprocess.run(
+        ["/bin/bash", "-e"], input="\n".join(lines), cwd=home, check=False, text=True,
+        env={"PATH": str(home), "HOME": str(home)}, capture_output=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line.split("\t")[:-1] for line in calls.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_examples_of_help_can_be_pasted(
+    columns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for folder in (
+        ".local/share/bash-completion/completions",
+        ".zfunc",
+        ".config/fish/completions",
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+    parser = cli.make_parser(())
+    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for name, command in {"": parser, **commands.choices}.items():
+        shown = command.format_help().split("\nexamples:\n")[1].split("\nexit codes:\n")[0]
+        lines = [line for line in shown.split("\n") if line.startswith("  ")]
+        # What a program would take as arguments of its own is seen here.
+        assert [line for line in lines if re.search(r"\S {2,}[^#\s]", line)] == []
+        calls = [words for program, *words in pasted(lines, tmp_path) if program == "wheelyard"]
+        assert name in {"", *(words[0] for words in calls)}
+        for words in calls:
+            parser.parse_args(words)
+
+
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys; from wheelyard.cli import main; main(['--help']); "
@@ -334,6 +374,29 @@ def test_missing_permission_is_a_storage_error(
     command(failing(PermissionError(13, "Permission denied", "/srv/cache")))
     assert cli.main(["probe"]) == errors.StorageError.exit_code
     assert "error: /srv/cache: Permission denied; make it writable" in capsys.readouterr().err
+
+
+NOTHING_GOES = "/proc/none"  # mkdir answers ENOENT there, for root as well
+TO_FOLDERS = (
+    "build pytorch-2.3 --no-load --output",
+    "build pytorch-2.3 --no-load --cache-dir",
+    "base pytorch-2.3-runtime --cache-dir",
+    "lock pytorch-2.3-runtime --cache-dir",
+    "upstream refresh --cache-dir",
+    "deploy pytorch:2.3.1 --kind compose --output",
+    "devcontainer init --framework pytorch --output",
+    "devcontainer feature --output",
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize("words", TO_FOLDERS)
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(words: str) -> None:
+    done = wheelyard(*words.split(), NOTHING_GOES)
+    assert done.returncode == errors.StorageError.exit_code, done.stderr
+    assert NOTHING_GOES in done.stderr
+    assert "choose another folder: --cache-dir" in done.stderr
+    assert words.split()[-1] in done.stderr
 
 
 def test_too_little_memory_is_no_bug(

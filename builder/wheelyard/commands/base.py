@@ -9,9 +9,9 @@ from wheelyard.options import Command, add_json, add_load, add_output, add_selec
 
 _EXAMPLES = """\
 examples:
-  wheelyard base                        the bases of every image, loaded into the engine
-  wheelyard base pytorch-2.3-runtime    only what these images need
-  docker build images/ID                then builds the rendered Dockerfile on it
+  wheelyard base                        # the bases of every image, loaded into the engine
+  wheelyard base pytorch-2.3-runtime    # only what these images need
+  docker build images/ID                # then builds the rendered Dockerfile on it
 """
 
 COMMAND = Command(

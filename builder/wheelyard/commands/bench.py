@@ -13,8 +13,8 @@ A report is what `selfcheck bench --json` prints, in an image or outside.
 
 examples:
   docker run --rm --gpus all IMAGE selfcheck bench --json > new.json
-  wheelyard bench --compare old.json new.json       exit code 18 if something became slower
-  wheelyard bench --compare old/ new/               folders of several processes' reports
+  wheelyard bench --compare old.json new.json       # exit code 18 if something became slower
+  wheelyard bench --compare old/ new/               # folders of several processes' reports
 
 A difference counts if it is larger than 5 % and twice the spread of both reports' windows. Of
 folders it is the spread between processes, which is larger: three reports or more are best.

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  wheelyard build cuda12.1                       every CUDA 12.1 image, into dist/
-  wheelyard build pytorch-2.3.1-devel --no-load  no engine, just the OCI image layout
-  wheelyard build pytorch-2.4 --output /srv/oci  another folder
-  wheelyard build all --fail-fast --json         for programs
-  wheelyard build cuda12.8 --prune-wheels        a slice of the matrix on a small disk
-  wheelyard build pytorch-2.3 --engine docker    the rendered Dockerfile, by the Docker Engine
-  wheelyard build cuda12.1 --engine bake         all of them at once, by BuildKit
+  wheelyard build cuda12.1                       # every CUDA 12.1 image, into dist/
+  wheelyard build pytorch-2.3.1-devel --no-load  # no engine, just the OCI image layout
+  wheelyard build pytorch-2.4 --output /srv/oci  # another folder
+  wheelyard build all --fail-fast --json         # for programs
+  wheelyard build cuda12.8 --prune-wheels        # a slice of the matrix on a small disk
+  wheelyard build pytorch-2.3 --engine docker    # the rendered Dockerfile, by the Docker Engine
+  wheelyard build cuda12.1 --engine bake         # all of them at once, by BuildKit
 
 One failure does not stop the other images; the exit code is that of the first failure.
 After an interruption, run the command again to continue. To load an image into Docker fastest, use

@@ -11,10 +11,10 @@ from wheelyard.options import Command, add_json
 
 _EXAMPLES = """\
 examples:
-  wheelyard clean                  show what the cache holds; removes nothing
-  wheelyard clean files            remove fetched wheels and packages; layers stay usable
-  wheelyard clean layers bases     remove the made layers and the bases' root file systems
-  wheelyard clean lists            remove Debian's package lists, which `upstream check` keeps
+  wheelyard clean                  # show what the cache holds; removes nothing
+  wheelyard clean files            # remove fetched wheels and packages; layers stay usable
+  wheelyard clean layers bases     # remove the made layers and the bases' root file systems
+  wheelyard clean lists            # remove Debian's package lists, which `upstream check` keeps
 
 Images in dist/ keep working: they hold their own copies or links.
 """

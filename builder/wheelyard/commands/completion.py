@@ -10,9 +10,9 @@ from wheelyard.options import Command
 _EXAMPLES = """\
 examples:
   wheelyard completion bash > ~/.local/share/bash-completion/completions/wheelyard
-  wheelyard completion zsh  > ~/.zfunc/_wheelyard     with fpath+=~/.zfunc before compinit
+  wheelyard completion zsh > ~/.zfunc/_wheelyard      # with fpath+=~/.zfunc before compinit
   wheelyard completion fish > ~/.config/fish/completions/wheelyard.fish
-  eval "$(wheelyard completion bash)"                 for this shell alone
+  eval "$(wheelyard completion bash)"                 # for this shell alone
 
 Commands, options and the images of the project are completed. The script asks `wheelyard` at every
 Tab, so it stays true when the matrix changes.

@@ -31,14 +31,14 @@ it; `make devcontainer` calls it. pin names the images of this repository's conf
 published, by tag and digest, and renders them; unpin goes back to images that are made here.
 
 examples:
-  wheelyard devcontainer init --output ~/mine                      chosen for this machine
+  wheelyard devcontainer init --output ~/mine                      # chosen for this machine
   wheelyard devcontainer init --output ~/mine --framework tensorflow
   wheelyard devcontainer init --output ~/mine --cuda 12.1 --require-gpu
-  wheelyard devcontainer init --output ~/mine --registry registry.example/team   by tag and digest
-  wheelyard devcontainer feature --output ~/mine     then: "features": {"./wheelyard": {}}
+  wheelyard devcontainer init --output ~/mine --registry registry.example/team   # by tag and digest
+  wheelyard devcontainer feature --output ~/mine     # then: "features": {"./wheelyard": {}}
   wheelyard devcontainer prepare pytorch
-  wheelyard devcontainer pin --registry registry.example/team     after `wheelyard push`; commit it
-  wheelyard devcontainer pin pytorch --registry registry.example/team           that one alone
+  wheelyard devcontainer pin --registry registry.example/team    # after `wheelyard push`; commit it
+  wheelyard devcontainer pin pytorch --registry registry.example/team            # that one alone
 """
 
 COMMAND = Command(

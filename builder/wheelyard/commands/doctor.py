@@ -10,9 +10,9 @@ from wheelyard.options import Command, add_json
 
 _EXAMPLES = """\
 examples:
-  wheelyard doctor                      everything; optional parts that are missing are notes
-  wheelyard doctor --for gpu            a GPU server: without a driver this fails
-  wheelyard doctor --for build --json   for programs
+  wheelyard doctor                      # everything; optional parts that are missing are notes
+  wheelyard doctor --for gpu            # a GPU server: without a driver this fails
+  wheelyard doctor --for build --json   # for programs
 
 Exit code 17 if something is wrong.
 """

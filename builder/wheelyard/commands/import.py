@@ -11,10 +11,10 @@ from wheelyard.options import Command, add_json, add_load, add_output, add_verif
 
 _EXAMPLES = """\
 examples:
-  wheelyard import torch.tar                      into dist/, and into the engine if one answers
-  wheelyard import torch.tar --load --output oci  another folder; fails without an engine
-  wheelyard import torch.tar --no-load            just the OCI image layout
-  wheelyard import torch.tar --verify-key sign.pub    only if that key signed the bundle
+  wheelyard import torch.tar                      # into dist/, and into the engine if one answers
+  wheelyard import torch.tar --load --output oci  # another folder; fails without an engine
+  wheelyard import torch.tar --no-load            # just the OCI image layout
+  wheelyard import torch.tar --verify-key sign.pub    # only if that key signed the bundle
 
 Bundles are made by `wheelyard push SELECTOR --layout FILE.tar`. Every blob is checked against its
 digest; neither a repository nor a network is needed. A bundle's inspection results count only with

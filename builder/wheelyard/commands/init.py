@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  wheelyard init                                    look, choose, write the table
-  wheelyard init --print                            only show it
-  wheelyard init --image pytorch:2.3.1              on an image that you name
-  wheelyard init --registry registry.example/team   choose from what is published there
+  wheelyard init                                    # look, choose, write the table
+  wheelyard init --print                            # only show it
+  wheelyard init --image pytorch:2.3.1              # on an image that you name
+  wheelyard init --registry registry.example/team   # choose from what is published there
 
 It reads pyproject.toml, requirements*.txt, uv.lock, environment.yml and the Dockerfile of this
 folder, and the driver and GPUs of this machine. The table is [tool.wheelyard] in pyproject.toml, or

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  wheelyard inspect pytorch-2.3.1-runtime        what the image in dist/ holds
-  wheelyard inspect all --json                   for programs
+  wheelyard inspect pytorch-2.3.1-runtime        # what the image in dist/ holds
+  wheelyard inspect all --json                   # for programs
 
 Every blob is hashed and every layer's contents are read from the blob itself.
 Exit code 11 if an image does not match its cell. In a project of your own, the image that

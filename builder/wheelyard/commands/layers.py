@@ -22,7 +22,7 @@ writes nothing: it makes the recorded layers again and compares.
 examples:
   wheelyard build cuda12.1 && wheelyard layers record cuda12.1
   wheelyard layers record all --bases-only
-  wheelyard layers verify pytorch-2.3.1       exit code 11 and the layer's name if one differs
+  wheelyard layers verify pytorch-2.3.1       # exit code 11 and the layer's name if one differs
 """
 
 COMMAND = Command(

@@ -25,19 +25,19 @@ if they still fit; --upgrade takes the newest ones. An image's lock holds the pi
 image it extends, so a whole family is locked together.
 
 examples:
-  wheelyard lock                    after a change of matrix.yaml: resolve what is new
-  wheelyard lock pytorch-2.3        the images of PyTorch 2.3 and their bases
-  wheelyard lock --upgrade          take the newest versions that the matrix allows
-  wheelyard lock --bases-only       the Debian packages alone (security updates: --upgrade)
-  wheelyard lock --check            offline: which locks no longer match the matrix
+  wheelyard lock                    # after a change of matrix.yaml: resolve what is new
+  wheelyard lock pytorch-2.3        # the images of PyTorch 2.3 and their bases
+  wheelyard lock --upgrade          # take the newest versions that the matrix allows
+  wheelyard lock --bases-only       # the Debian packages alone (security updates: --upgrade)
+  wheelyard lock --check            # offline: which locks no longer match the matrix
 
 In a project of your own (`wheelyard init`) it writes pylock.toml (PEP 751), which pip and uv read:
 what the project requires, with the versions of its base image wherever they fit.
 The image is that of --registry, else of the set in --project.
 
-  wheelyard lock                    after a change of pyproject.toml or requirements.txt
-  wheelyard lock --upgrade          the newest versions of what the image does not have
-  wheelyard lock --check            offline: exit 6 if table, requirements or image have changed
+  wheelyard lock                    # after a change of pyproject.toml or requirements.txt
+  wheelyard lock --upgrade          # the newest versions of what the image does not have
+  wheelyard lock --check            # offline: exit 6 if table, requirements or image have changed
 """
 
 COMMAND = Command(

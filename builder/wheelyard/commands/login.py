@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  wheelyard login registry.example              asks for user and password
+  wheelyard login registry.example              # asks for user and password
   wheelyard login --registry registry.example/team
   printf %s "$TOKEN" | wheelyard login registry.example \\
       --username ci --password-stdin

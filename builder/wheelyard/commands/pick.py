@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  wheelyard pick                                  for this machine
-  wheelyard pick --driver 535.104 --gpu sm_90     for another one
-  wheelyard pick --framework tensorflow --json    for programs
+  wheelyard pick                                  # for this machine
+  wheelyard pick --driver 535.104 --gpu sm_90     # for another one
+  wheelyard pick --framework tensorflow --json    # for programs
   wheelyard pick --framework pytorch-2.3 --registry registry.example/team
   wheelyard pick --registry registry.example/team --verify-key cosign.pub
 

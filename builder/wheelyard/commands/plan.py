@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  wheelyard plan                               all images
-  wheelyard plan cuda12.1-cudnn8.9             axis words; every one must hold
-  wheelyard plan pytorch-2.3,pytorch-devel     several selectors
-  wheelyard plan --json 'pytorch-2.4*'         a glob on ids, for programs
-  wheelyard plan --driver 550.54.14            those that run on a host's NVIDIA driver
+  wheelyard plan                               # all images
+  wheelyard plan cuda12.1-cudnn8.9             # axis words; every one must hold
+  wheelyard plan pytorch-2.3,pytorch-devel     # several selectors
+  wheelyard plan --json 'pytorch-2.4*'         # a glob on ids, for programs
+  wheelyard plan --driver 550.54.14            # those that run on a host's NVIDIA driver
   wheelyard plan --explain pytorch-2.5.1-cuda12.1
-  wheelyard plan runtime --sharing             bytes in a registry, and in Docker's store
-  wheelyard plan --sharing --having pytorch:2.9.1-cuda12.8   what each one still has to pull
+  wheelyard plan runtime --sharing             # bytes in a registry, and in Docker's store
+  wheelyard plan --sharing --having pytorch:2.9.1-cuda12.8   # what each one still has to pull
 
 "built for" is what the wheel was compiled for, "asks for" what its metadata requires, "ships" what
 the lock holds; each is CUDA / cuDNN.

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 _EXAMPLES = """\
 examples:
   wheelyard push cuda12.1 --registry registry.example/team
-  wheelyard push all --registry http://127.0.0.1:5000   plain HTTP only with an explicit http://
-  wheelyard push pytorch-2.3.1 --layout torch.tar       for a machine without a network
-  wheelyard push cuda12.1 --sign-key sign.pem           for cosign verify, pick --verify-key
-  wheelyard push cuda12.1 --known                       only missing layers are built
+  wheelyard push all --registry http://127.0.0.1:5000   # plain HTTP only with an explicit http://
+  wheelyard push pytorch-2.3.1 --layout torch.tar       # for a machine without a network
+  wheelyard push cuda12.1 --sign-key sign.pem           # for cosign verify, pick --verify-key
+  wheelyard push cuda12.1 --known                       # only missing layers are built
 
 Images go to HOST/PREFIX/FRAMEWORK under all their tags. Existing blobs are not sent again; blobs
 of sibling repositories are mounted. A tag moves only after its image is complete; a push
@@ -46,8 +46,8 @@ is pushed, without pulling or running anything, as HOST/PREFIX/NAME:latest and u
 version, or else its revision in git.
 
   wheelyard push --registry registry.example/team
-  wheelyard push --tag staging                          this tag alone
-  wheelyard push --watch                                again after every change, until Ctrl-C
+  wheelyard push --tag staging                          # this tag alone
+  wheelyard push --watch                                # again after every change, until Ctrl-C
 """
 
 COMMAND = Command(

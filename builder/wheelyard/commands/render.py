@@ -13,8 +13,8 @@ Offline. Renders images/<id>/Dockerfile from matrix.yaml, templates/ and the loc
 generated files of images that are no longer in the matrix.
 
 examples:
-  wheelyard render                  after `wheelyard lock`, or a change in templates/
-  wheelyard render --check          write nothing; exit 6 and list what differs
+  wheelyard render                  # after `wheelyard lock`, or a change in templates/
+  wheelyard render --check          # write nothing; exit 6 and list what differs
 """
 
 COMMAND = Command(

@@ -17,7 +17,7 @@ _EXAMPLES = """\
 examples:
   wheelyard reproduce pytorch:2.3.1-cuda12.1 --registry registry.example/team
   wheelyard reproduce pytorch@sha256:7bc0... --registry registry.example/team --json
-  wheelyard reproduce --tag 1.2        in a project of your own: what it published as 1.2
+  wheelyard reproduce --tag 1.2        # in a project of your own: what it published as 1.2
 
 The image is built from this project's locks without any layer of the cache, and the digest of its
 manifest is compared. If it differs, exit code 11 and the first differing layer and file.

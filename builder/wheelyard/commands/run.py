@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  wheelyard run pytorch-2.3                          a shell in this folder
-  wheelyard run pytorch-2.3 python train.py          your program
+  wheelyard run pytorch-2.3                          # a shell in this folder
+  wheelyard run pytorch-2.3 python train.py          # your program
   wheelyard run --port 8888 pytorch-2.3-devel jupyter lab
   wheelyard run --registry registry.example/team tensorflow
-  wheelyard run --print pytorch-2.3                  the line, for a script
+  wheelyard run --print pytorch-2.3                  # the line, for a script
 
 IMAGE is a selector (see `wheelyard plan --help`), a tag, or any image's name. Where several images
 are meant, it is the one that `wheelyard pick` takes for this machine. What the engine lacks is
@@ -30,9 +30,9 @@ there are yours, and GPUs are passed on if there are any.
 In a project of your own (`wheelyard init`) IMAGE is `.`, or nothing: the project's image with its
 folder mounted over the code, and its ports.
 
-  wheelyard run                                      the project's command
-  wheelyard run . python train.py                    another one
-  wheelyard run --image-code                         what would be published: nothing is mounted
+  wheelyard run                                      # the project's command
+  wheelyard run . python train.py                    # another one
+  wheelyard run --image-code                         # what would be published: nothing is mounted
 """
 
 COMMAND = Command(

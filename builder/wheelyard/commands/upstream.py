@@ -27,12 +27,12 @@ mmdebstrap). "unlisted" can still be fetched, "gone" cannot. "fixes" names the v
 newer packages' changelogs list as fixed since the lock; their .deb files are fetched for it.
 
 examples:
-  wheelyard upstream refresh                  new releases into the data file
-  wheelyard upstream refresh --all --json     read every wheel again; changes for programs
-  wheelyard upstream check                    exit code 15 if something needs attention
-  wheelyard upstream check --max-age 90       call a lock old after 90 days
-  wheelyard upstream check --bases-only       the Debian packages alone
-  wheelyard upstream check --advisories URL   and vulnerabilities of the wheels, in OSV's format
+  wheelyard upstream refresh                  # new releases into the data file
+  wheelyard upstream refresh --all --json     # read every wheel again; changes for programs
+  wheelyard upstream check                    # exit code 15 if something needs attention
+  wheelyard upstream check --max-age 90       # call a lock old after 90 days
+  wheelyard upstream check --bases-only       # the Debian packages alone
+  wheelyard upstream check --advisories URL   # and vulnerabilities of the wheels, in OSV's format
 """
 _MAX_AGE = 120  # days
 

@@ -20,9 +20,9 @@ them on), otherwise in a chroot, which needs root. Records are kept by image dig
 has not changed since it passed is not run again.
 
 examples:
-  wheelyard verify pytorch-2.3.1                    all checks; page in reports/verify/index.html
+  wheelyard verify pytorch-2.3.1                   # all checks; page in reports/verify/index.html
   wheelyard verify cuda12.1 --group versions --group libraries
-  wheelyard verify all --again --require-gpu        also unchanged ones; a missing GPU is a failure
+  wheelyard verify all --again --require-gpu       # also unchanged ones; a missing GPU is a failure
 
 Exit code 18 if a check of an image failed.
 """

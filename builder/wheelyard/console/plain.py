@@ -54,15 +54,21 @@ def _fitted_line(line: str, columns: int, hang: int) -> Iterator[str]:
 
 
 def _wrapped(first: str, text: str, indent: int, columns: int) -> Iterator[str]:
-    """Yield `text` in lines that start with `first`, then with `indent` spaces."""
+    """Yield `text` in lines that start with `first`, then with `indent` spaces.
+
+    A shell's comment stays one: each of its lines begins with `#`.
+    """
     is_command = first and _COMMAND.match(text)
     more = " \\" if is_command else ""
+    comment = "# " if text.startswith("# ") else ""
+    first, text = first + comment, text.removeprefix(comment)
+    indent += len(comment)
     room = columns - indent - len(more)
     pieces = (_WORD if is_command else _PIECE).findall(text)
     line, is_empty = first, True
     for piece in (word for p in pieces for word in ([p] if len(p) <= room else p.split())):
         if not is_empty and len(line) + 1 + len(piece) > indent + room:
             yield line + more
-            line, is_empty = " " * indent, True
+            line, is_empty = f"{comment:>{indent}}", True
         line, is_empty = f"{line}{'' if is_empty else ' '}{piece}", False
     yield line
