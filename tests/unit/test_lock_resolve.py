@@ -19,7 +19,7 @@ from locking import (
 )
 from uv import find_uv_bin
 
-from wheelyard.errors import FetchError, LockError
+from wheelyard.errors import FetchError, LockError, StorageError
 from wheelyard.lock.lockfile import render_requirements_lock
 from wheelyard.lock.pylock import parse_pylock
 from wheelyard.lock.resolve import resolve_cell
@@ -201,6 +201,17 @@ def test_uvs_failures_are_told_apart(stderr: str, kind: type[Exception], advice:
     assert type(error) is kind
     assert advice in str(error)
     assert stderr.splitlines()[-1].strip() in str(error)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(2, "--cache-dir"), (13, "--cache-dir"), (20, "rm")]
+)
+def test_a_cache_that_uv_cannot_use_is_not_the_matrix_s_fault(number: int, advice: str) -> None:
+    argv = ("uv", "--cache-dir", "/c/uv")
+    stderr = f"error: Failed to initialize cache at `/c/uv`\n cause: x (os error {number})"
+    error = uv_error(Result(argv, 2, "", stderr), "pytorch-x")
+    assert type(error) is StorageError
+    assert advice in str(error)
 
 
 def test_uv_keeps_the_proxy_and_loses_what_steers_it() -> None:

@@ -232,6 +232,11 @@ class TestCredentials:
             keep_credential("reg.example", Credential("anna", "s3cret"), environ)
         assert "s3cret" not in str(caught.value)
 
+    def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(self) -> None:
+        environ = {"DOCKER_CONFIG": "/proc/none"}
+        with pytest.raises(SettingsError, match=r"/proc/none/config\.json: .*; set DOCKER_CONFIG"):
+            keep_credential("reg.example", Credential("anna", "s3cret"), environ)
+
     def test_its_repr_shows_no_secret(self) -> None:
         assert "word" not in repr(Credential("anna", "word"))
 

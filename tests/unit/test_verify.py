@@ -521,6 +521,14 @@ def test_an_image_that_is_not_built_is_named(tmp_path: Path) -> None:
         verify([cell], layout, Place("chroot", gpu=False), request, QuietReporter(None))
 
 
+def test_a_folder_of_records_that_cannot_be_made_is_met_before_the_checks(tmp_path: Path) -> None:
+    (tmp_path / "reports").touch()
+    images = Images({DIGEST: Answer(0, json.dumps({"checks": [check("versions.python")]}), "")})
+    with pytest.raises(FileExistsError):
+        verified(tmp_path, images)
+    assert images.runs == []
+
+
 def series(*runs: float) -> dict[str, Series]:
     return {"x": Series("x", runs)}
 

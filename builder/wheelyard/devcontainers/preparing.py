@@ -13,6 +13,7 @@ from wheelyard.images.build.loading import find_loader
 from wheelyard.images.build.results import Failed
 from wheelyard.rendering.devcontainers import GPU, Variant
 from wheelyard.rendering.published import load_published
+from wheelyard.system.storage import REMEDY, storage_error
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -75,8 +76,11 @@ def write_feature(project: Path, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(project / _FEATURE, target)
         shutil.copytree(package, target / package.name, ignore=_CACHES)
-    except (OSError, shutil.Error) as error:
-        raise StorageError(f"cannot write the feature to {target}: {error}") from error
+    except shutil.Error as error:  # of several files: source, target and reason
+        _source, name, why = error.args[0][0]
+        raise StorageError(f"cannot write {name}: {why}; {REMEDY}") from error
+    except OSError as error:
+        raise storage_error(error) from error
 
 
 def _no_engine(name: str) -> str:

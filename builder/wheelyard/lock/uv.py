@@ -18,6 +18,7 @@ from uv import find_uv_bin
 from wheelyard.errors import FetchError, LockError, StorageError, ToolMissingError, WheelyardError
 from wheelyard.fetching.trust import CA_ADVICE, trust_file
 from wheelyard.lock.pylock import parse_pylock, preferences_pylock
+from wheelyard.system.storage import REMEDY
 from wheelyard.system.subprocesses import Result, failure, run
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _STEERING = ("UV_", "PIP_")
 _TLS = re.compile(r"certificate|UnknownIssuer|\btls\b(?! close_notify)|handshake", re.IGNORECASE)
 _INDEX_LINE = re.compile(r"^--index-url (\S+)$", re.MULTILINE)
 _MISPLACED = re.compile(r"\(os error (17|20|21)\)")  # EEXIST, ENOTDIR, EISDIR
+_UNWRITABLE = re.compile(r"\(os error (2|13|28|30)\)")  # ENOENT (/proc), EACCES, ENOSPC, EROFS
 _TIMEOUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
 _NETWORK = re.compile(
     r"failed to fetch|error sending request|dns error|connection|"
@@ -98,7 +100,8 @@ def default_index(settings: Settings) -> str:
         result = run(argv, error=None, env=env, cwd=folder)
     match = _INDEX_LINE.search(result.stdout)
     if match is None:
-        raise FetchError(failure(result, "asking uv for its index", _INDEX_ADVICE))
+        what = "asking uv for its index"
+        raise _cache_error(result, what) or FetchError(failure(result, what, _INDEX_ADVICE))
     return match[1]
 
 
@@ -146,11 +149,20 @@ def uv_error(result: Result, subject: str, advice: str = _MATRIX_ADVICE) -> Whee
         return FetchError(failure(result, what, patience))
     if "No solution found" not in result.stderr and _NETWORK.search(result.stderr):
         return FetchError(failure(result, what, _INDEX_ADVICE))
+    return _cache_error(result, what) or LockError(failure(result, what, advice))
+
+
+def _cache_error(result: Result, what: str) -> StorageError | None:
+    """Describe a cache that uv cannot use."""
     cache = next((after for x, after in pairwise(result.argv) if x == "--cache-dir"), None)
-    if cache and cache in result.stderr and _MISPLACED.search(result.stderr):
+    if not cache or cache not in result.stderr:
+        return None
+    if _MISPLACED.search(result.stderr):
         cure = f"remove its cache, which uv fills again: rm -r {shlex.quote(cache)}"
         return StorageError(failure(result, what, cure))
-    return LockError(failure(result, what, advice))
+    if _UNWRITABLE.search(result.stderr):
+        return StorageError(failure(result, what, REMEDY))
+    return None
 
 
 def _write_inputs(request: ResolutionRequest, folder: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wheelyard.errors import SettingsError, ToolMissingError
+from wheelyard.errors import SettingsError, StorageError, ToolMissingError
 from wheelyard.oci.address import HUB, HUB_LOGIN
 from wheelyard.system.subprocesses import run
 from wheelyard.system.textfiles import write_text
@@ -65,7 +65,7 @@ def keep_credential(
     """Keep the login of a registry; return where: a file, or the name of a credential helper.
 
     A helper that config.json names gets it by a pipe. Otherwise it goes into that file, which only
-    the user can read. Raises SettingsError, ToolMissingError and StorageError.
+    the user can read. Raises SettingsError and ToolMissingError.
     """
     files = _config_files(environ)
     if not files:
@@ -87,9 +87,15 @@ def keep_credential(
     pair = f"{credential.username}:{credential.secret}".encode()
     entry = {"auth": base64.b64encode(pair).decode()}
     config["auths"] = {**(config.get("auths") or {}), name: entry}
-    if not path.parent.exists():
-        path.parent.mkdir(mode=0o700, parents=True)
-    write_text(path, json.dumps(config, indent="\t") + "\n", 0o600)
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700, parents=True)
+        write_text(path, json.dumps(config, indent="\t") + "\n", 0o600)
+    except (OSError, StorageError) as error:
+        why = getattr(error.__cause__ or error, "strerror", None) or error
+        raise SettingsError(
+            f"the login is not kept: {path}: {why}; set DOCKER_CONFIG to a folder that takes files"
+        ) from error
     return str(path)
 
 

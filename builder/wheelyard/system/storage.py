@@ -7,6 +7,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import tempfile
 from pathlib import Path
 
 from wheelyard.errors import StorageError
@@ -16,7 +17,10 @@ REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _MISPLACED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
 _READ = 1 << 20
 TREE_SUM = ".sha256"  # in a folder: the hash of its files
-REMEDY = "choose another folder: --cache-dir or WHEELYARD_CACHE for the cache, --output for images"
+REMEDY = (
+    "choose another folder: --cache-dir or WHEELYARD_CACHE for the cache, --output for images, "
+    "--report for records, --layout for a bundle"
+)
 _FAILING = f"check the disk and its connection (dmesg), or {REMEDY}"
 _IN_THE_WAY = "move what is there out of the way, then run the command again"
 _TOO_MANY = "raise the limit (`ulimit -n 4096`), or run with --workers 1"
@@ -35,7 +39,7 @@ _ADVICE = {
 def is_known(error: OSError) -> bool:
     """Tell an error of this machine, which its user can fix, from an error of this program."""
     known = error.errno in _FULL | _MISPLACED or error.errno in _ADVICE
-    return known or _no_temporary_folder(error)
+    return known or _no_temporary_folder(error) or _refusing(error) is not None
 
 
 def storage_error(
@@ -49,6 +53,8 @@ def storage_error(
         return StorageError(f"{error.strerror}; set TMPDIR to a writable folder")
     if error.errno in _MISPLACED and error.filename is not None:
         return in_the_way(Path(os.fsdecode(error.filename2 or error.filename)))
+    if refusing := _refusing(error):
+        return StorageError(f"{error.filename}: nothing can be written in {refusing}; {REMEDY}")
     advice = _ADVICE.get(error.errno or 0)
     what = f"{error.filename or place}: {error.strerror or error}"
     return StorageError(f"{what}; {advice}" if advice else what)
@@ -57,6 +63,24 @@ def storage_error(
 def _no_temporary_folder(error: OSError) -> bool:
     """Recognise tempfile's error for a machine without a temporary folder."""
     return error.errno == errno.ENOENT and "temporary directory" in str(error.strerror)
+
+
+def _refusing(error: OSError) -> Path | None:
+    """Return the folder, of /proc for instance, in which nothing can be made: not even a name.
+
+    Such file systems answer as if a folder above were missing.
+    """
+    if error.errno != errno.ENOENT or error.filename is None:
+        return None
+    above = Path(os.fsdecode(error.filename)).absolute().parents
+    folder = next(path for path in above if path.is_dir())
+    try:
+        Path(tempfile.mkdtemp(prefix=".wheelyard-", dir=folder)).rmdir()
+    except FileNotFoundError:
+        return folder
+    except OSError:
+        return None
+    return None
 
 
 def in_the_way(path: Path) -> StorageError:

@@ -6,8 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from wheelyard.errors import StorageError
-from wheelyard.system.storage import in_the_way
+from wheelyard.system.storage import in_the_way, storage_error
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:
@@ -26,9 +25,8 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as refused:
         raise in_the_way(path) from refused
     except OSError as refused:
-        raise StorageError(
-            f"cannot write {path}: {refused.strerror}; free some space or fix the permissions"
-        ) from refused
+        named = OSError(refused.errno, refused.strerror, str(path))  # not the temporary file
+        raise storage_error(named, path.parent) from refused
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:

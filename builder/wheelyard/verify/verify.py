@@ -67,6 +67,7 @@ def verify(
             f"{layout.folder} does not contain {', '.join(missing)}; run: wheelyard build "
             f"{missing[0]}"
         )
+    request.folder.mkdir(parents=True, exist_ok=True)  # before minutes of checks
     results = []
     for cell in cells:
         digest = references[cell.tags[0]].digest
