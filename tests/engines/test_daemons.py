@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,10 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.engines import trixie
-from tests.engines.conftest import CONTAINERD, NEW, OLD
+from tests.engines.conftest import CONTAINERD, NEW, OLD, REPOSITORY
 from tests.engines.daemons import Engine, temporary_folder
 from tests.needs import need_to_be_root, need_tools
 from wheelyard.engines.docker import uses_containerd
+from wheelyard.planning.plan import load_plan
+from wheelyard.planning.selector import select
+from wheelyard.rendering.bakefile import native_target
 from wheelyard.settings import Settings
 
 START = """
@@ -43,6 +48,32 @@ def test_buildx_reaches_the_engine(engine: Engine) -> None:
     argv = ["docker", "buildx", "inspect", "default"]
     said = subprocess.run(argv, env=engine.environment, capture_output=True, text=True, check=True)
     assert "running" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("machine", "platform"),
+    [(None, "linux/amd64"), ("", "linux/amd64"), ("-arm64", "linux/arm64")],
+)
+def test_bake_makes_the_image_for_the_machine_s_processor(
+    settings: Settings, machine: str | None, platform: str
+) -> None:
+    """As `MACHINE` says, which buildx computes here; an engine is not asked."""
+    need_tools("mmdebstrap")
+    (cell,) = select(load_plan(REPOSITORY), "pytorch:devel")
+    said = subprocess.run(
+        [trixie.trixie_root(settings) / trixie.BUILDX, "bake", "--print", native_target(cell)],
+        env={**os.environ, **({} if machine is None else {"MACHINE": machine})},
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    targets = json.loads(said.stdout)["target"]
+    made = targets[native_target(cell)]
+    assert made["platforms"] == [platform]
+    assert made["tags"] == list(cell.tags)
+    assert made["context"] == f"{cell.folder}{machine or ''}"
+    end = "-arm64" if machine else ""
+    base = f"target:base-trixie{end}-runtime"
+    assert made["contexts"][f"wheelyard/base:trixie{end}-runtime"] == base
+    assert targets[base.removeprefix("target:")]["platforms"] == [platform]
 
 
 def test_nothing_is_left_of_an_engine_whose_test_run_was_killed(

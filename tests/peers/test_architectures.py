@@ -5,30 +5,35 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from devcontainers import read_config
 from docker import DockerClient
 from locking import Index
 from tiny import Tiny, make_both
 
 from tests.engines.podman import Storage
 from tests.peers.command import wheelyard
+from tests.peers.project import REPOSITORY
 from tests.peers.pushed import RUNTIME, digest_there, layout_digest
 from wheelyard.architecture import ARCHITECTURES
 from wheelyard.cli import main
 from wheelyard.console.progress import QuietReporter
+from wheelyard.devcontainers.preparing import prepare
 from wheelyard.errors import StorageError
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.results import Built
 from wheelyard.oci.layout import Layout
 from wheelyard.publish.unbundle import import_bundle
+from wheelyard.rendering.devcontainers import find_variant
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 
 ARM = f"{RUNTIME}-arm64"
+DEVEL = f"{RUNTIME}-devel"
 SHORT = "pytorch:2.3.1"
 
 
@@ -257,3 +262,68 @@ def test_pick_goes_by_the_machine(
         capsys.readouterr()
         assert main([*given, "--architecture", name]) == 0
         assert json.loads(capsys.readouterr().out)["digest"] == layout_digest(dist, tag)
+
+
+@pytest.fixture
+def configured(both: Tiny) -> Iterator[Path]:
+    """The project with what its dev container is rendered from."""
+    shutil.copytree(REPOSITORY / "templates", both.folder / "templates")
+    before = set(both.folder.rglob("*"))
+    yield both.folder
+    for path in sorted(set(both.folder.rglob("*")) - before, reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    shutil.rmtree(both.folder / "templates")
+
+
+def pin(project: Path, address: str, cache: Path) -> str:
+    """Pin the published images, and return what the dev container opens then."""
+    where = ["--project", project, "--registry", f"http://{address}/team", "--cache-dir", cache]
+    assert main(["devcontainer", "pin", *map(str, where)]) == 0
+    rendered = (project / "devcontainer/pytorch/devcontainer.json").read_text()
+    return str(read_config(rendered)["image"])
+
+
+def test_a_pinned_dev_container_is_the_machine_s(
+    push: Callable[..., int], configured: Path, dist: Path, address: str, engine: DockerClient,
+    tmp_path: Path, capsys: Any,
+) -> None:  # fmt: skip
+    """The engine chooses by its processor: amd64's here, arm64's on Apple's or NVIDIA's."""
+    assert push(DEVEL) == 0
+    amd64 = layout_digest(dist, DEVEL)
+    assert pin(configured, address, tmp_path / "c") == f"{address}/team/{DEVEL}@{amd64}"
+    assert push("devel") == 0
+    image = pin(configured, address, tmp_path / "c")
+    index = digest_there(f"{address}/team", DEVEL)
+    assert image == f"{address}/team/{DEVEL}@{index}"
+    assert index not in (None, amd64)
+    for architecture, tag in (("amd64", DEVEL), ("arm64", f"{DEVEL}-arm64")):
+        there = json.loads(blob(dist, layout_digest(dist, tag)))["config"]["digest"]
+        subprocess.run(
+            ["docker", "pull", "--quiet", f"--platform=linux/{architecture}", image],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        found = engine.images.get(image)
+        assert (found.attrs["Architecture"], found.id) == (architecture, there)
+    # A tag that was moved by somebody else is not taken for the catalogue's images.
+    source, target = f"oci:{dist}:{RUNTIME}", f"docker://{address}/team/{DEVEL}"
+    command = ["skopeo", "copy", "--all", "--dest-tls-verify=false", source, target]
+    subprocess.run(command, check=True, capture_output=True)
+    capsys.readouterr()
+    assert pin(configured, address, tmp_path / "c") == f"{address}/team/{DEVEL}@{amd64}"
+    assert "the one for amd64 alone is pinned" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_dev_container_is_made_for_the_engine_s_processor(
+    both: Tiny, dist: Path, engine: DockerClient, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine alone says which; it takes an image for another one all the same."""
+    said = {**engine.info(), "Architecture": machine}
+    monkeypatch.setattr(DockerClient, "info", lambda _self: said)
+    variant = find_variant(both.plan.cells, "pytorch")
+    told = prepare(variant, both.plan, dist, both.context)
+    name = "arm64" if machine == "aarch64" else "amd64"
+    image = engine.images.get(DEVEL)
+    assert image.attrs["Architecture"] == name
+    assert ("for arm64" in told) is (name == "arm64")
+    assert prepare(variant, both.plan, dist, both.context) == f"{DEVEL} is in the engine"

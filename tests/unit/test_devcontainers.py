@@ -130,8 +130,22 @@ class TestWhatIsShipped:
         assert words == ["docker", "buildx", "bake", "--load"]
         targets = json.loads((ROOT / "docker-bake.json").read_text())["target"]
         assert image in targets[target]["tags"]
-        assert "target:base-trixie-runtime" in targets[target]["contexts"].values()
+        (inherited,) = targets[target]["inherits"]  # by the machine's processor
+        for end, base in (("", "trixie"), ("-arm64", "trixie-arm64")):
+            made = targets[inherited.replace("${MACHINE}", end)]
+            assert made["platforms"] == ["linux/arm64" if end else "linux/amd64"]
+            assert f"target:base-{base}-runtime" in made["contexts"].values()
         assert required["initializeCommand"] == {"image": "make devcontainer NAME=pytorch-gpu"}
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_the_processor_decides_where_there_are_images_for_several(self, name: str) -> None:
+        plain = config_of(name)
+        target = plain["initializeCommand"]["image"].split()[-1]
+        plan = planning.committed_plan()
+        (cell,) = [cell for cell in plan.cells if cell.tags[0] == plain["image"]]
+        several = [x.architecture for x in plan.cells if x.sibling == cell.id] == ["amd64", "arm64"]
+        assert several is (name in ("jax", "pytorch"))
+        assert target.endswith("-native") is several
 
     @pytest.mark.parametrize(
         ("has_image", "has_make", "called"),
@@ -354,12 +368,8 @@ class TestPublished:
 
     def publish(self, project: Path, name: str) -> str:
         found = [x for x in variants(planning.committed_plan().cells) if x.name == name]
-        entries = [
-            replace(entry, digest="sha256:" + "a" * 64)
-            for entry in plan_entries(*_planned())
-            if entry.id == found[0].cell.id
-        ]
-        images = find_published(found, entries, parse_address("reg.example/team"))
+        digests = {found[0].cell.id: "sha256:" + "a" * 64}
+        images = find_published(found, digests, parse_address("reg.example/team"))
         (project / PUBLISHED).write_text(published_text(images))
         return f"reg.example/team/{found[0].cell.tags[0]}@sha256:{'a' * 64}"
 
@@ -426,6 +436,8 @@ class TestTheTemplate:
         config = read_config((self.folder / ".devcontainer/devcontainer.json").read_text())
         assert problems(config) == []
         assert config["image"] == config_of("pytorch")["image"]
+        # Which makes the image for the engine's processor under that name.
+        assert "make devcontainer NAME=pytorch'" in config["initializeCommand"]["image"]
 
     def test_its_tasks_name_what_is_there(self) -> None:
         tasks = json.loads((self.folder / ".vscode/tasks.json").read_text())["tasks"]

@@ -15,6 +15,7 @@ from test_recipe import CELL, RUNTIME, wheel
 
 from wheelyard.dockerfiles.bake import needed_targets
 from wheelyard.model import LockedDeb, LockedWheel, PackageLock, RequirementsLock
+from wheelyard.rendering.bakefile import native_target, target_name
 from wheelyard.rendering.render import render_all
 from wheelyard.rendering.steps import Locks, PackageStep, WheelStep, make_steps
 from wheelyard.system.templates import make_environment
@@ -64,6 +65,11 @@ def test_an_image_without_cuda_has_one_step_of_wheels() -> None:
 def test_every_target_of_the_bake_file_can_be_built(name: str) -> None:
     target = BAKE["target"][name]
     assert re.fullmatch(r"[a-zA-Z0-9_-]+", name)
+    if "inherits" in target:
+        (inherited,) = target["inherits"]
+        for end in ("", "-arm64"):
+            assert f"{inherited.removesuffix('${MACHINE}')}{end}" in BAKE["target"]
+        return
     text = (ROOT / target["context"] / target.get("dockerfile", "Dockerfile")).read_text()
     for stage, source in target.get("contexts", {}).items():
         assert source.removeprefix("target:") in BAKE["target"]
@@ -81,6 +87,22 @@ def test_every_image_is_a_target_with_its_tags_and_labels() -> None:
         assert "wheelyard.cell" in BAKE["target"][name]["labels"]
         architecture = "arm64" if name.endswith("-arm64") else "amd64"
         assert BAKE["target"][name]["platforms"] == [f"linux/{architecture}"]
+
+
+def test_an_image_for_several_processors_is_a_target_under_the_tags_of_their_index() -> None:
+    found = {x: y for x, y in BAKE["target"].items() if "inherits" in y}
+    shared = {
+        native_target(cell): list(cell.shared_tags)
+        for cell in planning.committed_plan().cells
+        if cell.tags == cell.shared_tags
+    }
+    assert {name: target["tags"] for name, target in found.items()} == shared
+    assert len(shared) >= 26
+    assert BAKE["variable"]["MACHINE"]["default"] == (
+        '${lookup({arm64 = "-arm64"}, split("/", BAKE_LOCAL_PLATFORM)[1], "")}'
+    )
+    assert not set(found) & set(BAKE["group"]["default"]["targets"])
+    assert native_target(runtime_cell()) == target_name(runtime_cell().id)  # amd64 alone
 
 
 def test_images_that_share_a_cuda_set_share_its_target() -> None:

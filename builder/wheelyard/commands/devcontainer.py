@@ -16,8 +16,10 @@ from wheelyard.settings import expanded
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
+    from wheelyard.model import Cell
     from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.projects.model import Project
+    from wheelyard.registry.client import Registry
     from wheelyard.rendering.devcontainers import Devcontainer
     from wheelyard.servers.pick import Choice, Host, Selection
 
@@ -27,8 +29,10 @@ driver and GPUs, or the newest one for its processor if there are none; in a pro
 (`wheelyard init`) for the project's image. feature writes .devcontainer/wheelyard,
 for a project with its own image: selfcheck, and an environment that its user can write to.
 prepare makes the image of one of this repository's configurations (devcontainer/NAME) and loads
-it; `make devcontainer` calls it. pin names the images of this repository's configurations that are
-published, by tag and digest, and renders them; unpin goes back to images that are made here.
+it, for the processor of the engine where there is one; `make devcontainer` calls it. pin names the
+images of this repository's configurations that are published, by tag and digest (that of the index,
+where there are several architectures), and renders them; unpin goes back to images that are made
+here.
 
 examples:
   wheelyard devcontainer init --output ~/mine                      # chosen for this machine
@@ -134,13 +138,17 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
     cells = load_plan(settings.project).cells
     wanted = variants(cells) if args.name is None else (find_variant(cells, args.name),)
     kept = {} if args.name is None else load_published(settings.project)
+    groups = {x.cell.id: [cell for cell in cells if cell.sibling == x.cell.id] for x in wanted}
+    ids = {cell.id for group in groups.values() for cell in group}
     with open_registry(settings.registry, settings, context.reporter) as registry:
         entries = fetch_catalogue(registry, trust) or ()
-        ids = {variant.cell.id for variant in wanted}
+        digests = {x.id: x.digest for x in entries if x.id in ids and x.digest is not None}
         for entry in entries:
-            if trust is not None and entry.id in ids and entry.digest is not None:
+            if trust is not None and entry.id in digests:
                 require_entry(registry, entry, trust)
-    published = find_published(wanted, entries, settings.registry)
+        for group in groups.values():
+            digests |= _of_all_architectures(registry, group, digests)
+    published = find_published(wanted, digests, settings.registry)
     images = dict.fromkeys(x.cell.tags[0] for x in wanted)
     missing = [tag for tag in images if tag not in published]
     advice = f"{settings.registry} does not have {', '.join(missing)}; `wheelyard push` publishes"
@@ -150,6 +158,31 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
         context.reporter.warn(f"{advice}: made locally until then")
     write_text(settings.project / PUBLISHED, published_text(kept | published))
     return _render(args, context)
+
+
+def _of_all_architectures(
+    registry: Registry, group: Sequence[Cell], digests: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what the shared tag of an image and its siblings names, by id of the former.
+
+    Empty where one architecture alone is published. A tag that names other images than the
+    catalogue is warned about: then amd64's is pinned, as the catalogue has it.
+    """
+    from wheelyard.registry.indexes import shared_index
+
+    images = {cell.architecture: digests[cell.id] for cell in group if cell.id in digests}
+    own = next(cell for cell in group if cell.id == cell.sibling)
+    if len(images) == 1 or own.id not in digests:
+        return {}
+    repository, tag = registry.address.repository(own.repository), own.tags[0]
+    index = shared_index(registry, repository, tag.partition(":")[2], images)
+    if index is not None:
+        return {own.id: index}
+    registry.reporter.warn(
+        f"{registry.address.reference(tag)} names other images than the catalogue, so the one for "
+        f"{own.architecture} alone is pinned; `wheelyard push` moves the tag, then pin again"
+    )
+    return {}
 
 
 def _unpin(args: argparse.Namespace, context: Context) -> int:

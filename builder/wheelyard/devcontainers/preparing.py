@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from wheelyard.context import Context
-    from wheelyard.model import Plan
+    from wheelyard.model import Cell, Plan
     from wheelyard.servers.machine import Gpus
 
 _FEATURE = Path("devcontainer", "features", "wheelyard")
@@ -30,10 +30,11 @@ _FOLDER_LABEL = "devcontainer.local_folder"  # what dev container programs write
 def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> str:
     """Make and load the image of `variant` unless it is published or already loaded.
 
-    Returns a description of the result. Raises EngineError without an engine, and MachineError
-    without a required GPU.
+    Where there is one for the engine's processor, that one gets the name of the default's. Returns
+    a description of the result. Raises EngineError without an engine, and MachineError without a
+    required GPU.
     """
-    from wheelyard.engines.docker import has_image
+    from wheelyard.engines.docker import has_image, name_image
 
     client = _find_engine(variant, context)
     tag = variant.cell.tags[0]
@@ -42,10 +43,25 @@ def prepare(variant: Variant, plan: Plan, dist: Path, context: Context) -> str:
         return f"{published} is published; the engine pulls it (`unpin`: make it here)"
     if has_image(client, tag):
         return f"{tag} is in the engine"
-    (made,) = build_images([variant.cell], plan, dist, context, load=find_loader(True, context))
+    cell = _native(variant.cell, plan, client)
+    (made,) = build_images([cell], plan, dist, context, load=find_loader(True, context))
     if isinstance(made, Failed):
         raise made.error
-    return f"{tag} was made and loaded"
+    if cell.tags[0] == tag:
+        return f"{tag} was made and loaded"
+    name_image(client, cell.tags[0], tag)
+    return f"{tag} was made for {cell.architecture} and loaded"
+
+
+def _native(cell: Cell, plan: Plan, client: DockerClient) -> Cell:
+    """Return the same image for the engine's processor; itself if there is none."""
+    from wheelyard.engines.docker import architecture_of
+
+    there = architecture_of(client)
+    if there is None:
+        return cell
+    siblings = (x for x in plan.cells if x.sibling == cell.id)
+    return next((x for x in siblings if x.architecture == there.name), cell)
 
 
 def _find_engine(variant: Variant, context: Context) -> DockerClient:

@@ -18,6 +18,7 @@ from docker.errors import DockerException, ImageNotFound
 from docker.tls import TLSConfig
 from docker.utils import kwargs_from_env
 
+from wheelyard.architecture import Architecture, of_machine
 from wheelyard.console.tasks import Reporter, Task
 from wheelyard.contract.runtimes import EngineFacts
 from wheelyard.errors import EngineError
@@ -188,6 +189,26 @@ def uses_containerd(client: DockerClient) -> bool:
 def is_local(client: DockerClient) -> bool:
     """Tell whether the engine is reached without a network: by a socket of this machine."""
     return client.api.base_url == "http+docker://localhost"
+
+
+def architecture_of(client: DockerClient) -> Architecture | None:
+    """Return the architecture of the engine's machine, None for one without images.
+
+    Raises EngineError if the engine does not answer.
+    """
+    try:
+        return of_machine(str(client.info().get("Architecture")))
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine does not report its processor: {error}") from error
+
+
+def name_image(client: DockerClient, image: str, name: str) -> None:
+    """Give an image of the engine a further name; raise EngineError if it refuses."""
+    repository, _, tag = name.rpartition(":")
+    try:
+        client.api.tag(image, repository, tag)
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"the engine did not name {image} {name}: {error}") from error
 
 
 def has_image(client: DockerClient, name: str) -> bool:

@@ -10,6 +10,7 @@ Source: OCI image-spec 1.1, image-index.md.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
@@ -94,6 +95,25 @@ def move_shared(
     )
 
 
+def shared_index(
+    registry: Registry, repository: str, tag: str, images: Mapping[str, str]
+) -> str | None:
+    """Return the digest of the index that a tag names; None if it is not that of these images.
+
+    `images` are manifests' digests by architecture. Whoever trusts them can trust the index then:
+    it holds nothing else.
+    """
+    try:
+        data = get_content(registry, repository, "manifests", tag, ANY_MANIFEST)
+    except Gone:
+        return None
+    index = _as_index(data)
+    there = {} if index is None else _by_architecture(index)
+    if {name: image.digest for name, image in there.items()} != images:
+        return None
+    return digest_of(data) if image_index(there) == data else None
+
+
 def _target(registry: Registry, repository: str, tag: str) -> str | None:
     return manifest_digest(registry, repository, tag.partition(":")[2])
 
@@ -110,6 +130,10 @@ def _present(registry: Registry, repository: str, tag: str) -> dict[str, Descrip
         manifest = read_document(ImageManifest, data)
         image = Descriptor(manifest.media_type, digest_of(data), len(data))
         return {} if architecture is None else {architecture: image}
+    return _by_architecture(index)
+
+
+def _by_architecture(index: ImageIndex) -> dict[str, Descriptor]:
     return {
         name: Descriptor(entry.media_type, entry.digest, entry.size)
         for name in ARCHITECTURES

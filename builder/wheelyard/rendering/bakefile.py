@@ -2,6 +2,8 @@
 
 A stage of a Dockerfile is replaced by a target through a context of the stage's name ("additional
 build contexts" of buildx): `docker buildx bake` then runs what is shared once, on any builder.
+An image that is there for other architectures, too, has a target more, which makes the one for the
+machine that asks under the names that all share, as a registry's index would give it.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.contract.imageconfig import ImageConfig, base_folder, base_image
 from wheelyard.model import Cell
 from wheelyard.rendering.steps import chain
 
 DOCKERFILE = "Dockerfile"
+_MACHINE = "MACHINE"  # bake's variable: what follows a target's name for the machine that asks
+_NATIVE = "native"
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -57,13 +62,40 @@ def bake_file(recipes: Iterable[BakeRecipe]) -> dict[str, Any]:
             "labels": dict(recipe.config.labels),
             "tags": list(recipe.cell.tags),
         }
+        if _is_shared(recipe.cell):
+            targets[native_target(recipe.cell)] = _native(recipe.cell)
     group = {"targets": [target_name(recipe.cell.id) for recipe in ordered]}
-    return {"group": {"default": group}, "target": dict(sorted(targets.items()))}
+    return {
+        "variable": {_MACHINE: {"default": _machine()}},
+        "group": {"default": group},
+        "target": dict(sorted(targets.items())),
+    }
 
 
 def target_name(name: str) -> str:
     """Return an image's id as buildx allows it: without dots."""
     return _NOT_IN_NAMES.sub("_", name)
+
+
+def native_target(cell: Cell) -> str:
+    """Return the target that makes an image for the processor of the machine that asks."""
+    return target_name(f"{cell.id}-{_NATIVE}" if _is_shared(cell) else cell.id)
+
+
+def _is_shared(cell: Cell) -> bool:
+    """Tell whether other architectures' images share the tags of this one."""
+    return cell.tags == cell.shared_tags
+
+
+def _native(cell: Cell) -> dict[str, Any]:
+    """Return the target of whichever image the variable names, under the shared tags."""
+    return {"inherits": [f"{target_name(cell.id)}${{{_MACHINE}}}"], "tags": list(cell.shared_tags)}
+
+
+def _machine() -> str:
+    """Return the expression that buildx evaluates on its machine: `darwin/arm64`, `linux/amd64`."""
+    others = ", ".join(f'{name} = "-{name}"' for name in ARCHITECTURES if name != DEFAULT.name)
+    return f'${{lookup({{{others}}}, split("/", BAKE_LOCAL_PLATFORM)[1], "")}}'
 
 
 def _stages(recipe: BakeRecipe) -> list[_Stage]:

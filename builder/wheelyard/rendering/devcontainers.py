@@ -26,7 +26,7 @@ from wheelyard.model import Cell
 from wheelyard.oci.documents import is_reference
 from wheelyard.planning.facts import CPU
 from wheelyard.planning.tags import repository
-from wheelyard.rendering.bakefile import target_name
+from wheelyard.rendering.bakefile import native_target
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -44,6 +44,7 @@ LEFT_OVER = [
     "--format", "container {{.ID}} is left over from a start that failed, and would be started "
     "again: if that fails too, remove it: docker rm -v {{.ID}}",
 ]  # fmt: skip
+_CLONE = "make it in a clone of Wheelyard"
 _FOLDER = re.compile(r"(/[A-Za-z0-9._-]+){1,20}")
 _TITLE = re.compile(r"[A-Za-z0-9 .,+()_-]{1,300}")
 _WITH_GPU = {True: "GPU required", False: "GPU if there is one"}
@@ -117,7 +118,8 @@ def _initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
     """Return the command that makes a missing image, or checks the GPU before every start.
 
     It is the same line for a POSIX shell and for Windows' cmd. Where nothing but Docker is there,
-    `make` fails, and BuildKit makes the image, its base included.
+    `make` fails, and BuildKit makes the image, its base included. Both make the one for the
+    processor of the machine.
     """
     make = f"make devcontainer NAME={variant.name}"
     if variant.requires_gpu:  # which also says what a failed start left
@@ -125,13 +127,18 @@ def _initialize(variant: Variant, *, published: bool) -> dict[str, Command]:
     if published:
         return {"left over": LEFT_OVER}
     look = f"docker image inspect --format found {shlex.quote(variant.cell.tags[0])}"
-    bake = f"docker buildx bake --load {target_name(variant.cell.id)}"
+    bake = f"docker buildx bake --load {native_target(variant.cell)}"
     return {"image": f"{look} || {make} || {bake}", "left over": LEFT_OVER}
 
 
 def clone_advice(cell_id: str) -> str:
     """Return how an image of the set is made."""
-    return f"make it in a clone of Wheelyard: make build MATRIX={cell_id}"
+    return f"{_CLONE}: make build MATRIX={cell_id}"
+
+
+def _prepare_advice(name: str) -> str:
+    """Return how the image of one of our configurations is made for the engine's processor."""
+    return f"{_CLONE}: make devcontainer NAME={name}"
 
 
 def initialize_elsewhere(image: str, advice: str) -> dict[str, Command]:
@@ -201,7 +208,7 @@ def _for_the_template(
     before: dict[str, Command] = (
         {"left over": LEFT_OVER}
         if tag in published
-        else initialize_elsewhere(tag, clone_advice(variant.cell.id))
+        else initialize_elsewhere(tag, _prepare_advice(variant.name))
     )
     name = named(title(variant.cell), requires_gpu=False)
     config = Devcontainer(name, published.get(tag, tag), before, requires_gpu=False)

@@ -24,7 +24,6 @@ from wheelyard.oci.documents import (
 
 if TYPE_CHECKING:
     from wheelyard.oci.address import Address
-    from wheelyard.planning.catalogue import CatalogueEntry
     from wheelyard.rendering.devcontainers import Variant
 
 PUBLISHED = PurePosixPath("devcontainer", "published.json")
@@ -62,10 +61,12 @@ def published_text(images: Mapping[str, str]) -> str:
 
 
 def find_published(
-    variants: Iterable[Variant], entries: Iterable[CatalogueEntry], address: Address
+    variants: Iterable[Variant], digests: Mapping[str, str], address: Address
 ) -> dict[str, str]:
-    """Return the variants' images that a catalogue lists by digest: full tag -> reference."""
-    digests = {entry.id: entry.digest for entry in entries}
+    """Return the variants' images that are published: full tag -> reference.
+
+    `digests`: id -> digest of the image, or of the index of the images for all architectures.
+    """
     return {
         variant.cell.tags[0]: f"{address.reference(variant.cell.tags[0])}@{digest}"
         for variant in variants
