@@ -27,6 +27,7 @@ PROJECT = Path(__file__).parents[2]
 RESULT = PROJECT / "docs" / "results" / "bench.json"
 MEASURES: dict[str, Callable[[Place, int | None], list[Measurement]]] = {
     "cold": cold.measure,
+    "arm64": cold.measure_siblings,
     "known": known.measure,
     "memory": memory.measure,
     "sharing": sharing.measure,

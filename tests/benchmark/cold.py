@@ -1,20 +1,26 @@
-"""A build that knows the base and no layer of a wheel, beside the least that wheels can cost."""
+"""A build that knows the base and no layer of a wheel, beside the least that wheels can cost.
+
+And an image for arm64 beside its sibling for amd64, neither of them with a base to make.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.benchmark.known import into_new_folder
 from tests.benchmark.measure import Measurement, interleaved, median, rounded, say, timed
 from tests.benchmark.place import Place, build, prepared, read_once, record, wheel_files
 from wheelyard.errors import WheelyardError
 from wheelyard.system.subprocesses import run
 
-LIMIT = 1.5
+LIMIT, SIBLING_LIMIT = 1.5, 1.1
+SIBLINGS = {"amd64": "pytorch:2.15.0", "arm64": "pytorch:2.15.0-arm64"}
 KINDS = ("bytecode", "wheels")
 FLOOR = "floor: read, inflate, hash twice, write"
 WAYS: dict[str, tuple[str, ...]] = {
@@ -42,6 +48,36 @@ def measure(place: Place, runs: int | None) -> list[Measurement]:
             },
         )
         for way in WAYS
+    ]  # fmt: skip
+
+
+def measure_siblings(place: Place, runs: int | None) -> list[Measurement]:
+    """The whole process of arm64's build by amd64's: no layer of a wheel known, then every one."""
+    sides = {name: replace(place, image=image, dist=None) for name, image in SIBLINGS.items()}
+    sizes = {
+        name: sum(x["size"] for x in record(prepared(y))["layers"]) for name, y in sides.items()
+    }
+    for side in sides.values():
+        read_once(wheel_files(side))
+    parts: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    runs_of = {
+        "no layer of a wheel known": interleaved(
+            runs or 3, {name: partial(cold_run, sides[name], parts[name]) for name in sides}
+        ),
+        "every layer known": interleaved(
+            runs or 5, {name: partial(into_new_folder, sides[name]) for name in sides}
+        ),
+    }
+    return [
+        Measurement(
+            "arm64", f"build of {SIBLINGS['arm64']}, {what}", median(values["arm64"]), "seconds",
+            SIBLINGS["amd64"], median(values["amd64"]), SIBLING_LIMIT, "ratio", {
+                "runs": {name: rounded(values[name]) for name in sides},
+                "layers_bytes": sizes,
+                "build_parts": parts,
+            },
+        )
+        for what, values in runs_of.items()
     ]  # fmt: skip
 
 

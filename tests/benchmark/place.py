@@ -77,7 +77,7 @@ def prepared(place: Place) -> Path:
     build(place, output, place.cache)
     stage = stage_of(place)
     needed = [
-        place.cache / "interpreters" / interpreter_identity(stage.packages),
+        place.cache / "interpreters" / interpreter_identity(stage.compiling.packages),
         *wheel_files(place),
     ]
     if not all(path.exists() for path in needed):
