@@ -14,7 +14,7 @@ import pytest
 from tests.peers.project import REPOSITORY
 from wheelyard.console.progress import QuietReporter
 from wheelyard.lock.apt import PackageUri, isolated_apt, print_uris
-from wheelyard.lock.debian import pins
+from wheelyard.lock.changes import versions
 from wheelyard.lock.packages import read_package_lock
 from wheelyard.lock.sources import Source, debian_sources, parse_sources
 from wheelyard.settings import load_settings
@@ -78,7 +78,7 @@ def resolve(
         if driver:
             status = "Status: install ok installed\n"
             (apt.folder / "status").write_text(control() + status)
-        return print_uris(apt, (*names, *targets), pins(LOCK))
+        return print_uris(apt, (*names, *targets), versions(LOCK))
 
 
 def control() -> str:

@@ -17,7 +17,8 @@ from locking import Quiet, make_settings
 
 from wheelyard.errors import FetchError, LockError
 from wheelyard.lock.apt import isolated_apt, parse_records, parse_uris, release_date
-from wheelyard.lock.debian import pins, resolve_packages
+from wheelyard.lock.changes import versions
+from wheelyard.lock.debian import resolve_packages
 from wheelyard.lock.sources import (
     DEBIAN,
     SECURITY,
@@ -186,7 +187,7 @@ def test_the_parents_versions_must_stay(archive: Archive, tmp_path: Path) -> Non
     archive.add("libtool1", "1.1")
     archive.publish()
     below = resolve(archive, tmp_path, ("tool",), preferred={"libtool1": "1.0"})
-    held = pins(PackageLock("b", "f", "s", "0" * 64, tuple(below.values())))
+    held = versions(PackageLock("b", "f", "s", "0" * 64, tuple(below.values())))
     above = resolve(archive, tmp_path, ("extra", "tool"), parent=held)
     assert set(below.items()) < set(above.items())
     with pytest.raises(LockError, match=r"gone 1 \(here absent\)"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -36,33 +36,27 @@ class LockChange:
     changes: tuple[PinChange, ...]
 
 
-def requirements_pins(lock: RequirementsLock | None) -> dict[str, tuple[str, str]]:
-    """Return name -> (version, sha256)."""
-    wheels = () if lock is None else lock.wheels
-    return {wheel.name: (wheel.version, wheel.sha256) for wheel in wheels}
+def pins(lock: RequirementsLock | PackageLock | None) -> dict[str, tuple[str, str]]:
+    """Return name -> (version, sha256) of what a lock pins; empty without a lock."""
+    pinned = lock.packages if isinstance(lock, PackageLock) else lock.wheels if lock else ()
+    return {one.name: (one.version, one.sha256) for one in pinned}
 
 
-def package_pins(lock: PackageLock | None) -> dict[str, tuple[str, str]]:
-    """Return name -> (version, sha256)."""
-    packages = () if lock is None else lock.packages
-    return {deb.name: (deb.version, deb.sha256) for deb in packages}
+def versions(lock: RequirementsLock | PackageLock | None) -> dict[str, str]:
+    """Return name -> version of what a lock pins; empty without a lock."""
+    return {name: version for name, (version, _) in pins(lock).items()}
 
 
 def pin_changes(
     before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]
 ) -> tuple[PinChange, ...]:
     """Compare two sets of pins; the same version in another file counts as changed."""
-    return tuple(_changes(before, after))
-
-
-def _changes(
-    before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]
-) -> Iterable[PinChange]:
+    changes = []
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if old == new:
             continue
         if old and new and old[0] == new[0]:
-            yield PinChange(name, f"{old[0]} ({old[1][:12]})", f"{new[0]} ({new[1][:12]})")
-        else:
-            yield PinChange(name, old and old[0], new and new[0])
+            old, new = (f"{old[0]} ({old[1][:12]})", ""), (f"{new[0]} ({new[1][:12]})", "")
+        changes.append(PinChange(name, old and old[0], new and new[0]))
+    return tuple(changes)

@@ -8,7 +8,7 @@ from wheelyard.console.tasks import Reporter
 from wheelyard.errors import LockError
 from wheelyard.lock.apt import Apt, PackageUri, print_uris, show
 from wheelyard.lock.sources import Source
-from wheelyard.model import LockedDeb, PackageLock
+from wheelyard.model import LockedDeb
 from wheelyard.system.urls import plain, redact
 
 # What `mmdebstrap --variant=apt` installs before any package that is asked for; and a package that
@@ -42,11 +42,6 @@ def resolve_packages(
     debs = locked_debs(uris, show(apt, uris), sources)
     _check_parent(debs, parent)
     return debs
-
-
-def pins(lock: PackageLock | None) -> dict[str, str]:
-    """Return name -> version of a lock's packages; empty without a lock."""
-    return {} if lock is None else {deb.name: deb.version for deb in lock.packages}
 
 
 def locked_debs(

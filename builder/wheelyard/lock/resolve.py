@@ -7,6 +7,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import FetchError, LockError
+from wheelyard.lock.changes import versions
 from wheelyard.lock.check import check_resolution
 from wheelyard.lock.inputs import wheel_platform
 from wheelyard.lock.pylock import first_wheel, locked_wheel, wheel_url
@@ -73,17 +74,12 @@ def _resolution_request(
         platform=wheel_platform(cell.base),
         constraints=(
             *cell.constraints,
-            *(f"{name}=={version}" for name, version in _pins(parent)),
+            *(f"{name}=={version}" for name, version in versions(parent).items()),
         ),
         overrides=cell.overrides,
         preferences=tuple(preferred.items()),
         indexes=indexes,
     )
-
-
-def _pins(lock: RequirementsLock | None) -> tuple[tuple[str, str], ...]:
-    wheels: Iterable[LockedWheel] = () if lock is None else lock.wheels
-    return tuple((wheel.name, wheel.version) for wheel in wheels)
 
 
 def _locked(package: Package, inherited: dict[str, LockedWheel], settings: Settings) -> LockedWheel:

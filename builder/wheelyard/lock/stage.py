@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from wheelyard.architecture import DEFAULT
 from wheelyard.console.tasks import Reporter
 from wheelyard.errors import LockError
 from wheelyard.lock.apt import Apt, isolated_apt, release_date
-from wheelyard.lock.changes import LockChange, package_pins, pin_changes, requirements_pins
-from wheelyard.lock.debian import pins, resolve_packages
+from wheelyard.lock.changes import LockChange, pin_changes, pins, versions
+from wheelyard.lock.debian import resolve_packages
 from wheelyard.lock.inputs import (
     Cells,
     base_cells,
@@ -32,7 +32,7 @@ from wheelyard.settings import Settings
 from wheelyard.system.textfiles import write_text
 from wheelyard.system.threads import each
 
-_Lock = TypeVar("_Lock")
+Lock = TypeVar("Lock", RequirementsLock, PackageLock)
 _RESOLVERS = 4  # at once: uv waits for the index most of the time
 
 
@@ -112,15 +112,14 @@ def lock_bases(lock_run: LockRun, cells: Sequence[Cell]) -> tuple[LockChange, ..
     return tuple(
         change
         for (suite, architecture), members in groupby(users, key=archive)
-        for change in _lock_suite(
-            lock_run, suite, architecture, _parents_first(members, lock_run.cells)
-        )
+        for change in _lock_suite(lock_run, suite, architecture, members)
     )
 
 
 def _lock_suite(
-    lock_run: LockRun, suite: str, architecture: str, cells: Sequence[Cell]
+    lock_run: LockRun, suite: str, architecture: str, members: Iterable[Cell]
 ) -> Iterator[LockChange]:
+    cells = sorted(members, key=lambda cell: len(_line(cell, lock_run.cells)))  # parents first
     sources = debian_sources(suite, lock_run.settings, lock_run.reporter)
     with (
         lock_run.reporter.task(f"resolving Debian {suite}", len(cells), "items") as task,
@@ -134,37 +133,27 @@ def _lock_suite(
 
 
 def _lock_image(lock_run: LockRun, cell: Cell) -> LockChange:
-    previous = _previous_requirements(lock_run, cell)
+    previous = _previous(lock_run, cell.lock, read_requirements_lock)
     above = parent_of(cell, lock_run.cells)
     lock = resolve_cell(
         cell,
         requirements_inputs(cell, lock_run.cells),
         None if above is None else read_requirements_lock(lock_run.project / above.lock),
-        {
-            **_versions(_sibling(lock_run, cell, _previous_requirements)),
-            **_versions(None if lock_run.upgrade else previous),
-        },
+        _preferred(lock_run, cell, previous, lambda x: x.lock, read_requirements_lock),
         lock_run.settings,
     )
-    written = _write(lock_run.project / cell.lock, render_requirements_lock(lock))
-    changes = pin_changes(requirements_pins(previous), requirements_pins(lock))
-    return LockChange(cell.lock, len(lock.wheels), written, previous is None, changes)
+    return _change(lock_run, cell.lock, previous, lock, render_requirements_lock(lock))
 
 
 def _lock_base(lock_run: LockRun, apt: Apt, sources: Sequence[Source], cell: Cell) -> LockChange:
-    previous = _previous_packages(lock_run, cell)
-    above = parent_of(cell, lock_run.cells)
+    previous = _previous(lock_run, cell.base_lock, read_package_lock)
+    above, project = parent_of(cell, lock_run.cells), lock_run.project
     packages = resolve_packages(
         apt,
         sources,
         cell.flavour.packages,
-        parent=pins(
-            None if above is None else read_package_lock(lock_run.project / above.base_lock)
-        ),
-        preferred={
-            **pins(_sibling(lock_run, cell, _previous_packages)),
-            **pins(None if lock_run.upgrade else previous),
-        },
+        parent=versions(None if above is None else read_package_lock(project / above.base_lock)),
+        preferred=_preferred(lock_run, cell, previous, lambda x: x.base_lock, read_package_lock),
         reporter=lock_run.reporter,
     )
     inputs = package_inputs(cell, lock_run.cells)
@@ -174,46 +163,43 @@ def _lock_base(lock_run: LockRun, apt: Apt, sources: Sequence[Source], cell: Cel
     lock = PackageLock(
         cell.base.full_name, cell.flavour.name, cell.base.suite, inputs, packages, date
     )
-    written = _write(lock_run.project / cell.base_lock, render_package_lock(lock))
-    changes = pin_changes(package_pins(previous), package_pins(lock))
-    return LockChange(cell.base_lock, len(packages), written, previous is None, changes)
+    return _change(lock_run, cell.base_lock, previous, lock, render_package_lock(lock))
 
 
-def _sibling(
-    lock_run: LockRun, cell: Cell, read: Callable[[LockRun, Cell], _Lock | None]
-) -> _Lock | None:
-    """Return the lock of the same image for the default architecture, whose versions it takes.
+def _preferred(
+    lock_run: LockRun,
+    cell: Cell,
+    previous: Lock | None,
+    place: Callable[[Cell], PurePosixPath],
+    read: Callable[[Path], Lock],
+) -> dict[str, str]:
+    """Return the versions to keep: those of the default architecture's lock, then of the own one.
 
-    So that both share the layers that fit every processor.
+    So images for several architectures share the layers that fit every processor.
     """
     sibling = lock_run.cells.get(cell.sibling, cell)
-    return None if sibling is cell else read(lock_run, sibling)
+    other = None if sibling is cell else _previous(lock_run, place(sibling), read)
+    return {**versions(other), **versions(None if lock_run.upgrade else previous)}
 
 
-def _versions(lock: RequirementsLock | None) -> dict[str, str]:
-    return {} if lock is None else {wheel.name: wheel.version for wheel in lock.wheels}
-
-
-def _previous_requirements(lock_run: LockRun, cell: Cell) -> RequirementsLock | None:
-    path = lock_run.project / cell.lock
-    if not path.exists():
+def _previous(lock_run: LockRun, path: PurePosixPath, read: Callable[[Path], Lock]) -> Lock | None:
+    """Read the lock that is replaced; None, with a warning, if it cannot be read."""
+    if not (lock_run.project / path).exists():
         return None
     try:
-        return read_requirements_lock(path)
+        return read(lock_run.project / path)
     except LockError as problem:
         lock_run.reporter.warn(f"{problem} (its pins are not kept)")
         return None
 
 
-def _previous_packages(lock_run: LockRun, cell: Cell) -> PackageLock | None:
-    path = lock_run.project / cell.base_lock
-    if not path.exists():
-        return None
-    try:
-        return read_package_lock(path)
-    except LockError as problem:
-        lock_run.reporter.warn(f"{problem} (its pins are not kept)")
-        return None
+def _change(
+    lock_run: LockRun, path: PurePosixPath, previous: Lock | None, lock: Lock, text: str
+) -> LockChange:
+    """Write a lock if it has changed, and say what did."""
+    written, after = _write(lock_run.project / path, text), pins(lock)
+    changes = pin_changes(pins(previous), after)
+    return LockChange(path, len(after), written, previous is None, changes)
 
 
 def _write(path: Path, text: str) -> bool:
@@ -228,7 +214,3 @@ def _line(cell: Cell, cells: Cells) -> tuple[Cell, ...]:
     """Return the cell, its parent, its parent's parent, and so on."""
     parent = parent_of(cell, cells)
     return (cell,) if parent is None else (cell, *_line(parent, cells))
-
-
-def _parents_first(cells: Iterable[Cell], index: Cells) -> list[Cell]:
-    return sorted(cells, key=lambda cell: len(_line(cell, index)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -80,10 +81,13 @@ def lock_problems(
     everything = tuple(plan)
     cells = cells_by_id(everything)
     chosen = everything if selected is None else tuple(selected)
-    found = [
-        *(_requirements_problem(project, cell, cells) for cell in chosen),
-        *(_package_problem(project, cell, cells) for cell in base_cells(chosen).values()),
-    ]
+    found = []
+    for cell in chosen:
+        wheels = partial(load_requirements_lock, project, cell, cells)
+        found.append(_problem(project, cell.lock, read_requirements_lock, wheels))
+    for path, cell in base_cells(chosen).items():
+        debs = partial(load_package_lock, project, cell, cells)
+        found.append(_problem(project, path, read_package_lock, debs))
     problems = [problem for problem in found if problem is not None]
     if selected is None:
         problems.extend(_orphans(project, everything))
@@ -100,33 +104,19 @@ def orphans(project: Path, plan: Iterable[Cell]) -> Iterator[PurePosixPath]:
                 yield relative
 
 
-def _requirements_problem(project: Path, cell: Cell, cells: Cells) -> LockProblem | None:
+def _problem(
+    project: Path, path: PurePosixPath, read: Callable[[Path], object], load: Callable[[], object]
+) -> LockProblem | None:
+    """Say what is wrong with a lock: it cannot be read, or does not match its cell."""
     try:
-        read_requirements_lock(project / cell.lock)
+        read(project / path)
     except LockError as problem:
-        return _unreadable(project, cell.lock, problem)
+        return LockProblem(path, "edited" if (project / path).exists() else "missing", str(problem))
     try:
-        load_requirements_lock(project, cell, cells)
+        load()
     except LockError as problem:
-        return LockProblem(cell.lock, "stale", str(problem))
+        return LockProblem(path, "stale", str(problem))
     return None
-
-
-def _package_problem(project: Path, cell: Cell, cells: Cells) -> LockProblem | None:
-    try:
-        read_package_lock(project / cell.base_lock)
-    except LockError as problem:
-        return _unreadable(project, cell.base_lock, problem)
-    try:
-        load_package_lock(project, cell, cells)
-    except LockError as problem:
-        return LockProblem(cell.base_lock, "stale", str(problem))
-    return None
-
-
-def _unreadable(project: Path, path: PurePosixPath, problem: LockError) -> LockProblem:
-    kind: Kind = "edited" if (project / path).exists() else "missing"
-    return LockProblem(path, kind, str(problem))
 
 
 def _orphans(project: Path, plan: Iterable[Cell]) -> Iterator[LockProblem]:
