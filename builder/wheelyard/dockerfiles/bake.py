@@ -214,8 +214,7 @@ class BakeEngine:
     def _written(self, job: EngineBuild) -> EngineImage:
         layout = Layout(self._options.output / job.cell.id)
         (found,) = json.loads((layout.folder / "index.json").read_text())["manifests"][:1]
-        content = layout.read_json(found["digest"])
-        config = layout.read_json(content["config"]["digest"])
+        content, config = layout.read_image(found["digest"])
         tree: Any = read_layers([layout.blob(layer["digest"]) for layer in content["layers"]])
         findings = inspect_image(job.cell, job.stages[-1].lock, config, tree)
         require(job.cell.id, findings)

@@ -28,9 +28,7 @@ def locate_content(jobs: Sequence[EngineBuild], context: Context) -> Content:
     wheels: dict[str, LockedWheel] = {}
     debs: dict[str, LockedDeb] = {}
     for job in jobs:
-        wheels |= {
-            wheel.sha256: wheel for wheel in (load_installer(job.cell.architecture), *_wheels(job))
-        }
+        wheels |= {wheel.sha256: wheel for wheel in _wheels(job)}
         debs |= {deb.sha256: deb for deb in _debs(job)}
     wanted = [
         *(WantedFile(w.filename, w.sha256, w.size) for w in wheels.values()),
@@ -60,11 +58,7 @@ def locate_content(jobs: Sequence[EngineBuild], context: Context) -> Content:
 
 def _locate(job: EngineBuild, left: Collection[str], context: Context) -> list[Download]:
     """Return addresses of an image's files, for those in `left`."""
-    asked = [
-        wheel
-        for wheel in (load_installer(job.cell.architecture), *_wheels(job))
-        if wheel.sha256 in left
-    ]
+    asked = [wheel for wheel in _wheels(job) if wheel.sha256 in left]
     indexes = index_urls(job.cell, context.settings)
     located = locate(asked, job.cell.python, context.settings, indexes)
     packages = [deb for deb in _debs(job) if deb.sha256 in left]
@@ -76,12 +70,12 @@ def _locate(job: EngineBuild, left: Collection[str], context: Context) -> list[D
 
 def _names(job: EngineBuild) -> set[str]:
     """Return everything that an image needs, by SHA-256."""
-    wheels = {wheel.sha256 for wheel in (load_installer(job.cell.architecture), *_wheels(job))}
-    return wheels | {deb.sha256 for deb in _debs(job)}
+    return {wheel.sha256 for wheel in _wheels(job)} | {deb.sha256 for deb in _debs(job)}
 
 
 def _wheels(job: EngineBuild) -> Iterator[LockedWheel]:
-    """Return the wheels that a Dockerfile installs, in its order."""
+    """Yield the installer, and the wheels that a Dockerfile installs with it, in its order."""
+    yield load_installer(job.cell.architecture)
     for step in make_steps(job.cell, job.locks):
         if isinstance(step, WheelStep):
             yield from step.wheels

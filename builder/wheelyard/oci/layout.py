@@ -133,6 +133,11 @@ class Layout:
             raise damaged(self.blob(digest), f"it is not {digest}")
         return json.loads(data)
 
+    def read_image(self, digest: str) -> tuple[Any, Any]:
+        """Read the manifest of an image and its config, as `read_json` does."""
+        manifest = self.read_json(digest)
+        return manifest, self.read_json(manifest["config"]["digest"])
+
     def references(self) -> dict[str, Descriptor]:
         """Return reference name -> manifest from the index; raise StorageError if it is damaged.
 
@@ -228,8 +233,7 @@ class Layout:
     def _is_for(self, architecture: str, image: Descriptor) -> bool:
         """Tell whether an image's config names the architecture; a damaged one names none."""
         try:
-            config = self.read_json(self.read_json(image.digest)["config"]["digest"])
-            return bool(config["architecture"] == architecture)
+            return bool(self.read_image(image.digest)[1]["architecture"] == architecture)
         except (StorageError, ValueError, KeyError, TypeError):
             return False
 

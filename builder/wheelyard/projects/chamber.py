@@ -13,6 +13,7 @@ from wheelyard.digests import Digest
 from wheelyard.errors import FetchError, ProjectError
 from wheelyard.oci.layout import LAYER_TYPE
 from wheelyard.oci.unpack import make_mount_points, unpack
+from wheelyard.registry.client import Registry, fetch_blob
 from wheelyard.system.confine import REFUSED, confined
 from wheelyard.system.filelock import claim_folder, sweep
 from wheelyard.system.storage import is_file_of
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.images.assemble.store import LayerStore
     from wheelyard.projects.published import FoundBase
-    from wheelyard.registry.client import Registry
 
 
 def layer_blob(
@@ -48,15 +48,10 @@ def layer_blob(
             f"a layer of {base.image.reference} is not on this machine; use --registry, or build "
             "the image"
         )
-    from wheelyard.fetching.download import Session, download
-    from wheelyard.fetching.wanted import Download
-
     repository = registry.address.repository(base.image.repository)
-    url = registry.url(repository, f"blobs/{layer['digest']}")
-    session = Session(registry.http, registry.reporter, registry.patience)
-    wanted = Download(url, f"{sha256[:12]}.tar.gz", sha256, layer["size"])
     try:
-        return download(wanted, context.settings.cache_dir / "files", session)
+        folder = context.settings.cache_dir / "files"
+        return fetch_blob(registry, repository, layer["digest"], layer["size"], folder)
     except FetchError as error:
         raise ProjectError(f"a layer of {base.image.reference}: {error}") from error
 

@@ -48,8 +48,7 @@ def inspect_project(
     if found is None:
         raise ProjectError(f"{dist} does not contain {tag}; run: wheelyard build")
     base = find_base(lock, None, dist, context).image
-    content = layout.read_json(found.digest)
-    config = layout.read_json(content["config"]["digest"])
+    content, config = layout.read_image(found.digest)
     inherited = len(base.manifest["layers"])
     layers = []
     rows = zip(content["layers"], config["rootfs"]["diff_ids"], config["history"], strict=True)

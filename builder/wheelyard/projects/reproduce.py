@@ -13,7 +13,7 @@ from wheelyard.projects.interpreter import find_interpreter
 from wheelyard.projects.publish import composed, current_lock
 from wheelyard.projects.published import find_base
 from wheelyard.publish.attest.signatures import require_signed
-from wheelyard.publish.difference import Published, first_difference
+from wheelyard.publish.difference import Published, first_difference, in_layout
 from wheelyard.publish.reproduce import (
     Reproduction,
     entries_here,
@@ -54,9 +54,7 @@ def reproduce_project(
         python = find_interpreter(base, registry, own) if _has_bytecode(theirs, inherited) else None
         base_name = _base_name(theirs, registry.address.reference(lock.base))
         with composed(project, base, lock, base_name, own, python) as (layout, image):
-            manifest = layout.read_json(image.manifest.digest)
-            config = layout.read_json(manifest["config"]["digest"])
-            ours = Published(image.manifest.digest, manifest, config)
+            ours = in_layout(layout, image.manifest.digest)
 
             def there(number: int) -> Sequence[Entry]:
                 if number < inherited:

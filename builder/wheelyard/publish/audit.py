@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from packageurl import PackageURL
 from pydantic import AfterValidator, Field
 
-from wheelyard.errors import RegistryError, SelectionError, SignatureError
+from wheelyard.errors import RegistryError, SignatureError
 from wheelyard.fetching.replies import Gone
 from wheelyard.model import LockedDeb, LockedWheel
 from wheelyard.oci.documents import (
@@ -29,6 +29,7 @@ from wheelyard.publish.attest.cosign import fetch_attestations
 from wheelyard.publish.attest.envelope import unseal
 from wheelyard.publish.attest.signatures import require_signed
 from wheelyard.publish.attest.statements import BILL, BILL_TYPE
+from wheelyard.publish.published import split_name
 from wheelyard.registry.client import Registry, get_content
 from wheelyard.registry.indexes import image_manifest
 from wheelyard.registry.referrers import referrers
@@ -90,10 +91,7 @@ def published_parts(registry: Registry, name: str, trust: Trust | None) -> Parts
     Raises RegistryError if there is none, or it cannot be read; with `trust`, SignatureError if
     image or bill is not signed by one of its keys.
     """
-    separator = "@" if "@" in name else ":"
-    repository, _, reference = name.partition(separator)
-    if not repository or not reference:
-        raise SelectionError(f"{name}: write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST")
+    repository, reference = split_name(name)
     full = registry.address.repository(repository)
     try:
         digest = digest_of(image_manifest(registry, full, reference))

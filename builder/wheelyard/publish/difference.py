@@ -1,4 +1,4 @@
-"""Finds the first difference of two images: config, layer, file. Pure.
+"""Finds the first difference of two images: config, layer, file.
 
 Tables of contents are looked up through parameters. Layers are compared from the lowest:
 differences above usually follow from it.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wheelyard.layers.toc import Entry
+from wheelyard.oci.layout import Layout
 
 Contents = Callable[[int], Sequence["Entry"]]  # a layer's number -> what is in it
 
@@ -42,6 +43,11 @@ class Difference:
     theirs: str
     ours: str
     file: str | None = None  # the first file of that layer that differs, and how
+
+
+def in_layout(layout: Layout, digest: str) -> Published:
+    """Read an image of a layout."""
+    return Published(digest, *layout.read_image(digest))
 
 
 def as_files(image: Published) -> Published:

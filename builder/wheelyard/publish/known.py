@@ -21,8 +21,7 @@ from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.build import inspect_built
 from wheelyard.images.build.report import image_json, merge_report
 from wheelyard.images.build.results import Built
-from wheelyard.images.inputs.network import Network
-from wheelyard.lock.stages import load_stages
+from wheelyard.images.inputs.network import begin
 from wheelyard.model import Cell, Plan
 from wheelyard.oci.blobs import StoredLayer
 from wheelyard.oci.layout import Descriptor, Layout
@@ -102,8 +101,7 @@ def _put_together(
     lazy.layout.create()
     for cell in cells:
         try:
-            stages = load_stages(cell, plan, context.settings.project)
-            work = Assembly(stages, context, lazy.store, Network())
+            work = begin(cell, plan, context, lazy.store)
             image, seen = _described(work, lazy, unverified=unverified)
         except Exception as error:  # noqa: BLE001 - the next one is described whatever it was
             failed.append(NotPushed(cell.id, reported(error, cell.id, context.reporter)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wheelyard.errors import InspectError, StorageError
+from wheelyard.errors import InspectError, SelectionError, StorageError
 from wheelyard.images.build.report import read_report
 from wheelyard.registry.indexes import Shared
 from wheelyard.registry.push import NotPushed, Publication, Supply
@@ -25,6 +25,14 @@ class PublicationSource:
     failed: tuple[NotPushed, ...] = ()  # what was chosen and cannot be published
     supply: Supply | None = None  # adds missing layers to the layout
     origin: Layout | None = None  # the same images with gzip layers, if these have others
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split `REPOSITORY:TAG` or `REPOSITORY@DIGEST`; raise SelectionError for anything else."""
+    repository, _, reference = name.partition("@" if "@" in name else ":")
+    if not repository or not reference:
+        raise SelectionError(f"{name}: write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST")
+    return repository, reference
 
 
 def publications(

@@ -15,7 +15,7 @@ from wheelyard.images.assemble.image import ImageLayer
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import KnownImage, LayersRecord, contents_digest
 from wheelyard.images.build.report import read_report
-from wheelyard.images.inputs.network import Network
+from wheelyard.images.inputs.network import begin
 from wheelyard.lock.stages import load_stages
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def record_layers(
     report = {image["id"]: image for image in read_report(output)}
     results = []
     for cell in cells:
-        work = Assembly(
-            load_stages(cell, plan, context.settings.project), context, store, Network()
-        )
+        work = begin(cell, plan, context, store)
         planned = planned_layers(work.stages)
         stored_layers = {x.key: stored for x in planned if (stored := store.find(x.key))}
         layers |= {key: stored.layer for key, stored in stored_layers.items()}
@@ -81,9 +79,7 @@ def record_bases(
     for cell in cells:
         if cell.base.image is not None or cell.base_lock in results:
             continue
-        work = Assembly(
-            load_stages(cell, plan, context.settings.project), context, store, Network()
-        )
+        work = begin(cell, plan, context, store)
         planned = [x for x in planned_layers(work.stages) if isinstance(x.source, int)]
         made = make_layers(work, planned)
         layers |= {x.key: made[x.key].layer for x in planned}

@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING
 
 from wheelyard.context import Context
 from wheelyard.contract.imageconfig import CELL_LABEL
-from wheelyard.digests import Digest
 from wheelyard.errors import InspectError, RegistryError, SelectionError, SignatureError
-from wheelyard.fetching.download import Session, download
 from wheelyard.fetching.replies import Gone
-from wheelyard.fetching.wanted import Download
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import share_systems
 from wheelyard.images.build.build import build_images
@@ -33,11 +30,17 @@ from wheelyard.oci.documents import (
 from wheelyard.oci.layout import ZSTD_TYPE, Layout, digest_of
 from wheelyard.oci.reindex import reindex
 from wheelyard.publish.attest.signatures import require_signed
-from wheelyard.publish.difference import Difference, Published, as_files, first_difference
-from wheelyard.publish.published import PublicationSource
+from wheelyard.publish.difference import (
+    Difference,
+    Published,
+    as_files,
+    first_difference,
+    in_layout,
+)
+from wheelyard.publish.published import PublicationSource, split_name
 from wheelyard.publish.recompress import ESTARGZ
 from wheelyard.publish.repacked import repacked_images
-from wheelyard.registry.client import Registry, get_content
+from wheelyard.registry.client import Registry, fetch_blob, get_content
 from wheelyard.registry.indexes import image_manifest
 from wheelyard.registry.push import Publication
 from wheelyard.system.storage import storage_error
@@ -71,7 +74,7 @@ def reproduce(
     SelectionError for one that this project has not, SignatureError where `trust` is given and it
     is not signed, and as `build` does.
     """
-    repository, reference = _split(name)
+    repository, reference = split_name(name)
     full = registry.address.repository(repository)
     theirs = read_published(registry, full, reference, name)
     if trust is not None:
@@ -93,7 +96,7 @@ def reproduce(
         (built,) = build_images([cell], plan, layout.folder, own, recompute=True)
         if not isinstance(built, Built):
             raise built.error
-        ours = _ours(layout, built)
+        ours = in_layout(layout, built.image.manifest.digest)
         if _is_lazy(theirs):
             lazily = _lazily(layout, built, own)
             difference = first_difference(theirs, lazily, lambda _: (), lambda _: ())
@@ -110,14 +113,6 @@ def reproduce(
             lambda number: entries_here(layout.blob(ours.layers[number]), ours, number),
         )
     return Reproduction(cell.id, theirs.digest, ours.digest, difference)
-
-
-def _split(name: str) -> tuple[str, str]:
-    separator = "@" if "@" in name else ":"
-    repository, _, reference = name.partition(separator)
-    if not repository or not reference:
-        raise SelectionError(f"{name}: write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST")
-    return repository, reference
 
 
 def read_published(registry: Registry, repository: str, reference: str, name: str) -> Published:
@@ -167,12 +162,6 @@ def own_cache(context: Context, folder: Path) -> Iterator[Context]:
     yield Context(replace(context.settings, cache_dir=folder), context.reporter)
 
 
-def _ours(layout: Layout, built: Built) -> Published:
-    manifest = layout.read_json(built.image.manifest.digest)
-    config = layout.read_json(built.image.config.digest)
-    return Published(built.image.manifest.digest, manifest, config)
-
-
 def _is_lazy(image: Published) -> bool:
     return any(TOC_DIGEST in layer.get("annotations", {}) for layer in image.manifest["layers"])
 
@@ -183,10 +172,7 @@ def _lazily(layout: Layout, built: Built, context: Context) -> Published:
     with repacked_images(PublicationSource(layout, (publication,)), ESTARGZ, context) as packed:
         if packed.failed:
             raise packed.failed[0].error
-        digest = packed.images[0].manifest
-        manifest = packed.layout.read_json(digest)
-        config = packed.layout.read_json(manifest["config"]["digest"])
-    return Published(digest, manifest, config)
+        return in_layout(packed.layout, packed.images[0].manifest)
 
 
 def entries_there(
@@ -194,11 +180,8 @@ def entries_there(
 ) -> Sequence[Entry]:
     """Fetch one layer, resumed and checked, and list its entries."""
     layer = image.manifest["layers"][number]
-    digest = Digest.parse(layer["digest"])
-    url = registry.url(repository, f"blobs/{digest}")
-    item = Download(url, f"{digest.sha256[:12]}.tar.gz", digest.sha256, int(layer["size"]))
-    session = Session(registry.http, registry.reporter, registry.patience)
-    return entries_here(download(item, scratch / "theirs", session), image, number)
+    blob = fetch_blob(registry, repository, layer["digest"], layer["size"], scratch / "theirs")
+    return entries_here(blob, image, number)
 
 
 def entries_here(blob: Path, image: Published, number: int) -> Sequence[Entry]:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from wheelyard.errors import InspectError
 from wheelyard.images.assemble.assemble import make_layers
-from wheelyard.images.assemble.assembly import Assembly, PlannedLayer
+from wheelyard.images.assemble.assembly import PlannedLayer
 from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.assemble.record import PATH, LayersRecord
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import share_systems
-from wheelyard.images.inputs.network import Network
-from wheelyard.lock.stages import load_stages
+from wheelyard.images.inputs.network import begin
 from wheelyard.publish.reproduce import own_cache
 
 if TYPE_CHECKING:
@@ -36,9 +35,7 @@ def verify_layers(cells: Sequence[Cell], plan: Plan, record: LayersRecord, conte
     with _folder(ours) as folder, own_cache(context, folder / "cache") as own:
         store = LayerStore(own.settings.cache_dir)
         for cell in cells:
-            work = Assembly(
-                load_stages(cell, plan, context.settings.project), own, store, Network()
-            )
+            work = begin(cell, plan, own, store)
             recorded = [x for x in planned_layers(work.stages) if x.key in record.layers]
             share_systems(work.stages, ours, store)
             made = make_layers(work, recorded)

@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import httpx
 
 from wheelyard.console.tasks import Reporter
 from wheelyard.digests import Digest, DigestError
 from wheelyard.errors import RegistryError, ToolMissingError
+from wheelyard.fetching.download import Session, download
 from wheelyard.fetching.guard import SMALL
 from wheelyard.fetching.patience import PATIENCE, GaveUp, Patience, patiently
 from wheelyard.fetching.replies import Gone, Interrupted, Refused
 from wheelyard.fetching.transport import make_client
+from wheelyard.fetching.wanted import Download
 from wheelyard.oci.address import Address
 from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from wheelyard.registry.credentials import Credential, find_credential
@@ -242,6 +245,17 @@ def put_manifest(
             f"{response.headers[_DIGEST_HEADER]} but {expected} was sent: something on the way "
             "changes the content"
         )
+
+
+def fetch_blob(registry: Registry, repository: str, digest: str, size: int, folder: Path) -> Path:
+    """Fetch a blob of any size into a folder of fetched files, resumed and checked.
+
+    Raises FetchError.
+    """
+    sha256 = _digest(registry, digest).sha256
+    url = registry.url(repository, f"blobs/sha256:{sha256}")
+    session = Session(registry.http, registry.reporter, registry.patience)
+    return download(Download(url, f"{sha256[:12]}.tar.gz", sha256, size), folder, session)
 
 
 def get_content(

@@ -102,8 +102,7 @@ def opened(
     reporter: Reporter,
 ) -> Iterator[Run]:  # fmt: skip
     """Yield the image of `layout` with this manifest digest, ready to run commands in."""
-    content = layout.read_json(manifest)
-    config = layout.read_json(content["config"]["digest"])
+    content, config = layout.read_image(manifest)
     if place.client is not None:
         image = loadable(layout, manifest, tags, unpacked_sizes(layout.folder))
         yield _in_engine(place.client, place.gpu, image, layout, reporter)

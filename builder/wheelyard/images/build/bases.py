@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 from wheelyard.contract.imageconfig import base_config, base_image
 from wheelyard.images.assemble.assemble import base_layers
-from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import Image, write_image
 from wheelyard.images.assemble.record import read_record
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import LOCK_NAME
-from wheelyard.images.inputs.network import Network
-from wheelyard.lock.stages import load_stages, repositories
+from wheelyard.images.inputs.network import begin
 from wheelyard.oci.layout import Layout
 from wheelyard.system.failures import reported
 from wheelyard.system.filelock import locked
@@ -54,13 +52,9 @@ def build_bases(
         for cell in _lowest_cells(cells, plan):
             name = base_image(cell)
             try:
-                stages = load_stages(cell, plan, context.settings.project)
-                known_as = repositories(cell, plan)
-                work = Assembly(
-                    stages, context, store, Network(), record=record, repositories=known_as
-                )
-                layers = base_layers(work)
-                image = write_image(layout, base_config(cell, stages[0].lock.newest), layers)
+                work = begin(cell, plan, context, store, record)
+                config = base_config(cell, work.stages[0].lock.newest)
+                image = write_image(layout, config, base_layers(work))
                 layout.set_references({**layout.references(), name: image.manifest})
                 if load:
                     load.image(image, [name], layout)

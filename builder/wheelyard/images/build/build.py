@@ -21,10 +21,10 @@ from wheelyard.images.build.loading import Loader, NullReceiver, Receiver
 from wheelyard.images.build.prune import locked_wheels, prune_wheels
 from wheelyard.images.build.report import LOCK_NAME, read_report, write_report
 from wheelyard.images.build.results import Built, Failed
-from wheelyard.images.inputs.network import Network
+from wheelyard.images.inputs.network import begin
 from wheelyard.images.inspect.inspect import Finding, inspect_image, require
 from wheelyard.images.inspect.tree import LayerContents, Tree
-from wheelyard.lock.stages import Stage, load_stages, repositories
+from wheelyard.lock.stages import Stage
 from wheelyard.model import Cell, Plan
 from wheelyard.oci.layout import Layout
 from wheelyard.system.failures import reported
@@ -62,16 +62,7 @@ def build_images(
         for number, cell in enumerate(cells, 1):
             overview(number, cell)
             try:
-                stages = load_stages(cell, plan, context.settings.project)
-                work = Assembly(
-                    stages,
-                    context,
-                    store,
-                    Network(),
-                    record=record,
-                    repositories=repositories(cell, plan),
-                    remade=remade,
-                )
+                work = begin(cell, plan, context, store, record, remade)
                 built = _build_one(work, layout, held, load)
                 _publish(layout, built)
                 results.append(built)

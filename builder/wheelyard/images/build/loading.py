@@ -113,12 +113,11 @@ def loadable(
     """Describe an image of a layout as an engine needs it; `sizes` may lack some layers."""
     from wheelyard.oci.archive import LoadableImage
 
-    content = layout.read_json(manifest)
-    config = content["config"]["digest"]
+    content, config = layout.read_image(manifest)
     digests = [layer["digest"] for layer in content["layers"]]
     return LoadableImage(
-        config,
-        tuple(zip(digests, layout.read_json(config)["rootfs"]["diff_ids"], strict=True)),
+        content["config"]["digest"],
+        tuple(zip(digests, config["rootfs"]["diff_ids"], strict=True)),
         tuple(tags),
         manifest,
         tuple(sizes[x] for x in digests) if all(x in sizes for x in digests) else (),

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wheelyard.fetching.fetch import fetch_all
 from wheelyard.fetching.wanted import cached
+from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.streamed import StreamedInputs
 from wheelyard.images.inputs.supply import sources_list, supply
 from wheelyard.lock.index import locate
 from wheelyard.lock.resolve import index_urls
+from wheelyard.lock.stages import load_stages, repositories
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping
 
-    from wheelyard.images.assemble.assembly import Assembly, Files
+    from wheelyard.context import Context
+    from wheelyard.images.assemble.assembly import Files
     from wheelyard.images.assemble.image import ImageLayer
+    from wheelyard.images.assemble.store import LayerStore
     from wheelyard.images.assemble.streamed import Arrived
-    from wheelyard.model import LockedWheel, PackageLock
+    from wheelyard.layers.layer import Layer
+    from wheelyard.model import Cell, LockedWheel, PackageLock, Plan
     from wheelyard.oci.blobs import StoredLayer
 
 
@@ -60,3 +65,26 @@ class Network:
     def sources_list(self, work: Assembly, suite: str) -> str:
         """Return the archives that apt in an image of that suite reads."""
         return sources_list(suite, work.context)
+
+
+def begin(
+    cell: Cell,
+    plan: Plan,
+    context: Context,
+    store: LayerStore,
+    record: Mapping[str, Layer] | None = None,
+    remade: set[str] | None = None,
+) -> Assembly:
+    """Begin an image of these inputs; LockError if its locks do not match the matrix.
+
+    `record` and `remade` are those of `Assembly`.
+    """
+    return Assembly(
+        load_stages(cell, plan, context.settings.project),
+        context,
+        store,
+        Network(),
+        record=record or {},
+        repositories=repositories(cell, plan),
+        remade=remade,
+    )

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.digests import Digest
 from wheelyard.errors import FetchError, RegistryError, StorageError
-from wheelyard.fetching.download import NothingCame, Session, download
-from wheelyard.fetching.wanted import Download, FileGone
+from wheelyard.fetching.download import NothingCame
+from wheelyard.fetching.wanted import FileGone
 from wheelyard.layers import toc
 from wheelyard.layers.layer import Layer
 from wheelyard.oci.reindex import reindex
-from wheelyard.registry.client import Registry, open_registry
+from wheelyard.registry.client import Registry, fetch_blob, open_registry
 from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import storage_error
 
@@ -64,13 +63,8 @@ def fetch_layer(
 def _fetched(
     work: Assembly, registry: Registry, repository: str, key: str, layer: Layer
 ) -> StoredLayer:
-    sha256 = Digest.parse(layer.digest).sha256
-    url = registry.url(repository, f"blobs/{layer.digest}")
-    session = Session(registry.http, registry.reporter, registry.patience)
     with work.timed("fetch"):
-        blob = download(
-            Download(url, f"{sha256[:12]}.tar.gz", sha256, layer.size), work.files, session
-        )
+        blob = fetch_blob(registry, repository, layer.digest, layer.size, work.files)
     with work.timed("base"):
         try:
             entries = reindex(blob, layer.digest, layer.diff_id, lambda _: None)

@@ -271,8 +271,7 @@ def inspect_layout_image(
 
     `manifest` is a digest. Raises StorageError for a blob that is missing or damaged.
     """
-    content = layout.read_json(manifest)
-    config = layout.read_json(content["config"]["digest"])
+    content, config = layout.read_image(manifest)
     layers = [
         LayerContents(
             layout.blob(layer["digest"]),
