@@ -64,11 +64,14 @@ const visibleRows = (page) =>
 
 async function pick() {
   const { page, close } = await open("/pick/", "desktop", "light");
+  await page.setViewport({ width: 1120, height: 816 });
   await page.locator(byRole("textbox", "NVIDIA driver")).fill("535.104");
   const gpu = await page.waitForSelector(byRole("combobox", "GPU"));
   await gpu.select("9.0");
   const answer = await page.$eval("[role=status]", (status) => status.innerText);
   const search = await page.evaluate(() => location.search);
+  await page.evaluate(() => document.activeElement.blur());
+  await page.screenshot({ path: `${pictures}/pick.png` }); // docs/pictures has it
   const shared = await open(`/pick/${search}`, "desktop", "light");
   const again = await shared.page.$eval("[role=status]", (status) => status.innerText);
   await page.locator(byRole("textbox", "NVIDIA driver")).fill("470.82");

@@ -46,6 +46,16 @@ def pages(images: tuple[ImageFacts, ...]) -> dict[str, str]:
     return make_pages(PROJECT, images)
 
 
+def test_the_picture_of_pick_has_all_of_its_fields(pages: dict[str, str]) -> None:
+    """Where this fails, take it again: CONTRIBUTING.md, the site."""
+    (told,) = re.findall(
+        r"!\[(.*)\]\(pictures/pick\.png\)", (PROJECT / "docs/servers.md").read_text()
+    )
+    fields = re.findall(r"<label>(.*?) <", pages["pick.md"])
+    assert len(fields) > 5
+    assert [name for name in fields if name not in told] == []
+
+
 def test_every_image_has_a_page_with_its_tags_layers_and_parts(
     images: tuple[ImageFacts, ...], pages: dict[str, str]
 ) -> None:
