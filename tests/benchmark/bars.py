@@ -35,7 +35,10 @@ class Heading:
 
 
 def draw_bars(heading: Heading, groups: Mapping[str, Sequence[Bar]]) -> str:
-    """An SVG with a group for each title, its bars as long as their seconds."""
+    """An SVG with a group for each title, its bars as long as their seconds.
+
+    It is light or dark as the page that shows it, or else as the reader's system.
+    """
     longest = max(bar.seconds for bars in groups.values() for bar in bars)
     drawn, top = [], 46
     for title, bars in groups.items():

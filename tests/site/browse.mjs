@@ -111,6 +111,31 @@ async function searched() {
   return links;
 }
 
+// The colour of a chart's page, before and after the visitor switches; the system's stays light.
+async function chart() {
+  const { page, close } = await open("/benchmarks/", "desktop", "light");
+  const image = await page.waitForSelector('article img[src$=".svg"]');
+  const colour = async () => {
+    const shot = await image.screenshot({ encoding: "base64" });
+    return page.evaluate(async (data) => {
+      const picture = new Image();
+      picture.src = `data:image/png;base64,${data}`;
+      await picture.decode();
+      const canvas = Object.assign(document.createElement("canvas"), { width: picture.width, height: picture.height });
+      const context = canvas.getContext("2d");
+      context.drawImage(picture, 0, 0);
+      return [...context.getImageData(4, picture.height - 20, 1, 1).data.slice(0, 3)]; // below the header
+    }, shot);
+  };
+  const light = await colour();
+  await page.locator('label[title="Switch to dark"]').click();
+  await page.waitForFunction(() => getComputedStyle(document.body).colorScheme === "dark");
+  const dark = await colour();
+  await image.screenshot({ path: `${pictures}/chart-dark.png` });
+  await close();
+  return { light, dark };
+}
+
 try {
   const views = [];
   for (const path of paths) {
@@ -118,7 +143,7 @@ try {
       for (const scheme of ["light", "dark"]) views.push(await look(path, screen, scheme));
     }
   }
-  const result = { views, pick: await pick(), list: await list(), searched: await searched() };
+  const result = { views, pick: await pick(), list: await list(), searched: await searched(), chart: await chart() };
   process.stdout.write(JSON.stringify(result));
 } finally {
   await browser.close();

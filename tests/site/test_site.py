@@ -99,6 +99,11 @@ def test_dark_is_dark(visit: dict[str, Any]) -> None:
     assert max(int(part) for part in seen["dark"][4:-1].split(",")) < 60
 
 
+def test_a_chart_is_as_light_as_the_page_that_shows_it(visit: dict[str, Any]) -> None:
+    assert min(visit["chart"]["light"]) == 255
+    assert max(visit["chart"]["dark"]) < 60
+
+
 def test_a_page_is_light_and_quick(visit: dict[str, Any], site: Path, address: str) -> None:
     for view in visit["views"]:
         paths = {urlsplit(url).path for url in view["requests"] if url.startswith(address)}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from tests.benchmark.bars import Bar, Heading, draw_bars
 from tests.benchmark.engines.__main__ import chosen, parse
 from tests.benchmark.engines.disk import fresh_disk
 from tests.benchmark.engines.plot import draw
@@ -108,6 +110,36 @@ def test_bars_are_as_long_as_their_seconds() -> None:
     bars = [float(x.attrib["width"]) for x in root.iter("{http://www.w3.org/2000/svg}rect")
             if x.attrib["width"] != "100%"]  # fmt: skip
     assert bars[1] == pytest.approx(bars[0] / 4, abs=1)
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2.2 defines it."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return sum(x * share for x, share in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+
+def test_a_plot_can_be_read_on_light_and_on_dark_pages() -> None:
+    heading = Heading("A", "b", "c", "d")
+    drawn = draw_bars(heading, {"x": [Bar("y", 1, None, False), Bar("z", 2, None, True)]})
+    root = ElementTree.fromstring(drawn)
+    (style,) = root.iter("{http://www.w3.org/2000/svg}style")
+    light, dark = (style.text or "").split("@media (prefers-color-scheme: dark)")
+    pages = []
+    for scheme in (light, dark):
+        colours = dict(re.findall(r"\.?(\w+) \{ fill: (#[0-9a-f]{6}) \}", scheme))
+        page = luminance(colours.pop("page"))
+        pages.append(page)
+        assert sorted(colours) == ["muted", "ours", "reference", "text"]
+        for name, colour in colours.items():
+            low, high = sorted((page, luminance(colour)))
+            least = 3 if name in ("ours", "reference") else 4.5  # of shapes, and of words
+            assert (high + 0.05) / (low + 0.05) >= least, (name, colour)
+    assert pages[0] == 1
+    assert pages[1] < 0.02
+    assert not [x for x in root.iter() if "fill" in x.attrib]
+    rects = [x for x in root.iter() if x.tag.endswith("rect")]
+    assert [x.get("class") for x in rects] == ["page", "ours", "reference"]
 
 
 def test_the_committed_plot_shows_the_committed_numbers() -> None:
