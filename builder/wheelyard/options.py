@@ -64,6 +64,13 @@ def add_load(parser: argparse.ArgumentParser, what: str = "load into the Docker 
     )
 
 
+def port(text: str) -> int:
+    """Parse the number of a port."""
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write a number from 1 to 65535")
+    return int(text)
+
+
 def add_bytecode(parser: argparse.ArgumentParser) -> None:
     """Add --bytecode, of a user's own project."""
     parser.add_argument(

@@ -57,6 +57,12 @@ class Settings:
                 "of yours with --project FOLDER"
             )
 
+    def require_registry(self, what: str) -> Address:
+        """Return the registry; UsageError, which calls it `what`, if none is set."""
+        if self.registry is None:
+            raise UsageError(f"{what} is missing: --registry HOST/PREFIX")
+        return self.registry
+
     def index(self, name: str) -> str:
         """Return the URL of the index that the matrix calls `name`; SettingsError if unset."""
         for known, url in self.indexes:

@@ -74,7 +74,7 @@ def test_three_commands_publish_a_project(published: str, tiny: Tiny, tmp_path: 
         assert run("lock", "--check").returncode == 0
         elsewhere = run("lock", "--registry", published.replace("team", "nobody"))
         assert elsewhere.returncode == 16
-        assert "has no catalogue, so no images to build on" in elsewhere.stderr
+        assert "has no catalogue, so no images of a set" in elsewhere.stderr
     image = tiny.cell("runtime").tags[0]
     assert tomllib.loads((folder / "wheelyard.toml").read_text())["image"] == image
     lock = tomllib.loads((folder / "pylock.toml").read_text())

@@ -16,11 +16,11 @@ import planning
 import pytest
 
 from wheelyard.architecture import AMD64, ARCHITECTURES, ARM64, of_machine
+from wheelyard.contract.constraints import environment
 from wheelyard.contract.exclusions import path_rules
 from wheelyard.contract.imageconfig import base_image, image_config
 from wheelyard.errors import MatrixError
 from wheelyard.images.assemble.base import bootstrap_command
-from wheelyard.images.inspect.distributions import environment
 from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs, wheel_platform
 from wheelyard.model import LockedDeb, PackageLock, Plan, RequirementsLock
 from wheelyard.planning.explain import explain
@@ -152,7 +152,7 @@ def test_what_an_image_states(tmp_path: Path) -> None:
     config = image_config(arm, RequirementsLock(arm.id, "0" * 64, ()))
     assert config.architecture == "arm64"
     assert '"architecture":"arm64"' in dict(config.labels)["wheelyard.cell"]
-    assert environment("3.11", "arm64")["platform_machine"] == "aarch64"
+    assert environment("3.11", "aarch64")["platform_machine"] == "aarch64"
 
 
 @pytest.mark.parametrize("name", ["arm64", "aarch64", "ARM64", "amd64", "x86_64", "AMD64"])

@@ -14,7 +14,7 @@ import pytest
 from wheelyard.errors import BaseImageError
 from wheelyard.images.assemble.flatten import Overlay, flatten
 from wheelyard.images.assemble.rootfs import Node, RootFS
-from wheelyard.images.inputs.pinned import installed_packages, parse_image
+from wheelyard.images.inputs.pinned import parse_image
 from wheelyard.layers.toc import Entry
 from wheelyard.oci.address import HUB, HUB_API
 
@@ -96,11 +96,6 @@ def test_what_is_no_layer_is_refused(tmp_path: Path) -> None:
     dangling = layer(tmp_path / "y.tar.gz", {"b": "nothing"})
     with pytest.raises(BaseImageError, match="not a layer of a base"):
         flatten([dangling], tmp_path / "y")
-
-
-def test_installed_packages() -> None:
-    status = ["Package: a", "Status: install ok installed", "", "Package: b"]
-    assert installed_packages([*status, "Status: deinstall ok config-files"]) == {"a"}
 
 
 @pytest.mark.parametrize(

@@ -389,7 +389,7 @@ class TestTheCommand:
         with referring_registry("catalogue") as shelf:
             words = ["pick", "--driver", "535.104", "--registry", shelf.url]
             assert main([*words, "--project", str(ROOT)]) == RegistryError.exit_code
-        assert "nothing was published there" in capsys.readouterr().err
+        assert "has no catalogue" in capsys.readouterr().err
 
     def test_anywhere_it_picks_from_the_set_that_came_along(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

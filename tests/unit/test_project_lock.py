@@ -20,13 +20,14 @@ from wheels import make_wheel
 from wheelyard.cli import main
 from wheelyard.context import Context
 from wheelyard.errors import FetchError, LockError, ProjectError
+from wheelyard.lock.apt import installed
 from wheelyard.model import LockedDeb, LockedWheel
 from wheelyard.planning.catalogue import CatalogueEntry
 from wheelyard.projects.files import copy_tree, tree_digest, tree_files
 from wheelyard.projects.layers import fetch_wheels
 from wheelyard.projects.lock import Resolution, _pinned, lock_project
 from wheelyard.projects.model import BaseImage, DebianLock, Project, ProjectLock
-from wheelyard.projects.packages import _architecture, _installed
+from wheelyard.projects.packages import _architecture
 from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
 from wheelyard.projects.requirements import collect
 from wheelyard.projects.state import lock_problems
@@ -640,7 +641,7 @@ def test_dpkgs_status_says_what_is_installed_and_for_what() -> None:
         f"Package: dpkg\nEssential: yes\n{state}\nArchitecture: arm64\nVersion: 2\n\n"
         "Package: gone\nStatus: deinstall ok config-files\nArchitecture: arm64\nVersion: 3\n"
     ).encode()
-    assert _installed(status) == {"apt": "1:2.6", "dpkg": "2"}
+    assert installed(status.decode()) == {"apt": "1:2.6", "dpkg": "2"}
     assert _architecture(status) == "arm64"
     with pytest.raises(ProjectError, match="does not say what processors"):
         _architecture(b"")

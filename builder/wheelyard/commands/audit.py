@@ -53,9 +53,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.publish.audit import published_parts
     from wheelyard.registry.client import open_registry
 
-    address = context.settings.registry
-    if address is None:
-        raise UsageError("the registry of the image is missing: --registry HOST/PREFIX")
+    address = context.settings.require_registry("the registry of the image")
     if args.licences_only and args.advisories:
         raise UsageError("--licences-only does not look up fixes: leave out --advisories")
     trust = find_trust(args.verify_key, args.signed_as, context)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.options import Command, add_json, add_output, add_verify_options, completed
+from wheelyard.options import Command, add_json, add_output, add_verify_options, completed, port
 from wheelyard.rendering.deployments import KINDS, Deployment
 from wheelyard.settings import expanded
 
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--command", metavar="WORDS", dest="words", help="command to run")
-    parser.add_argument("--port", type=_port, metavar="N", help="port that the command listens on")
+    parser.add_argument("--port", type=port, metavar="N", help="port that the command listens on")
     parser.add_argument(
         "--listen",
         default="127.0.0.1",
@@ -106,6 +106,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if project is not None:
         deployment = _project_deployment(project, args, context, trust)
     else:
+        if context.settings.registry is None:
+            context.mention_packaged()
         entry = _find(read_entries(args.dist, context, trust), args.image)
         if trust is not None:
             require_entry_signed(entry, trust, context)
@@ -115,7 +117,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     folder = args.output.absolute()
     there = [str(folder / name) for name in files if (folder / name).exists()]
     if there and not args.force:
-        raise UsageError(f"{', '.join(there)}exists already; --force replaces it")
+        raise UsageError(f"{', '.join(there)} exists already; --force replaces it")
     for name, text in files.items():
         write_text(folder / name, text)
     notes = [ARRIVAL[args.kind]] if args.kind in ARRIVAL and not deployment.local else []
@@ -276,12 +278,6 @@ def _warn(deployment: Deployment, context: Context) -> None:
             f"port {deployment.port} will be reachable from elsewhere, without encryption: put a "
             "reverse proxy with TLS before it"
         )
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text} is not a port")
-    return int(text)
 
 
 def _count(text: str) -> int:

@@ -132,15 +132,14 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
     from wheelyard.system.textfiles import write_text
 
     settings = context.settings
-    if settings.registry is None:
-        raise UsageError("pin needs the registry of the images: --registry HOST/PREFIX")
+    address = settings.require_registry("the registry of the images")
     trust = find_trust(args.verify_key, args.signed_as, context)
     cells = load_plan(settings.project).cells
     wanted = variants(cells) if args.name is None else (find_variant(cells, args.name),)
     kept = {} if args.name is None else load_published(settings.project)
     groups = {x.cell.id: [cell for cell in cells if cell.sibling == x.cell.id] for x in wanted}
     ids = {cell.id for group in groups.values() for cell in group}
-    with open_registry(settings.registry, settings, context.reporter) as registry:
+    with open_registry(address, settings, context.reporter) as registry:
         entries = fetch_catalogue(registry, trust) or ()
         digests = {x.id: x.digest for x in entries if x.id in ids and x.digest is not None}
         for entry in entries:
@@ -148,10 +147,10 @@ def _pin(args: argparse.Namespace, context: Context) -> int:
                 require_entry(registry, entry, trust)
         for group in groups.values():
             digests |= _of_all_architectures(registry, group, digests)
-    published = find_published(wanted, digests, settings.registry)
+    published = find_published(wanted, digests, address)
     images = dict.fromkeys(x.cell.tags[0] for x in wanted)
     missing = [tag for tag in images if tag not in published]
-    advice = f"{settings.registry} does not have {', '.join(missing)}; `wheelyard push` publishes"
+    advice = f"{address} does not have {', '.join(missing)}; `wheelyard push` publishes"
     if not published:
         raise RegistryError(f"{advice} them")
     if missing:

@@ -31,13 +31,11 @@ add_arguments = pick.add_arguments
 def run(args: argparse.Namespace, context: Context) -> int:
     """Pull the choice with Docker, else podman; print how to start it."""
     from wheelyard.console.table import show_json, show_text
-    from wheelyard.errors import UsageError
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.servers.choosing import choose
     from wheelyard.servers.pulling import pull_image
 
-    if context.settings.registry is None:
-        raise UsageError("the registry to pull from is missing: --registry HOST/PREFIX")
+    context.settings.require_registry("the registry to pull from")
     trust = find_trust(args.verify_key, args.signed_as, context)
     choice = choose(pick.request_of(args), trust, context)
     for note in choice["notes"]:

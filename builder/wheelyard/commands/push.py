@@ -127,9 +127,7 @@ def _push_project(project: Project, args: argparse.Namespace, context: Context) 
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.registry.client import open_registry
 
-    address = context.settings.registry
-    if address is None:
-        raise UsageError("the destination is missing: --registry HOST/PREFIX")
+    address = context.settings.require_registry("the destination")
     for option in ("known", "verify_known", "layout", "unverified"):
         if getattr(args, option):
             raise UsageError(f"--{option.replace('_', '-')} is for images of a set")

@@ -50,12 +50,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Print both digests, and the first difference of the images."""
     from wheelyard.console.plain import one_line
     from wheelyard.console.table import show_json, show_text
-    from wheelyard.errors import InspectError, UsageError
+    from wheelyard.errors import InspectError
     from wheelyard.registry.client import open_registry
 
-    address = context.settings.registry
-    if address is None:
-        raise UsageError("the registry of the image is missing: --registry HOST/PREFIX")
+    address = context.settings.require_registry("the registry of the image")
     with open_registry(address, context.settings, context.reporter) as registry:
         outcome = _reproduced(args, registry, context)
     difference = outcome.difference

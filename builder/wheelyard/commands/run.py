@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.options import Command, add_output, completed
+from wheelyard.options import Command, add_output, completed, port
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--flavour", default="runtime", metavar="NAME", help="default: runtime")
     parser.add_argument(
-        "--port", action="append", type=_port, default=[], metavar="N",
+        "--port", action="append", type=port, default=[], metavar="N",
         help="reach this port on 127.0.0.1; may be given more than once",
     )  # fmt: skip
     parser.add_argument("--runtime", choices=("docker", "podman"), help="default: what is here")
@@ -108,7 +108,7 @@ def _run_project(
     from wheelyard.errors import EngineError
     from wheelyard.images.build.loading import find_loader
     from wheelyard.projects.find import project_output
-    from wheelyard.projects.local import build_project, copy_into_podman, load_into_docker
+    from wheelyard.projects.local import build_project, load_into_docker, load_into_podman
 
     args.no_mount |= args.image_code
     table = project.table
@@ -118,7 +118,7 @@ def _run_project(
     if not args.print:
         built = build_project(project, project_output(project, args.output), context)
         if runtime.name == "podman":
-            copy_into_podman(built, context)
+            load_into_podman(built, context)
         elif loader := find_loader(wanted=True, context=context):
             load_into_docker(built, loader, context)
         else:
@@ -162,9 +162,3 @@ def _become(runtime: Runtime, start: Start, *, only_print: bool) -> int:
     sys.stdout.flush()
     os.execvp(line[0], line)  # noqa: S606 - signals, terminal and exit code are the engine's
     raise AssertionError("execvp returned")
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write a number from 1 to 65535")
-    return int(text)

@@ -57,6 +57,24 @@ def constraint_lines(cell: Cell, wheels: Iterable[LockedWheel]) -> tuple[str, ..
     return (*pins, *(bound.partition("  # ")[0] for bound in _bounds(cell, pins)))
 
 
+def environment(python: str, machine: str) -> dict[str, str]:
+    """Return the values of PEP 508's markers in an image with this Python, on this machine."""
+    return {
+        "extra": "",
+        "implementation_name": "cpython",
+        "implementation_version": f"{python}.0",
+        "os_name": "posix",
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+    }
+
+
 def _pins(cell: Cell, wheels: Iterable[LockedWheel]) -> Iterator[str]:
     """Yield the exact versions, except those with which the cell overrides upstream's own pins.
 

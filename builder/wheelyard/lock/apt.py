@@ -206,6 +206,15 @@ def parse_records(text: str) -> tuple[dict[str, str], ...]:
     )
 
 
+def installed(status: str) -> dict[str, str]:
+    """Return name -> version of what dpkg's status lists as installed."""
+    return {
+        record["Package"]: record.get("Version", "")
+        for record in parse_records(status)
+        if record.get("Status", "").endswith(" installed")
+    }
+
+
 def _write_tree(folder: Path, lists: Path, sources: Sequence[Source], keyring: str) -> None:
     for part in (lists / "partial", folder / "state", folder / "cache/archives/partial"):
         part.mkdir(parents=True, exist_ok=True)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelyard.architecture import DEFAULT
-from wheelyard.errors import ProjectError, RegistryError, UsageError
+from wheelyard.errors import ProjectError, UsageError
 from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
 from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.selector import is_described
 from wheelyard.projects.base import planned_base
 from wheelyard.projects.find import set_folder
-from wheelyard.projects.published import Documents, base_from_registry
-from wheelyard.publish.catalogue import fetch_catalogue
-from wheelyard.registry.client import Registry, open_registry
+from wheelyard.projects.published import DOCUMENTS, Documents, base_from_registry
+from wheelyard.publish.catalogue import require_catalogue
+from wheelyard.registry.client import open_registry
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -41,9 +41,9 @@ def find_ground(project: Project, context: Context, trust: Trust | None = None) 
     settings = context.settings
     if settings.registry is not None:
         with open_registry(settings.registry, settings, context.reporter) as registry:
-            entries = _published(registry, trust)
+            entries = require_catalogue(registry, trust)
             entry = chosen_entry(project.table.image, entries, str(settings.registry))
-            documents = Documents(settings.cache_dir / "documents")
+            documents = Documents(settings.cache_dir / DOCUMENTS)
             base = base_from_registry(
                 registry, entry.tags[0], documents, digest=entry.digest, trust=trust
             )
@@ -57,18 +57,8 @@ def known_entries(context: Context, trust: Trust | None = None) -> tuple[Catalog
     settings = context.settings
     if settings.registry is not None:
         with open_registry(settings.registry, settings, context.reporter) as registry:
-            return _published(registry, trust)
+            return require_catalogue(registry, trust)
     return _planned_entries(_set_folder(context))
-
-
-def _published(registry: Registry, trust: Trust | None) -> tuple[CatalogueEntry, ...]:
-    entries = fetch_catalogue(registry, trust)
-    if entries is None:
-        raise RegistryError(
-            f"{registry.address} has no catalogue, so no images to build on: publish the set there "
-            "(`wheelyard push` in it), or leave out --registry to take the images of the matrix"
-        )
-    return entries
 
 
 def _set_folder(context: Context) -> Path:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelyard.errors import EngineError
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.oci.layout import Descriptor, Layout
 from wheelyard.projects.image import describe_project_image
@@ -16,7 +15,7 @@ from wheelyard.projects.layers import Workshop, project_layers
 from wheelyard.projects.publish import current_lock
 from wheelyard.projects.published import FoundBase, find_base
 from wheelyard.registry.client import open_registry
-from wheelyard.system.subprocesses import run
+from wheelyard.servers.pulling import copy_into_podman, pull_image
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -86,16 +85,10 @@ def load_into_docker(built: BuiltProject, loader: Loader, context: Context) -> N
     loader.manifest(built.layout, built.manifest.digest, [built.tag], sizes)
 
 
-def copy_into_podman(built: BuiltProject, context: Context) -> str:
-    """Load the image into podman; return what podman calls it."""
+def load_into_podman(built: BuiltProject, context: Context) -> None:
+    """Load the image into podman, under a name of this host."""
     if not built.is_whole:
-        from wheelyard.servers.pulling import pull_image
-
         pull_image(
             built.base_name, built.base.image.digest, "podman", context.settings, context.reporter
         )
-    what, name = "copying the image into podman", f"localhost/{built.tag}"
-    source = f"oci:{built.layout.folder}:{built.tag}"
-    taken = run(["podman", "pull", "--quiet", source], error=EngineError, what=what)
-    run(["podman", "tag", taken.stdout.split()[-1], name], error=EngineError, what=what)
-    return name
+    copy_into_podman(built.layout.folder, built.tag, f"localhost/{built.tag}")

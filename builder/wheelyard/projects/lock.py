@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from wheelyard.architecture import ARCHITECTURES
+from wheelyard.contract.constraints import environment
 from wheelyard.errors import LockError
 from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.lock.index import locate
@@ -33,7 +34,6 @@ from wheelyard.projects.requirements import (
     LOCAL,
     Wanted,
     collect,
-    environment,
     expanded,
     wheel_advice,
 )

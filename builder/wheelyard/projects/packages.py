@@ -27,7 +27,14 @@ from wheelyard.images.assemble.rootfs import is_dropped, with_content
 from wheelyard.layers.layer import FORMAT as LAYER_FORMAT
 from wheelyard.layers.layer import Layer, LayerWriter
 from wheelyard.layers.toc import Entry, parents
-from wheelyard.lock.apt import isolated_apt, parse_records, print_uris, release_date, show
+from wheelyard.lock.apt import (
+    installed,
+    isolated_apt,
+    parse_records,
+    print_uris,
+    release_date,
+    show,
+)
 from wheelyard.lock.debian import locked_debs
 from wheelyard.lock.snapshots import snapshot_id, snapshot_ids, snapshot_patterns, snapshot_urls
 from wheelyard.lock.sources import Source, deb_url, parse_sources, with_mirrors
@@ -71,7 +78,7 @@ def lock_packages(
     _require_linux(project)
     names = project.table.packages
     texts = _texts(places.debian(), (_STATUS, _SOURCES), project)
-    there = _installed(texts[_STATUS])
+    there = installed(texts[_STATUS].decode("utf-8", "replace"))
     sources = _sources(texts[_SOURCES], context, project)
     before = {} if previous is None else {deb.name: deb.version for deb in previous.packages}
     with (
@@ -237,15 +244,6 @@ def _architecture(status: bytes) -> str:
         if record.get("Package") == "dpkg" and re.fullmatch(r"\w+", name):  # apt's options hold it
             return name
     raise ProjectError("the base's dpkg status does not say what processors it is for")
-
-
-def _installed(status: bytes) -> dict[str, str]:
-    """Return name -> version of what dpkg has installed."""
-    return {
-        record["Package"]: record["Version"]
-        for record in parse_records(status.decode("utf-8", "replace"))
-        if record.get("Status", "").endswith(" installed")
-    }
 
 
 @dataclass(frozen=True, slots=True)

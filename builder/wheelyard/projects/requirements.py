@@ -19,6 +19,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from wheelyard.architecture import DEFAULT
+from wheelyard.contract.constraints import environment
 from wheelyard.errors import ProjectError
 from wheelyard.projects.model import Project
 from wheelyard.projects.table import PYPROJECT, read_toml
@@ -119,24 +120,6 @@ def collect(project: Project, python: str, machine: str = DEFAULT.machine) -> Wa
     if lock.is_file():
         wanted.locked += _uv_pins(lock, environment(python, machine))
     return wanted
-
-
-def environment(python: str, machine: str) -> dict[str, str]:
-    """Return the values of PEP 508's markers in an image with this Python, on this machine."""
-    return {
-        "python_version": python,
-        "python_full_version": f"{python}.0",
-        "implementation_version": f"{python}.0",
-        "implementation_name": "cpython",
-        "platform_python_implementation": "CPython",
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "platform_machine": machine,
-        "os_name": "posix",
-        "platform_release": "",
-        "platform_version": "",
-        "extra": "",
-    }
 
 
 def wheel_advice(what: str, devel: str = "IMAGE-devel") -> str:

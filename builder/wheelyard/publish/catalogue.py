@@ -77,6 +77,17 @@ def fetch_catalogue(
     return published.catalogue.entries
 
 
+def require_catalogue(registry: Registry, trust: Trust | None) -> tuple[CatalogueEntry, ...]:
+    """Return the catalogue below the prefix; raise as `fetch_catalogue`, and if there is none."""
+    entries = fetch_catalogue(registry, trust)
+    if entries is None:
+        raise RegistryError(
+            f"{registry.address} has no catalogue, so no images of a set: publish them there "
+            "(`wheelyard push`), or leave out --registry to take the images of the matrix"
+        )
+    return entries
+
+
 def _fetch(registry: Registry, trust: Trust | None) -> _Found | None:
     """Fetch the catalogue; raise UnreadableError for a blob that is not one."""
     repository = registry.address.repository(NAME)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.console.amounts import amount
 from wheelyard.contract.runtimes import Runtime, best, find_runtimes, run_line
-from wheelyard.errors import MachineError, RegistryError, SignatureError, UsageError
+from wheelyard.errors import MachineError, SignatureError, UsageError
 from wheelyard.images.build.report import read_report
 from wheelyard.oci.address import pinned
 from wheelyard.planning.catalogue import CatalogueEntry, plan_entries, pull_bytes
 from wheelyard.planning.facts import CPU
 from wheelyard.planning.plan import load_inputs
 from wheelyard.publish.attest.signatures import require_entry
-from wheelyard.publish.catalogue import fetch_catalogue
+from wheelyard.publish.catalogue import require_catalogue
 from wheelyard.registry.client import open_registry
 from wheelyard.servers import machine
 from wheelyard.servers.machine import LocalEngine
@@ -52,6 +52,8 @@ def choose(request: PickRequest, trust: Trust | None, context: Context) -> dict[
 
     Raises MachineError if no image runs, SignatureError if `trust` is not satisfied.
     """
+    if context.settings.registry is None:
+        context.mention_packaged()
     entries = read_entries(request.dist, context, trust)
     host = _host(request, cpu=any(entry.cuda == CPU for entry in entries))
     choice = pick(entries, host, request.selection)
@@ -109,19 +111,12 @@ def read_entries(
     settings = context.settings
     if settings.registry is not None:
         with open_registry(settings.registry, settings, context.reporter) as registry:
-            published = fetch_catalogue(registry, trust)
-        if published is None:
-            raise RegistryError(
-                f"{settings.registry} has no catalogue, so nothing was published there: "
-                "`wheelyard push` does, and without --registry the project's matrix is read"
-            )
-        return published
+            return require_catalogue(registry, trust)
     if not (settings.project / "matrix.yaml").is_file():
         raise UsageError(
             "no matrix.yaml here and no catalogue: name the registry (--registry HOST/PREFIX) or "
             "the project (--project FOLDER)"
         )
-    context.mention_packaged()
     _matrix, upstream, plan = load_inputs(settings.project)
     return plan_entries(plan.cells, upstream, read_report(dist.absolute()))
 

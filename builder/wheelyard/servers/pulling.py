@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from wheelyard.console.tasks import Reporter
 from wheelyard.errors import EngineError
 from wheelyard.oci.address import pinned
@@ -26,6 +28,13 @@ def pull_image(
     if client is None:
         raise EngineError("no Docker Engine answers; start one, or choose another with --runtime")
     return pull(client, image, digest, reporter)
+
+
+def copy_into_podman(layout: Path, tag: str, name: str) -> None:
+    """Copy an image of a layout into podman, which calls it `name`; raise EngineError."""
+    what, source = "copying the image into podman", f"oci:{layout}:{tag}"
+    taken = run(["podman", "pull", "--quiet", source], error=EngineError, what=what)
+    run(["podman", "tag", taken.stdout.split()[-1], name], error=EngineError, what=what)
 
 
 def _with_podman(image: str, digest: str | None, settings: Settings) -> str:

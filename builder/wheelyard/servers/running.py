@@ -19,7 +19,7 @@ from wheelyard.planning.selector import select
 from wheelyard.servers import machine
 from wheelyard.servers.choosing import host_of, read_entries
 from wheelyard.servers.pick import Host, Selection, pick
-from wheelyard.servers.pulling import pull_image
+from wheelyard.servers.pulling import copy_into_podman, pull_image
 from wheelyard.system.subprocesses import run
 
 
@@ -162,11 +162,7 @@ def _to_podman(name: str, image: Found, plan: Plan | None, dist: Path, context: 
         pull_image(image.tag, image.digest, "podman", context.settings, context.reporter)
         return
     _build(image.cell, plan, dist, context, load=False)
-    what = "copying the image into podman"
-    taken = run(
-        ["podman", "pull", "--quiet", f"oci:{dist}:{image.tag}"], error=EngineError, what=what
-    )
-    run(["podman", "tag", taken.stdout.split()[-1], name], error=EngineError, what=what)
+    copy_into_podman(dist, image.tag, name)
 
 
 def _build(cell: Cell, plan: Plan, dist: Path, context: Context, *, load: bool) -> None:

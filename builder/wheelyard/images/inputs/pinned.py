@@ -11,7 +11,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.digests import Digest
@@ -20,6 +20,7 @@ from wheelyard.fetching.replies import Gone
 from wheelyard.images.assemble.image import ImageLayer
 from wheelyard.images.inputs.remote import fetch_layer
 from wheelyard.layers.layer import Layer
+from wheelyard.lock.apt import installed
 from wheelyard.oci import blobs
 from wheelyard.oci.address import Address, registry_host
 from wheelyard.registry.client import MANIFEST_TYPES, Registry, get_content, open_registry
@@ -140,7 +141,7 @@ def _stored(
 def _require_packages(work: Assembly, layers: Sequence[StoredLayer]) -> None:
     """Raise BaseImageError unless the image has the Debian packages of every flavour."""
     wanted = {name for stage in work.stages for name in stage.cell.flavour.packages}
-    missing = sorted(wanted - installed_packages(_status(work, layers).splitlines()))
+    missing = sorted(wanted - installed(_status(work, layers)).keys())
     if missing:
         base = work.stages[0].cell.base
         raise BaseImageError(
@@ -155,14 +156,3 @@ def _status(work: Assembly, layers: Sequence[StoredLayer]) -> str:
             if entry.path == _STATUS and entry.kind == "file":
                 return blobs.read_content(stored.path, entry).decode("utf-8", "replace")
     return ""
-
-
-def installed_packages(status: Iterable[str]) -> set[str]:
-    """Return the names of the packages that dpkg's status lists as installed."""
-    packages, name = set(), ""
-    for line in status:
-        if line.startswith("Package: "):
-            name = line.removeprefix("Package: ").strip()
-        elif line.startswith("Status: ") and line.split()[-1] == "installed":
-            packages.add(name)
-    return packages

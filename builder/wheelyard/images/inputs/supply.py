@@ -6,7 +6,8 @@ against the lock, a layer against images/layers.json, so the source need not be 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import (
@@ -23,12 +24,12 @@ from wheelyard.images.assemble.base import source_date
 from wheelyard.images.assemble.record import PATH
 from wheelyard.lock.snapshots import snapshot_ids, snapshot_patterns, snapshot_urls
 from wheelyard.lock.sources import deb_url, debian_sources, own_sources, with_mirrors
+from wheelyard.oci.blobs import StoredLayer
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.images.assemble.assembly import Assembly, Files
     from wheelyard.model import LockedDeb, PackageLock
-    from wheelyard.oci.blobs import StoredLayer
 
 _MIRROR, _REGISTRY, _SNAPSHOT = "mirror", "registry", "snapshot"
 _SUCCESSOR_ADVICE = (
@@ -89,26 +90,24 @@ def _from_elsewhere(
     if not is_dropped and (layer_key is None or work.context.settings.registry is None):
         raise failed
     tried = [f"mirror: {_dropped(lock, gone) if is_dropped else failed}"]
+    sources: dict[str, Callable[[], StoredLayer | Files]] = {}
     if layer_key is not None:
+        sources[_REGISTRY] = partial(_from_registry, work, layer_key)
+    if is_dropped:
+        sources[_SNAPSHOT] = partial(_from_snapshot, work, lock)
+    for source, get in sources.items():
         try:
-            layer = _from_registry(work, layer_key)
+            given = get()
         except StorageError:
             raise  # this machine's disk: every other source would fail, too
         except WheelyardError as error:
-            tried.append(f"registry: {error}")
+            tried.append(f"{source}: {error}")
+            continue
+        if isinstance(given, StoredLayer):
+            work.served(title, source, f"the layer, from the registry ({tried[0]})")
         else:
-            work.served(title, _REGISTRY, f"the layer, from the registry ({tried[0]})")
-            return layer
-    if is_dropped:
-        try:
-            files = _from_snapshot(work, lock)
-        except StorageError:
-            raise
-        except WheelyardError as error:
-            tried.append(f"snapshot: {error}")
-        else:
-            work.served(title, _SNAPSHOT, f"{len(gone)} of {len(files)} packages, from a snapshot")
-            return files
+            work.served(title, source, f"{len(gone)} of {len(given)} packages, from a snapshot")
+        return given
     kind = FetchError if isinstance(failed, FetchError) else type(failed)
     listed = "".join(f"\n  {line}" for line in tried)
     raise kind(f"{title}: no source has its packages:{listed}\n{_SUCCESSOR_ADVICE}")

@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
+from wheelyard.contract.constraints import environment
 from wheelyard.errors import InspectError, unreadable
 from wheelyard.images.inspect.licences import Licence, wheel_licence
 
@@ -44,11 +45,12 @@ def dependency_problems(
 ) -> list[str]:
     """List what `pip check` would: requirements that are missing or of another version."""
     distributions = installed(tree, site)
+    markers = environment(python, ARCHITECTURES[architecture].machine)
     versions: dict[str, str] = {canonicalize_name(d.name): d.version for d in distributions}
     problems = []
     for distribution in distributions:
         for text in distribution.requires:
-            problem = _problem(text, versions, environment(python, architecture))
+            problem = _problem(text, versions, markers)
             if problem:
                 problems.append(f"{distribution.name} {distribution.version} {problem}")
     return problems
@@ -73,24 +75,6 @@ def overridden(
         for problem in dependency_problems(tree, site, python, architecture)
         if problem.endswith(tuple(excused)) and excused
     ]
-
-
-def environment(python: str, architecture: str = DEFAULT.name) -> dict[str, str]:
-    """Return the PEP 508 markers of the images: CPython on Linux."""
-    return {
-        "extra": "",
-        "implementation_name": "cpython",
-        "implementation_version": f"{python}.0",
-        "os_name": "posix",
-        "platform_machine": ARCHITECTURES[architecture].machine,
-        "platform_python_implementation": "CPython",
-        "platform_release": "",
-        "platform_system": "Linux",
-        "platform_version": "",
-        "python_full_version": f"{python}.0",
-        "python_version": python,
-        "sys_platform": "linux",
-    }
 
 
 def _parse(metadata: str, path: str) -> Distribution:

@@ -15,6 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from wheelyard.architecture import DEFAULT, Architecture
+from wheelyard.contract.constraints import environment
 from wheelyard.errors import FetchError
 from wheelyard.fetching.replies import Interrupted, Refused
 from wheelyard.frameworks.record import BuildFacts, Read
@@ -108,12 +109,7 @@ def _requires(
 
 
 def _holds(requirement: Requirement, extras: set[str], architecture: Architecture) -> bool:
-    environment = {
-        "platform_system": "Linux", "sys_platform": "linux",
-        "platform_machine": architecture.machine,
-        "python_version": "3.11", "python_full_version": "3.11.0",
-    }  # fmt: skip
-    marker = requirement.marker
+    marker, values = requirement.marker, environment("3.11", architecture.machine)
     return marker is None or any(
-        marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras)
+        marker.evaluate(values | {"extra": extra}) for extra in ("", *extras)
     )
