@@ -275,6 +275,36 @@ def test_a_release_is_built_in_whose_place_there_would_be_a_pre_release(place: P
         place.lock("sweeper\n")
 
 
+def test_what_the_newest_version_needs_is_built(place: Place) -> None:
+    """Without the source distribution, uv goes back years to a version that does not need it."""
+    place.index.add("hydra-core", "0.11.3")
+    place.index.add("hydra-core", "1.3.2", ("grammar==1.*",))
+    place.index.add("hydra-core", "2.0", ("grammar==1.*", "grammar!=1.0"))
+    sdist(place.index, "grammar", source("grammar"))
+    made = place.lock("hydra-core\n")
+    found = {x.wheel.name: x.wheel.version for x in made.lock.wheels}
+    assert found == {"hydra-core": "1.3.2", "grammar": "1.0"}
+    (older,) = made.older  # and nothing is built for what cannot be had
+    assert (older.version, older.newest, older.possible) == ("1.3.2", "2.0", None)
+    assert "hydra-core>=2.0 depends on grammar" in older.why
+    again = place.lock("hydra-core\n", made.lock)
+    assert {x.wheel.name: x.wheel.version for x in again.lock.wheels} == found
+    assert again.older == ()
+
+
+def test_an_old_version_is_kept_where_the_newest_cannot_be_built(place: Place) -> None:
+    place.index.add("hydra-core", "0.11.3")
+    place.index.add("hydra-core", "1.3.2", ("grammar==1.*",))
+    broken = BACKEND + "\ndef made():\n    raise SystemExit('broken')\n"
+    sdist(place.index, "grammar", source("grammar") | {"backend.py": broken})
+    made = place.lock("hydra-core\n")
+    assert [x.wheel.version for x in made.lock.wheels] == ["0.11.3"]
+    (older,) = made.older
+    assert (older.newest, older.possible) == ("1.3.2", "1.3.2")
+    assert "needs grammar==1.0, which has no wheel that fits: " in older.why
+    assert "broken" in older.why
+
+
 def test_a_repository_is_built_at_its_commit(place: Place, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     (repository / "sub").mkdir(parents=True)

@@ -86,9 +86,8 @@ PUBLIC = (
             "pytest",
             "sh", "pre-commit", "scikit-learn", "pandas", "matplotlib", "seaborn",
         ),
-        "without the versions of torch (1.8.1) and of hydra's pre-releases, which are gone; "
-        "`hydra-core==1.3.2`, or one of 2020 is taken, which needs no sdist; without "
-        "hydra-optuna-sweeper, which needs Java to be built",
+        "without the versions of torch (1.8.1) and of hydra's pre-releases, which are gone "
+        "(`hydra-core==1.3.2`); without hydra-optuna-sweeper, which needs Java to be built",
     ),
     Public(
         "sentence_transformers",

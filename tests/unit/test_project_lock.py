@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from answering import BASIC, Answer, Asked, answering
-from locking import Index, Quiet, make_settings, torch_index
+from locking import Index, Quiet, make_settings, sha256, torch_index
 from uv import find_uv_bin
 from wheels import make_wheel
 
@@ -25,7 +25,7 @@ from wheelyard.model import LockedDeb, LockedWheel
 from wheelyard.planning.catalogue import CatalogueEntry
 from wheelyard.projects.files import copy_tree, tree_digest, tree_files
 from wheelyard.projects.layers import fetch_wheels
-from wheelyard.projects.lock import Resolution, _pinned, lock_project
+from wheelyard.projects.lock import Resolution, lock_project
 from wheelyard.projects.model import BaseImage, DebianLock, Project, ProjectLock
 from wheelyard.projects.packages import _architecture
 from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
@@ -68,8 +68,6 @@ def index(tmp_path: Path) -> Index:
 
 def base(index: Index) -> BaseImage:
     """What the set's image of this index would be."""
-    from locking import sha256
-
     pins = {
         "torch": "2.3.1",
         "nvidia-cuda-runtime-cu12": "12.1.105",
@@ -647,13 +645,6 @@ def test_dpkgs_status_says_what_is_installed_and_for_what() -> None:
         _architecture(b"")
 
 
-def test_a_pin_is_shown_as_it_was_asked_for() -> None:
-    said = "Because antlr4-python3-runtime==4.9.* has no usable wheels and you require it"
-    assert _pinned("antlr4-python3-runtime", said) == "antlr4-python3-runtime==4.9.*"
-    assert _pinned("antlr4", said) == "antlr4"
-    assert _pinned("x", "x==1.0, we can conclude") == "x==1.0"
-
-
 def test_a_base_for_arm64_takes_its_wheels_and_its_markers(index: Index, tmp_path: Path) -> None:
     for machine in ("x86_64", "aarch64"):
         file = make_wheel(index.folder / "files", "fast", "1.0", {"fast.py": f"M = '{machine}'\n"})
@@ -717,6 +708,106 @@ def test_a_pre_release_in_the_place_of_releases_without_wheels_is_refused(
     assert "only the pre-release 0.3.1.dev5 has; to have that one, name it" in said
     assert "--wheel-dir wheels deep==0.19.2\n" in said
     assert versions(lock(index, tmp_path, "deep==0.3.1.dev5\n")) == {"deep": "0.3.1.dev5"}
+
+
+def offer_sdists(index: Index, name: str, *found: str) -> None:
+    """List source distributions that cannot be fetched, beside the wheels of the name."""
+    index.publish()
+    page = index.folder / "simple" / name / "index.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    wheels = page.read_text().replace("</body></html>", "") if page.is_file() else "<html><body>"
+    links = "".join(
+        f'<a href="/files/{name}-{version}.tar.gz#sha256={"0" * 64}" '
+        f'data-requires-python="{python}">{name}-{version}.tar.gz</a>'
+        for version, _, python in (text.partition(";") for text in found)
+    )
+    page.write_text(f"{wheels}{links}</body></html>")
+    index.publish = lambda: None  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def hydra(index: Index) -> Index:
+    """Its newest versions need what has sources alone; one of years ago does not."""
+    index.add("hydra-core", "0.11.3")
+    index.add("hydra-core", "1.2.0", ("grammar==4.8",))
+    index.add("hydra-core", "1.3.2", ("grammar==4.9.*",))
+    offer_sdists(index, "grammar", "4.8", "4.9.3", "4.9.4;>=3.12", "4.13.2")
+    return index
+
+
+def test_an_old_version_for_want_of_a_wheel_is_named_with_the_newest(
+    hydra: Index, tmp_path: Path
+) -> None:
+    made = lock(hydra, tmp_path, "hydra-core\n")
+    assert versions(made) == {"hydra-core": "0.11.3"}
+    (older,) = made.older
+    assert (older.name, older.version, older.newest) == ("hydra-core", "0.11.3", "1.3.2")
+    needs = "hydra-core==1.3.2 needs grammar==4.9.3, which has no wheel that fits; images are made"
+    assert older.why.startswith(needs)
+    assert "--wheel-dir wheels grammar==4.9.3\n" in older.why
+    assert "require hydra-core==1.3.2, or hydra-core==0.11.3" in str(older)
+    # What was said once, or decided by the user, is not said again.
+    assert lock(hydra, tmp_path, "hydra-core\n", made.lock).older == ()
+    assert lock(hydra, tmp_path, "hydra-core<1\n").older == ()
+    assert "no wheel for Python 3.11 on Linux x86_64: grammar==4.9.3; ask for" in refused(
+        hydra, tmp_path, "hydra-core==1.3.2\n"
+    )
+
+
+def test_an_old_version_of_a_dependency_is_named_too(hydra: Index, tmp_path: Path) -> None:
+    hydra.folder.joinpath("simple/user").mkdir()
+    wheel = hydra.add("user", "1.0", ("hydra-core",))
+    page = hydra.folder / "simple" / "user" / "index.html"
+    page.write_text(f'<html><a href="/files/{wheel.name}#sha256={sha256(wheel)}">{wheel.name}</a>')
+    assert [older.newest for older in lock(hydra, tmp_path, "user\n").older] == ["1.3.2"]
+
+
+def test_a_release_of_sources_alone_is_named(index: Index, tmp_path: Path) -> None:
+    index.add("deep", "0.3")
+    index.add("patched", "1.2.1")
+    offer_sdists(index, "deep", "0.19.2", "0.20;>=3.12")
+    offer_sdists(index, "patched", "1.2.9")  # near enough: its wheel is preferred
+    made = lock(index, tmp_path, "deep\npatched\n")
+    assert versions(made) == {"deep": "0.3", "patched": "1.2.1"}
+    ((name, newest),) = [(older.name, older.newest) for older in made.older]
+    assert (name, newest) == ("deep", "0.19.2")
+
+
+def test_no_source_is_fetched_or_run_to_learn_what_is_newest(index: Index, tmp_path: Path) -> None:
+    index.add("deep", "0.3")
+    offer_sdists(index, "deep", "0.19.2")
+    asked = list[str]()
+    index.before = lambda path, _agent: asked.append(path)
+    assert [older.newest for older in lock(index, tmp_path, "deep\n").older] == ["0.19.2"]
+    assert "/simple/deep/" in asked
+    assert not [path for path in asked if path.endswith(".tar.gz")]
+
+
+def test_the_base_is_why_a_version_is_old_and_bounds_of_others_are_not_named(
+    index: Index, tmp_path: Path
+) -> None:
+    index.add("trainer", "1.9", ("torch>=2.1", "hub<1"))
+    index.add("trainer", "2.0", ("torch>=2.4",))
+    index.add("hub", "0.36")
+    index.add("hub", "1.2")
+    made = lock(index, tmp_path, "trainer\n")
+    assert versions(made)["trainer"] == "1.9"
+    (older,) = made.older
+    assert (older.name, older.newest) == ("trainer", "2.0")
+    assert older.why.startswith("Because trainer>=2.0 depends on torch>=2.4 and torch==2.3.1,")
+    assert older.why.endswith(
+        'unsatisfiable; torch>=2.4: an image of the set has it: image = "'
+        'pytorch:2.5.1-cuda12.4-cudnn9.1-py3.11"'
+    )
+
+
+def test_what_does_not_fit_even_with_a_wheel_is_said_to_be_a_conflict(
+    hydra: Index, tmp_path: Path
+) -> None:
+    """Nothing need be built that the rest of the requirements excludes."""
+    said = refused(hydra, tmp_path, "hydra-core==1.3.2\ngrammar==4.13.2\n")
+    assert "depends on grammar==4.9.*" in said
+    assert "--wheel-dir" not in said
 
 
 @contextmanager
@@ -854,6 +945,8 @@ def test_the_command_locks_the_project_that_it_is_in(
     """On the set of this checkout, with nothing that is not in the base."""
     index = Index(tmp_path / "index")
     index.add("six", "1.17.0")
+    index.add("trainer", "1.9")
+    index.add("trainer", "2.0", ("torch>=2.4",))
     project = write(tmp_path, {"r.txt": "six\n"})
     monkeypatch.delenv("WHEELYARD_REGISTRY", raising=False)
     with index.serve() as url:
@@ -864,6 +957,13 @@ def test_the_command_locks_the_project_that_it_is_in(
         assert "Next: wheelyard push --registry HOST/PREFIX" in " ".join(said.split())
         assert command(["--check"], project.folder, monkeypatch, capsys)[0] == 0
         assert "only" not in said
+        (project.folder / "r.txt").write_text("six\ntrainer\n")
+        said = command(["--index-url", url], project.folder, monkeypatch, capsys)[1]
+        assert "warning: trainer 1.9 is locked, not 2.0: Because" in " ".join(said.split())
+        argv = ["--index-url", url, "--json", "--upgrade"]
+        made = command(argv, project.folder, monkeypatch, capsys)[1]
+        (older,) = json.JSONDecoder().raw_decode(made[made.index("{") :])[0]["older"]
+        assert (older["name"], older["newest"], older["possible"]) == ("trainer", "2.0", None)
     (project.folder / "r.txt").write_text("six\nidna\n")
     code, said = command(["--check"], project.folder, monkeypatch, capsys)
     assert code == 6

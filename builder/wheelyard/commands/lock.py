@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.console.table import show_json, show_table, show_text
@@ -105,6 +106,8 @@ def _lock_project(project: Project, args: argparse.Namespace, context: Context) 
         write_text(project.lock, text)
     for note in made.notes:
         context.reporter.info(note)
+    for older in made.older:
+        context.reporter.warn(str(older))
     _show_project(project, ground.base, made, before, as_json=args.json)
     where = "push" if context.settings.registry else "push --registry HOST/PREFIX"
     context.reporter.info(f"Next: wheelyard {where}, or wheelyard run to try it here")
@@ -162,6 +165,7 @@ def _show_project(
                 "packages": {deb.name: deb.version for deb in debs},
                 "replaced": {wheel.name: wheel.version for wheel in made.lock.shadowed},
                 "changes": changes,
+                "older": [asdict(older) for older in made.older],
                 "notes": list(made.notes),
             }
         )

@@ -7,8 +7,9 @@ import re
 import shlex
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _INDEX_ADVICE = "check the network, or set an index: --index-url URL or WHEELYARD_INDEX_URL=URL"
 _MATRIX_ADVICE = "correct its requirements or constraints in matrix.yaml"
 _OUTPUT = "pylock.toml"
+_CONFIG = "uv.toml"
 # Dropped, because they steer which files uv sees: other indexes, local wheels, constraints.
 _STEERING = ("UV_", "PIP_")
 # A broken connection is not a matter of trust, although rustls mentions TLS.
@@ -57,6 +59,7 @@ class ResolutionRequest:
     dependencies: bool = True
     prerelease: str = "explicit"  # uv's word for when pre-releases are taken
     indexes: tuple[str, ...] = ()  # URLs; a project that one of them has is taken only from it
+    sources: bool = False  # source distributions count: only without dependencies, so none is built
 
 
 def compile_requirements(
@@ -73,6 +76,35 @@ def compile_requirements(
     that name a wheel's address. Raises LockError if there is no solution, which ends with `advice`,
     and FetchError if the index cannot be reached; `subject` names the resolution in the message.
     """
+    return parse_pylock(_compiled(request, subject, settings, advice), direct=direct)
+
+
+def newest_versions(
+    names: Iterable[str],
+    request: ResolutionRequest,
+    subject: str,
+    settings: Settings,
+    *,
+    sources: bool,
+) -> dict[str, str]:
+    """Return the newest version of each name that the request's constraints allow.
+
+    Dependencies do not matter. With `sources`, source distributions count; none is built.
+    """
+    asked = replace(
+        request,
+        requirements=(*(x for x in request.requirements if x.startswith("--")), *names),
+        preferences=(),
+        dependencies=False,
+        sources=sources,
+    )
+    found = tomllib.loads(_compiled(asked, subject, settings, _MATRIX_ADVICE))
+    packages = found.get("packages", ())
+    return {one["name"]: one["version"] for one in packages if "version" in one}
+
+
+def _compiled(request: ResolutionRequest, subject: str, settings: Settings, advice: str) -> str:
+    """Return uv's pylock.toml."""
     with tempfile.TemporaryDirectory(prefix="wheelyard-uv-") as name:
         folder = Path(name)
         _write_inputs(request, folder)
@@ -82,7 +114,7 @@ def compile_requirements(
         result = run(argv, error=None, env=env, cwd=folder)
         if result.returncode != 0:
             raise uv_error(result, subject, advice)
-        return parse_pylock((folder / _OUTPUT).read_text(encoding="utf-8"), direct=direct)
+        return (folder / _OUTPUT).read_text(encoding="utf-8")
 
 
 def default_index(settings: Settings) -> str:
@@ -111,13 +143,15 @@ def compile_argv(uv: str, request: ResolutionRequest, cache: Path) -> tuple[str,
         ("--universal",) if request.platform is None else ("--python-platform", request.platform)
     )
     return (
-        *(uv, "--no-config", "--cache-dir", str(cache), "--color", "never", "--no-progress"),
+        *(uv, *(("--config-file", _CONFIG) if request.sources else ("--no-config",))),
+        *("--cache-dir", str(cache), "--color", "never", "--no-progress"),
         *("pip", "compile", "requirements.in", "--constraints", "constraints.txt"),
         *("--overrides", "overrides.txt", "--python", sys.executable),
-        *("--python-version", request.python, *target, "--only-binary", ":all:"),
+        *("--python-version", request.python, *target),
+        *(() if request.sources else ("--only-binary", ":all:", "--generate-hashes")),
         # Otherwise a project without wheels would resolve to a years-old pre-release.
         *("--prerelease", request.prerelease),
-        *("--generate-hashes", "--format", "pylock.toml", "--output-file", _OUTPUT, "--quiet"),
+        *("--format", "pylock.toml", "--output-file", _OUTPUT, "--quiet"),
         *(() if request.dependencies else ("--no-deps",)),
     )
 
@@ -169,6 +203,10 @@ def _write_inputs(request: ResolutionRequest, folder: Path) -> None:
     _lines(folder / "requirements.in", request.requirements)
     _lines(folder / "constraints.txt", request.constraints)
     _lines(folder / "overrides.txt", request.overrides)
+    if request.sources:  # uv need not build what it knows
+        names = (line for line in request.requirements if not line.startswith("--"))
+        known = (f'[[dependency-metadata]]\nname = "{x}"\nrequires-dist = []' for x in names)
+        _lines(folder / _CONFIG, known)
     if request.preferences:
         text = preferences_pylock(request.preferences)
         (folder / _OUTPUT).write_text(text, encoding="utf-8")

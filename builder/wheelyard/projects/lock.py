@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -25,10 +27,18 @@ from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.lock.index import locate
 from wheelyard.lock.pylock import first_wheel, wheel_url
 from wheelyard.lock.resolve import wheel_size
-from wheelyard.lock.uv import ResolutionRequest, compile_requirements
+from wheelyard.lock.uv import ResolutionRequest, compile_requirements, newest_versions
 from wheelyard.model import LockedWheel
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.model import BUILT, BaseImage, Project, ProjectLock, ProjectWheel
+from wheelyard.projects.newest import (
+    Older,
+    behind,
+    is_far,
+    is_stand_in,
+    list_sdists,
+    write_stand_ins,
+)
 from wheelyard.projects.prereleases import NoReleaseError, check_prereleases
 from wheelyard.projects.requirements import (
     LOCAL,
@@ -56,6 +66,7 @@ if TYPE_CHECKING:
 _BUILD = re.compile(r"cpu|cu\d+|rocm[\d.]+")  # local versions of PyTorch's own index
 _SET = re.compile(r"(nvidia-.*|triton|cuda-.*)")  # goes with the framework
 _ADVICE = "change the project's requirements, or the image that it is based on"
+_REASON_MAX = 400  # characters
 _NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
 _OTHER_PYTHON = re.compile(r"no wheels? with a matching (Python|platform)|only has wheels with")
 
@@ -66,6 +77,7 @@ class Resolution:
 
     lock: ProjectLock
     notes: tuple[str, ...]
+    older: tuple[Older, ...] = ()  # what the project gets in a version older than the newest
 
 
 class _Late:
@@ -125,13 +137,13 @@ def lock_project(
         python=base.python,
         machine=base.machine,
     )
-    return Resolution(lock, tuple(notes))
+    return Resolution(lock, tuple(notes), tuple(resolver.older))
 
 
 def _solved(
     resolver: _Resolver, fitted: Wanted, base: BaseImage, settings: Settings
 ) -> tuple[dict[str, Package], list[str]]:
-    """Resolve, and build releases in whose place there would be a pre-release."""
+    """Resolve, and build what the newest versions need that have no wheel, or need such a one."""
     asked = [*map(Requirement, [*fitted.requirements, *fitted.constraints])]
     there = {(wheel.name, wheel.version) for wheel in base.wheels}
     while True:
@@ -145,7 +157,8 @@ def _solved(
             if not resolver.insists(problem):
                 raise
         else:
-            return found, [*notes, *told]
+            if not resolver.improves(new):
+                return found, [*notes, *told]
 
 
 def _with_sources(
@@ -327,7 +340,12 @@ class _Resolver:
     ) -> None:
         self._builder = builder
         self._built: set[str] = set()  # what was built by name
-        self._insisted: list[str] = []  # releases in whose place there would be a pre-release
+        # Releases that uv would not take: it would take a pre-release, or one of years ago.
+        self._insisted: list[str] = []
+        self._judged: set[str] = set()  # names of which a newer version was tried
+        # name -> why something for a newer version was not built, and that version
+        self._why: dict[str, tuple[str, str]] = {}
+        self.older: list[Older] = []
         self._project = project
         self._base = base
         self._wanted = wanted
@@ -345,50 +363,71 @@ class _Resolver:
 
     def resolve(self, requirements: Iterable[str]) -> dict[str, Package]:
         """Return the solution by name; raise LockError with what can be done if there is none."""
+        request = _bounded(self._request(requirements), self._insisted)
+        found: dict[str, Package] = {one.name: one for one in self._answer(request)}
+        self._check_fixed(found)
+        return found
+
+    def _request(self, requirements: Iterable[str]) -> ResolutionRequest:
         folder = self._project.folder.resolve()
-        request = ResolutionRequest(
+        return ResolutionRequest(
             requirements=(*self._options(), *(_absolute(line, folder) for line in requirements)),
             python=self._base.python,
             platform=self._base.platform,
-            constraints=(*self._base.constraints, *self._wanted.constraints, *self._insisted),
+            constraints=(*self._base.constraints, *self._wanted.constraints),
             overrides=(*self._base.overrides, *self._wanted.overrides),
             preferences=self._preferences,
             prerelease="if-necessary-or-explicit",  # those that were taken are judged
             indexes=self._indexes,
         )
+
+    def _answer(self, request: ResolutionRequest) -> tuple[Package, ...]:
+        """Ask uv; build what has no wheel if there is a solution then."""
         while True:
             try:
-                packages = self._ask(request)
-                break
+                return self._ask(request)
             except LockError as problem:
-                pins = self._without_wheels(str(problem), request)
-                if self._builds(pins):
-                    own = f"--find-links {(folder / BUILT).as_uri()}"
-                    request = replace(request, requirements=(own, *request.requirements))
+                pins, remains = self._missing(problem, request)
+                if remains is None and self._builds(pins):
+                    request = _linked(request, self._project.folder.resolve() / BUILT)
                     continue
-                hints = self._hints(str(problem), pins)
-                raise LockError("\n".join((str(problem), *hints))) from problem
-        found: dict[str, Package] = {package.name: package for package in packages}
-        self._check_fixed(found)
-        return found
+                shown = str(remains or problem)
+                raise LockError("\n".join((shown, *self._hints(shown, pins)))) from problem
 
     def _ask(self, request: ResolutionRequest) -> tuple[Package, ...]:
         name = self._project.table.name
         return compile_requirements(request, name, self._settings, _ADVICE, direct=True)
 
-    def _without_wheels(self, problem: str, request: ResolutionRequest) -> list[str]:
-        """Return all that have no wheel: uv names one, so it is left out and uv asked again."""
-        if _OTHER_PYTHON.search(problem):
-            return []
-        pins: dict[str, str] = {}
-        while new := set(_NO_WHEEL.findall(problem)) - pins.keys():
-            pins |= {name: _pinned(name, problem) for name in new}
-            left_out = tuple(f"{name}; python_version < '3'" for name in pins)
-            try:
-                self._ask(replace(request, overrides=(*request.overrides, *left_out)))
-            except LockError as next_one:
-                problem = str(next_one)
-        return [pins[name] for name in sorted(pins)]
+    def _missing(
+        self, problem: LockError, request: ResolutionRequest
+    ) -> tuple[list[str], LockError | None]:
+        """Return the pins of all that must be built, or else what is wrong even then."""
+        try:
+            found = self._imagined(problem, request)
+        except LockError as remains:
+            return sorted(set(_NO_WHEEL.findall(str(remains)))), remains
+        return [*_stand_ins(found)], None
+
+    def _imagined(self, problem: LockError, request: ResolutionRequest) -> list[Package]:
+        """Return the solution that there is if what `problem` names had wheels; else LockError.
+
+        uv names one at a time, so each is given wheels that stand in for its sources.
+        """
+        names: set[str] = set()
+        with tempfile.TemporaryDirectory(prefix="wheelyard-stand-ins-") as made:
+            folder = Path(made).resolve()
+            request = _linked(request, folder)
+            while new := set(_NO_WHEEL.findall(str(problem))) - names:
+                if _OTHER_PYTHON.search(str(problem)):
+                    break
+                names |= new
+                for name in new:
+                    write_stand_ins(folder, name, list_sdists(name, self._settings))
+                try:
+                    return sorted(self._ask(request), key=lambda one: one.name)
+                except LockError as next_one:
+                    problem = next_one
+        raise problem
 
     def insists(self, problem: NoReleaseError) -> bool:
         """Build a release, and take it from now on; False where nothing can be built.
@@ -402,6 +441,118 @@ class _Resolver:
         if able:
             self._insisted.append(problem.newest)
         return able
+
+    def improves(self, found: dict[str, Package]) -> bool:
+        """Take a newer version of something from now on, building what it needs; False if none is.
+
+        `older` has what stays older then, and why: of distributions that the project requires
+        itself, and of those that are older for want of a wheel.
+        """
+        kept = {(name, version) for name, version in self._preferences}
+        names = [
+            name
+            for name, package in found.items()
+            if package.archive is None
+            and name not in self._there
+            and (name, str(package.version)) not in kept
+        ]
+        if not names:
+            return False
+        direct = [one for one in map(Requirement, self._wanted.requirements) if one.url is None]
+        asked: set[str] = {canonicalize_name(one.name) for one in direct}
+        request = self._request(self._wanted.requirements)
+        now = {name: found[name].version for name in names}
+        late, far = self._late(now, _bounded(request, map(_as_constraint, direct)), asked)
+        for name in sorted(late.keys() - self._judged, key=lambda one: (one not in asked, one)):
+            self._judged.add(name)
+            held = ">=" if name in asked else "=="
+            rest = [f"{one}{held}{now[one]}" for one in sorted(asked & now.keys() - {name})]
+            above = f"{name}>{now[name]}"
+            if self._rises(
+                name, _bounded(request, (*self._insisted, *rest, above)), own=name in asked
+            ):
+                return True
+        for name, version in late.items():
+            why, possible = self._why.get(name, ("", None))
+            if not why and name in asked & far:
+                why = self._why_not(request, f"{name}=={version}")
+            if why:
+                self.older.append(Older(name, str(now[name]), version, why, possible))
+        return False
+
+    def _late(
+        self, now: dict[str, Version | None], request: ResolutionRequest, asked: set[str]
+    ) -> tuple[dict[str, str], set[str]]:
+        """Return the newest versions of what may be older for want of a wheel; and what is far off.
+
+        Most of what is older is so for the bounds of another distribution, which takes no long
+        resolutions to find out.
+        """
+        late = behind(now, self._newest(now, request, sources=True))
+        if not late:
+            return late, set()
+        far = {name for name, version in late.items() if is_far(now[name], version)}
+        wheels = self._newest(late, request, sources=False)
+        sourced = late.keys() - wheels.keys()
+        sourced |= behind({one: Version(x) for one, x in wheels.items()}, late).keys()
+        lacking = (
+            one for one in far - asked - sourced if self._lacks(f"{one}=={late[one]}", request)
+        )
+        return {one: late[one] for one in sorted(sourced | far & asked | {*lacking})}, far
+
+    def _newest(
+        self, names: Iterable[str], request: ResolutionRequest, *, sources: bool
+    ) -> dict[str, str]:
+        try:
+            name = self._project.table.name
+            return newest_versions(names, request, name, self._settings, sources=sources)
+        except LockError:  # without their dependencies, which an override may rely on
+            return {}
+
+    def _lacks(self, pin: str, request: ResolutionRequest) -> bool:
+        """Tell whether a version needs what has no wheel, whatever else is required."""
+        options = (line for line in request.requirements if line.startswith("--"))
+        try:
+            self._ask(replace(request, requirements=(*options, pin), constraints=(), overrides=()))
+        except LockError as problem:
+            return _NO_WHEEL.search(str(problem)) is not None
+        return False
+
+    def _rises(self, name: str, request: ResolutionRequest, *, own: bool) -> bool:
+        """Solve a request for something newer, building what that needs; tell if it was solved."""
+        try:
+            solution: Iterable[Package] = self._ask(request)
+            if not own:  # other distributions would be older for it
+                return False
+        except LockError as problem:
+            try:
+                solution = self._imagined(problem, request)
+            except LockError:
+                return False
+        (version,) = (one.version for one in solution if one.name == name)
+        pin, pins = f"{name}=={version}", [*_stand_ins(solution)]
+        missing = _lacking(pin, pins)
+        if pins and self._builder.get() is None:
+            advice = wheel_advice(shlex.join(pins), self._base.devel)
+            self._why[name] = f"{missing}; {advice}", str(version)
+            return False
+        try:
+            self._answer(_bounded(request, [pin]))
+        except LockError as failed:
+            self._why[name] = f"{missing}: {failed}", str(version)
+            return False
+        self._insisted.append(pin)
+        return True
+
+    def _why_not(self, request: ResolutionRequest, pin: str) -> str:
+        """Say why there is no solution with a version."""
+        request = _bounded(request, [pin])
+        try:
+            self._ask(request)
+        except LockError as problem:
+            found = (self._framework_hint(name, str(problem)) for name in self._frameworks())
+            return "; ".join((_reason(problem), *chain(*found)))
+        return "other requirements would be older then"
 
     def _builds(self, pins: Iterable[str]) -> bool:
         """Build wheels of source distributions; False if there is nothing new to build."""
@@ -531,8 +682,11 @@ class _Resolver:
                 f"{', '.join(pins)}; ask for a version that has one. Otherwise, "
                 f"{wheel_advice(shlex.join(pins), self._base.devel)}"
             )
-        for name in {one for entry in self._entries for one in frameworks_of(entry)}:
+        for name in self._frameworks():
             yield from self._framework_hint(name, problem)
+
+    def _frameworks(self) -> set[str]:
+        return {one for entry in self._entries for one in frameworks_of(entry)}
 
     def _framework_hint(self, name: str, problem: str) -> Iterator[str]:
         base = self._there.get(name)
@@ -547,10 +701,34 @@ class _Resolver:
                 yield f'{asked}: an image of the set has it: image = "{found[0]}"'
 
 
-def _pinned(name: str, problem: str) -> str:
-    """Return the exact version that was asked for, if the message says one."""
-    found = re.search(rf"\b{re.escape(name)}(==[\w.+!-]*[\w*])", problem)
-    return name + (found[1] if found else "")
+def _lacking(pin: str, pins: Sequence[str]) -> str:
+    needs = "" if [*pins] == [pin] else f" needs {' and '.join(pins)}, which"
+    return f"{pin}{needs} has no wheel that fits"
+
+
+def _linked(request: ResolutionRequest, folder: Path) -> ResolutionRequest:
+    own = f"--find-links {folder.as_uri()}"
+    return replace(request, requirements=(own, *request.requirements))
+
+
+def _bounded(request: ResolutionRequest, constraints: Iterable[str]) -> ResolutionRequest:
+    return replace(request, constraints=(*request.constraints, *constraints))
+
+
+def _as_constraint(wanted: Requirement) -> str:
+    marker = f" ; {wanted.marker}" if wanted.marker else ""
+    return f"{wanted.name}{wanted.specifier}{marker}"
+
+
+def _stand_ins(found: Iterable[Package]) -> Iterator[str]:
+    return (f"{one.name}=={one.version}" for one in found if is_stand_in(one))
+
+
+def _reason(problem: LockError) -> str:
+    """Return uv's reason on one line."""
+    found = re.search(r"cause: (.+?unsatisfiable)\b", str(problem), re.DOTALL)
+    text = " ".join((found[1] if found else str(problem)).split())
+    return text if len(text) <= _REASON_MAX else f"{text[:_REASON_MAX]}..."
 
 
 def _secrets(urls: Iterable[str]) -> tuple[str, ...]:

@@ -14,27 +14,22 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
 from wheelyard.errors import FetchError, LockError, unreadable
 from wheelyard.fetching.fetch import fetch_all
 from wheelyard.fetching.replies import Interrupted, Refused
 from wheelyard.fetching.transport import make_client, open_body
 from wheelyard.fetching.wanted import Download
-from wheelyard.lock.upstream.simpleindex import read_listing
-from wheelyard.lock.uv import default_index
 from wheelyard.oci.unpack import unpack
 from wheelyard.projects.files import copy_tree, tree_files
+from wheelyard.projects.newest import list_sdists
 from wheelyard.projects.requirements import LOCAL, expanded, tree_of
-from wheelyard.projects.state import own_indexes
 from wheelyard.system.rootfolder import Attributes, RootFolder, entry_path
 from wheelyard.system.storage import file_digest
 from wheelyard.system.subprocesses import run
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:
-    from packaging.version import Version
-
     from wheelyard.context import Context
     from wheelyard.lock.upstream.listing import IndexFile
     from wheelyard.projects.model import Project
@@ -98,26 +93,14 @@ def fetch_direct(
 
 def _newest(wanted: Requirement, settings: Settings) -> IndexFile:
     """Return the newest source distribution that the requirement allows, releases first."""
-    with make_client(settings, 1) as client:
-        for index in (*own_indexes(settings), default_index(settings)):
-            files = read_listing(client, index, canonicalize_name(wanted.name))
-            found = [
-                (not version.is_prerelease, version, file)
-                for file in files or ()
-                if file.yanked is None
-                and (version := _version(file)) is not None
-                and wanted.specifier.contains(version, prereleases=True)
-            ]
-            if found:
-                return max(found, key=lambda one: one[:2])[2]
-    raise LockError(f"no index has a source distribution of {wanted}, nor a wheel that fits")
-
-
-def _version(file: IndexFile) -> Version | None:
-    try:
-        return parse_sdist_filename(file.filename)[1]
-    except InvalidSdistFilename:
-        return None
+    found = [
+        (not version.is_prerelease, version, file)
+        for version, file in list_sdists(wanted.name, settings)
+        if wanted.specifier.contains(version, prereleases=True)
+    ]
+    if not found:
+        raise LockError(f"no index has a source distribution of {wanted}, nor a wheel that fits")
+    return max(found, key=lambda one: one[:2])[2]
 
 
 def _download(url: str, folder: Path, settings: Settings) -> Path:

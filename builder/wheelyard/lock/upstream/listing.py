@@ -30,6 +30,7 @@ class IndexFile:
     yanked: str | None  # the reason, "" for none given; None: not yanked
     uploaded: str | None  # ISO 8601 in UTC; None: the index does not say
     metadata: str | None  # sha256 (hex) of the wheel's METADATA, where the index says it
+    requires_python: str | None = None  # as the index says it, unchecked
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def _json_files(page: Any, url: str) -> Iterator[IndexFile]:
 def _json_file(file: Mapping[str, Any], url: str) -> IndexFile:
     yanked = file.get("yanked", False)
     stated = file.get("core-metadata", file.get("dist-info-metadata"))
+    python = file.get("requires-python")
     return IndexFile(
         filename=str(file["filename"]),
         url=urljoin(url, file["url"]),
@@ -85,6 +87,7 @@ def _json_file(file: Mapping[str, Any], url: str) -> IndexFile:
         yanked=yanked if isinstance(yanked, str) else ("" if yanked else None),
         uploaded=file.get("upload-time"),
         metadata=stated.get("sha256") if isinstance(stated, dict) else None,
+        requires_python=python if isinstance(python, str) else None,
     )
 
 
@@ -112,6 +115,7 @@ class _Page(HTMLParser):
                 yanked=(attributes["data-yanked"] or "") if "data-yanked" in attributes else None,
                 uploaded=None,
                 metadata=_hash(stated),
+                requires_python=attributes.get("data-requires-python"),
             )
         )
 
