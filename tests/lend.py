@@ -10,7 +10,7 @@ from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.assemble.system import share_systems
 from wheelyard.lock.stages import load_stages
 from wheelyard.model import Cell, Plan
-from wheelyard.system.links import link_or_copy
+from wheelyard.system.storage import link_or_copy
 
 
 def lend_bases(cells: Iterable[Cell], plan: Plan, project: Path, known: Path, cache: Path) -> None:

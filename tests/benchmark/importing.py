@@ -21,7 +21,7 @@ from tests.benchmark.measure import (
 from tests.benchmark.place import Place, prepared, stage_of, wheel_files
 from tests.image.layout import BuiltImage, matches, read_built
 from wheelyard.oci.unpack import make_mount_points, unpack
-from wheelyard.system.links import link_or_copy
+from wheelyard.system.storage import link_or_copy
 
 LIMIT = 1.1
 USER, GROUP = 1000, 900

@@ -20,7 +20,7 @@ from wheelyard.model import PackageLock
 from wheelyard.planning.facts import DATA, OWN
 from wheelyard.planning.plan import load_plan
 from wheelyard.settings import Settings, load_settings
-from wheelyard.system.links import link_or_copy
+from wheelyard.system.storage import link_or_copy
 
 REPOSITORY = Path(__file__).parents[2]
 LEAN = ("python3.11", "tini")  # a base without compilers is made in a third of the time

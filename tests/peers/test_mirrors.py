@@ -24,7 +24,7 @@ from tests.peers.site import (
 )
 from wheelyard.errors import FetchError
 from wheelyard.planning.plan import load_plan
-from wheelyard.system.links import link_or_copy
+from wheelyard.system.storage import link_or_copy
 
 PIECE = 1 << 22  # bytes read at a time
 

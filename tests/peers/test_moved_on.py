@@ -33,7 +33,7 @@ from wheelyard.lock.snapshots import snapshot_ids
 from wheelyard.model import PackageLock
 from wheelyard.planning.plan import load_plan
 from wheelyard.settings import load_settings
-from wheelyard.system.links import link_or_copy
+from wheelyard.system.storage import link_or_copy
 
 pytestmark = pytest.mark.usefixtures("need_root", "at_nobodys_home")
 

@@ -18,7 +18,7 @@ from wheelyard.dockerfiles.batch import EngineBuild, make_jobs, run_batch
 from wheelyard.dockerfiles.buildkit import explain
 from wheelyard.dockerfiles.buildlog import BuildLog
 from wheelyard.dockerfiles.buildx import bake_argv, build_argv, parse_driver
-from wheelyard.dockerfiles.contexts import pinned_context
+from wheelyard.dockerfiles.docker_engine import pinned_context
 from wheelyard.dockerfiles.route import proxies_of
 from wheelyard.dockerfiles.secrets import render_script, secret_settings
 from wheelyard.engines.readback import LISTING, listed, read_layers

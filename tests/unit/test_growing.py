@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from wheelyard.images.assemble.growing import GrowingImage
+from wheelyard.images.assemble.streamed import GrowingImage
 from wheelyard.layers.layer import Layer
 
 LAYERS = {key: Layer(f"sha256:{key}", f"sha256:{key}{key}", 1, 2) for key in "abcd"}

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import Tiny, make_tiny
 
-from wheelyard.images.build.build import build_images
-from wheelyard.images.build.prune import locked_wheels, prune_wheels
+from wheelyard.images.build.build import build_images, locked_wheels, prune_wheels
 from wheelyard.images.build.results import Built
 
 pytestmark = pytest.mark.skipif(

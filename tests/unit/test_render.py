@@ -14,7 +14,7 @@ import pytest
 from locking import devel_cell, runtime_cell
 
 from wheelyard.contract.imageconfig import image_config
-from wheelyard.dockerfiles.contexts import image_context
+from wheelyard.dockerfiles.docker_engine import image_context
 from wheelyard.errors import LockError, MatrixError, StorageError
 from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs
 from wheelyard.lock.lockfile import render_requirements_lock

@@ -29,8 +29,7 @@ from wheelyard.system.subprocesses import run
 from wheelyard.verify import places
 from wheelyard.verify.charts import HEIGHT, WIDTH, bars, curves, polyline
 from wheelyard.verify.compare import Series, compare
-from wheelyard.verify.junit import to_junit
-from wheelyard.verify.pages import to_html, write_pages
+from wheelyard.verify.pages import to_html, to_junit, write_pages
 from wheelyard.verify.places import Answer, Place, Run, chroot_command, find_place
 from wheelyard.verify.record import Record, read_record, record_path, write_record
 from wheelyard.verify.verify import Request, parse, verify

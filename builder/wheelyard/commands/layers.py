@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     old = read_record(context.settings.project)
     if args.action == "verify":
         from wheelyard.console.table import show_json
-        from wheelyard.publish.verifying import verify_layers
+        from wheelyard.publish.recording import verify_layers
 
         count = verify_layers(cells, plan, old, context)
         if args.json:

@@ -6,18 +6,21 @@ no mounts at all.
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import requests
 from docker.errors import DockerException, ImageNotFound
 
 from wheelyard.contract.imageconfig import base_folder, base_image
+from wheelyard.contract.paths import LOCK, WHEELYARD
+from wheelyard.contract.users import SCRIPTS
 from wheelyard.dockerfiles.buildkit import BuildRequest, build_image, explain, require_recent
-from wheelyard.dockerfiles.contexts import image_context, pinned_context
 from wheelyard.dockerfiles.prefetch import locate_content
 from wheelyard.dockerfiles.route import Route, find_route
 from wheelyard.dockerfiles.wheelhouse import LOOPBACK, Server, open_wheelhouse, remembered
@@ -25,10 +28,14 @@ from wheelyard.engines.docker import SILENCE, connect, layers_of
 from wheelyard.engines.docker import inspect_image as find_image
 from wheelyard.engines.readback import read_image
 from wheelyard.errors import EngineError, InspectError, WheelyardError
+from wheelyard.images.assemble.final_layer import base_files
 from wheelyard.images.build.bases import build_bases
 from wheelyard.images.build.loading import find_loader
 from wheelyard.images.build.results import EngineImage
 from wheelyard.images.inspect.inspect import Finding, inspect_image, require
+from wheelyard.lock.lockfile import render_requirements_lock
+from wheelyard.model import RequirementsLock
+from wheelyard.rendering.bakefile import DOCKERFILE
 from wheelyard.rendering.render import render_base, render_cell
 from wheelyard.system.failures import reported
 
@@ -38,6 +45,8 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.dockerfiles.batch import EngineBuild, Options
     from wheelyard.model import Plan
+
+_PACKAGE = "builder/wheelyard"  # in a project, which a Dockerfile may be built from by hand
 
 
 def need_engine() -> DockerClient:
@@ -206,3 +215,35 @@ def tag_image(client: DockerClient, image: str, tag: str) -> None:
         client.api.tag(image, repository, name)
     except DockerException as error:
         raise EngineError(f"the engine could not tag {image} as {tag}: {error}") from error
+
+
+def image_context(dockerfile: bytes, lock: RequirementsLock) -> bytes:
+    """Return the context of an image's Dockerfile, a tar: itself, and the lock of its wheels."""
+    text = render_requirements_lock(lock)
+    return _pack({DOCKERFILE: dockerfile, PurePosixPath(LOCK).name: text.encode()})
+
+
+def pinned_context(dockerfile: bytes) -> bytes:
+    """Return the context of a base's Dockerfile, a tar: itself, selfcheck, and the scripts."""
+    files = base_files()
+    selfcheck = {
+        f"{_PACKAGE}/{path.removeprefix(f'{WHEELYARD}/')}": content
+        for path, (content, _mode) in files.items()
+        if path.startswith(f"{WHEELYARD}/selfcheck/")
+    }
+    scripts = {
+        f"{_PACKAGE}/data/{source}": files[f"{WHEELYARD}/{name}"][0]
+        for source, name in SCRIPTS.items()
+    }
+    return _pack({DOCKERFILE: dockerfile, **selfcheck, **scripts})
+
+
+def _pack(files: Mapping[str, bytes]) -> bytes:
+    """Make a tar that any builder recognises: BuildKit looks for a plain header at its start."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o644
+            tar.addfile(info, io.BytesIO(content))
+    return packed.getvalue()

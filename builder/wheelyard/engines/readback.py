@@ -16,9 +16,8 @@ from docker.errors import DockerException
 from wheelyard.errors import EngineError, InspectError, unreadable
 from wheelyard.layers.toc import LARGEST, Entry
 from wheelyard.layers.whiteout import hidden, is_whiteout
-from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.rootfolder import entry_path
-from wheelyard.system.tarfiles import open_tar
+from wheelyard.system.tarfiles import open_gzip, open_tar
 
 if TYPE_CHECKING:
     from docker import DockerClient

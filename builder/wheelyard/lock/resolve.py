@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import FetchError, LockError
 from wheelyard.lock.changes import versions
-from wheelyard.lock.check import check_resolution
 from wheelyard.lock.inputs import wheel_platform
 from wheelyard.lock.pylock import first_wheel, locked_wheel, wheel_url
 from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.model import Cell, LockedWheel, RequirementsLock
+from wheelyard.planning.facts import CPU, NONE
+from wheelyard.planning.provenance import CUDNN, RUNTIME
 from wheelyard.system.urls import redact
+from wheelyard.versions import leads
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageWheel
 
     from wheelyard.settings import Settings
+
+# Distributions that are numbered as their toolkit is; cuBLAS and its like go their own ways.
+_TOOLKIT = re.compile(r"nvidia-(cuda-(crt|cupti|nvcc|nvrtc)|nvjitlink|nvtx|nvvm)(-cu\d+)?")
 
 
 def resolve_cell(
@@ -124,3 +130,58 @@ def _check_parent(
             f"{cell.id} extends {cell.parent}, but does not contain its {listed};"
             " a flavour must require everything that its parent requires (matrix.yaml)"
         )
+
+
+def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
+    """Raise LockError, with both values, if the wheels do not match the cell."""
+    problems = [
+        *_frameworks(cell, wheels),
+        *_component("CUDA", cell.cuda, RUNTIME, wheels),
+        *_component("cuDNN", cell.cudnn, CUDNN, wheels),
+        *(_strays(cell, wheels) if cell.policy != "upstream-latest" else ()),
+    ]
+    if problems:
+        raise LockError(
+            f"{cell.id}: the resolution does not match the cell:\n"
+            + "".join(f"  {problem}\n" for problem in problems)
+            + "correct the cell, or add a constraint to it, in matrix.yaml"
+        )
+
+
+def _frameworks(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
+    versions = {wheel.name: wheel.version for wheel in wheels}
+    for pin in cell.frameworks:
+        wanted = pin.version if pin.local is None else f"{pin.version}+{pin.local}"
+        resolved = versions.get(pin.wheel)
+        if resolved != wanted:
+            yield f"{pin.wheel}: the cell says {wanted}, but {resolved} was resolved"
+
+
+def _strays(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
+    """Find toolkit parts, such as nvJitLink, whose versions do not match the toolkit's."""
+    for wheel in wheels:
+        if _TOOLKIT.fullmatch(wheel.name) and not leads(cell.cuda, wheel.version):
+            yield f"{wheel.name}: the cell's CUDA is {cell.cuda}, but {wheel.version} was resolved"
+
+
+def _component(
+    title: str, wanted: str, names: re.Pattern[str], wheels: Sequence[LockedWheel]
+) -> Iterator[str]:
+    """Require exactly one CUDA runtime (or cuDNN), which must match the cell's version."""
+    matching = [wheel for wheel in wheels if names.fullmatch(wheel.name)]
+    if wanted in (CPU, NONE):
+        yield from (
+            f"{title}: the cell has none, but {wheel.name} was resolved" for wheel in matching
+        )
+        return
+    if len(matching) != 1:
+        listed = ", ".join(f"{wheel.name} {wheel.version}" for wheel in matching) or "none"
+        yield (
+            f"{title}: the cell says {wanted}, but {len(matching)} distributions were resolved: "
+            f"{listed}"
+        )
+    for wheel in matching:
+        if not leads(wanted, wheel.version):
+            yield (
+                f"{title}: the cell says {wanted}, but {wheel.version} ({wheel.name}) was resolved"
+            )

@@ -23,8 +23,8 @@ from wheelyard.layers.gzipmember import IsalError
 from wheelyard.layers.layer import Layer
 from wheelyard.oci.address import HUB
 from wheelyard.oci.layout import MANIFEST_TYPE
-from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import damaged, is_file_of, storage_error
+from wheelyard.system.tarfiles import open_gzip
 
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.digests import Digest
 from wheelyard.errors import StorageError
-from wheelyard.system.links import link_or_copy
-from wheelyard.system.storage import damaged, file_digest, put, remove, storage_error
+from wheelyard.system.storage import damaged, file_digest, link_or_copy, put, remove, storage_error
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from wheelyard.errors import unreadable
 from wheelyard.layers.whiteout import is_whiteout, removed
-from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.rootfolder import Attributes, OutsideError, RootFolder, entry_path
 from wheelyard.system.storage import damaged, storage_error
-from wheelyard.system.tarfiles import open_tar
+from wheelyard.system.tarfiles import open_gzip, open_tar
 
 _NOBODY = 65534
 _CHUNK = 1 << 20

@@ -13,8 +13,9 @@ from wheelyard.model import Cell
 from wheelyard.planning.facts import CPU, Release, Upstream, for_architecture, release_of
 
 NVIDIA = "nvidia-"  # prefix of all distribution names that are looked up in a lock
-_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
-_CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
+# cu11 and cu12 wheels carry the CUDA major in their name; the CUDA runtime's lost it with 13.
+RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
+CUDNN = re.compile(r"nvidia-cudnn(-cu\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ def _built_cudnn(release: Release) -> str:
 
 
 def _shipped(pins: Mapping[str, str]) -> Versions:
-    cuda = [version for name, version in pins.items() if _RUNTIME.fullmatch(name)]
-    cudnn = [version for name, version in pins.items() if _CUDNN.fullmatch(name)]
+    cuda = [version for name, version in pins.items() if RUNTIME.fullmatch(name)]
+    cudnn = [version for name, version in pins.items() if CUDNN.fullmatch(name)]
     return Versions(_joined(cuda) or "-", _joined(cudnn) or "-")
 
 

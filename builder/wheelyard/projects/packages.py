@@ -42,8 +42,7 @@ from wheelyard.model import PackageLock
 from wheelyard.projects.chamber import chamber, enter
 from wheelyard.projects.files import PRIVATE_KEY
 from wheelyard.projects.model import DebianLock, Project
-from wheelyard.system.gunzip import open_gzip
-from wheelyard.system.tarfiles import open_tar
+from wheelyard.system.tarfiles import open_gzip, open_tar
 
 if TYPE_CHECKING:
     from wheelyard.context import Context

@@ -37,8 +37,7 @@ from wheelyard.projects.chamber import chamber, enter, private_folder
 from wheelyard.projects.model import BUILT, BaseImage, Project
 from wheelyard.projects.sources import Fetched, fetch_direct, fetch_named, source_key
 from wheelyard.projects.table import PYPROJECT, read_toml
-from wheelyard.system.links import link_or_copy
-from wheelyard.system.storage import file_digest
+from wheelyard.system.storage import file_digest, link_or_copy
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:

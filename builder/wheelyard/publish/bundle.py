@@ -16,8 +16,7 @@ from wheelyard.oci.archive import ArchiveMember, archive_size, stream
 from wheelyard.oci.layout import Descriptor, Layout, digest_of
 from wheelyard.publish.attest.signing import make_signature
 from wheelyard.registry.push import Publication, image_blobs
-from wheelyard.system.links import link_or_copy
-from wheelyard.system.storage import damaged, file_digest, storage_error
+from wheelyard.system.storage import damaged, file_digest, link_or_copy, storage_error
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:

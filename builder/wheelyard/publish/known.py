@@ -26,7 +26,7 @@ from wheelyard.model import Cell, Plan
 from wheelyard.oci.blobs import StoredLayer
 from wheelyard.oci.layout import Descriptor, Layout
 from wheelyard.publish.published import PublicationSource, publications
-from wheelyard.publish.verifying import require_same, verify_layers
+from wheelyard.publish.recording import require_same, verify_layers
 from wheelyard.registry.push import NotPushed
 from wheelyard.system.failures import reported
 

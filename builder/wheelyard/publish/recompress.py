@@ -23,8 +23,8 @@ from wheelyard.layers.gzipmember import IsalError
 from wheelyard.layers.layer import Layer
 from wheelyard.oci.layout import LAYER_TYPE, ZSTD_TYPE
 from wheelyard.oci.reindex import reindex
-from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import damaged, storage_error
+from wheelyard.system.tarfiles import open_gzip
 from wheelyard.system.threads import each
 
 if TYPE_CHECKING:

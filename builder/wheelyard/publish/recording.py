@@ -1,26 +1,32 @@
-"""Records what layers are: from the cache that made them, and builds that inspected them."""
+"""Records what layers are, from the cache and from builds; compares layers made again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelyard.contract.imageconfig import image_config
-from wheelyard.errors import BaseImageError, LockError
+from wheelyard.errors import BaseImageError, InspectError, LockError
 from wheelyard.images.assemble.assemble import make_layers, toolkit_links
-from wheelyard.images.assemble.assembly import Assembly
+from wheelyard.images.assemble.assembly import Assembly, PlannedLayer
 from wheelyard.images.assemble.image import ImageLayer
 from wheelyard.images.assemble.planned import planned_layers
-from wheelyard.images.assemble.record import KnownImage, LayersRecord, contents_digest
+from wheelyard.images.assemble.record import PATH, KnownImage, LayersRecord, contents_digest
+from wheelyard.images.assemble.store import LayerStore
+from wheelyard.images.assemble.system import share_systems
 from wheelyard.images.build.report import read_report
 from wheelyard.images.inputs.network import begin
 from wheelyard.lock.stages import load_stages
+from wheelyard.publish.reproduce import own_cache
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.images.assemble.store import LayerStore
+    from wheelyard.layers.layer import Layer
     from wheelyard.model import Cell, Plan
 
 
@@ -118,9 +124,49 @@ def _keys(plan: Plan, project: Path) -> Iterable[str]:
     for cell in plan.cells:
         try:
             stages = load_stages(cell, plan, project)
-        except (
-            LockError,
-            BaseImageError,
-        ):  # its lock does not match the matrix, or it has another base
+        except (LockError, BaseImageError):  # another lock than the matrix asks for, or base
             continue
         yield from (planned.key for planned in planned_layers(stages))
+
+
+def verify_layers(cells: Sequence[Cell], plan: Plan, record: LayersRecord, context: Context) -> int:
+    """Make every recorded layer of `cells` again; return their number.
+
+    The layers of Debian packages are taken from the cache if it has them. Raises InspectError for
+    the first layer that does not match the record, and as `build` does.
+    """
+    seen: set[str] = set()
+    ours = LayerStore(context.settings.cache_dir)
+    with _folder(ours) as folder, own_cache(context, folder / "cache") as own:
+        store = LayerStore(own.settings.cache_dir)
+        for cell in cells:
+            work = begin(cell, plan, own, store)
+            recorded = [x for x in planned_layers(work.stages) if x.key in record.layers]
+            share_systems(work.stages, ours, store)
+            made = make_layers(work, recorded)
+            for one in recorded:
+                require_same(one, record, made[one.key].layer)
+            seen |= made.keys()
+    return len(seen)
+
+
+@contextmanager
+def _folder(store: LayerStore) -> Iterator[Path]:
+    """Make a folder in the store's scratch: if we are killed, the next build removes it."""
+    folder = store.scratch()
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_same(planned: PlannedLayer, record: LayersRecord, made: Layer) -> None:
+    """Raise InspectError unless a layer matches its record, if there is one."""
+    recorded = record.layers.get(planned.key, made)
+    if made != recorded:
+        raise InspectError(
+            f"{planned.title}: {PATH} says {recorded.digest} (diff_id {recorded.diff_id}), and "
+            f"made here it is {made.digest} (diff_id {made.diff_id}); find the cause before you "
+            "update the record with `wheelyard layers record`"
+        )

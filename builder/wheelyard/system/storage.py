@@ -190,3 +190,11 @@ def is_tree_of(folder: Path, remembered: Path) -> bool:
         return remembered.read_text() == tree_digest(folder)
     except (OSError, ValueError):
         return False
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make a hard link, or a copy if the target is on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

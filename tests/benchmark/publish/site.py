@@ -20,7 +20,7 @@ from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.model import Cell
 from wheelyard.planning.plan import load_plan
 from wheelyard.settings import Settings
-from wheelyard.system.links import link_or_copy
+from wheelyard.system.storage import link_or_copy
 
 # In the order in which they are published. The last two differ in one wheel, torch.
 IMAGES = {"first": "2.3.1", "next": "2.2.1", "patch": "2.2.2"}

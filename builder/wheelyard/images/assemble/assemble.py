@@ -21,13 +21,12 @@ from wheelyard.images.assemble.final_layer import (
     final_layer_key,
     write_final_layer,
 )
-from wheelyard.images.assemble.growing import GrowingImage, ignore
 from wheelyard.images.assemble.image import ImageLayer
 from wheelyard.images.assemble.interpreter import interpreter_identity, unpack_interpreter
 from wheelyard.images.assemble.planned import planned_base, planned_layers
 from wheelyard.images.assemble.pool import run_jobs
 from wheelyard.images.assemble.record import PATH
-from wheelyard.images.assemble.streamed import StreamedInputs
+from wheelyard.images.assemble.streamed import GrowingImage, StreamedInputs, ignore
 from wheelyard.images.assemble.system import Roots, pinned_layers, system_job, system_key
 from wheelyard.images.assemble.worker import Job, SystemJob, WheelJob
 from wheelyard.layers.layer import Layer

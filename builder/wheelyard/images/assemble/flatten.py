@@ -16,9 +16,9 @@ from wheelyard.errors import BaseImageError, WheelyardError, unreadable
 from wheelyard.images.assemble.rootfs import Node, RootFS, index_stream
 from wheelyard.layers.toc import parents
 from wheelyard.layers.whiteout import is_whiteout, removed
-from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.rootfolder import OutsideError, resolve
 from wheelyard.system.storage import damaged, is_file_of
+from wheelyard.system.tarfiles import open_gzip
 
 
 def flatten(blobs: Iterable[Path], scratch: Path) -> RootFS:

@@ -16,8 +16,8 @@ from wheelyard.errors import unreadable
 from wheelyard.images.assemble.accounts import apply_contract, steady_accounts
 from wheelyard.images.assemble.flatten import flatten
 from wheelyard.images.assemble.rootfs import RootFS, index_tar, read_rootfs
-from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import damaged
+from wheelyard.system.tarfiles import open_gzip
 
 
 @dataclass(frozen=True, slots=True)

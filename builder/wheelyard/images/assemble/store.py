@@ -26,8 +26,7 @@ from wheelyard.layers.layer import Layer
 from wheelyard.oci.blobs import StoredLayer, parse_layer
 from wheelyard.oci.reindex import reindex
 from wheelyard.system.filelock import claim_folder, sweep
-from wheelyard.system.links import link_or_copy
-from wheelyard.system.storage import REFUSED, file_digest, put, remove, storage_error
+from wheelyard.system.storage import REFUSED, file_digest, link_or_copy, put, remove, storage_error
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:

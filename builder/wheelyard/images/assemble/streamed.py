@@ -1,10 +1,10 @@
-"""Receives wheels while layers are made of those that have arrived."""
+"""What overlaps: layers are made of the wheels that have arrived, and passed on when complete."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from wheelyard.system.threads import STOP_SECONDS, Helper
 if TYPE_CHECKING:
     Arrived = Callable[[str, Path], None]  # SHA-256 and path of a verified file
     Fetch = Callable[[Arrived, threading.Event], None]  # raises what went wrong; the event stops it
+    from wheelyard.layers.layer import Layer
 
 
 class StreamedInputs(AbstractContextManager["StreamedInputs"]):
@@ -53,3 +54,22 @@ class StreamedInputs(AbstractContextManager["StreamedInputs"]):
             fetch(self.files.__setitem__, self._stop)
         finally:
             self.ended = time.monotonic()
+
+
+def ignore(_layer: Layer) -> None:
+    """Do nothing: nothing waits for the layer."""
+
+
+class GrowingImage:
+    """Passes the layers of `keys` on, lowest first, each as soon as all below it are complete."""
+
+    def __init__(self, keys: Sequence[str], offer: Callable[[Layer], None]) -> None:
+        self._waiting = list(reversed(keys))
+        self._offer = offer
+        self._made: dict[str, Layer] = {}
+
+    def add(self, key: str, layer: Layer) -> None:
+        """Add a finished layer."""
+        self._made[key] = layer
+        while self._waiting and self._waiting[-1] in self._made:
+            self._offer(self._made[self._waiting.pop()])

@@ -5,6 +5,7 @@ An image gets its references only after it was read back and found to match its 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -12,20 +13,20 @@ from pathlib import Path
 from wheelyard.console.amounts import amount
 from wheelyard.context import Context
 from wheelyard.contract.imageconfig import CELL_LABEL, image_config
+from wheelyard.fetching.wanted import place
 from wheelyard.images.assemble.assemble import assemble_layers
 from wheelyard.images.assemble.assembly import Assembly
 from wheelyard.images.assemble.image import Image, write_image
 from wheelyard.images.assemble.record import read_record
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.loading import Loader, NullReceiver, Receiver
-from wheelyard.images.build.prune import locked_wheels, prune_wheels
 from wheelyard.images.build.report import LOCK_NAME, read_report, write_report
 from wheelyard.images.build.results import Built, Failed
 from wheelyard.images.inputs.network import begin
 from wheelyard.images.inspect.inspect import Finding, inspect_image, require
 from wheelyard.images.inspect.tree import LayerContents, Tree
-from wheelyard.lock.stages import Stage
-from wheelyard.model import Cell, Plan
+from wheelyard.lock.stages import Stage, load_stages
+from wheelyard.model import Cell, LockedWheel, Plan
 from wheelyard.oci.layout import Layout
 from wheelyard.system.failures import reported
 from wheelyard.system.filelock import locked, once
@@ -182,3 +183,28 @@ def _held_blobs(output: Path, cells: Iterable[Cell]) -> set[str]:
         if image["id"] not in building
         for layer in image["layers"]
     }
+
+
+def locked_wheels(cells: Iterable[Cell], plan: Plan, project: Path) -> set[LockedWheel]:
+    """Return all wheels that any of `cells` installs."""
+    return {
+        wheel
+        for cell in cells
+        for stage in load_stages(cell, plan, project)
+        for wheel in stage.lock.wheels
+    }
+
+
+def prune_wheels(wheels: Iterable[LockedWheel], files: Path) -> int:
+    """Remove wheels from the folder of fetched files; return the number of freed bytes.
+
+    A later build that lacks a layer fetches its wheel again. Not for a cache that another build is
+    reading from.
+    """
+    freed = 0
+    for wheel in wheels:
+        path = place(files, wheel.sha256, wheel.filename)
+        if path.is_file():
+            freed += path.stat().st_size
+            shutil.rmtree(path.parent)
+    return freed

@@ -12,8 +12,8 @@ from wheelyard.layers import toc
 from wheelyard.layers.layer import Layer
 from wheelyard.oci.reindex import reindex
 from wheelyard.registry.client import Registry, fetch_blob, open_registry
-from wheelyard.system.gunzip import open_gzip
 from wheelyard.system.storage import storage_error
+from wheelyard.system.tarfiles import open_gzip
 
 _LARGEST = 64 << 30  # bytes of a layer's tar
 

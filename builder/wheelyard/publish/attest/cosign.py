@@ -1,26 +1,40 @@
-"""Signatures stored where cosign looks for them: under a tag made of the image's digest.
+"""Signatures where cosign keeps them: under a tag made of the image's digest, or as referrers.
 
-Sources: cosign's SIGNATURE_SPEC.md, "Storage", and ATTESTATION_SPEC.md.
+We write tags. Referrers are read: cosign's OCI 1.1 mode, and the bundles of cosign 3. Sources:
+cosign's SIGNATURE_SPEC.md, ATTESTATION_SPEC.md and BUNDLE_SPEC.md; sigstore's bundle v0.3.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Gone
-from wheelyard.oci.documents import BlobDescriptor, ImageManifest, UnreadableError, read_document
+from wheelyard.oci.documents import (
+    BlobDescriptor,
+    ImageManifest,
+    UnreadableError,
+    is_digest,
+    read_document,
+)
 from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE, canonical
 from wheelyard.publish.attest.envelope import MEDIA_TYPE as ENVELOPE
 from wheelyard.publish.attest.signing import Signature
-from wheelyard.registry.artifact import put_blob
+from wheelyard.registry.artifact import EMPTY_TYPE, put_blob
 from wheelyard.registry.client import Registry, get_content, put_manifest
+from wheelyard.registry.referrers import referrers
 
 TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 VALUE = "dev.cosignproject.cosign/signature"
 _PREDICATE = "predicateType"
 _LARGEST = 16 << 20  # bytes; a signature has some hundred, a bill of materials many thousand
+_SIGNATURES = "application/vnd.dev.cosign.artifact.sig.v1+json"
+_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+# Registries before OCI 1.1 state the config's type, which is the empty one for bundles.
+_LOOKED_INTO = {_SIGNATURES, _BUNDLE, EMPTY_TYPE}
+_LARGEST_ATTACHED = 1 << 20  # bytes
 
 
 def signature_tag(digest: str) -> str:
@@ -118,3 +132,34 @@ def _layers(registry: Registry, repository: str, tag: str) -> tuple[BlobDescript
 def _unreadable(registry: Registry, repository: str, tag: str) -> RegistryError:
     where = f"{registry.address.host}/{repository}:{tag}"
     return RegistryError(f"{where} does not hold signatures as cosign stores them; remove that tag")
+
+
+def referred_signatures(
+    registry: Registry, repository: str, digest: str
+) -> tuple[tuple[Signature, ...], tuple[Any, ...]]:
+    """Return what is attached to an image: simple signatures, and envelopes of bundles."""
+    signatures: list[Signature] = []
+    envelopes: list[Any] = []
+    try:
+        for layer in _attached(registry, repository, digest):
+            if layer.media_type not in (TYPE, _BUNDLE) or layer.size > _LARGEST_ATTACHED:
+                continue
+            content = get_content(registry, repository, "blobs", layer.digest)
+            if layer.media_type == _BUNDLE:
+                envelopes.append(json.loads(content).get("dsseEnvelope"))
+            else:
+                signatures.append(Signature(content, layer.annotation(VALUE)))
+    except (Gone, ValueError, AttributeError, RecursionError) as error:
+        raise RegistryError(
+            f"{registry.address}: {repository}@{digest}: a signature attached to it cannot be "
+            f"read ({error}); sign the image again"
+        ) from error
+    return tuple(signatures), tuple(envelopes)
+
+
+def _attached(registry: Registry, repository: str, digest: str) -> Iterator[BlobDescriptor]:
+    for entry in referrers(registry, repository, digest):
+        if entry.get("artifactType") in _LOOKED_INTO and is_digest(entry["digest"]):
+            there = str(entry["digest"])
+            content = get_content(registry, repository, "manifests", there, MANIFEST_TYPE)
+            yield from read_document(ImageManifest, content).layers

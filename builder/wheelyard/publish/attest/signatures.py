@@ -16,9 +16,8 @@ from wheelyard.oci.documents import (
     read_document,
 )
 from wheelyard.oci.layout import MANIFEST_TYPE
-from wheelyard.publish.attest.cosign import add_signature, fetch_signatures
+from wheelyard.publish.attest.cosign import add_signature, fetch_signatures, referred_signatures
 from wheelyard.publish.attest.envelope import vouches
-from wheelyard.publish.attest.referred import referred_signatures
 from wheelyard.publish.attest.signing import fault, make_signature, require_signature
 from wheelyard.registry.client import Registry, get_content
 
