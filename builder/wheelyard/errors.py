@@ -6,7 +6,7 @@ catches them; anything else that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from wheelyard.layers import errors as parser
@@ -147,3 +147,12 @@ INTERRUPTED = 130
 def unreadable(error: Callable[[str], WheelyardError]) -> AbstractContextManager[None]:
     """Turn what a library's parser raises on untrusted bytes into `error(why)`."""
     return parser.unreadable(error, passing=(WheelyardError,))
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the end of a message: the known word most like `word`; else all, after `otherwise`."""
+    import difflib  # most commands need none
+
+    words = list(known)
+    near = difflib.get_close_matches(word, words, 1)
+    return f"did you mean {near[0]}?" if near else f"{otherwise}: {', '.join(words)}"

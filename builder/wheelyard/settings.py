@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from wheelyard.errors import SettingsError, UsageError
+from wheelyard.errors import SettingsError, UsageError, did_you_mean
 from wheelyard.oci.address import Address, parse_address
 from wheelyard.system.packaged import PACKAGED, packaged_set
 from wheelyard.system.urls import redact, url_problem
@@ -369,10 +369,7 @@ def _read_config(path: Path, required: bool, problems: list[str]) -> dict[str, s
 def _entry_problem(key: str, value: object) -> str | None:
     known = [source.key for source in _SOURCES]
     if key not in known:
-        from difflib import get_close_matches
-
-        near = get_close_matches(key.replace("_", "-"), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        hint = did_you_mean(key.replace("_", "-"), known, "known keys")
         return f"unknown key {key!r}; {hint}"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return f"{key} must be a text or a number"

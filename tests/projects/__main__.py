@@ -27,6 +27,7 @@ from tests.engines.podman import LIMITS, rootless
 from tests.projects.public import PUBLIC, Public
 from tests.use.users import OUTSIDE
 from wheelyard.console.table import show_table
+from wheelyard.planning.plan import load_plan
 from wheelyard.projects.base import planned_base
 from wheelyard.projects.pylock import read_lock
 from wheelyard.system.textfiles import write_text
@@ -110,7 +111,7 @@ def made(public: Public, bench: Bench) -> dict[str, Any]:
         say(f"{public.name}: {error}")
         return entry | {"failed": str(error)}
     lock = read_lock(folder / "pylock.toml")
-    added = lock.added(planned_base(BASE, REPOSITORY))
+    added = lock.added(planned_base(BASE, load_plan(REPOSITORY), REPOSITORY))
     entry["wheels"] = len(added)
     entry["bytes"] = sum(item.wheel.size for item in added)
     entry["replaced"] = [wheel.name for wheel in lock.shadowed]

@@ -17,9 +17,9 @@ from wheelyard.context import Context
 from wheelyard.errors import MatrixError, SelectionError, WheelyardError
 from wheelyard.model import Plan
 from wheelyard.planning.explain import explain
-from wheelyard.planning.facts import Release, dump_upstream, load_upstream, make_release
+from wheelyard.planning.facts import Release, load_upstream, make_release
 from wheelyard.planning.matrix import load_matrix
-from wheelyard.planning.plan import load_plan, make_plan
+from wheelyard.planning.plan import make_plan
 from wheelyard.settings import load_settings
 from wheelyard.versions import order, short
 
@@ -417,17 +417,3 @@ def test_damaged_facts_are_an_error(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(WheelyardError, match="upstream facts cannot be read"):
             load_upstream(path)
-
-
-def test_equal_inputs_are_planned_once_and_changed_ones_again(tmp_path: Path) -> None:
-    data = planning.document()
-    (tmp_path / "upstream.json").write_text(dump_upstream(planning.UPSTREAM))
-    planning.write(tmp_path, data)
-    first = load_plan(tmp_path)
-    assert load_plan(tmp_path) is first
-    data["flavours"]["runtime"]["tools"].append("uv")
-    planning.write(tmp_path, data)
-    assert "uv" in load_plan(tmp_path).cells[0].requirements
-    facts = {**planning.UPSTREAM, "tensorflow": {}}
-    (tmp_path / "upstream.json").write_text(dump_upstream(facts))
-    assert {cell.framework for cell in load_plan(tmp_path).cells} == {"pytorch"}

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 from locking import runtime_cell
+from planning import committed_plan
 
 from wheelyard.errors import ProjectError, SelectionError
 from wheelyard.model import LockedWheel, RequirementsLock
-from wheelyard.planning.plan import load_plan
 from wheelyard.projects.base import base_cell, base_contents, base_from_plan, planned_base
+from wheelyard.projects.model import BaseImage
 
 ROOT = Path(__file__).parents[2]
+PLAN = committed_plan()
+
+
+def planned(image: str) -> BaseImage:
+    return planned_base(image, PLAN, ROOT)
 
 
 def test_a_base_keeps_what_makes_its_cell_and_knows_all_it_installs() -> None:
@@ -33,30 +39,29 @@ def test_a_base_keeps_what_makes_its_cell_and_knows_all_it_installs() -> None:
 
 
 def test_the_sets_own_images_are_found_by_tag_and_by_words() -> None:
-    by_tag = planned_base("pytorch:2.3.1", ROOT)
-    assert by_tag == planned_base("pytorch-2.3-cuda12.1", ROOT)
+    by_tag = planned("pytorch:2.3.1")
+    assert by_tag == planned("pytorch-2.3-cuda12.1")
     assert "torch==2.3.1" in by_tag.constraints
     assert {"torch", "numpy", "torchvision"} <= {wheel.name for wheel in by_tag.wheels}
-    assert planned_base("pytorch-2.3-devel", ROOT).reference.endswith("-devel")
+    assert planned("pytorch-2.3-devel").reference.endswith("-devel")
 
 
 def test_an_image_for_another_processor_is_one_that_names_it() -> None:
-    ours, theirs = planned_base("pytorch:2.15", ROOT), planned_base("pytorch:2.15-arm64", ROOT)
+    ours, theirs = planned("pytorch:2.15"), planned("pytorch:2.15-arm64")
     assert (ours.machine, theirs.machine) == ("x86_64", "aarch64")
     assert theirs.platform == ours.platform.replace("x86_64", "aarch64")
-    assert theirs == planned_base("pytorch-2.15.0-cuda13.2-cudnn9.26-py3.13-runtime-arm64", ROOT)
-    assert planned_base("pytorch-2.14-py3.13", ROOT).machine == "x86_64"
-    assert planned_base("pytorch-2.14-py3.13-arm64", ROOT).machine == "aarch64"
+    assert theirs == planned("pytorch-2.15.0-cuda13.2-cudnn9.26-py3.13-runtime-arm64")
+    assert planned("pytorch-2.14-py3.13").machine == "x86_64"
+    assert planned("pytorch-2.14-py3.13-arm64").machine == "aarch64"
     assert base_contents(ours) != base_contents(theirs)
     assert ours.devel == "pytorch:2.15.0-cuda13.2-cudnn9.26-py3.13-devel"
     assert theirs.devel == f"{ours.devel}-arm64"
-    devel = planned_base(theirs.devel, ROOT)
+    devel = planned(theirs.devel)
     assert (devel.reference, devel.devel) == (theirs.devel, theirs.devel)
 
 
 def test_words_that_mean_several_images_or_none_are_refused() -> None:
-    plan = load_plan(ROOT)
     with pytest.raises(ProjectError, match=r"means \d+ images"):
-        base_cell("pytorch", plan)
+        base_cell("pytorch", PLAN)
     with pytest.raises(SelectionError, match="selects no image"):
-        base_cell("pytorch:9.9", plan)
+        base_cell("pytorch:9.9", PLAN)

@@ -130,8 +130,8 @@ def test_what_is_not_there_or_damaged(tmp_path: Path) -> None:
 
 
 def test_kept_documents_are_checked_again(tmp_path: Path) -> None:
-    kept = Documents(tmp_path / "documents")
+    kept = Documents(tmp_path)
     kept.put(digest_of(b"one"), b"one")
     assert kept.get(digest_of(b"one")) == b"one"
-    next(kept.folder.iterdir()).write_bytes(b"two")
+    next((tmp_path / "documents").iterdir()).write_bytes(b"two")
     assert kept.get(digest_of(b"one")) is None

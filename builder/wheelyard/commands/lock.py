@@ -181,6 +181,7 @@ def _show_project(
 
 
 def _check_project(project: Project, args: argparse.Namespace, context: Context) -> int:
+    from wheelyard.planning.plan import load_plan
     from wheelyard.projects.base import planned_base
     from wheelyard.projects.find import set_folder
     from wheelyard.projects.pylock import read_lock
@@ -193,7 +194,9 @@ def _check_project(project: Project, args: argparse.Namespace, context: Context)
     else:
         # A published image is named by its digest: a matrix that is here says nothing of it.
         folder = None if lock.base_digest else set_folder(context)
-        base = None if folder is None else planned_base(project.table.image, folder)
+        base = None
+        if folder is not None:
+            base = planned_base(project.table.image, load_plan(folder), folder)
         problems = lock_problems(project, lock, base)
     if args.json:
         show_json([{"lock": str(project.lock), "message": problem} for problem in problems])

@@ -17,18 +17,12 @@ from wheelyard.errors import EngineError, InspectError, unreadable
 from wheelyard.layers.toc import LARGEST, Entry
 from wheelyard.layers.whiteout import hidden, is_whiteout
 from wheelyard.system.rootfolder import entry_path
-from wheelyard.system.tarfiles import open_gzip, open_tar
+from wheelyard.system.tarfiles import KINDS, open_gzip, open_tar
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 _KINDS = {"f": "file", "d": "dir", "l": "symlink"}
-_TAR_KINDS = {
-    tarfile.REGTYPE: "file",
-    tarfile.DIRTYPE: "dir",
-    tarfile.SYMTYPE: "symlink",
-    tarfile.LNKTYPE: "hardlink",
-}
 _GZIP = b"\x1f\x8b"
 _FIELDS = ("%y", "%m", "%U", "%G", "%s", "%P", "%l")  # of `find -printf`, as `listed` reads them
 LISTING = "".join(
@@ -137,7 +131,7 @@ def _take(
     contents: dict[str, bytes],
 ) -> None:
     path = entry_path(info.name)
-    kind = _TAR_KINDS.get(info.type)
+    kind = KINDS.get(info.type)
     if path and kind:
         mode, link = info.mode, info.linkname
         entries[path] = Entry(path, kind, mode, info.uid, info.gid, info.size, link)

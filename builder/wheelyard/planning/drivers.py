@@ -24,7 +24,7 @@ class DriverFloor:
 
 def driver_floor(cuda: str) -> DriverFloor:
     """Return the floor for a CUDA version such as "12.1"; MatrixError for an unknown major."""
-    table = _table()
+    table = driver_table()
     major = cuda.partition(".")[0]
     if major not in table["minor_version"]:
         raise MatrixError(
@@ -40,7 +40,7 @@ def generation_floor(capability: str) -> tuple[str, str] | None:
 
     None for a generation that every supported driver knows.
     """
-    table = _table()
+    table = driver_table()
     cuda = table["generations"].get(capability)
     return None if cuda is None else (cuda, str(table["native"][cuda]))
 
@@ -52,7 +52,7 @@ def runs_on(cuda: str, driver: str) -> bool:
 
 def newest_major() -> tuple[str, str]:
     """Return the newest known CUDA major and the driver that it needs."""
-    table = _table()["minor_version"]
+    table = driver_table()["minor_version"]
     major = max(table, key=int)
     return major, str(table[major]["driver"])
 
@@ -77,7 +77,8 @@ def require_cuda(cuda: str) -> str:
 
 
 @cache
-def _table() -> dict[str, Any]:
+def driver_table() -> dict[str, Any]:
+    """Return the figures: drivers by CUDA major and version, and the CUDA of each generation."""
     text = files("wheelyard").joinpath("data/drivers.json").read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from wheelyard.errors import MatrixError
+from wheelyard.errors import MatrixError, did_you_mean
 from wheelyard.planning.matrix_model import Matrix
 from wheelyard.planning.references import check_references
 from wheelyard.planning.yamlmap import Positions, Problem, YamlPath, read_yaml
@@ -110,7 +108,8 @@ def _message(detail: ErrorDetails, path: YamlPath, positions: Positions) -> str:
     given, context = detail["input"], detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            return f"unknown key; {_nearest(str(path[-1]), _keys_at(path[:-1]))}"
+            known = sorted(_keys_at(path[:-1]))
+            return f"unknown key; {did_you_mean(str(path[-1]), known, 'known here')}"
         case "missing":
             return "is missing"
         case "string_type" if isinstance(given, int | float) and path in positions.texts:
@@ -146,12 +145,6 @@ def _shape(value: object) -> str:
 def _kind(value: object) -> str:
     kinds: dict[type, str] = {bool: "truth value", int: "number", float: "number"}
     return kinds.get(type(value), "value")  # for example a date
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
 
 
 @cache

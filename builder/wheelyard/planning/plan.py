@@ -28,7 +28,6 @@ from wheelyard.planning.yamlmap import Problem, YamlPath
 from wheelyard.versions import leads, order
 
 MATRIX = "matrix.yaml"
-_last: list[tuple[Matrix, Upstream, Plan]] = []  # at most one
 # The axes' names in reasons: a value excluded by itself comes before one excluded in combination.
 _TITLES = {axis: axis for axis in Combination._fields} | {
     "cuda": "CUDA",
@@ -49,19 +48,7 @@ def load_inputs(project: Path) -> tuple[Matrix, Upstream, Plan]:
     upstream = load_upstream(facts_file(project))
     if matrix is None:
         raise MatrixError(source.report(problems))
-    if problems:
-        make_plan(matrix, upstream, problems)  # raises them, with those of the plan
-    return matrix, upstream, _plan_once(matrix, upstream)
-
-
-def _plan_once(matrix: Matrix, upstream: Upstream) -> Plan:
-    """Plan, or return the last plan if its inputs were equal: parts of a command ask again."""
-    for known, facts, plan in _last:
-        if dict(known) == dict(matrix) and facts == upstream:
-            return plan
-    plan = make_plan(matrix, upstream)
-    _last[:] = [(matrix, upstream, plan)]
-    return plan
+    return matrix, upstream, make_plan(matrix, upstream, problems)
 
 
 def make_plan(matrix: Matrix, upstream: Upstream, problems: Sequence[Problem] = ()) -> Plan:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 
 from wheelyard.architecture import ARCHITECTURES
+from wheelyard.errors import did_you_mean
 from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.planning.matrix_model import Matrix
 from wheelyard.planning.yamlmap import Problem, YamlPath
@@ -34,10 +34,7 @@ def _framework_names(text: str) -> list[str]:
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say that a name is not defined, and suggest a similar one."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"defined: {', '.join(known)}"
-    return f"{what} {name!r} is not defined; {hint}"
+    return f"{what} {name!r} is not defined; {did_you_mean(name, known, 'defined')}"
 
 
 def _axis_values(matrix: Matrix) -> Iterator[Problem]:

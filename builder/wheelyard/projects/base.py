@@ -29,13 +29,10 @@ def base_from_plan(cell: Cell, lock: RequirementsLock) -> BaseImage:
     )
 
 
-def planned_base(image: str, folder: Path) -> BaseImage:
-    """Return the image that a table names, from the matrix and the locks in `folder`."""
-    # Here: a project on a published base reads no matrix, and YAML is slow to import.
-    from wheelyard.lock.state import load_requirements_lock
-    from wheelyard.planning.plan import load_plan
+def planned_base(image: str, plan: Plan, folder: Path) -> BaseImage:
+    """Return the image that a table names, from the plan and the locks in `folder`."""
+    from wheelyard.lock.state import load_requirements_lock  # a published base needs none
 
-    plan = load_plan(folder)
     cell = base_cell(image, plan)
     return base_from_plan(cell, load_requirements_lock(folder, cell, cells_by_id(plan.cells)))
 

@@ -15,7 +15,7 @@ from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.selector import is_described
 from wheelyard.projects.base import planned_base
 from wheelyard.projects.find import set_folder
-from wheelyard.projects.published import DOCUMENTS, Documents, base_from_registry
+from wheelyard.projects.published import Documents, base_from_registry
 from wheelyard.publish.catalogue import require_catalogue
 from wheelyard.registry.client import open_registry
 
@@ -43,13 +43,15 @@ def find_ground(project: Project, context: Context, trust: Trust | None = None) 
         with open_registry(settings.registry, settings, context.reporter) as registry:
             entries = require_catalogue(registry, trust)
             entry = chosen_entry(project.table.image, entries, str(settings.registry))
-            documents = Documents(settings.cache_dir / DOCUMENTS)
+            documents = Documents(settings.cache_dir)
             base = base_from_registry(
                 registry, entry.tags[0], documents, digest=entry.digest, trust=trust
             )
         return Ground(base, entries)
     folder = _set_folder(context)
-    return Ground(planned_base(project.table.image, folder), _planned_entries(folder))
+    _matrix, upstream, plan = load_inputs(folder)
+    base = planned_base(project.table.image, plan, folder)
+    return Ground(base, plan_entries(plan.cells, upstream, ()))
 
 
 def known_entries(context: Context, trust: Trust | None = None) -> tuple[CatalogueEntry, ...]:
@@ -58,7 +60,8 @@ def known_entries(context: Context, trust: Trust | None = None) -> tuple[Catalog
     if settings.registry is not None:
         with open_registry(settings.registry, settings, context.reporter) as registry:
             return require_catalogue(registry, trust)
-    return _planned_entries(_set_folder(context))
+    _matrix, upstream, plan = load_inputs(_set_folder(context))
+    return plan_entries(plan.cells, upstream, ())
 
 
 def _set_folder(context: Context) -> Path:
@@ -70,11 +73,6 @@ def _set_folder(context: Context) -> Path:
             "matrix.yaml (--project FOLDER)"
         )
     return folder
-
-
-def _planned_entries(folder: Path) -> tuple[CatalogueEntry, ...]:
-    _matrix, upstream, plan = load_inputs(folder)
-    return plan_entries(plan.cells, upstream, ())
 
 
 def chosen_entry(image: str, entries: Sequence[CatalogueEntry], where: str) -> CatalogueEntry:

@@ -18,11 +18,10 @@ from packaging.version import Version
 from wheelyard.errors import ProjectError
 from wheelyard.frameworks import known
 from wheelyard.projects.requirements import logical_lines, read_requirements, uv_packages
-from wheelyard.projects.table import PYPROJECT, read_toml
+from wheelyard.projects.table import PYPROJECT, read_text, read_toml
 
 FRAMEWORKS = {one.wheel: name for name, one in known.FRAMEWORKS.items()}  # wheel -> in tags
 _CONDA = {name: one.wheel for one in known.FRAMEWORKS.values() for name in one.conda}
-_LARGEST = 1 << 20  # bytes of a Dockerfile or an environment.yml
 _SIDE = re.compile(r"dev|test|doc|lint|ci|build|example|optional|extra", re.IGNORECASE)
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)
 _CUDA = re.compile(r"nvidia/cuda:(\d+\.\d+)")
@@ -153,7 +152,7 @@ def _environment(folder: Path, seen: Seen) -> None:
     if path is None:
         return
     try:
-        data = yaml.safe_load(_text(path))
+        data = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, RecursionError) as error:
         raise ProjectError(f"{path} is not valid YAML: {error}") from error
     listed = data.get("dependencies") if isinstance(data, dict) else None
@@ -212,7 +211,7 @@ def _dockerfile(folder: Path, seen: Seen) -> None:
     path = folder / "Dockerfile"
     if not path.is_file():
         return
-    text = re.sub(r"\\\r?\n", " ", _text(path))
+    text = re.sub(r"\\\r?\n", " ", read_text(path))
     images = _FROM.findall(text)
     for image in images[-1:]:
         _from(image, seen)
@@ -254,17 +253,6 @@ def _exec(text: str) -> tuple[str, ...] | None:
         return None
     valid = isinstance(words, list) and words and all(isinstance(word, str) for word in words)
     return tuple(words) if valid else None
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise ProjectError(f"{path} is larger than {_LARGEST >> 20} MiB")
-        return data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{path} cannot be read as UTF-8 text: {error}") from error
 
 
 def table_lines(image: str, seen: Seen) -> Iterator[str]:

@@ -17,7 +17,6 @@ from wheelyard.oci.layout import Layout
 from wheelyard.projects.chamber import layer_blob
 from wheelyard.projects.find import DIST, set_folder
 from wheelyard.projects.published import (
-    DOCUMENTS,
     Documents,
     FoundBase,
     base_from_layout,
@@ -168,7 +167,7 @@ class Places:
             entry = next((entry for entry in self._entries if tag in entry.tags), None)
             if entry is None:
                 return None
-            documents = Documents(settings.cache_dir / DOCUMENTS)
+            documents = Documents(settings.cache_dir)
             with open_registry(settings.registry, settings, self._context.reporter) as registry:
                 image = base_from_registry(registry, tag, documents, digest=entry.digest)
             return FoundBase(image, None)

@@ -21,7 +21,7 @@ from wheelyard.errors import (
 )
 from wheelyard.fetching.replies import Gone
 from wheelyard.images.assemble.store import LayerStore
-from wheelyard.oci.documents import ImageManifest, UnreadableError, read_document
+from wheelyard.oci.documents import UnreadableError
 from wheelyard.oci.layout import Layout
 from wheelyard.projects.files import project_files
 from wheelyard.projects.image import ProjectImage, describe_project_image
@@ -30,7 +30,7 @@ from wheelyard.projects.published import FoundBase, find_base
 from wheelyard.projects.pylock import read_lock
 from wheelyard.projects.state import lock_problems
 from wheelyard.projects.table import read_project
-from wheelyard.registry.client import MANIFEST_TYPES, Registry, get_content
+from wheelyard.registry.client import Registry, get_manifest
 from wheelyard.registry.push import Publication, Pushed, push_image
 from wheelyard.system.subprocesses import run
 
@@ -147,8 +147,7 @@ def _present(registry: Registry, name: str, tag: str) -> frozenset[str]:
     """Return what the image consists of that the tag names now: one request instead of thirty."""
     repository = registry.address.repository(name)
     try:
-        content = get_content(registry, repository, "manifests", tag, ", ".join(MANIFEST_TYPES))
-        manifest = read_document(ImageManifest, content)
+        manifest = get_manifest(registry, repository, tag)
     except (Gone, RegistryError, UnreadableError):  # another push says what is wrong
         return frozenset()
     return frozenset(blob.digest for blob in (manifest.config, *manifest.layers))

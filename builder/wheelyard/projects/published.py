@@ -37,7 +37,7 @@ from wheelyard.oci.documents import (
 from wheelyard.oci.layout import LAYER_TYPE, Layout, digest_of
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.model import BaseImage, ProjectLock
-from wheelyard.registry.client import MANIFEST_TYPES, Registry, get_content
+from wheelyard.registry.client import IMAGE_MANIFEST, Registry, get_content
 from wheelyard.registry.indexes import image_manifest
 from wheelyard.system.tarfiles import open_tar
 from wheelyard.system.textfiles import write_bytes
@@ -53,21 +53,19 @@ _SUITE = re.compile(r"wheelyard: Debian ([a-z]{3,20}),")
 
 _OLDEST = "bookworm"  # of the suites: what runs there runs on every base
 
-DOCUMENTS = "documents"  # folder of the cache
-
 Read = Callable[[str, str], bytes]  # "manifests" or "blobs", and a digest -> content
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Small content of registries by its digest, kept in a folder."""
+    """Small content of registries by its digest, kept in the cache."""
 
-    folder: Path
+    cache: Path
 
     def get(self, digest: str) -> bytes | None:
         """Return content that is kept and intact."""
         try:
-            content = (self.folder / Digest.parse(digest).sha256).read_bytes()
+            content = self._place(digest).read_bytes()
         except OSError:
             return None
         return content if digest_of(content) == digest else None
@@ -75,7 +73,10 @@ class Documents:
     def put(self, digest: str, content: bytes) -> None:
         """Keep content; where the cache cannot be written it is fetched again next time."""
         with suppress(StorageError):
-            write_bytes(self.folder / Digest.parse(digest).sha256, content)
+            write_bytes(self._place(digest), content)
+
+    def _place(self, digest: str) -> Path:
+        return self.cache / "documents" / Digest.parse(digest).sha256
 
 
 def base_from_registry(
@@ -97,7 +98,7 @@ def base_from_registry(
     def read(kind: str, wanted: str) -> bytes:
         content = documents.get(wanted)
         if content is None:
-            content = get_content(registry, repository, kind, wanted, _ACCEPT)
+            content = get_content(registry, repository, kind, wanted, IMAGE_MANIFEST)
             documents.put(wanted, content)
         return content
 
@@ -117,9 +118,6 @@ def base_from_registry(
             f"{registry.address} no longer has {digest or tag} in {repository}; publish the base "
             f"there (wheelyard push), or choose another image and run `wheelyard lock` again"
         ) from error
-
-
-_ACCEPT = ", ".join(MANIFEST_TYPES)
 
 
 def base_from_layout(layout: Layout, reference: str, *, digest: str | None = None) -> BaseImage:
@@ -268,7 +266,7 @@ def find_base(
     digest = lock.base_digest or None
     layout = Layout(dist)
     if registry is not None:
-        documents = Documents(context.settings.cache_dir / DOCUMENTS)
+        documents = Documents(context.settings.cache_dir)
         try:
             base = base_from_registry(registry, lock.base, documents, digest=digest, trust=trust)
             return _locked(FoundBase(base, _holding(layout, base)), lock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import shlex
@@ -16,14 +15,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import ErrorDetails
 
-from wheelyard.errors import ProjectError
+from wheelyard.errors import ProjectError, did_you_mean
 from wheelyard.oci.documents import is_reference
 from wheelyard.projects.model import Project, Table
 
 PYPROJECT = "pyproject.toml"
 OWN = "wheelyard.toml"
 _MATRIX = "matrix.yaml"
-_LARGEST = 4 << 20  # bytes of a TOML file
+_LARGEST = 4 << 20  # bytes of a file
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(r"""\s*["']?([\w.-]+)["']?\s*=""")
 _WANTED = {  # what a pattern requires, in words
@@ -146,7 +145,7 @@ def read_project(folder: Path) -> Project | None:
     Raises ProjectError, which lists every problem of the table.
     """
     pyproject, own = folder / PYPROJECT, folder / OWN
-    text = _text(pyproject) if pyproject.is_file() else ""
+    text = read_text(pyproject) if pyproject.is_file() else ""
     data = _toml(pyproject, text) if "wheelyard" in text or (text and own.is_file()) else {}
     table = _table_at(data, "tool", "wheelyard", path=pyproject)
     metadata = _table_at(data, "project", path=pyproject) or {}
@@ -155,14 +154,14 @@ def read_project(folder: Path) -> Project | None:
             raise ProjectError(
                 f"{folder} has two tables: [tool.wheelyard] in {PYPROJECT}, and {OWN}; keep one"
             )
-        source = _text(own)
+        source = read_text(own)
         return _project(folder, own, source, _toml(own, source), metadata)
     return None if table is None else _project(folder, pyproject, text, table, metadata)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file of a project; raise ProjectError if it is not one."""
-    return _toml(path, _text(path))
+    return _toml(path, read_text(path))
 
 
 def _project(
@@ -196,7 +195,8 @@ def _default_name(folder: Path, metadata: dict[str, Any], source: Path) -> str:
     return name
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a small file of the project; raise ProjectError."""
     try:
         with path.open("rb") as stream:
             data = stream.read(_LARGEST + 1)
@@ -259,10 +259,8 @@ def _message(detail: ErrorDetails) -> str:
     given, context, path = detail["input"], detail.get("ctx", {}), detail["loc"]
     match detail["type"]:
         case "extra_forbidden":
-            known = sorted(_keys())
-            close = difflib.get_close_matches(str(path[-1]).replace("_", "-"), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-            return f"unknown key; {hint}"
+            word = str(path[-1]).replace("_", "-")
+            return f"unknown key; {did_you_mean(word, sorted(_keys()), 'known keys')}"
         case "missing":
             return (
                 'is missing: name the image to build on, such as image = "pytorch:2.3.1" '

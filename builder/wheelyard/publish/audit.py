@@ -19,18 +19,17 @@ from wheelyard.fetching.replies import Gone
 from wheelyard.model import LockedDeb, LockedWheel
 from wheelyard.oci.documents import (
     Document,
-    ImageManifest,
     UnreadableError,
     matching,
     read_document,
 )
-from wheelyard.oci.layout import MANIFEST_TYPE, digest_of
+from wheelyard.oci.layout import digest_of
 from wheelyard.publish.attest.cosign import fetch_attestations
 from wheelyard.publish.attest.envelope import unseal
 from wheelyard.publish.attest.signatures import require_signed
 from wheelyard.publish.attest.statements import BILL, BILL_TYPE
 from wheelyard.publish.published import split_name
-from wheelyard.registry.client import Registry, get_content
+from wheelyard.registry.client import Registry, get_content, get_manifest
 from wheelyard.registry.indexes import image_manifest
 from wheelyard.registry.referrers import referrers
 
@@ -121,10 +120,7 @@ def _attached(registry: Registry, repository: str, digest: str) -> bytes | None:
         if entry.get("artifactType") != BILL_TYPE:
             continue
         try:
-            data = get_content(
-                registry, repository, "manifests", str(entry["digest"]), MANIFEST_TYPE
-            )
-            layers = read_document(ImageManifest, data).layers
+            layers = get_manifest(registry, repository, str(entry["digest"])).layers
             return get_content(registry, repository, "blobs", layers[0].digest)
         except (Gone, UnreadableError, IndexError) as problem:
             raise RegistryError(

@@ -26,6 +26,7 @@ from wheelyard.fetching.replies import Gone, Interrupted, Refused
 from wheelyard.fetching.transport import make_client
 from wheelyard.fetching.wanted import Download
 from wheelyard.oci.address import Address
+from wheelyard.oci.documents import ConfigDocument, ImageManifest, read_document
 from wheelyard.oci.layout import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from wheelyard.registry.credentials import Credential, find_credential
 from wheelyard.registry.login import Login
@@ -273,8 +274,19 @@ def get_content(
     )
     if isinstance(name, Digest) and digest_of(response.content) != name:
         raise RegistryError(
-            f"{registry.address}: {repository}: the content of {reference} does not match "
-            "its digest; "
-            "do not use this registry or proxy until the cause is known"
+            f"{registry.address}: {repository}: the content of {reference} does not match its "
+            "digest; do not use this registry or proxy until the cause is known"
         )
     return response.content
+
+
+def get_manifest(registry: Registry, repository: str, reference: str) -> ImageManifest:
+    """Fetch the manifest of an image or artifact; raise as `get_content`, and UnreadableError."""
+    content = get_content(registry, repository, "manifests", reference, IMAGE_MANIFEST)
+    return read_document(ImageManifest, content)
+
+
+def get_config(registry: Registry, repository: str, manifest: ImageManifest) -> ConfigDocument:
+    """Fetch an image's config; raise as `get_manifest`."""
+    content = get_content(registry, repository, "blobs", manifest.config.digest)
+    return read_document(ConfigDocument, content)

@@ -17,7 +17,6 @@ from wheelyard.architecture import ARCHITECTURES, DEFAULT
 from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Gone
 from wheelyard.oci.documents import (
-    ConfigDocument,
     ImageIndex,
     ImageManifest,
     UnreadableError,
@@ -29,6 +28,7 @@ from wheelyard.registry.client import (
     IMAGE_MANIFEST,
     MANIFEST_TYPES,
     Registry,
+    get_config,
     get_content,
     manifest_digest,
     put_manifest,
@@ -126,8 +126,8 @@ def _present(registry: Registry, repository: str, tag: str) -> dict[str, Descrip
         return {}
     index = _as_index(data)
     if index is None:
-        architecture = _architecture(registry, repository, data)
         manifest = read_document(ImageManifest, data)
+        architecture = _architecture(registry, repository, manifest)
         image = Descriptor(manifest.media_type, digest_of(data), len(data))
         return {} if architecture is None else {architecture: image}
     return _by_architecture(index)
@@ -142,12 +142,10 @@ def _by_architecture(index: ImageIndex) -> dict[str, Descriptor]:
     }
 
 
-def _architecture(registry: Registry, repository: str, manifest: bytes) -> str | None:
+def _architecture(registry: Registry, repository: str, manifest: ImageManifest) -> str | None:
     """Return the architecture of an image that a tag names directly; None if it states none."""
     try:
-        config = read_document(ImageManifest, manifest).config.digest
-        data = get_content(registry, repository, "blobs", config)
-        return read_document(ConfigDocument, data).architecture
+        return get_config(registry, repository, manifest).architecture
     except (Gone, UnreadableError):
         return None
 

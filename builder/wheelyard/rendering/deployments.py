@@ -172,11 +172,10 @@ def render_deployment(environment: Environment, deployment: Deployment) -> dict[
     _check_deployment(deployment)
     environment.filters |= {
         "compose": _compose_text,
-        "compose_words": _compose_words,
         "yaml": _yaml_text,
         "yaml_words": _yaml_words,
         "systemd": _systemd_text,
-        "kubernetes_words": _kubernetes_words,
+        "literal_words": _literal_words,
         "systemd_words": _systemd_words,
         "shell_words": shlex.join,
     }
@@ -207,13 +206,8 @@ def _compose_text(text: str) -> str:
     return _yaml_text(text.replace("$", "$$"))
 
 
-def _compose_words(words: Iterable[str]) -> list[str]:
-    """Write a list for compose, so that nothing is expanded."""
-    return [word.replace("$", "$$") for word in words]
-
-
-def _kubernetes_words(words: Iterable[str]) -> list[str]:
-    """Write a list for Kubernetes, so that `$(NAME)` and `$$` stay unchanged."""
+def _literal_words(words: Iterable[str]) -> list[str]:
+    """Write a list in which compose and Kubernetes expand nothing: `$` is `$$` to both."""
     return [word.replace("$", "$$") for word in words]
 
 

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from wheelyard.images.build.sharing import Part, image_parts, to_pull
 from wheelyard.lock.stages import Stage, load_stages
 from wheelyard.model import Cell, Plan
 from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
-from wheelyard.planning.drivers import DriverFloor, driver_floor
+from wheelyard.planning.drivers import DriverFloor, driver_floor, driver_table
 from wheelyard.planning.facts import CPU
 from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.provenance import Provenance, provenance
@@ -88,14 +87,13 @@ def read_images(context: Context, reports: Path | None = None) -> tuple[ImageFac
 
 def picker_data(entries: Iterable[CatalogueEntry]) -> dict[str, Any]:
     """Return what `pick` in the page goes by: images without layers, machines, driver floors."""
-    drivers = json.loads(files("wheelyard").joinpath("data/drivers.json").read_text("utf-8"))
     left_out = ("layers", "unpacked", "digest", "cudnn")
     images = [
         {name: value for name, value in asdict(entry).items() if name not in left_out}
         for entry in entries
     ]
     machines = {name: architecture.machine for name, architecture in ARCHITECTURES.items()}
-    floors = {name: drivers[name] for name in ("minor_version", "native", "generations")}
+    floors = {name: driver_table()[name] for name in ("minor_version", "native", "generations")}
     return {"images": images, "machines": machines, "drivers": floors}
 
 

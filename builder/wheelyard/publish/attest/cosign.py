@@ -14,16 +14,14 @@ from wheelyard.errors import RegistryError
 from wheelyard.fetching.replies import Gone
 from wheelyard.oci.documents import (
     BlobDescriptor,
-    ImageManifest,
     UnreadableError,
     is_digest,
-    read_document,
 )
 from wheelyard.oci.layout import CONFIG_TYPE, MANIFEST_TYPE, canonical
 from wheelyard.publish.attest.envelope import MEDIA_TYPE as ENVELOPE
 from wheelyard.publish.attest.signing import Signature
 from wheelyard.registry.artifact import EMPTY_TYPE, put_blob
-from wheelyard.registry.client import Registry, get_content, put_manifest
+from wheelyard.registry.client import Registry, get_content, get_manifest, put_manifest
 from wheelyard.registry.referrers import referrers
 
 TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -120,18 +118,14 @@ def _as_json(layer: BlobDescriptor) -> dict[str, Any]:
 
 def _layers(registry: Registry, repository: str, tag: str) -> tuple[BlobDescriptor, ...]:
     try:
-        content = get_content(registry, repository, "manifests", tag, MANIFEST_TYPE)
+        return get_manifest(registry, repository, tag).layers
     except Gone:
         return ()
-    try:
-        return read_document(ImageManifest, content).layers
     except UnreadableError as error:
-        raise _unreadable(registry, repository, tag) from error
-
-
-def _unreadable(registry: Registry, repository: str, tag: str) -> RegistryError:
-    where = f"{registry.address.host}/{repository}:{tag}"
-    return RegistryError(f"{where} does not hold signatures as cosign stores them; remove that tag")
+        raise RegistryError(
+            f"{registry.address.host}/{repository}:{tag} does not hold signatures as cosign stores "
+            "them; remove that tag"
+        ) from error
 
 
 def referred_signatures(
@@ -160,6 +154,4 @@ def referred_signatures(
 def _attached(registry: Registry, repository: str, digest: str) -> Iterator[BlobDescriptor]:
     for entry in referrers(registry, repository, digest):
         if entry.get("artifactType") in _LOOKED_INTO and is_digest(entry["digest"]):
-            there = str(entry["digest"])
-            content = get_content(registry, repository, "manifests", there, MANIFEST_TYPE)
-            yield from read_document(ImageManifest, content).layers
+            yield from get_manifest(registry, repository, str(entry["digest"])).layers

@@ -11,15 +11,13 @@ from wheelyard.fetching.replies import Gone
 from wheelyard.oci.documents import (
     CellLabel,
     ConfigDocument,
-    ImageManifest,
     UnreadableError,
     read_document,
 )
-from wheelyard.oci.layout import MANIFEST_TYPE
 from wheelyard.publish.attest.cosign import add_signature, fetch_signatures, referred_signatures
 from wheelyard.publish.attest.envelope import vouches
 from wheelyard.publish.attest.signing import fault, make_signature, require_signature
-from wheelyard.registry.client import Registry, get_content
+from wheelyard.registry.client import Registry, get_config, get_manifest
 
 if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
@@ -77,9 +75,7 @@ def require_entry(registry: Registry, entry: CatalogueEntry, trust: Trust) -> No
 def _fetch_config(registry: Registry, repository: str, digest: str) -> ConfigDocument:
     """Return the config of an image; raise RegistryError if it cannot be read."""
     try:
-        data = get_content(registry, repository, "manifests", digest, MANIFEST_TYPE)
-        blob = read_document(ImageManifest, data).config.digest
-        return read_document(ConfigDocument, get_content(registry, repository, "blobs", blob))
+        return get_config(registry, repository, get_manifest(registry, repository, digest))
     except (Gone, UnreadableError) as error:
         raise RegistryError(f"{registry.address}: {repository}@{digest}: {error}") from error
 
