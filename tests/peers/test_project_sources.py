@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from locking import Index, sha256
+from locking import Index, Quiet, sha256
 from tiny import Tiny
+from wheels import make_wheel
 
 from tests.built import need_devel
 from tests.image.layout import BuiltImage
+from tests.peers.project import REPOSITORY
 from wheelyard.context import Context
 from wheelyard.errors import LockError
+from wheelyard.images.assemble.planned import planned_layers
 from wheelyard.images.build.loading import find_loader
+from wheelyard.lock.stages import load_stages
 from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor, Layout
+from wheelyard.planning.plan import load_plan
+from wheelyard.projects.base import base_cell, planned_base
 from wheelyard.projects.files import project_files
 from wheelyard.projects.lock import Resolution, lock_project
 from wheelyard.projects.model import BaseImage, Project, ProjectLock
@@ -29,7 +35,7 @@ from wheelyard.projects.published import base_from_layout
 from wheelyard.projects.pylock import read_lock, render_lock
 from wheelyard.projects.state import lock_problems
 from wheelyard.projects.table import read_project
-from wheelyard.projects.wheels import WheelBuilder
+from wheelyard.projects.wheels import Needs, WheelBuilder, missing_from
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -254,6 +260,39 @@ def test_folders_are_built_with_what_they_need_and_locked_by_their_content(place
     assert changed["inner"] == wheels["inner"]
 
 
+def test_a_build_requirement_does_not_hide_the_standard_library(place: Place) -> None:
+    """pyairports requires the old backport `pathlib`, which today's Python cannot import."""
+    files = place.index.folder / "files"
+    make_wheel(files, "pathlib", "1.0", {"pathlib.py": "raise ImportError('hidden')\n"})
+    make_wheel(files, "helper", "1.0", {"helper.py": "import pathlib\n"})
+    project = PYPROJECT.replace("requires = []", 'requires = ["pathlib", "helper"]')
+    backend = f"{BACKEND}\nimport sys, helper\n"
+    backend += "argv = [sys.executable, '-c', 'import helper']\n"
+    backend += "child = os.posix_spawn(argv[0], argv, os.environ)\n"
+    backend += "assert os.waitpid(child, 0)[1] == 0\n"
+    sdist(
+        place.index, "plain", source("plain") | {"pyproject.toml": project, "backend.py": backend}
+    )
+    made = place.lock("plain\n")
+    assert [item.wheel.version for item in made.lock.wheels] == ["1.0"]
+
+
+def test_bytecode_and_the_devel_images_own_distributions_are_not_unpacked(place: Place) -> None:
+    plan = load_plan(REPOSITORY)
+    base = planned_base("pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11", REPOSITORY)
+    cell = base_cell(base.devel, plan)
+    titles = [x.title for x in planned_layers(load_stages(cell, plan, REPOSITORY))]
+    (place.folder / "wheelyard.toml").write_text(f'image = "{base.reference}"\n')
+    places = Places(place.project, base, (), place.context)
+    left_out = {title for title in titles if not places._is_built_with(title)}
+    assert {title.split()[0] for title in titles if "bytecode" in title} == {"bytecode"}
+    assert {title for title in titles if title.startswith("bytecode")} <= left_out
+    rest = {title.split()[0] for title in left_out} - {"bytecode"}
+    assert {"jupyterlab", "pandas"} <= rest
+    assert not rest & {wheel.name for wheel in base.wheels}
+    assert not [title for title in left_out if title.startswith(("Debian", "nvidia"))]
+
+
 def test_a_release_is_built_in_whose_place_there_would_be_a_pre_release(place: Place) -> None:
     place.index.add("sweeper", "0.9rc1")
     place.index.publish()
@@ -367,6 +406,82 @@ def test_a_build_that_fails_or_cheats_is_an_error(place: Place, backend: str, sa
     assert not (place.folder / "wheels").exists()
     chambers = place.context.settings.cache_dir / "chambers"
     assert [path for path in chambers.iterdir() if path.is_dir()] == []
+
+
+GCC_MISSING = "error: command 'gcc' failed: No such file or directory"
+LOGS = [
+    ("ModuleNotFoundError: No module named 'fairseq'\n", None, None),
+    ("Traceback (most recent call last):\nRuntimeError: Python 3.12 is needed\n", None, None),
+    ("socket.gaierror: [Errno -3] Temporary failure in name resolution\n", None, None),
+    (GCC_MISSING, Needs.COMPILER, Needs.COMPILER),
+    ("OSError: [Errno 2] No such file or directory: 'git'", Needs.COMPILER, Needs.COMPILER),
+    ("RuntimeError: Unsupported compiler -- at least C++11 support is needed!\n",
+     Needs.COMPILER, Needs.COMPILER),
+    ("/bin/sh: 1: cmake: not found\n", Needs.COMPILER, Needs.COMPILER),
+    ("sox.c:3:10: fatal error: sox.h: No such file or directory\n", Needs.COMPILER, Needs.COMPILER),
+    ("ModuleNotFoundError: No module named 'torch'\n", Needs.ALL, Needs.ALL),
+    ("ModuleNotFoundError: No module named 'typing_extensions'\n", Needs.ALL, Needs.ALL),
+    ("fatal error: cuda_runtime.h: No such file or directory\n", Needs.ALL, Needs.ALL),
+    ("/usr/bin/ld: cannot find -lcudart: No such file or directory\n", Needs.ALL, Needs.ALL),
+    ("EnvironmentError: CUDA_HOME environment variable is not set\n", None, Needs.ALL),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'nvcc'\n", None, Needs.ALL),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("log", "cuda12", "cuda13"), LOGS)
+def test_the_log_says_what_a_failed_build_lacked(
+    log: str, cuda12: Needs | None, cuda13: Needs | None
+) -> None:
+    there = {"torch", "typing-extensions"}
+    assert missing_from(log, there, has_nvcc=False) is cuda12
+    assert missing_from(log, there, has_nvcc=True) is cuda13
+
+
+@pytest.mark.parametrize(
+    ("log", "rooms"),
+    [
+        ("no luck", ["lowest layer"]),
+        (GCC_MISSING, ["lowest layer", "Debian layers of the devel image"]),
+        ("No module named 'torch'", ["lowest layer", "layers of the devel image"]),
+        ("nvcc: not found", ["lowest layer"]),
+    ],
+)
+def test_a_failed_build_is_tried_again_only_where_there_is_what_it_lacked(
+    place: Place, log: str, rooms: list[str]
+) -> None:
+    backend = f"raise SystemExit({log!r})"
+    sdist(place.index, "bad", source("bad") | {"backend.py": backend})
+    told = Quiet()
+    place.context = replace(place.context, reporter=told)
+    with pytest.raises(LockError, match=r"no wheel can be built:\n.*its build failed") as caught:
+        place.lock("bad\n")
+    tried = [text for text in told.messages if text.startswith("in ")]
+    assert [text.rpartition("in the ")[2].removeprefix("base's ") for text in tried] == rooms
+    said = f"its build failed {tried[-1]} (exit code 1)"
+    assert said in str(caught.value)
+    assert ("has no nvcc, as every image below CUDA 13" in str(caught.value)) == ("nvcc" in log)
+
+
+def test_what_a_failed_build_lacked_is_said_where_it_is_not_here(
+    place: Place, tiny: Tiny, tiny_dist: Path, tmp_path: Path
+) -> None:
+    sdist(place.index, "bad", source("bad") | {"backend.py": f"raise SystemExit({GCC_MISSING!r})"})
+    (place.folder / "dist").unlink()
+    settings = replace(place.context.settings, cache_dir=tmp_path / "empty")
+    place.context = replace(place.context, settings=settings)
+    own = Layout(place.folder / "dist")
+    own.create()
+    tag = tiny.cell("runtime").tags[0]  # the base alone
+    lent = Layout(tiny_dist)
+    for path in (tiny_dist / "blobs/sha256").iterdir():
+        own.blob(f"sha256:{path.name}").symlink_to(path)
+    own.set_references({tag: lent.references()[tag]})
+    with pytest.raises(LockError) as caught:
+        place.lock("bad\n")
+    said = str(caught.value)
+    assert "its build failed in the base's lowest layer" in said
+    devel = f"{place.base.reference}-devel"
+    assert f"It needs a compiler or another program: it is built in {devel}: get that image" in said
 
 
 def test_what_must_be_compiled_needs_the_devel_image(place: Place, tmp_path: Path) -> None:

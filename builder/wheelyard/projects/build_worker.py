@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import site
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ def main() -> None:
     job: dict[str, Any] = json.loads(sys.argv[1])
     own = str(Path(__file__).parent)
     sys.path[:] = [path for path in sys.path if path not in ("", own)]
-    for folder in os.environ["PYTHONPATH"].split(os.pathsep):
-        site.addsitedir(folder)  # setuptools' .pth file replaces distutils
     os.chdir(job["source"])
     sys.path[:0] = [os.path.abspath(path) for path in job["path"]]  # noqa: PTH100
     name, _, attribute = job["backend"].partition(":")

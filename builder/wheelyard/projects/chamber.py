@@ -78,7 +78,10 @@ def chamber(blobs: Iterable[Path], context: Context) -> Iterator[Path]:
     with private_folder(context) as folder:
         root = folder / "root"
         root.mkdir()
-        unpack(blobs, root)
+        blobs = tuple(blobs)
+        label = "layers, unpacked" if len(blobs) > 1 else "a layer, unpacked"
+        with context.reporter.task(label, len(blobs), "items") as task:
+            unpack(blobs, root, task.advance)
         make_mount_points(root)
         yield root
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from wheelyard.projects.model import BaseImage, Project
 
 _ENV = "Env"
-_DEBIAN = "wheelyard: Debian "  # in the history of an image of the set
+# In the history of an image of the set
+_OURS, _DEBIAN, _BYTECODE = "wheelyard: ", "Debian ", "bytecode of "
+_SINGLE = re.compile(r"([a-z0-9.-]+) [^\s,]+")  # a distribution that has a layer of its own
 
 
 class Places:
@@ -50,6 +54,7 @@ class Places:
         self._base, self._entries, self._context = base, entries, context
         self._store = LayerStore(context.settings.cache_dir)
         self._devel_tag = base.devel
+        self._names = {wheel.name for wheel in base.wheels}
         folders = [project.folder, *filter(None, [set_folder(context)])]
         self._layouts = [*filter(None, [layout]), *(Layout(x / DIST) for x in folders)]
 
@@ -58,16 +63,19 @@ class Places:
         return self._blobs(self._base.reference, lowest=True)
 
     def devel(self) -> Sequence[Path]:
-        """Return the blobs of the devel image's layers; none if one of them is nowhere."""
-        return self._blobs(self._devel_tag)
+        """Return the blobs of the devel image's layers; none if one of them is nowhere.
+
+        Left out is what no build needs: bytecode, and big distributions that the base lacks.
+        """
+        return self._blobs(self._devel_tag, self._is_built_with)
 
     def debian(self) -> Sequence[Path]:
         """Return the blobs of the base's Debian packages; none if one of them is nowhere."""
-        return self._blobs(self._base.reference, debian=True)
+        return self._blobs(self._base.reference, _is_debian)
 
     def compilers(self) -> Sequence[Path]:
         """Return the blobs of the devel image's Debian packages: compilers without CUDA."""
-        return self._blobs(self._devel_tag, debian=True)
+        return self._blobs(self._devel_tag, _is_debian)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the devel image."""
@@ -132,17 +140,23 @@ class Places:
             return None
         return None if name is None else (client, name)
 
-    def _blobs(self, tag: str, *, lowest: bool = False, debian: bool = False) -> Sequence[Path]:
-        """Return layers of an image: all, the lowest, or those of Debian packages."""
+    def _is_built_with(self, title: str) -> bool:
+        if (single := _SINGLE.fullmatch(title)) is None:
+            return not title.startswith(_BYTECODE)
+        return single[1] in self._names or single[1].startswith(("nvidia-", "cuda-"))
+
+    def _blobs(
+        self, tag: str, wanted: Callable[[str], bool] = bool, *, lowest: bool = False
+    ) -> Sequence[Path]:
+        """Return layers of an image: the lowest, or those with a wanted title."""
         if sys.platform != "linux":  # nothing to confine a build with
             return ()
         if (found := self._found(tag)) is None:
-            return self._planned(tag, lowest=lowest, debian=debian)
-        layers = found.image.manifest["layers"][: 1 if lowest else None]
-        if debian:
-            titles = [str(step.get("created_by")) for step in found.image.config["history"]]
-            pairs = zip(layers, titles, strict=False)
-            layers = [layer for layer, title in pairs if title.startswith(_DEBIAN)]
+            return self._planned(tag, wanted, lowest=lowest)
+        texts = (str(step.get("created_by")) for step in found.image.config["history"])
+        titles = chain((text.removeprefix(_OURS) for text in texts), repeat("?"))
+        pairs = zip(found.image.manifest["layers"], titles, strict=False)
+        layers = [layer for layer, title in pairs if wanted(title)][: 1 if lowest else None]
         address, settings = self._context.settings.registry, self._context.settings
         with ExitStack() as opened:
             registry = None
@@ -177,7 +191,7 @@ class Places:
                 return FoundBase(base_from_layout(layout, tag, digest=digest), layout)
         return None
 
-    def _planned(self, tag: str, *, lowest: bool, debian: bool) -> Sequence[Path]:
+    def _planned(self, tag: str, wanted: Callable[[str], bool], *, lowest: bool) -> Sequence[Path]:
         """Return layers of an image of the matrix that the cache has from a build."""
         folder = set_folder(self._context)
         if folder is None or self._context.settings.registry is not None:
@@ -193,9 +207,9 @@ class Places:
         except SelectionError:  # an image without a devel flavour
             return ()
         planned = planned_layers(load_stages(cell, plan, folder))[: 1 if lowest else None]
-        found = [
-            self._store.find(x.key)
-            for x in planned
-            if not debian or f"wheelyard: {x.title}".startswith(_DEBIAN)
-        ]
+        found = [self._store.find(x.key) for x in planned if wanted(x.title)]
         return () if None in found else [layer.path for layer in found if layer is not None]
+
+
+def _is_debian(title: str) -> bool:
+    return title.startswith(_DEBIAN)

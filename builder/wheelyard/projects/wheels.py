@@ -3,7 +3,8 @@
 A source decides what its build does, so none of it runs outside a confinement without network: in
 unpacked layers of the base, or in a container. There it sees its own files and the wheels of its
 build requirements. What has nothing to compile is built in the base's lowest layer alone, all else
-in the devel image of the same tag.
+in the devel image of the same tag. A build that fails is tried again only in what has what its log
+misses: to unpack the devel image takes minutes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +50,15 @@ if TYPE_CHECKING:
 FORMAT = 1  # part of a built wheel's key: raise it when the way of building changes
 _INSIDE = "build"  # the folder, at the root of the confinement
 _ENVIRONMENT = f"{_INSIDE}/env"  # of the build requirements
+_SITE = f"{_INSIDE}/site"  # of what every Python of a build does first
+_CUSTOMIZE = """\
+import site, sys
+
+ends = ("site-packages", "dist-packages")
+at = next((at for at, path in enumerate(sys.path) if path.endswith(ends)), len(sys.path))
+sys.path.insert(at, {folder!r})  # after the standard library, before what the image has
+site.addsitedir({folder!r})  # setuptools' .pth file replaces distutils
+"""
 _OURS = ("out", "home", "scratch")  # folders that a build writes to, beside its source
 _LEGACY = "setuptools.build_meta:__legacy__"
 _WHEEL_MAX = 8 << 30  # bytes of a built wheel
@@ -59,10 +70,42 @@ _COMPILED = {
     ".mm", ".pxd", ".pyx", ".rs", ".s", ".swift",
 }  # fmt: skip
 _FRAMEWORK = re.compile(rb"\b(torch|tensorflow|CUDA_HOME|nvcc)\b")
+# What the log of a failed build says of what it misses.
+_NO_NVCC = re.compile(
+    r"\bnvcc\b|\bCUDA_(HOME|PATH)\b|CUDAToolkit|CUDA_TOOLKIT_ROOT_DIR", re.IGNORECASE
+)
+_NO_FRAMEWORK = re.compile(
+    r"\b(torch|tensorflow|jax|triton)\b|\b(cu\w*|nccl|nv\w*)\.h\b|-l(cu|nv|nccl)\w+"
+)
+_NO_MODULE = re.compile(r"No module named '([\w.]+)'")
+_NO_COMPILER = re.compile(
+    r"\b(gcc|g\+\+|clang|cmake|ninja|gfortran|cargo|rustc|swig|pkg-config|pkgconfig)\b|[Cc]ompiler|"
+    r"'(cc|c\+\+|ld|make|git)'|\bnot found\b|No such file or directory: '[\w+.-]+'|\.h\b|"
+    r"is not a pure wheel"
+)
 _READ_MAX = 1 << 20  # bytes of setup.py
 _COMPILERS = {"CMakeLists.txt", "Cargo.toml", "configure.ac", "meson.build"}
 
 Run = Callable[[list[str], Mapping[str, str]], tuple[int, str] | None]  # None: not possible
+
+
+class Needs(IntEnum):
+    """What a build needs, and has in the rooms of that rank."""
+
+    PYTHON = 0  # the base's lowest layer
+    COMPILER = 1  # the devel image's Debian packages
+    ALL = 2  # CUDA and the base's distributions: the devel image
+
+
+_CALLED = {Needs.COMPILER: "a compiler or another program", Needs.ALL: "CUDA or the framework"}
+
+
+class _FailedBuildError(LockError):
+    """Raised for a build that ended with an error."""
+
+    def __init__(self, message: str, log: str) -> None:
+        super().__init__(message)
+        self.log = log
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +174,11 @@ class WheelBuilder:
     def _built(self, source: Fetched, settings: Settings, files: Path) -> Path:
         """Build the wheel where that is possible; return its place in the cache."""
         self.context.reporter.info(f"building a wheel of {source.said}, confined")
-        failure = ""
+        failure, needs = "", Needs.PYTHON
         with self.context.reporter.task(f"build {source.said}", None, "items") as task:
-            for room in self._rooms(source.folder):
+            for rank, room in self._rooms(source.folder):
+                if rank < needs:
+                    continue
                 with room as opened:
                     if opened is None:
                         continue
@@ -141,22 +186,55 @@ class WheelBuilder:
                     try:
                         if made := _Build(opened, source, self, settings).run():
                             return _stored(made, files)
+                        continue
+                    except _FailedBuildError as error:
+                        failure, more = str(error), self._misses(error.log, rank)
                     except (LockError, WheelError) as error:
-                        failure = str(error)
+                        failure, more = str(error), None
+                if more is None:
+                    advice = self._without_nvcc(failure)
+                    raise LockError(f"{source.said}: no wheel can be built:\n{failure}{advice}")
+                needs = more
+                self.context.reporter.info(
+                    f"{source.said} needs {_CALLED[needs]}, by its log: it is built again where "
+                    "there is that"
+                )
         if failure:
-            raise LockError(f"{source.said}: no wheel can be built:\n{failure}")
+            failure = f"no wheel can be built:\n{failure}\nIt needs {_CALLED[needs]}: "
+            raise LockError(f"{source.said}: {failure}{self.places.advice()}")
         raise LockError(f"{source.said} is not a wheel; {self.places.advice()}")
 
-    def _rooms(self, source: Path) -> Iterator[AbstractContextManager[_Room | None]]:
+    def _misses(self, log: str, rank: Needs) -> Needs | None:
+        """Return what a failed build lacked by its log; None if it had all there is."""
+        there = {wheel.name for wheel in self.base.wheels}
+        needs = missing_from(log, there, has_nvcc=self._has_nvcc())
+        return needs if needs is not None and needs > rank else None
+
+    def _has_nvcc(self) -> bool:
+        """Tell whether the devel image has a CUDA compiler: NVIDIA's wheels of CUDA 13 do."""
+        return any(wheel.name == "nvidia-cuda-runtime" for wheel in self.base.wheels)
+
+    def _without_nvcc(self, log: str) -> str:
+        if not _NO_NVCC.search(log) or self._has_nvcc():
+            return ""
+        return (
+            f"\n{self.base.devel} has no nvcc, as every image below CUDA 13: build the wheel where "
+            'there is one, and name its folder in the table: find-links = ["wheels"]'
+        )
+
+    def _rooms(self, source: Path) -> Iterator[tuple[Needs, AbstractContextManager[_Room | None]]]:
         """Yield where it may be built, the cheapest first; nowhere on another processor."""
         if not self.places.runs_here():
             return
         if not _compiles(source):
-            yield self._chamber(self.places.lowest, "in the base's lowest layer", pure=True)
-        yield self._container()
+            said = "in the base's lowest layer"
+            yield Needs.PYTHON, self._chamber(self.places.lowest, said, pure=True)
+        yield Needs.ALL, self._container()
         if not _needs_framework(source):
-            yield self._chamber(self.places.compilers, "in the Debian layers of the devel image")
-        yield self._chamber(self.places.devel, "in the layers of the devel image", whole=True)
+            said = "in the Debian layers of the devel image"
+            yield Needs.COMPILER, self._chamber(self.places.compilers, said)
+        said = "in the layers of the devel image"
+        yield Needs.ALL, self._chamber(self.places.devel, said, whole=True)
 
     @contextmanager
     def _chamber(
@@ -231,8 +309,10 @@ class _Build:
         folder = self._room.folder
         shutil.copytree(self._source.folder, folder / "source", symlinks=True)
         shutil.copyfile(build_worker.__file__, folder / "worker.py")
-        for name in _OURS:
+        for name in (*_OURS, "site"):
             (folder / name).mkdir()
+        customize = _CUSTOMIZE.format(folder=f"/{self._environment.site_packages}")
+        (folder / "site/sitecustomize.py").write_text(customize, encoding="utf-8")
         requires, backend, path = _build_system(self._source)
         self._install(requires)
         job = {"source": f"/{_INSIDE}/source", "out": f"/{_INSIDE}/out", "path": path}
@@ -245,19 +325,21 @@ class _Build:
                 return None
             if done[0] != 0:
                 log = "\n".join(f"  {line}" for line in done[1].splitlines()[-_TAIL:])
-                raise LockError(f"its build failed {self._room.said} (exit code {done[0]}):\n{log}")
+                said = f"its build failed {self._room.said} (exit code {done[0]}):\n{log}"
+                raise _FailedBuildError(said, done[1])
             if task == "requires":
                 self._install(_answer(folder))
         wheel = _taken(folder)
         if self._room.pure and not wheel.name.endswith("-none-any.whl"):
-            raise LockError(f"{wheel.name} is not a pure wheel, and nothing was compiled")
+            said = f"{wheel.name} is not a pure wheel, and nothing was compiled"
+            raise _FailedBuildError(said, said)
         return wheel
 
     def _variables(self) -> dict[str, str]:
         own = f"/{_ENVIRONMENT}"
         return {
             "PATH": f"{own}/bin:/{VENV}/bin:/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
-            "PYTHONPATH": f"/{self._environment.site_packages}",
+            "PYTHONPATH": f"/{_SITE}",
             "HOME": f"/{_INSIDE}/home",
             "TMPDIR": f"/{_INSIDE}/scratch",
             "LC_ALL": "C.UTF-8",
@@ -352,6 +434,19 @@ def _needs_framework(folder: Path) -> bool:
             if _FRAMEWORK.search(file.read(_READ_MAX)):
                 return True
     return False
+
+
+def missing_from(log: str, there: Collection[str], *, has_nvcc: bool) -> Needs | None:
+    """Return what a failed build lacked by its log; None if it says nothing of the kind.
+
+    `there` are the base's distributions. The devel images of CUDA 12 have no nvcc.
+    """
+    modules = {canonicalize_name(name.partition(".")[0]) for name in _NO_MODULE.findall(log)}
+    if _NO_FRAMEWORK.search(log) or modules & {*there} or (has_nvcc and _NO_NVCC.search(log)):
+        return Needs.ALL
+    if _NO_NVCC.search(log) or not _NO_COMPILER.search(log):
+        return None
+    return Needs.COMPILER
 
 
 def _build_system(source: Fetched) -> tuple[list[str], str, list[str]]:
