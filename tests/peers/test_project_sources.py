@@ -279,7 +279,7 @@ def test_a_build_requirement_does_not_hide_the_standard_library(place: Place) ->
 
 def test_bytecode_and_the_devel_images_own_distributions_are_not_unpacked(place: Place) -> None:
     plan = load_plan(REPOSITORY)
-    base = planned_base("pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11", REPOSITORY)
+    base = planned_base("pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11", plan, REPOSITORY)
     cell = base_cell(base.devel, plan)
     titles = [x.title for x in planned_layers(load_stages(cell, plan, REPOSITORY))]
     (place.folder / "wheelyard.toml").write_text(f'image = "{base.reference}"\n')
