@@ -5,7 +5,8 @@ write makes it, and by Wheelyard as gzip, zstd and eStargz. One containerd runs 
 and by the stargz snapshotter, which fetches what is read; then the release beside it, 2.3.0, where
 the first one is. The registry counts what it sends. Registry and containerd share a network
 namespace, whose loopback may be made slow. `partial` pulls the zstd image, which is zstd:chunked,
-into podman's storage, which fetches only the files that it lacks, and runs nothing.
+into podman's storage, which fetches only the files that it lacks, and runs nothing. The ways with
+1.7 in their names have the containerd of Debian trixie instead of this machine's.
 
 The Dockerfile's 2.3.0 is not pulled: it shares its base alone with 2.3.1, and costs as much.
 """
@@ -20,8 +21,8 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,27 @@ PROGRAMS = {
 NEXT_PROGRAMS = {"first step": PROGRAMS["first step"]}
 SHOWN = ("pulled", "first step")  # in the plot
 USUAL, PARTIAL = "usual", "partial"
-# packing -> snapshotter
-WAYS = {USUAL: "overlayfs", "gzip": "overlayfs", "zstd": "overlayfs", "estargz": "stargz"}
-NAMES = {
-    USUAL: "pip in a Dockerfile, whole",
-    "gzip": "gzip, whole",
-    "zstd": "zstd, whole",
-    "estargz": "eStargz, lazily",
-    PARTIAL: "zstd:chunked, lacking files",
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How an image is packed and pulled."""
+
+    name: str
+    packing: str
+    snapshotter: str = "overlayfs"
+    newer: bool = False  # by Debian trixie's containerd, 1.7; on loopback alone
+
+
+WAYS = {
+    USUAL: Way("pip in a Dockerfile, whole", ""),
+    "gzip": Way("gzip, whole", "gzip"),
+    "zstd": Way("zstd, whole", "zstd"),
+    "estargz": Way("eStargz, lazily", "estargz", "stargz"),
+    "gzip-1.7": Way("gzip, whole, containerd 1.7", "gzip", newer=True),
+    "zstd-1.7": Way("zstd, whole, containerd 1.7", "zstd", newer=True),
+    "estargz-1.7": Way("eStargz, lazily, containerd 1.7", "estargz", "stargz", newer=True),
+    PARTIAL: Way("zstd:chunked, lacking files", "zstd"),
 }
 _SENT = re.compile(rb'/blobs/\S+ HTTP/1\.1" 20[06] (\d+)')
 Run = dict[str, Any]
@@ -80,8 +94,7 @@ Marks = dict[str, dict[str, float]]
 def main() -> int:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark.lazy", description=__doc__)
-    ways = (*WAYS, PARTIAL)
-    parser.add_argument("--ways", nargs="+", choices=ways, default=ways)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument(
         "--mbit", nargs="+", type=int, default=[0, 1000, 100],
         help="rates in Mbit/s; 0: loopback's own",
@@ -121,7 +134,7 @@ def earlier(output: Path) -> list[Run]:
 
 def in_order(runs: Sequence[Run]) -> list[Run]:
     """Sort runs by line, the fastest first, and by way."""
-    ways = list(NAMES)
+    ways = list(WAYS)
     return sorted(runs, key=lambda x: (-(x["mbit"] or 1 << 30), ways.index(x["way"])))
 
 
@@ -145,7 +158,7 @@ def draw(report: Mapping[str, Any]) -> str:
                     continue
                 ratio = _ratio(run, report["runs"], what, mark["seconds"])
                 ratio = None if run["way"] == USUAL else ratio
-                bar = Bar(NAMES[run["way"]], mark["seconds"], ratio, run["way"] == USUAL)
+                bar = Bar(WAYS[run["way"]].name, mark["seconds"], ratio, run["way"] == USUAL)
                 groups.setdefault(f"{rate}: {title}{what}", []).append(bar)
     return draw_bars(heading, groups)
 
@@ -166,7 +179,7 @@ def _measured(site: Site, way: str, rates: Sequence[int], snapshotter: Path) -> 
     try:
         names = _pushed_by_docker(site) if way == USUAL else _pushed(site, way)
         size = _size(site.folder, names["first"])
-        for rate in [0] if way == PARTIAL else rates:
+        for rate in [0] if way == PARTIAL or WAYS[way].newer else rates:
             say(f"{way}, {rate or 'loopback, no'} Mbit/s")
             before = {"way": way, "mbit": rate, "size": size, "load_before": list(os.getloadavg())}
             yield before | (
@@ -193,7 +206,7 @@ def _pushed(site: Site, way: str) -> dict[str, str]:
     """Build both images and push them in one packing; return their names."""
     dist = site.folder / "dist"
     wheelyard(site.project, "build", "all", "--no-load", "--output", str(dist))
-    packing = "zstd" if way == PARTIAL else way
+    packing = WAYS[way].packing
     with registry(site.folder, keep=True) as address:
         to = ("--registry", f"http://{address}/{packing}", "--compression", packing)
         wheelyard(site.project, "push", "all", *to, "--no-attest", "--output", str(dist))
@@ -233,24 +246,25 @@ def _lacking(site: Site, names: Mapping[str, str]) -> Run:
 
 def _run(site: Site, snapshotter: Path, way: str, names: Mapping[str, str], rate: int) -> Run:
     """Pull and run in a new containerd; return seconds and bytes at each mark."""
+    kind = WAYS[way]
     with (
         temporary_folder(site.stores or site.folder) as state,
-        _served(site.folder, state, snapshotter, rate) as (running, sent),
+        _served(site, state, snapshotter, kind, rate) as (running, sent),
     ):
         references = {image: f"127.0.0.1:{PORT}/{name}" for image, name in names.items()}
-        marks = _marks(running, sent, way, references["first"], PROGRAMS)
+        marks = _marks(running, sent, kind.snapshotter, references["first"], PROGRAMS)
         memory = _memory(running)
         used = _disk(state)
         following: Marks = {}
         if "next" in references:
-            following = _marks(running, sent, way, references["next"], NEXT_PROGRAMS)
+            following = _marks(running, sent, kind.snapshotter, references["next"], NEXT_PROGRAMS)
     return {"marks": marks, "next": following, "disk": used, "memory": memory}
 
 
 def _marks(
     running: lazy.Containerd,
     sent: Callable[[], list[int]],
-    way: str,
+    snapshotter: str,
     reference: str,
     programs: Mapping[str, str],
 ) -> Marks:
@@ -267,9 +281,10 @@ def _marks(
         marks[what] = {"seconds": round(seconds, 2), "bytes": sum(sizes), "requests": len(sizes)}
         say(f"  {what}: {seconds:.1f} s, {sum(sizes) / 1e6:,.0f} MB, {len(sizes):,} requests")
 
-    mark("pulled", "image", "rpull" if WAYS[way] == "stargz" else "pull", "--plain-http", reference)
+    pull = "rpull" if snapshotter == "stargz" else "pull"
+    mark("pulled", "image", pull, "--plain-http", reference)
     for number, (what, program) in enumerate(programs.items()):
-        options = ("--rm", "--net-host", "--snapshotter", WAYS[way])
+        options = ("--rm", "--net-host", "--snapshotter", snapshotter)
         mark(what, "run", *options, reference, f"c{number}", "python", "-c", program)
     return marks
 
@@ -281,9 +296,13 @@ def _ctr(running: lazy.Containerd, *words: str) -> None:
 
 
 def _disk(folder: Path) -> int:
-    """Count what the files below take on the disk."""
-    files = (x for x in folder.rglob("*") if x.is_file() and not x.is_symlink())
-    return sum(file.stat().st_blocks * 512 for file in files)
+    """Count what the files below take on the disk; containerd may be removing some of them."""
+    used = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                used += os.lstat(os.path.join(parent, name)).st_blocks * 512
+    return used
 
 
 def _memory(running: lazy.Containerd) -> dict[str, int]:
@@ -300,25 +319,26 @@ def _memory(running: lazy.Containerd) -> dict[str, int]:
 
 @contextmanager
 def _served(
-    folder: Path, state: Path, snapshotter: Path, rate: int
+    site: Site, state: Path, snapshotter: Path, way: Way, rate: int
 ) -> Iterator[tuple[lazy.Containerd, Callable[[], list[int]]]]:
     """Start registry and containerd in a network of their own, of that rate."""
     log = state / "registry.log"
     config = {
         "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": f"{folder}/registry"}},
+        "storage": {"filesystem": {"rootdirectory": f"{site.folder}/registry"}},
         "http": {"addr": f"127.0.0.1:{PORT}"},
     }
     (state / "registry.yml").write_text(json.dumps(config))
     slow = f"tc qdisc add dev lo root tbf rate {rate}mbit burst 256kb latency 400ms" if rate else ""
     first = f"ip link set lo up\n{slow}\ndocker-registry serve {state}/registry.yml >{log} 2>&1 &"
-    with lazy.containerd(state, snapshotter, first, ["--net"]) as running:
+    root = trixie.trixie_root(site.settings) if way.newer else None
+    with lazy.containerd(state, snapshotter, first, ["--net"], root=root) as running:
         yield running, lambda: [int(size) for size in _SENT.findall(log.read_bytes())]
 
 
 def table(runs: Sequence[Run]) -> Iterator[str]:
     """Print every run; bytes as shares of the image, seconds as ratios to the usual image's."""
-    yield f"{'Mbit/s':>8} {'packing':<8} {'size':>8} {'image':<5}" + "".join(
+    yield f"{'Mbit/s':>8} {'packing':<11} {'size':>8} {'image':<5}" + "".join(
         f" {what:>24}" for what in ("pulled", *PROGRAMS)
     )
     for run in runs:
@@ -336,7 +356,7 @@ def table(runs: Sequence[Run]) -> Iterator[str]:
                 cells.append(f"{mark['seconds']:8.1f} s {beside} {share:4.0%}")
             rate = run["mbit"] or "loopback"
             size = f"{run['size'] / 1e6:,.0f} MB"
-            yield f"{rate:>8} {run['way']:<8} {size:>8} {image:<5}" + "".join(
+            yield f"{rate:>8} {run['way']:<11} {size:>8} {image:<5}" + "".join(
                 f" {cell:>24}" for cell in cells
             )
 

@@ -3,7 +3,9 @@
 A project on an image of the set, changed step by step, by `docker buildx build` and `docker push`
 of a well-written Dockerfile (requirements before code, a cache of wheels), and by `wheelyard lock`
 and `wheelyard push`. Registry and index are on loopback, so no step waits for the Internet; the
-base is published beforehand. Bytes are all that crossed loopback, both ways.
+bases are published beforehand. A server that runs the project's first image then pulls the one
+with one wheel and one line more; last, the project moves to the base of another patch release of
+PyTorch, 2.3.0 after 2.3.1. Bytes are all that crossed loopback, both ways.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
@@ -34,18 +36,19 @@ from tests.benchmark.bars import Bar, Heading, draw_bars
 from tests.benchmark.engines.projects import REPOSITORY
 from tests.benchmark.environment import environment
 from tests.benchmark.measure import NotMeasuredError, say
-from tests.benchmark.place import IMAGE, Place
+from tests.benchmark.place import Place
 from tests.benchmark.publication import draw_again, run_as_program
+from tests.benchmark.publish import site as bases
 from tests.engines import trixie
 from tests.engines.daemons import INSTALLED, Kind, client_environment, own_engine, temporary_folder
 from tests.peers.island import leave_the_network
 from tests.peers.registries import registry
+from wheelyard.console.progress import QuietReporter
 from wheelyard.console.table import show_table
+from wheelyard.context import Context
 from wheelyard.fetching.wanted import cached
 from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.model import LockedWheel
-from wheelyard.planning.plan import load_plan
-from wheelyard.planning.selector import select
 from wheelyard.projects.layers import fetch_wheels
 from wheelyard.projects.pylock import read_lock
 from wheelyard.projects.table import read_project
@@ -55,6 +58,7 @@ from wheelyard.system.textfiles import write_text
 RESULT = REPOSITORY / "docs" / "results" / "project.json"
 REQUIREMENTS = ("transformers", "datasets", "peft", "fastapi", "opencv-python-headless")
 SMALL = "uvicorn"  # the wheel that is added
+IMAGES = {"first": "2.3.1", "next": "2.3.0"}  # what the project is based on
 NETWORK = Path("/proc/thread-self/net/dev")  # of the network that this thread is in
 CODE = "import fastapi\n\napp = fastapi.FastAPI()\nVERSION = {}\n"
 DOCKERFILE = """\
@@ -70,13 +74,18 @@ ENGINES: dict[str, Callable[[Settings], Kind]] = {
     "docker-26.1": trixie.classic,
     "docker-26.1-containerd": trixie.containerd,
 }
-# Step -> what people wait for, and the share of Docker's time that is wanted.
+# Step -> what people wait for, and the share of Docker's time that is wanted. In this order.
 STEPS = {
     "empty": ("CI runner with nothing", 1 / 10),
     "wheel": ("one small wheel more", 1 / 8),
     "code": ("one line of code", None),
+    "server": ("both pulled by a server", None),
     "fresh": ("first push of base and all", 1 / 8),
+    "next": ("another torch patch release", 1 / 10),
 }
+
+
+Commands = dict[str, Callable[[], int]]  # name -> what runs it and returns its peak of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +106,9 @@ class Site:
 
     folder: Path
     settings: Settings
-    base: str  # "pytorch:2.3.1-..."
-    dist: Path
+    project: Path  # with the bases' matrix and locks
+    tags: Mapping[str, str]  # of the bases, by the words of IMAGES: "pytorch:2.3.1-..."
+    dist: Path  # a layout with both
     index: str
     kind: Kind
 
@@ -140,31 +150,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def prepare(folder: Path, settings: Settings, kind: Kind) -> Site:
-    """The base in a layout, and an index of all wheels: what is not measured."""
-    (cell,) = select(load_plan(REPOSITORY), IMAGE)
+    """The bases in a layout, and an index of all wheels: what is not measured."""
+    say("the bases")
+    set_ = bases.prepare(folder, settings, kind, IMAGES)
+    tags = {word: cell.tags[0] for word, cell in set_.cells.items()}
     dist = folder / "dist"
-    say(f"the base, {cell.id}")
-    wheelyard(REPOSITORY, "build", cell.id, "--no-load", "--output", str(dist))
+    wheelyard(set_.project, "build", "all", "--no-load", "--output", str(dist))
     say("the project's wheels")
-    project = write_project(folder / "all", cell.tags[0], [*REQUIREMENTS, SMALL])
-    wheelyard(project, "lock", "--project", str(REPOSITORY))
-    lock = read_lock(project / "pylock.toml")
-    from wheelyard.console.progress import QuietReporter
-    from wheelyard.context import Context
-
-    files = fetch_wheels(
-        lock.wheels, read_project(project), cell.python, Context(settings, QuietReporter(None))
-    )
-    own = {one.wheel.sha256: one.wheel for one in lock.wheels}
-    below = read_requirements_lock(REPOSITORY / cell.lock).wheels
-    for wheel in below:
-        path = cached(settings.cache_dir / "files", wheel.sha256, wheel.filename, wheel.size)
-        if path is None:
-            raise NotMeasuredError(f"{wheel.filename} is not in the cache: wheelyard build {IMAGE}")
-        files[wheel.sha256] = path
-    own |= {wheel.sha256: wheel for wheel in below}
-    write_index(folder / "index", own, files)
-    return Site(folder, settings, cell.tags[0], dist, "", kind)
+    wanted: dict[str, LockedWheel] = {}
+    files: dict[str, Path] = {}
+    for word, cell in set_.cells.items():
+        project = write_project(folder / f"all-{word}", tags[word], [*REQUIREMENTS, SMALL])
+        wheelyard(project, "lock", "--project", str(set_.project))
+        lock = read_lock(project / "pylock.toml")
+        context = Context(settings, QuietReporter(None))
+        files |= fetch_wheels(lock.wheels, read_project(project), cell.python, context)
+        wanted |= {one.wheel.sha256: one.wheel for one in lock.wheels}
+        for wheel in read_requirements_lock(set_.project / cell.lock).wheels:
+            path = cached(settings.cache_dir / "files", wheel.sha256, wheel.filename, wheel.size)
+            assert path is not None, wheel.filename
+            files[wheel.sha256] = path
+            wanted[wheel.sha256] = wheel
+    write_index(folder / "index", wanted, files)
+    return Site(folder, settings, set_.project, tags, dist, "", kind)
 
 
 def write_project(folder: Path, base: str, requirements: Sequence[str], line: int = 0) -> Path:
@@ -247,7 +255,7 @@ def run(argv: Sequence[str], folder: Path, environ: Mapping[str, str]) -> int:
     return usage.ru_maxrss * 1024
 
 
-def take(side: str, step: str, commands: Mapping[str, Callable[[], int]]) -> Taken:
+def take(side: str, step: str, commands: Commands) -> Taken:
     """Run a step's commands one after the other."""
     before, parts, peak = received(), {}, 0
     for name, command in commands.items():
@@ -266,77 +274,121 @@ def received() -> int:
     return next(int(line.split()[1]) for line in lines if line.split()[0] == "lo:")
 
 
-def changes(project: Path, base: str) -> dict[str, Callable[[], object]]:
-    """What is done to the project before each step."""
+def changes(project: Path, tags: Mapping[str, str]) -> dict[str, Callable[[], object]]:
+    """What is done to the project before each step that pushes where its bases are."""
     more = [*REQUIREMENTS, SMALL]
     return {
-        "empty": lambda: write_project(project, base, REQUIREMENTS),
-        "wheel": lambda: write_project(project, base, more),
-        "code": lambda: write_project(project, base, more, line=1),
-        "fresh": lambda: write_project(project, base, more, line=1),
+        "empty": lambda: write_project(project, tags["first"], REQUIREMENTS),
+        "wheel": lambda: write_project(project, tags["first"], more),
+        "code": lambda: write_project(project, tags["first"], more, line=1),
+        "next": lambda: write_project(project, tags["next"], more, line=1),
     }
 
 
 def by_wheelyard(site: Site, steps: Sequence[str]) -> Iterator[Taken]:
-    """An empty cache, a registry that has the base."""
+    """An empty cache, a registry that has the bases."""
     cache = site.folder / "new-cache"
     project = site.folder / "app"
     environ = {"WHEELYARD_CACHE": str(cache), "WHEELYARD_INDEX_URL": f"{site.index}/simple/"}
-    with base_published(site) as address:
-        target = f"http://{address}/team"
-        lock = functools.partial(wheelyard, project, "lock", "--registry", target, **environ)
-        push = functools.partial(wheelyard, project, "push", "--registry", target, **environ)
-        for step, change in changes(project, site.base).items():
-            change()
-            if step == "empty":
-                lock()  # a runner finds the lock in the repository
-                shutil.rmtree(cache)
-            if step == "fresh":
-                break
-            commands = {"lock": lock, "push": push} if step == "wheel" else {"push": push}
-            result = take("wheelyard", step, commands)
-            if step in steps:
-                yield result
-    if "fresh" in steps:
-        with empty_registry(site) as address:
-            words = ("push", "--registry", f"http://{address}/team", "--output", str(site.dist))
-            yield take(
-                "wheelyard", "fresh",
-                {"push": lambda: wheelyard(project, *words, **environ)},
-            )  # fmt: skip
+    with ExitStack() as stack:
+        address = stack.enter_context(bases_published(site))
+        target = ("--registry", f"http://{address}/team")
+        lock = functools.partial(wheelyard, project, "lock", *target, **environ)
+        push = functools.partial(wheelyard, project, "push", *target, "--tag=latest", **environ)
+
+        def runner(_: str) -> Commands:
+            lock()  # a runner finds the lock in the repository
+            shutil.rmtree(cache)
+            return {"push": push}
+
+        def first_push(other: str) -> Commands:
+            to = ("--registry", f"http://{other}/team", "--output", str(site.dist))
+            return {"push": lambda: wheelyard(project, "push", *to, **environ)}
+
+        ways: dict[str, Callable[[str], Commands]] = {
+            "empty": runner,
+            "wheel": lambda _: {"lock": lock, "push": push},
+            "code": lambda _: {"push": push},
+            "fresh": first_push,
+            "next": lambda _: {"lock": lock, "push": push},
+        }
+        yield from taken(site, "wheelyard", steps, f"{address}/team/app:latest", project, ways)
     shutil.rmtree(cache)
 
 
 def by_docker(site: Site, steps: Sequence[str]) -> Iterator[Taken]:
-    """An empty engine, a registry that has the base."""
+    """An empty engine, a registry that has the bases."""
     project = site.folder / "app-docker"
     with ExitStack() as stack:
-        address = stack.enter_context(base_published(site))
-        folder = stack.enter_context(temporary_folder(site.folder))
-        stack.enter_context(own_engine(folder, site.kind))
-        config = trixie.client_configuration(folder, trixie.trixie_root(site.settings))
-        variables = client_environment(folder) | {"DOCKER_CONFIG": str(config)}
+        address = stack.enter_context(bases_published(site))
+        variables = stack.enter_context(engine(site))
+        config = trixie.client_configuration(
+            stack.enter_context(temporary_folder(site.folder)), trixie.trixie_root(site.settings)
+        )
+        variables["DOCKER_CONFIG"] = str(config)
         image = f"{address}/team/app:latest"
+        docker = functools.partial(run, folder=project, environ=variables)
         build = functools.partial(
-            run, ["docker", "buildx", "build", "--load", "--network=host", "-t", image, "."],
-            project, variables,
-        )  # fmt: skip
-        push = functools.partial(run, ["docker", "push", image], project, variables)
-        base = f"{address}/team/{site.base}"
-        for step, change in changes(project, site.base).items():
-            change()
-            if step == "fresh":
-                break
-            (project / "Dockerfile").write_text(DOCKERFILE.format(base=base, index=site.index))
-            result = take("docker", step, {"build": build, "push": push})
+            docker, ["docker", "buildx", "build", "--load", "--network=host", "-t", image, "."]
+        )
+        push = functools.partial(docker, ["docker", "push", image])
+
+        def built_and_pushed(base: str) -> Commands:
+            text = DOCKERFILE.format(base=f"{address}/team/{site.tags[base]}", index=site.index)
+            (project / "Dockerfile").write_text(text)
+            return {"build": build, "push": push}
+
+        def first_push(other: str) -> Commands:
+            name = f"{other}/team/app:latest"
+            docker(["docker", "tag", image, name])
+            return {"push": lambda: docker(["docker", "push", name])}
+
+        ways: dict[str, Callable[[str], Commands]] = {
+            "empty": lambda _: built_and_pushed("first"),
+            "wheel": lambda _: built_and_pushed("first"),
+            "code": lambda _: built_and_pushed("first"),
+            "fresh": first_push,
+            "next": lambda _: built_and_pushed("next"),
+        }
+        yield from taken(site, "docker", steps, image, project, ways)
+
+
+def taken(
+    site: Site, side: str, steps: Sequence[str], image: str, project: Path,
+    ways: Mapping[str, Callable[[str], Commands]],
+) -> Iterator[Taken]:  # fmt: skip
+    """Take the steps in order, and those that others start from.
+
+    A way is given the address of a registry that has nothing, if its step wants one.
+    """
+    change = changes(project, site.tags)
+    pull = functools.partial(run, ["docker", "pull", image], site.folder)
+    server: dict[str, str] = {}
+    with ExitStack() as stack:
+        for step in STEPS:
+            if step not in steps and step not in ("empty", "wheel", "code"):
+                continue
+            if step in change:
+                change[step]()
+            with empty_registry(site) if step == "fresh" else nullcontext("") as other:
+                result = take(
+                    side, step,
+                    {"pull": lambda: pull(server)} if step == "server" else ways[step](other),
+                )  # fmt: skip
             if step in steps:
                 yield result
-        if "fresh" in steps:
-            with empty_registry(site) as other:
-                name = f"{other}/team/app:latest"
-                run(["docker", "tag", image, name], project, variables)
-                again = functools.partial(run, ["docker", "push", name], project, variables)
-                yield take("docker", "fresh", {"push": again})
+            if step == "server":
+                stack.close()
+            elif step == "empty" and "server" in steps:
+                server.update(stack.enter_context(engine(site)))
+                pull(server)
+
+
+@contextmanager
+def engine(site: Site) -> Iterator[dict[str, str]]:
+    """Start an engine that has nothing; yield the variables of its clients."""
+    with temporary_folder(site.folder) as folder, own_engine(folder, site.kind):
+        yield client_environment(folder)
 
 
 SIDES = {"wheelyard": by_wheelyard, "docker": by_docker}
@@ -350,11 +402,11 @@ def empty_registry(site: Site) -> Iterator[str]:
 
 
 @contextmanager
-def base_published(site: Site) -> Iterator[str]:
-    """A registry that has the base."""
+def bases_published(site: Site) -> Iterator[str]:
+    """A registry that has the bases."""
     with empty_registry(site) as address:
         wheelyard(
-            REPOSITORY, "push", IMAGE, "--registry", f"http://{address}/team", "--no-attest",
+            site.project, "push", "all", "--registry", f"http://{address}/team", "--no-attest",
             "--output", str(site.dist),
         )  # fmt: skip
         yield address
@@ -380,7 +432,7 @@ def report(
                 "-" if wanted is None else f"1/{1 / wanted:.0f}",
                 "-" if theirs is None else f"{theirs.loopback_bytes / 1e6:.0f} MB",
                 "-" if ours is None else f"{ours.loopback_bytes / 1e6:.1f} MB",
-                "-" if ours is None else f"{ours.peak_bytes / 1e6:.0f} MB",
+                "-" if ours is None or step == "server" else f"{ours.peak_bytes / 1e6:.0f} MB",
             )
         )
     columns = (
@@ -390,6 +442,7 @@ def report(
     data = {
         "version": 1,
         "environment": {**machine, "load_after": list(os.getloadavg()), "engine": engine},
+        "images": IMAGES,
         "requirements": [*REQUIREMENTS, SMALL],
         "runs": [asdict(x) for x in taken],
         "not_measured": dict(failures),

@@ -94,12 +94,19 @@ def containerd(
     first: str = "",
     more: Sequence[str] = (),
     login: Sequence[str] = (),
+    root: Path | None = None,
 ) -> Iterator[Containerd]:
     """Start both daemons with their state in `folder`; all ends with the context.
 
     `first` is run in a shell before them, `more` are options of unshare, such as --net, and `login`
-    is the snapshotter's user and password.
+    is the snapshotter's user and password. containerd and its shim are this machine's, or those of
+    the root file system `root`.
     """
+    programs = folder / "programs"
+    programs.mkdir()
+    if root is not None:
+        for name in ("containerd", "containerd-shim-runc-v2"):
+            (programs / name).symlink_to(root / "usr/bin" / name)
     config = {
         "version": 2,
         "root": f"{folder}/root",
@@ -114,7 +121,8 @@ def containerd(
     argv = [*ALONE, "--mount-proc", *more, "sh", "-c", script, "sh", str(snapshotter), str(folder)]
     argv += login
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log)
+        variables = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+        process = subprocess.Popen(argv, stdout=log, stderr=log, env=variables)
     try:
         running, deadline = Containerd(folder, process), time.monotonic() + _SECONDS
         while not running.is_up():
