@@ -301,7 +301,7 @@ def _disk(folder: Path) -> int:
     for parent, _, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):
-                used += os.lstat(os.path.join(parent, name)).st_blocks * 512
+                used += Path(parent, name).lstat().st_blocks * 512
     return used
 
 
