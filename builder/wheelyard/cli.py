@@ -103,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}{meant}\n`{self.prog} --help` lists what there is")
 
     def _spelled(self, name: str) -> str:
-        """Return what may stand in an argument's place, where that is a few words."""
+        """Return an argument's name, or its choices if it is a choice of words."""
         found = (x for x in self._actions if x.dest == name and x.metavar is None and x.choices)
         return next((" or ".join(map(str, action.choices or ())) for action in found), name)
 

@@ -2,7 +2,6 @@
 
 A digest becomes a file's name and a part of a URL, so it is parsed before it is used as either.
 Source: OCI image-spec 1.1, descriptor.md, "Digests"; of its algorithms, the one that is in use.
-
 """
 
 from __future__ import annotations

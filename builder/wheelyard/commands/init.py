@@ -30,7 +30,7 @@ wheelyard.toml where there is no pyproject.toml. Nothing that exists is changed.
 
 COMMAND = Command(
     "make this folder a project with an image of its own",
-    "Write the table that says on which image of the set a project stands.",
+    "Write the table that names the image of the set that a project is based on.",
     _EXAMPLES,
     needs_project=False,
 )

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--explain", metavar="ID", help="say why an image exists, or why not")
     output.add_argument("--sharing", action="store_true", help="say what the images share")
     parser.add_argument(
-        "--having", metavar="ID", help="with --sharing: bytes to pull when this image is there"
+        "--having", metavar="ID", help="with --sharing: bytes to pull if this image is present"
     )
     parser.add_argument(
         "--driver", metavar="VERSION", help="only images that run on this NVIDIA driver"

@@ -154,7 +154,7 @@ def _push_project(project: Project, args: argparse.Namespace, context: Context) 
         for current in watched(project, context):
             try:
                 _show([push_project(current, registry, options, context)], as_json=args.json)
-            except WheelyardError as error:  # the next change may mend it
+            except WheelyardError as error:  # the next change may fix it
                 context.reporter.warn(str(error))
     return 0
 

@@ -2,7 +2,6 @@
 
 `plain_streams` wraps the program's standard streams, so that no message, table or traceback has to
 escape anything itself.
-
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def explain(text: str, tail: Iterable[str] = ()) -> str:
         )
     if "manifest unknown" in words or "not found: manifest" in words:
         return (
-            "the registry does not have the image (any more): check  the digest in "
+            "the registry does not have the image (any more): check the digest in "
             f"matrix.yaml ({short})"
         )
     if "toomanyrequests" in words:

@@ -1,7 +1,7 @@
 """`--engine docker`: rendered Dockerfiles, built by the Docker Engine that answers.
 
-Mounted secrets want a session with the client, which the SDK has not, and the classic builder knows
-no mounts at all.
+Mounted secrets need a session with the client, which the SDK does not offer, and the classic
+builder does not support mounts.
 """
 
 from __future__ import annotations

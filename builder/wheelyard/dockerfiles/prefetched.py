@@ -79,7 +79,7 @@ class PrefetchedFiles:
                 settle(path)
 
     def path(self, sha256: str) -> Path:
-        """Return the complete file when it is there; raise what kept it from arriving."""
+        """Wait for a file and return it complete; raise what kept it from arriving."""
         return self._arriving[sha256].result()
 
     def read(self, sha256: str) -> Iterator[bytes]:

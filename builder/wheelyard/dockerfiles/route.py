@@ -68,7 +68,7 @@ def find_route(
         return Route(chosen, {name: address})
     _require_plain_settings(context)
     context.reporter.warn(
-        "the engine's containers cannot reach this machine: RUN steps fetch everything again,  "
+        "the engine's containers cannot reach this machine: RUN steps fetch everything again, "
         "from the public index and archives"
     )
     return Route(network)

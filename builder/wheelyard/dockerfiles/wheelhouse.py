@@ -205,9 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(chunk)
                 sent += len(chunk)
         finally:
-            self.close_connection = (
-                sent != size
-            )  # too short: the client notices and requests it again
+            self.close_connection = sent != size  # if too short, the client requests it again
 
     def _head(self, size: int, content_type: str) -> None:
         self.send_response(200)

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 _KINDS = {"f": "file", "d": "dir", "l": "symlink"}
 _GZIP = b"\x1f\x8b"
 _FIELDS = ("%y", "%m", "%U", "%G", "%s", "%P", "%l")  # of `find -printf`, as `listed` reads them
-LISTING = "".join(
-    rf"{field}\0" for field in _FIELDS
-)  # NUL is the only byte that a name cannot contain
+LISTING = "".join(rf"{field}\0" for field in _FIELDS)  # no name contains a NUL
 # What inspection reads in addition: fetched together, because single calls would be slow.
 _READ = ("METADATA", "version.py", "version.h", "build_info.py", "passwd", "group")
 _READ_ENDINGS = ("cuda_runtime_api.h", "cudnn_version.h", "nccl.h")

@@ -9,11 +9,9 @@ import time
 
 import httpx
 
+from wheelyard.fetching.trust import CA_ADVICE
+
 _RETRIED = frozenset({408, 425, 429})
-_CA_HINT = (
-    "if a proxy or a mirror signs its certificates with a private CA, pass that CA "
-    "with --ca-bundle FILE, WHEELYARD_CA_BUNDLE, or `ca-bundle` in the config file"
-)
 
 _CONNECT_HINT = (
     "check the host's name and port and this machine's network, and set HTTPS_PROXY if only a "
@@ -94,7 +92,7 @@ def transport_failure(error: Exception) -> Refused | Interrupted:
     text = str(error) or type(error).__name__
     verification = _verification_error(error)
     if verification is not None:
-        return Refused(f"TLS certificate not trusted ({verification.verify_message}); {_CA_HINT}")
+        return Refused(f"TLS certificate not trusted ({verification.verify_message}); {CA_ADVICE}")
     if isinstance(error, RefusedReply):
         return Refused(text)
     if isinstance(error, SlowReply):

@@ -10,8 +10,8 @@ from wheelyard.errors import SettingsError
 from wheelyard.settings import Settings
 
 CA_ADVICE = (
-    "if a proxy or a mirror signs its certificates with a private CA, pass that CA: "
-    " --ca-bundle FILE or WHEELYARD_CA_BUNDLE=FILE (PEM)"
+    "if a proxy or a mirror signs its certificates with a private CA, pass that CA: --ca-bundle "
+    "FILE, WHEELYARD_CA_BUNDLE=FILE or `ca-bundle` in the config file (PEM)"
 )
 # Where distributions keep the bundle when OpenSSL's own default points nowhere.
 _SYSTEM_BUNDLES = (

@@ -43,9 +43,9 @@ def write_layer(
     """Write the layer of `wheels`, installed into `environment`, to `blob`.
 
     The blob is a function of the wheels' bytes, the environment and layer.FORMAT. `known` is what
-    it will be, if somebody has made it before: then nothing is inflated, and only a blob with that
-    digest is accepted; where it has another, the layer is made as if nothing were known. `threaded`
-    hashes on a second core. Raises WheelError for a wheel that must not become a layer.
+    it will be, if it was made before: then nothing is inflated, and only a blob with that digest is
+    accepted; if it has another, the layer is made as if nothing were known. `threaded` hashes on a
+    second core. Raises WheelError for a wheel that must not become a layer.
     """
     try:
         return _write(blob, wheels, environment, known, threaded)

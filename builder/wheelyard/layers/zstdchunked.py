@@ -73,7 +73,7 @@ def write_chunked(
             if headers != tar_header(entry, walk.modified(headers)):
                 raise NotChunkedError(f"{entry.path} has a header that the table cannot tell of")
             if entry.path in seen:
-                raise NotChunkedError(f"{entry.path} is there twice")
+                raise NotChunkedError(f"{entry.path} is given twice")
             seen.add(entry.path)
             writer.add(entry, headers, content)
         rest = bytes(BLOCK)  # of zeros, which the walk has read

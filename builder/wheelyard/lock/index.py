@@ -42,9 +42,7 @@ def locate(
         offered = compile_requirements(
             listing, f"the addresses of {len(wheels)} locked wheels", settings
         )
-    except (
-        LockError
-    ) as gone:  # a pinned version no longer exists: a fault of the index, not of the lock
+    except LockError as gone:  # a pinned version no longer exists: the index's fault
         raise FetchError(f"{gone}\nor {_RELOCK}") from gone
     return _match_hashes(wheels, offered)
 

@@ -229,5 +229,5 @@ def _following(facts: Sequence[Release], cuda: str, cudnn: str) -> Iterator[str]
 
 def override(shipped: Mapping[FrameworkPin, Release], cudnn: str) -> str | None:
     """Return the pin that replaces upstream's cuDNN; None if upstream's fits."""
-    strangers = [release for release in shipped.values() if not fits_cudnn(release, cudnn)]
-    return f"{strangers[0].cudnn_requirement[0]}=={cudnn}.*" if strangers else None
+    others = [release for release in shipped.values() if not fits_cudnn(release, cudnn)]
+    return f"{others[0].cudnn_requirement[0]}=={cudnn}.*" if others else None

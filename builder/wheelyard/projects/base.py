@@ -40,7 +40,7 @@ def planned_base(image: str, plan: Plan, folder: Path) -> BaseImage:
 def base_cell(image: str, plan: Plan) -> Cell:
     """Return the one cell that a table names.
 
-    It is a runtime image, and one for amd64, where the words leave that open.
+    If the words name neither flavour nor architecture, it is the runtime image for amd64.
     """
     from wheelyard.planning.selector import select
 

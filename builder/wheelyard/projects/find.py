@@ -44,7 +44,7 @@ def own_project(
 
 
 def project_output(project: Project, output: Path) -> Path:
-    """Return the folder of the layout; the default one lies in the project, wherever one stands."""
+    """Return the folder of the layout; the default is in the project, not in the current folder."""
     return project.folder / output if output == Path(DIST) else output.absolute()
 
 

@@ -16,8 +16,8 @@ from wheelyard.images.inspect.inspect import (
     Finding,
     distributions,
     folders,
+    foreign_binaries,
     one_cuda,
-    strangers,
 )
 from wheelyard.images.inspect.tree import LayerContents, Tree
 from wheelyard.layers.whiteout import hidden, is_whiteout, removed
@@ -62,7 +62,7 @@ def inspect_project(
     tree, own = Tree(layers), layers[inherited:]
     machine = ARCHITECTURES[config["architecture"]]
     site = site_packages(lock.python)
-    foreign = strangers(
+    foreign = foreign_binaries(
         machine, lock.python, tree, site, (entry for layer in own for entry in layer.entries)
     )
     return (

@@ -26,8 +26,8 @@ def find_interpreter(
 ) -> Interpreter | None:
     """Unpack the base's Python, once; None, with a warning, if its lowest layer does not hold one.
 
-    It runs confined: it may be anybody's. Raises ProjectError if the layer is nowhere, or the
-    Python is for another processor.
+    It runs confined, because it is not trusted. Raises ProjectError if the layer is not found, or
+    the Python is for another processor.
     """
     if of_machine(platform.machine()) != of_machine(base.image.machine):
         raise ProjectError(

@@ -41,7 +41,7 @@ class Project:
     folder: Path
     source: Path  # the file that holds the table
     table: Table
-    # [project] of pyproject.toml, as it is there; empty where there is none.
+    # [project] of pyproject.toml, unchanged; empty if it has none.
     metadata: dict[str, Any]
 
     @property

@@ -93,7 +93,7 @@ class PushOptions:
 def push_project(
     project: Project, registry: Registry, options: PushOptions, context: Context
 ) -> Pushed:
-    """Publish the project's image as it is locked and lies here.
+    """Publish the image of the project: its lock, and its code as it is in the folder.
 
     Raises LockError, ProjectError and RegistryError; then no tag has moved.
     """

@@ -145,7 +145,7 @@ def _wheels(lock: Pylock, path: Path) -> Iterator[ProjectWheel]:
         filename = _filename(file) if isinstance(file, PackageArchive) else file.filename
         wheel = LockedWheel(package.name, str(package.version), filename, sha256, size)
         _check_name(wheel, path)
-        # An address whose token was left out is no address: the index has the file.
+        # A URL whose token was left out cannot be used: the index names the file.
         url = None if file.url is None or "***" in file.url else file.url
         yield ProjectWheel(wheel, url, file.path, *_origin(package.tool))
 

@@ -210,8 +210,8 @@ def _warn_unsigned(registry: Registry, error: SignatureError) -> None:
         registry.reporter.warn(
             f"{_where(registry)} is not signed by this key, so nothing of it is signed now: "
             f"{len(ids)} images are listed again when they are pushed with --sign-key "
-            f"({', '.join(ids[:_NAMED])}{', ...' if len(ids) > _NAMED else ''}). An older key's "
-            f"catalogue is gone on from with --verify-key. ({error})"
+            f"({', '.join(ids[:_NAMED])}{', ...' if len(ids) > _NAMED else ''}). To continue "
+            f"the catalogue of an older key, pass that key with --verify-key. ({error})"
         )
 
 

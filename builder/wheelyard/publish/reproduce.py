@@ -69,10 +69,9 @@ def reproduce(
 ) -> Reproduction:
     """Build the image `REPOSITORY:TAG` or `REPOSITORY@DIGEST` below the registry's prefix again.
 
-    Of the cache's layers only those of Debian packages are used: to make them anew wants root, and
-    half a minute for each. Raises RegistryError for an image that is not there,
-    SelectionError for one that this project has not, SignatureError where `trust` is given and it
-    is not signed, and as `build` does.
+    Of the cache's layers only those of Debian packages are used: making them needs root and half a
+    minute each. Raises RegistryError if the registry does not have the image, SelectionError if
+    this project does not, SignatureError if `trust` is given and it is not signed, and as `build`.
     """
     repository, reference = split_name(name)
     full = registry.address.repository(repository)

@@ -2,8 +2,8 @@
 
 A stage of a Dockerfile is replaced by a target through a context of the stage's name ("additional
 build contexts" of buildx): `docker buildx bake` then runs what is shared once, on any builder.
-An image that is there for other architectures, too, has a target more, which makes the one for the
-machine that asks under the names that all share, as a registry's index would give it.
+An image that other architectures have as well gets one more target: it builds the one for the
+builder's machine, under the names that all share, as a registry's index would give it.
 """
 
 from __future__ import annotations

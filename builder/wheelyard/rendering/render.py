@@ -87,8 +87,8 @@ def _images_page(
 def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, list[str]]]:
     """Return each image that extends none, the origin of its CUDA, and what follows its name.
 
-    That are the flavours above it, and the other architectures. One of those has a row of its own
-    only where it differs in more.
+    What follows are the flavours above it and the other architectures; an architecture that
+    differs in more than its name has its own row.
     """
     upstream, index = load_upstream(facts_file(project)), cells_by_id(cells)
     said = {

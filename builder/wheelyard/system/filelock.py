@@ -14,9 +14,7 @@ from pathlib import Path
 from wheelyard.system.storage import in_the_way, remove
 
 _POLL_SECONDS = 0.1
-_FOREIGN_SECONDS = (
-    24 * 3600.0
-)  # unclaimed entries are kept this long, for programs that do not claim
+_FOREIGN_SECONDS = 24 * 3600.0  # unclaimed entries are kept, for programs that do not claim
 _CLAIMED = "claimed-"
 _HELD = ".held"  # in a claimed folder, locked by its owner
 _GUARD = ".lock"  # held while folders are claimed or swept

@@ -3,7 +3,6 @@
 The archive's content is untrusted. Paths that climb are refused; a symbolic link among an entry's
 parents is followed inside the root, as container engines do, and every folder on the way is opened
 by descriptor, without following links.
-
 """
 
 from __future__ import annotations

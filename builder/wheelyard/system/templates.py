@@ -19,7 +19,7 @@ from wheelyard.system.packaged import PACKAGED
 def find_templates(named: Path | None) -> Path:
     """Find the templates: those of a project that was named, else wheelyard's own.
 
-    Never those of a folder that somebody happens to be in: what they write is run by hosts.
+    Never those of the current folder: what they write is run by hosts.
     """
     ours = (Path(__file__).parents[3], PACKAGED)
     places = ours if named is None else (named, *ours)

@@ -68,9 +68,7 @@ class Assembly:
     store: LayerStore
     inputs: Inputs
     seconds: dict[str, float] = field(default_factory=dict)
-    record: Mapping[str, Layer] = field(
-        default_factory=dict
-    )  # key -> the layer that another build made
+    record: Mapping[str, Layer] = field(default_factory=dict)  # key -> as another build made it
     repositories: Sequence[str] = ()  # of the project, whose registry may have those layers
     sources: dict[str, str] = field(default_factory=dict)  # title of a Debian layer -> its source
     # Keys of layers that this run has made, if it trusts no others; None: it trusts all.

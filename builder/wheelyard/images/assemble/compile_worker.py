@@ -44,12 +44,12 @@ def main() -> None:
         for member, path in job["modules"]:
             pyc = compile_module(wheel.read(member), path)
             out.write(struct.pack(">I", len(pyc)) + pyc)
-    if strangers := foreign_libraries(Path.cwd()):
-        sys.exit(f"the image's Python took this machine's {', '.join(strangers)}")
+    if foreign := foreign_libraries(Path.cwd()):
+        sys.exit(f"the image's Python took this machine's {', '.join(foreign)}")
 
 
 def foreign_libraries(root: Path) -> list[str]:
-    """Libraries in this process that do not lie below `root`; of /etc/ld.so.preload any may be."""
+    """List libraries in this process that are not below `root`; /etc/ld.so.preload may add any."""
     maps = Path("/proc/self/maps")
     if Path("/etc/ld.so.preload").exists() or not maps.exists():
         return []

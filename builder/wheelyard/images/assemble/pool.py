@@ -41,8 +41,8 @@ def warm_up() -> None:
         forkserver.ensure_running()
     except OSError as error:  # most often the path of its socket, which is limited to 108 bytes
         raise StorageError(
-            f"cannot start workers in {tempfile.gettempdir()}: {error};  "
-            "name a folder with a shorter path with TMPDIR"
+            f"cannot start workers in {tempfile.gettempdir()}: {error}; set TMPDIR to a folder "
+            "with a shorter path"
         ) from error
 
 

@@ -52,9 +52,8 @@ class LayerStore:
                 path.mkdir(parents=True, exist_ok=True)
             sweep(self._scratch)
         except OSError as error:
-            if (
-                error.errno not in REFUSED or not self.blobs.is_dir()
-            ):  # an existing cache can still be read
+            can_be_read = error.errno in REFUSED and self.blobs.is_dir()
+            if not can_be_read:
                 raise storage_error(error, folder) from error
 
     def scratch(self) -> Path:

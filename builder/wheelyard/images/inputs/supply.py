@@ -119,9 +119,7 @@ def _from_registry(work: Assembly, key: str) -> StoredLayer:
         raise FetchError("none is set (--registry, WHEELYARD_REGISTRY)")
     if layer is None:
         raise FetchError(f"not asked: {PATH} does not record this layer, or is not trusted")
-    from wheelyard.images.inputs.remote import (
-        registry_layer,  # imports the whole registry client
-    )
+    from wheelyard.images.inputs.remote import registry_layer  # imports the registry client
 
     return registry_layer(work, address, key, layer)
 

@@ -191,12 +191,12 @@ def _architecture(cell: Cell, config: Mapping[str, Any], tree: Tree, site: str) 
     """Require one architecture of the config, of every wheel's tags, of Python and libraries."""
     machine = ARCHITECTURES[cell.architecture]
     found = [] if config["architecture"] == machine.name else ["the config"]
-    found += strangers(machine, cell.python, tree, site, tree)
+    found += foreign_binaries(machine, cell.python, tree, site, tree)
     first, *more = sorted(found) or [machine.name]
     return Finding("architecture", machine.name, first + (f" and {len(more)} more" if more else ""))
 
 
-def strangers(
+def foreign_binaries(
     machine: Architecture, python: str, tree: Tree, site: str, entries: Iterable[Entry]
 ) -> list[str]:
     """Return the wheels, libraries and Pythons among `entries` that are for another machine."""

@@ -16,8 +16,7 @@ from wheelyard.system.tarfiles import open_tar
 _URGENCIES = ("low", "medium", "high", "emergency", "critical")  # Debian Policy 5.6.17
 NOTE = (
     '\n"fixes" is what the successors\' changelogs name, with their own urgency: what an update '
-    "brings. It does not list what is open: a vulnerability that nobody has fixed, or named there, "
-    "is not in it."
+    "brings. Open vulnerabilities are missing: those without a fix, or not named in a changelog."
 )
 _LARGEST = 32 << 20  # bytes of a changelog, unpacked
 

@@ -61,9 +61,7 @@ def attachments(
     `licences` are those read from the image's files; there may be none. Raises LockError for locks
     that do not match the matrix.
     """
-    from wheelyard.publish.attest.sbom import (
-        sbom,  # imported here: its library takes longer than an empty push
-    )
+    from wheelyard.publish.attest.sbom import sbom  # its library takes longer than an empty push
 
     stages = load_stages(cell, plan, project)
     digest, name = str(built["digest"]), cell.repository

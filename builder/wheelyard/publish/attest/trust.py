@@ -72,7 +72,7 @@ def require_newest(trust: Trust, name: str, counter: int) -> None:
     if counter < seen:
         raise SignatureError(
             f"{name} is older than the one seen here before, or gone (change {counter or 'none'}, "
-            f"after {seen}): newer images may be withheld. Ask its owner; the next  "
+            f"after {seen}): newer images may be withheld. Ask its owner; the next "
             "`wheelyard push --sign-key` corrects it. If it was reset on purpose, "
             f"remove {_file(trust, name)}"
         )
