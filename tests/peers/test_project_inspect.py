@@ -18,11 +18,11 @@ from wheelyard.lock.lockfile import read_requirements_lock
 from wheelyard.projects.base import base_contents, base_from_plan
 from wheelyard.projects.inspect import inspect_project
 from wheelyard.projects.local import build_project
-from wheelyard.projects.model import Project, ProjectLock, ProjectWheel
+from wheelyard.projects.model import ProjectLock, ProjectWheel
 from wheelyard.projects.pylock import render_lock
 from wheelyard.projects.requirements import collect
 from wheelyard.projects.state import inputs_of
-from wheelyard.projects.table import read_project
+from wheelyard.projects.table import Project, read_project
 
 ARM = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00" + bytes(40)
 Make = Callable[[Path], list[Path]]

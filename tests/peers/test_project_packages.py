@@ -22,10 +22,11 @@ from wheelyard.layers.toc import Entry
 from wheelyard.model import LockedDeb
 from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor, Layout
 from wheelyard.projects.chamber import chamber, enter
-from wheelyard.projects.model import DebianLock, Project, Table
+from wheelyard.projects.model import DebianLock
 from wheelyard.projects.packages import lock_packages, packages_layer
 from wheelyard.projects.places import Places
 from wheelyard.projects.published import base_from_layout
+from wheelyard.projects.table import Project, Table
 from wheelyard.settings import load_settings
 
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -60,7 +61,7 @@ class Place:
         return Context(self.settings, QuietReporter(None))
 
     def project(self, *packages: str) -> Project:
-        table = Table(self.base.reference, "app", packages=packages)
+        table = Table(image=self.base.reference, name="app", packages=packages)
         return Project(self.folder, self.folder / "wheelyard.toml", table, {})
 
     def places(self) -> Places:

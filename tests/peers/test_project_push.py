@@ -32,13 +32,13 @@ from wheelyard.oci.address import parse_address
 from wheelyard.oci.layout import Layout
 from wheelyard.projects.base import base_contents, base_from_plan
 from wheelyard.projects.local import build_project, load_into_docker
-from wheelyard.projects.model import Project, ProjectLock, ProjectWheel
+from wheelyard.projects.model import ProjectLock, ProjectWheel
 from wheelyard.projects.publish import PushOptions, push_project
 from wheelyard.projects.pylock import render_lock
 from wheelyard.projects.reproduce import reproduce_project
 from wheelyard.projects.requirements import collect
 from wheelyard.projects.state import inputs_of
-from wheelyard.projects.table import read_project
+from wheelyard.projects.table import Project, read_project
 from wheelyard.publish.attest import signatures
 from wheelyard.publish.attest.trust import Trust
 from wheelyard.publish.published import publications

@@ -28,13 +28,13 @@ from wheelyard.planning.plan import load_plan
 from wheelyard.projects.base import base_cell, planned_base
 from wheelyard.projects.files import project_files
 from wheelyard.projects.lock import Resolution, lock_project
-from wheelyard.projects.model import BaseImage, Project, ProjectLock
+from wheelyard.projects.model import BaseImage, ProjectLock
 from wheelyard.projects.places import Places
 from wheelyard.projects.publish import current_lock
 from wheelyard.projects.published import base_from_layout
 from wheelyard.projects.pylock import read_lock, render_lock
 from wheelyard.projects.state import lock_problems
-from wheelyard.projects.table import read_project
+from wheelyard.projects.table import Project, read_project
 from wheelyard.projects.wheels import Needs, WheelBuilder, missing_from
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from wheelyard.errors import ProjectError
 from wheelyard.projects import files as files_module
 from wheelyard.projects.code import place_of, write_code
 from wheelyard.projects.files import is_matched, is_secret, project_files
-from wheelyard.projects.model import Project, Table
+from wheelyard.projects.table import Project, Table
 
 
 def make(folder: Path, **table: Any) -> Project:
     folder.mkdir(exist_ok=True)
     (folder / "train.py").write_text("print(1)\n")
-    return Project(folder, folder / "wheelyard.toml", Table("pytorch", "x", **table), {})
+    return Project(folder, folder / "wheelyard.toml", Table(image="pytorch", name="x", **table), {})
 
 
 def git(folder: Path, *words: str) -> None:

@@ -27,7 +27,8 @@ from wheelyard.images.assemble.store import LayerStore
 from wheelyard.model import LockedWheel
 from wheelyard.projects.layers import Workshop, project_layers, write_removal
 from wheelyard.projects.metadata import write_metadata
-from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel, Table
+from wheelyard.projects.model import BaseImage, ProjectLock, ProjectWheel
+from wheelyard.projects.table import Project, Table
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 METADATA = {
@@ -40,7 +41,9 @@ METADATA = {
 
 
 def project(folder: Path, **metadata: Any) -> Project:
-    return Project(folder, folder / "pyproject.toml", Table("pytorch", "my-model"), metadata)
+    return Project(
+        folder, folder / "pyproject.toml", Table(image="pytorch", name="my-model"), metadata
+    )
 
 
 def contents(blob: Path) -> dict[str, bytes]:

@@ -26,12 +26,12 @@ from wheelyard.planning.catalogue import CatalogueEntry
 from wheelyard.projects.files import copy_tree, tree_digest, tree_files
 from wheelyard.projects.layers import fetch_wheels
 from wheelyard.projects.lock import Resolution, lock_project
-from wheelyard.projects.model import BaseImage, DebianLock, Project, ProjectLock
+from wheelyard.projects.model import BaseImage, DebianLock, ProjectLock
 from wheelyard.projects.packages import _architecture
 from wheelyard.projects.pylock import previous_lock, read_lock, render_lock
 from wheelyard.projects.requirements import collect
 from wheelyard.projects.state import lock_problems
-from wheelyard.projects.table import read_project
+from wheelyard.projects.table import Project, read_project
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "pa55-of-the-index"

@@ -12,7 +12,7 @@ from locking import Quiet, make_settings
 from wheelyard.context import Context
 from wheelyard.errors import ProjectError, UsageError
 from wheelyard.projects.find import own_project
-from wheelyard.projects.table import ProjectTable, find_project_table, json_schema, read_project
+from wheelyard.projects.table import Table, find_project_table, json_schema, read_project
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,8 +67,8 @@ def test_a_table_in_pyproject_is_read_whole(tmp_path: Path) -> None:
     assert (table.requirements, table.find_links) == (("requirements.txt",), ("wheels",))
     assert table.entrypoint == ("tini", "--")
     assert table.command == ("python", "serve.py", "--host", "0.0.0.0")
-    assert table.env == (("HF_HOME", "/workspace/.cache"),)
-    assert table.labels == (("team", "vision"),)
+    assert table.env == {"HF_HOME": "/workspace/.cache"}
+    assert table.labels == {"team": "vision"}
     assert (table.ports, table.workdir, table.packages) == ((8000,), "/app", ("ffmpeg",))
     assert project.metadata["dependencies"] == ["transformers"]
     assert project.lock == tmp_path / "pylock.toml"
@@ -179,7 +179,7 @@ def test_a_command_without_selector_means_the_own_project(
 
 def test_the_page_lists_every_key_in_the_tables_order() -> None:
     page = (ROOT / "docs" / "projects.md").read_text(encoding="utf-8")
-    keys = [field.alias for field in ProjectTable.model_fields.values()]
+    keys = [field.alias for field in Table.model_fields.values()]
     assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == keys
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wheelyard.dockerfiles.batch import Engine, EngineBuild, Options
     from wheelyard.images.build.results import Built, EngineImage, Failed
     from wheelyard.model import Plan
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
 
     Opener = Callable[
         [Sequence[EngineBuild], Plan, Options, Context], AbstractContextManager[Engine]

@@ -14,7 +14,7 @@ from wheelyard.settings import expanded
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
     from wheelyard.publish.attest.trust import Trust
 
 _EXAMPLES = """\

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.model import Cell
     from wheelyard.planning.catalogue import CatalogueEntry
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
     from wheelyard.registry.client import Registry
     from wheelyard.rendering.devcontainers import Devcontainer
     from wheelyard.servers.pick import Choice, Host, Selection

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from wheelyard.lock.state import LockProblem
     from wheelyard.projects.ground import Ground
     from wheelyard.projects.lock import Resolution
-    from wheelyard.projects.model import BaseImage, Project, ProjectLock
+    from wheelyard.projects.model import BaseImage, ProjectLock
+    from wheelyard.projects.table import Project
     from wheelyard.projects.wheels import WheelBuilder
 
 _EXAMPLES = """\

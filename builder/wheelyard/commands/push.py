@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wheelyard.model import Plan
     from wheelyard.oci.layout import Layout
     from wheelyard.planning.facts import Upstream
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
     from wheelyard.publish.attest.keys import PrivateKey, PublicKey
     from wheelyard.publish.published import PublicationSource
     from wheelyard.registry.push import NotPushed, Publication, Pushed

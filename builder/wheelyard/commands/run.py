@@ -11,7 +11,7 @@ from wheelyard.options import Command, add_output, completed, port
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.contract.runtimes import Runtime
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
     from wheelyard.servers.running import Start
 
 _EXAMPLES = """\

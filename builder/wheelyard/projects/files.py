@@ -18,7 +18,8 @@ from pathlib import Path
 
 from wheelyard.errors import ProjectError, ToolMissingError
 from wheelyard.layers.wheel import is_plain
-from wheelyard.projects.model import BUILT, Project
+from wheelyard.projects.model import BUILT
+from wheelyard.projects.table import Project
 from wheelyard.system.storage import file_digest
 from wheelyard.system.subprocesses import run
 

@@ -14,7 +14,7 @@ DIST = "dist"  # the commands' own default
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
 
 
 def own_project(

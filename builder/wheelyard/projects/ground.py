@@ -21,7 +21,8 @@ from wheelyard.registry.client import open_registry
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.projects.model import BaseImage, Project
+    from wheelyard.projects.model import BaseImage
+    from wheelyard.projects.table import Project
     from wheelyard.publish.attest.trust import Trust
 
 

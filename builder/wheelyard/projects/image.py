@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from wheelyard.images.assemble.image import ImageLayer
     from wheelyard.oci.layout import Layout
-    from wheelyard.projects.model import BaseImage, Project, ProjectLock
+    from wheelyard.projects.model import BaseImage, ProjectLock
+    from wheelyard.projects.table import Project
 
 PROJECT_LABEL = "wheelyard.project"
 _OF_BASE = ("title", "description", "version", "source", "url", "documentation", "revision")
@@ -75,7 +76,8 @@ def project_config(
     inherited: dict[str, Any] = base.config.get("config") or {}
     config = dict(inherited)
     env = dict(_pair(text) for text in inherited.get(_ENV) or ())
-    config[_ENV] = [f"{name}={value}" for name, value in {**env, **dict(table.env)}.items()]
+    env.update(sorted(table.env.items()))
+    config[_ENV] = [f"{name}={value}" for name, value in env.items()]
     config[_LABELS] = _labels(project, base, lock, base_name)
     config["WorkingDir"] = table.workdir
     # The image's own entry point gives any user a home and an environment, and then starts what
@@ -127,7 +129,7 @@ def _labels(project: Project, base: BaseImage, lock: ProjectLock, base_name: str
                 **kept,
                 **{f"{OCI}.{word}": text for word, text in about.items()},
                 PROJECT_LABEL: json.dumps({**facts, "lock": lock.inputs}, separators=(",", ":")),
-                **dict(table.labels),
+                **table.labels,
             }.items()
         )
     )

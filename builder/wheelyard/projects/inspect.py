@@ -29,7 +29,8 @@ from wheelyard.projects.published import find_base
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.projects.model import BaseImage, Project, ProjectLock
+    from wheelyard.projects.model import BaseImage, ProjectLock
+    from wheelyard.projects.table import Project
 
 # What the history says of layers that are not wheels.
 _OTHERS = ("code of ", "without ", "Debian packages ", "bytecode of ")

@@ -29,7 +29,8 @@ from wheelyard.oci.blobs import StoredLayer, read_content
 from wheelyard.projects.code import write_code
 from wheelyard.projects.files import project_files
 from wheelyard.projects.metadata import is_installed, write_metadata
-from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel
+from wheelyard.projects.model import BaseImage, ProjectLock, ProjectWheel
+from wheelyard.projects.table import Project
 
 if TYPE_CHECKING:
     from wheelyard.context import Context

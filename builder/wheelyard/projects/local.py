@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.images.build.loading import Loader
     from wheelyard.layers.layer import Layer
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from wheelyard.lock.resolve import wheel_size
 from wheelyard.lock.uv import ResolutionRequest, compile_requirements, newest_versions
 from wheelyard.model import LockedWheel
 from wheelyard.projects.base import base_contents
-from wheelyard.projects.model import BUILT, BaseImage, Project, ProjectLock, ProjectWheel
+from wheelyard.projects.model import BUILT, BaseImage, ProjectLock, ProjectWheel
 from wheelyard.projects.newest import (
     Older,
     behind,
@@ -54,6 +54,7 @@ from wheelyard.projects.state import (
     is_locked_file,
     own_indexes,
 )
+from wheelyard.projects.table import Project
 from wheelyard.system.urls import redact
 
 if TYPE_CHECKING:

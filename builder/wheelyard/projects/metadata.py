@@ -28,7 +28,7 @@ from wheelyard.layers.wheel import Wheel
 from wheelyard.layers.wheels import add_parents
 
 if TYPE_CHECKING:
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 LOCK = f"{WHEELYARD}/pylock.toml"

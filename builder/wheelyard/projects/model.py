@@ -1,9 +1,9 @@
-"""The data that a project's stages hand to each other: table, base image, lock."""
+"""The data that a project's stages hand to each other: base image and lock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT
@@ -11,43 +11,6 @@ from wheelyard.model import LockedDeb, LockedWheel
 
 BUILT = "wheels"  # folder of a project that keeps the wheels built of sources
 LOCK = PurePosixPath("pylock.toml")  # beside the project's table (PEP 751)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """`[tool.wheelyard]` in pyproject.toml, or a whole wheelyard.toml: checked, with defaults."""
-
-    image: str  # "pytorch:2.3.1-cuda12.1-..." (a tag of the set), or a selector of one image
-    name: str  # the repository that the project is pushed to, below the registry's prefix
-    extras: tuple[str, ...] = ()  # of [project.optional-dependencies]
-    groups: tuple[str, ...] = ()  # of [dependency-groups]
-    requirements: tuple[str, ...] = ()  # requirements files, relative to the project
-    find_links: tuple[str, ...] = ()  # folders with wheels, relative to the project; or URLs
-    packages: tuple[str, ...] = ()  # Debian packages
-    include: tuple[str, ...] = ()  # patterns of files that go in although git ignores them
-    exclude: tuple[str, ...] = ()  # patterns of files that stay out
-    entrypoint: tuple[str, ...] | None = None  # None: the base image's
-    command: tuple[str, ...] | None = None
-    env: tuple[tuple[str, str], ...] = ()
-    ports: tuple[int, ...] = ()
-    workdir: str = "/workspace"  # where the code lies, and where the command starts
-    labels: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A folder with a table."""
-
-    folder: Path
-    source: Path  # the file that holds the table
-    table: Table
-    # [project] of pyproject.toml, unchanged; empty if it has none.
-    metadata: dict[str, Any]
-
-    @property
-    def lock(self) -> Path:
-        """The project's lock."""
-        return self.folder / LOCK
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ from wheelyard.lock.sources import Source, deb_url, parse_sources, with_mirrors
 from wheelyard.model import PackageLock
 from wheelyard.projects.chamber import chamber, enter
 from wheelyard.projects.files import PRIVATE_KEY
-from wheelyard.projects.model import DebianLock, Project
+from wheelyard.projects.model import DebianLock
+from wheelyard.projects.table import Project
 from wheelyard.system.tarfiles import open_gzip, open_tar
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from wheelyard.context import Context
     from wheelyard.planning.catalogue import CatalogueEntry
-    from wheelyard.projects.model import BaseImage, Project
+    from wheelyard.projects.model import BaseImage
+    from wheelyard.projects.table import Project
 
 _ENV = "Env"
 # In the history of an image of the set

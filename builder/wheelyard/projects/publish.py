@@ -37,7 +37,8 @@ from wheelyard.system.subprocesses import run
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.images.assemble.bytecode import Interpreter
-    from wheelyard.projects.model import Project, ProjectLock
+    from wheelyard.projects.model import ProjectLock
+    from wheelyard.projects.table import Project
     from wheelyard.publish.attest.keys import PrivateKey
     from wheelyard.publish.attest.trust import Trust
 

@@ -25,7 +25,7 @@ from wheelyard.publish.reproduce import (
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.layers.toc import Entry
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
     from wheelyard.publish.attest.trust import Trust
     from wheelyard.registry.client import Registry
 

@@ -21,8 +21,7 @@ from packaging.version import InvalidVersion, Version
 from wheelyard.architecture import DEFAULT
 from wheelyard.contract.constraints import environment
 from wheelyard.errors import ProjectError
-from wheelyard.projects.model import Project
-from wheelyard.projects.table import PYPROJECT, read_toml
+from wheelyard.projects.table import PYPROJECT, Project, read_toml
 from wheelyard.projects.workspaces import Workspace, find_workspace, project_table, uv_table
 from wheelyard.system.urls import redact, url_problem
 

@@ -32,7 +32,7 @@ from wheelyard.system.urls import redact
 if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.lock.upstream.listing import IndexFile
-    from wheelyard.projects.model import Project
+    from wheelyard.projects.table import Project
     from wheelyard.settings import Settings
 
 _LARGEST = 4 << 30  # bytes of a source, unpacked

@@ -8,7 +8,7 @@ from typing import Any
 from wheelyard.lock.sealed import digest
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.files import tree_digest, tree_files
-from wheelyard.projects.model import BaseImage, Project, ProjectLock, ProjectWheel
+from wheelyard.projects.model import BaseImage, ProjectLock, ProjectWheel
 from wheelyard.projects.requirements import (
     LOCAL,
     SourceRequirement,
@@ -17,6 +17,7 @@ from wheelyard.projects.requirements import (
     expanded,
     tree_of,
 )
+from wheelyard.projects.table import Project
 from wheelyard.settings import Settings
 from wheelyard.system.storage import is_file_of
 

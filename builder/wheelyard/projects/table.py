@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from wheelyard.errors import ProjectError, did_you_mean
 from wheelyard.oci.documents import is_reference
-from wheelyard.projects.model import Project, Table
+from wheelyard.projects.model import LOCK
 
 PYPROJECT = "pyproject.toml"
 OWN = "wheelyard.toml"
@@ -83,7 +84,7 @@ _Port = Annotated[int, Field(ge=1, le=65535)]
 _Folder = Annotated[str, Field(pattern=r"^/[^\s:]*$")]
 
 
-class ProjectTable(BaseModel):
+class Table(BaseModel):
     """The image of one project: what it is based on, and what is added."""
 
     model_config = ConfigDict(
@@ -97,10 +98,10 @@ class ProjectTable(BaseModel):
         _Text, Field(description="the base image: a tag (pytorch:2.3.1), id or axis words")
     ]
     name: Annotated[
-        str | None,
-        AfterValidator(lambda text: text if text is None else _repository(text)),
+        str,
+        AfterValidator(_repository),
         Field(description="repository to push to (default: the project's name)"),
-    ] = None
+    ] = ""
     extras: Annotated[
         tuple[_Text, ...], Field(description="of [project.optional-dependencies]")
     ] = ()
@@ -127,6 +128,21 @@ class ProjectTable(BaseModel):
         "/workspace"
     )
     labels: Annotated[dict[_Text, str], Field(description="labels of the image")] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder with a table."""
+
+    folder: Path
+    source: Path  # the file that holds the table
+    table: Table
+    metadata: dict[str, Any]  # [project] of pyproject.toml, unchanged; empty if it has none
+
+    @property
+    def lock(self) -> Path:
+        """The project's lock."""
+        return self.folder / LOCK
 
 
 def find_project_table(folder: Path) -> Project | None:
@@ -169,7 +185,7 @@ def _project(
 ) -> Project:
     try:
         # TOML's lists become tuples; nothing else is converted.
-        read = ProjectTable.model_validate_json(json.dumps(data, default=str), strict=True)
+        table = Table.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         places = _Lines(text, "" if source.name == OWN else "tool.wheelyard")
         problems = sorted(
@@ -178,11 +194,8 @@ def _project(
         )
         listed = "\n".join(f"{source}:{line}: {at}: {said}" for line, at, said in problems)
         raise ProjectError(listed) from None
-    values = dict(read)
-    values["name"] = read.name or _default_name(folder, metadata, source)
-    values["env"] = tuple(sorted(read.env.items()))
-    values["labels"] = tuple(sorted(read.labels.items()))
-    return Project(folder, source, Table(**values), metadata)
+    name = table.name or _default_name(folder, metadata, source)
+    return Project(folder, source, table.model_copy(update={"name": name}), metadata)
 
 
 def _default_name(folder: Path, metadata: dict[str, Any], source: Path) -> str:
@@ -280,7 +293,7 @@ def _message(detail: ErrorDetails) -> str:
 
 
 def _keys() -> Iterator[str]:
-    for name, field in ProjectTable.model_fields.items():
+    for name, field in Table.model_fields.items():
         yield field.alias or name
 
 
@@ -293,7 +306,7 @@ def json_schema() -> str:
     """Return the JSON schema with which editors complete wheelyard.toml and [tool.wheelyard]."""
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **ProjectTable.model_json_schema(),
+        **Table.model_json_schema(),
     }
     return json.dumps(schema, indent=2) + "\n"
 

@@ -36,9 +36,9 @@ from wheelyard.lock.pylock import first_wheel, wheel_url
 from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.projects import build_worker
 from wheelyard.projects.chamber import chamber, enter, private_folder
-from wheelyard.projects.model import BUILT, BaseImage, Project
+from wheelyard.projects.model import BUILT, BaseImage
 from wheelyard.projects.sources import Fetched, fetch_direct, fetch_named, source_key
-from wheelyard.projects.table import PYPROJECT, read_toml
+from wheelyard.projects.table import PYPROJECT, Project, read_toml
 from wheelyard.system.storage import file_digest, link_or_copy
 from wheelyard.system.textfiles import write_text
 
