@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a real process, its output, its exit code."""
+"""The command line as a user meets it: its output, its exit code, and real processes of it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from wheelyard import __version__, cli, errors
 from wheelyard.context import Context
 from wheelyard.options import Command
 
+ROOT = Path(__file__).parents[2]
 Run = Callable[[argparse.Namespace, Context], int]
 
 
@@ -74,9 +75,9 @@ def test_exit_codes_are_distinct() -> None:
 
 def test_version_and_revision(tmp_path: Path) -> None:
     """In a checkout git says it; without git or a checkout the version is there all the same."""
-    root, git = Path(__file__).parents[2], shutil.which("git") or "/bin/false"
+    git = shutil.which("git") or "/bin/false"
     said = wheelyard("--version").stdout
-    argv = [git, "-C", str(root), "rev-parse", "HEAD"]
+    argv = [git, "-C", str(ROOT), "rev-parse", "HEAD"]
     head = subprocess.run(argv, capture_output=True, text=True, check=False)
     if head.returncode == 0:  # not where the checkout is another user's, as in CI's containers
         known = rf" \(revision {head.stdout[:12]}(-dirty)?\)"
@@ -85,7 +86,7 @@ def test_version_and_revision(tmp_path: Path) -> None:
         assert said == f"wheelyard {__version__}\n"
     lone = tmp_path / "site-packages"
     leave_out = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(root / "builder" / "wheelyard", lone / "wheelyard", ignore=leave_out)
+    shutil.copytree(ROOT / "builder" / "wheelyard", lone / "wheelyard", ignore=leave_out)
 
     def alone(**environ: str) -> str:
         argv = [sys.executable, "-c", "from wheelyard.cli import main; main(['--version'])"]
@@ -141,15 +142,15 @@ def test_every_command_is_listed() -> None:
     ],
 )
 def test_json_is_all_that_is_printed(
-    words: list[str], keys: set[str] | None, tmp_path: Path
+    words: list[str], keys: set[str] | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    root = Path(__file__).parents[2]
     output = ["--output", str(tmp_path)] if words[0] in ("deploy", "devcontainer") else []
     if words[0] == "clean":
-        words[2] = str(tmp_path / "cache")
-    done = wheelyard("--project", str(root), *words, *output, "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+        words = [*words[:2], str(tmp_path / "cache")]
+    code = cli.main(["--project", str(ROOT), *words, *output, "--json"])
+    out, err = capfd.readouterr()
+    assert code == 0, err
+    found = json.loads(out)
     first = found[0] if isinstance(found, list) and found else found
     assert first == [] if keys is None else set(first) == keys
 
@@ -174,12 +175,14 @@ def test_no_command_and_unknown_command_are_usage_errors() -> None:
         (["plan", "pytorch-2.3-cuda12.1-devle"], "did you mean pytorch-2.3-cuda12.1-devel?"),
     ],
 )
-def test_what_was_probably_meant(words: list[str], meant: str) -> None:
-    done = wheelyard("--project", str(Path(__file__).parents[2]), *words)
-    assert done.returncode in (2, 4)
-    assert meant in done.stderr
-    assert "usage:" not in done.stderr
-    assert len(done.stderr.splitlines()) <= 3
+def test_what_was_probably_meant(
+    words: list[str], meant: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["--project", str(ROOT), *words]) in (2, 4)
+    err = capfd.readouterr().err
+    assert meant in err
+    assert "usage:" not in err
+    assert len(err.splitlines()) <= 3
 
 
 def test_a_command_s_help_has_its_own_options() -> None:
@@ -476,7 +479,6 @@ def test_a_missing_word_is_named_by_what_it_may_be(capsys: pytest.CaptureFixture
 def test_an_output_folder_that_cannot_be_written_names_its_option(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    root = str(Path(__file__).parents[2])
-    words = ["build", "pytorch:2.3", "--no-load", "--output", "/sys/x", "--project", root]
+    words = ["build", "pytorch:2.3", "--no-load", "--output", "/sys/x", "--project", str(ROOT)]
     assert cli.main(words) == errors.StorageError.exit_code
     assert "--output for images" in capsys.readouterr().err

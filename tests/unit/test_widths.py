@@ -10,10 +10,15 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from wheelyard.cli import COMMANDS, main
 from wheelyard.console.plain import fitted
 
 ROOT = Path(__file__).parents[2]
@@ -32,28 +37,86 @@ with reporter.task("images", 8, "items") as images, \\
 reporter.close()
 """
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+END = b"\0"
+UNSET = ("COLUMNS", "LINES", "CI", "NO_COLOR")
 
 
-def seen(columns: int, *argv: str, codes: tuple[int, ...] = (0,)) -> list[str]:
-    """The lines that a program writes to a terminal of that width, without escape sequences."""
+def lines_of(written: bytearray) -> list[str]:
+    """What a terminal was sent, line by line, without escape sequences."""
+    text = ESCAPE.sub("", written.removesuffix(END).decode())
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+@contextmanager
+def terminal(columns: int, written: bytearray) -> Iterator[int]:
+    """A terminal of that width; what it is sent is in `written` afterwards."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    env = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES", "CI", "NO_COLOR"}}
-    process = subprocess.Popen(
-        argv, stdin=follower, stdout=follower, stderr=follower, cwd=ROOT,
-        env={**env, "TERM": "xterm"},
-    )  # fmt: skip
-    os.close(follower)
-    written = bytearray()
+
+    def read() -> None:
+        while not written.endswith(END):
+            written.extend(os.read(leader, 1 << 16))
+
+    reader = threading.Thread(target=read)
+    reader.start()
     try:
-        while data := os.read(leader, 1 << 16):
-            written += data
-    except OSError:  # EIO: the program has closed its side
-        pass
-    os.close(leader)
-    assert process.wait() in codes, written.decode()
-    text = ESCAPE.sub("", written.decode())
-    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+        yield follower
+    finally:
+        os.write(follower, END)  # a helper process may still have the terminal open
+        reader.join()
+        os.close(follower)
+        os.close(leader)
+
+
+@cache  # several tests ask about the same progress
+def seen(columns: int, *argv: str, codes: tuple[int, ...] = (0,)) -> list[str]:
+    """The lines that a program writes to a terminal of that width."""
+    env = {k: v for k, v in os.environ.items() if k not in UNSET}
+    written = bytearray()
+    with terminal(columns, written) as screen:
+        process = subprocess.Popen(
+            argv, stdin=screen, stdout=screen, stderr=screen, cwd=ROOT, env={**env, "TERM": "xterm"}
+        )
+        code = process.wait()
+    assert code in codes, written.decode()
+    return lines_of(written)
+
+
+class Said:
+    """The command line in this process, whose own standard streams are a terminal meanwhile."""
+
+    def __call__(self, columns: int, *commands: list[str]) -> tuple[list[str], list[int]]:
+        """Give what commands write to a terminal of that width, and their exit codes."""
+        written = bytearray()
+        with terminal(columns, written) as screen, standard_streams(screen):
+            codes = [main(words) for words in commands]
+        return lines_of(written), codes
+
+
+@contextmanager
+def standard_streams(screen: int) -> Iterator[None]:
+    kept = [os.dup(number) for number in range(3)]
+    try:
+        for number in range(3):
+            os.dup2(screen, number)
+        with (
+            open(1, "w", closefd=False) as out, open(2, "w", closefd=False) as err,
+            redirect_stdout(out), redirect_stderr(err),
+        ):  # fmt: skip
+            yield
+    finally:
+        for number, before in enumerate(kept):
+            os.dup2(before, number)
+            os.close(before)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Said:
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.chdir(ROOT)
+    return Said()
 
 
 STEPS = """
@@ -106,26 +169,25 @@ def test_what_make_lists_fits(columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-@pytest.mark.parametrize("words", [["plan", "all"], ["doctor", "--offline"]])
-def test_tables_fit(columns: int, words: list[str]) -> None:
-    lines = seen(columns, sys.executable, "-m", "wheelyard", *words, codes=(0, 17))
+def test_tables_fit(columns: int, said: Said) -> None:
+    lines, codes = said(columns, ["plan", "all"])
     assert max(map(len, lines)) <= columns
-    if words[0] == "doctor":
-        runtimes = "other runtimes|container runtime|Docker"  # what a machine has of them
-        assert any(re.search(rf"^run +({runtimes})", line) for line in lines)
-
-
-HELPS = """
-from wheelyard.cli import COMMANDS, main
-main(["--help"])
-for name in COMMANDS:
-    main([name, "--help"])
-"""
+    assert codes == [0]
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-def test_help_fits_and_fills_its_paragraphs(columns: int) -> None:
-    lines = seen(columns, sys.executable, "-c", HELPS)
+def test_findings_fit(columns: int) -> None:
+    """By a process of its own: it asks for engines, which a unit test may not."""
+    argv = [sys.executable, "-m", "wheelyard", "doctor", "--offline"]
+    lines = seen(columns, *argv, codes=(0, 17))
+    assert max(map(len, lines)) <= columns
+    runtimes = "other runtimes|container runtime|Docker"  # what a machine has of them
+    assert any(re.search(rf"^run +({runtimes})", line) for line in lines)
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_help_fits_and_fills_its_paragraphs(columns: int, said: Said) -> None:
+    lines, _ = said(columns, ["--help"], *([name, "--help"] for name in COMMANDS))
     assert max(map(len, lines)) <= columns
     start = next(at for at, line in enumerate(lines) if line.startswith("One failure does not"))
     first, word = lines[start], lines[start + 1].split()[0]
@@ -161,19 +223,20 @@ SAID = [
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_what_commands_say_fits(columns: int) -> None:
+    """By a process of its own: builds start helpers, which would keep this terminal."""
     program = f"from wheelyard.cli import main\nfor words in {SAID!r}: main(words)"
     lines = seen(columns, sys.executable, "-c", program)
     assert max(map(len, lines)) <= columns
     assert len([line for line in lines if line.startswith("error: ")]) == len(SAID) - 3
 
 
-def test_a_wrapped_command_can_be_pasted_and_a_named_one_stays_whole() -> None:
-    picked = seen(80, sys.executable, "-m", "wheelyard", *PICK, "sm_90")
+def test_a_wrapped_command_can_be_pasted_and_a_named_one_stays_whole(said: Said) -> None:
+    picked, _ = said(80, [*PICK, "sm_90"])
     at = next(at for at, line in enumerate(picked) if line.startswith("run "))
     assert picked[at].endswith(" --shm-size=8g \\")
     assert picked[at + 1] == "        pytorch:2.10.0-cuda12.8-cudnn9.10-py3.13"
-    argv = [sys.executable, "-m", "wheelyard", "inspect", "pytorch:2.3", *LAYOUT]
-    told = seen(80, *argv, codes=(10,))
+    told, codes = said(80, ["inspect", "pytorch:2.3", *LAYOUT])
+    assert codes == [10]
     assert told[-1] == "  run: wheelyard build pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"
     built = f"2 images are in /srv/{'x' * 40}; not loaded. Next: tar -C /srv/x -c . | docker load"
     assert any(
@@ -182,26 +245,29 @@ def test_a_wrapped_command_can_be_pasted_and_a_named_one_stays_whole() -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
-def test_nothing_is_wrapped_in_a_pipe_nor_for_programs(more: list[str]) -> None:
+def test_nothing_is_wrapped_in_a_pipe_nor_for_programs(more: list[str], said: Said) -> None:
     argv = [sys.executable, "-m", "wheelyard", *PICK, "sm_90", *more]
     piped = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     line = next(line for line in piped.splitlines() if "is the newest that runs here" in line)
     assert line.endswith(("the machine has 535.104", 'the machine has 535.104",'))
     if more:
-        assert line in seen(80, *argv)
+        assert line in said(80, [*PICK, "sm_90", *more])[0]
     failed = [sys.executable, "-m", "wheelyard", *PICK, "sm_120", *more]
     error = subprocess.run(failed, capture_output=True, text=True, cwd=ROOT, check=False).stderr
     assert len(error.splitlines()) == 1
 
 
-def test_wide_shows_all() -> None:
-    lines = seen(80, sys.executable, "-m", "wheelyard", "plan", "--wide", "pytorch-2.3.1-runtime")
+def test_wide_shows_all(said: Said) -> None:
+    lines, _ = said(80, ["plan", "--wide", "pytorch-2.3.1-runtime"])
     assert lines[0].split()[-1] == "tags"
     assert "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11" in lines[1]
 
 
-def test_a_pipe_gets_every_column() -> None:
-    argv = [sys.executable, "-m", "wheelyard", "plan", "pytorch-2.3.1-runtime"]
-    done = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.splitlines()[0].split()[-1] == "tags"
-    assert done.stderr == ""
+def test_a_pipe_gets_every_column(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["plan", "pytorch-2.3.1-runtime"]) == 0
+    out, err = capfd.readouterr()
+    assert out.splitlines()[0].split()[-1] == "tags"
+    assert err == ""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +37,7 @@ LOOPBACK = "127.0.0.1"
 _CONTEXTS = "contexts"
 CONNECTIONS = 64  # at once; uv asks with 50, apt with a few
 PATIENCE = 20.0  # seconds that a connection may be idle
+_POLL = 0.05  # seconds until it notices that it is to end
 _SLOWEST = 300.0  # seconds that a piece of an answer may take to leave: an engine's disk is busy
 _CONTENT_TYPES = {"simple": "text/html", _CONTEXTS: "application/x-tar"}
 NAME = "wheelhouse.json"  # port and token
@@ -111,7 +113,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Close idle connections; called several times a second."""
+        """Close idle connections; called many times a second."""
         with self._lock:
             late = time.monotonic() - PATIENCE
             for connection, since in self._connections.items():
@@ -231,7 +233,7 @@ def open_wheelhouse(content: Content, remembered: Path) -> Iterator[Server]:
     likely by another build, others are taken.
     """
     server = _start_server(content, remembered / NAME)
-    thread = Helper(server.serve_forever, "wheelhouse")
+    thread = Helper(partial(server.serve_forever, _POLL), "wheelhouse")
     thread.start()
     try:
         yield server
