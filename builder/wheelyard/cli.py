@@ -29,6 +29,9 @@ COMMANDS = (
     "upstream", "devcontainer", "deploy", "init", "completion",
 )  # fmt: skip
 
+# httpx would import its own command line with click, rich and pygments, where there is click.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+
 BUG = errors.UnexpectedError.exit_code  # EX_SOFTWARE of sysexits.h
 _BROKEN_PIPE = 128 + 13  # SIGPIPE, by its number: Windows has none
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,18 @@ def test_help_imports_nothing_heavy() -> None:
     argv = [sys.executable, "-c", script]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
+
+
+def test_httpx_comes_without_its_own_command_line() -> None:
+    """It imports that wherever click is installed, as beside developers' tools."""
+    script = (
+        "import sys, wheelyard.cli, httpx; httpx.Client().close(); "
+        "print(sorted({'click', 'pygments', 'rich'} & set(sys.modules)))"
+    )
+    argv = [sys.executable, "-c", script]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert find_spec("click") is not None
+    assert done.stdout == "[]\n"
 
 
 def test_every_existing_command_shares_the_global_options() -> None:

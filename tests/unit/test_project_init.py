@@ -91,6 +91,27 @@ def test_a_framework_that_the_set_lacks_is_said(tmp_path: Path, text: str, said:
         chosen(tmp_path, {"requirements.txt": text})
 
 
+def test_condas_python_is_a_wish_and_that_of_a_project_is_not(tmp_path: Path) -> None:
+    """Old environments name the Python that conda then installed, such as 3.8."""
+    text = "dependencies: [python=3.8.10, pytorch=2.3, {pip: [einops]}]\n"
+    (tmp_path / "environment.yml").write_text(text)
+    made = draft(tmp_path, ENTRIES, ANY, None)
+    assert made.image == "pytorch:2.3.1-cuda12.1-py3.11"
+    said = "environment.yml asks for Python ==3.8.*, with which there is no such image"
+    assert said in made.reasons
+    project = '[project]\nname = "a"\nrequires-python = "<3.9"\ndependencies = ["torch==2.3.1"]\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    with pytest.raises(ProjectError, match=r"<3.9 \(pytorch:2.3.1-\S+ has it with another Python"):
+        draft(tmp_path, ENTRIES, ANY, None)
+
+
+def test_extras_are_offered(tmp_path: Path) -> None:
+    lists = '[project.optional-dependencies]\nserve = ["fastapi"]\nlog = []\n'
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "a"\n{lists}')
+    table = draft(tmp_path, ENTRIES, ANY, None).table
+    assert '# extras = ["serve", "log"]  # pyproject.toml\'s; keep what is needed\n' in table
+
+
 def test_without_a_gpu_here_the_driver_that_servers_need_is_said(tmp_path: Path) -> None:
     made = draft(tmp_path, ENTRIES, ANY, None)
     assert "where it runs, the NVIDIA driver must be 580" in made.reasons[-1]

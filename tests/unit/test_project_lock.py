@@ -811,10 +811,12 @@ def test_what_does_not_fit_even_with_a_wheel_is_said_to_be_a_conflict(
 
 
 @contextmanager
-def guarded(folder: Path) -> Iterator[str]:
+def guarded(folder: Path, **more: str) -> Iterator[str]:
     """An index with the package `inner` that only `me` may read, by a password."""
     index = Index(folder)
     index.add("inner", "1.0")
+    for name, version in more.items():
+        index.add(name, version)
     index.publish()
     login = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
 
@@ -848,6 +850,48 @@ def test_a_private_index_is_read_and_its_login_is_not_in_the_lock(
     assert versions(made) == {"inner": "1.0"}
     assert PASSWORD not in text
     assert "@" not in text
+
+
+def test_an_explicit_index_is_asked_for_its_own_distributions_alone(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv's `explicit = true`, with the login in the variables that uv reads."""
+    table = """\
+[project]
+name = "app"
+version = "1"
+dependencies = ["inner>=0.5", "newer"]
+[tool.uv.sources]
+inner = {index = "Corp.net"}
+[[tool.uv.index]]
+name = "Corp.net"
+url = "%s"
+explicit = true
+[tool.wheelyard]
+image = "pytorch:2.3.1"
+"""
+    with guarded(tmp_path / "private", newer="9.0", filelock="99.0") as private:
+        files = {"pyproject.toml": table % private}
+        said = refused(index, tmp_path, files)
+        assert f"inner is taken from {private} alone (tool.uv.sources)" in said
+        assert "UV_INDEX_<NAME>_PASSWORD" in said
+        monkeypatch.setenv("UV_INDEX_CORP_NET_USERNAME", "me")
+        monkeypatch.setenv("UV_INDEX_CORP_NET_PASSWORD", PASSWORD)
+        made = lock(index, tmp_path, files).lock
+        assert versions(made) == {"inner": "1.0", "newer": "1.0", "filelock": "3.9"}
+        text = render_lock(made)
+        assert PASSWORD not in text
+        assert f"{private.removesuffix('/simple/')}/files/inner-1.0-" in text
+        project = write(tmp_path, files)
+        settings = make_settings(tmp_path)
+        added = made.added(base(index))
+        inner = [item for item in added if item.wheel.name == "inner"]
+        context = Context(settings, Quiet())
+        found = fetch_wheels(inner, project, "3.11", context)
+        lost = [replace(inner[0], url=None)]  # as if a token had been left out of the address
+        assert fetch_wheels(lost, project, "3.11", context) == found
+    monkeypatch.delenv("UV_INDEX_CORP_NET_PASSWORD")
+    assert lock_problems(project, made, None) == []
 
 
 @pytest.mark.parametrize("setting", [False, True])

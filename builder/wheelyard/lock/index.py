@@ -24,19 +24,25 @@ def locate(
     python: str,
     settings: Settings,
     indexes: tuple[str, ...] = (),
+    explicit: tuple[tuple[str, str], ...] = (),
 ) -> list[Download]:
     """Return a download for each locked wheel, in their order.
 
-    `indexes` are URLs that precede the default index. Among all wheels that an index lists for a
-    pinned version, the one with the locked hash is used: a better fitting file that was uploaded
-    later changes nothing. Raises FetchError for a file that is gone or replaced, or if the index
-    cannot be reached.
+    `indexes` are URLs that precede the default index; `explicit` has those of single names. Among
+    all wheels that an index lists for a pinned version, the one with the locked hash is used: a
+    better fitting file that was uploaded later changes nothing. Raises FetchError for a file that
+    is gone or replaced, or if the index cannot be reached.
     """
     if not wheels:
         return []
     pins = tuple(f"{wheel.name}=={wheel.version}" for wheel in wheels)
     listing = ResolutionRequest(
-        requirements=pins, python=python, platform=None, dependencies=False, indexes=indexes
+        requirements=pins,
+        python=python,
+        platform=None,
+        dependencies=False,
+        indexes=indexes,
+        explicit=explicit,
     )
     try:
         offered = compile_requirements(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from wheelyard.errors import FetchError, LockError, StorageError, ToolMissingError, WheelyardError
@@ -31,6 +34,7 @@ _INDEX_ADVICE = "check the network, or set an index: --index-url URL or WHEELYAR
 _MATRIX_ADVICE = "correct its requirements or constraints in matrix.yaml"
 _OUTPUT = "pylock.toml"
 _CONFIG = "uv.toml"
+_PROJECT = "pyproject.toml"  # requirements with an index of their own
 # Dropped, because they steer which files uv sees: other indexes, local wheels, constraints.
 _STEERING = ("UV_", "PIP_")
 # A broken connection is not a matter of trust, although rustls mentions TLS.
@@ -38,6 +42,11 @@ _TLS = re.compile(r"certificate|UnknownIssuer|\btls\b(?! close_notify)|handshake
 _INDEX_LINE = re.compile(r"^--index-url (\S+)$", re.MULTILINE)
 _MISPLACED = re.compile(r"\(os error (17|20|21)\)")  # EEXIST, ENOTDIR, EISDIR
 _UNWRITABLE = re.compile(r"\(os error (2|13|28|30)\)")  # ENOENT (/proc), EACCES, ENOSPC, EROFS
+_LOGIN = re.compile(r"authentication credentials \(40[13]|\b401 Unauthorized|\b403 Forbidden")
+LOGIN_ADVICE = (
+    "log in to that index: in ~/.netrc, by variables in its address (https://${USER}:${TOKEN}@...)"
+    ", or by uv's own, UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD"
+)
 _TIMEOUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
 _NETWORK = re.compile(
     r"failed to fetch|error sending request|dns error|connection|"
@@ -59,6 +68,7 @@ class ResolutionRequest:
     dependencies: bool = True
     prerelease: str = "explicit"  # uv's word for when pre-releases are taken
     indexes: tuple[str, ...] = ()  # URLs; a project that one of them has is taken only from it
+    explicit: tuple[tuple[str, str], ...] = ()  # name, the one URL that it is taken from
     sources: bool = False  # source distributions count: only without dependencies, so none is built
 
 
@@ -145,7 +155,8 @@ def compile_argv(uv: str, request: ResolutionRequest, cache: Path) -> tuple[str,
     return (
         *(uv, *(("--config-file", _CONFIG) if request.sources else ("--no-config",))),
         *("--cache-dir", str(cache), "--color", "never", "--no-progress"),
-        *("pip", "compile", "requirements.in", "--constraints", "constraints.txt"),
+        *("pip", "compile", "requirements.in", *((_PROJECT,) if request.explicit else ())),
+        *("--constraints", "constraints.txt"),
         *("--overrides", "overrides.txt", "--python", sys.executable),
         *("--python-version", request.python, *target),
         *(() if request.sources else ("--only-binary", ":all:", "--generate-hashes")),
@@ -181,6 +192,8 @@ def uv_error(result: Result, subject: str, advice: str = _MATRIX_ADVICE) -> Whee
     if _TIMEOUT.search(result.stderr):
         patience = f"{_INDEX_ADVICE}; a slow index may need a longer --timeout"
         return FetchError(failure(result, what, patience))
+    if _LOGIN.search(result.stderr):
+        return FetchError(failure(result, what, LOGIN_ADVICE))
     if "No solution found" not in result.stderr and _NETWORK.search(result.stderr):
         return FetchError(failure(result, what, _INDEX_ADVICE))
     return _cache_error(result, what) or LockError(failure(result, what, advice))
@@ -200,7 +213,11 @@ def _cache_error(result: Result, what: str) -> StorageError | None:
 
 
 def _write_inputs(request: ResolutionRequest, folder: Path) -> None:
-    _lines(folder / "requirements.in", request.requirements)
+    alone = {canonicalize_name(name) for name, _ in request.explicit}
+    explicit = [line for line in request.requirements if _name_of(line) in alone]
+    _lines(folder / "requirements.in", (x for x in request.requirements if x not in explicit))
+    if request.explicit:
+        _lines(folder / _PROJECT, _explicit(request.explicit, explicit, request.python))
     _lines(folder / "constraints.txt", request.constraints)
     _lines(folder / "overrides.txt", request.overrides)
     if request.sources:  # uv need not build what it knows
@@ -210,6 +227,27 @@ def _write_inputs(request: ResolutionRequest, folder: Path) -> None:
     if request.preferences:
         text = preferences_pylock(request.preferences)
         (folder / _OUTPUT).write_text(text, encoding="utf-8")
+
+
+def _name_of(line: str) -> str | None:
+    """Return the name that a requirement without an address has; None for options."""
+    try:
+        found = Requirement(line)
+    except InvalidRequirement:
+        return None
+    return None if found.url is not None else canonicalize_name(found.name)
+
+
+def _explicit(
+    indexes: Iterable[tuple[str, str]], requirements: list[str], python: str
+) -> Iterator[str]:
+    """Yield the lines of a project whose requirements are each taken from one index alone."""
+    yield f'[project]\nname = "wheelyard-request"\nversion = "0"\nrequires-python = ">={python}"'
+    yield f"dependencies = {json.dumps(requirements)}"
+    for at, (name, url) in enumerate(indexes):
+        index = f'name = "explicit-{at}"\nurl = {json.dumps(url)}\nexplicit = true'
+        yield f"[[tool.uv.index]]\n{index}\n[tool.uv.sources.{json.dumps(name)}]"
+        yield f'index = "explicit-{at}"'
 
 
 def _lines(path: Path, lines: Iterable[str]) -> None:

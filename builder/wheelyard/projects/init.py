@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 
+from wheelyard.architecture import DEFAULT
 from wheelyard.errors import MachineError, ProjectError, UsageError
 from wheelyard.planning.drivers import driver_floor
 from wheelyard.planning.facts import CPU
@@ -66,13 +67,26 @@ def choose(seen: Seen, entries: Sequence[CatalogueEntry], host: Host) -> Choice:
 
     The CUDA that they name is kept to if there is such an image: its version, or its major.
     """
-    fitting = [entry for entry in entries if _fits(entry, seen)]
+    fitting = [entry for entry in entries if _fits(entry, seen, seen.python & seen.conda_python)]
+    if not fitting and str(seen.conda_python):
+        fitting = [entry for entry in entries if _fits(entry, seen, seen.python)]
+        seen.reasons.append(
+            f"environment.yml asks for Python {seen.conda_python}, with which there is no such "
+            "image"
+        )
     if not fitting:
         asked = ", ".join(f"{name}{spec}" for name, spec in seen.wanted.items())
         python = f" for Python {seen.python}" if str(seen.python) else ""
+        other = [
+            entry.tags[0]
+            for entry in entries
+            if _fits(entry, seen, SpecifierSet())
+            and (entry.architecture, entry.flavour) == (DEFAULT.name, "runtime")
+        ]
+        near = f" ({other[-1]} has it with another Python)" if other else ""
         raise ProjectError(
-            f"no image of the set has {asked or 'what is asked for'}{python}; `wheelyard plan` "
-            "lists them, and --image names one"
+            f"no image of the set has {asked or 'what is asked for'}{python}{near}; "
+            "`wheelyard plan` lists them, and --image names one"
         )
     framework = "+".join(FRAMEWORKS[name] for name in FRAMEWORKS if name in seen.wanted) or None
     cudas = [] if seen.cuda is None else [seen.cuda, seen.cuda.partition(".")[0]]
@@ -96,9 +110,9 @@ def _reason(choice: Choice, host: Host) -> str:
     )
 
 
-def _fits(entry: CatalogueEntry, seen: Seen) -> bool:
+def _fits(entry: CatalogueEntry, seen: Seen, python: SpecifierSet) -> bool:
     versions = frameworks_of(entry)
-    if not (seen.python or SpecifierSet()).contains(f"{entry.python}.9"):
+    if not python.contains(f"{entry.python}.9"):
         return False
     return all(
         name in versions and spec.contains(versions[name], prereleases=True)

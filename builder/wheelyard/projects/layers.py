@@ -230,16 +230,17 @@ def fetch_wheels(
         else:
             downloads.append(Download(url, wheel.filename, wheel.sha256, wheel.size))
     indexes: tuple[str, ...] = ()
+    explicit: tuple[tuple[str, str], ...] = ()
     if project is not None and (downloads or unlocated):
         from wheelyard.projects.requirements import collect
-        from wheelyard.projects.state import index_settings, own_indexes
+        from wheelyard.projects.state import explicit_indexes, index_settings, own_indexes
 
         settings = index_settings(collect(project, python), settings)
-        indexes = own_indexes(settings)
+        indexes, explicit = own_indexes(settings), explicit_indexes(settings)
     if unlocated:
         from wheelyard.lock.index import locate
 
-        downloads += locate(unlocated, python, settings, indexes)
+        downloads += locate(unlocated, python, settings, indexes, explicit)
     return there | fetch_all(downloads, files, settings, context.reporter)
 
 

@@ -27,7 +27,7 @@ from wheelyard.frameworks.known import FRAMEWORKS
 from wheelyard.lock.index import locate
 from wheelyard.lock.pylock import first_wheel, wheel_url
 from wheelyard.lock.resolve import wheel_size
-from wheelyard.lock.uv import ResolutionRequest, compile_requirements, newest_versions
+from wheelyard.lock.uv import LOGIN_ADVICE, ResolutionRequest, compile_requirements, newest_versions
 from wheelyard.model import LockedWheel
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.model import BUILT, BaseImage, ProjectLock, ProjectWheel
@@ -48,6 +48,7 @@ from wheelyard.projects.requirements import (
     wheel_advice,
 )
 from wheelyard.projects.state import (
+    explicit_indexes,
     has_changed,
     index_settings,
     inputs_of,
@@ -153,7 +154,7 @@ def _solved(
             found, notes = resolver.with_dependents(found)
         new = {name: x for name, x in found.items() if (name, str(x.version)) not in there}
         try:
-            told = check_prereleases(new, asked, own_indexes(settings), base.devel, settings)
+            told = check_prereleases(new, asked, base.devel, settings)
         except NoReleaseError as problem:
             if not resolver.insists(problem):
                 raise
@@ -380,6 +381,7 @@ class _Resolver:
             preferences=self._preferences,
             prerelease="if-necessary-or-explicit",  # those that were taken are judged
             indexes=self._indexes,
+            explicit=explicit_indexes(self._settings),
         )
 
     def _answer(self, request: ResolutionRequest) -> tuple[Package, ...]:
@@ -683,6 +685,12 @@ class _Resolver:
                 f"{', '.join(pins)}; ask for a version that has one. Otherwise, "
                 f"{wheel_advice(shlex.join(pins), self._base.devel)}"
             )
+        for name, url in explicit_indexes(self._settings):
+            if f"{name} was not found in the package registry" in problem:
+                yield (
+                    f"{name} is taken from {redact(url)} alone (tool.uv.sources): it is not there, "
+                    f"or a login is needed; {LOGIN_ADVICE}"
+                )
         for name in self._frameworks():
             yield from self._framework_hint(name, problem)
 

@@ -42,6 +42,9 @@ class Seen:
     wanted: dict[str, SpecifierSet] = field(default_factory=dict)  # framework's distribution
     cuda: str | None = None
     python: SpecifierSet = field(default_factory=SpecifierSet)
+    # Conda's own Python, which it installs: taken if there is an image with it.
+    conda_python: SpecifierSet = field(default_factory=SpecifierSet)
+    extras: list[str] = field(default_factory=list)
     command: tuple[str, ...] | None = None
     ports: list[int] = field(default_factory=list)
     apt: list[str] = field(default_factory=list)
@@ -75,6 +78,8 @@ def _project(project: dict[str, Any], seen: Seen) -> None:
     if lines:
         seen.declared = True
         seen.reasons.append("dependencies: those of [project] in pyproject.toml")
+    extras = project.get("optional-dependencies")
+    seen.extras = [str(name) for name in extras] if isinstance(extras, dict) else []
     if python := project.get("requires-python"):
         try:
             seen.python = SpecifierSet(str(python))
@@ -190,7 +195,8 @@ def _conda(item: str, seen: Seen) -> str | None:
     elif name in ("pytorch-cuda", "cudatoolkit", "cuda-version"):
         seen.cuda = version if exact else seen.cuda
     elif name == "python":
-        seen.python = SpecifierSet(f"=={version}.*" if exact and version.count(".") == 1 else "")
+        minor = ".".join(version.split(".")[:2])
+        seen.conda_python = SpecifierSet(f"=={minor}.*" if exact and "." in version else "")
     elif name not in ("pip", "setuptools", "wheel"):
         return name
     return None
@@ -260,6 +266,8 @@ def table_lines(image: str, seen: Seen) -> Iterator[str]:
     yield f"image = {json.dumps(image)}"
     if seen.requirements:
         yield f"requirements = {json.dumps(seen.requirements)}"
+    if seen.extras:
+        yield f"# extras = {json.dumps(seen.extras)}  # pyproject.toml's; keep what is needed"
     if seen.apt:
         yield f"# packages = {json.dumps(seen.apt)}  # the Dockerfile's; keep what is needed"
     if seen.command:

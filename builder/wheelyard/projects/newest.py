@@ -18,8 +18,7 @@ from packaging.version import Version
 from wheelyard.fetching.transport import make_client
 from wheelyard.lock.pylock import first_wheel
 from wheelyard.lock.upstream.simpleindex import read_listing
-from wheelyard.lock.uv import default_index
-from wheelyard.projects.state import own_indexes
+from wheelyard.projects.state import places_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +77,7 @@ def _major(version: Version) -> tuple[int, int, int]:
 def list_sdists(name: str, settings: Settings) -> list[tuple[Version, IndexFile]]:
     """Return the source distributions of the first index that has any; none if none has."""
     with make_client(settings, 1) as client:
-        for index in (*own_indexes(settings), default_index(settings)):
+        for index in places_of(canonicalize_name(name), settings):
             found = [
                 (version, file)
                 for file in read_listing(client, index, canonicalize_name(name)) or ()

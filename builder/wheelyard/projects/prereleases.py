@@ -24,8 +24,8 @@ from wheelyard.errors import LockError
 from wheelyard.fetching.transport import make_client
 from wheelyard.lock.pylock import first_wheel
 from wheelyard.lock.upstream.simpleindex import read_listing
-from wheelyard.lock.uv import default_index
 from wheelyard.projects.requirements import wheel_advice
+from wheelyard.projects.state import places_of
 
 if TYPE_CHECKING:
     import httpx
@@ -46,7 +46,6 @@ class NoReleaseError(LockError):
 def check_prereleases(
     found: Mapping[str, Package],
     requirements: Iterable[Requirement],
-    indexes: tuple[str, ...],
     devel: str,
     settings: Settings,
 ) -> list[str]:
@@ -68,8 +67,9 @@ def check_prereleases(
     if not taken:
         return []
     with make_client(settings, 1) as client:
-        places = (*indexes, default_index(settings))
-        return [_judged(package, places, devel, client) for package in taken]
+        return [
+            _judged(package, places_of(package.name, settings), devel, client) for package in taken
+        ]
 
 
 def _judged(package: Package, indexes: Iterable[str], devel: str, client: httpx.Client) -> str:

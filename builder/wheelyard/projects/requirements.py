@@ -84,6 +84,8 @@ class Wanted:
     locked: list[Requirement] = field(default_factory=list)  # the pins of uv.lock
     indexes: list[str] = field(default_factory=list)  # before the default one; not expanded
     index: str | None = None  # in place of the default one; not expanded
+    explicit: dict[str, str] = field(default_factory=dict)  # name -> the one index that it is from
+    index_names: dict[str, str] = field(default_factory=dict)  # index -> how uv calls it
     find_links: list[str] = field(default_factory=list)  # folders of the project, or addresses
     hashes: dict[str, set[str]] = field(default_factory=dict)  # name -> SHA-256s that may be taken
     notes: list[str] = field(default_factory=list)  # what was left out, and why
@@ -95,6 +97,11 @@ class Wanted:
             "constraints": sorted([*self.constraints, *map(str, self.locked)]),
             "overrides": sorted(self.overrides),
             "indexes": [redact(index or "") for index in (*self.indexes, self.index)],
+            **(
+                {"explicit": {x: redact(y) for x, y in self.explicit.items()}}
+                if self.explicit
+                else {}
+            ),
             "find-links": self.find_links,
             "hashes": {name: sorted(found) for name, found in self.hashes.items()},
             **({"sources": sorted(map(str, self.sources))} if self.sources else {}),
@@ -235,9 +242,18 @@ def _from_uv(
         for line in wanted.requirements
         if not _moved(_parsed(line, where), project.folder, uv, workspace, wanted, project)
     ]
-    for index in _list(uv.get("index")) or _list(workspace.uv.get("index")):
-        if isinstance(index, dict) and isinstance(index.get("url"), str):
-            _index(index["url"], wanted, default=index.get("default") is True)
+    sources = workspace.sources(uv)
+    for index in map(_table, _list(uv.get("index")) or _list(workspace.uv.get("index"))):
+        url, name = index.get("url"), index.get("name")
+        if not isinstance(url, str):
+            continue
+        if isinstance(name, str):
+            wanted.index_names[url] = name
+        if index.get("explicit") is not True or index.get("default") is True:
+            _index(url, wanted, default=index.get("default") is True)
+        elif not _is_left_out(url, wanted):
+            named = (x for x, source in sources.items() if _table(source).get("index") == name)
+            wanted.explicit |= {canonicalize_name(x): url for x in named}
 
 
 def _from_folders(project: Project, wanted: Wanted) -> None:
@@ -582,14 +598,21 @@ def _relative(path: Path, project: Project) -> str:
 
 def _index(url: str, wanted: Wanted, *, default: bool) -> None:
     """Take an index, except those with other builds of what the base has."""
-    if _CUDA_INDEX.match(url):
-        note = f"{redact(url)} is left out: the base image has its builds"
-        if note not in wanted.notes:
-            wanted.notes.append(note)
-    elif default:
+    if _is_left_out(url, wanted):
+        return
+    if default:
         wanted.index = url
     elif url not in wanted.indexes:
         wanted.indexes.append(url)
+
+
+def _is_left_out(url: str, wanted: Wanted) -> bool:
+    if not _CUDA_INDEX.match(url):
+        return False
+    note = f"{redact(url)} is left out: the base image has its builds"
+    if note not in wanted.notes:
+        wanted.notes.append(note)
+    return True
 
 
 def _option(line: str) -> tuple[str, str]:

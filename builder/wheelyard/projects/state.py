@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from wheelyard.lock.sealed import digest
+from wheelyard.lock.uv import default_index
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.files import tree_digest, tree_files
 from wheelyard.projects.model import BaseImage, ProjectLock, ProjectWheel
@@ -22,7 +27,8 @@ from wheelyard.settings import Settings
 from wheelyard.system.storage import is_file_of
 
 FORMAT = 1  # part of every digest: raise it when the way projects are resolved changes
-_OWN_INDEX = "project-"  # how the settings call the project's own indexes
+# How the settings call the project's own indexes, and those of single distributions.
+_OWN_INDEX, _EXPLICIT = "project-", "explicit-"
 
 
 def lock_problems(project: Project, lock: ProjectLock, base: BaseImage | None) -> list[str]:
@@ -63,8 +69,13 @@ def inputs_of(project: Project, wanted: Wanted, contents: str) -> str:
 
 def index_settings(wanted: Wanted, settings: Settings) -> Settings:
     """Return the settings with the project's own indexes; one that the user set comes first."""
-    named = [(f"{_OWN_INDEX}{at}", expanded(url)) for at, url in enumerate(wanted.indexes)]
-    own = None if wanted.index is None else expanded(wanted.index)
+
+    def address(url: str) -> str:
+        return with_login(expanded(url), wanted.index_names.get(url))
+
+    named = [(f"{_OWN_INDEX}{at}", address(url)) for at, url in enumerate(wanted.indexes)]
+    named += [(f"{_EXPLICIT}{name}", address(url)) for name, url in wanted.explicit.items()]
+    own = None if wanted.index is None else address(wanted.index)
     return replace(
         settings,
         index_url=settings.index_url or own,
@@ -75,6 +86,35 @@ def index_settings(wanted: Wanted, settings: Settings) -> Settings:
 def own_indexes(settings: Settings) -> tuple[str, ...]:
     """Return the project's own indexes among those of `index_settings`."""
     return tuple(url for name, url in settings.indexes if name.startswith(_OWN_INDEX))
+
+
+def explicit_indexes(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return name -> index of what the project takes from one index alone, as pairs."""
+    return tuple(
+        (name.removeprefix(_EXPLICIT), url)
+        for name, url in settings.indexes
+        if name.startswith(_EXPLICIT)
+    )
+
+
+def places_of(name: str, settings: Settings) -> Iterator[str]:
+    """Yield the indexes that may have a distribution, in the order in which they are asked."""
+    if (only := dict(explicit_indexes(settings)).get(name)) is not None:
+        yield only
+        return
+    yield from own_indexes(settings)
+    yield default_index(settings)
+
+
+def with_login(url: str, name: str | None) -> str:
+    """Add the login that uv's variables have for an index of that name."""
+    parts = urlsplit(url)
+    stem = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", (name or "").upper())
+    user, password = (os.environ.get(f"{stem}_{key}", "") for key in ("USERNAME", "PASSWORD"))
+    if name is None or "@" in parts.netloc or not (user or password):
+        return url
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))
 
 
 def is_locked_file(project: Project, item: ProjectWheel) -> bool:
