@@ -26,7 +26,8 @@ from wheelyard.layers import toc, zstdchunked
 from wheelyard.layers.errors import BlobError
 from wheelyard.layers.layer import Layer
 from wheelyard.layers.zstdchunked import crc64
-from wheelyard.publish.recompress import ZSTD, Packed, recompress, zstd_library
+from wheelyard.oci.blobs import StoredLayer
+from wheelyard.publish.recompress import ZSTD, recompress, zstd_library
 from wheelyard.settings import load_settings
 
 zstd: Any = zstd_library()
@@ -160,7 +161,7 @@ def test_what_podman_would_refuse_is_one_stream(kind: str, tmp_path: Path) -> No
     (tmp_path / "blob").write_bytes(blob)
     digest, diff_id = (f"sha256:{hashlib.sha256(x).hexdigest()}" for x in (blob, tar))
     store = LayerStore(tmp_path / "cache")
-    layer = Packed(digest, diff_id, len(blob), tmp_path / "blob")
+    layer = StoredLayer(Layer(digest, diff_id, len(blob), 0), tmp_path / "blob")
     context = Context(load_settings({}), QuietReporter(None))
     stored = recompress(ZSTD, [layer], store, context)[digest]
     assert stored.layer.diff_id == diff_id

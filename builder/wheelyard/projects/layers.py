@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from wheelyard.contract.exclusions import is_compiled
-from wheelyard.contract.recipe import BytecodeLayer, added_layers
+from wheelyard.contract.recipe import BytecodeLayer, WheelLayer, added_layers
 from wheelyard.errors import ProjectError, WheelError, WheelyardError
 from wheelyard.images.assemble.accounts import empty_environment
 from wheelyard.images.assemble.image import ImageLayer
@@ -43,16 +43,6 @@ _FEW = 32 << 20  # bytes of wheels that are not worth starting processes for
 _BYTECODE_COST = 40  # a byte of a wheel, compiled, takes as long as this many copied ones
 _EMPTY = 1024  # bytes of a tar without entries
 _LAYERS_MAX = 125  # Docker's overlay2 mounts no more than 128
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A layer of wheels or of their bytecode, before it is made."""
-
-    key: str
-    title: str
-    wheels: tuple[LockedWheel, ...]
-    compiled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,36 +106,36 @@ def _wheels(
     wheels: Sequence[ProjectWheel], project: Project, python: str, shop: Workshop
 ) -> list[ImageLayer]:
     of_wheels = added_layers([one.wheel for one in wheels], python)
-    planned = [_Planned(x.key, x.title, x.wheels, compiled=False) for x in of_wheels]
+    planned: dict[str, WheelLayer | BytecodeLayer] = {x.key: x for x in of_wheels}
     if (interpreter := shop.interpreter) is not None:
         bytecode = [BytecodeLayer(x.wheels, python) for x in of_wheels]
-        planned += [
-            _Planned(x.key(interpreter.identity), x.title, x.wheels, compiled=True)
-            for x in bytecode
-        ]
-    found = {x.key: stored for x in planned if (stored := shop.store.find(x.key)) is not None}
-    if missing := [x for x in planned if x.key not in found]:
+        planned |= {x.key(interpreter.identity): x for x in bytecode}
+    found = {key: stored for key in planned if (stored := shop.store.find(key)) is not None}
+    if missing := {key: x for key, x in planned.items() if key not in found}:
         of_hash = {one.wheel.sha256: one for one in wheels}
-        needed = [of_hash[sha256] for sha256 in {w.sha256: 0 for x in missing for w in x.wheels}]
-        files = fetch_wheels(needed, project, python, shop.context)
-        found |= _made([_job(x, files, python, shop) for x in missing], shop)
-    _require_apart([found[x.key] for x in planned], shop)
-    layers = [ImageLayer(found[x.key], x.title, True) for x in planned]
+        needed = {w.sha256: of_hash[w.sha256] for x in missing.values() for w in x.wheels}
+        files = fetch_wheels(list(needed.values()), project, python, shop.context)
+        found |= _made([_job(key, x, files, shop) for key, x in missing.items()], shop)
+    _require_apart([found[key] for key in planned], shop)
+    layers = [ImageLayer(found[key], x.title, True) for key, x in planned.items()]
     # A wheel of libraries alone has no module that could be compiled.
     return [x for x in layers if x.stored.layer.unpacked_size > _EMPTY]
 
 
-def _job(layer: _Planned, files: Mapping[str, Path], python: str, shop: Workshop) -> WheelJob:
+def _job(
+    key: str, layer: WheelLayer | BytecodeLayer, files: Mapping[str, Path], shop: Workshop
+) -> WheelJob:
+    compiled = isinstance(layer, BytecodeLayer)
     return WheelJob(
-        key=layer.key,
+        key=key,
         title=layer.title,
         wheels=tuple(
             WheelInput(files[w.sha256], w.name, w.version, w.sha256) for w in layer.wheels
         ),
-        python=python,
+        python=layer.python,
         scratch=shop.store.scratch(),
-        interpreter=shop.interpreter if layer.compiled else None,
-        weight=sum(w.size for w in layer.wheels) * (_BYTECODE_COST if layer.compiled else 1),
+        interpreter=shop.interpreter if compiled else None,
+        weight=sum(w.size for w in layer.wheels) * (_BYTECODE_COST if compiled else 1),
     )
 
 

@@ -21,9 +21,10 @@ from wheelyard.layers import estargz, toc, zstdchunked
 from wheelyard.layers.errors import BlobError
 from wheelyard.layers.gzipmember import IsalError
 from wheelyard.layers.layer import Layer
+from wheelyard.oci.blobs import StoredLayer
 from wheelyard.oci.layout import LAYER_TYPE, ZSTD_TYPE
 from wheelyard.oci.reindex import reindex
-from wheelyard.system.storage import damaged, storage_error
+from wheelyard.system.storage import damaged, file_digest, storage_error
 from wheelyard.system.tarfiles import open_gzip
 from wheelyard.system.threads import each
 
@@ -31,24 +32,14 @@ if TYPE_CHECKING:
     from wheelyard.context import Context
     from wheelyard.images.assemble.store import LayerStore
     from wheelyard.layers.toc import Entry
-    from wheelyard.oci.blobs import StoredLayer
+
 
 _LEVEL = 3  # torch 2.3.1's libraries: 39 % of the tar (gzip 47 %); level 9: 35 % in 4 x the time
 _READ = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A gzip layer of a layout."""
-
-    digest: str
-    diff_id: str
-    size: int  # bytes
-    path: Path
-
-
-# From a layer, the store, and an event that stops it: writes the blob to a path.
-_Write = Callable[[Packed, "LayerStore", Path, threading.Event], Layer]
+# From a gzip layer of a layout, the store, and an event that stops it: writes the blob to a path.
+_Write = Callable[[StoredLayer, "LayerStore", Path, threading.Event], Layer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,41 +59,45 @@ class Packing:
 
 
 def recompress(
-    packing: Packing, layers: Sequence[Packed], store: LayerStore, context: Context
+    packing: Packing, layers: Sequence[StoredLayer], store: LayerStore, context: Context
 ) -> dict[str, StoredLayer]:
     """Return digest -> the same layer in another packing; pack those that the store lacks.
 
     Raises StorageError for a blob that is damaged and for a full disk, ToolMissingError without the
     extra `zstd` where it is needed.
     """
-    packed = {x.digest: stored for x in layers if (stored := store.find(packing.key(x.digest)))}
-    missing = list({x.digest: x for x in layers if x.digest not in packed}.values())
+    packed = {
+        x.layer.digest: stored
+        for x in layers
+        if (stored := store.find(packing.key(x.layer.digest)))
+    }
+    missing = list({x.layer.digest: x for x in layers if x.layer.digest not in packed}.values())
     if not missing:
         return packed
     packing.require()  # fails here, before any thread
     stop = threading.Event()
     name = f"{packing.name} layers"
-    with context.reporter.task(name, sum(x.size for x in missing), "bytes") as task:
+    with context.reporter.task(name, sum(x.layer.size for x in missing), "bytes") as task:
 
-        def pack(layer: Packed) -> None:
-            packed[layer.digest] = _packed(packing, layer, store, stop)
-            task.advance(layer.size)
+        def pack(stored: StoredLayer) -> None:
+            packed[stored.layer.digest] = _packed(packing, stored, store, stop)
+            task.advance(stored.layer.size)
 
-        missing.sort(key=lambda x: -x.size)
+        missing.sort(key=lambda x: -x.layer.size)
         each(pack, missing, context.settings.workers, packing.name, stop)
     return packed
 
 
 def _packed(
-    packing: Packing, layer: Packed, store: LayerStore, stop: threading.Event
+    packing: Packing, stored: StoredLayer, store: LayerStore, stop: threading.Event
 ) -> StoredLayer:
     scratch = store.scratch()
     try:
-        made = packing.write(layer, store, scratch, stop)
+        made = packing.write(stored, store, scratch, stop)
         toc.beside(scratch).write_text(toc.dump([], made.digest))  # the gzip blob's serves both
-        return store.add(packing.key(layer.digest), scratch, made)
+        return store.add(packing.key(stored.layer.digest), scratch, made)
     except OSError as error:
-        raise storage_error(error, scratch.parent, layer.size) from error
+        raise storage_error(error, scratch.parent, stored.layer.size) from error
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -124,66 +119,65 @@ class _Stream:
         self.size += len(data)
         return data
 
-    def require(self, layer: Packed) -> None:
+    def require(self, stored: StoredLayer) -> None:
         """Read to the end; raise StorageError if it is not the layer's tar."""
         while self.read(_READ):
             pass
-        if f"sha256:{self._digest.hexdigest()}" != layer.diff_id:
-            raise damaged(layer.path, f"the tar inside is not {layer.diff_id}")
+        if f"sha256:{self._digest.hexdigest()}" != stored.layer.diff_id:
+            raise damaged(stored.path, f"the tar inside is not {stored.layer.diff_id}")
 
 
 @contextmanager
-def _tar(layer: Packed, stop: threading.Event) -> Iterator[_Stream]:
+def _tar(stored: StoredLayer, stop: threading.Event) -> Iterator[_Stream]:
     """Open the layer's tar; at the end of the block its digest is checked."""
     try:
-        with open_gzip(layer.path) as file:
+        with open_gzip(stored.path) as file:
             stream = _Stream(file, stop)
             yield stream
-            stream.require(layer)
+            stream.require(stored)
     except (EOFError, IsalError, BadGzipFile) as error:
-        raise damaged(layer.path, str(error)) from error
+        raise damaged(stored.path, str(error)) from error
     except BlobError as error:
-        raise damaged(layer.path, error.why) from error
+        raise damaged(stored.path, error.why) from error
 
 
-def _write_zstd(layer: Packed, store: LayerStore, scratch: Path, stop: threading.Event) -> Layer:
+def _write_zstd(
+    stored: StoredLayer, store: LayerStore, scratch: Path, stop: threading.Event
+) -> Layer:
     """Compress as zstd:chunked, or as one stream where podman could not make the tar again.
 
     The result depends only on the level and libzstd's version.
     """
-    entries, packer = _entries(layer, store), zstd_library().ZstdCompressor(level=_LEVEL)
+    entries, packer = _entries(stored, store), zstd_library().ZstdCompressor(level=_LEVEL)
     made = None
-    with _tar(layer, stop) as tar, suppress(zstdchunked.NotChunkedError, BlobError):
-        made = zstdchunked.write_chunked(layer.path, entries, tar, scratch, packer)
-    is_same = made is not None and made.diff_id == layer.diff_id
-    return made if made and is_same else _write_stream(layer, scratch, stop)
+    with _tar(stored, stop) as tar, suppress(zstdchunked.NotChunkedError, BlobError):
+        made = zstdchunked.write_chunked(stored.path, entries, tar, scratch, packer)
+    is_same = made is not None and made.diff_id == stored.layer.diff_id
+    return made if made and is_same else _write_stream(stored, scratch, stop)
 
 
-def _write_stream(layer: Packed, scratch: Path, stop: threading.Event) -> Layer:
-    packer, blob, size = zstd_library().ZstdCompressor(level=_LEVEL), hashlib.sha256(), 0
-    with _tar(layer, stop) as tar, scratch.open("wb") as file:
+def _write_stream(stored: StoredLayer, scratch: Path, stop: threading.Event) -> Layer:
+    packer = zstd_library().ZstdCompressor(level=_LEVEL)
+    with _tar(stored, stop) as tar, scratch.open("wb") as file:
         while data := tar.read(_READ):
-            packed = packer.compress(data)
-            file.write(packed)
-            blob.update(packed)
-        rest = packer.flush()
-        file.write(rest)
-        blob.update(rest)
-        size = file.tell()
-    return Layer(f"sha256:{blob.hexdigest()}", layer.diff_id, size, tar.size)
+            file.write(packer.compress(data))
+        file.write(packer.flush())
+    return Layer(file_digest(scratch), stored.layer.diff_id, scratch.stat().st_size, tar.size)
 
 
-def _write_estargz(layer: Packed, store: LayerStore, scratch: Path, stop: threading.Event) -> Layer:
-    entries = _entries(layer, store)
-    with _tar(layer, stop) as tar:
-        return estargz.write_estargz(layer.path, entries, tar, scratch)
+def _write_estargz(
+    stored: StoredLayer, store: LayerStore, scratch: Path, stop: threading.Event
+) -> Layer:
+    entries = _entries(stored, store)
+    with _tar(stored, stop) as tar:
+        return estargz.write_estargz(stored.path, entries, tar, scratch)
 
 
-def _entries(layer: Packed, store: LayerStore) -> list[Entry]:
+def _entries(stored: StoredLayer, store: LayerStore) -> list[Entry]:
     try:
-        return store.entries(Layer(layer.digest, layer.diff_id, layer.size, 0))
+        return store.entries(stored.layer)
     except StorageError:  # the store does not have it, the layout does
-        return reindex(layer.path, layer.digest, layer.diff_id, lambda _: None)
+        return reindex(stored.path, stored.layer.digest, stored.layer.diff_id, lambda _: None)
 
 
 def _of_estargz(stored: StoredLayer) -> dict[str, str]:

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from wheelyard.images.assemble.store import LayerStore
 from wheelyard.images.build.report import merge_report, read_report
+from wheelyard.layers.layer import Layer
+from wheelyard.oci.blobs import StoredLayer
 from wheelyard.oci.layout import MANIFEST_TYPE, Descriptor, Layout, canonical
 from wheelyard.publish.published import PublicationSource
-from wheelyard.publish.recompress import Packed, Packing, recompress
+from wheelyard.publish.recompress import Packing, recompress
 from wheelyard.registry.push import NotPushed, Publication
 from wheelyard.system.failures import reported
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
-    from wheelyard.oci.blobs import StoredLayer
 
 
 @contextmanager
@@ -51,9 +52,9 @@ def _repacked(
     manifest = source.layout.read_json(image.manifest)
     layers = _layers(source.layout, manifest)
     absent = [
-        x.digest
+        x.layer.digest
         for x in layers
-        if not x.path.exists() and store.find(packing.key(x.digest)) is None
+        if not x.path.exists() and store.find(packing.key(x.layer.digest)) is None
     ]
     if source.supply and absent:
         source.supply(absent)
@@ -62,7 +63,7 @@ def _repacked(
         target = layout.blob(stored.layer.digest)
         if not target.is_symlink():
             target.symlink_to(stored.path.absolute())
-    ordered = [packed[x.digest] for x in layers]
+    ordered = [packed[x.layer.digest] for x in layers]
     config = _config(source.layout, manifest["config"]["digest"], ordered)
     descriptors = [_descriptor(packing, stored) for stored in ordered]
     put = layout.put(config, manifest["config"]["mediaType"])
@@ -88,10 +89,10 @@ def _descriptor(packing: Packing, stored: StoredLayer) -> dict[str, Any]:
     return {**described, "annotations": annotations} if annotations else described
 
 
-def _layers(layout: Layout, manifest: Mapping[str, Any]) -> list[Packed]:
+def _layers(layout: Layout, manifest: Mapping[str, Any]) -> list[StoredLayer]:
     diff_ids = layout.read_json(manifest["config"]["digest"])["rootfs"]["diff_ids"]
     return [
-        Packed(layer["digest"], diff_id, layer["size"], layout.blob(layer["digest"]))
+        StoredLayer(Layer(layer["digest"], diff_id, layer["size"], 0), layout.blob(layer["digest"]))
         for layer, diff_id in zip(manifest["layers"], diff_ids, strict=True)
     ]
 
