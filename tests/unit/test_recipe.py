@@ -45,7 +45,7 @@ def names(stage: Any) -> list[str]:
 
 
 def test_from_what_is_shared_most_to_what_is_shared_least() -> None:
-    (stage,) = make_recipe(CELL, [RUNTIME]).stages
+    (stage,) = make_recipe(CELL, [RUNTIME])
     assert names(stage) == [
         "nvidia-cuda-runtime-cu12",
         "nvidia-cublas-cu12",
@@ -68,8 +68,8 @@ def test_the_compiler_is_above_the_libraries_that_pytorch_has_too() -> None:
     compiler = [
         wheel("nvidia-cuda-crt"), wheel("nvidia-cuda-nvcc", 40), wheel("nvidia-nvvm", 60),
     ]  # fmt: skip
-    (without,) = make_recipe(CELL, [shared]).stages
-    (with_it,) = make_recipe(CELL, [[*compiler, *shared]]).stages
+    (without,) = make_recipe(CELL, [shared])
+    (with_it,) = make_recipe(CELL, [[*compiler, *shared]])
     assert with_it[: len(without)] == without
     assert names(with_it[len(without) :]) == ["nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-nvcc"]
 
@@ -80,7 +80,7 @@ def test_devels_compiler_shares_a_layer_with_the_headers_beside_it() -> None:
         wheel("nvidia-cuda-cccl"), wheel("nvidia-cuda-crt"), wheel("nvidia-cuda-nvcc", 40),
         wheel("nvidia-nvvm", 60),
     ]  # fmt: skip
-    _, devel = make_recipe(CELL, [RUNTIME, [*RUNTIME, *added]]).stages
+    _, devel = make_recipe(CELL, [RUNTIME, [*RUNTIME, *added]])
     assert names(devel) == ["nvidia-cuda-cccl+nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-nvcc"]
 
 
@@ -90,8 +90,8 @@ def test_the_order_of_the_lock_does_not_matter() -> None:
 
 def test_a_further_flavour_holds_only_what_it_adds() -> None:
     devel = [*RUNTIME, wheel("jupyterlab", 12), wheel("debugpy")]
-    lower, upper = make_recipe(CELL, [RUNTIME, devel]).stages
-    assert lower == make_recipe(CELL, [RUNTIME]).stages[0]
+    lower, upper = make_recipe(CELL, [RUNTIME, devel])
+    assert lower == make_recipe(CELL, [RUNTIME])[0]
     assert names(upper) == ["debugpy", "jupyterlab", "bytecode:debugpy+jupyterlab"]
 
 

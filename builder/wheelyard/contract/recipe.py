@@ -62,11 +62,8 @@ class BytecodeLayer:
         return f"bytecode of {_title(self.wheels)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """An image's layers between its base and its label layer."""
-
-    stages: tuple[tuple[WheelLayer | BytecodeLayer, ...], ...]  # one per flavour, lowest first
+# An image's layers between its base and its label layer: one tuple per flavour, lowest first.
+Recipe = tuple[tuple[WheelLayer | BytecodeLayer, ...], ...]
 
 
 def make_recipe(cell: Cell, locks: Sequence[Sequence[LockedWheel]]) -> Recipe:
@@ -81,7 +78,7 @@ def make_recipe(cell: Cell, locks: Sequence[Sequence[LockedWheel]]) -> Recipe:
         fresh = [w for w in wheels if w.sha256 not in seen]
         seen.update(w.sha256 for w in fresh)
         stages.append(tuple(_stage(fresh, frameworks, cell.python)))
-    return Recipe(tuple(stages))
+    return tuple(stages)
 
 
 def added_layers(wheels: Iterable[LockedWheel], python: str) -> list[WheelLayer]:

@@ -29,9 +29,9 @@ from wheelyard.dockerfiles.buildx import (
     require_buildx,
     unchecked,
 )
-from wheelyard.dockerfiles.docker_engine import inspect_engine_image, need_engine, tag_image
+from wheelyard.dockerfiles.docker_engine import inspect_engine_image, need_engine
 from wheelyard.dockerfiles.secrets import write_secrets
-from wheelyard.engines.docker import connect, uses_containerd
+from wheelyard.engines.docker import connect, name_image, uses_containerd
 from wheelyard.engines.readback import read_layers
 from wheelyard.errors import EngineError, WheelyardError
 from wheelyard.fetching.fetch import fetch_all
@@ -207,7 +207,7 @@ class BakeEngine:
             raise EngineError("no engine is available to read from")
         image, size, findings = inspect_engine_image(client, unchecked(job), job)
         for tag in job.cell.tags:
-            tag_image(client, image, tag)
+            name_image(client, image, tag)
         client.images.remove(unchecked(job), noprune=True)
         return EngineImage(job.cell, image, size, job.seconds, findings, job.log)
 

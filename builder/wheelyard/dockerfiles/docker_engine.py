@@ -24,7 +24,7 @@ from wheelyard.dockerfiles.buildkit import BuildRequest, build_image, explain, r
 from wheelyard.dockerfiles.prefetch import locate_content
 from wheelyard.dockerfiles.route import Route, find_route
 from wheelyard.dockerfiles.wheelhouse import LOOPBACK, Server, open_wheelhouse, remembered
-from wheelyard.engines.docker import SILENCE, connect, layers_of
+from wheelyard.engines.docker import SILENCE, connect, layers_of, name_image
 from wheelyard.engines.docker import inspect_image as find_image
 from wheelyard.engines.readback import read_image
 from wheelyard.errors import EngineError, InspectError, WheelyardError
@@ -114,7 +114,7 @@ class DockerEngine:
         self._pull(image)
         request = self._request(f"base {label}", tar, log, image)
         built = build_image(self._client, request, self._context.reporter)
-        tag_image(self._client, built, name)
+        name_image(self._client, built, name)
 
     def build(self, job: EngineBuild) -> EngineImage:
         """Build, read back, compare, tag."""
@@ -130,7 +130,7 @@ class DockerEngine:
         with job.timed("inspect"):
             image, size, findings = inspect_engine_image(client, image, job)
         for tag in job.cell.tags:
-            tag_image(client, image, tag)
+            name_image(client, image, tag)
         return EngineImage(job.cell, image, size, job.seconds, findings, job.log)
 
     @contextmanager
@@ -140,7 +140,7 @@ class DockerEngine:
         BuildKit with containerd's store asks a registry before it looks at what the engine has.
         """
         name = f"{LOOPBACK}:{self._server.server_port}/{base}"
-        tag_image(self._client, base, name)
+        name_image(self._client, base, name)
         try:
             yield name
         finally:
@@ -206,15 +206,6 @@ def _require_base(client: DockerClient, facts: Mapping[str, Any], base: str) -> 
             f"the image is not based on this engine's {base}: the builder found another image "
             "of that name. Remove that from the registries that the builder asks"
         )
-
-
-def tag_image(client: DockerClient, image: str, tag: str) -> None:
-    """Give an image another name; raise EngineError."""
-    repository, _, name = tag.rpartition(":")
-    try:
-        client.api.tag(image, repository, name)
-    except DockerException as error:
-        raise EngineError(f"the engine could not tag {image} as {tag}: {error}") from error
 
 
 def image_context(dockerfile: bytes, lock: RequirementsLock) -> bytes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
 from docker.errors import DockerException
 
-from wheelyard.errors import EngineError
+from wheelyard.engines.docker import engine_errors
 from wheelyard.system.threads import Helper
 
 if TYPE_CHECKING:
@@ -45,27 +45,11 @@ def run_once(
     `on_error_line` is given each line of its errors as it arrives. Raises EngineError if
     the engine refuses, or after `timeout` seconds.
     """
-    try:
-        container: Any = client.containers.create(
-            image,
-            list(argv),
-            network_mode="none",
-            shm_size=_SHM_SIZE,
-            device_requests=_GPUS if gpus else [],
-        )
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(
-            f"the engine could not create a container of {image[:19]}: {error}"
-        ) from error
-    try:
-        container.start()
+    options = {"command": list(argv), "device_requests": _GPUS if gpus else []}
+    with _container(client, image, argv, options) as container:
         Helper(lambda: _follow(container, on_error_line), "container's errors").start()
         code = int(container.wait(timeout=timeout)["StatusCode"])
         return code, _log(container, stdout=True), _log(container, stdout=False)
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"{' '.join(argv[:3])} in a container: {error}") from error
-    finally:
-        container.remove(force=True)
 
 
 def run_contained(
@@ -83,29 +67,36 @@ def run_contained(
     It sees `folder` of this machine at `place`, and nothing else. Returns its exit code and the end
     of its output; raises EngineError if the engine refuses.
     """
-    try:
+    with engine_errors("the engine does not report its security options"):
         rootless = "name=rootless" in (client.info().get("SecurityOptions") or ())
-        container: Any = client.containers.create(
-            image,
-            list(argv[1:]),
-            entrypoint=list(argv[:1]),
-            environment=dict(env),
-            user="0:0" if rootless else f"{ids[0]}:{ids[1]}",
-            network_mode="none",
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            shm_size=_SHM_SIZE,
-            volumes={str(folder): {"bind": place, "mode": "rw"}},
-        )
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine could not create a container of {image}: {error}") from error
-    try:
-        container.start()
+    options = {
+        "command": list(argv[1:]),
+        "entrypoint": list(argv[:1]),
+        "environment": dict(env),
+        "user": "0:0" if rootless else f"{ids[0]}:{ids[1]}",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "volumes": {str(folder): {"bind": place, "mode": "rw"}},
+    }
+    with _container(client, image, argv, options) as container:
         code = int(container.wait(timeout=_LONGEST)["StatusCode"])
         content: bytes = container.logs(tail=_TAIL_LINES)
         return code, content.decode("utf-8", "replace")[-_LINE_LENGTH:]
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"{' '.join(argv[:2])} in a container: {error}") from error
+
+
+@contextmanager
+def _container(
+    client: DockerClient, image: str, argv: Sequence[str], options: Mapping[str, Any]
+) -> Iterator[Any]:
+    """Start a container without network; remove it at the end of the block."""
+    with engine_errors(f"the engine could not create a container of {image}"):
+        container: Any = client.containers.create(
+            image, network_mode="none", shm_size=_SHM_SIZE, **options
+        )
+    try:
+        with engine_errors(f"{' '.join(argv[:3])} in a container"):
+            container.start()
+            yield container
     finally:
         container.remove(force=True)
 

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,12 +135,19 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [item for item in inner if isinstance(item, BaseException)]
 
 
+@contextmanager
+def engine_errors(what: str) -> Iterator[None]:
+    """Turn what the SDK raises into EngineError: `what` has failed, and the engine's words."""
+    try:
+        yield
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"{what}: {error}") from error
+
+
 def engine_facts(client: DockerClient) -> EngineFacts:
     """Return what the engine reports about itself; EngineError if it does not answer."""
-    try:
+    with engine_errors("the engine does not report its version"):
         info = client.info()
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine does not report its version: {error}") from error
     return EngineFacts(
         version=str(info.get("ServerVersion") or "unknown"),
         runtimes=tuple(info.get("Runtimes") or ()),
@@ -156,15 +164,13 @@ def pull(client: DockerClient, reference: str, digest: str | None, reporter: Rep
     client.api.timeout = SILENCE
     repository, _, tag = reference.rpartition(":")
     source = digest or tag
-    try:
+    with engine_errors(f"the engine could not pull {reference}"):
         with reporter.task(f"pull {reference}", None, "bytes") as task:
             _follow(client, repository, source, task)
         name = f"{repository}@{digest}" if digest else reference
         found = str(client.images.get(name).id)
         if digest:
             client.api.tag(name, repository, tag)
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine could not pull {reference}: {error}") from error
     return found
 
 
@@ -196,35 +202,27 @@ def architecture_of(client: DockerClient) -> Architecture | None:
 
     Raises EngineError if the engine does not answer.
     """
-    try:
+    with engine_errors("the engine does not report its processor"):
         return of_machine(str(client.info().get("Architecture")))
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine does not report its processor: {error}") from error
 
 
 def name_image(client: DockerClient, image: str, name: str) -> None:
     """Give an image of the engine a further name; raise EngineError if it refuses."""
     repository, _, tag = name.rpartition(":")
-    try:
+    with engine_errors(f"the engine could not tag {image} as {name}"):
         client.api.tag(image, repository, tag)
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine did not name {image} {name}: {error}") from error
 
 
 def has_image(client: DockerClient, name: str) -> bool:
     """Tell whether the engine has an image of that name; EngineError if it does not answer."""
-    try:
+    with engine_errors(f"the engine does not report whether it has {name}"):
         return inspect_image(client, name) is not None
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine does not report whether it has {name}: {error}") from error
 
 
 def never_started(client: DockerClient, label: str) -> tuple[str, ...]:
     """Return short ids of containers with a label (`name=value`) whose start failed."""
-    try:
+    with engine_errors("the engine does not list its containers"):
         containers = client.containers.list(all=True, filters={"label": label, "status": "created"})
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"the engine does not list its containers: {error}") from error
     return tuple(str(container.short_id) for container in containers)
 
 

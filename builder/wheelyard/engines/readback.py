@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import requests
-from docker.errors import DockerException
-
+from wheelyard.engines.docker import engine_errors
 from wheelyard.errors import EngineError, InspectError, unreadable
 from wheelyard.layers.toc import LARGEST, Entry
 from wheelyard.layers.whiteout import hidden, is_whiteout
@@ -152,7 +150,7 @@ def run_once(
     Raises EngineError if it fails.
     """
     api: Any = client.api  # low level: a log driver would not keep bytes as they are
-    try:
+    with engine_errors(f"cannot run `{command[0]}` in a container of {image}"):
         container = api.create_container(
             image,
             command[1:],
@@ -167,10 +165,6 @@ def run_once(
             code = int(api.wait(container)["StatusCode"])
         finally:
             api.remove_container(container, force=True)
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(
-            f"cannot run `{command[0]}` in a container of {image}: {error}"
-        ) from error
     if code != 0:
         said = b"".join(err for _out, err in pieces if err).decode("utf-8", "replace").strip()
         raise EngineError(f"`{command[0]}` failed in a container of {image}: {said}")

@@ -83,7 +83,7 @@ class Locks:
 def make_steps(cell: Cell, locks: Sequence[Locks]) -> tuple[Step, ...]:
     """Return the steps between base and configuration; `locks` has the lowest flavour first."""
     recipe = make_recipe(cell, [lock.wheels.wheels for lock in locks])
-    added = [_split(stage) for stage in recipe.stages]
+    added = [_split(stage) for stage in recipe]
     steps: list[Step] = [*_lowest(*added[0], cell)]
     for below, lock, wheels in zip(locks, locks[1:], added[1:], strict=False):
         steps += _further(lock.packages, below.packages, *wheels)

@@ -23,7 +23,7 @@ def planned_layers(stages: Sequence[Stage]) -> tuple[PlannedLayer, ...]:
     is_pinned = stages[0].cell.base.image is not None
     recipe = make_recipe(stages[-1].cell, [stage.lock.wheels for stage in stages])
     found: list[PlannedLayer] = []
-    for index, layers in enumerate(recipe.stages):
+    for index, layers in enumerate(recipe):
         if not (is_pinned and index):
             found.append(_system(stages, index))
         found += [_of_wheels(layer, stages) for layer in layers]
