@@ -168,10 +168,6 @@ def _ca_bundle(text: str, folder: Path) -> Path:
     return path
 
 
-def _registry(text: str, _folder: Path) -> Address:
-    return parse_address(text)
-
-
 def _indexes(text: str, folder: Path) -> tuple[tuple[str, str], ...]:
     """Parse NAME=URL pairs, separated by blanks."""
     urls: dict[str, str] = {}
@@ -195,7 +191,7 @@ _SOURCES = (
     _Source("cache_dir", "WHEELYARD_CACHE", _cache_dir),
     _Source("workers", "WHEELYARD_WORKERS", _workers),
     _Source("timeout", "WHEELYARD_TIMEOUT", _timeout),
-    _Source("registry", "WHEELYARD_REGISTRY", _registry),
+    _Source("registry", "WHEELYARD_REGISTRY", lambda text, _folder: parse_address(text)),
 )
 
 

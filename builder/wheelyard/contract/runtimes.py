@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 SHARED_MEMORY = "--shm-size=8g"  # data loaders pass batches through /dev/shm; the default is 64 MB
 
@@ -36,16 +37,9 @@ GPU_OPTIONS = {
 }
 
 
-def _docker(image: str) -> list[list[str]]:
-    return [["docker", "run", "--rm", "-it", *GPU_OPTIONS["docker"], SHARED_MEMORY, image]]
-
-
-def _docker_cdi(image: str) -> list[list[str]]:
-    return [["docker", "run", "--rm", "-it", *GPU_OPTIONS["docker-cdi"], SHARED_MEMORY, image]]
-
-
-def _podman(image: str) -> list[list[str]]:
-    return [["podman", "run", "--rm", "-it", *GPU_OPTIONS["podman"], SHARED_MEMORY, image]]
+def _engine(runtime: str, image: str) -> list[list[str]]:
+    program = runtime.partition("-")[0]
+    return [[program, "run", "--rm", "-it", *GPU_OPTIONS[runtime], SHARED_MEMORY, image]]
 
 
 def _apptainer(image: str) -> list[list[str]]:
@@ -60,9 +54,7 @@ def _enroot(image: str) -> list[list[str]]:
 
 
 COMMANDS: dict[str, Callable[[str], list[list[str]]]] = {
-    "docker": _docker,
-    "docker-cdi": _docker_cdi,
-    "podman": _podman,
+    **{name: partial(_engine, name) for name in GPU_OPTIONS},
     "apptainer": _apptainer,
     "enroot": _enroot,
 }

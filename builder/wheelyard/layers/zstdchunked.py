@@ -147,9 +147,9 @@ class _Writer:
         self._flush()
         split = "".join(self._split).encode()
         packed_split = self._frame(split)
-        table = _json(
-            {"version": 1, "entries": self._rows, "tarSplitDigest": _sha256(packed_split)}
-        ).encode()
+        digest = f"sha256:{hashlib.sha256(packed_split).hexdigest()}"
+        told = {"version": 1, "entries": self._rows, "tarSplitDigest": digest}
+        table = _json(told).encode()
         packed = self._frame(table)
         at = self._skipped(packed)
         split_at = self._skipped(packed_split)
@@ -189,10 +189,6 @@ class _Writer:
 
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
-
-
-def _sha256(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 _ONES = (1 << 64) - 1

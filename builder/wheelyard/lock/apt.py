@@ -121,7 +121,8 @@ def release_date(apt: Apt) -> datetime:
 
     Raises FetchError if none states a date.
     """
-    texts = (path.read_text(encoding="utf-8", errors="replace") for path in _releases(apt.lists))
+    releases = [path for path in apt.lists.iterdir() if path.name.endswith("Release")]
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in releases)
     dates = [match[1] for text in texts if (match := _DATE.search(text))]
     try:
         return max(parsedate_to_datetime(date).astimezone(UTC) for date in dates)
@@ -129,10 +130,6 @@ def release_date(apt: Apt) -> datetime:
         raise FetchError(
             f"the archive's Release files do not state a date ({problem}); {_MIRROR_ADVICE}"
         ) from problem
-
-
-def _releases(lists: Path) -> list[Path]:
-    return [path for path in lists.iterdir() if path.name.endswith("Release")]
 
 
 def machine_config() -> tuple[tuple[str, str], ...]:

@@ -45,7 +45,10 @@ def reindex(blob: Path, digest: str, diff_id: str, on_bytes: Callable[[int], Non
     for expected, seen in ((digest, reader.blob_digest), (diff_id, reader.tar_digest)):
         if seen != expected:
             raise damaged(blob, f"it is {seen}, expected {expected}")
-    return [_located(entry, start, reader) for entry, start in entries]
+    return [
+        entry.at(*reader.locate(start, entry.size)) if entry.size else entry
+        for entry, start in entries
+    ]
 
 
 def _read_entries(reader: _MemberReader) -> list[tuple[Entry, int]]:
@@ -75,10 +78,6 @@ def _entry(info: tarfile.TarInfo, crc: int) -> Entry:
     name = entry_path(info.name)
     link = entry_path(info.linkname) if kind == "hardlink" else info.linkname
     return Entry(name, kind, info.mode, info.uid, info.gid, size, link, crc)
-
-
-def _located(entry: Entry, start: int, reader: _MemberReader) -> Entry:
-    return entry.at(*reader.locate(start, entry.size)) if entry.size else entry
 
 
 class _MemberReader:

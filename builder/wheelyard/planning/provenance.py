@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wheelyard.model import Cell
-from wheelyard.planning.facts import CPU, Release, Upstream, for_architecture, release_of
+from wheelyard.planning.facts import CPU, Upstream, for_architecture, release_of
 
 NVIDIA = "nvidia-"  # prefix of all distribution names that are looked up in a lock
 # cu11 and cu12 wheels carry the CUDA major in their name; the CUDA runtime's lost it with 13.
@@ -43,18 +43,13 @@ def provenance(cell: Cell, upstream: Upstream, pins: Mapping[str, str] | None) -
     known = for_architecture(upstream, cell.architecture)
     facts = [release_of(known, pin) for pin in cell.frameworks]
     return Provenance(
-        Versions(_joined(r.cuda for r in facts), _joined(_built_cudnn(r) for r in facts)),
+        Versions(_joined(r.cuda for r in facts), _joined(r.built_cudnn or "-" for r in facts)),
         Versions(
             _joined(r.cuda_requirement[1] if r.cuda != CPU else "-" for r in facts),
             _joined(r.cudnn_requirement[1] if r.cuda != CPU else "-" for r in facts),
         ),
         Versions("-", "-") if pins is None else _shipped(pins),
     )
-
-
-def _built_cudnn(release: Release) -> str:
-    """Return the cuDNN of the build: TensorFlow's wheels state a major, PyTorch's state none."""
-    return release.built_cudnn or "-"
 
 
 def _shipped(pins: Mapping[str, str]) -> Versions:

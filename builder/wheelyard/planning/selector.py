@@ -66,14 +66,11 @@ def _part(plan: Plan, part: str) -> list[Cell]:
         )
     if part == "all":
         return list(plan.cells)
-    cells = _named(plan, part) or _globbed(plan, part) or _described(plan, part)
+    named = [cell for cell in plan.cells if part == cell.id or part in cell.tags]
+    cells = named or _globbed(plan, part) or _described(plan, part)
     if not cells:
         raise SelectionError(_nothing(plan, part))
     return cells
-
-
-def _named(plan: Plan, part: str) -> list[Cell]:
-    return [cell for cell in plan.cells if part == cell.id or part in cell.tags]
 
 
 def _globbed(plan: Plan, part: str) -> list[Cell]:

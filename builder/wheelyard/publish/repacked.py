@@ -108,13 +108,9 @@ def _report(
     for entry in read_report(source.folder):
         if (entry["id"], entry["digest"]) != (image.id, image.manifest):
             continue
-        layers = [_as_packed(layer, packed[layer["digest"]]) for layer in entry["layers"]]
+        layers = [x | asdict(packed[x["digest"]].layer) for x in entry["layers"]]
         saved = sum(x["size"] for x in entry["layers"]) - sum(x["size"] for x in layers)
         size = entry["compressed_bytes"] - saved
         fresh = {**entry, "digest": made.digest, "layers": layers, "compressed_bytes": size}
         kept = {x["digest"] for x in read_report(layout.folder)}
         merge_report(layout.folder, [fresh], kept)
-
-
-def _as_packed(layer: Mapping[str, Any], stored: StoredLayer) -> dict[str, Any]:
-    return {**layer, **asdict(stored.layer)}

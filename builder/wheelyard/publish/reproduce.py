@@ -96,7 +96,7 @@ def reproduce(
         if not isinstance(built, Built):
             raise built.error
         ours = in_layout(layout, built.image.manifest.digest)
-        if _is_lazy(theirs):
+        if any(TOC_DIGEST in x.get("annotations", {}) for x in theirs.manifest["layers"]):
             lazily = _lazily(layout, built, own)
             difference = first_difference(theirs, lazily, lambda _: (), lambda _: ())
             return Reproduction(cell.id, theirs.digest, lazily.digest, difference)
@@ -159,10 +159,6 @@ def own_cache(context: Context, folder: Path) -> Iterator[Context]:
         if source.is_dir():
             (folder / part).symlink_to(source.absolute())
     yield Context(replace(context.settings, cache_dir=folder), context.reporter)
-
-
-def _is_lazy(image: Published) -> bool:
-    return any(TOC_DIGEST in layer.get("annotations", {}) for layer in image.manifest["layers"])
 
 
 def _lazily(layout: Layout, built: Built, context: Context) -> Published:

@@ -81,13 +81,14 @@ def move_shared(
         data = image_index(images)
         digest = digest_of(data)
         tags = shared.tags if DEFAULT.name in images else shared.tags[:1]
-        names = [tag for tag in tags if _target(registry, repository, tag) != digest]
-        if not names:
+        names = {tag: tag.partition(":")[2] for tag in tags}
+        late = [x for x in names if manifest_digest(registry, repository, names[x]) != digest]
+        if not late:
             return digest, tuple(moved)
         put_manifest(registry, repository, digest, data, INDEX_TYPE)
-        for tag in names:
-            put_manifest(registry, repository, tag.partition(":")[2], data, INDEX_TYPE)
-        moved |= dict.fromkeys(names)
+        for tag in late:
+            put_manifest(registry, repository, names[tag], data, INDEX_TYPE)
+        moved |= dict.fromkeys(late)
         time.sleep(_SETTLED * (1 + attempt))
     raise RegistryError(
         f"{registry.address}: {repository}: other pushes keep moving {full}; push again when they "
@@ -112,10 +113,6 @@ def shared_index(
     if {name: image.digest for name, image in there.items()} != images:
         return None
     return digest_of(data) if image_index(there) == data else None
-
-
-def _target(registry: Registry, repository: str, tag: str) -> str | None:
-    return manifest_digest(registry, repository, tag.partition(":")[2])
 
 
 def _present(registry: Registry, repository: str, tag: str) -> dict[str, Descriptor]:

@@ -25,9 +25,10 @@ from wheelyard.contract.installer import load_installer
 from wheelyard.contract.paths import VENV
 from wheelyard.contract.users import PIP_UMASK, PTH, SAFE, text_files
 from wheelyard.errors import StorageError
+from wheelyard.lock.changes import versions
 from wheelyard.lock.inputs import Cells, cells_by_id, parent_of
 from wheelyard.lock.state import BASES, load_package_lock, load_requirements_lock, orphans
-from wheelyard.model import Cell, RequirementsLock
+from wheelyard.model import Cell
 from wheelyard.planning.facts import facts_file, load_upstream
 from wheelyard.planning.provenance import Provenance, provenance
 from wheelyard.rendering.bakefile import DOCKERFILE, BakeRecipe, bake_file, target_name
@@ -93,7 +94,7 @@ def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, 
     upstream, index = load_upstream(facts_file(project)), cells_by_id(cells)
     said = {
         cell.id: (
-            provenance(cell, upstream, _pins(load_requirements_lock(project, cell, index))),
+            provenance(cell, upstream, versions(load_requirements_lock(project, cell, index))),
             [other.flavour.name for other in cells if other.parent == cell.id],
         )
         for cell in sorted(cells, key=_age)
@@ -109,10 +110,6 @@ def _rows(project: Path, cells: Sequence[Cell]) -> list[tuple[Cell, Provenance, 
         for name, (origin, flavours) in said.items()
         if name not in alike
     ]
-
-
-def _pins(lock: RequirementsLock) -> dict[str, str]:
-    return {wheel.name: wheel.version for wheel in lock.wheels}
 
 
 def _age(cell: Cell) -> tuple[str, list[Version], str]:

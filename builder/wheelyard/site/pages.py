@@ -48,7 +48,9 @@ def make_pages(project: Path, images: Sequence[ImageFacts]) -> dict[str, str]:
             for image in images
         },
         **{
-            f"catalogue/{image.cell.id}.cdx.json": _bill(image)
+            f"catalogue/{image.cell.id}.cdx.json": sbom(
+                image.cell.repository, str(image.entry.digest), image.stages
+            )
             for image in images
             if image.entry.digest
         },
@@ -88,10 +90,6 @@ def _bars(image: ImageFacts) -> list[dict[str, Any]]:
         bars.append({"left": round(left, 1), "width": round(max(width, 0.5), 1), "layer": layer})
         left += width
     return bars
-
-
-def _bill(image: ImageFacts) -> str:
-    return sbom(image.cell.repository, str(image.entry.digest), image.stages)
 
 
 def _pick(environment: Environment, images: Sequence[ImageFacts]) -> str:

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import subprocess
+import textwrap
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +91,9 @@ def follow(
 def failure(result: Result, what: str = "", advice: str = "") -> str:
     """Describe a failed program: its name, its exit code, the end of its log, and what to do."""
     head = f"{what or Path(result.argv[0]).name} failed (exit code {result.returncode})"
-    return "\n".join(part for part in (f"{head}:", _indent(result.tail), advice) if part)
+    return "\n".join(
+        part for part in (f"{head}:", textwrap.indent(result.tail, "  "), advice) if part
+    )
 
 
 def _communicate(
@@ -197,7 +200,3 @@ def _stop(process: subprocess.Popen[str]) -> tuple[str, str]:
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -50,7 +50,10 @@ def inspect_image(
 ) -> tuple[Finding, ...]:
     """Check every property, in a fixed order; `config` is the image config as JSON."""
     site = site_packages(cell.python)
-    findings = [_framework(pin.name, pin.version, tree, site) for pin in cell.frameworks]
+    findings = [
+        Finding(pin.name, pin.version, framework_version(pin.name, tree, site))
+        for pin in cell.frameworks
+    ]
     findings += [
         _cuda_set("CUDA", cell.cuda, _cuda, tree, site),
         _cuda_set("cuDNN", cell.cudnn, _cudnn, tree, site),
@@ -80,10 +83,6 @@ def require(image: str, findings: tuple[Finding, ...]) -> None:
             for f in wrong
         )
         raise InspectError(f"{image} does not match its cell:\n{lines}")
-
-
-def _framework(name: str, version: str, tree: Tree, site: str) -> Finding:
-    return Finding(name, version, framework_version(name, tree, site))
 
 
 def framework_version(name: str, tree: Tree, site: str) -> str:

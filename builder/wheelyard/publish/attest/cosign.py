@@ -97,7 +97,8 @@ def _contents(
 
 
 def _add(registry: Registry, repository: str, tag: str, new: Sequence[dict[str, Any]]) -> None:
-    there = [_as_json(layer) for layer in _layers(registry, repository, tag)]
+    found = _layers(registry, repository, tag)
+    there = [layer.model_dump(by_alias=True, exclude_unset=True) for layer in found]
     layers = [*there, *new]
     diff_ids = [str(one["digest"]) for one in layers]
     rootfs = {"type": "layers", "diff_ids": diff_ids}
@@ -110,10 +111,6 @@ def _add(registry: Registry, repository: str, tag: str, new: Sequence[dict[str, 
         "layers": layers,
     }
     put_manifest(registry, repository, tag, canonical(manifest), MANIFEST_TYPE)
-
-
-def _as_json(layer: BlobDescriptor) -> dict[str, Any]:
-    return layer.model_dump(by_alias=True, exclude_unset=True)
 
 
 def _layers(registry: Registry, repository: str, tag: str) -> tuple[BlobDescriptor, ...]:
