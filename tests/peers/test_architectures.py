@@ -23,11 +23,13 @@ from tests.peers.pushed import RUNTIME, digest_there, layout_digest
 from wheelyard.architecture import ARCHITECTURES
 from wheelyard.cli import main
 from wheelyard.console.progress import QuietReporter
+from wheelyard.devcontainers.preparing import prepare
 from wheelyard.errors import StorageError
 from wheelyard.images.build.build import build_images
 from wheelyard.images.build.results import Built
 from wheelyard.oci.layout import Layout
 from wheelyard.publish.unbundle import import_bundle
+from wheelyard.rendering.devcontainers import find_variant
 
 pytestmark = pytest.mark.usefixtures("at_nobodys_home", "registry_tools")
 
@@ -322,3 +324,32 @@ def test_an_index_that_holds_more_than_the_catalogue_s_images_is_not_pinned(
     assert len(listed(address, DEVEL)) == 3
     image = pin(configured, address, tmp_path / "c")
     assert image.endswith(f"@{index['manifests'][0]['digest']}")
+
+
+def test_docker_opens_the_pinned_image_of_its_machine(
+    push: Callable[..., int], configured: Path, dist: Path, address: str, engine: DockerClient,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """By tag and digest of the index, as programs that open dev containers pull it."""
+    assert push("devel") == 0
+    image = pin(configured, address, tmp_path / "c")
+    subprocess.run(["docker", "pull", "--quiet", image], check=True, capture_output=True)
+    there = json.loads(blob(dist, layout_digest(dist, DEVEL)))["config"]["digest"]
+    found = engine.images.get(image)
+    assert (found.attrs["Architecture"], found.id) == ("amd64", there)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_dev_container_is_made_for_the_engine_s_processor(
+    both: Tiny, dist: Path, engine: DockerClient, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine alone says which; it takes an image for another one all the same."""
+    said = {**engine.info(), "Architecture": machine}
+    monkeypatch.setattr(DockerClient, "info", lambda _self: said)
+    variant = find_variant(both.plan.cells, "pytorch")
+    told = prepare(variant, both.plan, dist, both.context)
+    name = "arm64" if machine == "aarch64" else "amd64"
+    image = engine.images.get(DEVEL)
+    assert image.attrs["Architecture"] == name
+    assert ("for arm64" in told) is (name == "arm64")
+    assert prepare(variant, both.plan, dist, both.context) == f"{DEVEL} is in the engine"
