@@ -41,6 +41,11 @@ NOT_RUN = (
     (r"jupyter lab", "elsewhere", "runs until it is stopped; tests/devcontainer opens it"),
     (r"^wheelyard devcontainer init ", "gpu", "chooses by this machine's driver"),
 )  # fmt: skip
+# Dockerfiles are built, from the reader's index and Debian's archive, but for this one.
+NOT_BUILT = (
+    (r"nvidia-cuda-toolkit", "elsewhere", "5 GB of Debian's; tests/peers installs what it names"),
+)
+BUILD = "docker build --network host - <<'END'\n"
 ENGINE = re.compile(r"^docker |\| docker |^wheelyard run (?!--print)")
 # The set of CUDA 12.1 is two images here, and what asks somebody on a terminal does not.
 _INSTEAD = (
@@ -63,9 +68,8 @@ class Command:
     @property
     def skipped(self) -> tuple[str, str] | None:
         """Kind and reason where it is never run here."""
-        return next(
-            ((kind, why) for rule, kind, why in NOT_RUN if re.search(rule, self.text)), None
-        )
+        rules = NOT_BUILT if self.text.startswith(BUILD) else NOT_RUN
+        return next(((kind, why) for rule, kind, why in rules if re.search(rule, self.text)), None)
 
     @property
     def needs_engine(self) -> bool:
@@ -87,12 +91,14 @@ def blocks(page: str) -> Iterator[tuple[int, str, str]]:
 
 
 def commands(page: str) -> Iterator[Command]:
-    """The lines of its shell blocks, and those behind a prompt with what they print."""
+    """The lines of its shell blocks, its Dockerfiles, and what a prompt shows, with its output."""
     for start, language, text in blocks(page):
         if language == "sh":
             for number, line in enumerate(text.splitlines()):
                 if stripped := _bare(line):
                     yield Command(page, start + number, stripped)
+        elif language == "dockerfile":
+            yield Command(page, start, f"{BUILD}{text}END")
         elif text.startswith("$ "):
             for piece in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
                 first, _, shown = piece.partition("\n")

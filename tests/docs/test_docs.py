@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections import Counter
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny
 
-from tests.docs.blocks import PAGES, PROJECT, Command, commands, is_shown
+from tests.docs.blocks import BUILD, PAGES, PROJECT, Command, commands, is_shown
 from tests.engines.daemons import address_of, own_engine, temporary_folder
 from tests.needs import missing, need_to_be_root, need_tools
 from tests.peers.registries import registry
@@ -23,7 +24,7 @@ from wheelyard.settings import load_settings
 PATIENCE = 900  # seconds a page
 ROOM = 16 * 10**9  # bytes: two images in a layout and a registry, and loaded from a tar
 SAID = "::docs"
-BRING = "wheelyard build pytorch:2.3 --load\n"  # for a page that takes it as there
+_IMAGES = re.compile(r"\bpytorch:2\.3(?:-devel)?(?![\w.-])")
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +82,29 @@ def script(todo: list[Command], address: str) -> str:
     for number, command in enumerate(todo):
         lines += [
             f"echo '{SAID} {number}'",
+            *_trusting(command),
             f"{{ {command.here(address)}\n}} </dev/null",
             f'echo "{SAID} = $?"',
         ]
     return "\n".join(lines) + "\n"
+
+
+def _trusting(command: Command) -> list[str]:
+    """What gives a Dockerfile's base the CA of a machine whose network opens TLS, as its own."""
+    certificates = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
+    if certificates is None or not command.text.startswith(BUILD):
+        return []
+    (base,) = re.findall(r"^FROM (\S+)$", command.text, re.MULTILINE)
+    lines = (
+        f"FROM {base}",
+        "COPY ca.pem /etc/ssl/private-ca.pem",
+        "ENV PIP_CERT=/etc/ssl/private-ca.pem SSL_CERT_FILE=/etc/ssl/private-ca.pem",
+    )
+    return [
+        f"mkdir -p trust && cp {shlex.quote(certificates)} trust/ca.pem",
+        f"printf '%s\\n' {shlex.join(lines)} > trust/Dockerfile",
+        f"docker build --quiet --tag {base} trust",
+    ]
 
 
 @contextmanager
@@ -119,7 +139,7 @@ def _run_page(
     todo: list[Command], project: Path, environment: dict[str, str], address: str
 ) -> Iterator[str]:
     lines = ". .venv/bin/activate\n"  # as README's first block leaves it
-    lines += BRING if any(c.needs_engine for c in todo) and todo[0].page != PAGES[0] else ""
+    lines += _bringing(todo) if todo and todo[0].page != PAGES[0] else ""
     lines += script(todo, address)
     done = subprocess.run(
         ["bash"], input=lines, cwd=project, env=environment, check=False, timeout=PATIENCE,
@@ -133,6 +153,13 @@ def _run_page(
             yield f"{command.page}:{command.line}: {command.here(address)}\n{text[-2000:]}"
         elif not is_shown(command.shown, printed):
             yield f"{command.page}:{command.line} prints something else\n{printed}"
+
+
+def _bringing(todo: list[Command]) -> str:
+    """What builds and loads the images that a page takes as there."""
+    texts = [command.text for command in todo if command.needs_engine]
+    named = sorted({name for text in texts for name in _IMAGES.findall(text)})
+    return f"wheelyard build {','.join(named)} --load\n" if named else ""
 
 
 def told(counts: Counter[str], how: str) -> str:
@@ -155,7 +182,7 @@ def test_without_an_engine(
 
 
 def test_with_an_engine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On the images that the pages name: minutes, and ROOM of disk."""
+    """On the images that the pages name: minutes, ROOM of disk, an index and Debian's archive."""
     need_to_be_root()
     need_tools("dockerd", "docker")
     if shutil.disk_usage(folder).free < ROOM:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import NOT_RUN, PAGES, Command, blocks, commands, is_shown
+from tests.docs.blocks import BUILD, NOT_BUILT, NOT_RUN, PAGES, Command, blocks, commands, is_shown
 from wheelyard.cli import COMMANDS, make_parser
 from wheelyard.planning.plan import load_plan
 
@@ -72,8 +72,17 @@ def test_what_a_page_shows_is_what_is_printed(command: Command) -> None:
     assert is_shown(command.shown, done.stdout), done.stdout
 
 
+def test_the_readme_s_dockerfile_is_built() -> None:
+    (readme,) = (c for c in commands("README.md") if c.text.startswith(BUILD))
+    assert readme.skipped is None
+    assert readme.needs_engine
+    assert "FROM pytorch:2.3\nRUN pip install " in readme.here("127.0.0.1:5000")
+    built = [c for c in COMMANDS_OF_PAGES if c.text.startswith(BUILD) and c.skipped is None]
+    assert {c.page for c in built} >= {"README.md", "docs/extend.md", "docs/run.md"}
+
+
 def test_every_rule_that_skips_is_used() -> None:
-    for rule, _, _ in NOT_RUN:
+    for rule, _, _ in (*NOT_RUN, *NOT_BUILT):
         assert any(re.search(rule, command.text) for command in COMMANDS_OF_PAGES), rule
 
 
