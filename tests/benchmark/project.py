@@ -24,7 +24,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
@@ -96,7 +96,7 @@ class Taken:
     step: str
     seconds: float
     loopback_bytes: int
-    peak_bytes: int  # resident, of the largest process that the side started
+    peak_bytes: int  # resident, of a command and all below it, each process at its peak
     parts: Mapping[str, float]  # command -> seconds
 
 
@@ -244,15 +244,34 @@ def wheelyard(folder: Path, *words: str, **environ: str) -> int:
 
 
 def run(argv: Sequence[str], folder: Path, environ: Mapping[str, str]) -> int:
-    """Run a program to its end; the resident peak of its largest process, in bytes."""
+    """Run a program to its end; return what it and all below it held at most, in bytes.
+
+    The kernel's own figure (getrusage) begins with that of the process which starts it: ours.
+    """
+    held: dict[int, int] = {}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(argv, cwd=folder, env=dict(environ), stdout=log, stderr=log)
-        _pid, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        watcher = threading.Thread(target=watch, args=(process, held))
+        watcher.start()
+        process.wait()
+        watcher.join()
         if process.returncode:
             log.seek(0)
             raise NotMeasuredError(f"{' '.join(argv[:6])}: {log.read()[-800:]}")
-    return usage.ru_maxrss * 1024
+    return sum(held.values())
+
+
+def watch(process: subprocess.Popen[str], held: dict[int, int]) -> None:
+    """Note the resident peak of a process and of each below it, until it ends."""
+    while process.poll() is None:
+        pids = [process.pid]
+        for pid in pids:
+            with suppress(OSError, StopIteration):
+                pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                peak = next(line for line in lines if line.startswith("VmHWM:"))
+                held[pid] = int(peak.split()[1]) * 1024
+        time.sleep(0.05)
 
 
 def take(side: str, step: str, commands: Commands) -> Taken:
