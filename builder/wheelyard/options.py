@@ -45,11 +45,6 @@ def _image_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> l
         return []
 
 
-def add_image(parser: argparse.ArgumentParser) -> None:
-    """Add a published image, by its tag or digest."""
-    parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
-
-
 def add_output(
     parser: argparse.ArgumentParser, what: str, folder: str = "dist", option: str = "--output"
 ) -> None:

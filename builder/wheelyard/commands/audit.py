@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from wheelyard.errors import UpstreamError, UsageError
-from wheelyard.options import Command, add_advisories, add_image, add_json, add_verify_options
+from wheelyard.options import Command, add_advisories, add_json, add_verify_options
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -38,7 +38,7 @@ COMMAND = Command(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_image(parser)
+    parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
     add_advisories(parser)
     parser.add_argument(
         "--licences-only", action="store_true", help="list licences only; do not look up fixes"

@@ -27,10 +27,10 @@ BUILD_CONSTRAINTS = "etc/pip/build-constraint.txt"
 PIP_CONFIG = f"{VENV}/pip.conf"
 UV_CONFIG = "etc/uv/uv.toml"
 _LIFT = "PIP_CONFIG_FILE=/dev/null UV_NO_CONFIG=1"
-_ABOUT = (
-    "What makes this image: pip and uv replace none of it, as tag and driver floor depend on it.",
-    f"One installation without: {_LIFT} pip install ...",
-)
+_ABOUT = f"""\
+# What makes this image: pip and uv replace none of it, as tag and driver floor depend on it.
+# One installation without: {_LIFT} pip install ...
+"""
 
 
 def constraint_files(cell: Cell, wheels: Iterable[LockedWheel]) -> dict[str, str]:
@@ -41,13 +41,13 @@ def constraint_files(cell: Cell, wheels: Iterable[LockedWheel]) -> dict[str, str
     bounds = list(_bounds(cell, pins))
     plain = constraint_lines(cell, wheels)
     return {
-        CONSTRAINTS: _commented(_ABOUT) + "".join(f"{line}\n" for line in [*pins, *bounds]),
+        CONSTRAINTS: _ABOUT + "".join(f"{line}\n" for line in [*pins, *bounds]),
         # What is compiled against the framework shall meet this one; bounds on a build's tools
         # would break sdists. uv has it in its settings; pip with it refuses --no-build-isolation,
         # which is how FlashAttention, DeepSpeed and others want to be built.
-        BUILD_CONSTRAINTS: _commented(_ABOUT) + "".join(f"{pin}\n" for pin in frameworks),
-        PIP_CONFIG: _commented(_ABOUT) + f"[global]\nconstraint = /{CONSTRAINTS}\n",
-        UV_CONFIG: _commented(_ABOUT) + "".join(_uv(cell, plain, frameworks)),
+        BUILD_CONSTRAINTS: _ABOUT + "".join(f"{pin}\n" for pin in frameworks),
+        PIP_CONFIG: _ABOUT + f"[global]\nconstraint = /{CONSTRAINTS}\n",
+        UV_CONFIG: _ABOUT + "".join(_uv(cell, plain, frameworks)),
     }
 
 
@@ -120,7 +120,3 @@ def _uv(cell: Cell, plain: Iterable[str], frameworks: Iterable[str]) -> Iterator
 def _array(name: str, lines: Iterable[str]) -> str:
     items = "".join(f"    {json.dumps(line)},\n" for line in lines)
     return f"{name} = [\n{items}]\n"
-
-
-def _commented(lines: Iterable[str]) -> str:
-    return "".join(f"# {line}\n" for line in lines)

@@ -35,10 +35,10 @@ class ImageConfig:
 
     env: Pairs
     labels: Pairs  # sorted by name
-    user: str
-    workdir: str
-    entrypoint: tuple[str, ...]
-    cmd: tuple[str, ...]
+    user: str = str(UID)  # by number: Kubernetes' runAsNonRoot cannot judge a name
+    workdir: str = f"/{WORKDIR}"
+    entrypoint: tuple[str, ...] = ENTRYPOINT
+    cmd: tuple[str, ...] = ("bash",)
     stop_signal: str = _STOP_SIGNAL
     created: str | None = None  # RFC 3339; None: nothing says when its files came to be
     architecture: str = DEFAULT.name
@@ -49,10 +49,6 @@ def image_config(cell: Cell, lock: RequirementsLock) -> ImageConfig:
     return ImageConfig(
         env=_environment(cell, lock),
         labels=tuple(sorted(_labels(cell, lock).items())),
-        user=str(UID),  # by number: Kubernetes' runAsNonRoot cannot judge a name
-        workdir=f"/{WORKDIR}",
-        entrypoint=ENTRYPOINT,
-        cmd=("bash",),
         created=lock.newest,
         architecture=cell.architecture,
     )
@@ -68,10 +64,6 @@ def base_config(cell: Cell, created: str | None = None) -> ImageConfig:
             ("LANG", "C.UTF-8"),
         ),
         labels=((f"{OCI}.title", name),),
-        user=str(UID),
-        workdir=f"/{WORKDIR}",
-        entrypoint=ENTRYPOINT,
-        cmd=("bash",),
         created=created,
         architecture=cell.architecture,
     )

@@ -102,9 +102,7 @@ def _messages(client: DockerClient, request: BuildRequest) -> Iterator[dict[str,
     yield from stream
 
 
-def _choose_builder(
-    client: DockerClient, request: BuildRequest, environ: Mapping[str, str] = os.environ
-) -> str:
+def _choose_builder(client: DockerClient, request: BuildRequest) -> str:
     """Return the builder that `docker build` would use, if it supports the request.
 
     BuildKit takes a context from a client that speaks gRPC, or from an address; Docker 26.1 with
@@ -112,7 +110,7 @@ def _choose_builder(
     """
     if request.address is None or request.network not in _BUILDKIT_NETWORKS:
         return _CLASSIC
-    chosen = environ.get("DOCKER_BUILDKIT", "").lower()
+    chosen = os.environ.get("DOCKER_BUILDKIT", "").lower()
     if chosen:
         return _CLASSIC if chosen in ("0", "false") else _BUILDKIT
     api: Any = client.api  # the SDK's `ping` leaves out the headers

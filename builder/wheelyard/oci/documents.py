@@ -123,7 +123,6 @@ class BlobDescriptor(Document):
     digest: Sha256
     size: Bytes
     media_type: _MediaType = Field("", alias="mediaType")
-    artifact_type: _MediaType = Field("", alias="artifactType")
     annotations: dict[str, str] | None = None  # untrusted text
 
     def annotation(self, name: str) -> str:

@@ -46,10 +46,8 @@ class Shared:
     tags: tuple[str, ...]  # "pytorch:2.15.0-cuda13.2-cudnn9.26-py3.13", the full one first
 
 
-def image_manifest(
-    registry: Registry, repository: str, reference: str, architecture: str = DEFAULT.name
-) -> bytes:
-    """Fetch the manifest of an image; of an index, the one for an architecture.
+def image_manifest(registry: Registry, repository: str, reference: str) -> bytes:
+    """Fetch the manifest of an image; of an index, the one for the default architecture.
 
     Raises Gone if it is not there, and RegistryError for an index without that architecture.
     """
@@ -58,11 +56,11 @@ def image_manifest(
     if index is None:
         return data
     for entry in index.manifests:
-        if entry.platform is not None and entry.platform.fits(architecture):
+        if entry.platform is not None and entry.platform.fits(DEFAULT.name):
             return get_content(registry, repository, "manifests", entry.digest, IMAGE_MANIFEST)
     there = ", ".join(x.platform.architecture for x in index.manifests if x.platform) or "none"
     raise RegistryError(
-        f"{registry.address}: {repository}:{reference} has no image for linux/{architecture}, "
+        f"{registry.address}: {repository}:{reference} has no image for linux/{DEFAULT.name}, "
         f"only for: {there}"
     )
 

@@ -136,8 +136,3 @@ def _compared(before: Series, after: Series) -> Comparison:
     noise = max(_FLOOR, _SPREADS * (before.spread + after.spread))
     alike = before.setting == after.setting
     return Comparison(before.name, before.middle, after.middle, noise, alike)
-
-
-def regressions(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Return what became slower beyond noise."""
-    return [item for item in comparisons if item.verdict == "slower"]

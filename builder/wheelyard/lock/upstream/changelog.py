@@ -16,7 +16,8 @@ from wheelyard.system.tarfiles import open_tar
 _URGENCIES = ("low", "medium", "high", "emergency", "critical")  # Debian Policy 5.6.17
 NOTE = (
     '\n"fixes" is what the successors\' changelogs name, with their own urgency: what an update '
-    "brings. Open vulnerabilities are missing: those without a fix, or not named in a changelog."
+    "brings. It does not list what is open: vulnerabilities without a fix, or that no changelog "
+    "names, are missing."
 )
 _LARGEST = 32 << 20  # bytes of a changelog, unpacked
 

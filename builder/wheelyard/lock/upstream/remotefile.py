@@ -13,7 +13,7 @@ from wheelyard.system.urls import redact
 if TYPE_CHECKING:
     import httpx
 
-_CHUNK = 1 << 16  # bytes per request at least; a larger read is one request of its size
+CHUNK = 1 << 16  # bytes per request at least; a larger read is one request of its size
 
 
 class RemoteFile(io.RawIOBase):
@@ -57,8 +57,3 @@ class RemoteFile(io.RawIOBase):
                     break
         self._at += filled
         return filled
-
-
-def buffered(raw: RemoteFile) -> io.BufferedReader:
-    """Return a stream that combines small reads."""
-    return io.BufferedReader(raw, _CHUNK)

@@ -112,13 +112,9 @@ def _file_verdict(
 
 
 def _age_findings(
-    cells: Mapping[Cell, tuple[LockedWheel, ...]],
-    listings: _Listings,
-    max_age: int,
-    today: datetime | None = None,
+    cells: Mapping[Cell, tuple[LockedWheel, ...]], listings: _Listings, max_age: int
 ) -> Iterator[UpstreamChange]:
     """Find locks whose newest file is older than `max_age` days, if the index states dates."""
-    now = today or datetime.now(UTC)
     uploaded = {
         file.sha256: file.uploaded
         for files in listings.values()
@@ -130,7 +126,7 @@ def _age_findings(
         if not dates:
             continue
         newest = max(map(_moment, dates))
-        if (days := (now - newest).days) > max_age:
+        if (days := (datetime.now(UTC) - newest).days) > max_age:
             yield UpstreamChange("old", cell.id, f"its newest file is {days} days old", (cell.id,))
 
 

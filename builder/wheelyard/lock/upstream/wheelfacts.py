@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import zipfile
 import zlib
@@ -19,7 +20,7 @@ from wheelyard.contract.constraints import environment
 from wheelyard.errors import FetchError
 from wheelyard.fetching.replies import Interrupted, Refused
 from wheelyard.frameworks.record import BuildFacts, Read
-from wheelyard.lock.upstream.remotefile import RemoteFile, buffered
+from wheelyard.lock.upstream.remotefile import CHUNK, RemoteFile
 
 if TYPE_CHECKING:
     import httpx
@@ -55,7 +56,9 @@ def read_wheel(
     it cannot be read, lacks one of those files, or is not the file that the index describes.
     """
     try:
-        with zipfile.ZipFile(buffered(RemoteFile(file.url, client, on_bytes))) as wheel:
+        with zipfile.ZipFile(
+            io.BufferedReader(RemoteFile(file.url, client, on_bytes), CHUNK)
+        ) as wheel:
             metadata = _metadata(wheel, file)
             if all(".dist-info/" in name for name in wheel.namelist()):
                 return None
