@@ -62,10 +62,12 @@ def test_three_commands_publish_a_project(published: str, tiny: Tiny, tmp_path: 
 
     with index.serve() as url:
         env["WHEELYARD_INDEX_URL"] = url
+        name = f"{published.removeprefix('http://')}/my-model:latest"
+        start = "docker run --gpus all"
         told = {
             "init": "next    wheelyard lock",
             "lock": "Next: wheelyard push, or wheelyard run",
-            "push": "/my-model:latest is not signed (--sign-key). It starts by: docker run",
+            "push": f"{name} is not signed (--sign-key). It starts by: {start} {name}\n",
         }
         for command, said in told.items():
             done = run(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,6 +176,22 @@ def unpacked(registry: Registry, name: str, folder: Path) -> Iterator[dict[str, 
                 else:
                     files[info.name] = info
     yield files
+
+
+def test_a_line_of_code_takes_few_requests(
+    project: Project, lock: ProjectLock, registry: Registry, tiny: Tiny, tmp_path: Path
+) -> None:
+    """Nothing is asked twice, and no other repository is asked for what cannot be there."""
+    push(project, lock, registry, tiny)
+    log = tmp_path / "registry/registry.log"
+    before = len(log.read_text())
+    (project.folder / "src/my_model/main.py").write_text("def run():\n    print('more')\n")
+    push(project, lock, registry, tiny)
+    asked = re.findall(r'"(GET|HEAD|POST|PUT|PATCH) /v2/team/(\S+?)[? ]', log.read_text()[before:])
+    assert sum(path.startswith("my-model/blobs/") for _, path in asked) <= 8  # of two blobs
+    assert [path for _, path in asked if path.startswith("pytorch/blobs/")] == []
+    manifests = [(how, path) for how, path in asked if path.startswith("my-model/manifests/")]
+    assert [how for how, _ in manifests] == ["GET", "PUT", "HEAD", "PUT"]
 
 
 def test_nothing_of_the_base_travels(

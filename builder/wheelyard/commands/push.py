@@ -148,7 +148,7 @@ def _push_project(project: Project, args: argparse.Namespace, context: Context) 
             pushed = push_project(project, registry, options, context)
             _show([pushed], as_json=args.json)
             how = "signed" if key is not None else "not signed (--sign-key)"
-            name = address.reference(pushed.references[0])
+            name = pushed.references[0]
             context.reporter.info(f"{name} is {how}. It starts by: docker run --gpus all {name}")
             return 0
         for current in watched(project, context):

@@ -134,6 +134,11 @@ def push_project(
             [base.image.repository],
             context.settings.cache_dir / "uploads",
             supply,
+            # No other repository has this config, nor this code.
+            own=(
+                layout.read_json(digest)["config"]["digest"],
+                image.layers[-1].stored.layer.digest,
+            ),
             complete=sign,
         )
         if present := _present(registry, name, tags[0]):

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from wheelyard.lock.sealed import digest
-from wheelyard.lock.uv import default_index
 from wheelyard.projects.base import base_contents
 from wheelyard.projects.files import tree_digest, tree_files
 from wheelyard.projects.model import BaseImage, ProjectLock, ProjectWheel
@@ -102,6 +101,8 @@ def places_of(name: str, settings: Settings) -> Iterator[str]:
     if (only := dict(explicit_indexes(settings)).get(name)) is not None:
         yield only
         return
+    from wheelyard.lock.uv import default_index  # a push needs none
+
     yield from own_indexes(settings)
     yield default_index(settings)
 

@@ -114,11 +114,13 @@ def push_image(
     supply: Supply | None = None,
     *,
     present: Collection[str] = (),
+    own: Collection[str] = (),
     complete: Callable[[], object] | None = None,
 ) -> Pushed:
     """Publish one image; `siblings` are repositories to mount blobs from.
 
-    `present` are digests that the repository is known to have. `complete` is called when the image
+    `present` are digests that the repository is known to have, `own` those that no sibling can
+    have. `complete` is called when the image
     is there and no tag has moved yet. Raises RegistryError, and
     StorageError for a blob that is missing or damaged here.
     """
@@ -130,14 +132,16 @@ def push_image(
     absent = _absent(registry, repository, [x for x in blobs if x.digest not in present])
     others = tuple(map(registry.address.repository, siblings))
     begun = each(
-        lambda b: mount(registry, repository, b, others), absent, _LOOKUPS, "push", registry.stop
-    )
+        lambda b: mount(registry, repository, b, () if b.digest in own else others),
+        absent, _LOOKUPS, "push", registry.stop,
+    )  # fmt: skip
     missing = [pair for pair in zip(absent, begun, strict=True) if pair[1] is not None]
     if supply and missing:
         supply([blob.digest for blob, _ in missing])
     _send_all(registry, repository, image.id, missing, notes)
     data, kind = layout.blob(image.manifest).read_bytes(), manifest["mediaType"]
-    if manifest_digest(registry, repository, image.manifest) != image.manifest:
+    # A registry has no manifest whose blobs it lacks, so it is asked only where it had them all.
+    if absent or manifest_digest(registry, repository, image.manifest) != image.manifest:
         put_manifest(registry, repository, image.manifest, data, kind)
     if complete is not None:
         complete()
@@ -197,11 +201,14 @@ def _move_tags(
     """Move the tags to the image, and shared ones to its index; return the moved, and the index."""
     moved = []
     shared = image.shared
-    for tag in image.tags:
-        if shared is not None and tag in shared.tags:
-            continue
-        name = tag.partition(":")[2]
-        if manifest_digest(registry, repository, name) != image.manifest:
+    tags = [tag for tag in image.tags if shared is None or tag not in shared.tags]
+    names = [tag.partition(":")[2] for tag in tags]
+    now = each(
+        lambda name: manifest_digest(registry, repository, name),
+        names, _LOOKUPS, "push", registry.stop,
+    )  # fmt: skip
+    for tag, name, digest in zip(tags, names, now, strict=True):
+        if digest != image.manifest:
             put_manifest(registry, repository, name, data, kind)
             moved.append(registry.address.reference(tag))
     if shared is None:
