@@ -94,14 +94,20 @@ def modules() -> dict[str, str]:
 @cache
 def imports(source: str, *, for_types: bool = True) -> frozenset[str]:
     """What `source` imports anywhere, lazily too; `from a import b` gives a and a.b."""
-    tree = ast.parse(source)
     skipped: set[ast.AST] = set()
     if not for_types:
-        for node in ast.walk(tree):
+        for node in statements(source):
             if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
                 skipped |= {inner for child in node.body for inner in ast.walk(child)}
-    kept = (node for node in ast.walk(tree) if node not in skipped)
+    kept = (node for node in statements(source) if node not in skipped)
     return frozenset(name for node in kept for name in _names(node))
+
+
+@cache
+def statements(source: str) -> tuple[ast.AST, ...]:
+    """Those that import, and the conditions that they may stand under."""
+    kinds = (ast.Import, ast.ImportFrom, ast.If)
+    return tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds))
 
 
 def _names(node: ast.AST) -> Iterator[str]:

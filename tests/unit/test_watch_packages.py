@@ -127,7 +127,10 @@ def test_an_archive_that_moves_on(archive: Archive, tmp_path: Path) -> None:
 
 
 @needs_apt
-def test_an_archive_that_cannot_be_asked_is_no_finding(archive: Archive, tmp_path: Path) -> None:
+def test_an_archive_that_cannot_be_asked_is_no_finding(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wheelyard.lock.apt._RETRIES", "1")  # a second's wait, not seven
     archive.publish()
     context = Context(make_settings(tmp_path), QuietReporter(None))
     with serving(archive) as (source, _):

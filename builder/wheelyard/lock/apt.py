@@ -36,6 +36,7 @@ _NETWORK = re.compile(
 _DATE = re.compile(r"^Date: *(.+)$", re.MULTILINE)
 _SETTING = re.compile(r'^(\S+) "(.*)";$', re.MULTILINE)
 _TLS = re.compile(r"certificate|handshake", re.IGNORECASE)
+_RETRIES = "3"  # after one, two and four seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def _apt_config(
         "APT::Sandbox::User": "root",
         "APT::Update::Error-Mode": "any",
         "Acquire::Languages": "none",
-        "Acquire::Retries": "3",
+        "Acquire::Retries": _RETRIES,
         "Acquire::http::Timeout": f"{max(1, round(timeout))}",
         "Acquire::https::Timeout": f"{max(1, round(timeout))}",
         **({} if trust is None else {"Acquire::https::CAInfo": str(trust)}),
