@@ -169,12 +169,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(last - first + 1))
         self.send_header("Content-Type", kind)
         self.end_headers()
+        sent = [last - first + 1] if "/files/" in self.path else []
+        self.state.sent += sent  # before the reader goes on, and looks at it
         try:
             self.wfile.write(content[first : last + 1])
-        except ConnectionError:
-            return  # the reader had what it wanted
-        if "/files/" in self.path:
-            self.state.sent.append(last - first + 1)
+        except ConnectionError:  # the reader had what it wanted
+            for count in sent:
+                self.state.sent.remove(count)
 
 
 class _Server(ThreadingHTTPServer):

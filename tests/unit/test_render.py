@@ -234,6 +234,16 @@ def test_frameworks_beside_jax_take_a_gpus_memory_as_they_need_it() -> None:
         assert all(f"`{name}={value}`" in page for name, value in shared.items())
 
 
+def test_jax_on_cuda_13_does_not_ask_cupti_for_its_version() -> None:
+    """Without a driver that crashes; nothing else needs this, and the docs name it."""
+    name, page = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK", (ROOT / "docs" / "images.md").read_text()
+    for cell in planning.committed_plan().cells:
+        names = [pin.name for pin in cell.frameworks]
+        value = dict(image_config(cell, LOCK).env).get(name)
+        assert value == ("1" if "jax" in names and cell.cuda.startswith("13.") else None), cell.id
+    assert f"`{name}=1`" in page
+
+
 def test_labels_say_of_their_makers_what_the_matrix_says(tmp_path: Path) -> None:
     prefix = "org.opencontainers.image."
     said = {"source": "https://git.example/x", "licenses": "Apache-2.0 AND BSD-3-Clause"}

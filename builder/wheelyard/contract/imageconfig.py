@@ -99,14 +99,17 @@ def _environment(cell: Cell, lock: RequirementsLock) -> Pairs:
         # `docker logs` and `kubectl logs` of a training show its lines when they are printed.
         ("PYTHONUNBUFFERED", "1"),
         *(() if cell.cuda == CPU else _driver(cell)),
-        *_beside(cell),
+        *_of_frameworks(cell),
     )
 
 
-def _beside(cell: Cell) -> Iterator[tuple[str, str]]:
-    """Yield what lets several frameworks share a GPU's memory."""
-    if len(cell.frameworks) > 1:
-        for pin in cell.frameworks:
+def _of_frameworks(cell: Cell) -> Iterator[tuple[str, str]]:
+    """Yield what a framework's plugin needs, and what lets several share a GPU's memory."""
+    for pin in cell.frameworks:
+        plugin = FRAMEWORKS[pin.name].plugins.get(cell.cuda.partition(".")[0])
+        if plugin is not None:
+            yield from plugin.environment.items()
+        if len(cell.frameworks) > 1:
             yield from FRAMEWORKS[pin.name].beside.items()
 
 

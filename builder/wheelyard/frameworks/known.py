@@ -11,6 +11,11 @@ import re
 from wheelyard.frameworks.built import jax_built, tensorflow_built, torch_built
 from wheelyard.frameworks.record import Build, Framework, Plugin, Stated
 
+# JAX's plugin compares the versions of CUDA's libraries, which are locked here, with what it was
+# built with. Without a driver, libcupti.so.13 of 13.2.86 crashes when it is asked for its own
+# (cuptiGetVersion; 13.1.115 answers), and JAX with it.
+_NO_VERSION_CHECK = {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
+
 FRAMEWORKS = {
     "pytorch": Framework(
         wheel="torch",
@@ -39,8 +44,8 @@ FRAMEWORKS = {
         version=(Stated("jax/version.py", r'(?m)^_version = "([^"+]+)'),),
         built=jax_built,
         plugins={
-            major: Plugin(f"cuda{major}", f"jax-cuda{major}-plugin[with-cuda]")
-            for major in ("12", "13")
+            major: Plugin(f"cuda{major}", f"jax-cuda{major}-plugin[with-cuda]", environment)
+            for major, environment in (("12", {}), ("13", _NO_VERSION_CHECK))
         },
         parts=r"jaxlib|jax-cuda\d+-(plugin|pjrt)",
         # JAX takes three quarters of a GPU's memory at its first use, TensorFlow nearly all.

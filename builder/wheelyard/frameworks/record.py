@@ -39,6 +39,7 @@ class Plugin:
 
     extra: str  # "cuda12": the framework's extra that installs it
     distribution: str  # "jax-cuda12-plugin[with-cuda]": its wheels state what it was built for
+    environment: Mapping[str, str] = field(default_factory=dict)  # of every image with it
 
 
 @dataclass(frozen=True, slots=True)
