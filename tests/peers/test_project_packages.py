@@ -72,7 +72,7 @@ class Place:
 
     def layer(self, lock: DebianLock) -> tuple[Path, dict[str, Entry]]:
         store = LayerStore(self.settings.cache_dir)
-        (made,) = packages_layer(self.project("x"), lock, self.places(), store, self.context())
+        (made,) = packages_layer(self.project("hello"), lock, self.places(), store, self.context())
         entries = store.entries(made.stored.layer)
         return made.stored.path, {entry.path: entry for entry in entries}
 
