@@ -773,6 +773,19 @@ def test_a_release_of_sources_alone_is_named(index: Index, tmp_path: Path) -> No
     assert (name, newest) == ("deep", "0.19.2")
 
 
+def test_an_older_release_of_sources_alone_is_not_taken_for_a_newer_one(
+    index: Index, tmp_path: Path
+) -> None:
+    """Nobody knows what it needs, so it would fit wherever what the newer one needs does not."""
+    index.add("judge", "0.3")
+    index.add("judge", "0.4.9", ("words", "rouge"))
+    offer_sdists(index, "judge", "0.4.1")
+    offer_sdists(index, "words", "1.0")
+    offer_sdists(index, "rouge", "1.0")
+    (older,) = lock(index, tmp_path, "judge\n").older
+    assert (older.version, older.newest, older.possible) == ("0.3", "0.4.9", "0.4.9")
+
+
 def test_no_source_is_fetched_or_run_to_learn_what_is_newest(index: Index, tmp_path: Path) -> None:
     index.add("deep", "0.3")
     offer_sdists(index, "deep", "0.19.2")

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -411,10 +411,14 @@ class _Resolver:
             return sorted(set(_NO_WHEEL.findall(str(remains)))), remains
         return [*_stand_ins(found)], None
 
-    def _imagined(self, problem: LockError, request: ResolutionRequest) -> list[Package]:
+    def _imagined(
+        self, problem: LockError, request: ResolutionRequest, least: Mapping[str, str] | None = None
+    ) -> list[Package]:
         """Return the solution that there is if what `problem` names had wheels; else LockError.
 
-        uv names one at a time, so each is given wheels that stand in for its sources.
+        uv names one at a time, so each is given wheels that stand in for its sources: for those of
+        the version in `least` and newer ones where that names it. What a source needs is not
+        known, so an old one would fit where a newer wheel does not.
         """
         names: set[str] = set()
         with tempfile.TemporaryDirectory(prefix="wheelyard-stand-ins-") as made:
@@ -425,7 +429,10 @@ class _Resolver:
                     break
                 names |= new
                 for name in new:
-                    write_stand_ins(folder, name, list_sdists(name, self._settings))
+                    sdists = list_sdists(name, self._settings)
+                    if from_ := (least or {}).get(canonicalize_name(name)):
+                        sdists = [one for one in sdists if one[0] >= Version(from_)]
+                    write_stand_ins(folder, name, sdists)
                 try:
                     return sorted(self._ask(request), key=lambda one: one.name)
                 except LockError as next_one:
@@ -528,8 +535,9 @@ class _Resolver:
             if not own:  # other distributions would be older for it
                 return False
         except LockError as problem:
+            wheels = self._newest([name], request, sources=False)
             try:
-                solution = self._imagined(problem, request)
+                solution = self._imagined(problem, request, wheels)
             except LockError:
                 return False
         (version,) = (one.version for one in solution if one.name == name)
