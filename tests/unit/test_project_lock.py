@@ -784,6 +784,10 @@ def test_an_older_release_of_sources_alone_is_not_taken_for_a_newer_one(
     offer_sdists(index, "rouge", "1.0")
     (older,) = lock(index, tmp_path, "judge\n").older
     assert (older.version, older.newest, older.possible) == ("0.3", "0.4.9", "0.4.9")
+    # Where no version has a wheel and all that it needs, either.
+    assert "wheel for Python 3.11 on Linux x86_64: rouge==1.0, words==1.0; ask for" in refused(
+        index, tmp_path, "judge>0.3\n"
+    )
 
 
 def test_no_source_is_fetched_or_run_to_learn_what_is_newest(index: Index, tmp_path: Path) -> None:

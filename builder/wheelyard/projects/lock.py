@@ -405,8 +405,11 @@ class _Resolver:
         self, problem: LockError, request: ResolutionRequest
     ) -> tuple[list[str], LockError | None]:
         """Return the pins of all that must be built, or else what is wrong even then."""
+        direct = [one for one in map(Requirement, self._wanted.requirements) if one.url is None]
+        bounded = _bounded(request, map(_as_constraint, direct))
+        least = self._newest([one.name for one in direct], bounded, sources=False)
         try:
-            found = self._imagined(problem, request)
+            found = self._imagined(problem, request, least)
         except LockError as remains:
             return sorted(set(_NO_WHEEL.findall(str(remains)))), remains
         return [*_stand_ins(found)], None
