@@ -76,7 +76,8 @@ def test_a_project_that_may_not_be_written(place: Workplace) -> None:
         capture_output=True, text=True, check=False, env=environment(place.folder),
     )  # fmt: skip
     assert done.returncode == 10
-    assert f"cannot write {folder}/.devcontainer/devcontainer.json: Read-only" in done.stderr
+    file = folder / ".devcontainer/devcontainer.json"
+    assert f"{file}: Read-only file system; make it writable for this user" in done.stderr
 
 
 @pytest.fixture
