@@ -401,11 +401,15 @@ class _Resolver:
         name = self._project.table.name
         return compile_requirements(request, name, self._settings, _ADVICE, direct=True)
 
+    def _direct(self) -> list[Requirement]:
+        """Return what the project requires itself, and an index has."""
+        return [one for one in map(Requirement, self._wanted.requirements) if one.url is None]
+
     def _missing(
         self, problem: LockError, request: ResolutionRequest
     ) -> tuple[list[str], LockError | None]:
         """Return the pins of all that must be built, or else what is wrong even then."""
-        direct = [one for one in map(Requirement, self._wanted.requirements) if one.url is None]
+        direct = self._direct()
         bounded = _bounded(request, map(_as_constraint, direct))
         least = self._newest([one.name for one in direct], bounded, sources=False)
         try:
@@ -415,7 +419,7 @@ class _Resolver:
         return [*_stand_ins(found)], None
 
     def _imagined(
-        self, problem: LockError, request: ResolutionRequest, least: Mapping[str, str] | None = None
+        self, problem: LockError, request: ResolutionRequest, least: Mapping[str, str]
     ) -> list[Package]:
         """Return the solution that there is if what `problem` names had wheels; else LockError.
 
@@ -433,7 +437,7 @@ class _Resolver:
                 names |= new
                 for name in new:
                     sdists = list_sdists(name, self._settings)
-                    if from_ := (least or {}).get(canonicalize_name(name)):
+                    if from_ := least.get(canonicalize_name(name)):
                         sdists = [one for one in sdists if one[0] >= Version(from_)]
                     write_stand_ins(folder, name, sdists)
                 try:
@@ -471,7 +475,7 @@ class _Resolver:
         ]
         if not names:
             return False
-        direct = [one for one in map(Requirement, self._wanted.requirements) if one.url is None]
+        direct = self._direct()
         asked: set[str] = {canonicalize_name(one.name) for one in direct}
         request = self._request(self._wanted.requirements)
         now = {name: found[name].version for name in names}
