@@ -790,6 +790,18 @@ def test_an_older_release_of_sources_alone_is_not_taken_for_a_newer_one(
     )
 
 
+def test_a_patch_release_that_needs_a_source_is_named(index: Index, tmp_path: Path) -> None:
+    """As lm-eval 0.4.1 would be without a word, because 0.4.2 needs word2number."""
+    index.add("judge", "0.4.1")
+    index.add("judge", "0.4.9", ("words",))
+    offer_sdists(index, "words", "1.0")
+    made = lock(index, tmp_path, "judge\n")
+    ((older, newest),) = [(older, older.newest) for older in made.older]
+    assert (older.name, older.version, newest) == ("judge", "0.4.1", "0.4.9")
+    assert older.why.startswith("judge==0.4.9 needs words==1.0, which has no wheel that fits;")
+    assert lock(index, tmp_path, "judge<0.4.9\n").older == ()
+
+
 def test_no_source_is_fetched_or_run_to_learn_what_is_newest(index: Index, tmp_path: Path) -> None:
     index.add("deep", "0.3")
     offer_sdists(index, "deep", "0.19.2")

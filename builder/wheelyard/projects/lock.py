@@ -505,15 +505,26 @@ class _Resolver:
         Most of what is older is so for the bounds of another distribution, which takes no long
         resolutions to find out.
         """
-        late = behind(now, self._newest(now, request, sources=True))
-        if not late:
+        newest = self._newest(now, request, sources=True)
+        own = {one: now[one] for one in asked & now.keys()}
+        late, patched = behind(now, newest), behind(own, newest, patches=True)
+        if not late and not patched:
             return late, set()
         far = {name for name, version in late.items() if is_far(now[name], version)}
-        wheels = self._newest(late, request, sources=False)
+        wheels = self._newest(late | patched, request, sources=False)
         sourced = late.keys() - wheels.keys()
         sourced |= behind({one: Version(x) for one, x in wheels.items()}, late).keys()
+        # A patch release of sources alone is near enough to the wheel of the one before it.
+        patched = {
+            name: version
+            for name, version in behind(own, wheels, patches=True).items()
+            if name not in late
+        }
+        late |= patched
         lacking = (
-            one for one in far - asked - sourced if self._lacks(f"{one}=={late[one]}", request)
+            one
+            for one in (far - asked - sourced) | patched.keys()
+            if self._lacks(f"{one}=={late[one]}", request)
         )
         return {one: late[one] for one in sorted(sourced | far & asked | {*lacking})}, far
 

@@ -50,14 +50,19 @@ class Older:
         return f"{said}\n  To decide it, require {choices}"
 
 
-def behind(found: Mapping[str, Version | None], newest: Mapping[str, str]) -> dict[str, str]:
-    """Return the newest versions of what was found in an older major or minor release."""
+def behind(
+    found: Mapping[str, Version | None], newest: Mapping[str, str], *, patches: bool = False
+) -> dict[str, str]:
+    """Return the newest versions of what was found in an older major or minor release.
+
+    With `patches`, an older patch release counts as well.
+    """
     return {
         name: newest[name]
         for name, version in sorted(found.items())
         if name in newest
         and version is not None
-        and _minor(version) < _minor(Version(newest[name]))
+        and _release(version, patches) < _release(Version(newest[name]), patches)
     }
 
 
@@ -66,8 +71,9 @@ def is_far(version: Version | None, newest: str) -> bool:
     return version is not None and _major(version) < _major(Version(newest))
 
 
-def _minor(version: Version) -> tuple[int, int, int]:
-    return version.epoch, version.major, version.minor
+def _release(version: Version, patches: bool) -> tuple[int, ...]:
+    patch = (version.micro,) if patches else ()
+    return (version.epoch, version.major, version.minor, *patch)
 
 
 def _major(version: Version) -> tuple[int, int, int]:
