@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Iterator
 from functools import cache
@@ -278,3 +279,45 @@ def test_a_public_class_has_its_name_to_itself() -> None:
                     places.setdefault(node.name, []).append(path.name)
     shared = {name: found for name, found in places.items() if len(found) > 1}
     assert shared == {"WheelError": ["errors.py", "errors.py"]}  # ours, and the library's
+
+
+# What docstrings began with that described a value where they should say what is done.
+NO_VERBS = re.compile(
+    r"A|Agreement|All|An|And|Any|As|At|Both|By|Causal|Driver|Dynamic|Each|Every|Fewer|For|From|"
+    r"Half|How|If|In|It|Its|Keras|Logits|Machine|Memory|Mixed|More|No|Not|Nothing|Of|On|One|"
+    r"Our|Python|Row|Shape|Small|That|The|Their|This|Those|Throughput|Two|Until|Version|What|"
+    r"When|Where|Whether|Which|Who|Why|With|Without|Work|"
+    r".*([^s]s|ion|ity|ness|[aeiouy].*ing)"  # plurals and the like
+)
+
+
+def nameless(source: str) -> list[str]:
+    """Docstrings of functions that begin with no verb; a property may say what it is."""
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first, *_ = (ast.get_docstring(node) or "Return").split()
+            kinds = {ast.unparse(kind).rpartition(".")[2] for kind in node.decorator_list}
+            word = first.rstrip(".,:;")
+            good = re.fullmatch(r"[A-Z][a-z]+", word) and not NO_VERBS.fullmatch(word)
+            if not good and not kinds & {"property", "cached_property"}:
+                faults.append(f"{node.name}: {first}")
+    return faults
+
+
+def test_docstrings_of_functions_begin_with_a_verb() -> None:
+    """Private ones and selfcheck's as well."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    assert [f"{path.name}: {fault}" for path in paths for fault in nameless(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Bytes of it.", "(N, 784) -> (N, 10).", "JAX's name.", "Whether it is.", "`cuda` or `cpu`.",
+     "Work that counts.", "Returns it.", "2 x + 1.", "Computing it.", "NCCL adds."],
+)  # fmt: skip
+def test_docstrings_that_begin_with_a_noun_are_caught(text: str) -> None:
+    function = f'def f():\n    """{text}"""\n'
+    assert nameless(function)
+    assert nameless(f"@property\n{function}") == []
+    assert nameless('def f():\n    """Compress, and pass on."""\n') == []

@@ -52,7 +52,7 @@ def checks(options: Options) -> Iterator[Check]:
 
 
 def check_speed(spec: Spec, framework: str, options: Options) -> Outcome:
-    """Throughput with mixed precision off and on; a batch that does not fit is made smaller."""
+    """Measure throughput with mixed precision off and on; a large batch only where it fits."""
     device = pick_device(options, framework)
     if options.batch is not None or device == "cpu":
         return _speed(spec, framework, options, device)
@@ -70,7 +70,7 @@ def check_speed(spec: Spec, framework: str, options: Options) -> Outcome:
 
 
 def _speed(spec: Spec, framework: str, options: Options, device: str) -> Outcome:
-    """Both throughputs; the losses stay finite."""
+    """Measure both throughputs; fail when a loss is not finite."""
     setup = setup_of(spec, framework, options)
     seen: dict[str, Any] = {"device": None, "batch": setup.spec.batch}
     try:
@@ -144,14 +144,14 @@ def _large_side(framework: str) -> Any:
 
 
 def no_mixed(device: str) -> str | None:
-    """Why mixed precision is not worth measuring; None where it is."""
+    """Say why mixed precision is not worth measuring; None where it is."""
     if device == "cpu" and not {"avx512_bf16", "amx_bf16"} & flags():
         return "this processor has no bfloat16 instructions"
     return None
 
 
 def shown(speed: Speed, spec: Spec) -> dict[str, Any]:
-    """One measurement as the report has it."""
+    """Return one measurement as the report shows it."""
     rate = speed.samples_per_second * spec.training_operations / 1e12
     peak = stated_peak(speed.device, speed.peak_type)
     return {
@@ -168,7 +168,7 @@ def shown(speed: Speed, spec: Spec) -> dict[str, Any]:
 
 
 def check_matmul(framework: str, options: Options) -> Outcome:
-    """TFLOP/s of a large matrix product, a type at a time, and what part of the stated rate."""
+    """Measure TFLOP/s of a large matrix product in every type, beside the stated rate."""
     device = pick_device(options, framework)
     import_framework(framework)
     side = importlib.import_module(f"{__package__}.training.matmul_{MODULES[framework]}")

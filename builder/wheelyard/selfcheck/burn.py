@@ -40,17 +40,17 @@ class Fire(Protocol):
         """Return the types to multiply in."""
 
     def product(self, kind: str, device: str, size: int) -> Callable[[], int]:
-        """Work that computes the product TIMES times; how many elements differ from the first."""
+        """Prepare a function that repeats the product and counts elements that differ."""
 
     def free(self, device: str) -> int | None:
-        """Bytes that may be tried; None where the framework does not say."""
+        """Return how many bytes may be tried; None where the framework does not say."""
 
     def wrong(self, pattern: int | None, device: str, size: int) -> int:
-        """Words that differ from what was written: the pattern, or each word's place."""
+        """Fill memory with the pattern, or each word's place; count the words that differ."""
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """Products and memory of every device, by the first framework that is here."""
+    """List the products and the memory of every device, by the first installed framework."""
     for framework in usable_frameworks(options)[:1]:
         for device in devices(framework, options):
             at = device.replace("cuda:", "gpu")
@@ -59,7 +59,7 @@ def checks(options: Options) -> Iterator[Check]:
 
 
 def devices(framework: str, options: Options) -> Sequence[str]:
-    """Every GPU; the processor where it is asked for by name, or there is no GPU."""
+    """List every GPU; the processor if it is asked for by name or there is no GPU."""
     if pick_device(options, framework) == "cpu":
         return ("cpu",)
     return [f"cuda:{at}" for at in range(gpu_count(framework))]
@@ -76,7 +76,7 @@ def check_products(framework: str, device: str, options: Options) -> Outcome:
 
 
 def multiplied(fire: Fire, device: str, seconds: float) -> dict[str, Products]:
-    """Products of every type, in turn, until the time is over; each type once at least."""
+    """Compute products of every type in turn until the time is over, each at least once."""
     size = SIZES[device.partition(":")[0]]
     works = {kind: fire.product(kind, device, size) for kind in fire.kinds(device)}
     counts, wrong, taken = (dict.fromkeys(works, 0) for _ in range(3))
@@ -97,7 +97,7 @@ def multiplied(fire: Fire, device: str, seconds: float) -> dict[str, Products]:
 
 
 def check_memory(framework: str, device: str, options: Options) -> Outcome:
-    """Patterns, and each word's own place, are read from free memory as they were written."""
+    """Check that free memory holds patterns, and each word's own place, as they were written."""
     if reason := _idle(device, options):
         return skipped(reason, wants_gpu=True)
     fire = _side(framework)
@@ -111,7 +111,7 @@ def check_memory(framework: str, device: str, options: Options) -> Outcome:
 
 
 def _idle(device: str, options: Options) -> str | None:
-    """Why a processor is not loaded: nobody asked for it."""
+    """Say why a processor is not loaded: nobody asked for it."""
     if device == "cpu" and options.device != "cpu":
         return "no GPU to load (--device cpu loads the processor)"
     return None

@@ -37,7 +37,7 @@ class ChildError(RuntimeError):
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Our own environment without a launcher's; `selfcheck` can be imported; and `extra`."""
+    """Return our environment without a launcher's, with `selfcheck` importable, plus `extra`."""
     package = str(Path(__file__).parents[len(NAME.split("."))])
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     own = {name: value for name, value in os.environ.items() if name not in launched()}

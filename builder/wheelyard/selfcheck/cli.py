@@ -98,7 +98,7 @@ def _time(text: str) -> float:
 
 
 def selected(names: Sequence[str]) -> tuple[str, ...]:
-    """Group names in the order of the registry; raises ValueError for an unknown one."""
+    """Return group names in the order of the registry; raise ValueError for an unknown one."""
     unknown = [name for name in names if name != "all" and name not in GROUPS]
     if unknown:
         raise ValueError(
@@ -165,7 +165,7 @@ def _options(given: argparse.Namespace, cell: Cell | None) -> Options:
 
 
 def _say_running(name: str) -> None:
-    """Name the check that runs, for who waits for the report: `wheelyard verify` shows it."""
+    """Print the check that runs to standard error, where `wheelyard verify` shows it."""
     print(f"selfcheck: running {name}", file=sys.stderr, flush=True)
 
 

@@ -29,7 +29,7 @@ MACHINE_CODE = (".so", ".cubin")
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """TorchInductor and XLA, on the device the options name."""
+    """List the checks of TorchInductor, XLA and `jax.jit` for the frameworks that are used."""
     names = usable_frameworks(options)
     if "pytorch" in names:
         yield "compile.inductor", partial(check_inductor, options)
@@ -96,7 +96,7 @@ def check_xla_step(options: Options) -> Outcome:
 
 @contextmanager
 def precise_sums(tf: Any) -> Iterator[None]:
-    """Switch TF32 off: its rounding is another one in every order."""
+    """Switch TF32 off: its rounding depends on the order of the sums."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
@@ -253,13 +253,13 @@ def no_inductor(options: Options) -> Outcome | None:
 
 
 def mixture(values: torch.Tensor) -> torch.Tensor:
-    """Do a few pointwise operations and a reduction, enough for a fused kernel."""
+    """Compute a few pointwise operations and a reduction, enough for a fused kernel."""
     scaled = (values * 2 + 1).sin() * (-values.abs()).exp()
     return scaled + scaled.sum() / len(values)
 
 
 def user_cache() -> str:
-    """Where a user's own program compiles to; what fails there for want of a name fails here."""
+    """Return the folder that a user's own programs compile to; fail where they would fail."""
     from torch._inductor.codecache import cache_dir
 
     folder: str = cache_dir()

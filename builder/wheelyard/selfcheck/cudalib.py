@@ -20,7 +20,7 @@ MANGLED = re.compile(r"[-.][0-9a-f]{8}$")  # auditwheel; torchvision's own reloc
 
 
 def site_packages() -> tuple[Path, ...]:
-    """Every folder on `sys.path` that wheels are installed in."""
+    """List every folder on `sys.path` that wheels are installed in."""
     paths = (Path(entry) for entry in sys.path)
     folders = (path for path in paths if path.name in ("site-packages", "dist-packages"))
     return tuple(dict.fromkeys(path for path in folders if path.is_dir()))
@@ -48,7 +48,7 @@ def in_nvidia_wheel(path: Path) -> bool:
 
 @cache
 def shared_objects() -> tuple[SharedObject, ...]:
-    """Every shared object in site-packages, links left out, sorted by path."""
+    """List every shared object in site-packages, sorted by path, without symbolic links."""
     files = (path for folder in site_packages() for path in _shared_files(folder))
     return tuple(library for path in sorted(files) if (library := read_shared_object(path)))
 

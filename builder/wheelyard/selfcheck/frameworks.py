@@ -38,7 +38,7 @@ def usable_frameworks(options: Options) -> tuple[str, ...]:
 
 
 def missing_framework(options: Options) -> str | None:
-    """Why there is nothing to train or compute with; None where there is something."""
+    """Say why there is nothing to train or compute with; None where there is something."""
     if usable_frameworks(options):
         return None
     wanted = chosen_frameworks(options) or ((options.framework,) if options.framework else ())
@@ -67,7 +67,7 @@ def import_framework(name: str) -> ModuleType:
 
 
 def gpu_count(name: str) -> int:
-    """How many GPUs the framework can use."""
+    """Count the GPUs that the framework can use."""
     module = import_framework(name)
     if name == "tensorflow":
         return len(module.config.list_physical_devices("GPU"))
@@ -77,7 +77,7 @@ def gpu_count(name: str) -> int:
 
 
 def pick_device(options: Options, name: str) -> str:
-    """`cpu` or `cuda`; raises NoGpuError when the options insist on a GPU that is not there."""
+    """Choose `cpu` or `cuda`; raise NoGpuError if the options require a GPU that is missing."""
     if options.device == "cpu" and not options.require_gpu:
         return "cpu"
     if not options.cpu_only and gpu_count(name):

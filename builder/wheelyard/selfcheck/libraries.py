@@ -37,7 +37,7 @@ PRIVATE_COPIES = {
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """One check a library, then the search for duplicates; in a CPU image, that there is none."""
+    """List a check per library and the search for duplicates; in a CPU image, their absence."""
     if options.cpu_only:
         yield "libraries.none", check_none
         return
@@ -50,14 +50,14 @@ def checks(options: Options) -> Iterator[Check]:
 
 
 def no_libraries(options: Options) -> Outcome:
-    """Nothing to load: a CPU build outside an image, a fault in an image with CUDA."""
+    """Report that there is nothing to load: a fault only in an image with CUDA."""
     if options.cell is not None:
         return failed(f"no wheel here brings CUDA libraries, and the cell has {options.cell.cuda}")
     return skipped("no wheel here brings CUDA libraries: CPU build")
 
 
 def check_none() -> Outcome:
-    """No library of NVIDIA's is there at all, stubs and private copies included."""
+    """Check that no library of NVIDIA's is there, stubs and private copies included."""
     paths = [str(library.path) for library in shared_objects() if is_cuda_library(library)]
     if paths:
         return failed(f"{CPU_ONLY}, but there is {', '.join(paths)}", paths)
@@ -110,7 +110,7 @@ def _ending(code: int) -> str:
 
 
 def check_unique() -> Outcome:
-    """No CUDA library is found twice, in whatever version: two copies crash or waste gigabytes."""
+    """Check that no CUDA library is there twice in any version: copies crash or waste space."""
     libraries = [library for library in shared_objects() if is_cuda_library(library)]
     stubs = [str(library.path) for library in libraries if is_stub(library.path)]
     private = {str(item.path): reason for item in libraries if (reason := private_copy(item.path))}
@@ -123,7 +123,7 @@ def check_unique() -> Outcome:
 
 
 def duplicates(libraries: Iterator[SharedObject]) -> dict[str, list[str]]:
-    """Paths by library name, for the names that more than one file answers to."""
+    """Return paths by library name, for the names that more than one file has."""
     paths: defaultdict[str, list[str]] = defaultdict(list)
     for library in libraries:
         paths[stem(library.name)].append(str(library.path))
@@ -131,6 +131,6 @@ def duplicates(libraries: Iterator[SharedObject]) -> dict[str, list[str]]:
 
 
 def private_copy(path: Path) -> str | None:
-    """Why a copy that a wheel keeps for itself is harmless; None for any other library."""
+    """Say why a copy that a wheel keeps for itself is harmless; None for any other library."""
     reasons = (why for folder, why in PRIVATE_COPIES.items() if folder in path.as_posix())
     return next(reasons, None)

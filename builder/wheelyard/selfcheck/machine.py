@@ -17,14 +17,14 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Processors that this process may use; a container's share of them (docker --cpus) counts."""
+    """Count the processors that this process may use, by a container's limit (docker --cpus)."""
     share = cpu_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
     there = len(os.sched_getaffinity(0))
     return there if share is None else max(1, min(there, math.ceil(share)))
 
 
 def cpu_quota(mounted: Path, membership: Path) -> float | None:
-    """How many processors' time the control groups leave; None where they set no bound.
+    """Return how many processors' time the control groups allow; None where they set no limit.
 
     cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`: of the own group and of those above it. In a
     container the own one is the mounted one, whatever its name on the host is.

@@ -31,7 +31,7 @@ def to_json(results: list[Result], header: Mapping[str, Any]) -> str:
 
 
 def header(options: Options, level: str) -> dict[str, Any]:
-    """When and where a report was made; None for what nobody here knows."""
+    """Say when and where the report was made; None for what cannot be known here."""
     answer = find_driver()
     driver = None if isinstance(answer, NoDriverError) else answer
     return {
@@ -66,12 +66,12 @@ def without_nan(value: Any) -> Any:
 
 
 def wants_colour(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Colour on a terminal, unless NO_COLOR asks for none (no-color.org)."""
+    """Say whether to colour: on a terminal, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not environment.get("NO_COLOR")
 
 
 def line(result: Result, *, colour: bool, width: int = WIDTH) -> str:
-    """One check on one line: status, name, seconds, and what there is to say.
+    """Show one check on one line: status, name, seconds, and what there is to say.
 
     Why one failed is never cut: it stands below, where it does not fit.
     """
@@ -89,7 +89,7 @@ def line(result: Result, *, colour: bool, width: int = WIDTH) -> str:
 
 
 def summary(results: list[Result]) -> str:
-    """How many of each, how long it took, every reason to skip once, and what failed."""
+    """Count results and seconds; list every reason to skip once, and what failed."""
     counts = {status: sum(item.status == status for item in results) for status in COLOURS}
     seconds = sum(item.seconds for item in results)
     told = f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped"

@@ -84,7 +84,7 @@ def skipped(reason: str, seen: Any = None, *, wants_gpu: bool = False) -> Outcom
 
 
 def compared(seen: Any, expected: Any, what: str) -> Outcome:
-    """Equal values pass; without an expected value the seen one is only reported."""
+    """Pass equal values; without an expected value only report the one that was seen."""
     if expected is None or seen == expected:
         return passed(seen, expected)
     return failed(f"{what} is {seen}, expected {expected}", seen, expected)

@@ -46,7 +46,7 @@ NAMES = (
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """One check a model and framework, in the order of the catalogue."""
+    """List one check per model and framework, in the order of the catalogue."""
     wanted = options.models or NAMES
     names = usable_frameworks(options)
     for framework in names:
@@ -124,7 +124,7 @@ def judge(run: Run, seen: object, wanted: dict[str, float]) -> Outcome:
 
 
 def check_loader(options: Options) -> Outcome:
-    """Loader processes, shared memory and, with a GPU, pinned memory."""
+    """Check loader processes, shared memory and, with a GPU, pinned memory."""
     import_framework("pytorch")
     from .training import loader
 
@@ -155,7 +155,7 @@ def check_seed(framework: str, options: Options) -> Outcome:
 
 
 def check_amp(framework: str, options: Options) -> Outcome:
-    """Mixed precision computes in its type, its first losses are float32's nearly, and it learns.
+    """Check that mixed precision uses its type, starts near float32's losses, and learns.
 
     In every type that the device has: float16 with its losses scaled, and bfloat16.
     """
@@ -219,7 +219,7 @@ def check_accumulation(framework: str, options: Options) -> Outcome:
 
 
 def check_keras(framework: str) -> Outcome:
-    """Keras 3 with this framework as its backend trains an MLP, a CNN and a Transformer."""
+    """Train an MLP, a CNN and a Transformer by Keras 3 with this framework as its backend."""
     if (version := importlib.metadata.version("keras")).startswith("2."):
         return skipped(f"Keras {version} has no backends")
     backend = MODULES[framework]
@@ -229,7 +229,7 @@ def check_keras(framework: str) -> Outcome:
 
 
 def judge_keras(seen: dict[str, Any], backend: str) -> Outcome:
-    """Each model reaches what it must, and its weights are the backend's."""
+    """Check that each model reaches its thresholds, and that its weights are the backend's."""
     holders = {"jax": ("jax", "jaxlib")}.get(backend, (backend,))
     wanted = {
         name: {"loss_below": SPECS[name].loss, "score_at_least": SPECS[name].score}
@@ -260,7 +260,7 @@ def wrong_type(learner: Learner) -> str | None:
 
 
 def setup_of(spec: Spec, framework: str, options: Options) -> Setup:
-    """How the options want a model trained."""
+    """Return how the options want a model trained."""
     if options.batch is not None:
         spec = replace(spec, batch=options.batch)
     split = pictures(options)

@@ -112,13 +112,13 @@ def explain(error: BaseException, free_memory: Callable[[], str | None] = lambda
 
 
 def is_known(line: str) -> bool:
-    """Whether a line of a log names a cause that `explain` has advice for."""
+    """Say whether a line of a log names a cause that `explain` has advice for."""
     causes = (FULL_MEMORY, BUSY, NO_FABRIC, UNFORWARDED, LOST, SHARED, UNWRITTEN, NAMELESS, NOEXEC)
     return any(cause.search(line) for cause in causes)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of the GPU, or of the machine, did not suffice."""
+    """Say whether the memory of the GPU, or of the machine, was exhausted."""
     first = (f"{error}".strip().splitlines() or [""])[0]
     return type(error).__name__ in OUT_OF_MEMORY or bool(FULL_MEMORY.search(first))
 
@@ -132,7 +132,7 @@ def _out_of_memory(first: str, free: str | None) -> str:
 
 
 def _not_run(error: BaseException, text: str) -> str | None:
-    """Name what may be run, or is a library, and was refused: its file system is the reason."""
+    """Return the program or library that may be run but was refused, because of its file system."""
     if match := NOEXEC.search(text):
         return match[1]
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str):

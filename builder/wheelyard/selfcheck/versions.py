@@ -43,18 +43,18 @@ class VersionCall:
 
 
 def decode_cudart(number: int) -> tuple[int, ...]:
-    """12010 -> (12, 1): CUDA Runtime API, cudaRuntimeGetVersion."""
+    """Decode 12010 to (12, 1): CUDA Runtime API, cudaRuntimeGetVersion."""
     return number // 1000, number % 1000 // 10
 
 
 def decode_cudnn(number: int) -> tuple[int, ...]:
-    """8902 -> (8, 9, 2) and, from cuDNN 9 on, 90100 -> (9, 1, 0): cudnn_version.h."""
+    """Decode 8902 to (8, 9, 2) and, from cuDNN 9 on, 90100 to (9, 1, 0): cudnn_version.h."""
     unit = 10000 if number >= 90000 else 1000
     return number // unit, number % unit // 100, number % 100
 
 
 def decode_nccl(number: int) -> tuple[int, ...]:
-    """22005 -> (2, 20, 5) and, before NCCL 2.9, 2804 -> (2, 8, 4): nccl.h."""
+    """Decode 22005 to (2, 20, 5) and, before NCCL 2.9, 2804 to (2, 8, 4): nccl.h."""
     unit = 10000 if number >= 10000 else 1000
     return number // unit, number % unit // 100, number % 100
 
@@ -67,7 +67,7 @@ CALLS = {
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """Python, each framework and the CUDA it was built for, then every library's own answer."""
+    """List Python, each framework with the CUDA it was built for, then every library's answer."""
     cell = options.cell
     yield "versions.python", partial(check_python, cell.python if cell else None)
     if cell is not None:
@@ -97,7 +97,7 @@ def checks(options: Options) -> Iterator[Check]:
 
 
 def check_pins(path: Path) -> Outcome:
-    """Frameworks, their CUDA set and compiler are those that the image was made with."""
+    """Check that frameworks, CUDA set and compiler are those that the image was made with."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -129,7 +129,7 @@ def _absences() -> Iterator[Check]:
 
 
 def check_absent(library: str) -> Outcome:
-    """No wheel brought a library that an image without CUDA has no use for."""
+    """Check that no wheel brought a library that an image without CUDA does not need."""
     paths = [str(item.path) for item in cuda_libraries() if stem(item.name) == library]
     if paths:
         return failed(f"{CPU_ONLY}, but there is {', '.join(paths)}", paths)
@@ -205,7 +205,7 @@ def check_architectures(name: str) -> Outcome:
 
 
 def check_floor(options: Options) -> Outcome:
-    """State the driver that the host needs; where none answers, this proves nothing."""
+    """Report the driver that the host needs; where none answers, this proves nothing."""
     names = usable_frameworks(options)
     cuda = options.cell.cuda if options.cell else built_cuda(names)
     if cuda is None:
@@ -242,7 +242,7 @@ def ask(library: ctypes.CDLL, call: VersionCall) -> int:
 
 
 def check_property(name: str) -> Outcome:
-    """`<library>GetProperty` (library_types.h: major, minor, patch) agrees with its wheel."""
+    """Check that `<library>GetProperty` (major, minor, patch) agrees with the library's wheel."""
     library = load(f"lib{name}")
     if library is None:
         return _absent(f"lib{name}", None)

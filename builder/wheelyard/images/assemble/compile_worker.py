@@ -60,7 +60,7 @@ def foreign_libraries(root: Path) -> list[str]:
 
 
 def compile_module(source: bytes, path: str) -> bytes:
-    """One module's .pyc, empty if the source does not compile."""
+    """Return a module's .pyc, empty if the source does not compile."""
     try:
         code = compile(source, path, "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):

@@ -12,7 +12,7 @@ HELD_BACK = 297  # digits that no model is trained on
 
 
 def load_digits() -> tuple[list[list[int]], list[int]]:
-    """1,797 digits: rows of 64 pixels, and the digit each row shows."""
+    """Return 1,797 digits: rows of 64 pixels, and the digit that each row shows."""
     packed = (files(__name__) / "digits.csv.gz").read_bytes()
     rows = [
         [int(number) for number in line.split(b",")] for line in gzip.decompress(packed).split()

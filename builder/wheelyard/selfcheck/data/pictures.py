@@ -25,7 +25,7 @@ class Pictures:
 
     @property
     def count(self) -> int:
-        """How many."""
+        """Number of pictures."""
         return len(self.labels)
 
     def part(self, start: int, stop: int | None) -> Pictures:
@@ -38,7 +38,7 @@ class Pictures:
 
 
 def copies(count: int, length: int, kinds: int) -> list[list[int]]:
-    """`count` rows of `length` random words whose second half repeats the first."""
+    """Make `count` rows of `length` random words whose second half repeats the first."""
     chance = random.Random(count)  # noqa: S311 - not for secrets
     halves = ([chance.randrange(kinds) for _ in range(length // 2)] for _ in range(count))
     return [half + half for half in halves]

@@ -31,7 +31,7 @@ LOCAL = {
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """DDP over gloo and NCCL; mirrored and multi-worker strategies; or torchrun's own group."""
+    """List checks of DDP, tf.distribute and JAX's processes, or of torchrun's own group."""
     names = usable_frameworks(options)
     if "pytorch" in names and child.STARTED in child.launched():
         yield "distributed.nodes.pytorch", partial(check_nodes, options)
@@ -48,7 +48,7 @@ def checks(options: Options) -> Iterator[Check]:
 
 
 def check_gloo() -> Outcome:
-    """Two processes on the CPU, started by torchrun."""
+    """Train in two processes on the CPU, started by torchrun."""
     if not loopback():
         return skipped(NO_LOOPBACK)
     together = _torchrun(PROCESSES, "gloo")
@@ -67,7 +67,7 @@ def check_nccl(options: Options) -> Outcome:
 
 
 def check_elastic() -> Outcome:
-    """Two processes on the CPU, one of which is killed: torchrun starts both again."""
+    """Train in two processes on the CPU and kill one of them: torchrun must restart both."""
     if not loopback():
         return skipped(NO_LOOPBACK)
     with tempfile.TemporaryDirectory(prefix="selfcheck-") as folder:
@@ -102,7 +102,7 @@ def check_nodes(options: Options) -> Outcome:
 
 
 def check_mirrored(options: Options) -> Outcome:
-    """One process, two replicas: on two GPUs, else on two halves of the processor."""
+    """Train one process with two replicas: on two GPUs, else on two halves of the processor."""
     on_gpus = options.device != "cpu" and gpu_count("tensorflow") >= PROCESSES
     device = "cuda" if on_gpus else "cpu"
     together = _alone(TENSORFLOW, "mirrored", device)
@@ -118,7 +118,7 @@ def remarked(outcome: Outcome, reason: str | None) -> Outcome:
 
 
 def check_workers() -> Outcome:
-    """Two processes, a worker each."""
+    """Train in two processes, one worker each."""
     if not loopback():
         return skipped(NO_LOOPBACK)
     ports = [free_port() for _ in range(PROCESSES)]
@@ -130,7 +130,7 @@ def check_workers() -> Outcome:
 
 
 def check_processes() -> Outcome:
-    """Two processes of JAX on the CPU, whose batches are shared between them."""
+    """Train in two processes of JAX on the CPU, which share every batch."""
     if not loopback():
         return skipped(NO_LOOPBACK)
     port = str(free_port())
@@ -171,7 +171,7 @@ def reduced(processes: int, backend: str, size: int) -> dict[str, Any]:
 def torchrun_command(
     processes: int, port: int, *words: str, restarts: int = 0, worker: str = TORCH
 ) -> list[str]:
-    """`torchrun`, as the module it is: the script may not be on the path."""
+    """Return the command that starts torchrun as a module: its script may not be on PATH."""
     return child.module(
         "torch.distributed.run", f"--nproc-per-node={processes}", "--nnodes=1",
         "--master-addr=127.0.0.1", f"--master-port={port}", f"--max-restarts={restarts}",
@@ -180,7 +180,7 @@ def torchrun_command(
 
 
 def tf_config(ports: Sequence[int], index: int) -> dict[str, str]:
-    """TF_CONFIG of worker `index`; it must not meet a GPU that the other one has."""
+    """Return the environment of worker `index`, with TF_CONFIG and without any GPU."""
     workers = [f"127.0.0.1:{port}" for port in ports]
     value = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
     return {"TF_CONFIG": json.dumps(value), "CUDA_VISIBLE_DEVICES": "-1"}
@@ -193,7 +193,7 @@ def _alone(worker: str, mode: str, device: str) -> dict[str, Any]:
 
 
 def loopback() -> bool:
-    """Whether processes of this machine can reach each other over 127.0.0.1."""
+    """Say whether processes of this machine can reach each other over 127.0.0.1."""
     with socket.socket() as listener, socket.socket() as caller:
         try:
             listener.bind(("127.0.0.1", 0))

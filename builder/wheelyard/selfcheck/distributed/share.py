@@ -20,7 +20,7 @@ def joint_setup(device: str) -> Setup:
 
 
 def shares(setup: Setup, world: int, rank: int, steps: int = STEPS) -> Iterator[list[int]]:
-    """One process's part of every global batch."""
+    """Yield one process's part of every global batch."""
     part = BATCH // world
     order = batches(setup.split.train.count, BATCH, SEED, 0)
     for _step, rows in zip(range(steps), order, strict=False):

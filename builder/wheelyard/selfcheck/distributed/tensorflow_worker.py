@@ -71,7 +71,7 @@ def train(strategy: Any) -> list[float]:
 
 
 def _variable(weight: Any) -> Any:
-    """TensorFlow's own variable: Keras 3 wraps it, and calls it `value`."""
+    """Return TensorFlow's own variable, which Keras 3 wraps and calls `value`."""
     value = getattr(weight, "value", None)
     return weight if value is None or callable(value) else value
 

@@ -31,7 +31,7 @@ JOURNAL = "losses.json"
 
 
 def alone(device: str) -> list[float]:
-    """Losses of one process."""
+    """Return the losses of one process."""
     setup = joint_setup(device)
     learner = TorchLearner(setup)
     return learner.numbers([learner.step(rows) for rows in shares(setup, 1, 0)])
@@ -51,7 +51,7 @@ def joined(backend: str) -> tuple[TorchLearner, Setup]:
 
 
 def _again() -> dict[str, Any]:
-    """Return where a restarted group meets: PyTorch 2.15 finds the killed one's addresses else."""
+    """Return where a restarted group meets: PyTorch 2.15 else finds the killed one's addresses."""
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if attempt == "0":
         return {}
@@ -62,7 +62,7 @@ def _again() -> dict[str, Any]:
 
 
 def together(backend: str) -> list[float]:
-    """Losses of all processes; the mean of their shares is the global batch's."""
+    """Return the losses of all processes: the mean of their shares is the global batch's."""
     learner, setup = joined(backend)
     world, rank = distributed.get_world_size(), distributed.get_rank()
     losses = torch.stack([learner.step(rows) for rows in shares(setup, world, rank)])
@@ -72,7 +72,7 @@ def together(backend: str) -> list[float]:
 
 
 def elastic(folder: Path) -> dict[str, Any]:
-    """Losses of a group that was started again, how often, and the step from which it went on."""
+    """Train in a group that is restarted; return losses, restarts and the step it resumed at."""
     learner, setup = joined("gloo")
     world, rank = distributed.get_world_size(), distributed.get_rank()
     restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])

@@ -37,7 +37,7 @@ ALONE = {"pytorch": ("graph",)}  # what one framework has
 
 
 def checks(options: Options) -> Iterator[Check]:
-    """Every check of the group; in an image without CUDA each says why it is not made."""
+    """List every check of the group; in an image without CUDA each one skips with the reason."""
     for name, work in _checks(options):
         yield name, _not_here if options.cpu_only else work
 
@@ -47,7 +47,7 @@ def _not_here() -> Outcome:
 
 
 def _checks(options: Options) -> Iterator[Check]:
-    """Driver and devices; then, a framework at a time, what it computes on the GPU."""
+    """List driver and devices, then what each framework computes on the GPU."""
     yield "gpu.driver", partial(check_driver, options)
     yield "gpu.devices", lambda: judge_devices(find_driver())
     for name in usable_frameworks(options):
@@ -62,7 +62,7 @@ def _checks(options: Options) -> Iterator[Check]:
 
 
 def known_to(framework: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Keep what a framework has an operation of its own for."""
+    """Keep the checks that the framework has an operation of its own for."""
     return tuple(name for name in names if framework != "jax" or name in BY_JAX)
 
 
@@ -90,7 +90,7 @@ def check_framework(name: str) -> Outcome:
 
 
 def on_gpu(name: str, work: Callable[[], Outcome]) -> Outcome:
-    """Do it where the framework has a GPU, else skip."""
+    """Run the check where the framework has a GPU; skip it elsewhere."""
     if not gpu_count(name):
         return skipped(f"{MODULES[name]} sees no GPU", wants_gpu=True)
     return work()

@@ -57,7 +57,7 @@ def judge_links(
 
 
 def judge_peers(device: str, runs: Mapping[str, Sequence[float]], direct: Sequence[str]) -> Outcome:
-    """Report copies between GPUs, which nobody states a rate for; that they arrive was compared."""
+    """Report copies between GPUs, whose content was compared; no rate is stated for them."""
     seen = {**_seen(device, runs, {}), "direct": list(direct)}
     through = [name for name in runs if name not in direct]
     reason = f"not peer to peer, but through the host: {', '.join(through)}" if through else None

@@ -55,7 +55,7 @@ class Products:
 def judge_products(
     device: str, products: Mapping[str, Products], samples: Sequence[Sample], limits: Limits
 ) -> Outcome:
-    """No bit changed, and the device was as fast, as cool and as busy as it has to be."""
+    """Fail if a bit changed, or the device was slower, hotter or less busy than it should be."""
     seen = {
         "device": device,
         "products": {kind: asdict(each) for kind, each in products.items()},
@@ -90,7 +90,7 @@ def _slow(device: str, products: Mapping[str, Products]) -> Iterator[str]:
 
 
 def _held(samples: Sequence[Sample], limits: Limits) -> Iterator[str]:
-    """Why a GPU was not what it could be, by what NVML said meanwhile."""
+    """Say what slowed the GPU down, by what NVML reported meanwhile."""
     for bit, text in SLOWED.items():
         share = sum(bool(each.reasons & bit) for each in samples) / max(1, len(samples))
         if share > HELD:
@@ -115,7 +115,7 @@ def _remarks(samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def judge_memory(size: int, wrong: Mapping[str, int]) -> Outcome:
-    """Every pattern is read as it was written; `wrong` counts the words that are not, by name."""
+    """Fail unless every pattern was read as it was written; `wrong` counts words by pattern."""
     seen = {"mebibytes": size >> 20, "wrong": dict(wrong)}
     if not size or not wrong:
         return failed("no memory was free to be tried", seen)

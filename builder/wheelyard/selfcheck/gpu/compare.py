@@ -78,7 +78,7 @@ def each(side: Side, count: int) -> Outcome:
 
 
 def compare(side: Side, what: str, device: str) -> Outcome:
-    """Every type within its tolerance; a low precision that ran elsewhere is told, not counted."""
+    """Hold every type to its tolerance; report a low precision that ran elsewhere uncounted."""
     seen, moved = dict[str, float](), list[str]()
     for kind in side.kinds(what, device):
         try:

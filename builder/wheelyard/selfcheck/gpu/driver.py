@@ -75,7 +75,7 @@ def read_driver() -> Driver:
 
 
 def free_memory() -> str | None:
-    """How much memory is free on each GPU, for a message; None when nothing can tell."""
+    """Say how much memory is free on each GPU, for a message; None when nothing can tell."""
     try:
         gpus = read_driver().gpus
     except (NoDriverError, OSError, subprocess.SubprocessError):
@@ -148,7 +148,7 @@ FABRIC = {1: "not started", 2: "in progress", 3: "completed"}
 
 
 def _fabric(nvml: Any, handle: Any) -> str | None:
-    """How far the fabric manager is with this GPU; the binding fills in a structure of ours."""
+    """Return the state of the fabric manager for this GPU; None where NVML has none."""
     made = getattr(nvml, "c_nvmlGpuFabricInfo_t", None)
     if made is None:
         return None
@@ -236,7 +236,7 @@ def _slices(nvml: Any, handle: Any) -> list[Any]:
 
 
 def _nvlinks(nvml: Any, handle: Any) -> list[bool]:
-    """Of every link that the GPU has, whether it is up."""
+    """Return the state of every link that the GPU has: True for one that is up."""
     states = (
         _asked(nvml, nvml.nvmlDeviceGetNvLinkState, handle, at)
         for at in range(nvml.NVML_NVLINK_MAX_LINKS)
@@ -267,7 +267,7 @@ def _pcie(nvml: Any, handle: Any) -> str | None:
 
 
 def optional(nvml: Any, name: str, *arguments: Any) -> Any:
-    """As `_asked`; None also where this nvidia-ml-py does not have the function."""
+    """Ask as `_asked` does; None also where this nvidia-ml-py does not have the function."""
     function = getattr(nvml, name, None)
     return None if function is None else _asked(nvml, function, *arguments)
 

@@ -11,7 +11,7 @@ _KINDS = {1: "compute", 2: "sm"}  # PTX, machine code
 
 
 def architectures_in(code: bytes) -> list[str]:
-    """`sm_90` for machine code, then `compute_90` for PTX, each once."""
+    """List `sm_90` and the like for machine code, then `compute_90` for PTX, each once."""
     found = {
         entry
         for match in re.finditer(re.escape(_MAGIC), code)
@@ -22,7 +22,7 @@ def architectures_in(code: bytes) -> list[str]:
 
 
 def _entries(code: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Kind and architecture of a fat binary's entries, as far as it is whole."""
+    """Yield kind and architecture of a fat binary's entries; stop where it is truncated."""
     if start + 16 > len(code):
         return
     header, size = struct.unpack_from("<HQ", code, start + 6)

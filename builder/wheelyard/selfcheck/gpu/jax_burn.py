@@ -20,7 +20,7 @@ def name(device: str) -> str:
 
 
 def uuid(device: str) -> str | None:  # noqa: ARG001 - PyTorch's side does know
-    """JAX does not say what NVML knows a GPU by."""
+    """Return None: JAX does not say what NVML knows a GPU by."""
     return None
 
 
@@ -30,7 +30,7 @@ def kinds(device: str) -> tuple[str, ...]:
 
 
 def product(kind: str, device: str, size: int) -> Callable[[], int]:
-    """Work that computes the product TIMES times; how many elements differ from the first."""
+    """Prepare a function that repeats the product and counts elements that differ."""
     left, right = factors(kind, device_of(device), size)
     multiply, count = jax.jit(partial(_bits, kind)), jax.jit(_different)
     first = multiply(left, right)
@@ -52,5 +52,5 @@ def _different(seen: Any, first: Any) -> Any:
 
 
 def free(device: str) -> int | None:  # noqa: ARG001 - PyTorch's side does know
-    """JAX says what it uses of its own pool, not what is free."""
+    """Return None: JAX reports what it uses of its own pool, not what is free."""
     return None

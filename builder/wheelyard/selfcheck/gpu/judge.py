@@ -60,7 +60,7 @@ def judge_driver(driver: Driver | NoDriverError, cuda: str | None) -> Outcome:
 
 
 def is_forward(driver: Driver, cuda: str) -> bool:
-    """Whether the CUDA that programs load is newer than the kernel's driver can bring by itself.
+    """Say whether programs load a newer CUDA than the kernel's driver brings by itself.
 
     NVML asks the libcuda.so.1 of this process for its version, and the kernel for the driver's.
     """
@@ -68,7 +68,7 @@ def is_forward(driver: Driver, cuda: str) -> bool:
 
 
 def judge_devices(driver: Driver | NoDriverError) -> Outcome:
-    """GPUs are there, their memory is sound, and what is odd about them is said."""
+    """Check that there are GPUs with sound memory, and report what is unusual about them."""
     if isinstance(driver, BrokenDriverError):
         return failed(str(driver))
     if isinstance(driver, NoDriverError):
@@ -127,7 +127,7 @@ def _remarks(driver: Driver) -> list[str]:
 
 
 def is_narrow(pcie: str) -> bool:
-    """Fewer lanes than the GPU and its slot could have; a lower generation only saves power."""
+    """Say whether fewer lanes are used than possible; a lower generation only saves power."""
     now, most = (int(lanes) for lanes in pcie.rpartition(", x")[2].split(" of x"))
     return now < most
 
@@ -178,7 +178,7 @@ def judge_framework(
 
 
 def least_seen(gpus: Sequence[Gpu]) -> int:
-    """How many GPUs a process must see at least, of these and without CUDA_VISIBLE_DEVICES.
+    """Return how many of these GPUs a process sees at least, without CUDA_VISIBLE_DEVICES.
 
     CUDA lists one slice, and beside a slice no whole GPU (MIG user guide, device enumeration);
     where no GPU in MIG mode has a slice for us, the whole ones.
@@ -203,7 +203,7 @@ HIDDEN = ("", "-1", "NoDevFiles")  # values of CUDA_VISIBLE_DEVICES that mean: n
 
 
 def _translates(driver: Driver, cuda: str | None) -> bool:
-    """Whether the driver compiles PTX of this CUDA; one older than it does not."""
+    """Say whether the driver compiles PTX of this CUDA; a driver older than it does not."""
     return not (cuda and driver.cuda) or not is_older(driver.cuda, _minor(cuda))
 
 
@@ -212,12 +212,12 @@ def _minor(cuda: str) -> str:
 
 
 def machine_code(architectures: Sequence[str]) -> list[str]:
-    """Those that need no translation by the driver."""
+    """Return those that need no translation by the driver."""
     return [name for name in architectures if not name.startswith("compute_")]
 
 
 def _fits(gpu: Gpu, architectures: Sequence[str]) -> bool:
-    """Nothing is known against a GPU whose driver does not say its capability."""
+    """Say whether the wheel has code for the GPU; assume so if its capability is unknown."""
     return not gpu.capability or has_code_for(gpu.capability, architectures)
 
 
@@ -245,7 +245,7 @@ FABRIC_MANAGER = (
 
 
 def _not_ready(driver: Driver) -> str | None:
-    """Why CUDA refuses to start (error 802), as far as NVML says; None where it says nothing."""
+    """Say why CUDA refuses to start (error 802); None where NVML gives no reason."""
     if driver.confidential and driver.accepting is False:
         return (
             "the GPUs take no work until they are attested and set ready: nvidia-smi conf-compute "

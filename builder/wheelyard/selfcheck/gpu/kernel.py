@@ -56,7 +56,7 @@ def find_nvcc() -> Path | None:
 
 
 def compile_command(nvcc: Path, target: Path, capability: str | None) -> list[str]:
-    """Machine code for the GPU that is here; PTX where there is none."""
+    """Return the command that makes machine code for this GPU, or PTX where there is none."""
     if capability is None:
         return [str(nvcc), "-ptx", "-o", str(target), str(SOURCE)]
     architecture = f"-arch=sm_{capability.replace('.', '')}"
@@ -76,7 +76,7 @@ def capability_of(cuda: ctypes.CDLL) -> str:
 
 
 def run_kernel(cuda: ctypes.CDLL, code: bytes) -> list[float]:
-    """2 x + 1 for x from 0 on, computed by the kernel on GPU 0 (CUDA driver API)."""
+    """Return 2 x + 1 for x from 0 on, computed by the kernel on GPU 0 (CUDA driver API)."""
     device, context = ctypes.c_int(), ctypes.c_void_p()
     module, function = ctypes.c_void_p(), ctypes.c_void_p()
     _call(cuda, "cuInit", 0)

@@ -26,7 +26,7 @@ BY_JAX = {"XLA_FLAGS": "--xla_gpu_deterministic_ops=true"}
 
 
 def check_determinism(framework: str, device: str = "cuda") -> Outcome:
-    """Two processes, the same losses."""
+    """Train in two processes, which must report the same losses."""
     command = child.module(f"{__package__}.repeating", framework, device)
     settings = {**SETTINGS, **(BY_JAX if framework == "jax" else {})}
     first, second = (child.last_json(child.run(command, settings)) for _ in range(2))

@@ -16,7 +16,7 @@ SM_CLOCK, CORE, SLOWDOWN = 1, 0, 1  # NVML_CLOCK_SM, NVML_TEMPERATURE_GPU, ..._T
 
 
 def place_of(driver: Driver, at: int, uuid: str | None, visible: str | None) -> int | None:
-    """Which of the driver's GPUs the framework's device `at` is; None where nobody can tell.
+    """Find which of the driver's GPUs is the framework's device `at`; None where unknown.
 
     By its uuid where the framework knows it; else CUDA's order is NVML's only among equal GPUs,
     and while no variable picks some.

@@ -18,7 +18,7 @@ def name(device: str) -> str:
 
 
 def uuid(device: str) -> str | None:  # noqa: ARG001 - PyTorch's side does know
-    """TensorFlow does not say what NVML knows a GPU by."""
+    """Return None: TensorFlow does not say what NVML knows a GPU by."""
     return None
 
 
@@ -31,7 +31,7 @@ def kinds(device: str) -> tuple[str, ...]:
 
 
 def product(kind: str, device: str, size: int) -> Callable[[], int]:
-    """Work that computes the product TIMES times; how many elements differ from the first."""
+    """Prepare a function that repeats the product and counts elements that differ."""
     data_type = tf.float32 if kind == "tf32" else tf.as_dtype(kind)
     with tf.device(_place(device)):
         left, right = (
@@ -40,7 +40,7 @@ def product(kind: str, device: str, size: int) -> Callable[[], int]:
         )
 
     def bits() -> Any:
-        """In halves of 16 bits: whole numbers of 32 are compared on the processor."""
+        """Return halves of 16 bits: whole numbers of 32 are compared on the processor."""
         return tf.bitcast(tf.matmul(left, right), tf.int16)
 
     with precise(allow_tf32=kind == "tf32"), tf.device(_place(device)):
@@ -58,7 +58,7 @@ def product(kind: str, device: str, size: int) -> Callable[[], int]:
 
 
 def free(device: str) -> int | None:  # noqa: ARG001 - PyTorch's side does know
-    """TensorFlow says what it uses, not what is free."""
+    """Return None: TensorFlow reports what it uses, not what is free."""
     return None
 
 

@@ -60,13 +60,13 @@ def difference(what: str, kind: str, device: str) -> float:
 
 
 def _must_be_on(device: str, seen: Any, what: str, kind: str) -> None:
-    """TensorFlow moves an operation that a GPU has no kernel for to the CPU, and says nothing."""
+    """Return singular values, the product of all, and one factor with itself: signs are free."""
     if _place(device)[1:] not in seen.device:
         raise MovedError(f"{what} in {kind} ran on {seen.device}")
 
 
 def _place(device: str) -> str:
-    """`cuda:1` is /GPU:1; `cuda` is the first."""
+    """Return singular values, the product of all, and one factor with itself: signs are free."""
     kind, _, number = device.partition(":")
     return f"/GPU:{number}" if number else PLACES[kind]
 
@@ -124,7 +124,7 @@ def _solver(values: Any, right: Any) -> Any:
 
 
 def _svd(values: Any) -> Any:
-    """Factor, put together again, and see that one factor is orthogonal: signs are free."""
+    """Return singular values, the product of all, and one factor with itself: signs are free."""
     sizes, left, right = tf.linalg.svd(values)
     again = tf.matmul(left * sizes, right, transpose_b=True)
     return tf.concat((tf.linalg.diag(sizes), again, tf.matmul(left, left, transpose_a=True)), 0)

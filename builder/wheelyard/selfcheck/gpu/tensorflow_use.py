@@ -18,7 +18,7 @@ BLOCK = 16 << 20  # bytes
 
 
 def memory() -> Outcome:
-    """Memory comes back when it is freed, and holes are used again."""
+    """Check that freed memory comes back, and that the gaps are used again."""
     gc.collect()
     before = _used()
     tf.config.experimental.reset_memory_stats("GPU:0")
@@ -44,7 +44,7 @@ def _used() -> int:
 
 
 def allreduce() -> Outcome:
-    """NCCL adds up a tensor over all GPUs; one is enough to run it."""
+    """Add up a tensor over all GPUs by NCCL; one GPU is enough to run it."""
     gpus = [f"/GPU:{at}" for at in range(len(tf.config.list_physical_devices("GPU")))]
     parts = nccl_sums(gpus)()
     wanted = len(gpus) * (len(gpus) + 1) / 2

@@ -42,7 +42,7 @@ def kinds(device: str) -> tuple[str, ...]:
 
 
 def product(kind: str, device: str, size: int) -> Callable[[], int]:
-    """Work that computes the product TIMES times; how many elements differ from the first."""
+    """Prepare a function that repeats the product and counts elements that differ."""
     generator = torch.Generator().manual_seed(1)
     left, right = (torch.rand(size, size, generator=generator) * 2 - 1 for _ in range(2))
     multiply = _multiply(kind, left.to(device), right.to(device))
@@ -72,7 +72,7 @@ def _multiply(kind: str, left: torch.Tensor, right: torch.Tensor) -> Callable[[]
 
 
 def _scaled(left: torch.Tensor, right: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """In float8 (E4M3), sums in float32; the right side lies by columns, as cuBLASLt wants it."""
+    """Multiply in float8 (E4M3), sums in float32; cuBLASLt wants the right side by columns."""
     left, right = left.to(torch.float8_e4m3fn), right.to(torch.float8_e4m3fn).t()
     one = torch.ones((), device=left.device)
 
@@ -90,7 +90,7 @@ def _bits(values: torch.Tensor) -> torch.Tensor:
 
 
 def free(device: str) -> int:
-    """Bytes that may be tried."""
+    """Return how many bytes may be tried."""
     if device == "cpu":
         return ON_CPU
     torch.cuda.empty_cache()
@@ -98,7 +98,7 @@ def free(device: str) -> int:
 
 
 def wrong(pattern: int | None, device: str, size: int) -> int:
-    """Words that differ from what was written: the pattern, or each word's place."""
+    """Fill memory with the pattern, or each word's place; count the words that differ."""
     blocks = [torch.empty(length, dtype=torch.int64, device=device) for length in lengths(size)]
     for at, part in _parts(blocks):
         if pattern is None:
@@ -113,7 +113,7 @@ def wrong(pattern: int | None, device: str, size: int) -> int:
 
 
 def _parts(blocks: Sequence[torch.Tensor]) -> Iterator[tuple[int, torch.Tensor]]:
-    """Small parts, so that comparing takes little room, and the place of each one's first word."""
+    """Yield small parts, which take little memory to compare, each with its first word's place."""
     at = 0
     for block in blocks:
         for part in block.split(PART):
@@ -122,6 +122,6 @@ def _parts(blocks: Sequence[torch.Tensor]) -> Iterator[tuple[int, torch.Tensor]]
 
 
 def lengths(size: int) -> Iterator[int]:
-    """Words of each block of `size` bytes."""
+    """Yield the length in words of each block of `size` bytes."""
     for start in range(0, size // 8, BLOCK):
         yield min(BLOCK, size // 8 - start)

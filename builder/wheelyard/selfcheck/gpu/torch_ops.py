@@ -85,7 +85,7 @@ def _solver(values: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def _svd(values: torch.Tensor) -> torch.Tensor:
-    """Factor, put together again, and see that one factor is orthogonal: signs are free."""
+    """Return singular values, the product of all, and one factor with itself: signs are free."""
     left, sizes, right = torch.linalg.svd(values, full_matrices=False)
     return torch.cat((torch.diag(sizes), (left * sizes) @ right, left.t() @ left))
 

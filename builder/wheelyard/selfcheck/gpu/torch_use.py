@@ -15,7 +15,7 @@ STEPS = 6  # of a training, as a CUDA graph
 
 
 def memory() -> Outcome:
-    """Memory comes back when it is freed, and holes are used again."""
+    """Check that freed memory comes back, and that the gaps are used again."""
     gc.collect()
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
@@ -40,7 +40,7 @@ def memory() -> Outcome:
 
 
 def allreduce() -> Outcome:
-    """NCCL adds up a tensor over all GPUs; one is enough to run it."""
+    """Add up a tensor over all GPUs by NCCL; one GPU is enough to run it."""
     from torch.cuda import nccl
 
     count = torch.cuda.device_count()
@@ -111,7 +111,7 @@ def _small() -> torch.nn.Module:
 
 
 def _train_step(model: torch.nn.Module, inputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """One step by plain gradient descent, which keeps no state; the loss before it."""
+    """Take one step of plain gradient descent, which keeps no state; return the loss before it."""
     loss = torch.nn.functional.cross_entropy(model(inputs), truth)
     weights = list(model.parameters())
     with torch.no_grad():

@@ -12,7 +12,7 @@ GPU = b"/device:GPU"
 
 
 def kernels_in(trace: bytes) -> int:
-    """Events on the lines of GPUs' planes."""
+    """Count the events on the lines of GPUs' planes."""
     count = 0
     for plane in parts(trace, PLANES):
         if any(name.startswith(GPU) for name in parts(plane, NAME)):

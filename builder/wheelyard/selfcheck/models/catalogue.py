@@ -42,7 +42,7 @@ class Spec:
 
     @property
     def training_operations(self) -> int:
-        """Of a training step, for one sample: each layer once forward and twice backward.
+        """Operations of a training step for one sample: each layer forward, and twice backward.
 
         The first layer's backward pass computes the gradient of its weights alone.
         """
@@ -50,17 +50,17 @@ class Spec:
 
 
 def dense(inputs: int, outputs: int) -> int:
-    """Operations of a fully connected layer."""
+    """Count the operations of a fully connected layer."""
     return 2 * inputs * outputs
 
 
 def convolution(side: int, outputs: int, inputs: int) -> int:
-    """Operations of a 3 x 3 convolution with pictures of `side` pixels as its output."""
+    """Count the operations of a 3 x 3 convolution whose output has `side` x `side` pixels."""
     return side * side * dense(9 * inputs, outputs)
 
 
 def attention_blocks(tokens: int) -> int:
-    """Operations of the transformer's blocks: projections, attention, feed-forward."""
+    """Count the operations of the transformer's blocks: projections, attention, feed-forward."""
     projections = 4 * dense(WIDTH, WIDTH) + 2 * dense(WIDTH, INNER)
     return LAYERS * tokens * (projections + 2 * dense(WIDTH, tokens))
 

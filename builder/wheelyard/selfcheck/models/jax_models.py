@@ -54,7 +54,7 @@ def make_model(spec: Spec) -> Model:
 
 
 def mlp(outputs: int = 10) -> Model:
-    """784-128-outputs."""
+    """Make a model of layers 784-128-outputs."""
 
     def apply(weights: Sequence[Any], inputs: Any, _drop: Drop) -> Any:
         first, bias, second, last = weights
@@ -64,7 +64,7 @@ def mlp(outputs: int = 10) -> Model:
 
 
 def cnn_9216() -> Model:
-    """(N, 28, 28, 1) -> (N, 10); 12 x 12 x 64 = 9216."""
+    """Make a CNN: (N, 28, 28, 1) -> (N, 10); 12 x 12 x 64 = 9216."""
 
     def apply(weights: Sequence[Any], inputs: Any, drop: Drop) -> Any:
         first, first_bias, second, second_bias, third, third_bias, last, last_bias = weights
@@ -81,7 +81,7 @@ def cnn_9216() -> Model:
 
 
 def convolution(images: Any, kernel: Any) -> Any:
-    """Without padding, channels last."""
+    """Convolve without padding, channels last."""
     return jax.lax.conv_general_dilated(
         images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -102,7 +102,7 @@ BLOCK = (
 
 
 def transformer() -> Model:
-    """(N, T) pixels as words -> (N, T, VOCABULARY): what the next pixel might be."""
+    """Make a predictor of the next pixel: (N, T) pixels as words -> (N, T, VOCABULARY)."""
     shapes = ((VOCABULARY, WIDTH), *BLOCK * LAYERS, *NORM, (WIDTH, VOCABULARY), (VOCABULARY,))
     starts = [1 + len(BLOCK) * layer for layer in range(LAYERS)]
     scales = {at for start in starts for at in (start, start + len(NORM) + 8)}
@@ -110,7 +110,7 @@ def transformer() -> Model:
 
 
 def language_model(weights: Sequence[Any], pixels: Any, _drop: Drop) -> Any:
-    """Logits for every place."""
+    """Return logits for every place."""
     rest = iter(weights)
     table = next(rest)
     words = table[pixels] * math.sqrt(WIDTH) + positional_encoding(TOKENS, WIDTH, table.dtype)
@@ -121,7 +121,7 @@ def language_model(weights: Sequence[Any], pixels: Any, _drop: Drop) -> Any:
 
 
 def block(words: Any, weights: Iterator[Any]) -> Any:
-    """Causal self-attention and a feed-forward layer, each around a residual connection."""
+    """Apply causal self-attention and a feed-forward layer, each with a residual connection."""
     before = normal(words, next(weights), next(weights))
     query, key, value = (
         jnp.einsum("ntw,whs->nths", before, next(weights)) + next(weights) for _ in range(3)
@@ -137,13 +137,13 @@ def block(words: Any, weights: Iterator[Any]) -> Any:
 
 
 def normal(words: Any, scale: Any, bias: Any) -> Any:
-    """Each word moved and scaled to mean 0 and variance 1."""
+    """Move and scale each word to mean 0 and variance 1."""
     spread = jnp.sqrt(words.var(-1, keepdims=True) + 1e-5)
     return (words - words.mean(-1, keepdims=True)) / spread * scale + bias
 
 
 def positional_encoding(places: int, width: int, kind: Any) -> Any:
-    """Sines and cosines of Vaswani et al. (2017), section 3.5: shape (places, width)."""
+    """Compute sines and cosines of Vaswani et al. (2017), section 3.5: shape (places, width)."""
     place = jnp.arange(places, dtype=jnp.float32)[:, None]
     rates = jnp.exp(jnp.arange(0, width, 2) * (-math.log(10000.0) / width))
     turns = jnp.stack((jnp.sin(place * rates), jnp.cos(place * rates)), axis=2)

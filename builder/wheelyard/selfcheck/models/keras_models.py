@@ -32,14 +32,14 @@ def make_model(spec: Spec, *, dropout: bool = True) -> Any:
 
 
 def mlp(outputs: int = 10) -> Any:
-    """784-128-outputs."""
+    """Make a model of layers 784-128-outputs."""
     return keras.Sequential(
         [keras.Input((784,)), layers.Dense(128, activation="relu"), _last(outputs)]
     )
 
 
 def cnn_9216(dropout: float = 1.0) -> Any:
-    """(N, 28, 28, 1) -> (N, 10); `dropout` scales both dropout rates."""
+    """Make a CNN: (N, 28, 28, 1) -> (N, 10); `dropout` scales both dropout rates."""
     return keras.Sequential([
         keras.Input((28, 28, 1)), layers.Conv2D(32, 3, activation="relu"),
         layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(),
@@ -49,7 +49,7 @@ def cnn_9216(dropout: float = 1.0) -> Any:
 
 
 def cnn_6272() -> Any:
-    """(N, 28, 28, 3) -> (N, 10)."""
+    """Make a CNN: (N, 28, 28, 3) -> (N, 10)."""
     return keras.Sequential([
         keras.Input((28, 28, 3)), layers.Conv2D(64, 3, padding="same", activation="relu"),
         layers.MaxPooling2D(), layers.Conv2D(128, 3, padding="same", activation="relu"),
@@ -58,7 +58,7 @@ def cnn_6272() -> Any:
 
 
 def cnn_2304() -> Any:
-    """(N, 32, 32, 3) -> (N, 10)."""
+    """Make a CNN: (N, 32, 32, 3) -> (N, 10)."""
     return keras.Sequential([
         keras.Input((32, 32, 3)), layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D(),
         layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(), layers.Flatten(),
@@ -67,7 +67,7 @@ def cnn_2304() -> Any:
 
 
 def cnn_norm() -> Any:
-    """(N, 28, 28, 1) -> (N, 10), batch norm behind every convolution."""
+    """Make a CNN: (N, 28, 28, 1) -> (N, 10), batch norm behind every convolution."""
     model = keras.Sequential([keras.Input((28, 28, 1))])
     for filters in (16, 32):
         model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
@@ -80,12 +80,12 @@ def cnn_norm() -> Any:
 
 
 def recurrent(kind: Any) -> Any:
-    """(N, 28, 28) -> (N, 10): a picture read row by row, by a layer of this kind."""
+    """Make a reader of a picture row by row, by a layer of this kind: (N, 28, 28) -> (N, 10)."""
     return keras.Sequential([keras.Input((28, 28)), kind(HIDDEN), _last(10)])
 
 
 def lstm(segments: int = SEGMENTS) -> Any:
-    """(N, 28, 28) -> (N, 10): a picture read row by row, in segments that share one state."""
+    """Make a reader row by row, in segments that share a state: (N, 28, 28) -> (N, 10)."""
     rows = keras.Input((28, 28))
     layer = layers.LSTM(HIDDEN, return_state=True)
     length, state = 28 // segments, None
@@ -95,7 +95,7 @@ def lstm(segments: int = SEGMENTS) -> Any:
 
 
 def transformer() -> Any:
-    """(N, T) pixels as words -> (N, T, VOCABULARY): what the next pixel might be."""
+    """Make a predictor of the next pixel: (N, T) pixels as words -> (N, T, VOCABULARY)."""
     pixels = keras.Input((TOKENS,), dtype="int32")
     words = layers.Embedding(VOCABULARY, WIDTH)(pixels)
     words = Places()(words)
@@ -112,7 +112,7 @@ class Places(layers.Layer):  # type: ignore[misc,name-defined]
     """Adds sines and cosines of the place to words (Vaswani et al. 2017, section 3.5)."""
 
     def call(self, words: Any) -> Any:
-        """(N, T, WIDTH) -> the same."""
+        """Add them: (N, T, WIDTH) -> the same."""
         table = positional_encoding(TOKENS, WIDTH)
         if hasattr(keras, "ops"):  # Keras 3, by any backend
             return words * math.sqrt(WIDTH) + keras.ops.convert_to_tensor(table, words.dtype)
@@ -121,7 +121,7 @@ class Places(layers.Layer):  # type: ignore[misc,name-defined]
 
 
 def positional_encoding(places: int, width: int) -> list[list[float]]:
-    """Shape (places, width): sine and cosine in turn."""
+    """Compute sine and cosine in turn: shape (places, width)."""
     rates = [10000.0 ** (-step / width) for step in range(0, width, 2)]
     return [
         [turn(place * rate) for rate in rates for turn in (math.sin, math.cos)]
@@ -130,7 +130,7 @@ def positional_encoding(places: int, width: int) -> list[list[float]]:
 
 
 def binary() -> Any:
-    """(N, 10) -> (N, 1), a logit."""
+    """Make a model of one logit: (N, 10) -> (N, 1)."""
     return keras.Sequential([keras.Input((10,)), layers.Dense(10, activation="relu"), _last(1)])
 
 

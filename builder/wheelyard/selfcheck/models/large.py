@@ -42,7 +42,7 @@ class ResNet:
 
     @property
     def training_operations(self) -> int:
-        """Each layer once forward and twice backward, but for the gradient of the picture."""
+        """Operations of a training step; the gradient of the picture is not computed."""
         return 3 * self.operations - (self.side // 2) ** 2 * dense(49 * 3, self.width)
 
 
@@ -68,7 +68,7 @@ class Gpt2:
 
     @property
     def training_operations(self) -> int:
-        """Each layer once forward and twice backward."""
+        """Operations of a training step: each layer once forward and twice backward."""
         return 3 * self.operations
 
 

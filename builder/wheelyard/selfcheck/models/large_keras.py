@@ -22,7 +22,7 @@ def _convolved(images: Any, filters: int, size: int, stride: int = 1) -> Any:
 
 
 def resnet(shape: ResNet) -> Any:
-    """(N, side, side, 3) -> (N, classes)."""
+    """Make the ResNet: (N, side, side, 3) -> (N, classes)."""
     images = keras.Input((shape.side, shape.side, 3))
     values = layers.ReLU()(_convolved(images, shape.width, 7, 2))
     values = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(values))
@@ -49,7 +49,7 @@ class Decoder(keras.Model):  # type: ignore[misc,name-defined]
         self.last = layers.LayerNormalization(epsilon=1e-5)
 
     def call(self, words: Any) -> Any:
-        """Logits of the next word at every place, by the embedding itself."""
+        """Return logits of the next word at every place, by the embedding itself."""
         hidden = self.words(words) + self.places(tf.range(words.shape[1]))
         for part in self.parts:
             hidden = part(hidden)
@@ -70,7 +70,7 @@ class _Layer(layers.Layer):  # type: ignore[misc,name-defined]
         self.shrink = layers.Dense(shape.width)
 
     def call(self, words: Any) -> Any:
-        """(N, T, width) -> the same."""
+        """Apply the layer: (N, T, width) -> the same."""
         normal = self.first(words)
         words = words + self.attention(normal, normal, use_causal_mask=True)
         return words + self.shrink(self.grow(self.second(words)))
@@ -104,17 +104,17 @@ class Large:
             tf.config.experimental.reset_memory_stats("GPU:0")
 
     def step(self) -> Any:
-        """One optimizer step; the loss, not waited for."""
+        """Take one optimizer step; return the loss without waiting for it."""
         with tf.device(self.place):
             self.last = self._step()
         return self.last
 
     def wait(self) -> None:
-        """Until the device is done."""
+        """Wait until the device is done."""
         float(self.last)
 
     def memory(self) -> int:
-        """Bytes of the GPU that were in use at most; 0 on a processor."""
+        """Return the most bytes of the GPU that were in use; 0 on a processor."""
         info = tf.config.experimental.get_memory_info("GPU:0") if self.on_gpu else {"peak": 0}
         return int(info["peak"])
 
@@ -137,7 +137,7 @@ class Large:
 
 
 def parameters(shape: ResNet | Gpt2) -> int:
-    """How many weights the model has, running means of batch norm apart."""
+    """Count the model's weights without batch norm's running means."""
     with tf.device(device_of("cpu")):
         model = resnet(shape) if isinstance(shape, ResNet) else Decoder(shape)
         if isinstance(shape, Gpt2):
@@ -152,7 +152,7 @@ def _type(on_gpu: bool) -> str:
 
 
 def data(shape: ResNet | Gpt2) -> tuple[Any, Any]:
-    """One batch: pictures and kinds, or words and the next words."""
+    """Make one batch: pictures and kinds, or words and the next words."""
     if isinstance(shape, ResNet):
         images = tf.random.uniform((shape.batch, shape.side, shape.side, 3))
         return images, tf.random.uniform((shape.batch,), 0, shape.classes, tf.int32)

@@ -30,12 +30,12 @@ class Bottleneck(nn.Module):  # type: ignore[misc]
         )  # fmt: skip
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, H, W) -> (N, 4 x width, H / stride, W / stride)."""
+        """Convolve: (N, inputs, H, W) -> (N, 4 x width, H / stride, W / stride)."""
         return functional.relu(self.body(images) + self.around(images))
 
 
 def resnet(shape: ResNet) -> nn.Module:
-    """(N, 3, side, side) -> (N, classes)."""
+    """Make the ResNet: (N, 3, side, side) -> (N, classes)."""
     blocks = stages(shape)
     return nn.Sequential(
         nn.Conv2d(3, shape.width, 7, 2, 3, bias=False), nn.BatchNorm2d(shape.width), nn.ReLU(),
@@ -57,7 +57,7 @@ class Layer(nn.Module):  # type: ignore[misc]
         )
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
-        """(N, T, width) -> the same."""
+        """Apply the layer: (N, T, width) -> the same."""
         parts = self.project(self.first(words)).chunk(3, dim=-1)
         shape = (*words.shape[:2], self.heads, -1)
         query, key, value = (part.reshape(shape).transpose(1, 2) for part in parts)
@@ -80,7 +80,7 @@ class Decoder(nn.Module):  # type: ignore[misc]
         self.last = nn.LayerNorm(shape.width)
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
-        """Logits of the next word at every place, by the embedding itself."""
+        """Return logits of the next word at every place, by the embedding itself."""
         places = torch.arange(words.shape[1], device=words.device)
         hidden = self.last(self.layers(self.words(words) + self.places(places)))
         return functional.linear(hidden, self.words.weight)
@@ -108,7 +108,7 @@ class Large:
         self.scaler = make_scaler(self.device.type, enabled=self.type == torch.float16)
 
     def step(self) -> torch.Tensor:
-        """One optimizer step; the loss, not waited for."""
+        """Take one optimizer step; return the loss without waiting for it."""
         self.optimizer.zero_grad(set_to_none=True)
         kind, mixed = self.device.type, self.type != torch.float32
         with torch.autocast(kind, self.type if mixed else torch.bfloat16, enabled=mixed):
@@ -120,12 +120,12 @@ class Large:
         return loss.detach()
 
     def wait(self) -> None:
-        """Until the device is done."""
+        """Wait until the device is done."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def memory(self) -> int:
-        """Bytes of the GPU that were in use at most; 0 on a processor."""
+        """Return the most bytes of the GPU that were in use; 0 on a processor."""
         return int(torch.cuda.max_memory_allocated()) if self.device.type == "cuda" else 0
 
 
@@ -135,13 +135,13 @@ def make(shape: ResNet | Gpt2) -> nn.Module:
 
 
 def parameters(shape: ResNet | Gpt2) -> int:
-    """How many weights the model has; none of them is made."""
+    """Count the model's weights without making any of them."""
     with torch.device("meta"):
         return sum(weight.numel() for weight in make(shape).parameters())
 
 
 def data(shape: ResNet | Gpt2) -> tuple[Any, Any]:
-    """One batch: pictures and kinds, or words and the next words."""
+    """Make one batch: pictures and kinds, or words and the next words."""
     if isinstance(shape, ResNet):
         images = torch.rand(shape.batch, 3, shape.side, shape.side)
         return images, torch.randint(shape.classes, (shape.batch,))

@@ -34,12 +34,12 @@ def make_model(spec: Spec, *, dropout: bool = True) -> nn.Module:
 
 
 def mlp(outputs: int = 10) -> nn.Module:
-    """784-128-outputs."""
+    """Make a model of layers 784-128-outputs."""
     return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, outputs))
 
 
 def cnn_9216() -> nn.Module:
-    """(N, 1, 28, 28) -> (N, 10); 64 x 12 x 12 = 9216."""
+    """Make a CNN: (N, 1, 28, 28) -> (N, 10); 64 x 12 x 12 = 9216."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Dropout(0.25), nn.Flatten(),
@@ -48,7 +48,7 @@ def cnn_9216() -> nn.Module:
 
 
 def cnn_6272() -> nn.Module:
-    """(N, 3, 28, 28) -> (N, 10); 128 x 7 x 7 = 6272."""
+    """Make a CNN: (N, 3, 28, 28) -> (N, 10); 128 x 7 x 7 = 6272."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(64, 128, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
@@ -57,7 +57,7 @@ def cnn_6272() -> nn.Module:
 
 
 def cnn_2304() -> nn.Module:
-    """(N, 3, 32, 32) -> (N, 10); 64 x 6 x 6 = 2304."""
+    """Make a CNN: (N, 3, 32, 32) -> (N, 10); 64 x 6 x 6 = 2304."""
     return nn.Sequential(
         nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
@@ -66,7 +66,7 @@ def cnn_2304() -> nn.Module:
 
 
 def cnn_norm() -> nn.Module:
-    """(N, 1, 28, 28) -> (N, 10), batch norm behind every convolution; 32 x 7 x 7 = 1568."""
+    """Make a CNN with batch norm: (N, 1, 28, 28) -> (N, 10); 32 x 7 x 7 = 1568."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
@@ -83,7 +83,7 @@ class LastOutput(nn.Module):  # type: ignore[misc]
         self.head = nn.Linear(HIDDEN, 10)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Logits after the last row."""
+        """Return the logits after the last row."""
         logits: torch.Tensor = self.head(self.layer(rows)[0][:, -1])
         return logits
 
@@ -98,7 +98,7 @@ class CarriedLSTM(nn.Module):  # type: ignore[misc]
         self.head = nn.Linear(HIDDEN, 10)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Logits after the last segment."""
+        """Return the logits after the last segment."""
         state = None
         for segment in rows.chunk(self.segments, dim=1):
             outputs, state = self.lstm(segment, state)
@@ -116,7 +116,7 @@ class Block(nn.Module):  # type: ignore[misc]
         self.feed = nn.Sequential(nn.Linear(WIDTH, INNER), nn.GELU(), nn.Linear(INNER, WIDTH))
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
-        """(N, T, WIDTH) -> the same."""
+        """Apply the block: (N, T, WIDTH) -> the same."""
         shape = (*words.shape[:2], HEADS, WIDTH // HEADS)
         parts = self.project(self.before(words)).chunk(3, dim=-1)
         query, key, value = (part.reshape(shape).transpose(1, 2) for part in parts)
@@ -138,21 +138,21 @@ class LanguageModel(nn.Module):  # type: ignore[misc]
         self.head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, VOCABULARY))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits for every place."""
+        """Return logits for every place."""
         words = self.words(pixels) * math.sqrt(WIDTH) + self.places[: pixels.shape[1]]
         logits: torch.Tensor = self.head(self.blocks(words))
         return logits
 
 
 def positional_encoding(places: int, width: int) -> torch.Tensor:
-    """Sines and cosines of Vaswani et al. (2017), section 3.5: shape (places, width)."""
+    """Compute sines and cosines of Vaswani et al. (2017), section 3.5: shape (places, width)."""
     place = torch.arange(places, dtype=torch.float32).unsqueeze(1)
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
     return torch.stack((torch.sin(place * rates), torch.cos(place * rates)), dim=2).flatten(1)
 
 
 def binary() -> nn.Module:
-    """(N, 10) -> (N, 1), a logit."""
+    """Make a model of one logit: (N, 10) -> (N, 1)."""
     return nn.Sequential(nn.Linear(10, 10), nn.ReLU(), nn.Linear(10, 1))
 
 
@@ -172,7 +172,7 @@ class Bert(nn.Module):  # type: ignore[misc]
         self.bert = BertForSequenceClassification(config)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Return the logits."""
         logits: torch.Tensor = self.bert(
             input_ids=pixels, attention_mask=torch.ones_like(pixels)
         ).logits

@@ -29,7 +29,7 @@ class Part:
 
 
 def check_attention(device: str) -> Outcome:
-    """Each backend that is here computes attention and its gradients, and is the one that does."""
+    """Check that each backend here computes attention and its gradients by itself."""
     import_framework("pytorch")
     from ..training import attention_torch
 

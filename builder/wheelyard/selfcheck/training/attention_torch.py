@@ -84,7 +84,7 @@ def _part(
 def _defined(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, causal: bool
 ) -> torch.Tensor:
-    """softmax(query key^T / sqrt(width)) value, no word looking ahead where it is causal."""
+    """Compute softmax(query key^T / sqrt(width)) value; `causal` hides later words."""
     scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
     if causal:
         ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)

@@ -46,7 +46,7 @@ def fault(picture: Picture, outputs: Sequence[Picture]) -> str | None:
 
 
 def ways(picture: Picture) -> dict[tuple[tuple[int, ...], ...], tuple[bool, tuple[int, int]]]:
-    """Every picture that may come out, and how it comes about."""
+    """Return every picture that may come out, and how it is made."""
     size = len(picture)
     pictures = {}
     for mirrored in (False, True):

@@ -41,7 +41,7 @@ def check_checkpoint(framework: str, device: str, folder: Path | None) -> Outcom
 
 
 def _to_disk(path: Path) -> int:
-    """Wait until the disk has a file, and ask the kernel to forget it; its bytes."""
+    """Write a file to the disk and ask the kernel to forget it; return its size."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -48,14 +48,14 @@ def divergence(teacher: Run, student: Run) -> float:
 
 
 def divergence_of(wanted: Sequence[float], said: Sequence[float]) -> float:
-    """From one row of probabilities to another."""
+    """Compute the divergence from one row of probabilities to another."""
     return math.fsum(
         p * math.log(p / max(q, TINY)) for p, q in zip(wanted, said, strict=True) if p > TINY
     )
 
 
 def check_quantization(framework: str, teacher: Run, setup: Setup) -> Outcome:
-    """Dynamic int8 weights: a quarter of the size, and hardly a wrong answer more."""
+    """Check that int8 weights take a quarter of the size and cost hardly any right answer."""
     student: Any = distilled(framework, teacher, setup).learner
     try:
         before, after, answers = _quantize(framework)(student)

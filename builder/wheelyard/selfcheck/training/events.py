@@ -31,7 +31,7 @@ class EventFile:
         self._write(_bytes(3, b"brain.Event:2"))
 
     def scalar(self, tag: str, step: int, value: float) -> None:
-        """One point of a curve."""
+        """Write one point of a curve."""
         point = _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", value)
         self._write(b"\x10" + varint(step) + _bytes(5, _bytes(1, point)))
 
@@ -46,7 +46,7 @@ class EventFile:
 
 
 def varint(number: int) -> bytes:
-    """Protocol Buffers' variable-length integer; `number` is not negative."""
+    """Encode Protocol Buffers' variable-length integer; `number` is not negative."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -59,7 +59,7 @@ def _bytes(field: int, content: bytes) -> bytes:
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli), bit-reversed polynomial 0x82F63B78."""
+    """Compute CRC-32C (Castagnoli), bit-reversed polynomial 0x82F63B78."""
     if not _TABLE:
         _TABLE.extend(map(_entry, range(256)))
     crc = 0xFFFFFFFF

@@ -10,7 +10,7 @@ from ..training.run import Run
 
 
 def figures(run: Run) -> dict[str, Any]:
-    """JSON values; rates per second, memory in MiB."""
+    """Return the run's figures as JSON values; rates per second, memory in MiB."""
     setup, curve = run.setup, run.curve
     return {
         "device": run.learner.device_name,
@@ -40,7 +40,7 @@ def _curve(run: Run) -> dict[str, Any]:
 
 
 def rates(run: Run) -> dict[str, Any]:
-    """How fast it went, and what part that is of what the device's maker states."""
+    """Return the run's speed, and its share of what the device's maker states."""
     peak = stated_peak(run.learner.device_name, run.learner.peak_type)
     return {
         "samples_per_second": round(run.samples_per_second, 1),

@@ -11,7 +11,7 @@ from ..training.learner import Answers
 
 
 def quantize(learner: KerasLearner) -> tuple[int, int, Answers]:
-    """Bytes before and after, and what the int8 model answers."""
+    """Return the bytes before and after, and the int8 model's answers."""
     before = sum(_bytes(weight) for weight in learner.model.weights)
     by = _by_keras if hasattr(learner.model, "quantize") else _by_lite
     after, outputs = by(learner)

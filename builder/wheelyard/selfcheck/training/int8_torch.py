@@ -13,7 +13,7 @@ from ..training.torch_learner import TorchLearner
 
 
 def quantize(learner: TorchLearner) -> tuple[int, int, Answers]:
-    """Bytes before and after, and what the int8 model answers."""
+    """Return the bytes before and after, and the int8 model's answers."""
     if not hasattr(torch.ao.quantization, "quantize_dynamic"):
         raise NotHereError(f"PyTorch {torch.__version__} has no dynamic quantization of its own")
     model = copy.deepcopy(learner.model).cpu().eval()
@@ -27,7 +27,7 @@ def quantize(learner: TorchLearner) -> tuple[int, int, Answers]:
 
 
 def stored_bytes(model: nn.Module) -> int:
-    """How large the model's checkpoint is."""
+    """Return the size of the model's checkpoint."""
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     return file.tell()

@@ -51,11 +51,11 @@ class JaxLearner:
         self._step, self._say = jax.jit(self.learn), jax.jit(self._answer)
 
     def step(self, rows: Sequence[int]) -> Any:
-        """One optimizer step."""
+        """Take one optimizer step."""
         return self.accumulated([rows])
 
     def accumulated(self, parts: Sequence[Sequence[int]]) -> Any:
-        """One optimizer step, by the gradients of the parts of a batch."""
+        """Take one optimizer step, by the gradients of the parts of a batch."""
         state = (self.model, self.optimizer, self.random)
         with jax.default_device(self.device):
             loss, (self.model, self.optimizer, self.random) = self._step(
@@ -93,7 +93,7 @@ class JaxLearner:
             self.model[at] = jax.device_put((ones + values).astype(np.float32), self.device)
 
     def moved(self, place: int) -> list[float]:
-        """How far the output at each place moves when the data at `place` are changed."""
+        """Measure how far the output at each place moves when the data at `place` are changed."""
         inputs = self.test_data[0][:8]
         changed = inputs.at[:, place].set((inputs[:, place] + 1) % VOCABULARY)
         change = jnp.abs(self.outputs(changed) - self.outputs(inputs)).max(0)
@@ -133,7 +133,7 @@ class JaxLearner:
         self.random = jax.random.wrap_key_data(parts["random"])
 
     def peak_memory(self) -> int | None:
-        """Bytes that JAX held on the GPU, at most; it cannot be set back."""
+        """Return the most bytes that JAX held on the GPU; this cannot be reset."""
         statistics = self.device.memory_stats() if self.on_gpu else None
         return None if statistics is None else int(statistics["peak_bytes_in_use"])
 
@@ -247,14 +247,14 @@ def _resized(images: Any, side: int) -> Any:
 
 
 def _centre(images: Any) -> Any:
-    """How high a picture's centre of brightness lies, in standard deviations: shape (N, 1)."""
+    """Compute the height of a picture's centre of brightness, in standard deviations: (N, 1)."""
     rows = images.mean((2, 3))
     height = (rows * jnp.arange(rows.shape[1])).sum(1) / jnp.maximum(rows.sum(1), 1e-6)
     return ((height - height.mean()) / height.std())[:, None]
 
 
 def _comparable(spec: Spec, outputs: Any, truth: Any) -> tuple[Any, Any]:
-    """Probabilities (or numbers) of shape (N, classes), and the truth of each."""
+    """Return probabilities (or numbers) of shape (N, classes), and the truth of each."""
     if spec.task == "regression":
         return outputs, truth
     if spec.task in ASKED_AFTER:

@@ -51,7 +51,7 @@ def train(spec: Spec) -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    """Train each model and tell."""
+    """Train each model and print the outcome."""
     import_framework("tensorflow")
     if os.environ.get("KERAS_BACKEND") == "torch":  # its threads would spin, and gain nothing here
         import_framework("pytorch").set_num_threads(1)

@@ -58,11 +58,11 @@ class KerasLearner:
             tf.config.experimental.reset_memory_stats("GPU:0")
 
     def step(self, rows: Sequence[int]) -> Any:
-        """One optimizer step; the loss is scaled under float16."""
+        """Take one optimizer step; the loss is scaled under float16."""
         return self.accumulated([rows])
 
     def accumulated(self, parts: Sequence[Sequence[int]]) -> Any:
-        """One optimizer step, by the gradients of the parts of a batch."""
+        """Take one optimizer step, by the gradients of the parts of a batch."""
         with tf.device(self.place):
             return self._step(*(tf.constant(rows, tf.int32) for rows in parts))
 
@@ -95,7 +95,7 @@ class KerasLearner:
             weight.assign(ones + tf.reshape(tf.cast(values, tf.float32), shape))
 
     def moved(self, place: int) -> list[float]:
-        """How far the output at each place moves when the data at `place` are changed."""
+        """Measure how far the output at each place moves when the data at `place` are changed."""
         inputs = self.test_data[0][:8]
         here = tf.cast(tf.range(inputs.shape[1]) == place, inputs.dtype)
         here = tf.reshape(here, (1, -1, *(1,) * (len(inputs.shape) - 2)))
@@ -113,7 +113,7 @@ class KerasLearner:
         return frozenset(types)
 
     def state(self) -> dict[str, str]:
-        """Digest the variables of model and optimizer, by place: names are counted on."""
+        """Digest the variables of model and optimizer by position, since names hold a counter."""
         optimizer = self.optimizer.variables
         parts = {
             "model": self.model.weights,
@@ -138,7 +138,7 @@ class KerasLearner:
         self._checkpoint().read(str(folder / FILE)).assert_existing_objects_matched()
 
     def peak_memory(self) -> int | None:
-        """Bytes that TensorFlow held for tensors on the GPU, at most."""
+        """Return the most bytes that TensorFlow held for tensors on the GPU."""
         if not self.on_gpu:
             return None
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
@@ -189,7 +189,7 @@ def _digest(weight: Any) -> str:
 
 
 def device_of(device: str) -> str:
-    """TensorFlow's name of a device."""
+    """Return TensorFlow's name of a device."""
     return "/GPU:0" if device == "cuda" else "/CPU:0"
 
 
@@ -222,7 +222,7 @@ def loss_of(spec: Spec, outputs: Any, truth: Any) -> Any:
 
 
 def imitation(outputs: Any, teacher: Any, heat: float = 4.0) -> Any:
-    """How far a student's softened answers are from its teacher's (Hinton et al. 2015)."""
+    """Compute how far a student's softened answers are from its teacher's (Hinton et al. 2015)."""
     student = tf.nn.log_softmax(outputs / heat)
     wanted, logarithm = tf.nn.softmax(teacher / heat), tf.nn.log_softmax(teacher / heat)
     return tf.reduce_mean(tf.reduce_sum(wanted * (logarithm - student), axis=1)) * heat**2
@@ -260,7 +260,7 @@ def _resized(images: Any, channels: int, side: int) -> Any:
 
 
 def _centre(images: Any) -> Any:
-    """How high a picture's centre of brightness lies, in standard deviations: shape (N, 1)."""
+    """Compute the height of a picture's centre of brightness, in standard deviations: (N, 1)."""
     rows = tf.reduce_mean(images, (2, 3))
     places = tf.range(rows.shape[1], dtype=tf.float32)
     height = tf.reduce_sum(rows * places, 1) / tf.maximum(tf.reduce_sum(rows, 1), 1e-6)
@@ -268,12 +268,12 @@ def _centre(images: Any) -> Any:
 
 
 def standard(values: Any) -> Any:
-    """Every column moved and scaled to mean 0 and standard deviation 1."""
+    """Move and scale every column to mean 0 and standard deviation 1."""
     return (values - tf.reduce_mean(values, 0)) / tf.math.reduce_std(values, 0)
 
 
 def _comparable(spec: Spec, outputs: Any, truth: Any) -> tuple[Any, Any]:
-    """Probabilities (or numbers) of shape (N, classes), and the truth of each."""
+    """Return probabilities (or numbers) of shape (N, classes), and the truth of each."""
     if spec.task == "regression":
         return outputs, truth
     if spec.task == "binary":

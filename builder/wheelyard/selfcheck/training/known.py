@@ -115,7 +115,7 @@ def _of_dropout(make: MakeLearner, spec: Spec, device: str) -> str | None:
 
 
 def close(seen: Sequence[float], wanted: Sequence[float], tolerance: float) -> bool:
-    """Each within the tolerance of the largest."""
+    """Say whether each value is within the tolerance of the largest."""
     largest = max(map(abs, wanted))
     return len(seen) == len(wanted) and all(
         abs(one - other) <= tolerance * largest for one, other in zip(seen, wanted, strict=True)

@@ -49,10 +49,10 @@ class Learner(Protocol):
     repeats: bool  # a checkpoint holds all that decides the next losses
 
     def step(self, rows: Sequence[int]) -> Any:
-        """Train on these rows of the training pictures; the loss, not waited for."""
+        """Train on these rows of the training pictures; return the loss without waiting for it."""
 
     def accumulated(self, parts: Sequence[Sequence[int]]) -> Any:
-        """Take one step by the gradients of the parts of a batch; the loss, not waited for."""
+        """Take one step by the gradients of a batch's parts; return the loss without waiting."""
 
     def numbers(self, losses: Sequence[Any]) -> list[float]:
         """Wait for losses."""
@@ -64,7 +64,7 @@ class Learner(Protocol):
         """Set every weight by `known.weight`'s formula."""
 
     def moved(self, place: int) -> list[float]:
-        """How far the output at each place moves when the data at `place` are changed."""
+        """Measure how far the output at each place moves when the data at `place` are changed."""
 
     def computed(self, rows: Sequence[int]) -> frozenset[str]:
         """Return the types in which a training step multiplies matrices."""
@@ -82,4 +82,4 @@ class Learner(Protocol):
         """Go on from a checkpoint."""
 
     def peak_memory(self) -> int | None:
-        """Bytes of the device that were in use at most; None where the device is the CPU."""
+        """Return the most bytes of the device that were in use; None for the CPU."""

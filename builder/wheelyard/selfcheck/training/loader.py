@@ -31,7 +31,7 @@ class Numbers(Dataset[tuple[torch.Tensor, int]]):  # type: ignore[misc]
 
 
 def check_loader(device: str) -> Outcome:
-    """Two loader processes deliver every batch, into pinned memory where a GPU fetches it."""
+    """Check that two loader processes deliver every batch, into pinned memory for a GPU."""
     free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else 0
     try:
         rows, pinned, processes = delivered(device)

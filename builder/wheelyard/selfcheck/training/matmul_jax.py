@@ -29,7 +29,7 @@ def multiplied(kind: str, left: Any, right: Any) -> Any:
 
 
 def factors(kind: str, place: Any, size: int) -> list[Any]:
-    """Two square matrices of chance between -1 and 1, in a type and on a device."""
+    """Make two random square matrices between -1 and 1, of a type and on a device."""
     with jax.default_device(place):
         keys = jax.random.split(jax.random.key(1))
         data_type = "float32" if kind == "tf32" else kind

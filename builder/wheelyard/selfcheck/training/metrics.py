@@ -20,7 +20,7 @@ def accuracy(truth: Labels, answers: Labels) -> float:
 
 
 def recall(truth: Labels, answers: Labels) -> float:
-    """How much of a class is found, as the mean over the classes (macro)."""
+    """Compute how much of a class is found, as the mean over the classes (macro)."""
     kinds = sorted({*truth, *answers})
     hits, there = _hits(truth, answers), Counter(truth)
     return _mean([hits[kind] / there[kind] if there[kind] else 0.0 for kind in kinds])
@@ -34,7 +34,7 @@ def f1(truth: Labels, answers: Labels) -> float:
 
 
 def cohen_kappa(truth: Labels, answers: Labels) -> float:
-    """Agreement beyond what chance would give (Cohen 1960); nan when chance gives all."""
+    """Compute agreement beyond chance (Cohen 1960); nan when chance alone agrees on all."""
     total = len(truth)
     there, said = Counter(truth), Counter(answers)
     chance = sum(there[kind] * said[kind] for kind in there) / total**2
@@ -75,7 +75,7 @@ def roc_curve(truth: Sequence[bool], scores: Numbers) -> list[tuple[float, float
 
 
 def roc_auc_of_classes(truth: Labels, scores: Sequence[Numbers]) -> float:
-    """Each class against the rest, as the mean over the classes that occur."""
+    """Compare each class with the rest, as the mean over the classes that occur."""
     kinds = sorted(set(truth))
     return _mean(
         [roc_auc([label == kind for label in truth], [row[kind] for row in scores])
@@ -89,12 +89,12 @@ def mean_squared_error(truth: Numbers, answers: Numbers) -> float:
 
 
 def root_mean_squared_error(truth: Numbers, answers: Numbers) -> float:
-    """Its root, in the units of the values."""
+    """Compute the root of the mean squared error, in the units of the values."""
     return math.sqrt(mean_squared_error(truth, answers))
 
 
 def pearson(truth: Numbers, answers: Numbers) -> float:
-    """Pearson's correlation; nan when either does not vary.
+    """Compute Pearson's correlation; nan when either does not vary.
 
     Asked of the values themselves: the mean of equal numbers may differ from them by a rounding.
     """
@@ -110,7 +110,7 @@ def _hits(truth: Labels, answers: Labels) -> Counter[int]:
 
 
 def _ranks(scores: Numbers) -> list[float]:
-    """Ranks from 1; equal scores share the mean of theirs."""
+    """Rank from 1; equal scores share the mean of their ranks."""
     order = sorted(range(len(scores)), key=scores.__getitem__)
     ranks = [0.0] * len(scores)
     start = 0

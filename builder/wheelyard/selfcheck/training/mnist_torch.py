@@ -68,7 +68,7 @@ def run(root: Path, split: Split, device: str, seed: int) -> Course:
 
 
 def _model() -> nn.Module:
-    """784-128-10."""
+    """Make a model of layers 784-128-10."""
     return nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 128), nn.ReLU(), nn.Linear(128, 10))
 
 

@@ -47,7 +47,7 @@ def _entry(device: str) -> dict[str, Any]:
 
 
 def is_named(device: str, name: str) -> bool:
-    """Whether `device` is the `name` of the table: its words, and none that means another chip.
+    """Say whether `device` has all words of `name`, and none that means another chip.
 
     `Ti`, `D`, `Laptop`, `NVL`, `MIG` name slower or faster ones; what is left over may be memory
     and the board alone.

@@ -16,7 +16,7 @@ LOST = 0.05  # accuracy that it may cost
 
 
 def check_pruning(framework: str, setup: Setup) -> Outcome:
-    """Half of the weights are zero, the smaller half, and the model answers nearly as before."""
+    """Check that the smaller half of the weights is zero, and the answers stay nearly the same."""
     run = train(learner_of(framework), setup)
     parts: list[tuple[list[float], list[float]]] = _side(framework)(run.learner, SHARE)
     before = run.scores["accuracy"]

@@ -8,7 +8,7 @@ from ..training.keras_learner import KerasLearner
 
 
 def prune(learner: KerasLearner, share: float) -> list[tuple[list[float], list[float]]]:
-    """Every fully connected layer's weights before and after."""
+    """Prune every fully connected layer; return its weights before and after."""
     parts = []
     for weight in learner.model.trainable_variables:
         if len(weight.shape) == 2:

@@ -9,7 +9,7 @@ from ..training.torch_learner import TorchLearner
 
 
 def prune(learner: TorchLearner, share: float) -> list[tuple[list[float], list[float]]]:
-    """Every fully connected layer's weights before and after."""
+    """Prune every fully connected layer; return its weights before and after."""
     parts = []
     for module in learner.model.modules():
         if isinstance(module, nn.Linear):

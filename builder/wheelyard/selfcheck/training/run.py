@@ -54,7 +54,7 @@ class Run:
 
 
 def batches(count: int, size: int, seed: int, epoch: int) -> Iterator[list[int]]:
-    """Row numbers in an order that the seed decides; the same for every framework and device."""
+    """Yield row numbers in an order of the seed's: the same in every framework and device."""
     order = list(range(count))
     random.Random(seed * 1000 + epoch).shuffle(order)  # noqa: S311 - not for secrets
     for start in range(0, count - size + 1, size):

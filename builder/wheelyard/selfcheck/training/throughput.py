@@ -58,7 +58,7 @@ def measure(make: MakeLearner, setup: Setup) -> Speed:
 
 
 def _window(learner: Learner, rows: Iterator[list[int]], steps: int) -> tuple[float, float]:
-    """Seconds for `steps` steps, and the last loss."""
+    """Return the seconds for `steps` steps, and the last loss."""
     start = time.perf_counter()
     for _ in range(steps - 1):
         learner.step(next(rows))
@@ -72,12 +72,12 @@ def _endless(setup: Setup) -> Iterator[list[int]]:
 
 
 def finite(speed: Speed) -> bool:
-    """No window ended in an overflow."""
+    """Say whether no window ended in an overflow."""
     return all(map(math.isfinite, speed.losses))
 
 
 def rates(work: Callable[[], object], wait: Callable[[], object], operations: float) -> list[float]:
-    """TFLOP/s of `work`, a window each; `wait` ends when the device is done."""
+    """Measure TFLOP/s of `work`, a window each; `wait` ends when the device is done."""
     work(), wait()
     start = time.perf_counter()
     work(), wait()

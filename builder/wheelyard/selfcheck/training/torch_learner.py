@@ -50,11 +50,11 @@ class TorchLearner:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def step(self, rows: Sequence[int]) -> torch.Tensor:
-        """One optimizer step; gradients are scaled under float16."""
+        """Take one optimizer step; gradients are scaled under float16."""
         return self.accumulated([rows])
 
     def accumulated(self, parts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """One optimizer step, by the gradients of the parts of a batch."""
+        """Take one optimizer step, by the gradients of the parts of a batch."""
         count = sum(map(len, parts))
         self.model.train()
         self.optimizer.zero_grad()
@@ -97,7 +97,7 @@ class TorchLearner:
                 weight.copy_(ones + values)
 
     def moved(self, place: int) -> list[float]:
-        """How far the output at each place moves when the data at `place` are changed."""
+        """Measure how far the output at each place moves when the data at `place` are changed."""
         inputs = self.test_data[0][:8].clone()
         before = self.outputs(inputs)
         if inputs.is_floating_point():
@@ -158,7 +158,7 @@ class TorchLearner:
             torch.cuda.set_rng_state(state["random_gpu"].cpu(), self.device)
 
     def peak_memory(self) -> int | None:
-        """Bytes that PyTorch held for tensors on the GPU, at most."""
+        """Return the most bytes that PyTorch held for tensors on the GPU."""
         return int(torch.cuda.max_memory_allocated(self.device)) if self.on_gpu else None
 
     def _loss(self, rows: Sequence[int]) -> torch.Tensor:
@@ -210,7 +210,7 @@ def loss_of(spec: Spec, outputs: torch.Tensor, truth: torch.Tensor) -> torch.Ten
 
 
 def imitation(outputs: torch.Tensor, teacher: torch.Tensor, heat: float = 4.0) -> torch.Tensor:
-    """How far a student's softened answers are from its teacher's (Hinton et al. 2015)."""
+    """Compute how far a student's softened answers are from its teacher's (Hinton et al. 2015)."""
     student = functional.log_softmax(outputs / heat, dim=1)
     wanted = functional.softmax(teacher / heat, dim=1)
     return functional.kl_div(student, wanted, reduction="batchmean") * heat**2
@@ -249,7 +249,7 @@ def _resized(images: torch.Tensor, channels: int, side: int) -> torch.Tensor:
 
 
 def _centre(images: torch.Tensor) -> torch.Tensor:
-    """How high a picture's centre of brightness lies, in standard deviations: shape (N, 1)."""
+    """Compute the height of a picture's centre of brightness, in standard deviations: (N, 1)."""
     rows = images.mean((1, 3))
     places = torch.arange(rows.shape[1], device=images.device, dtype=torch.float32)
     height = (rows * places).sum(1) / rows.sum(1).clamp_min(1e-6)
@@ -257,14 +257,14 @@ def _centre(images: torch.Tensor) -> torch.Tensor:
 
 
 def standard(values: torch.Tensor) -> torch.Tensor:
-    """Every column moved and scaled to mean 0 and standard deviation 1."""
+    """Move and scale every column to mean 0 and standard deviation 1."""
     return (values - values.mean(0)) / values.std(0)
 
 
 def _comparable(
     spec: Spec, outputs: torch.Tensor, truth: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities (or numbers) of shape (N, classes), and the truth of each."""
+    """Return probabilities (or numbers) of shape (N, classes), and the truth of each."""
     if spec.task == "regression":
         return outputs, truth
     if spec.task == "binary":
@@ -276,13 +276,13 @@ def _comparable(
 
 
 def _type_of(output: Any) -> str:
-    """Of a layer's output; an LSTM's comes with its state."""
+    """Return the type of a layer's output; an LSTM's comes with its state."""
     tensor = output[0] if isinstance(output, tuple) else output
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def _digests(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Name and digest of every leaf of nested states."""
+    """Yield the name and digest of every leaf of nested states."""
     if isinstance(value, dict | list | tuple):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for key, each in pairs:
