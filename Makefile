@@ -87,8 +87,8 @@ test-image: .venv/dev ## Build the images under test and test them from inside: 
 	$(BIN)/wheelyard build $(TEST_MATRIX) --no-load
 	$(BIN)/pytest tests/image tests/gpu tests/benchmark --layout dist --images $(TEST_MATRIX) $(BACKENDS:%=--backend %) $(ARGS)
 
-test-arm64: .venv/dev ## An image for arm64 under qemu: versions and libraries (root; qemu-user-static; 7 GB free)
-	$(BIN)/wheelyard build pytorch:2.15.0-arm64 --no-load
+test-arm64: .venv/dev ## Images for arm64 under qemu: versions, libraries, a training (root; qemu-user-static; 10 GB free)
+	$(BIN)/wheelyard build pytorch:2.15.0-arm64,jax:0.12.0.1-arm64 --no-load
 	$(BIN)/pytest tests/arm64 --layout dist -v $(ARGS)
 
 test-kinds: ## The same for one image of every other kind, in Docker and in podman (an hour, 40 GB)

@@ -1,4 +1,4 @@
-"""selfcheck and bytecode in the image, all emulated: minutes where arm64 takes seconds."""
+"""selfcheck and bytecode in the images, all emulated: minutes where arm64 takes seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,18 @@ from wheelyard.planning.selector import select
 from wheelyard.verify.places import Place, Run, opened
 
 ROOT = Path(__file__).parents[2]
-IMAGE = "pytorch:2.15.0-arm64"
+# image -> the version, and what prints it and the CUDA of the libraries
+IMAGES = {
+    "pytorch:2.15.0-arm64": (
+        "2.15.0",
+        "import torch; print(torch.__version__, torch.version.cuda)",
+    ),
+    "jax:0.12.0.1-arm64": (
+        "0.12.0.1",
+        "import jax, importlib.metadata as m; m.version('jax-cuda13-plugin');"
+        "print(jax.__version__, m.version('nvidia-cuda-runtime'))",
+    ),
+}
 SELFCHECK = ("selfcheck",)
 COMPARE = """
 import importlib.util, sys, sysconfig
@@ -35,16 +46,23 @@ print(len(compiled), others)
 """
 
 
+@pytest.fixture(scope="module", params=IMAGES)
+def image(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Run commands in the arm64 image of the layout."""
+def run(
+    request: pytest.FixtureRequest, image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Run]:
+    """Run commands in an arm64 image of the layout."""
     need_to_be_root()
     need_tools("qemu-aarch64-static")
     layout = Layout(need_dist(request.config))
     references = layout.references()
-    (cell,) = select(load_plan(ROOT), IMAGE)
+    (cell,) = select(load_plan(ROOT), image)
     if cell.tags[0] not in references:
-        pytest.skip(f"the image for arm64 is not built: wheelyard build {IMAGE} --no-load")
+        pytest.skip(f"the image for arm64 is not built: wheelyard build {image} --no-load")
     folder = Path(request.config.getoption("--scratch") or tmp_path_factory.mktemp("arm64"))
     manifest = references[cell.tags[0]].digest
     place = Place("chroot", gpu=False)
@@ -61,15 +79,15 @@ def said(run: Run, words: Sequence[str]) -> list[dict[str, Any]]:
     return checks
 
 
-def test_the_machine_is_arm64(run: Run) -> None:
-    code = (
-        "import platform, torch; print(platform.machine(), torch.__version__, torch.version.cuda)"
-    )
+def test_the_machine_is_arm64(run: Run, image: str) -> None:
+    expected, code = IMAGES[image]
+    code = f"import platform; print(platform.machine()); {code}"
     answer = run(("/opt/venv/bin/python", "-c", code), lambda _: None)
     assert answer.code == 0, answer.stderr
     machine, version, cuda = answer.stdout.split()
-    assert (machine, cuda) == ("aarch64", "13.2")
-    assert version.startswith("2.15.0")
+    assert machine == "aarch64"
+    assert version.startswith(expected)
+    assert cuda.startswith("13.2")
 
 
 @pytest.mark.parametrize("group", ["versions", "libraries"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from tests.benchmark.known import into_new_folder
 from tests.benchmark.measure import Measurement, interleaved, median, rounded, say, timed
 from tests.benchmark.place import Place, build, prepared, read_once, record, wheel_files
+from tests.benchmark.publish.cost import adopt_orphans, cpu_seconds
 from wheelyard.errors import WheelyardError
 from wheelyard.system.subprocesses import run
 
@@ -52,7 +54,11 @@ def measure(place: Place, runs: int | None) -> list[Measurement]:
 
 
 def measure_siblings(place: Place, runs: int | None) -> list[Measurement]:
-    """The whole process of arm64's build by amd64's: no layer of a wheel known, then every one."""
+    """The whole process of arm64's build by amd64's: no layer of a wheel known, then every one.
+
+    By the clock and by processor time, which other work on the machine changes less.
+    """
+    adopt_orphans()  # a build's pool outlives it by a moment, and what it used would be lost
     sides = {name: replace(place, image=image, dist=None) for name, image in SIBLINGS.items()}
     sizes = {
         name: sum(x["size"] for x in record(prepared(y))["layers"]) for name, y in sides.items()
@@ -60,25 +66,46 @@ def measure_siblings(place: Place, runs: int | None) -> list[Measurement]:
     for side in sides.values():
         read_once(wheel_files(side))
     parts: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-    runs_of = {
-        "no layer of a wheel known": interleaved(
+    kinds: dict[str, tuple[int, dict[str, Callable[[], float]]]] = {
+        "no layer of a wheel known": (
             runs or 3, {name: partial(cold_run, sides[name], parts[name]) for name in sides}
         ),
-        "every layer known": interleaved(
+        "every layer known": (
             runs or 5, {name: partial(into_new_folder, sides[name]) for name in sides}
         ),
-    }
+    }  # fmt: skip
     return [
-        Measurement(
-            "arm64", f"build of {SIBLINGS['arm64']}, {what}", median(values["arm64"]), "seconds",
-            SIBLINGS["amd64"], median(values["amd64"]), SIBLING_LIMIT, "ratio", {
-                "runs": {name: rounded(values[name]) for name in sides},
-                "layers_bytes": sizes,
-                "build_parts": parts,
-            },
-        )
-        for what, values in runs_of.items()
-    ]  # fmt: skip
+        compared(what, clock, values, {"layers_bytes": sizes, "build_parts": parts})
+        for what, (number, actions) in kinds.items()
+        for clock, values in clocked(number, actions).items()
+    ]
+
+
+def clocked(
+    runs: int, actions: Mapping[str, Callable[[], float]]
+) -> dict[str, dict[str, list[float]]]:
+    """Seconds that `actions` return, and the processor time of each with all that it starts."""
+    used: dict[str, list[float]] = {name: [] for name in actions}
+
+    def run_one(name: str) -> float:
+        before = cpu_seconds()
+        seconds = actions[name]()
+        used[name].append(cpu_seconds() - before)
+        return seconds
+
+    values = interleaved(runs, {name: partial(run_one, name) for name in actions})
+    return {"": values, "processor time of the ": used}
+
+
+def compared(
+    what: str, clock: str, values: Mapping[str, list[float]], details: Mapping[str, Any]
+) -> Measurement:
+    """arm64's median by amd64's."""
+    return Measurement(
+        "arm64", f"{clock}build of {SIBLINGS['arm64']}, {what}", median(values["arm64"]),
+        "seconds", SIBLINGS["amd64"], median(values["amd64"]), SIBLING_LIMIT, "ratio",
+        {"runs": {name: rounded(values[name]) for name in values}, **details},
+    )  # fmt: skip
 
 
 def floor_run(place: Place) -> float:

@@ -30,6 +30,24 @@ command = ["sh", "-c", f"({sys.executable} -c '{busy}' &); until test -e done; d
 cost = measured(command, Path(sys.argv[1], "log"), env=os.environ, cwd=Path(sys.argv[1]))
 assert cost.cpu_seconds >= 0.25, cost
 """
+# A build's pool outlives it: two sides that take as long, of which one lets an orphan work.
+SIBLINGS = """
+import os, subprocess, sys, time
+from tests.benchmark.cold import clocked
+from tests.benchmark.publish.cost import adopt_orphans
+os.chdir(sys.argv[1])
+adopt_orphans()
+busy = 'import time\\nwhile time.process_time() < 0.3: pass\\nopen("done", "w")'
+works = f"rm -f done; ({sys.executable} -c '{busy}' &); until test -e done; do sleep 0.1; done"
+def take(command):
+    start = time.perf_counter()
+    subprocess.run(["sh", "-c", command], check=True)
+    return time.perf_counter() - start
+found = clocked(2, {"arm64": lambda: take(works), "amd64": lambda: take("sleep 0.3")})
+seconds, used = found.values()
+assert min(*seconds["arm64"], *seconds["amd64"], *used["arm64"]) > 0.25, found
+assert max(used["amd64"]) < 0.2, found
+"""
 
 
 def step(way: str, image: str, phase: str, seconds: float, size: int = 0) -> Run:
@@ -114,6 +132,11 @@ def test_the_committed_plot_shows_the_committed_numbers(name: str, draw: Draw) -
 def test_what_an_orphan_used_is_counted(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ORPHAN, str(tmp_path)]
     subprocess.run(command, check=True, cwd=REPOSITORY)
+
+
+def test_siblings_are_compared_by_processor_time_too(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", SIBLINGS, str(tmp_path)], check=True, cwd=REPOSITORY,
+                   env={**os.environ, "PYTHONPATH": str(REPOSITORY)})  # fmt: skip
 
 
 def test_a_step_that_fails_ends_with_its_log(tmp_path: Path) -> None:
