@@ -157,6 +157,20 @@ def test_another_cuda_than_the_cells_is_named_with_both_values(
     assert "cuDNN: the cell says 9.1, but 8.9.2.26" in text
 
 
+def test_where_cuda_is_followed_nothing_of_the_toolkit_floats(index: Index, tmp_path: Path) -> None:
+    """cuBLAS and its like have numbers of their own: only the toolkit's list can hold them."""
+    index.add("nvidia-cublas-cu12", "12.1.3.1")
+    index.add("nvidia-cublas-cu12", "12.9.1.4")
+    listed = 'nvidia-cublas-cu12==12.1.3.1; extra == "cublas"\nProvides-Extra: cublas'
+    index.add("cuda-toolkit", "12.1.1", [listed])
+    floats = ("torch==2.3.1", "numpy", "nvidia-cublas-cu12", "cuda-toolkit")
+    cell = replace(runtime_cell(), policy="follow-cuda", requirements=floats)
+    with pytest.raises(LockError, match=r"4 to CUDA 12\.1; add cuda-toolkit\[cublas\] to"):
+        lock(index, tmp_path, cell)
+    cell = replace(cell, requirements=(*floats[:-1], "cuda-toolkit[cublas]"))
+    assert versions(lock(index, tmp_path, cell))["nvidia-cublas-cu12"] == "12.1.3.1"
+
+
 def test_a_cudnn_of_the_cells_own_overrides_upstreams_pin(index: Index, tmp_path: Path) -> None:
     index.add("nvidia-cudnn-cu12", "9.5.1.17")
     pin = "nvidia-cudnn-cu12==9.5.1.17"

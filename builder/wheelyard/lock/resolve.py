@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
+
 from wheelyard.errors import FetchError, LockError
 from wheelyard.lock.changes import versions
 from wheelyard.lock.inputs import wheel_platform
@@ -15,6 +17,7 @@ from wheelyard.lock.uv import ResolutionRequest, compile_requirements
 from wheelyard.model import Cell, LockedWheel, RequirementsLock
 from wheelyard.planning.facts import CPU, NONE
 from wheelyard.planning.provenance import CUDNN, RUNTIME
+from wheelyard.planning.shipped import TOOLKIT
 from wheelyard.system.urls import redact
 from wheelyard.versions import leads
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 # Distributions that are numbered as their toolkit is; cuBLAS and its like go their own ways.
 _TOOLKIT = re.compile(r"nvidia-(cuda-(crt|cupti|nvcc|nvrtc)|nvjitlink|nvtx|nvvm)(-cu\d+)?")
+_LISTED = re.compile(r"nvidia-(cublas|cufft|cufile|curand|cusolver|cusparse|npp|nvjpeg)(-cu\d+)?")
 
 
 def resolve_cell(
@@ -139,6 +143,7 @@ def check_resolution(cell: Cell, wheels: Sequence[LockedWheel]) -> None:
         *_component("CUDA", cell.cuda, RUNTIME, wheels),
         *_component("cuDNN", cell.cudnn, CUDNN, wheels),
         *(_strays(cell, wheels) if cell.policy != "upstream-latest" else ()),
+        *(_unheld(cell, wheels) if cell.policy == "follow-cuda" else ()),
     ]
     if problems:
         raise LockError(
@@ -162,6 +167,22 @@ def _strays(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
     for wheel in wheels:
         if _TOOLKIT.fullmatch(wheel.name) and not leads(cell.cuda, wheel.version):
             yield f"{wheel.name}: the cell's CUDA is {cell.cuda}, but {wheel.version} was resolved"
+
+
+def _unheld(cell: Cell, wheels: Sequence[LockedWheel]) -> Iterator[str]:
+    """Find libraries that only the toolkit's list of its parts could hold to the cell's CUDA.
+
+    In an image of several frameworks another one may pin them.
+    """
+    asked = map(Requirement, cell.requirements)
+    listed = {extra for x in asked if x.name == TOOLKIT for extra in x.extras}
+    for wheel in wheels:
+        match = _LISTED.fullmatch(wheel.name)
+        if match and match[1] not in listed and len(cell.frameworks) == 1:
+            yield (
+                f"{wheel.name}: nothing holds {wheel.version} to CUDA {cell.cuda}; "
+                f"add {TOOLKIT}[{match[1]}] to the framework's tools"
+            )
 
 
 def _component(
