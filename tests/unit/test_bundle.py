@@ -413,3 +413,51 @@ def test_a_name_that_stands_for_two_images(bundle: Path, tmp_path: Path) -> None
     content["manifests"][0]["annotations"] = content["manifests"][-1]["annotations"]
     bad = rewrite(bundle, tmp_path / "x.tar", "index.json", json.dumps(content).encode())
     assert take(bad, tmp_path / "oci") == StorageError.exit_code
+
+
+UNMADE = {  # where no folder can be made, and what is said of it
+    "file/x": "file: is in the place of a folder; remove it: rm ",
+    "link": "link: a file is where it does not belong; remove it: rm ",
+    "loop/x": "Too many levels of symbolic links",
+    "/proc/nowhere/x": "nothing can be written in /proc",
+    f"{'long' * 64}/x": "File name too long",
+}
+
+
+@pytest.mark.parametrize(("place", "said"), UNMADE.items())
+@pytest.mark.parametrize("wanted", ["folder", "tar", "import"])
+def test_a_place_where_nothing_can_be_made(
+    tiny: Tiny, dist: Path, bundle: Path, tmp_path: Path, wanted: str, place: str, said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    target = tmp_path / place
+    if wanted == "import":
+        code = take(bundle, target)
+    else:
+        code = push(tiny, dist, target / "all.tar" if wanted == "tar" else target, "all")
+    printed = capsys.readouterr().err
+    assert code == StorageError.exit_code
+    assert said in printed.replace(f"{tmp_path}/", "")
+    assert ".part" not in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "link", "loop"}
+
+
+def test_the_folders_above_are_made(tiny: Tiny, dist: Path, bundle: Path, tmp_path: Path) -> None:
+    assert push(tiny, dist, tmp_path / "a/b/all.tar", "all") == 0
+    assert push(tiny, dist, tmp_path / "c/d", "all") == 0
+    assert take(bundle, tmp_path / "e/f") == 0
+    assert (tmp_path / "a/b/all.tar").read_bytes() == bundle.read_bytes()
+
+
+def test_a_tar_that_cannot_be_written_is_named_as_it_was_given(
+    tiny: Tiny, dist: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (Path("/proc/all.tar"), tmp_path / f"{'long' * 62}.tar"):
+        assert push(tiny, dist, place, "all") == StorageError.exit_code
+        printed = capsys.readouterr().err
+        assert f"error: {place}" in printed or "nothing can be written in /proc" in printed
+        assert ".part" not in printed
+    assert list(tmp_path.iterdir()) == []

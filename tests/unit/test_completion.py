@@ -107,6 +107,30 @@ def test_fish_offers_commands_options_and_images(environ: dict[str, str]) -> Non
         assert full.split()[-1] in offered, (typed, done.stdout, done.stderr)
 
 
+def test_the_lines_of_the_help_work_in_an_empty_home(environ: dict[str, str]) -> None:
+    """As they are shown at 80 columns, pasted into a shell that stops at the first failure."""
+
+    def bash(text: str) -> str:
+        return subprocess.run(
+            ["bash", "-eu"], input=text, env=environ | {"COLUMNS": "80"}, cwd=PROJECT,
+            check=True, capture_output=True, text=True, timeout=60,
+        ).stdout  # fmt: skip
+
+    shown = bash("wheelyard completion --help").partition("examples:\n")[2]
+    lines = [line for line in shown.splitlines() if line.startswith("  ")]
+    assert max(map(len, lines)) <= 80
+    bash("\n".join(lines))
+    files = {
+        "bash": ".local/share/bash-completion/completions/wheelyard",
+        "zsh": ".zfunc/_wheelyard",
+        "fish": ".config/fish/completions/wheelyard.fish",
+    }
+    for shell, file in files.items():
+        made = Path(environ["HOME"], file).read_text(encoding="utf-8")
+        assert "_ARGCOMPLETE" in made
+        assert made == bash(f"wheelyard completion {shell}")
+
+
 def test_what_continues_a_word() -> None:
     plan = load_plan(PROJECT)
     first = continuations(plan, "")

@@ -9,13 +9,20 @@ from wheelyard.options import Command
 
 _EXAMPLES = """\
 examples:
-  wheelyard completion bash > ~/.local/share/bash-completion/completions/wheelyard
-  wheelyard completion zsh > ~/.zfunc/_wheelyard      # with fpath+=~/.zfunc before compinit
-  wheelyard completion fish > ~/.config/fish/completions/wheelyard.fish
-  eval "$(wheelyard completion bash)"                 # for this shell alone
+  eval "$(wheelyard completion bash)"       # for this shell alone
 
-Commands, options and the images of the project are completed. The script asks `wheelyard` at every
-Tab, so it stays true when the matrix changes.
+  mkdir -p ~/.local/share/bash-completion/completions
+  wheelyard completion bash > ~/.local/share/bash-completion/completions/wheelyard
+
+  mkdir -p ~/.zfunc
+  wheelyard completion zsh > ~/.zfunc/_wheelyard
+
+  mkdir -p ~/.config/fish/completions
+  wheelyard completion fish > ~/.config/fish/completions/wheelyard.fish
+
+Files serve every new shell: bash with the package bash-completion, zsh with `fpath+=~/.zfunc` above
+compinit in ~/.zshrc. Commands, options and the images of the project are completed. The script
+asks `wheelyard` at every Tab, so it stays true when the matrix changes.
 """
 
 COMMAND = Command(

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from wheelyard.system.storage import damaged, file_digest, link_or_copy, storage
 from wheelyard.system.textfiles import write_text
 
 if TYPE_CHECKING:
-    from wheelyard.console.tasks import Reporter
+    from wheelyard.console.tasks import Reporter, Task
     from wheelyard.publish.attest.keys import PrivateKey
 
 _SUFFIX = ".tar"
@@ -40,17 +41,16 @@ def write_bundle(
     """Write `images` of `layout` to `path` (`*.tar`: one file; else a folder); return its size.
 
     With `key` it contains signatures, which `import --verify-key` requires. Raises StorageError for
-    a blob that is missing or damaged, and for a full disk.
+    a blob that is missing or damaged, for a full disk, and for a folder that cannot be made.
     """
     digests = _blobs(layout, images)
     size = sum(layout.blob(digest).stat().st_size for digest in digests)
-    with reporter.task(f"check {path.name}", size, "bytes") as task:
-        for digest in digests:
-            if file_digest(layout.blob(digest)) != digest:
-                raise damaged(layout.blob(digest), f"it is not {digest}")
-            task.advance(layout.blob(digest).stat().st_size)
+    is_tar = path.suffix == _SUFFIX
     try:
-        if path.suffix != _SUFFIX:
+        (path.parent if is_tar else path).mkdir(parents=True, exist_ok=True)  # before much is read
+        with reporter.task(f"check {path.name}", size, "bytes") as task:
+            _check(layout, digests, task)
+        if not is_tar:
             _stage(Layout(path), layout, images, digests, link_or_copy)
             _sign(Layout(path), key)
             return size
@@ -76,6 +76,13 @@ def _blobs(layout: Layout, images: Iterable[Publication]) -> list[str]:
         if not layout.blob(digest).is_file():
             raise StorageError(f"{layout.blob(digest)} is missing from the layout; build again")
     return digests
+
+
+def _check(layout: Layout, digests: Iterable[str], task: Task) -> None:
+    for digest in digests:
+        if file_digest(layout.blob(digest)) != digest:
+            raise damaged(layout.blob(digest), f"it is not {digest}")
+        task.advance(layout.blob(digest).stat().st_size)
 
 
 def _stage(
@@ -142,6 +149,11 @@ def _write_tar(path: Path, staged: Layout, digests: Sequence[str], reporter: Rep
                 file.write(chunk)
                 task.advance(len(chunk))
         partial.replace(path)
+    except OSError as error:
+        if error.filename != str(partial) or error.filename2 is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not the temporary file
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be a loop of links
+            partial.unlink()
     return total
