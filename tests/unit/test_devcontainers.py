@@ -276,12 +276,16 @@ class TestInit:
         assert problems(config) == []
         return config
 
-    def test_writes_what_was_asked_for(self, tmp_path: Path) -> None:
+    def test_writes_what_was_asked_for(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert self.init(tmp_path, "--framework", "pytorch-2.3", "--cuda", "12.1") == 0
         config = self.written(tmp_path)
         assert config["image"] == "pytorch:2.3.1-cuda12.1-cudnn8.9-py3.11-devel"
         assert config["hostRequirements"] == {"gpu": "optional"}
         assert "make build MATRIX=pytorch-2.3.1-" in config["initializeCommand"]["image"]
+        told = capsys.readouterr().out.partition("next ")[2]
+        assert "`wheelyard build pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-devel`, then open" in told
 
     def test_the_machine_decides_where_it_has_a_gpu(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -448,12 +452,15 @@ class TestTheTemplate:
 
 @pytest.mark.parametrize("address", [None, "registry.example/team"])
 def test_a_project_opens_its_own_image_with_its_folder_over_the_code(
-    tmp_path: Path, address: str | None
+    tmp_path: Path, address: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = '[tool.wheelyard]\nimage = "pytorch:2.3.1"\nname = "my-model"\nworkdir = "/srv/app"\n'
     (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "my-model"\n{table}')
     words = ["devcontainer", "init", "--output", str(tmp_path), "--project", str(ROOT)]
     assert main([*words, *(["--registry", address] if address else [])]) == 0
+    told = capsys.readouterr().out.partition("next ")[2]
+    assert ("`wheelyard build`, then open" in told) == (address is None)
+    assert f"open {tmp_path} in VS Code" in " ".join(told.split())
     config = read_config((tmp_path / ".devcontainer/devcontainer.json").read_text())
     assert problems(config) == []
     assert config["image"] == (

@@ -209,20 +209,26 @@ def _init(args: argparse.Namespace, context: Context) -> int:
     _check_target(args, target)
     asked = args.framework or args.cuda or args.python
     project = None if asked else find_project_table(args.output.absolute())
-    config, reason = (
-        _chosen(args, context)
-        if project is None
-        else (project_configuration(project, args, context), f"the project's own: {project.source}")
-    )
+    if project is None:
+        entry, reason = _chosen(args, context)
+        config, make = configuration(entry, args, context), f"wheelyard build {entry.id}"
+    else:
+        config, make = project_configuration(project, args, context), "wheelyard build"
+        reason = f"the project's own: {project.source}"
+    published = context.settings.registry is not None
     named = context.settings.project if getattr(args, "project", None) is not None else None
     environment = make_environment(find_templates(named))
     write_text(target, render_devcontainer(environment, config, written=False))
-    seen = {"file": str(target), "image": config.image, "reason": reason}
-    _show(args, seen, "file    {file}\nimage   {image}\nreason  {reason}")
+    make = "" if published else f"`{make}`, then "
+    seen = {
+        "file": str(target), "image": config.image, "reason": reason,
+        "next": f'{make}open {args.output} in VS Code: "Reopen in Container"',
+    }  # fmt: skip
+    _show(args, seen, "file    {file}\nimage   {image}\nreason  {reason}\nnext    {next}")
     return 0
 
 
-def _chosen(args: argparse.Namespace, context: Context) -> tuple[Devcontainer, str]:
+def _chosen(args: argparse.Namespace, context: Context) -> tuple[CatalogueEntry, str]:
     """Choose an image of the set for this machine; return the reason, too."""
     from wheelyard.contract.editor import DEVELOPMENT
     from wheelyard.publish.attest.trust import find_trust
@@ -235,7 +241,7 @@ def _chosen(args: argparse.Namespace, context: Context) -> tuple[Devcontainer, s
     choice = _choice(entries, _host(args, context), selection, context)
     if trust is not None:
         require_entry_signed(choice.entry, trust, context)
-    return configuration(choice.entry, args, context), choice.reason
+    return choice.entry, choice.reason
 
 
 def _choice(
