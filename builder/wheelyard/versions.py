@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 
 from packaging.specifiers import SpecifierSet
@@ -43,3 +44,10 @@ def short(version: str, components: int = 2) -> str:
 def order(version: str) -> Version:
     """Return the sort key of a version; the cache makes thousands of comparisons cheap."""
     return Version(version)
+
+
+def in_order(words: Iterable[str]) -> list[str]:
+    """Sort words with the numbers in them as numbers: py3.9 before py3.11."""
+    return sorted(
+        words, key=lambda word: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", word)]
+    )

@@ -187,7 +187,7 @@ const WheelyardPick = (() => {
     }
     const ordinary = host.architecture === Object.keys(machines)[0];
     const where = ordinary ? "" : ` for ${machines[host.architecture]}`;
-    if (!passed.length) return { problem: `the catalogue has no such image${where}: ${told(wish)}` };
+    if (!passed.length) return { problem: `no image${where} has all of this: ${told(wish)}` };
     const why = unique(passed.map(([, text]) => text)).slice(0, 5);
     return { problem: `no image runs on this machine:${why.map((text) => `\n  ${text}`).join("")}` };
   }

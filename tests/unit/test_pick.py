@@ -15,7 +15,7 @@ from referring import referring_registry
 
 from wheelyard.cli import main
 from wheelyard.contract.runtimes import EngineFacts, best, find_runtimes, run_line
-from wheelyard.errors import MachineError, RegistryError, UsageError
+from wheelyard.errors import MachineError, RegistryError, SelectionError, UsageError
 from wheelyard.planning.catalogue import (
     CatalogueEntry,
     merge,
@@ -34,6 +34,7 @@ from wheelyard.servers.pick import (
     obstacle,
     parse_gpu,
     pick,
+    require_known,
     unknown_to_driver,
 )
 
@@ -407,3 +408,51 @@ class TestTheCommand:
         words = ["init", "--framework", "pytorch", "--output", str(tmp_path)]
         assert main(["devcontainer", *words]) == 0
         assert capsys.readouterr().err.count("wheelyard was installed with") == 1
+
+
+@pytest.mark.parametrize(
+    ("selection", "said"),
+    [
+        (Selection("torch"), "no image has --framework torch; did you mean pytorch?"),
+        (Selection("PyTorch-2.33"), r"no image has --framework pytorch-2.33; there are: pytorch, "),
+        (Selection("pytorch-9"), "pytorch-2.9.1, pytorch-2.10.0"),
+        (Selection(cuda="11.8"), "no image has --cuda 11.8; there are: 12.1, 12.2"),
+        (Selection(python="3.9"), "no image has --python 3.9; there are: 3.11, 3.13"),
+        (Selection(flavour="dev"), "no image has --flavour dev; did you mean devel?"),
+    ],
+)
+def test_a_word_that_no_image_has_is_answered_with_those_that_exist(
+    entries: tuple[CatalogueEntry, ...], selection: Selection, said: str
+) -> None:
+    with pytest.raises(SelectionError, match=said.replace("?", r"\?")):
+        require_known(entries, selection)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(), Selection("pytorch"), Selection("PyTorch-2.3"), Selection("pytorch-2.3.1"),
+        Selection("pytorch+tensorflow"), Selection("pytorch-2.10+tensorflow-2.20"),
+        Selection(cuda="12"), Selection(python="3.13", flavour="devel"),
+    ],
+)  # fmt: skip
+def test_a_word_that_some_image_has_is_known(
+    entries: tuple[CatalogueEntry, ...], selection: Selection
+) -> None:
+    require_known(entries, selection)
+    require_known((), selection)  # an empty catalogue is said otherwise
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["pick", "--driver", "570.26", "--gpu", "sm_90", "--framework", "torch"],
+        ["devcontainer", "init", "--framework", "torch"],
+    ],
+)
+def test_the_commands_say_it_before_they_judge_the_machine(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = [] if argv[0] == "pick" else ["--output", str(tmp_path)]
+    assert main([*argv, *output, "--project", str(ROOT)]) == SelectionError.exit_code
+    assert "did you mean pytorch?" in capsys.readouterr().err

@@ -93,7 +93,28 @@ def test_an_empty_part_is_refused(selector: str) -> None:
     ["cuda12.10", "cuda1", "2.30", "cudnn8.90", "py3.1", "pytorch-2.3.1.0", "*x*", "-"],
 )
 def test_near_misses_select_nothing(selector: str) -> None:
-    assert "nearest ids: pytorch-" in refused(selector)
+    assert f"{selector!r} selects no image" in refused(selector)
+
+
+@pytest.mark.parametrize("selector", ["pytorch-2.33", "pytorch-2.3.1.0", "pytorch-2.3.1-cuda12.8"])
+def test_the_nearest_ids_begin_like_what_was_typed(selector: str) -> None:
+    assert "nearest ids: pytorch-2.3.1-cuda12.1-" in refused(selector)
+
+
+@pytest.mark.parametrize("selector", ["zzz", "banana", "torchvision-0.18"])
+def test_no_id_is_near_to_a_word_that_is_like_none(selector: str) -> None:
+    assert "nearest" not in refused(selector)
+
+
+def test_an_unknown_word_is_answered_in_one_line_of_words() -> None:
+    (known,) = [line for line in refused("zzz").splitlines() if "words that exist" in line]
+    assert "pytorch, " in known
+    assert known.count("cuda12") <= 1  # of versions the newest of each kind
+
+
+def test_versions_are_told_in_their_order() -> None:
+    with pytest.raises(SelectionError, match=r"pytorch-2\.9\.1, pytorch-2\.10\.0"):
+        select(WHOLE, "pytorch-2.33")
 
 
 def test_a_typo_is_answered_with_the_id_meant() -> None:

@@ -208,6 +208,8 @@ SAID = [
     [*PICK, "sm_90", "--framework", "tensorflow"],
     [*PICK, "sm_120"],
     ["inspect", "pytorch:2.3", *LAYOUT],
+    ["inspect", *LAYOUT],
+    [*PICK, "sm_90", "--framework", "pytorch-9"],
     ["verify", "pytorch:2.3", *LAYOUT],
     ["push", "pytorch:2.3", *LAYOUT, "--registry", NOBODY],
     ["push", "pytorch:2.3"],

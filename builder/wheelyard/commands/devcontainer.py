@@ -233,11 +233,12 @@ def _chosen(args: argparse.Namespace, context: Context) -> tuple[CatalogueEntry,
     from wheelyard.contract.editor import DEVELOPMENT
     from wheelyard.publish.attest.trust import find_trust
     from wheelyard.servers.choosing import read_entries, require_entry_signed
-    from wheelyard.servers.pick import Selection
+    from wheelyard.servers.pick import Selection, require_known
 
     trust = find_trust(args.verify_key, args.signed_as, context)
     entries = read_entries(args.dist, context, trust)
     selection = Selection(args.framework, args.cuda, args.python, DEVELOPMENT)
+    require_known(entries, selection)
     choice = _choice(entries, _host(args, context), selection, context)
     if trust is not None:
         require_entry_signed(choice.entry, trust, context)

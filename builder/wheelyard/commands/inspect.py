@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Print a table an image, a row a property; exit code 11 if one is wrong."""
+    from wheelyard.errors import StorageError
     from wheelyard.projects.find import own_project, project_output
 
     if project := own_project(args, context):
@@ -48,7 +49,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
         with context.reporter.task(project.table.name, None, "bytes") as task:
             found = inspect_project(project, dist, context, task.advance)
         return _show([(project.table.name, found)], as_json=args.json)
-    return _show(list(_inspected(args, context)), as_json=args.json)
+    images = list(_inspected(args, context))
+    if not images:
+        raise StorageError(
+            f"{args.output} contains no image of the matrix; build one with `wheelyard build`, or "
+            "name the layout with --output"
+        )
+    return _show(images, as_json=args.json)
 
 
 def _inspected(

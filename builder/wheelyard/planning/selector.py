@@ -22,10 +22,11 @@ from fnmatch import fnmatchcase
 
 from wheelyard.errors import SelectionError
 from wheelyard.model import Cell, Plan
-from wheelyard.versions import leads
+from wheelyard.versions import in_order, leads
 
 _GLOB = re.compile(r"[*?\[]")
 _VERSION = re.compile(r"\d")
+_ALIKE = 0.6  # of 1: as difflib's own cutoff
 
 
 def select(plan: Plan, selector: str) -> tuple[Cell, ...]:
@@ -151,21 +152,28 @@ def _hints(plan: Plan, part: str) -> Iterator[str]:
         corrected = "-".join(meant[word][0] if word in meant else word for word in wanted)
         yield f"did you mean {corrected}?"
         return
-    near = difflib.get_close_matches(part, ids, 3, cutoff=0.3) or ids[:3]
-    yield f"nearest ids: {', '.join(near) or 'none, the plan is empty'}"
+    if near := nearest(part, ids, 3):
+        yield f"nearest ids: {', '.join(near)}"
     if lost and not _GLOB.search(part):
         yield f"unknown: {', '.join(word or 'an empty word' for word in lost)}"
         kinds = {_VERSION.split(word)[0] for word in lost}
         alike = [word for word in vocabulary if _VERSION.split(word)[0] in kinds]
-        known = sorted(alike) or _by_kind(vocabulary)
-        yield f"words that exist: {', '.join(known)}"
+        yield f"words that exist: {', '.join(in_order(alike) or _of_each_kind(vocabulary))}"
     yield from (f"excluded: {reason}" for reason in excluded_because(plan, part)[:3])
     yield "`wheelyard plan` lists all images, `wheelyard plan --explain ID` says why one is missing"
 
 
-def _by_kind(vocabulary: Iterable[str]) -> list[str]:
-    """Order words for a message, without the pairs: names first, then versions."""
-    return sorted(
-        (word for word in vocabulary if "-" not in word),
-        key=lambda word: (word[:1].isdigit(), word),
-    )
+def nearest(text: str, names: Iterable[str], count: int) -> list[str]:
+    """Return the names whose beginning is most like `text`; none if none is much like it."""
+    likeness = {
+        name: difflib.SequenceMatcher(None, text, name[: len(text) + 1]).ratio() for name in names
+    }
+    ranked = sorted(likeness, key=lambda name: -likeness[name])
+    return [name for name in ranked if likeness[name] > _ALIKE][:count]
+
+
+def _of_each_kind(vocabulary: Iterable[str]) -> list[str]:
+    """Return all names, and of each kind of version the newest."""
+    single = in_order(word for word in vocabulary if "-" not in word)
+    newest = {_VERSION.split(word)[0]: word for word in single if _VERSION.search(word)}
+    return [*(word for word in single if not _VERSION.search(word)), *newest.values()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from wheelyard.architecture import DEFAULT
 from wheelyard.errors import ProjectError, UsageError
 from wheelyard.planning.catalogue import CatalogueEntry, plan_entries
 from wheelyard.planning.plan import load_inputs
-from wheelyard.planning.selector import is_described
+from wheelyard.planning.selector import is_described, nearest
 from wheelyard.projects.base import planned_base
 from wheelyard.projects.find import set_folder
 from wheelyard.projects.published import Documents, base_from_registry
@@ -91,7 +90,13 @@ def chosen_entry(image: str, entries: Sequence[CatalogueEntry], where: str) -> C
         found = [entry for entry in found if entry.flavour == "runtime"] or found
     if len(found) == 1:
         return found[0]
-    tags = [entry.tags[0] for entry in found or entries]
-    near = difflib.get_close_matches(image, tags, 4, cutoff=0) or ["none"]
-    count = "several images" if found else "no image"
-    raise ProjectError(f'image = "{image}" means {count} of {where}; nearest: {", ".join(near)}')
+    if found:
+        means, near = "several images", [entry.tags[0] for entry in found[-4:]]
+    else:
+        means, near = "no image", nearest(image, [entry.tags[0] for entry in entries], 4)
+    hint = (
+        f"{'such as' if found else 'nearest'}: {', '.join(near)}"
+        if near
+        else "`wheelyard plan` lists them"
+    )
+    raise ProjectError(f'image = "{image}" means {means} of {where}; {hint}')

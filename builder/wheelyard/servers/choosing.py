@@ -22,7 +22,15 @@ from wheelyard.publish.catalogue import require_catalogue
 from wheelyard.registry.client import open_registry
 from wheelyard.servers import machine
 from wheelyard.servers.machine import LocalEngine
-from wheelyard.servers.pick import Choice, Host, Selection, check_driver, parse_gpu, pick
+from wheelyard.servers.pick import (
+    Choice,
+    Host,
+    Selection,
+    check_driver,
+    parse_gpu,
+    pick,
+    require_known,
+)
 
 if TYPE_CHECKING:
     from wheelyard.context import Context
@@ -55,6 +63,7 @@ def choose(request: PickRequest, trust: Trust | None, context: Context) -> dict[
     if context.settings.registry is None:
         context.mention_packaged()
     entries = read_entries(request.dist, context, trust)
+    require_known(entries, request.selection)
     host = _host(request, cpu=any(entry.cuda == CPU for entry in entries))
     choice = pick(entries, host, request.selection)
     if trust is not None:

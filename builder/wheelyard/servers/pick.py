@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wheelyard.architecture import ARCHITECTURES, DEFAULT, of_machine
-from wheelyard.errors import MachineError, UsageError
+from wheelyard.errors import MachineError, SelectionError, UsageError, did_you_mean
 from wheelyard.planning.drivers import driver_floor, generation_floor
 from wheelyard.planning.facts import CPU
 from wheelyard.selfcheck.gpu.judge import has_code_for
-from wheelyard.versions import leads, order
+from wheelyard.versions import in_order, leads, order
 
 if TYPE_CHECKING:
     from wheelyard.planning.catalogue import CatalogueEntry
@@ -90,9 +90,29 @@ def pick(entries: Sequence[CatalogueEntry], host: Host, selection: Selection) ->
         passed.append((entry.id, problem))
     if not passed:
         where = "" if host.architecture == DEFAULT.machine else f" for {host.architecture}"
-        raise MachineError(f"the catalogue has no such image{where}: {_told(selection)}")
+        raise MachineError(f"no image{where} has all of this: {_told(selection)}")
     reasons = list(dict.fromkeys(reason for _, reason in passed))
     raise MachineError("no image runs on this machine:" + "".join(f"\n  {r}" for r in reasons[:5]))
+
+
+def require_known(entries: Sequence[CatalogueEntry], selection: Selection) -> None:
+    """Raise SelectionError, with the words that exist, for one that holds for no image at all."""
+    asked = (selection.framework or "").lower()
+    frameworks = {entry.framework for entry in entries}
+    if "+" not in asked and (name := asked.partition("-")[0]) in frameworks:
+        versions = {entry.framework_version for entry in entries if entry.framework == name}
+        frameworks = {name, *(f"{name}-{version}" for version in versions)}
+    for option, word, known in (
+        ("--framework", "" if "+" in asked else asked, frameworks),
+        ("--cuda", selection.cuda, {entry.cuda for entry in entries}),
+        ("--python", selection.python, {entry.python for entry in entries}),
+        ("--flavour", selection.flavour, {entry.flavour for entry in entries}),
+    ):
+        if word and known and not any(leads(word, there) for there in known):
+            # For a version there is no "did you mean": 12.8 looks like 11.8, and is another one.
+            sought = word if word.isalpha() else ""
+            hint = did_you_mean(sought, in_order(known), "there are")
+            raise SelectionError(f"no image has {option} {word}; {hint}")
 
 
 def _for_machine(entries: Sequence[CatalogueEntry], machine: str) -> list[CatalogueEntry]:

@@ -18,7 +18,7 @@ from wheelyard.planning.plan import load_inputs
 from wheelyard.planning.selector import select
 from wheelyard.servers import machine
 from wheelyard.servers.choosing import host_of, read_entries
-from wheelyard.servers.pick import Host, Selection, pick
+from wheelyard.servers.pick import Host, Selection, pick, require_known
 from wheelyard.servers.pulling import copy_into_podman, pull_image
 from wheelyard.system.subprocesses import run
 
@@ -130,7 +130,9 @@ def _best(entries: Sequence[CatalogueEntry], selection: Selection) -> CatalogueE
     flavours = {entry.flavour for entry in entries}
     flavour = selection.flavour if selection.flavour in flavours else entries[0].flavour
     framework = selection.framework or (next(iter(frameworks)) if len(frameworks) == 1 else None)
-    return pick(entries, host, Selection(framework, flavour=flavour)).entry
+    sought = Selection(framework, flavour=flavour)
+    require_known(entries, sought)
+    return pick(entries, host, sought).entry
 
 
 def bring(image: Found, plan: Plan | None, runtime: Runtime, dist: Path, context: Context) -> None:
