@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from packaging.utils import canonicalize_name
@@ -128,12 +130,18 @@ class Exclusion:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """Every image of the matrix and every excluded combination."""
 
     cells: tuple[Cell, ...]
-    excluded: tuple[Exclusion, ...]
+    frameworks: frozenset[str]  # every name that ids may have
+    find_excluded: Callable[[], tuple[Exclusion, ...]] = field(compare=False, repr=False)
+
+    @cached_property
+    def excluded(self) -> tuple[Exclusion, ...]:
+        """The excluded combinations; tens of thousands, so they are found when they are needed."""
+        return self.find_excluded()
 
 
 @dataclass(frozen=True, slots=True)

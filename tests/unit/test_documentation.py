@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import planning
 import pytest
 
 from tests.docs.blocks import BUILD, NOT_BUILT, NOT_RUN, PAGES, Command, blocks, commands, is_shown
 from wheelyard.cli import COMMANDS, make_parser
-from wheelyard.planning.plan import load_plan
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = (*PAGES, "CONTRIBUTING.md", "SECURITY.md", "ARCHITECTURE.md", "README.zh-CN.md")
@@ -47,7 +47,7 @@ def test_every_page_of_docs_is_read() -> None:
 
 @pytest.mark.parametrize("page", DOCUMENTS)
 def test_images_that_are_named_exist(page: str) -> None:
-    tags = {tag for cell in load_plan(PROJECT).cells for tag in cell.tags}
+    tags = {tag for cell in planning.committed_plan().cells for tag in cell.tags}
     for line, _, text in blocks(page):
         assert [tag for tag in IMAGE.findall(text) if tag not in tags] == [], f"{page}:{line}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -16,6 +17,7 @@ from wheelyard.console.tasks import Reporter
 from wheelyard.context import Context
 from wheelyard.errors import MatrixError, SelectionError, WheelyardError
 from wheelyard.model import Plan
+from wheelyard.planning.combine import Combination, identify_all
 from wheelyard.planning.explain import explain
 from wheelyard.planning.facts import Release, load_upstream, make_release
 from wheelyard.planning.matrix import load_matrix
@@ -75,6 +77,21 @@ def test_what_upstream_does_not_ship_is_excluded_with_its_reason(tmp_path: Path)
     assert len(reasons) == 4
     excluded = "pytorch-2.4.1-cuda12.1-cudnn8.9-py3.11-devel"
     assert reasons[excluded] == "PyTorch 2.4.1 asks for cuDNN 9.1"
+
+
+def test_every_combination_is_an_image_or_excluded() -> None:
+    """A plan passes over what upstream does not ship; exclusions are found when asked for."""
+    matrix, upstream, _ = planning.committed()
+    made = make_plan(matrix, upstream)
+    assert "excluded" not in vars(made)
+    values = dict(matrix.axes)
+    products = itertools.product(*(values[axis] for axis in Combination._fields))
+    every = set(identify_all(matrix, itertools.starmap(Combination, products)))
+    images = {cell.id for cell in made.cells}
+    excluded = [item.id for item in made.excluded]
+    assert len(every & images) > 80
+    assert len(excluded) == len(set(excluded)) == len(every - images)
+    assert set(excluded) == every - images
 
 
 def test_a_bound_and_a_tool_may_be_one_flavours_alone(tmp_path: Path) -> None:

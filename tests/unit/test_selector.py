@@ -18,7 +18,8 @@ WHOLE = planning.committed_plan()
 # The CUDA 12.1 set alone: what a selector means is easier to read off eight images.
 PLAN = Plan(
     tuple(cell for cell in WHOLE.cells if cell.cuda == "12.1" and not cell.overrides),
-    tuple(item for item in WHOLE.excluded if "cuda12.1-" in item.id and "py3.11" in item.id),
+    WHOLE.frameworks,
+    lambda: tuple(e for e in WHOLE.excluded if "cuda12.1-" in e.id and "py3.11" in e.id),
 )
 ALL = [cell.id for cell in PLAN.cells]
 RUNTIME = "pytorch-2.3.1-cuda12.1-cudnn8.9-py3.11-runtime"

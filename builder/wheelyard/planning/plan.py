@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -15,6 +16,8 @@ from wheelyard.planning.combine import (
     Verdicts,
     ancestry,
     default_bases,
+    defined_frameworks,
+    exclusions,
     identify,
     identify_all,
     judge,
@@ -66,15 +69,20 @@ def _expand(matrix: Matrix, upstream: Upstream) -> tuple[Plan, list[Problem]]:
         cell for cell, item in zip(cells, verdicts.images, strict=True)
         if item not in verdicts.overrides and item not in verdicts.policies
     ]  # fmt: skip
-    names = identify_all(matrix, verdicts.excluded)
-    excluded = tuple(map(Exclusion, names, verdicts.excluded.values()))
     tagged = _with_aliases(cells, plain, next(iter(matrix.flavours)))
-    plan = Plan(_with_shared_tags(tagged), excluded)
+    excluded = cache(lambda: dict(exclusions(matrix, upstream, verdicts.images)))
+    named_on_axes = (pins(matrix, value) for value in defined_frameworks(matrix))
+    frameworks = (*named_on_axes, *(cell.frameworks for cell in cells))
+    plan = Plan(
+        _with_shared_tags(tagged),
+        frozenset(pin.name for each in frameworks for pin in each),
+        lambda: tuple(map(Exclusion, identify_all(matrix, excluded()), excluded().values())),
+    )
     problems = [
         *verdicts.problems,
         *_clashes(cells, verdicts.images.values()),
         *_orphans(cells, verdicts),
-        *_unused(matrix, verdicts),
+        *_unused(matrix, verdicts, excluded),
     ]
     return plan, problems
 
@@ -216,7 +224,9 @@ def _orphans(cells: list[Cell], verdicts: Verdicts) -> Iterator[Problem]:
             yield Problem(origin, message)
 
 
-def _unused(matrix: Matrix, verdicts: Verdicts) -> Iterator[Problem]:
+def _unused(
+    matrix: Matrix, verdicts: Verdicts, excluded: Callable[[], Mapping[Combination, str]]
+) -> Iterator[Problem]:
     """Find axis values that no image uses, with the reasons for their exclusion."""
     used = {*verdicts.images, *verdicts.unresolved}
     for number, axis in enumerate(Combination._fields):
@@ -225,7 +235,7 @@ def _unused(matrix: Matrix, verdicts: Verdicts) -> Iterator[Problem]:
             if value in living:
                 continue
             reasons = dict.fromkeys(
-                why for item, why in verdicts.excluded.items() if item[number] == value
+                why for item, why in excluded().items() if item[number] == value
             )
             about = [why for why in reasons if _TITLES[axis] in why]
             if reasons:

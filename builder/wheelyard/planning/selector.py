@@ -81,7 +81,7 @@ def _globbed(plan: Plan, part: str) -> list[Cell]:
 
 
 def _described(plan: Plan, part: str) -> list[Cell]:
-    wanted = words(part, _frameworks(plan))
+    wanted = words(part, plan.frameworks)
     return [
         cell for cell in plan.cells if _all_hold(wanted, _words_of(cell)) and _meant(cell, wanted)
     ]
@@ -112,20 +112,13 @@ def _words_of(cell: Cell) -> set[str]:
     return _vocabulary(cell.id, cell.base.name, cell.architecture)
 
 
-def _frameworks(plan: Plan) -> set[str]:
-    """Return the names of the frameworks in ids, excluded combinations included."""
-    ids = (*(cell.id for cell in plan.cells), *(item.id for item in plan.excluded))
-    pairs = (pair for identifier in ids for pair in itertools.pairwise(identifier.split("-")))
-    return {name for name, word in pairs if word[:1].isdigit()}
-
-
 def _all_hold(wanted: Iterable[str], vocabulary: Iterable[str]) -> bool:
     return all(any(leads(word, known) for known in vocabulary) for word in wanted)
 
 
 def excluded_because(plan: Plan, part: str) -> list[str]:
     """Return the reasons of the excluded combinations that these words match, each once."""
-    wanted = words(part, _frameworks(plan))
+    wanted = words(part, plan.frameworks)
     reasons = (e.reason for e in plan.excluded if _all_hold(wanted, _vocabulary(e.id)))
     return list(dict.fromkeys(reasons))
 
@@ -141,7 +134,7 @@ def _nothing(plan: Plan, part: str) -> str:
 def _hints(plan: Plan, part: str) -> Iterator[str]:
     ids = [cell.id for cell in plan.cells]
     vocabulary = {word for cell in plan.cells for word in _words_of(cell)}
-    wanted = words(part, _frameworks(plan))
+    wanted = words(part, plan.frameworks)
     lost = [word for word in wanted if not any(leads(word, known) for known in vocabulary)]
     names = [word for word in vocabulary if not _VERSION.search(word)]
     meant = {

@@ -136,6 +136,12 @@ def why_not(
     return _off_build(matrix, shipped, cuda, cudnn) if policy == "match-build" else None
 
 
+def has_build(matrix: Matrix, upstream: Upstream, framework: str, cuda: str) -> bool:
+    """Tell whether each framework of an axis value has a build for a CUDA version."""
+    shipped = releases(matrix, upstream, framework, cuda)
+    return not isinstance(shipped, str) and all(fits_cuda(r, cuda) for r in shipped.values())
+
+
 def _off_build(
     matrix: Matrix, shipped: Mapping[FrameworkPin, Release], cuda: str, cudnn: str | None
 ) -> str | None:
