@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import planning
 import pytest
 
-from wheelyard.planning.plan import load_plan
 from wheelyard.planning.selector import continuations
 
 PROJECT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_the_lines_of_the_help_work_in_an_empty_home(environ: dict[str, str]) ->
 
 
 def test_what_continues_a_word() -> None:
-    plan = load_plan(PROJECT)
+    plan = planning.committed_plan()
     first = continuations(plan, "")
     assert {"all", "pytorch", "cuda12.1", "py3.11", "devel"} <= set(first)
     assert not any(":" in word or word == ID for word in first)  # thousands; after a letter

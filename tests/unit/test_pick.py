@@ -25,7 +25,6 @@ from wheelyard.planning.catalogue import (
     to_json,
 )
 from wheelyard.planning.facts import load_upstream
-from wheelyard.planning.plan import load_plan
 from wheelyard.servers.pick import (
     Host,
     Selection,
@@ -329,7 +328,7 @@ class TestTheCommand:
         line: str,
     ) -> None:  # fmt: skip
         self.machine(monkeypatch, "h100")
-        entries = plan_entries(load_plan(ROOT).cells, load_upstream(), ())
+        entries = plan_entries(planning.committed_plan().cells, load_upstream(), ())
         monkeypatch.setattr("wheelyard.servers.choosing.read_entries", lambda *_: entries)
         words = ["pick", "--json", "--project", str(ROOT), "--registry", "reg.example"]
         for programs, names in ((frozenset[str](), []), (frozenset({program}), [line])):

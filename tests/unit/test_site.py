@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import planning
@@ -43,7 +44,12 @@ def images(context: Context) -> tuple[ImageFacts, ...]:
 
 @pytest.fixture(scope="module")
 def pages(images: tuple[ImageFacts, ...]) -> dict[str, str]:
-    return make_pages(PROJECT, images)
+    """Of the images that have a digest only two keep it: a bill of materials takes 0.2 s."""
+    apart = [image.cell.id for image in images if image.entry.digest][1:-1]
+    return make_pages(PROJECT, [
+        replace(image, entry=replace(image.entry, digest=None)) if image.cell.id in apart else image
+        for image in images
+    ])  # fmt: skip
 
 
 def test_the_picture_of_pick_has_all_of_its_fields(pages: dict[str, str]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.dependency import Dependency
 from cyclonedx.model.license import DisjunctiveLicense, LicenseAcknowledgement, LicenseExpression
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
@@ -43,12 +44,13 @@ def sbom(
     suite = stages[0].packages.suite
     debs = {d.sha256: _deb(d, suite, licences) for stage in stages for d in stage.packages.packages}
     components = [*wheels.values(), *debs.values()]
+    leaves = [Dependency(component.bom_ref) for component in components]
     bom = Bom(
         components=components,
         serial_number=uuid.uuid5(_SPACE, digest),
         metadata=BomMetaData(component=top, timestamp=datetime.fromtimestamp(EPOCH, UTC)),
+        dependencies=[Dependency(top.bom_ref, leaves), *leaves],
     )
-    bom.register_dependency(top, components)
     return str(JsonV1Dot6(bom).output_as_string(indent=1))
 
 
