@@ -8,6 +8,8 @@ import io
 import json
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wheels import make_wheel
 
-from wheelyard.layers import estargz, toc
+from wheelyard.layers import estargz, toc, walk
 from wheelyard.layers.errors import BlobError
 from wheelyard.layers.gzipmember import inflated
 from wheelyard.layers.install import Environment
@@ -26,9 +28,18 @@ from wheelyard.layers.wheels import WheelInput, write_layer
 SMALL = st.binary(max_size=2000)
 TREES = st.dictionaries(
     st.text("abcé文-", min_size=1, max_size=40).map(lambda name: f"demo/{name}.txt"),
-    SMALL | st.integers(1, 9).map(lambda count: b"x" * (count << 20)),
+    SMALL | st.integers(1, 9).map(lambda count: b"x" * (count << 16)),
     min_size=1, max_size=5,
 )  # fmt: skip
+LARGE = {"demo/large.txt": b"x" * (9 << 20), "demo/more.txt": b"y" * (4 << 20), "demo/a.txt": b"a"}
+
+
+@contextmanager
+def small_chunks() -> Iterator[None]:
+    """A sixteenth of the size, so that trees of kilobytes have what else takes megabytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(walk, "CHUNK", walk.CHUNK // 16)
+        yield
 
 
 def from_wheel(folder: Path, tree: dict[str, bytes]) -> Layer:
@@ -67,6 +78,17 @@ def contents(tar: bytes) -> dict[str, tuple[Any, ...]]:
 @settings(max_examples=25, deadline=None)
 @given(TREES, st.sampled_from([from_wheel, from_files]))
 def test_it_has_the_same_files_and_finds_every_chunk(tree: dict[str, bytes], make: Any) -> None:
+    with small_chunks():
+        has_the_same_files(tree, make)
+
+
+@pytest.mark.parametrize("make", [from_wheel, from_files])
+def test_a_large_file_is_chunks_of_four_mebibytes(make: Any) -> None:
+    assert walk.CHUNK == 4 << 20
+    has_the_same_files(LARGE, make)
+
+
+def has_the_same_files(tree: dict[str, bytes], make: Any) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         layer = make(folder, tree)
@@ -100,7 +122,7 @@ def chunks(rows: list[dict[str, Any]], blob: bytes) -> dict[str, bytes]:
         if row["type"] not in ("reg", "chunk") or "offset" not in row:
             continue
         end = next((at for at in starts if at > row["offset"]), len(blob))
-        content = inflated(blob[row["offset"] : end], 4 << 20)
+        content = inflated(blob[row["offset"] : end], walk.CHUNK)
         assert row["chunkDigest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
         assert row.get("chunkOffset", 0) == len(read.get(row["name"], b""))
         assert row.get("chunkSize", len(content)) == len(content)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_estargz import TREES, from_files, from_wheel
+from test_estargz import LARGE, TREES, from_files, from_wheel, small_chunks
 
 from wheelyard.console.progress import QuietReporter
 from wheelyard.context import Context
@@ -72,6 +72,16 @@ def region(blob: bytes, annotation: str) -> bytes:
 @settings(max_examples=25, deadline=None)
 @given(TREES, st.sampled_from([from_wheel, from_files]))
 def test_it_is_the_same_tar_and_every_file_is_found(tree: dict[str, bytes], make: Any) -> None:
+    with small_chunks():
+        is_the_same_tar(tree, make)
+
+
+@pytest.mark.parametrize("make", [from_wheel, from_files])
+def test_a_large_file_is_found(make: Any) -> None:
+    is_the_same_tar(LARGE, make)
+
+
+def is_the_same_tar(tree: dict[str, bytes], make: Any) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         layer = make(folder, tree)
