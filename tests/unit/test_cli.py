@@ -407,12 +407,19 @@ TO_FOLDERS = (
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 @pytest.mark.parametrize("words", TO_FOLDERS)
-def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(words: str) -> None:
-    done = wheelyard(*words.split(), NOTHING_GOES)
-    assert done.returncode == errors.StorageError.exit_code, done.stderr
-    assert NOTHING_GOES in done.stderr
-    assert "choose another folder: --cache-dir" in done.stderr
-    assert words.split()[-1] in done.stderr
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if words.startswith("base"):  # it asks for an engine, which this process may not
+        done = wheelyard(*words.split(), NOTHING_GOES)
+        code, said = done.returncode, done.stderr
+    else:
+        code = cli.main([*words.split(), NOTHING_GOES])
+        said = capsys.readouterr().err
+    assert code == errors.StorageError.exit_code, said
+    assert NOTHING_GOES in said
+    assert "choose another folder: --cache-dir" in said
+    assert words.split()[-1] in said
 
 
 def test_too_little_memory_is_no_bug(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import pickle
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any, cast
@@ -92,6 +93,7 @@ def test_every_combination_is_an_image_or_excluded() -> None:
     assert len(every & images) > 80
     assert len(excluded) == len(set(excluded)) == len(every - images)
     assert set(excluded) == every - images
+    assert pickle.loads(pickle.dumps(make_plan(matrix, upstream))).excluded == made.excluded
 
 
 def test_a_bound_and_a_tool_may_be_one_flavours_alone(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -70,21 +70,27 @@ def _expand(matrix: Matrix, upstream: Upstream) -> tuple[Plan, list[Problem]]:
         if item not in verdicts.overrides and item not in verdicts.policies
     ]  # fmt: skip
     tagged = _with_aliases(cells, plain, next(iter(matrix.flavours)))
-    excluded = cache(lambda: dict(exclusions(matrix, upstream, verdicts.images)))
     named_on_axes = (pins(matrix, value) for value in defined_frameworks(matrix))
     frameworks = (*named_on_axes, *(cell.frameworks for cell in cells))
     plan = Plan(
         _with_shared_tags(tagged),
         frozenset(pin.name for each in frameworks for pin in each),
-        lambda: tuple(map(Exclusion, identify_all(matrix, excluded()), excluded().values())),
+        partial(_excluded, matrix, upstream, frozenset(verdicts.images)),
     )
     problems = [
         *verdicts.problems,
         *_clashes(cells, verdicts.images.values()),
         *_orphans(cells, verdicts),
-        *_unused(matrix, verdicts, excluded),
+        *_unused(matrix, upstream, verdicts),
     ]
     return plan, problems
+
+
+def _excluded(
+    matrix: Matrix, upstream: Upstream, images: frozenset[Combination]
+) -> tuple[Exclusion, ...]:
+    found = dict(exclusions(matrix, upstream, images))
+    return tuple(map(Exclusion, identify_all(matrix, found), found.values()))
 
 
 def _cell(matrix: Matrix, upstream: Upstream, item: Combination, verdicts: Verdicts) -> Cell:
@@ -224,19 +230,20 @@ def _orphans(cells: list[Cell], verdicts: Verdicts) -> Iterator[Problem]:
             yield Problem(origin, message)
 
 
-def _unused(
-    matrix: Matrix, verdicts: Verdicts, excluded: Callable[[], Mapping[Combination, str]]
-) -> Iterator[Problem]:
+def _unused(matrix: Matrix, upstream: Upstream, verdicts: Verdicts) -> Iterator[Problem]:
     """Find axis values that no image uses, with the reasons for their exclusion."""
+
+    @cache
+    def excluded() -> tuple[tuple[Combination, str], ...]:
+        return tuple(exclusions(matrix, upstream, verdicts.images))
+
     used = {*verdicts.images, *verdicts.unresolved}
     for number, axis in enumerate(Combination._fields):
         living = {combination[number] for combination in used}
         for at, value in enumerate(getattr(matrix.axes, axis)):
             if value in living:
                 continue
-            reasons = dict.fromkeys(
-                why for item, why in excluded().items() if item[number] == value
-            )
+            reasons = dict.fromkeys(why for item, why in excluded() if item[number] == value)
             about = [why for why in reasons if _TITLES[axis] in why]
             if reasons:
                 message = f"no image uses {value}: {_some(about or reasons)}"
