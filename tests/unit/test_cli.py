@@ -139,7 +139,7 @@ def test_every_command_is_listed() -> None:
         (["plan", "--explain", "pytorch-2.3.1-cuda11.8"], {"id", "explanation"}),
         (["deploy", "pytorch:2.3.1", "--kind", "compose"], {"image", "command", "files", "notes"}),
         (["devcontainer", "feature"], {"folder"}),
-        (["devcontainer", "init"], {"file", "image", "reason"}),
+        (["devcontainer", "init"], {"file", "image", "reason", "next"}),
     ],
 )
 def test_json_is_all_that_is_printed(
