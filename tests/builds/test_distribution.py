@@ -149,7 +149,7 @@ def test_where_github_builds_it_links_lead_to_the_repository(
     assert len(links) > 20
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
     assert "https://forge.example/team/wheelyard/blob/v0.1.0/docs/run.md" in links
-    assert "https://forge.example/team/wheelyard/raw/v0.1.0/docs/pictures/notebook.png" in links
+    assert "https://forge.example/team/wheelyard/raw/v0.1.0/docs/pictures/vscode.png" in links
     for link in links:
         path = link.partition("/v0.1.0/")[2].partition("#")[0]
         assert not path or (REPOSITORY / path).exists(), link

@@ -81,13 +81,13 @@ def test_it_answers_with_its_token_and_only_with_it(address: str, place: Workpla
 def test_a_notebook_trains_in_a_browser(address: str, place: Workplace, tmp_path: Path) -> None:
     """Chromium opens a notebook, runs its cell, and shows that the loss falls.
 
-    The picture goes to $WHEELYARD_SCREENSHOT; docs/devcontainer.md has one.
+    The picture goes to $WHEELYARD_SCREENSHOTS; docs/devcontainer.md has it.
     """
     need_tools("chromium")
     wait_for(f"{address}/api/status")
     (place.project / "training.ipynb").write_text(json.dumps(notebook(CELL.read_text().strip())))
     give(place)
-    screenshot = Path(os.environ.get("WHEELYARD_SCREENSHOT", tmp_path / "notebook.png"))
+    screenshot = Path(os.environ.get("WHEELYARD_SCREENSHOTS", tmp_path), "notebook.png")
     url = f"{address}/lab/tree/training.ipynb?token={TOKEN}"
     shown = subprocess.run(
         [place.cli / NODE_COPY, NOTEBOOK, place.cli, str(find_tool("chromium")), url, screenshot],
