@@ -317,8 +317,8 @@ class TestInit:
     @pytest.mark.parametrize(
         ("options", "code", "said"),
         [
-            (["--framework", "mxnet"], 17, "framework mxnet"),
-            (["--cuda", "9.0"], 17, "CUDA 9.0"),
+            (["--framework", "mxnet"], 4, "framework mxnet"),
+            (["--cuda", "9.0"], 4, "cuda 9.0"),
         ],
     )
     def test_what_cannot_be(

@@ -48,6 +48,12 @@ WHOLE: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other push comes between, so that none is waited for."""
+    monkeypatch.setattr("wheelyard.publish.catalogue.SETTLED", 0.0)
+
+
 @pytest.fixture(scope="module")
 def sound() -> dict[str, Any]:
     return listed()
