@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -82,7 +83,10 @@ def prepared(place: Place) -> Path:
     ]
     if not all(path.exists() for path in needed):
         say("building it once more from files, unmeasured, to have them all")
-        build(place, place.new("image"), place.new_cache())
+        cache, again = place.new_cache(), place.new("image")
+        build(place, again, cache)
+        shutil.rmtree(again)
+        shutil.rmtree(cache)
     return output
 
 
