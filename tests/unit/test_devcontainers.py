@@ -317,8 +317,13 @@ class TestInit:
     @pytest.mark.parametrize(
         ("options", "code", "said"),
         [
-            (["--framework", "mxnet"], 4, "framework mxnet"),
-            (["--cuda", "9.0"], 4, "cuda 9.0"),
+            (["--framework", "mxnet"], 4, "no image has --framework mxnet"),
+            (["--cuda", "9.0"], 4, "no image has --cuda 9.0; there are: 12.1"),
+            (
+                ["--framework", "pytorch-2.3", "--cuda", "13.0"],
+                17,
+                "framework pytorch-2.3, CUDA 13",
+            ),
         ],
     )
     def test_what_cannot_be(
