@@ -111,7 +111,7 @@ def ids(made: Plan) -> list[str]:
 
 @cache
 def committed() -> tuple[Matrix, Upstream, Plan]:
-    """The committed matrix, facts and plan; planned once, because that takes a quarter second."""
+    """The committed matrix, facts and plan; planned once for all tests of a process."""
     return load_inputs(ROOT)
 
 

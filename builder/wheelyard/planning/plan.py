@@ -169,6 +169,7 @@ def _framework_tools(matrix: Matrix, pin: FrameworkPin, python: str, flavour: st
             yield tool.require
 
 
+@cache  # hundreds of cells ask about a few dozen pairs
 def _is_for(when: str | None, pin: FrameworkPin) -> bool:
     return when is None or SpecifierSet(when).contains(order(pin.version), prereleases=True)
 
