@@ -247,16 +247,17 @@ def test_a_wrapped_command_can_be_pasted_and_a_named_one_stays_whole(said: Said)
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
-def test_nothing_is_wrapped_in_a_pipe_nor_for_programs(more: list[str], said: Said) -> None:
-    argv = [sys.executable, "-m", "wheelyard", *PICK, "sm_90", *more]
-    piped = subprocess.run(argv, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+def test_nothing_is_wrapped_in_a_pipe_nor_for_programs(
+    more: list[str], said: Said, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*PICK, "sm_90", *more]) == 0
+    piped = capfd.readouterr().out
     line = next(line for line in piped.splitlines() if "is the newest that runs here" in line)
     assert line.endswith(("the machine has 535.104", 'the machine has 535.104",'))
     if more:
         assert line in said(80, [*PICK, "sm_90", *more])[0]
-    failed = [sys.executable, "-m", "wheelyard", *PICK, "sm_120", *more]
-    error = subprocess.run(failed, capture_output=True, text=True, cwd=ROOT, check=False).stderr
-    assert len(error.splitlines()) == 1
+    assert main([*PICK, "sm_120", *more]) != 0
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 def test_wide_shows_all(said: Said) -> None:
