@@ -438,9 +438,10 @@ def test_other_system_errors_are_bugs(command: Callable[[Run], None]) -> None:
 
 
 CHILD = """
-import sys, time, types
+import signal, sys, time, types
 from wheelyard import cli
 from wheelyard.options import Command
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which children of nohup ignore
 def run(args, context):
     with context.reporter.task("work", None, "items"):
         print("started", flush=True)

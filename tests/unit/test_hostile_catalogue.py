@@ -51,7 +51,7 @@ WHOLE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other push comes between, so that none is waited for."""
-    monkeypatch.setattr("wheelyard.publish.catalogue.SETTLED", 0.0)
+    monkeypatch.setattr("wheelyard.publish.catalogue.settle", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr("wheelyard.publish.catalogue.SETTLED", 0.01)  # of one that is alone
+    monkeypatch.setattr("wheelyard.publish.catalogue.settle", lambda *_: None)  # it is alone
     _matrix, upstream, _plan = planning.committed()
     chosen = cells()
     told = Told()

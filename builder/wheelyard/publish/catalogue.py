@@ -9,7 +9,6 @@ Source: OCI image-spec 1.1, "Guidelines for Artifact Usage".
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from wheelyard.publish.attest.signatures import require_signed, sign_image
 from wheelyard.publish.attest.trust import Trust, newest_seen, remember, require_newest
 from wheelyard.registry.artifact import put_artifact_blobs
 from wheelyard.registry.client import Registry, get_content, put_manifest
+from wheelyard.registry.indexes import settle
 
 if TYPE_CHECKING:
     from wheelyard.publish.attest.keys import PrivateKey
@@ -35,7 +35,6 @@ TYPE = "application/vnd.wheelyard.catalogue.v1+json"
 _ATTEMPTS = 8
 _NAMED = 5  # faults of one catalogue that are reported
 _ADVICE = "if that name is not used otherwise, remove the tag, and run `wheelyard push` again"
-SETTLED = 0.3  # seconds after which a push that has read the catalogue has written it
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +137,7 @@ def publish_catalogue(
     if signer is not None:
         highest = newest_seen(signer.trust, registry.address.reference(NAME))
     for attempt in range(_ATTEMPTS):
+        started = time.monotonic()
         there = _current(registry, signer)
         if signer is not None and there is not None and not attempt:
             require_newest(signer.trust, registry.address.reference(NAME), there.counter)
@@ -154,10 +154,8 @@ def publish_catalogue(
             return
         # From the clock, so that a machine without history does not count from 1 again.
         highest = 0 if signer is None else max(highest + 1, old.counter + 1, int(time.time()))
-        started = time.monotonic()
         _replace(registry, Catalogue(listed, highest), signer)
-        settled = max(SETTLED, time.monotonic() - started)
-        time.sleep(settled * random.uniform(1, 1 + attempt))  # noqa: S311  (parts two pushes)
+        settle(started, attempt)
     raise RegistryError(
         f"{registry.address.reference(NAME)}: other pushes keep replacing the catalogue; "
         "push again when they are done"

@@ -9,6 +9,7 @@ Source: OCI image-spec 1.1, image-index.md.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ def move_shared(
     full = shared.tags[0].partition(":")[2]
     moved: dict[str, None] = {}
     for attempt in range(_ATTEMPTS):
+        started = time.monotonic()
         images = {**_present(registry, repository, full), shared.architecture: image}
         data = image_index(images)
         digest = digest_of(data)
@@ -87,11 +89,21 @@ def move_shared(
         for tag in late:
             put_manifest(registry, repository, names[tag], data, INDEX_TYPE)
         moved |= dict.fromkeys(late)
-        time.sleep(_SETTLED * (1 + attempt))
+        settle(started, attempt)
     raise RegistryError(
         f"{registry.address}: {repository}: other pushes keep moving {full}; push again when they "
         "are done"
     )
+
+
+def settle(started: float, attempt: int) -> None:
+    """Sleep until others that read what we replaced, from `started` on, have written as well.
+
+    They get twice the time that it took us. From the second attempt on it is random, which parts
+    two pushes.
+    """
+    settled = max(_SETTLED, 2 * (time.monotonic() - started))
+    time.sleep(settled * random.uniform(1, 1 + attempt))  # noqa: S311 - not for secrets
 
 
 def shared_index(
