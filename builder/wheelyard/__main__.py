@@ -1,4 +1,4 @@
-"""`python -m builder`: the same command as `wheelyard`."""
+"""`python -m wheelyard`: the same command as `wheelyard`."""
 
 import sys
 

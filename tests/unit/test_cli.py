@@ -498,3 +498,11 @@ def test_an_output_folder_that_cannot_be_written_names_its_option(
     words = ["build", "pytorch:2.3", "--no-load", "--output", "/sys/x", "--project", str(ROOT)]
     assert cli.main(words) == errors.StorageError.exit_code
     assert "--output for images" in capsys.readouterr().err
+
+
+def test_every_argument_says_what_it_is_for() -> None:
+    parser = cli.make_parser(())
+    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    arguments = [(name, a) for name, one in commands.choices.items() for a in one._actions]
+    assert len(arguments) > 100
+    assert [(name, a.dest) for name, a in arguments if not a.help] == []

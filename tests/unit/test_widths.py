@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import pty
 import re
@@ -230,6 +231,13 @@ def test_what_commands_say_fits(columns: int) -> None:
     lines = seen(columns, sys.executable, "-c", program)
     assert max(map(len, lines)) <= columns
     assert len([line for line in lines if line.startswith("error: ")]) == len(SAID) - 3
+
+
+def test_the_second_line_of_an_example_is_indented(said: Said) -> None:
+    lines, _ = said(80, *([name, "--help"] for name in COMMANDS))
+    seconds = [after for line, after in itertools.pairwise(lines) if line.endswith(" \\")]
+    assert len(seconds) > 3
+    assert [line for line in seconds if not line.startswith("      ")] == []
 
 
 def test_a_wrapped_command_can_be_pasted_and_a_named_one_stays_whole(said: Said) -> None:

@@ -54,7 +54,11 @@ COMMAND = Command(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", choices=("init", "feature", "prepare", "pin", "unpin"))
+    parser.add_argument(
+        "action", choices=("init", "feature", "prepare", "pin", "unpin"),
+        help="init, feature: write into your project; prepare: make the image of one of ours; pin: "
+        "name a published image in one of ours; unpin: undo it",
+    )  # fmt: skip
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="prepare, pin: name of the configuration"
     )

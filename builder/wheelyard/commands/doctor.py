@@ -28,7 +28,12 @@ COMMAND = Command(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--for", dest="topics", action="append", choices=("build", "run", "gpu"), default=[]
+        "--for",
+        dest="topics",
+        action="append",
+        choices=("build", "run", "gpu"),
+        default=[],
+        help="check only what this needs; may be repeated (default: everything)",
     )
     parser.add_argument(
         "--offline", action="store_true", help="do not contact indexes and registries"

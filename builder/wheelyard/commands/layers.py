@@ -34,7 +34,10 @@ COMMAND = Command(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", choices=("record", "verify"))
+    parser.add_argument(
+        "action", choices=("record", "verify"),
+        help="record what a build made, or make recorded layers again and compare them",
+    )  # fmt: skip
     add_selector(parser)
     add_output(parser, "layout with build.json")
     parser.add_argument(

@@ -45,7 +45,10 @@ COMMAND = Command(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", choices=("refresh", "check"))
+    parser.add_argument(
+        "action", choices=("refresh", "check"),
+        help="refresh the facts of releases, or check what changed since the locks",
+    )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="refresh: read known wheels again, too")
     parser.add_argument(
         "--data", type=Path, metavar="FILE", help="file of facts (default: the project's)"

@@ -12,6 +12,7 @@ _LABEL = re.compile(r"( *\S.*?  +)(?=\S)")  # `reason  ...`, `  wheelyard plan  
 _PIECE = re.compile(r"\b(?:run|Next): .*|\S*`[^`]*`\S*|\S+")  # what is copied stays in one piece
 _WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')
 _COMMAND = re.compile(r"(wheelyard|docker|podman) ")
+_CONTINUED = 4  # columns: the second line of a command in a list of commands is no command itself
 
 
 def plain(text: object) -> str:
@@ -50,6 +51,7 @@ def _fitted_line(line: str, columns: int, hang: int) -> Iterator[str]:
         yield from _fitted_line(label[0].rstrip(), columns, hang)
         yield from _wrapped(" " * (lead + 4), line[label.end() :], lead + 4, columns)
     else:
+        hang = max(hang, _CONTINUED) if lead and _COMMAND.match(line[lead:]) else hang
         yield from _wrapped(" " * lead, line[lead:], lead + hang, columns)
 
 
