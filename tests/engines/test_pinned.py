@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from wheelyard.console.progress import QuietReporter
 from wheelyard.lock.sources import debian_sources
 from wheelyard.settings import Settings
 
+WITH_VENV = ("--variant=apt", "--include=python3.11-venv,ca-certificates")
 CONTRACT = """
 import grp, os, pwd, stat, sys
 venv, dev = os.stat("/opt/venv"), pwd.getpwnam("dev")
@@ -62,15 +63,18 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def push_debian(engine: Engine, address: str, folder: Path, settings: Settings) -> str:
-    """A Debian with venv in the registry, and nowhere else; its name with digest."""
+def push_debian(
+    engine: Engine, address: str, folder: Path, settings: Settings,
+    suite: str = "bookworm", options: Sequence[str] = WITH_VENV,
+) -> str:  # fmt: skip
+    """A Debian, with venv by default, in the registry and nowhere else; its name with digest."""
     need_tools("mmdebstrap")
-    sources = debian_sources("bookworm", settings, QuietReporter(None))
+    sources = debian_sources(suite, settings, QuietReporter(None))
     lines = [f"deb {x.uri} {x.suite} {' '.join(x.components)}" for x in sources]
     tar = folder / "debian.tar"
-    argv = ["mmdebstrap", "--variant=apt", "--include=python3.11-venv,ca-certificates"]
-    subprocess.run([*argv, "bookworm", str(tar), *lines], check=True, capture_output=True)
-    name = f"{address}/debian:12"
+    argv = ["mmdebstrap", *options, suite, str(tar), *lines]
+    subprocess.run(argv, check=True, capture_output=True)
+    name = f"{address}/debian:{suite}"
 
     def docker(*arguments: str) -> str:
         done = subprocess.run(
