@@ -24,6 +24,13 @@ from wheelyard.settings import load_settings
 PATIENCE = 900  # seconds a page
 ROOM = 16 * 10**9  # bytes: two images in a layout and a registry, and loaded from a tar
 SAID = "::docs"
+TRAIN = """\
+import torch
+
+layer = torch.nn.Linear(4, 1)
+layer(torch.ones(2, 4)).sum().backward()
+assert layer.weight.grad.tolist() == [[2.0] * 4]
+"""
 _IMAGES = re.compile(r"\bpytorch:2\.3(?:-devel)?(?![\w.-])")
 
 
@@ -48,6 +55,7 @@ def copy_checkout(target: Path, *, images: bool) -> Path:
     environment.mkdir()
     (environment / "bin").symlink_to(PROJECT / ".venv" / "bin")
     (environment / "run").touch()  # newer than what it is made from, so that make makes nothing
+    (target / "train.py").write_text(TRAIN)
     return target
 
 
