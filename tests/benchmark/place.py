@@ -76,18 +76,20 @@ def prepared(place: Place) -> Path:
     say(f"building {place.image} with your cache, unmeasured")
     output = place.new("image")
     build(place, output, place.cache)
-    stage = stage_of(place)
-    needed = [
-        place.cache / "interpreters" / interpreter_identity(stage.compiling.packages),
-        *wheel_files(place),
-    ]
-    if not all(path.exists() for path in needed):
+    if not complete(place):
         say("building it once more from files, unmeasured, to have them all")
         cache, again = place.new_cache(), place.new("image")
         build(place, again, cache)
         shutil.rmtree(again)
         shutil.rmtree(cache)
     return output
+
+
+def complete(place: Place) -> bool:
+    """Tell whether the user's cache has all that a build from files needs, so that none fetches."""
+    stage = stage_of(place)
+    interpreter = place.cache / "interpreters" / interpreter_identity(stage.compiling.packages)
+    return interpreter.exists() and len(wheel_files(place)) == len(stage.lock.wheels)
 
 
 @lru_cache

@@ -12,11 +12,14 @@ import pytest
 
 from tests.benchmark import lazy
 from tests.benchmark.measure import NotMeasuredError
+from tests.benchmark.place import Place, complete, stage_of
 from tests.benchmark.publication import Draw
 from tests.benchmark.publish.__main__ import earlier
 from tests.benchmark.publish.cost import Cost, measured
 from tests.benchmark.publish.plot import draw
 from tests.benchmark.publish.report import Run, measurements, read_run
+from wheelyard.fetching import wanted
+from wheelyard.images.assemble.interpreter import interpreter_identity
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "docs" / "results"
@@ -147,3 +150,18 @@ def test_a_step_that_fails_ends_with_its_log(tmp_path: Path) -> None:
             env=os.environ,
             cwd=tmp_path,
         )
+
+
+def test_what_is_measured_fetches_nothing(tmp_path: Path) -> None:
+    """The interpreter alone is not enough: a missing wheel would be fetched under the clock."""
+    place = Place(REPOSITORY, tmp_path, tmp_path)
+    assert not complete(place)
+    stage = stage_of(place)
+    (tmp_path / "interpreters" / interpreter_identity(stage.compiling.packages)).mkdir(parents=True)
+    assert not complete(place)
+    for wheel in stage.lock.wheels:
+        file = wanted.place(tmp_path / "files", wheel.sha256, wheel.filename)
+        file.parent.mkdir(parents=True)
+        with file.open("wb") as out:
+            out.truncate(wheel.size)
+    assert complete(place)
