@@ -37,7 +37,7 @@ import importlib.util, sys, sysconfig
 from pathlib import Path
 scope = {"__name__": "worker"}
 exec(sys.argv[1], scope)
-sources = sorted(Path(sysconfig.get_path("purelib")).rglob("*.py"))[::40]
+sources = sorted(Path(sysconfig.get_path("purelib")).rglob("*.py"))[::20]
 compiled = [(path, Path(importlib.util.cache_from_source(str(path)))) for path in sources]
 compiled = [(path, pyc) for path, pyc in compiled if pyc.exists()]
 others = [str(path) for path, pyc in compiled
