@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from wheelyard.contract.exclusions import path_rules
 from wheelyard.contract.imageconfig import base_image, image_config
 from wheelyard.errors import MatrixError
 from wheelyard.images.assemble.base import bootstrap_command
+from wheelyard.layers.toc import Entry
 from wheelyard.lock.inputs import cells_by_id, package_inputs, requirements_inputs, wheel_platform
 from wheelyard.model import LockedDeb, PackageLock, Plan, RequirementsLock
+from wheelyard.oci.blobs import read_head
 from wheelyard.planning.explain import explain
 from wheelyard.planning.facts import (
     CPU,
@@ -245,3 +249,17 @@ def test_the_tools_name_the_package_of_qemu() -> None:
     for architecture in ARCHITECTURES.values():
         name = f"qemu-{architecture.machine}-static"
         assert "qemu-user-static" in missing_message(name, TOOLS[name])
+
+
+@pytest.mark.parametrize("skip", [0, 4090, 9000])
+def test_the_head_of_a_file_is_read_wherever_it_begins(tmp_path: Path, skip: int) -> None:
+    """A library may begin at the end of a piece of a member that it shares with others."""
+    content = b"\x7fELF" + bytes(range(200)) * 99
+    packed = gzip.compress(bytes(skip) + content)
+    blob = tmp_path / "blob"
+    blob.write_bytes(packed)
+    entry = Entry("lib.so", "file", 0o644, 0, 0, len(content), length=len(packed), skip=skip)
+    assert read_head(blob, entry, 64)[:64] == content[:64]
+    assert len(read_head(blob, entry, 64)) < 9000  # no more is inflated than a piece or two
+    whole = replace(entry, size=3, crc=zlib.crc32(content[:3]))
+    assert read_head(blob, whole, 64) == content[:3]

@@ -93,10 +93,10 @@ def read_content(blob: Path, entry: Entry) -> bytes:
     return b"".join(stream_content(blob, entry))
 
 
-def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
+def stream_content(blob: Path, entry: Entry, piece: int = _CHUNK) -> Iterator[bytes]:
     """Yield a file's content in pieces; size and CRC-32 are checked after the last piece."""
     skip, left, crc = entry.skip, entry.size, 0
-    for data in _inflated(blob, entry) if left else ():
+    for data in _inflated(blob, entry, piece) if left else ():
         content = data[skip : skip + left]
         skip = max(0, skip - len(data))
         left -= len(content)
@@ -108,7 +108,7 @@ def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
         raise BlobError(blob, f"{entry.path} has another size or CRC-32")
 
 
-def _inflated(blob: Path, entry: Entry) -> Iterator[bytes]:
+def _inflated(blob: Path, entry: Entry, piece: int) -> Iterator[bytes]:
     """Yield the content of the entry's gzip members."""
     member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     packed, ahead = b"", entry.length
@@ -116,12 +116,12 @@ def _inflated(blob: Path, entry: Entry) -> Iterator[bytes]:
         file.seek(entry.offset)
         while True:
             if not packed and member.needs_input:
-                packed = file.read(min(_CHUNK, ahead))
+                packed = file.read(min(piece, ahead))
                 ahead -= len(packed)
                 if not packed:
                     return
             fed, packed = packed, b""
-            yield member.decompress(fed, _CHUNK)
+            yield member.decompress(fed, piece)
             if member.eof:
                 packed = member.unused_data
                 member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)

@@ -16,6 +16,8 @@ from wheelyard.layers.layer import Layer
 from wheelyard.layers.toc import Entry
 from wheelyard.system.storage import damaged
 
+_HEAD = 1 << 12  # bytes inflated at once where only a file's beginning is read
+
 
 @dataclass(frozen=True, slots=True)
 class StoredLayer:
@@ -46,6 +48,17 @@ def stream_content(blob: Path, entry: Entry) -> Iterator[bytes]:
     """Yield the same in pieces; what was yielded is checked when the last one has been."""
     with _as_storage_errors(blob):
         yield from toc.stream_content(blob, entry)
+
+
+def read_head(blob: Path, entry: Entry, size: int) -> bytes:
+    """Return at least the first `size` bytes of a file, if it has them, unchecked."""
+    head = b""
+    with _as_storage_errors(blob):
+        for content in toc.stream_content(blob, entry, _HEAD):
+            head += content
+            if len(head) >= size:
+                break
+    return head
 
 
 @contextmanager

@@ -73,9 +73,9 @@ class Tree:
         return blobs.read_content(placed.layer.blob, placed.entry)
 
     def head(self, path: str) -> bytes:
-        """Return the first bytes of the file at `path`, unchecked."""
+        """Return the first bytes of the file at `path`, at least 64 if it has them, unchecked."""
         placed = self._get(path)
-        return next(blobs.stream_content(placed.layer.blob, placed.entry), b"")
+        return blobs.read_head(placed.layer.blob, placed.entry, 64)
 
     def text(self, path: str) -> str:
         """Return the content of the file at `path` as UTF-8."""
