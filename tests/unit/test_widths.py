@@ -161,7 +161,9 @@ def test_totals_are_never_exceeded(columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-@pytest.mark.parametrize("target, marks, most", [("help", "## ", 24), ("help-all", "##+ ", 99)])
+@pytest.mark.parametrize(
+    ("target", "marks", "most"), [("help", "## ", 24), ("help-all", "##+ ", 99)]
+)
 def test_what_make_lists_fits(columns: int, target: str, marks: str, most: int) -> None:
     """What is for images fits the 24 rows of a terminal as well."""
     lines = seen(columns, "make", target)
