@@ -79,7 +79,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 # Unit tests wait for sockets and clocks as long as they compute: three processes a core.
 UNIT := tests/unit --numprocesses $(shell expr 3 \* `nproc`) --maxprocesses 8 --dist loadfile \
     --no-loadscope-reorder
-test-unit: .venv/dev ### Unit tests: 70 s on two cores, no engine, no network
+test-unit: .venv/dev ### Unit tests: 75 s on two cores, no engine, no network
 	$(BIN)/pytest $(UNIT) $(ARGS)
 
 test-builds: .venv/dev ### Small builds again and again, thousands of mutants: minutes, no engine, no network
