@@ -2,21 +2,14 @@
 //
 //     node notebook.mjs FOLDER_WITH_NODE_MODULES CHROMIUM URL SCREENSHOT
 
-import { createRequire } from "node:module";
+import { open } from "./browser.mjs";
 
 const [folder, executablePath, url, screenshot] = process.argv.slice(2);
-const puppeteer = createRequire(`${folder}/`)("puppeteer-core");
 const PATIENCE = 120_000; // ms; the kernel imports torch
 const WINDOW = { width: 1120, height: 640 };
 
-const browser = await puppeteer.launch({
-  executablePath,
-  args: ["--no-sandbox", "--no-proxy-server"],
-  defaultViewport: WINDOW,
-});
+const { browser, page } = await open(folder, executablePath, WINDOW, PATIENCE);
 try {
-  const page = await browser.newPage();
-  page.setDefaultTimeout(PATIENCE);
   await page.goto(url);
   await page.waitForSelector(".jp-Notebook .jp-CodeCell .cm-content");
   // The server shows its application to the page (expose_app_in_browser), as extensions see it.
@@ -36,7 +29,6 @@ try {
   await page.screenshot({ path: screenshot });
   process.stdout.write(text);
 } catch (error) {
-  const [page] = (await browser.pages()).slice(-1);
   await page.screenshot({ path: screenshot }).catch(() => {});
   throw error;
 } finally {

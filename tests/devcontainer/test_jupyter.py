@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -18,6 +17,7 @@ import pytest
 from tests.devcontainer.npm import NODE_COPY
 from tests.devcontainer.workplace import Workplace, give, init
 from tests.needs import need_tools
+from tests.peers.registries import free_port
 from wheelyard.system.tools import find_tool
 
 PATIENCE = 120  # seconds
@@ -33,9 +33,7 @@ def address(place: Workplace) -> Iterator[str]:
     config = place.read()
     place.write(config | {"runArgs": [*config["runArgs"], "--network=host"]})
     place.up()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     jupyter = f"jupyter lab --no-browser --port={port} --IdentityProvider.token={TOKEN}"
     jupyter += " --LabApp.expose_app_in_browser=True"
     place.shell(f"nohup {jupyter} >jupyter.log 2>&1 & echo $! >jupyter.pid")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.devcontainer.npm import CODE_SERVER, NODE_COPY, install_vscode
 from tests.devcontainer.workplace import Workplace, give, init
 from tests.needs import need_tools
 from tests.peers.project import REPOSITORY
+from tests.peers.registries import free_port
 from wheelyard.system.tools import find_tool
 
 PAGE = Path(__file__).with_name("vscode.mjs")
@@ -71,9 +71,7 @@ def serve(place: Workplace) -> str:
     settings = {name: value for part in parts for name, value in part.get("settings", {}).items()}
     (place.project / "settings.json").write_text(json.dumps(settings | QUIET))
     place.shell(f"mkdir -p {DATA}/User && mv settings.json {DATA}/User/")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = f"{THERE / NODE_COPY} {THERE / CODE_SERVER}/out/node/entry.js {' '.join(OPTIONS)}"
     command = f"PASSWORD={PASSWORD} nohup {program} --bind-addr=127.0.0.1:{port}"
     place.shell(f"{command} >/tmp/code.log 2>&1 & echo $! >/tmp/code.pid")

@@ -2,20 +2,13 @@
 //
 //     node vscode.mjs FOLDER_WITH_NODE_MODULES CHROMIUM URL PASSWORD SCREENSHOT FILE COMMAND=ANSWER...
 
-import { createRequire } from "node:module";
+import { open } from "./browser.mjs";
 
 const [folder, executablePath, url, password, screenshot, file, ...commands] = process.argv.slice(2);
-const puppeteer = createRequire(`${folder}/`)("puppeteer-core");
 const PATIENCE = 120_000; // ms; a command imports torch
 const WINDOW = { width: 1280, height: 800 };
 
-const browser = await puppeteer.launch({
-  executablePath,
-  args: ["--no-sandbox", "--no-proxy-server"],
-  defaultViewport: WINDOW,
-});
-const page = await browser.newPage();
-page.setDefaultTimeout(PATIENCE);
+const { browser, page } = await open(folder, executablePath, WINDOW, PATIENCE);
 const shown = () =>
   page.$$eval(".xterm-rows > div", (rows) =>
     rows.map((row) => row.textContent.replaceAll("\u00a0", " ").trimEnd()).filter(Boolean),

@@ -19,6 +19,7 @@ from tests.engines.daemons import Engine
 from tests.engines.site import SmallSite, built
 from tests.needs import need_tools
 from tests.peers.command import wheelyard
+from tests.peers.registries import free_port
 from wheelyard.console.progress import QuietReporter
 from wheelyard.lock.sources import debian_sources
 from wheelyard.settings import Settings
@@ -36,8 +37,7 @@ print(dev.pw_uid, grp.getgrnam("venv").gr_gid, oct(stat.S_IMODE(venv.st_mode)), 
 def registry(folder: Path) -> Iterator[str]:
     """Debian's registry on a free port of loopback, which engines take without TLS."""
     need_tools("docker-registry")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
