@@ -34,7 +34,7 @@ help: ## Print the targets for images; `make help-all`: those for developing Whe
 help-all: ### Print all targets
 	$(call targets, ###* )
 
-# The targets whose comments begin so, by name, in 80 columns.
+# Prints the targets whose comment starts with $(1), sorted by name, in 80 columns.
 define targets
 @grep -hE '^[a-z0-9-]+:.*$(1)' $(MAKEFILE_LIST) | LC_ALL=C sort -t : -k 1,1 | awk -F ':.*##+ ' '{ \
     line = sprintf("  %-18s", $$1); count = split($$2, words, " "); \

@@ -21,7 +21,7 @@ http {{
   client_max_body_size 0; client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2;
   fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
   gzip on; gzip_types *; gzip_proxied any; gzip_min_length 1;
-  server {{ listen 127.0.0.1:{asked}; access_log off; return 204; }}
+  server {{ listen 127.0.0.1:{barrier}; access_log off; return 204; }}
   ssl_certificate {folder}/chain.pem; ssl_certificate_key {folder}/key.pem;
 {servers}
 }}
@@ -35,7 +35,7 @@ class Site:
     folder: Path
     ports: Mapping[str, int]
     ca: Path
-    asked: int  # port of a server that answers when all that was answered before is in the logs
+    barrier: int  # port of a server whose answer comes after the log lines of earlier answers
 
     def host(self, name: str) -> str:
         return f"localhost:{self.ports[name]}"
@@ -43,9 +43,10 @@ class Site:
     def seen(self, name: str) -> list[str]:
         """Lines of `METHOD PATH LOGIN`; `-` for none.
 
-        A client may have its answer before the line is written, by the one process for all servers.
+        nginx writes a line after it has answered. One process serves all ports, so what it answers
+        next on `barrier` comes after that line.
         """
-        connection = HTTPConnection("127.0.0.1", self.asked, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self.barrier, timeout=20)
         connection.request("GET", "/")
         assert connection.getresponse().status == 204
         connection.close()
@@ -79,10 +80,10 @@ def nginx(
         listen = f"listen 127.0.0.1:{ports[name]}{tls};"
         blocks.append(f"server {{ {listen} access_log {folder}/{name}.log seen; {body} }}")
     config = folder / "nginx.conf"
-    asked = free_port()
-    config.write_text(_CONFIG.format(folder=folder, asked=asked, servers="\n".join(blocks)))
+    barrier = free_port()
+    config.write_text(_CONFIG.format(folder=folder, barrier=barrier, servers="\n".join(blocks)))
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"
     first = next(iter(ports.values()))
     command = [program, "-e", "stderr", "-p", str(folder), "-c", str(config)]
     with serving(command, f"127.0.0.1:{first}", folder / "nginx.out"):
-        yield Site(folder, ports, folder / "ca.pem", asked)
+        yield Site(folder, ports, folder / "ca.pem", barrier)
